@@ -1,0 +1,101 @@
+"""Where files are, and files that appear whole or not at all."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+RESERVED = {"data", "notebooks", "tokens"}  # folders of a work folder that are not runs
+
+
+def resolve(path: str | Path) -> Path:
+    """An absolute path. Relative ones count from the working directory, or from its parent where that is `notebooks/`.
+
+    JupyterLab starts a kernel in the notebook's own folder, papermill in the caller's: `runs/bbc` means the same in both.
+    """
+    here = Path.cwd()
+    if here.name == "notebooks" and (here.parent / "kagglekit").is_dir():
+        here = here.parent
+    return (here / Path(path).expanduser()).resolve()
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path beside `path` to write a file or a folder to; it takes the place of `path` when the block ends well.
+
+    After an exception nothing has changed. A full disk is named together with what was being written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if part.is_dir() and path.is_dir():
+            shutil.rmtree(path)  # a folder cannot be replaced in one call
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno, f"the disk is full: {path} was not written. Free some space and run again"
+            ) from error
+        raise
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path):
+    """The value in a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def run_folder(work: str | Path, run: str) -> Path:
+    """The folder of a run. Raises ValueError for a name that is no plain folder name, or one that the work folder needs."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run) or run in RESERVED or re.fullmatch(r"fold\d+", run):
+        raise ValueError(
+            f"run={run!r} cannot name a run: use letters, digits, '.', '_' and '-', and none of {', '.join(sorted(RESERVED))}"
+        )
+    return resolve(work) / run
+
+
+def fold_folders(run: Path) -> dict[int, Path]:
+    """The finished folds of a run, number -> folder: those with both tables."""
+    found = {int(p.name[4:]): p for p in run.glob("fold*") if p.name[4:].isdigit()}
+    return {k: p for k, p in sorted(found.items()) if (p / "oof.parquet").is_file() and (p / "test.parquet").is_file()}
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """One SHA-256 over the names and contents of `files`, in the order given (16 hexadecimal digits)."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with open(file, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise OSError when the disk that holds `folder` has fewer than `needed` bytes free."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"{folder} has {free / 1e9:.2f} GB free and this needs about {needed / 1e9:.2f} GB: free some space, "
+            "or put work= on another disk",
+        )

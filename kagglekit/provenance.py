@@ -1,0 +1,28 @@
+"""What a result was made with: package versions and the commit of this library."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("kagglekit", "torch", "transformers", "accelerate", "scikit-learn", "pandas", "numpy", "papermill")
+
+
+def versions() -> dict[str, str]:
+    """Python's version, and those of the packages that a result depends on, where they are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The git commit of the library, None where it is not in a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
