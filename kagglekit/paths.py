@@ -16,7 +16,7 @@ RESERVED = {"data", "notebooks", "tokens"}  # folders of a work folder that are 
 def resolve(path: str | Path) -> Path:
     """An absolute path. Relative ones count from the working directory, or from its parent where that is `notebooks/`.
 
-    JupyterLab starts a kernel in the notebook's own folder, papermill in the caller's: `runs/bbc` means the same in both.
+    JupyterLab starts a kernel in the notebook's own folder, papermill in the caller's: `runs/bbc` is the same in both.
     """
     here = Path.cwd()
     if here.name == "notebooks" and (here.parent / "kagglekit").is_dir():
@@ -38,10 +38,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if part.is_dir() and path.is_dir():
             shutil.rmtree(path)  # a folder cannot be replaced in one call
         os.replace(part, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        full = (errno.ENOSPC, errno.EDQUOT)
+        if getattr(error, "errno", None) in full or os.strerror(errno.ENOSPC) in str(error):  # safetensors has no errno
             raise OSError(
-                error.errno, f"the disk is full: {path} was not written. Free some space and run again"
+                errno.ENOSPC, f"the disk is full: {path} was not written. Free some space and run again"
             ) from error
         raise
     finally:
@@ -64,10 +65,11 @@ def read_json(path: str | Path):
 
 
 def run_folder(work: str | Path, run: str) -> Path:
-    """The folder of a run. Raises ValueError for a name that is no plain folder name, or one that the work folder needs."""
+    """The folder of a run. Raises ValueError for a name that is no plain folder name, or that the work folder needs."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run) or run in RESERVED or re.fullmatch(r"fold\d+", run):
         raise ValueError(
-            f"run={run!r} cannot name a run: use letters, digits, '.', '_' and '-', and none of {', '.join(sorted(RESERVED))}"
+            f"run={run!r} cannot name a run: use letters, digits, '.', '_' and '-', "
+            f"and none of {', '.join(sorted(RESERVED))}"
         )
     return resolve(work) / run
 

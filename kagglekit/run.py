@@ -16,8 +16,8 @@ import nbformat
 from kagglekit.batch.done import changes, fill, fingerprint, shorten, summarize, write_marker
 from kagglekit.batch.kernel import execute, locked
 from kagglekit.batch.parameters import Parameter, check_parameters, did_you_mean, read_parameters
-from kagglekit.paths import resolve, run_folder
 from kagglekit.batch.progress import clock
+from kagglekit.paths import resolve, run_folder
 
 
 def notebook_folder() -> Path:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.reading.files import read_table
 from kagglekit.metrics import score
 from kagglekit.paths import hash_files, read_json, replacing, resolve, write_json
+from kagglekit.reading.files import read_table
 from kagglekit.task import Task, encode_labels
 
 FILES = ("train.csv", "test.csv", "sample_submission.csv")
@@ -85,7 +85,7 @@ def read_answers(folder: str | Path) -> pd.DataFrame | None:
 
 
 def find_data(data: str, work: str | Path) -> Path:
-    """The folder of a competition's files: `data` itself, or, for the name of a sample, work/data with the sample in it."""
+    """The folder of a competition's files: `data` itself, or for a sample's name work/data, with the sample in it."""
     if data in SAMPLES and not resolve(data).is_dir():
         return write_sample(data, resolve(work) / "data")
     return resolve(data)

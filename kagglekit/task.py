@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.reading import checks, guess
-from kagglekit.reading.files import find_table, read_table
 from kagglekit.metrics import check_metric, is_higher_better
 from kagglekit.paths import hash_files, read_json, resolve, write_json
+from kagglekit.reading import checks, guess
+from kagglekit.reading.files import find_table, read_table
 
 FILES = ("train", "test", "sample_submission")
 

@@ -8,8 +8,8 @@ import string
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kagglekit.paths import hash_files, read_json, resolve, write_json
 from kagglekit.batch.progress import clock
+from kagglekit.paths import hash_files, read_json, resolve, write_json
 from kagglekit.provenance import versions
 
 LIBRARY = Path(__file__).parents[1]

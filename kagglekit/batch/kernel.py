@@ -33,7 +33,7 @@ class NotebookFailed(RuntimeError):
 class Kernel(AsyncKernelManager):
     """A kernel of the running interpreter, whatever kernelspecs are installed, to which this kagglekit can be imported.
 
-    `log`: a file for what its process writes outside of cells. `progress`: the file that `kagglekit.batch.progress` writes.
+    `log`: a file for what its process writes outside of cells. `progress`: the file that `batch.progress` writes.
     `lock`: an open lock file that the process inherits, so that it is locked for as long as runner or kernel live.
     """
 

@@ -13,8 +13,8 @@ import pytest
 import kagglekit.batch.done
 from kagglekit.batch.done import changes, fill, fingerprint, hash_path, summarize
 from kagglekit.batch.kernel import locked
-from kagglekit.paths import read_json, write_json
 from kagglekit.batch.progress import VARIABLE, Progress, TerminalLine, clock
+from kagglekit.paths import read_json, write_json
 from kagglekit.run import main, run_notebook
 
 PARAMETERS = 'work = ""  # the work folder\nrun = "base"\nvalue: float = 1.0  # to write\nruns: list[str] = []'

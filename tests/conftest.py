@@ -1,0 +1,278 @@
+"""Tiny models with random weights: no test needs the network, and one thread is fastest for them."""
+
+import gc
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
+
+from kagglekit.data.tokens import Tokens
+from kagglekit.losses import default_loss
+from kagglekit.model.backbones import load_backbone, quiet
+from kagglekit.model.classifier import Classifier
+from kagglekit.optim import adamw, parameter_groups
+from kagglekit.task import Task
+from kagglekit.training.arguments import training_arguments
+from kagglekit.training.batches import Examples
+from kagglekit.training.callbacks import SaveEvery
+from kagglekit.training.trainer import Trainer
+
+torch.set_num_threads(1)
+
+WORDS = ["a", "the", "good", "bad", "fine", "poor", "film", "plot", "sad", "fun", "no", "yes", "it", "was", "is"]
+WORDS += ["very", "old", "new", "end", "!", ".", ",", "?", "##s", "##ed"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WIDTHS = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+    "vocab_size": len(SPECIAL + WORDS),
+}
+ARCHITECTURES = {  # model type -> options of its configuration
+    "bert": WIDTHS,
+    "roberta": {**WIDTHS, "bos_token_id": 2, "eos_token_id": 3},
+    "electra": {**WIDTHS, "embedding_size": 8},
+    "deberta-v2": {**WIDTHS, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
+    "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "pad_token_id": 0, "vocab_size": 30}
+    | {"max_position_embeddings": 40},
+    "modernbert": {**WIDTHS, "global_attn_every_n_layers": 2, "local_attention": 4, "mlp_dropout": 0.1}
+    | {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+}
+
+
+def make_tokenizer():
+    vocabulary = {word: number for number, word in enumerate(SPECIAL + WORDS)}
+    core = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer()
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **{f"{name}_token": token for name, token in names.items()})
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory):
+    """Model type -> a folder with a tiny masked-language model of that type, and a tokenizer."""
+    folders, place = {}, tmp_path_factory.mktemp("backbones")
+    for name, options in ARCHITECTURES.items():
+        torch.manual_seed(0)
+        folders[name] = str(place / name)
+        with quiet():
+            AutoModelForMaskedLM.from_config(AutoConfig.for_model(name, **options)).save_pretrained(folders[name])
+        make_tokenizer().save_pretrained(folders[name])
+    gc.collect()
+    gc.freeze()  # each training begins with a garbage collection: 0.2 s less when it need not look at what is imported
+    return folders
+
+
+@pytest.fixture(scope="session")
+def backbone(backbones):
+    """A folder with a tiny BERT."""
+    return backbones["bert"]
+
+
+def make_texts(n, seed=0):
+    """`n` texts of 1 to 20 words, and whether each has more good words than bad ones."""
+    random = np.random.default_rng(seed)
+    words = WORDS[:-2]
+    texts = [" ".join(random.choice(words, size=random.integers(1, 21))) for _ in range(n)]
+    good, bad = {"good", "fine", "fun", "yes"}, {"bad", "poor", "sad", "no"}
+    balance = [sum((w in good) - (w in bad) for w in text.split()) for text in texts]
+    return texts, np.array(balance)
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """make_texts(n, seed): `n` texts of 1 to 20 words, and how many more good words than bad ones each has."""
+    return make_texts
+
+
+@pytest.fixture
+def classifier(backbone):
+    """classifier(**options): the same tiny model at every call; `dropout` is the backbone's."""
+
+    def make(kind="multiclass", outputs=3, dropout=0.0, folder=backbone, seed=0, **options):
+        torch.manual_seed(seed)
+        return Classifier(load_backbone(folder, dropout, "eager"), kind, outputs, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """examples(rows): random tokens of 3 to 12 a row, with labels of three classes that hang on the second token."""
+
+    def make(rows=24, kind="multiclass"):
+        random = np.random.default_rng(0)
+        lengths = random.integers(3, 13, rows)
+        texts = [np.array([2, *random.integers(5, 30, n - 2), 3], dtype=np.int32) for n in lengths]
+        labels = np.array([text[1] % 3 for text in texts], dtype=np.int64)
+        if kind == "multilabel":
+            labels = np.eye(3, dtype=np.float32)[labels]
+        elif kind == "regression":
+            labels = np.column_stack([labels - 1.0, 1.0 - labels, labels * 0.5]).astype(np.float32)
+        return Examples(Tokens(np.concatenate(texts), lengths), 0, labels)
+
+    return make
+
+
+@pytest.fixture
+def trainer(tmp_path, classifier, examples):
+    """trainer(tricks, **options): a trainer of a tiny classifier, 6 steps an epoch, 2 epochs; `stop` ends it at that
+    step, after a checkpoint, as a kill would."""
+
+    def make(
+        tricks=(),
+        folder="run",
+        dropout=0.0,
+        kind="multiclass",
+        stop=None,
+        evaluation=None,
+        callbacks=(),
+        save_seconds=1e9,
+        rate=1e-2,
+        **options,
+    ):
+        model = classifier(kind, dropout=dropout)
+        options = {"epochs": 2, "batch_size": 4, "precision": "fp32", "seed": 0, "log_every": 1, **options}
+        return Trainer(
+            model,
+            training_arguments(tmp_path / folder, **options),
+            examples(kind=kind),
+            default_loss(kind),
+            adamw(parameter_groups(model, rate)),
+            tricks,
+            evaluation,
+            [SaveEvery(save_seconds), *([_Stop(stop)] if stop else []), *callbacks],
+        )
+
+    return make
+
+
+@pytest.fixture
+def fitted(trainer):
+    """fitted(tricks, folder, **options): such a trainer after its training; each starts from the same random state."""
+
+    def make(*args, **options):
+        run = trainer(*args, **options)
+        run.fit()
+        return run
+
+    return make
+
+
+class _Stop(SaveEvery):
+    """Save at step `at` and stop there."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.at:
+            control.should_save = control.should_training_stop = True
+
+
+@pytest.fixture
+def task():
+    """task(kind): a Task of a kind, with the labels and columns that go with it."""
+
+    def make(kind, **options):
+        classes = {"binary": ["no", "yes"], "multiclass": ["bad", "mixed", "good"], "ordinal": ["1", "2", "3"]}
+        metrics = {"binary": "roc_auc", "multiclass": "accuracy", "multilabel": "roc_auc", "regression": "rmse"}
+        values = {
+            "kind": kind,
+            "id": "id",
+            "text": ["text"],
+            "labels": ["x", "y"] if kind == "multilabel" else ["label"],
+            "classes": classes.get(kind, []),
+            "form": "label",
+            "submission": ["id", "label"],
+            "metric": metrics.get(kind, "qwk"),
+            "group": None,
+            "data": "",
+            "files": {},
+            "encoding": "utf-8",
+            "fingerprint": "",
+        }
+        return Task(**{**values, **options})
+
+    return make
+
+
+@pytest.fixture
+def tables(texts):
+    """tables(task, rows): train and test of a task, whose labels hang on the balance of good and bad words."""
+
+    def make(task, rows=24, test_rows=7):
+        words, balance = texts(rows)
+        labels = {
+            "binary": np.where(balance > 0, "yes", "no"),
+            "multiclass": np.array(["bad", "mixed", "good"])[np.sign(balance) + 1],
+            "ordinal": (np.sign(balance) + 2).astype(str),
+            "multilabel": (balance > 0).astype(int).astype(str),
+            "regression": (100 + 10 * balance).astype(str),
+        }[task.kind]
+        columns = {name: labels for name in task.labels}
+        if len(task.labels) > 1:
+            columns[task.labels[1]] = labels[::-1]
+        train = pd.DataFrame({"id": [str(n) for n in range(rows)], "text": words, **columns})
+        test = pd.DataFrame({"id": [f"t{n}" for n in range(test_rows)], "text": texts(test_rows, seed=1)[0]})
+        return train, test
+
+    return make
+
+
+@pytest.fixture
+def weights():
+    """weights(model): a copy of all its weights, by name."""
+    return lambda model: {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.fixture
+def same():
+    """same(a, b): whether two dictionaries of tensors are equal bit for bit."""
+    return lambda a, b: a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def logged():
+    """logged(trainer, name): what was logged under a name, step by step."""
+    return lambda trainer, name: [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+@pytest.fixture
+def batch(examples):
+    """Eight examples as one padded batch, with labels."""
+    return examples(rows=8).__getitems__(list(range(8)))
+
+
+@pytest.fixture
+def compute():
+    """compute(model): the function that the innermost trick is given, inputs -> (loss, outputs)."""
+
+    def make(model):
+        def compute(inputs):
+            outputs = model(inputs["attention_mask"], input_ids=inputs["input_ids"])
+            return F.cross_entropy(outputs["logits"], inputs["labels"]), outputs
+
+        return compute
+
+    return make
