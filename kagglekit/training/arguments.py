@@ -1,0 +1,52 @@
+"""The arguments of the loop: what transformers is told, in our defaults."""
+
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from kagglekit.training.hardware import choose_device
+
+SCHEDULES = ("linear", "cosine", "constant_with_warmup", "constant", "polynomial", "cosine_with_restarts")
+
+
+def training_arguments(
+    folder: Path,
+    *,
+    epochs: float,
+    batch_size: int,
+    precision: str,
+    seed: int,
+    schedule: str = "linear",
+    warmup: float = 0.1,
+    accumulation: int = 1,
+    max_grad_norm: float = 1.0,
+    log_every: int = 10,
+    evaluate_every: int | None = None,
+) -> TrainingArguments:
+    """Arguments for `Trainer`; checkpoints go to `folder`.
+
+    epochs: may be a fraction. batch_size: rows of a batch on average. warmup: share of the steps. log_every,
+    evaluate_every: steps. Nothing here waits for the GPU in a step, and nothing asks the network.
+    """
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        lr_scheduler_type=schedule,
+        warmup_steps=warmup if warmup < 1 else 0.999,
+        max_grad_norm=max_grad_norm,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=choose_device().type == "cpu",
+        seed=seed,
+        logging_steps=log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # it reads the loss back from the GPU in every step
+        eval_strategy="steps" if evaluate_every else "no",
+        eval_steps=evaluate_every,
+        save_strategy="no",  # SaveEvery decides when, and Trainer keeps the newest that is whole
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+    )

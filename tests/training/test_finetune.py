@@ -1,0 +1,257 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kagglekit.metrics import score
+from kagglekit.model.classifier import Classifier
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.predict import predict
+from kagglekit.training.trainer import Trainer
+
+TWO_TARGETS = {"labels": ["x", "y"], "metric": "mcrmse"}
+KINDS = {  # name -> kind, options of the task, columns of its predictions
+    "binary": ("binary", {}, 2),
+    "multiclass": ("multiclass", {}, 3),
+    "multilabel": ("multilabel", {}, 2),
+    "regression": ("regression", {}, 1),
+    "two regressions": ("regression", TWO_TARGETS, 2),
+    "ordinal": ("ordinal", {}, 1),
+}
+TRAIN, VALID = np.arange(6, 24), np.arange(6)
+
+
+@pytest.fixture
+def tuner(task, tables, backbone):
+    """tuner(kind, **options): a FineTuner of the tiny model on 24 rows, in float32."""
+
+    def make(kind="multiclass", options=None, rows=24, **knobs):
+        what = task(kind, **(options or {}))
+        knobs = {"backbone": backbone, "max_length": 24, "epochs": 2, "batch_size": 6, "learning_rate": 5e-3, **knobs}
+        made = FineTuner(what, *tables(what, rows), **knobs)
+        made.precision = "fp32"
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_end_to_end(tuner, tmp_path, name):
+    kind, options, columns = KINDS[name]
+    fine = tuner(kind, options)
+    fitted = fine.fit(TRAIN, VALID, tmp_path / "fold0", seed=0)
+    assert fitted.oof.shape == (6, columns) and fitted.test.shape == (7, columns)
+    assert fitted.oof.dtype == fitted.test.dtype == np.float32
+    assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all()
+    if kind in ("binary", "multiclass"):
+        assert np.allclose(fitted.oof.sum(axis=1), 1, atol=1e-6)
+    assert [row["step"] for row in fitted.history if "score" in row] == [3, 6]
+    assert fitted.history[-1]["score"] == score(fine.task.metric, fine.labels[VALID], fitted.oof)
+    assert sorted(path.name for path in (tmp_path / "fold0").iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_saved_model_gives_the_same_predictions(tuner, tmp_path, name):
+    kind, options, _ = KINDS[name]
+    fine = tuner(kind, options, tricks={"EMA": {"decay": 0.5}})
+    fitted = fine.fit(TRAIN, VALID, tmp_path / "fold0", seed=0)
+    model = Classifier.load(tmp_path / "fold0" / "model")
+    assert np.allclose(predict(model, fine.test_rows, "fp32"), fitted.test, rtol=1e-5, atol=1e-5)
+    oof = predict(model, type(fine.rows)(fine.rows.tokens[VALID], 0), "fp32")
+    assert np.allclose(oof, fitted.oof, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["regression", "two regressions", "ordinal"])
+def test_predictions_come_in_the_units_of_the_target(tuner, tmp_path, name):
+    kind, options, columns = KINDS[name]
+    fine = tuner(kind, options, rows=60, epochs=1)
+    targets = fine.labels[12:].reshape(48, -1)
+    fitted = fine.fit(np.arange(12, 60), np.arange(12), tmp_path / "fold0", seed=0)
+    assert (np.abs(fitted.oof.mean(axis=0) - targets.mean(axis=0)) < 1.5 * targets.std(axis=0)).all()
+    model = Classifier.load(tmp_path / "fold0" / "model")
+    assert np.allclose(model.center, targets.mean(axis=0)) and np.allclose(model.scale, targets.std(axis=0))
+    assert model.center.shape == (columns,)
+
+
+def test_a_target_that_never_changes_is_learned_exactly(tuner, tmp_path):
+    fine = tuner("regression")
+    fine.labels[:] = 7.0
+    assert np.allclose(fine.fit(TRAIN, VALID, tmp_path / "fold0", 0).oof, 7.0, atol=1e-4)
+
+
+def test_it_learns(tuner, tmp_path):
+    fine = tuner("binary", rows=300, epochs=6, batch_size=16, learning_rate=1e-2)
+    fitted = fine.fit(np.arange(60, 300), np.arange(60), tmp_path / "fold0", 0)
+    assert fitted.history[-1]["score"] > 0.85  # ROC AUC
+
+
+def test_the_history_has_losses_and_a_score_an_epoch(tuner, tmp_path):
+    history = tuner().fit(TRAIN, VALID, tmp_path / "fold0", 0).history
+    assert [row["step"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in history if "score" in row] == [3, 6]
+    assert all(row["loss"] > 0 for row in history)
+
+
+@pytest.mark.parametrize("epochs", [0.4, 1.5])
+def test_a_fraction_of_an_epoch_ends_with_predictions_of_its_last_step(tuner, tmp_path, epochs):
+    fine = tuner(epochs=epochs)
+    fitted = fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
+    oof = predict(Classifier.load(tmp_path / "fold0" / "model"), type(fine.rows)(fine.rows.tokens[VALID], 0), "fp32")
+    assert np.allclose(oof, fitted.oof, atol=1e-5)
+
+
+def test_folds_and_seeds_differ_and_the_same_ones_do_not(tuner, tmp_path):
+    fine = tuner(dropout=0.1)
+    fits = [fine.fit(TRAIN, VALID, tmp_path / str(n), seed) for n, seed in enumerate((0, 0, 1))]
+    assert np.array_equal(fits[0].test, fits[1].test) and fits[0].history == fits[1].history
+    assert not np.allclose(fits[0].test, fits[2].test)
+
+
+def test_labels_of_the_fold_to_predict_do_not_reach_the_model(tuner, tmp_path):
+    first, second = tuner("regression"), tuner("regression")
+    second.labels[VALID] += 1000
+    fits = [fine.fit(TRAIN, VALID, tmp_path / str(n), 0) for n, fine in enumerate((first, second))]
+    assert np.array_equal(fits[0].oof, fits[1].oof) and np.array_equal(fits[0].test, fits[1].test)
+
+
+def test_receipts_name_what_each_trick_did(tuner, tmp_path):
+    tricks = {"FGM": {"epsilon": 0.5}, "RDrop": {}, "EMA": {"decay": 0.9}}
+    receipts = tuner(tricks=tricks, dropout=0.1).fit(TRAIN, VALID, tmp_path / "fold0", 0).receipts
+    assert list(receipts) == ["FGM", "RDrop", "EMA"]
+    assert receipts["FGM"]["mean perturbation norm"] == pytest.approx(0.5, rel=1e-4)
+    json.dumps(receipts)
+
+
+@pytest.mark.parametrize(
+    ("knob", "words"),
+    [
+        ({"epochs": 0}, "epochs=0 is out of range: it must be above 0"),
+        ({"batch_size": -1}, "batch_size=-1"),
+        ({"accumulation": 0}, "accumulation=0"),
+        ({"max_length": 0}, "max_length=0"),
+        ({"max_length": 2}, "max_length=2"),
+        ({"max_length": 41}, "max_length=41: .* reads at most 40 tokens"),
+        ({"learning_rate": 2.0}, "learning_rate=2.0 is out of range: it must be above 0 and below 1"),
+        ({"head_learning_rate": 0}, "head_learning_rate=0"),
+        ({"dropout": 1.0}, "dropout=1.0 is out of range: it must be from 0 to below 1"),
+        ({"head_dropout": -0.1}, "head_dropout=-0.1"),
+        ({"warmup": 1.0}, "warmup=1.0"),
+        ({"layer_decay": 0}, "layer_decay=0 is out of range: it must be above 0, and at most 1"),
+        ({"layer_decay": 1.1}, "layer_decay=1.1"),
+        ({"weight_decay": -1}, "weight_decay=-1"),
+        ({"schedule": "step"}, "schedule='step' .* one of linear, cosine"),
+        ({"pooling": "sum"}, "pooling='sum' .* one of cls, mean, max, attention"),
+        ({"tricks": {"PGD": {}}}, "there is no trick 'PGD'"),
+        ({"tricks": {"EMA": {"start": 2}}}, "EMA has start=2"),
+    ],
+)
+def test_a_knob_out_of_range_is_an_error_before_anything_is_loaded(tuner, knob, words):
+    with pytest.raises(ValueError, match=words):
+        tuner(**knob)
+
+
+def test_a_disk_without_room_is_an_error_before_training(tuner, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
+    with pytest.raises(OSError, match="free some space, or put work= on another disk"):
+        tuner().fit(TRAIN, VALID, tmp_path / "fold0", 0)
+    assert not (tmp_path / "fold0").exists()
+
+
+def test_a_stop_after_training_loses_nothing_and_harms_nothing(tuner, tmp_path, monkeypatch):
+    """Killed while its checkpoints are being removed, a fold is fitted again with the same result."""
+    fine = tuner(save_seconds=0)
+    straight = fine.fit(TRAIN, VALID, tmp_path / "straight", 0)
+
+    def killed(folder, **kwargs):
+        if Path(folder).name == "checkpoint-5":  # the last one, of 6 steps
+            (folder / "model.safetensors").unlink()
+            raise KeyboardInterrupt
+        return rmtree(folder, **kwargs)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
+    monkeypatch.undo()
+    again = fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
+    assert np.array_equal(again.oof, straight.oof) and again.history == straight.history
+
+
+FOLD = """
+import json, sys
+import numpy as np, pandas as pd, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from kagglekit.task import Task
+from kagglekit.training.finetune import FineTuner
+work = Path(sys.argv[1])
+given = json.loads((work / "given.json").read_text())
+tables = [pd.read_json(work / name, dtype=False) for name in ("train.json", "test.json")]
+tuner = FineTuner(Task(**given["task"]), *tables, **given["knobs"])
+fitted = tuner.fit(np.arange(20, 80), np.arange(20), work / "fold0", seed=3)
+np.savez(work / "predictions.npz", oof=fitted.oof, test=fitted.test)
+(work / "rest.json").write_text(json.dumps([fitted.history, fitted.receipts]))
+"""
+
+
+def test_a_fold_killed_in_the_middle_goes_on_as_if_it_had_never_been(task, tables, backbone, tmp_path):
+    what = task("multiclass")
+    train, test = tables(what, rows=80)
+    tricks = {"FGM": {"epsilon": 0.5}, "RDrop": {"alpha": 2.0, "start": 0.1}, "EMA": {"decay": 0.9, "start": 0.2}}
+    knobs = {"backbone": backbone, "max_length": 24, "dropout": 0.1, "tricks": tricks, "epochs": 12, "batch_size": 4}
+    knobs |= {"learning_rate": 1e-3, "save_seconds": 0.0}
+    train.to_json(tmp_path / "train.json")
+    test.to_json(tmp_path / "test.json")
+    (tmp_path / "given.json").write_text(json.dumps({"task": asdict(what), "knobs": knobs}))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", FOLD, str(tmp_path)]
+
+    fold = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    checkpoints = tmp_path / "fold0" / "checkpoints"
+    while not any(int(file.parent.name.split("-")[1]) >= 50 for file in checkpoints.glob("checkpoint-*/complete")):
+        assert fold.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    fold.send_signal(signal.SIGKILL)
+    assert fold.wait() == -signal.SIGKILL
+    done = max(int(folder.name.split("-")[1]) for folder in checkpoints.glob("checkpoint-*"))
+    assert 50 <= done < 180 and not (tmp_path / "fold0" / "model").exists()  # EMA and all others are at work
+
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    straight = FineTuner(what, train, test, **knobs).fit(
+        np.arange(20, 80), np.arange(20), tmp_path / "straight", seed=3
+    )
+    history, receipts = json.loads((tmp_path / "rest.json").read_text())
+    with np.load(tmp_path / "predictions.npz") as predictions:
+        assert np.array_equal(predictions["oof"], straight.oof) and np.array_equal(predictions["test"], straight.test)
+    assert history == straight.history and receipts == straight.receipts
+    ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("fold0", "straight"))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not checkpoints.exists()
+
+
+def test_the_trainer_is_given_what_the_knobs_say(tuner, tmp_path, monkeypatch):
+    seen = {}
+
+    class Watched(Trainer):
+        def fit(self):
+            seen.update(args=self.args, groups=[dict(group) for group in self.optimizer.param_groups])
+            return super().fit()
+
+    monkeypatch.setattr("kagglekit.training.finetune.Trainer", Watched)
+    knobs = {"learning_rate": 1e-3, "head_learning_rate": 1e-2, "layer_decay": 0.5, "weight_decay": 0.1}
+    tuner(**knobs, accumulation=2, schedule="cosine").fit(TRAIN, VALID, tmp_path / "fold0", 0)
+    rates = {group["name"]: group["lr"] for group in seen["groups"]}
+    assert rates == pytest.approx({"embeddings": 2.5e-4, "layer 1": 5e-4, "layer 2": 1e-3, "head": 1e-2})
+    assert seen["args"].gradient_accumulation_steps == 2 and seen["args"].lr_scheduler_type == "cosine"
+    assert {group["weight_decay"] for group in seen["groups"]} == {0.0, 0.1}

@@ -1,0 +1,152 @@
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import get_linear_schedule_with_warmup
+
+from kagglekit.optim import parameter_groups
+from kagglekit.training.batches import training_batches
+from kagglekit.training.predict import predict
+from kagglekit.training.trainer import history
+from kagglekit.training.trick import Trick
+from kagglekit.tricks import EMA, FGM
+
+
+class Spy(Trick):
+    """Writes down when it is entered and left."""
+
+    def __init__(self, name, diary, start=0.0):
+        self.name, self.diary, self.start = name, diary, start
+
+    def compute_loss(self, compute, model, inputs):
+        self.diary.append(f"{self.name} loss")
+        self.steps_ += 1
+        return compute(inputs)
+
+    def training_step(self, step, model, inputs):
+        self.diary.append(f"{self.name} step")
+        loss = step(inputs)
+        self.diary.append(f"{self.name} stepped")
+        return loss
+
+    @contextmanager
+    def evaluating(self, model):
+        self.diary.append(f"{self.name} evaluates")
+        yield
+        self.diary.append(f"{self.name} evaluated")
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])  # 6 batches: the last step of an epoch has 2 of 4
+def test_without_tricks_it_is_the_loop_one_would_write(trainer, classifier, examples, accumulation, logged):
+    ours = trainer(accumulation=accumulation, max_grad_norm=0.5, warmup=0.25)
+    ours.fit()
+
+    model, rows = classifier(), examples()
+    optimizer = torch.optim.AdamW(parameter_groups(model, 1e-2))
+    steps = 2 * (6 // accumulation + (6 % accumulation > 0))
+    schedule = get_linear_schedule_with_warmup(optimizer, -(-steps // 4), steps)
+    model.train()
+    norms = []
+    for epoch in range(2):
+        batches = training_batches(rows.tokens.lengths, 4, seed=0, epoch=epoch)
+        for start in range(0, len(batches), accumulation):
+            group = batches[start : start + accumulation]
+            for batch in map(rows.__getitems__, group):
+                labels = batch.pop("labels")
+                (F.cross_entropy(model(**batch)["logits"], labels) / len(group)).backward()
+            norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)))
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+    assert np.allclose(logged(ours, "grad_norm"), norms, rtol=1e-4)
+    for one, other in zip(ours.model.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_training_learns(fitted, logged):
+    losses = logged(fitted(epochs=15), "loss")
+    assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:6])
+
+
+def test_the_first_trick_is_the_outermost(trainer):
+    diary = []
+    run = trainer([Spy("a", diary), Spy("b", diary)], epochs=1, batch_size=24)  # one step
+    run.fit()
+    assert diary == ["a step", "b step", "a loss", "b loss", "b stepped", "a stepped"]
+    diary.clear()
+    with run.evaluating():
+        diary.append("now")
+    assert diary == ["a evaluates", "b evaluates", "now", "b evaluated", "a evaluated"]
+
+
+@pytest.mark.parametrize(("start", "steps"), [(0.0, 12), (0.25, 9), (0.5, 6), (0.51, 5), (0.99, 0)])
+def test_a_late_start_acts_on_exactly_the_steps_after_it(trainer, start, steps):
+    diary = []
+    run = trainer([Spy("a", diary, start)])
+    if steps:
+        assert run.fit()["Spy"] == {"steps": steps}
+    else:
+        with pytest.raises(RuntimeError, match="Spy never acted in 12 steps: let it start earlier, or leave it out"):
+            run.fit()
+    assert diary.count("a step") == diary.count("a loss") == steps
+
+
+def test_evaluation_happens_at_its_steps_and_changes_nothing(trainer, fitted, weights, same, logged):
+    seen = []
+
+    def evaluation(model):
+        seen.append(run.state.global_step)
+        predict(model, run.train_dataset, "fp32")
+        return {"score": 0.5 + len(seen)}
+
+    run = trainer(evaluation=evaluation, evaluate_every=6, dropout=0.1)
+    run.fit()
+    plain = fitted(folder="plain", dropout=0.1)
+    assert seen == [6, 12] and logged(run, "eval_score") == [1.5, 2.5]
+    assert same(weights(run.model), weights(plain.model))
+
+
+def test_the_history_has_one_row_a_logged_step_and_no_clock(fitted):
+    run = fitted(evaluation=lambda model: {"score": 1.0}, evaluate_every=6, log_every=4)
+    rows = history(run.state.log_history)
+    assert [row["step"] for row in rows] == [1, 4, 6, 8, 12]
+    assert [row.get("score") for row in rows] == [None, None, 1.0, None, 1.0]
+    assert all(set(row) <= {"step", "epoch", "loss", "grad_norm", "learning_rate", "score"} for row in rows)
+    assert [row["epoch"] for row in rows] == pytest.approx([step / 6 for step in (1, 4, 6, 8, 12)])
+    every = history(fitted(folder="every").state.log_history)
+    assert rows[1]["loss"] == pytest.approx(np.mean([row["loss"] for row in every[1:4]]), abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(fitted, weights, same):
+    first, second, other = (fitted(folder=f, seed=s, dropout=0.1).model for f, s in (("a", 0), ("b", 0), ("c", 1)))
+    assert same(weights(first), weights(second))
+    assert not same(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+def test_every_kind_of_loss_falls(fitted, kind, logged):
+    losses = logged(fitted(kind=kind, epochs=8), "loss")
+    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
+
+
+@pytest.mark.parametrize("epochs", [0.5, 1.5])
+def test_a_fraction_of_an_epoch_is_a_fraction_of_its_steps(fitted, epochs):
+    assert fitted(epochs=epochs).state.global_step == 6 * epochs
+
+
+def test_bf16_trains_close_to_fp32(fitted, logged):
+    half, full = (fitted(folder=p, precision=p) for p in ("bf16", "fp32"))
+    assert np.allclose(logged(half, "loss"), logged(full, "loss"), atol=0.05)
+    assert half.model.head.weight.dtype == torch.float32
+
+
+def test_weights_to_save_are_there_only_inside_evaluating(fitted, weights, same):
+    ema = EMA(decay=0.9, start=0)
+    run = fitted([ema, FGM()])
+    live = weights(run.model)
+    with run.evaluating():
+        inside = [parameter.clone() for parameter in run.model.parameters()]
+    assert all(map(torch.equal, inside, ema.average_))
+    assert same(weights(run.model), live) and not torch.equal(inside[0], next(run.model.parameters()))

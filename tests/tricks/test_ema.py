@@ -1,0 +1,128 @@
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from kagglekit.tricks import EMA, FGM
+
+
+class Weights(TrainerCallback):
+    """A copy of the weights after each step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.steps.append([parameter.detach().clone() for parameter in model.parameters()])
+
+
+@pytest.fixture
+def averaged(trainer):
+    """averaged(decay, start): the trick and the trainer after 12 steps, and the weights after each."""
+
+    def make(decay, start=0.0, **options):
+        ema, seen = EMA(decay, start), Weights()
+        run = trainer([ema], f"ema{decay}", callbacks=[seen], **options)
+        run.fit()
+        return ema, run, seen.steps
+
+    return make
+
+
+@pytest.mark.parametrize(("start", "first"), [(0.0, 0), (0.5, 5), (0.8, 9)])  # 0.5: from the weights of step 6 on
+def test_the_average_is_the_recursion_of_the_paper(averaged, start, first):
+    ema, _, steps = averaged(0.8, start)
+    expected = steps[first]
+    for weights in steps[first:]:
+        expected = [0.8 * average + 0.2 * weight for average, weight in zip(expected, weights, strict=True)]
+    assert ema.steps_ == 12 - first
+    assert all(map(torch.allclose, ema.average_, expected))
+
+
+def test_ema_with_zero_decay_is_the_live_model(averaged, weights, same):
+    ema, run, steps = averaged(0.0)
+    live = weights(run.model)
+    with run.evaluating():
+        assert same(weights(run.model), live)
+    assert all(map(torch.equal, ema.average_, steps[-1]))
+
+
+def test_ema_with_decay_one_stands_still(averaged):
+    ema, _, steps = averaged(1.0, 0.5)
+    assert all(map(torch.equal, ema.average_, steps[5]))
+
+
+def test_training_itself_is_not_touched(averaged, fitted, weights, same):
+    _, run, _ = averaged(0.9, evaluation=lambda model: {"score": 0.0}, evaluate_every=3, dropout=0.1)
+    plain = fitted(folder="plain", dropout=0.1)
+    assert same(weights(run.model), weights(plain.model))
+
+
+def test_weights_come_back_after_evaluating_also_after_an_exception(averaged, weights, same):
+    _, run, _ = averaged(0.9)
+    live, state = weights(run.model), torch.get_rng_state()
+    with run.evaluating():
+        assert not same(weights(run.model), live)
+    assert same(weights(run.model), live)
+    with pytest.raises(KeyError), run.evaluating():
+        raise KeyError
+    assert same(weights(run.model), live) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_average_lies_between_old_and_new(averaged):
+    ema, _, steps = averaged(0.7)
+    for average, *seen in zip(ema.average_, *steps, strict=True):
+        seen = torch.stack(seen)
+        assert (average >= seen.amin(dim=0) - 1e-6).all() and (average <= seen.amax(dim=0) + 1e-6).all()
+
+
+def test_evaluation_sees_the_average_and_before_the_start_the_live_weights(trainer):
+    ema, seen = EMA(0.9, start=0.5), []
+
+    def evaluation(model):
+        weights = [parameter.clone() for parameter in model.parameters()]
+        seen.append((weights, [average.clone() for average in ema.average_]))
+        return {"score": 0.0}
+
+    live = Weights()
+    trainer([ema], evaluation=evaluation, evaluate_every=4, callbacks=[live]).fit()
+    (before, none), *others = seen
+    assert none == [] and all(map(torch.equal, before, live.steps[3]))
+    for (weights, average), step in zip(others, (8, 12), strict=True):
+        assert all(map(torch.equal, weights, average))
+        assert not torch.equal(weights[0], live.steps[step - 1][0])
+
+
+def test_only_trained_weights_are_averaged(classifier):
+    model = classifier()
+    model.backbone.requires_grad_(False)
+    ema = EMA(0.5, start=0)
+    ema.on_step_end(None, _State(1, 2), None, model=model)
+    assert len(ema.average_) == 2  # the head's weight and bias
+
+
+class _State:
+    def __init__(self, global_step, max_steps):
+        self.global_step, self.max_steps = global_step, max_steps
+
+
+def test_the_receipt_has_the_distance_of_the_average(averaged):
+    ema, run, _ = averaged(0.9)
+    name = "distance of average to last weights"
+    assert 0 < ema.receipt(run.model)[name] < 1
+    still, run, _ = averaged(0.0)
+    assert still.receipt(run.model) == {"steps": 12, name: 0}
+
+
+def test_its_state_survives_saving_also_before_it_began():
+    for ema in (EMA(), EMA(0.5, start=0)):
+        if ema.start == 0:
+            ema.average_, ema.steps_ = [torch.randn(3), torch.randn(2, 2)], 4
+        other = EMA()
+        other.load_state_dict(ema.state_dict())
+        assert other.steps_ == ema.steps_ and all(map(torch.equal, other.average_, ema.average_))
+        assert len(other.average_) == len(ema.average_)
+
+
+def test_ema_beside_another_trick_leaves_it_alone(fitted, weights, same):
+    alone, both = fitted([FGM()], "alone", dropout=0.1), fitted([EMA(0.9), FGM()], "both", dropout=0.1)
+    assert same(weights(alone.model), weights(both.model))
