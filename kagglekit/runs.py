@@ -1,0 +1,111 @@
+"""The folder of a training run: what it was made with, and its folds one by one."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.metrics import score, standard_error
+from kagglekit.paths import fold_folders, hash_files, read_json, replacing, resolve, run_folder, write_json
+from kagglekit.provenance import commit, versions
+from kagglekit.tables import Run, list_runs, write_predictions
+from kagglekit.task import Task
+from kagglekit.training.fitted import Fitted
+
+
+def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool = False) -> Path:
+    """The folder of a run made by `recipe`, with params.json in it: new, or with the folds that it has already.
+
+    params.json holds the recipe, a hash of task, folds and the model that the recipe starts from, package versions, and
+    the git commit of the library. Raises ValueError when the folder holds a run of another recipe or other inputs,
+    unless `overwrite`: then a run that differs is deleted. A run that is the same is kept in any case.
+    """
+    folder = run_folder(work, run)
+    inputs = [path for path in (resolve(work) / "task.json", resolve(work) / "folds.parquet") if path.is_file()]
+    if recipe.get("start"):
+        inputs += sorted((run_folder(work, recipe["start"]) / "model").glob("*.safetensors"))
+    identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": hash_files(inputs)}
+    file = folder / "params.json"
+    changed = []
+    if file.is_file():
+        before = read_json(file)
+        changed = differences(before["recipe"], identity["recipe"])
+        if before["inputs"] != identity["inputs"]:
+            changed.append("task.json, folds.parquet or the model to start from has changed")
+    elif folder.is_dir() and any(folder.iterdir()):
+        changed = ["it is no run of this notebook"]
+    if changed and not overwrite:
+        raise ValueError(
+            f"{folder} was made with other settings: {'; '.join(changed)}. Name another run=, or say overwrite=True to "
+            "delete it and begin anew"
+        )
+    if changed:
+        shutil.rmtree(folder)
+    if not file.is_file():
+        write_json(file, {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
+    return folder
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two recipes, in words."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names]
+
+
+def choose_folds(table: pd.DataFrame, folds: Sequence[int]) -> list[int]:
+    """The folds to train, all of folds.parquet for an empty list. Raises ValueError for one that it lacks."""
+    there = sorted(table["fold"].unique().tolist())
+    for fold in folds:
+        if fold not in there:
+            raise ValueError(f"folds={folds}: fold {fold} is not in folds.parquet: it has {there[0]} to {there[-1]}")
+    return list(folds) or there
+
+
+def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_ids: Sequence[str], task: Task) -> None:
+    """Write a fold's history, receipts and tables; oof.parquet comes last and makes it finished."""
+    place = folder / f"fold{fold}"
+    with replacing(place / "history.jsonl") as part:
+        part.write_text("".join(json.dumps(row) + "\n" for row in fitted.history))
+    params = read_json(folder / "params.json")
+    params["receipts"][str(fold)] = fitted.receipts
+    write_json(folder / "params.json", params)
+    write_predictions(place / "test.parquet", test_ids, fitted.test, task.columns)
+    write_predictions(place / "oof.parquet", ids, fitted.oof, task.columns, fold=fold)
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """The histories of a run's finished folds in one table, with the column `fold`; empty for a run without steps."""
+    rows = []
+    for fold, place in fold_folders(folder).items():
+        lines = (place / "history.jsonl").read_text().splitlines() if (place / "history.jsonl").is_file() else []
+        rows += [{"fold": fold, **json.loads(line)} for line in lines]
+    return pd.DataFrame(rows, columns=None if rows else ["fold", "step", "loss", "learning_rate", "score"])
+
+
+def score_run(run: Run, task: Task, labels: np.ndarray) -> dict[str, Any]:
+    """The out-of-fold score of a run's finished folds, its standard error (bootstrap over rows), and each fold's."""
+    truth, fold = labels[run.rows], run.oof["fold"].to_numpy()
+    each = {int(k): float(score(task.metric, truth[fold == k], run.oof_array[fold == k])) for k in run.folds}
+    return {
+        "run": run.name,
+        "metric": task.metric,
+        "score": float(score(task.metric, truth, run.oof_array)),
+        "standard_error": float(standard_error(task.metric, truth, run.oof_array)),
+        "folds": each,
+    }
+
+
+def read_scores(work: str | Path) -> pd.DataFrame:
+    """The score.json of every run in a work folder, one row a run: metric, score, standard_error, folds."""
+    found = [read_json(path) for path in sorted(resolve(work).glob("*/score.json"))]
+    table = pd.DataFrame(found, columns=["run", "metric", "score", "standard_error", "folds"])
+    return table.assign(folds=[len(folds) for folds in table["folds"]]).set_index("run")
+
+
+def trained_runs(work: str | Path) -> list[str]:
+    """The names of the trained runs (no blends) of a work folder that have a finished fold."""
+    return [name for name in list_runs(work) if (run_folder(work, name) / "params.json").is_file()]

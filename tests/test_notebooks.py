@@ -1,0 +1,156 @@
+"""The five notebooks, run as a user runs them, on small slices of real data with the real MiniLM."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from kagglekit.paths import read_json
+from kagglekit.run import main, run_notebook
+from kagglekit.samples import write_sample
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+SMALL = {"max_length": 32, "epochs": 1.0, "batch_size": 8}
+TRICKS = {"FGM": {"epsilon": 0.5}, "EMA": {"decay": 0.9, "start": 0.5}}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> str:
+    """A work folder in which all five notebooks have run on 160 articles."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    work = str(folder / "work")
+    run_notebook("1_eda", {"data": str(write_sample("bbc", folder / "data", rows=160)), "work": work, "n_folds": 2})
+    run_notebook("3_train", {"work": work, "run": "tfidf", "backbone": "tfidf", "start": ""})
+    run_notebook("2_pretrain", {"work": work, "epochs": 0.1, "max_length": 32})
+    run_notebook("3_train", {"work": work, **SMALL, "tricks": TRICKS})
+    run_notebook("4_ensemble", {"work": work})
+    run_notebook("5_submit", {"work": work})
+    return work
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_without_outputs_and_defines_nothing(path):
+    book = nbformat.read(path, as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell for cell in code if cell.outputs or cell.execution_count] == []
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert not any(line.startswith(("def ", "class ")) for cell in code for line in cell.source.splitlines())
+    assert book.cells[0].source.startswith("# ")
+
+
+def test_five_notebooks_lead_from_train_csv_to_a_submission(work):
+    submission = pd.read_csv(Path(work) / "submission.csv", dtype=str)
+    sample = pd.read_csv(Path(read_json(Path(work) / "task.json")["data"]) / "sample_submission.csv", dtype=str)
+    assert list(submission.columns) == list(sample.columns)
+    assert submission["ArticleId"].tolist() == sample["ArticleId"].tolist()
+    told = read_json(Path(work) / "submission.json")
+    assert told["run"] == "blend"
+    assert told["true_score"] > 0.8
+
+
+def test_every_executed_notebook_shows_pictures_or_tables_and_ends_with_what_it_wrote(work):
+    for path in sorted((Path(work) / "notebooks").glob("*.ipynb")):
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        outputs = [output for cell in cells for output in cell.outputs]
+        assert any("image/png" in o.get("data", {}) or "text/html" in o.get("data", {}) for o in outputs), path
+        assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs), path
+        assert "written: " in cells[-1].outputs[-1]["text"], path
+        assert path.stat().st_size < 1_000_000, path
+
+
+def test_the_blend_of_the_notebook_is_scored_like_its_members(work):
+    scores = {name: read_json(Path(work) / name / "score.json") for name in ("tfidf", "base", "blend")}
+    assert {entry["metric"] for entry in scores.values()} == {"accuracy"}
+    assert all(0 < entry["standard_error"] < 0.1 for entry in scores.values())
+    assert scores["blend"]["score"] >= max(scores["tfidf"]["score"], scores["base"]["score"]) - 0.02
+    weights = read_json(Path(work) / "blend" / "weights.json")["weights"]
+    assert all(abs(sum(of.values()) - 1) < 1e-9 for of in weights.values())
+
+
+def test_the_receipts_of_a_run_show_what_each_trick_did(work):
+    params = read_json(Path(work) / "base" / "params.json")
+    assert set(params["receipts"]) == {"0", "1"}
+    for receipt in params["receipts"].values():
+        assert receipt["FGM"]["mean perturbation norm"] == pytest.approx(0.5, rel=1e-3)
+        assert receipt["EMA"]["steps"] == 6 and receipt["EMA"]["distance of average to last weights"] > 0
+    assert params["recipe"]["tricks"] == TRICKS
+    assert {"torch", "transformers"} <= set(params["versions"])
+
+
+def test_out_of_fold_rows_are_each_predicted_once_by_the_fold_that_held_them_out(work):
+    folds = pd.read_parquet(Path(work) / "folds.parquet")
+    for run in ("tfidf", "base", "blend"):
+        oof = pd.concat(pd.read_parquet(Path(work) / run / f"fold{k}" / "oof.parquet") for k in (0, 1))
+        assert len(oof) == len(folds) == 160
+        assert oof.set_index("id")["fold"].loc[folds["id"]].tolist() == folds["fold"].tolist()
+        assert np.allclose(oof.iloc[:, 2:].sum(axis=1), 1, atol=1e-4)
+
+
+def test_a_second_run_of_a_notebook_that_is_done_is_skipped(work, capsys):
+    assert main(["4_ensemble", f"work={work}"]) == 0
+    assert "done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["3_train", "folds=[7]", "backbone=tfidf", "run=other"], "fold 7 is not in folds.parquet: it has 0 to 1"),
+        (["3_train", "max_length=48", "run=base"], "max_length was 32 and is 48"),
+        (["3_train", "dropout=1.5", "run=other"], "dropout=1.5 is out of range"),
+        (["3_train", "start=nothing", "run=other"], "run 2_pretrain with run='nothing' first"),
+        (["3_train", "epoch=3"], "epoch"),
+        (["4_ensemble", "runs=['tfidf', 'nope']", "run=other"], "run='nope' does not exist"),
+        (["5_submit", "run=nope"], "run='nope' does not exist"),
+    ],
+)
+def test_a_wrong_parameter_is_a_clear_error_and_changes_nothing(work, capsys, command, words):
+    before = sorted(path for path in Path(work).rglob("*.parquet"))
+    assert main([*command, f"work={work}"]) != 0
+    assert words in capsys.readouterr().err
+    assert sorted(path for path in Path(work).rglob("*.parquet")) == before
+    assert not (Path(work) / "other").exists()
+
+
+def test_a_work_folder_of_another_competition_is_refused(work, tmp_path, capsys):
+    other = write_sample("drugs", tmp_path / "data", rows=60)
+    assert main(["1_eda", f"data={other}", f"work={work}"]) != 0
+    assert "belongs to another competition" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("sample", "rows"), [("tweets", 300), ("reviews-zh", 300), ("drugs", 300)])
+def test_the_other_samples_go_through_with_the_baseline(sample, rows, tmp_path):
+    work = str(tmp_path / "work")
+    run_notebook("1_eda", {"data": str(write_sample(sample, tmp_path / "data", rows=rows)), "work": work, "n_folds": 3})
+    run_notebook("3_train", {"work": work, "run": "tfidf", "backbone": "tfidf", "start": ""})
+    run_notebook("5_submit", {"work": work, "run": "tfidf"})
+    true = read_json(Path(work) / "submission.json")["true_score"]
+    score = read_json(Path(work) / "tfidf" / "score.json")
+    assert abs(true - score["score"]) < 5 * score["standard_error"] + 0.05
+
+
+def test_a_run_killed_in_the_middle_of_a_fold_ends_like_one_that_never_stopped(work):
+    """SIGKILL of the runner during training; the same command goes on from the checkpoint, bit for bit the same."""
+    recipe = ["max_length=32", "epochs=4", "batch_size=4", "dropout=0.1", "folds=[0]", "start=", "checkpoint_every=0.5"]
+    recipe += ["tricks={'FGM': {}, 'RDrop': {}, 'EMA': {'decay': 0.9, 'start': 0.2}}"]
+    command = [sys.executable, "-m", "kagglekit.run", "3_train", f"work={work}", *recipe]
+    subprocess.run([*command, "run=whole"], check=True, capture_output=True)
+    killed = Path(work) / "killed"
+    with subprocess.Popen([*command, "run=killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            if list(killed.glob("fold0/checkpoints/*/complete")):
+                break
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+    assert list(killed.glob("fold0/checkpoints/*/complete"))
+    assert not (killed / "fold0" / "oof.parquet").exists()
+    again = subprocess.run([*command, "run=killed"], check=True, capture_output=True, text=True)
+    assert "done in" in again.stdout
+    for file in ("oof.parquet", "test.parquet", "history.jsonl", "model/model.safetensors"):
+        assert (killed / "fold0" / file).read_bytes() == (Path(work) / "whole" / "fold0" / file).read_bytes(), file

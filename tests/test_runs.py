@@ -1,0 +1,120 @@
+"""Folders of training runs: opened, refused, filled fold by fold, scored."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kagglekit.paths import fold_folders, read_json
+from kagglekit.runs import choose_folds, open_run, read_history, read_scores, save_fold, score_run, trained_runs
+from kagglekit.tables import read_folds, read_run, write_folds
+from kagglekit.training.fitted import Fitted
+
+TASK = SimpleNamespace(kind="multiclass", columns=["a", "b"], classes=["a", "b"], metric="accuracy")
+RECIPE = {"backbone": "minilm", "start": "", "epochs": 2.0, "tricks": {"FGM": {"epsilon": 0.5}}}
+IDS = [f"00{i}" for i in range(6)]
+FOLDS = np.array([0, 1, 0, 1, 0, 1])
+LABELS = np.array([0, 0, 0, 1, 1, 1])
+
+
+@pytest.fixture
+def work(tmp_path):
+    (tmp_path / "task.json").write_text("{}")
+    write_folds(tmp_path, IDS, FOLDS)
+    return tmp_path
+
+
+def finish(folder, fold, probs):
+    fitted = Fitted(np.array(probs), np.array([[0.5, 0.5]]), [{"step": 1, "loss": 0.7}], {"FGM": {"steps": 3}})
+    save_fold(folder, fold, fitted, [IDS[i] for i in np.flatnonzero(fold == FOLDS)], ["t1"], TASK)
+
+
+def test_a_run_opened_again_with_the_same_recipe_keeps_its_folds(work):
+    folder = open_run(work, "base", RECIPE)
+    finish(folder, 0, [[0.9, 0.1]] * 3)
+    assert open_run(work, "base", json.loads(json.dumps(RECIPE))) == folder
+    assert open_run(work, "base", RECIPE, overwrite=True) == folder
+    assert list(fold_folders(folder)) == [0]
+
+
+def test_a_run_of_another_recipe_is_refused_by_name_of_what_differs(work):
+    folder = open_run(work, "base", RECIPE)
+    finish(folder, 0, [[0.9, 0.1]] * 3)
+    with pytest.raises(ValueError, match=r"epochs was 2.0 and is 3.0\. Name another run=, or say overwrite=True"):
+        open_run(work, "base", {**RECIPE, "epochs": 3.0})
+    assert list(fold_folders(folder)) == [0]
+    open_run(work, "base", {**RECIPE, "epochs": 3.0}, overwrite=True)
+    assert list(fold_folders(folder)) == []
+    assert read_json(folder / "params.json")["recipe"]["epochs"] == 3.0
+
+
+def test_other_folds_or_another_model_to_start_from_make_it_another_run(work):
+    (work / "mlm" / "model").mkdir(parents=True)
+    weights = work / "mlm" / "model" / "model.safetensors"
+    weights.write_bytes(b"one")
+    started = {**RECIPE, "start": "mlm"}
+    open_run(work, "base", started)
+    weights.write_bytes(b"two")
+    with pytest.raises(ValueError, match="the model to start from has changed"):
+        open_run(work, "base", started)
+    weights.write_bytes(b"one")
+    open_run(work, "base", started)
+    write_folds(work, IDS, 1 - FOLDS)
+    with pytest.raises(ValueError, match=r"folds\.parquet"):
+        open_run(work, "base", started)
+
+
+@pytest.mark.parametrize("name", ["data", "notebooks", "fold3", "../out", "", "a b"])
+def test_a_name_that_cannot_be_a_run_is_refused(work, name):
+    with pytest.raises(ValueError, match="cannot name a run"):
+        open_run(work, name, RECIPE)
+
+
+def test_a_folder_that_is_no_run_is_not_deleted_without_being_told(work):
+    (work / "mine").mkdir()
+    (work / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(ValueError, match="no run of this notebook"):
+        open_run(work, "mine", RECIPE)
+    assert (work / "mine" / "notes.txt").read_text() == "keep"
+
+
+def test_a_fold_that_folds_parquet_lacks_is_named(work):
+    table = read_folds(work, IDS)
+    assert choose_folds(table, []) == [0, 1]
+    assert choose_folds(table, [1]) == [1]
+    with pytest.raises(ValueError, match=r"fold 7 is not in folds\.parquet: it has 0 to 1"):
+        choose_folds(table, [0, 7])
+
+
+def test_what_was_saved_is_read_back_and_scored(work):
+    folder = open_run(work, "base", RECIPE)
+    finish(folder, 0, [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    finish(folder, 1, [[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
+    run = read_run(work, "base", TASK, read_folds(work, IDS), ["t1"])
+    scores = score_run(run, TASK, LABELS)
+    assert scores["score"] == pytest.approx(5 / 6)
+    assert scores["folds"] == {0: pytest.approx(2 / 3), 1: 1.0}
+    assert 0 < scores["standard_error"] < 0.5
+    (folder / "score.json").write_text(json.dumps(scores))
+    assert read_scores(work).loc["base", "folds"] == 2
+    assert read_json(folder / "params.json")["receipts"] == {"0": {"FGM": {"steps": 3}}, "1": {"FGM": {"steps": 3}}}
+    pd.testing.assert_frame_equal(
+        read_history(folder), pd.DataFrame({"fold": [0, 1], "step": [1, 1], "loss": [0.7, 0.7]})
+    )
+    assert trained_runs(work) == ["base"]
+
+
+def test_only_one_fold_finished_is_scored_on_its_rows(work):
+    folder = open_run(work, "base", RECIPE)
+    finish(folder, 1, [[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]])
+    run = read_run(work, "base", TASK, read_folds(work, IDS), ["t1"])
+    assert score_run(run, TASK, LABELS)["score"] == pytest.approx(2 / 3)
+
+
+def test_nan_predictions_are_refused_and_leave_the_fold_unfinished(work):
+    folder = open_run(work, "base", RECIPE)
+    with pytest.raises(ValueError, match="NaN"):
+        finish(folder, 0, [[np.nan, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    assert fold_folders(folder) == {}
