@@ -1,0 +1,200 @@
+"""Training and prediction of kagglekit against transformers.Trainer, in real (non-padding) tokens per second.
+
+`python -m tests.benchmarks.train_speed` from the root of the repository prints a table for the README. Each round draws
+rows of a sample; every system trains a fresh model on them for one epoch and then predicts them, one system after the
+other. What counts is the median over the rounds. A system has a process of its own, since `keep_memory` would help the
+others too; only one of them works at a time. Texts are tokenised, models made and files read outside the timing.
+"""
+
+import argparse
+import multiprocessing
+import os
+import platform
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, wait
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoModelForSequenceClassification, TrainerCallback, TrainingArguments, set_seed
+
+from kagglekit.data.tokens import tokenize
+from kagglekit.losses import default_loss
+from kagglekit.model.backbones import find_backbone, load_backbone, load_config, load_tokenizer, quiet
+from kagglekit.model.classifier import Classifier
+from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
+from kagglekit.samples import SAMPLES, write_sample
+from kagglekit.task import encode_labels, infer, read_train
+from kagglekit.training.arguments import training_arguments
+from kagglekit.training.batches import Examples
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.hardware import choose_attention, choose_device, choose_precision, keep_memory
+from kagglekit.training.predict import predict
+from kagglekit.training.trainer import Trainer
+
+WORKLOADS = {"bbc": (256, 192), "tweets": (128, 3200)}  # sample -> (max_length, rows of a round)
+
+
+class Clock(TrainerCallback):
+    """Seconds from the start of the first step to the end of the last one."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.seconds = -now()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.seconds += now()
+
+
+def now() -> float:
+    """The time in seconds, once the accelerator has done all it was told to do."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+def time_kagglekit(
+    backbone: str, max_length: int, classes: int, texts: list[str], labels: np.ndarray
+) -> tuple[int, float, float]:
+    """Real tokens, seconds of training and of prediction, with the parts and the defaults of `FineTuner`."""
+    keep_memory()
+    set_seed(0)
+    tokenizer, precision, clock = load_tokenizer(backbone), choose_precision(), Clock()
+    examples = Examples(tokenize(texts, tokenizer, max_length), tokenizer.pad_token_id, labels)
+    encoder = load_backbone(backbone, FineTuner.dropout, choose_attention(choose_device(), max_length))
+    model = Classifier(encoder, "multiclass", classes, FineTuner.pooling, FineTuner.head_dropout)
+    rate, decays = suggest_learning_rate(encoder), (FineTuner.layer_decay, FineTuner.weight_decay)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model,
+            training_arguments(folder, epochs=1, batch_size=FineTuner.batch_size, precision=precision, seed=0),
+            examples,
+            default_loss("multiclass"),
+            adamw(parameter_groups(model, rate, FineTuner.head_learning_rate, *decays)),
+            callbacks=[clock],
+        )
+        trainer.fit()
+    start = now()
+    predict(model, examples, precision)
+    return int(examples.tokens.lengths.sum()), clock.seconds, now() - start
+
+
+def time_plain(
+    backbone: str, max_length: int, classes: int, texts: list[str], labels: np.ndarray, at_its_best: bool
+) -> tuple[int, float, float]:
+    """The same with transformers alone. At its best: our precision, batch size and dropout, and its own way to group by
+    length; for prediction batches of 64 texts that were sorted by length."""
+    set_seed(0)
+    tokenizer, clock = load_tokenizer(backbone), Clock()
+    encoded = tokenizer(texts, truncation=True, max_length=max_length)
+    rows = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
+    to_train = [{**row, "labels": int(label)} for row, label in zip(rows, labels, strict=True)]
+    options = {"num_train_epochs": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    if at_its_best:
+        rows.sort(key=lambda row: len(row["input_ids"]), reverse=True)
+        precision = choose_precision()
+        options |= {
+            "bf16": precision == "bf16",
+            "fp16": precision == "fp16",
+            "use_cpu": choose_device().type == "cpu",  # bf16 asks for it
+            "train_sampling_strategy": "group_by_length",
+            "per_device_train_batch_size": FineTuner.batch_size,
+            "per_device_eval_batch_size": 64,
+        }
+    config = load_config(backbone, FineTuner.dropout if at_its_best else None)
+    config.num_labels = classes
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        model = AutoModelForSequenceClassification.from_pretrained(backbone, config=config, dtype=torch.float32)
+        trainer = transformers.Trainer(
+            model,
+            TrainingArguments(folder, **options),
+            train_dataset=to_train,
+            processing_class=tokenizer,  # which makes DataCollatorWithPadding the collator
+            callbacks=[clock],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+        start = now()
+        trainer.predict(rows)
+        return sum(len(row["input_ids"]) for row in rows), clock.seconds, now() - start
+
+
+SYSTEMS = {
+    "kagglekit": time_kagglekit,
+    "Trainer, defaults": partial(time_plain, at_its_best=False),
+    "Trainer, at its best": partial(time_plain, at_its_best=True),
+}
+
+
+def measure(workload: str, max_length: int, rows: int, rounds: int, backbone: str, workers: dict) -> dict:
+    """(phase, system) -> real tokens per second in each round; one round more, not counted, comes first."""
+    with tempfile.TemporaryDirectory() as folder:
+        task, _ = infer(write_sample(workload, folder))
+        train = read_train(task)
+    texts, labels = train["text"].to_numpy(dtype=object), encode_labels(task, train)
+    speeds = {(phase, system): [] for phase in ("training", "prediction") for system in SYSTEMS}
+    for number in range(rounds + 1):
+        drawn = np.random.default_rng(number).choice(len(train), size=min(rows, len(train)), replace=False)
+        block = (backbone, max_length, len(task.classes), texts[drawn].tolist(), labels[drawn])
+        counts = set()
+        for system, time_system in SYSTEMS.items():
+            tokens, *seconds = workers[system].submit(time_system, *block).result()
+            counts.add(tokens)
+            if number:
+                for phase, spent in zip(("training", "prediction"), seconds, strict=True):
+                    speeds[phase, system].append(tokens / spent)
+        assert len(counts) == 1, f"the systems did not read the same tokens: {counts}"
+        print(f"{workload}: round {number} of {rounds}, {tokens} tokens", file=sys.stderr, flush=True)
+    return speeds
+
+
+def table(speeds: dict[str, dict]) -> str:
+    """Markdown, from what `measure` gives for each workload."""
+    lines = ["| workload | phase | system | real tokens/s, median | min to max | kagglekit is faster |"]
+    lines.append("|---|---|---|---:|---:|---:|")
+    for workload, measured in speeds.items():
+        medians = {key: statistics.median(values) for key, values in measured.items()}
+        for (phase, system), values in measured.items():
+            times = medians[phase, "kagglekit"] / medians[phase, system]
+            spread = f"{min(values):,.0f} to {max(values):,.0f}"
+            faster = "" if system == "kagglekit" else f"{times:.2f} times"
+            lines.append(f"| {workload} | {phase} | {system} | {medians[phase, system]:,.0f} | {spread} | {faster} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What the figures were measured on, in a line."""
+    cpuinfo = Path("/proc/cpuinfo").read_text() if platform.system() == "Linux" else ""
+    cpu = cpuinfo.partition("model name\t: ")[2].partition("\n")[0] or platform.processor()
+    amx = "with" if getattr(torch.cpu, "_is_amx_tile_supported", bool)() else "without"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA GPU"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"{cpu}, {os.cpu_count()} cores, {amx} AMX; {gpu}; {choose_precision()}; {versions}"
+
+
+def main() -> None:
+    command = "python -m tests.benchmarks.train_speed"
+    parser = argparse.ArgumentParser(prog=command, description=__doc__)
+    parser.add_argument("--workloads", nargs="+", choices=SAMPLES, default=list(WORKLOADS), help="samples")
+    parser.add_argument("--rounds", type=int, default=5, help="that count (5); one more comes before them")
+    parser.add_argument("--rows", type=int, help="texts of a round (default: 192 of bbc, 3200 of tweets)")
+    parser.add_argument("--quick", action="store_true", help="one round of 16 texts: shows only that it runs")
+    options = parser.parse_args()
+    rounds, rows = (1, 16) if options.quick else (options.rounds, options.rows)
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainer would spread over all GPUs
+    context, backbone, speeds = multiprocessing.get_context("spawn"), find_backbone("minilm"), {}
+    workers = {system: ProcessPoolExecutor(1, mp_context=context) for system in SYSTEMS}
+    wait([worker.submit(now) for worker in workers.values()])  # all have started
+    for workload in options.workloads:
+        max_length, usual_rows = WORKLOADS.get(workload, (256, 192))
+        speeds[workload] = measure(workload, max_length, rows or usual_rows, rounds, backbone, workers)
+    print(f"{table(speeds)}\n\n{machine()}\n\n`{shlex.join([*command.split(), *sys.argv[1:]])}`")
+
+
+if __name__ == "__main__":
+    main()
