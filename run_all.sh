@@ -7,7 +7,7 @@
 # ./run_all.sh --help           this
 #
 # Needs Python 3.11 or later (PYTHON=python3.12 ./run_all.sh names one) and makes .venv beside this file. What is done and
-# unchanged is not done again; what was cut off goes on where it was. Results: runs/NAME/.
+# unchanged is not done again; what was cut off goes on where it was. Results: runs/NAME/, or in the folder RUNS= names.
 set -euo pipefail
 cd_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -41,7 +41,7 @@ esac
 if [ "$target" != bbc ]; then # a folder, seen from where the command was typed
     target=$(cd "$cd_from" && cd "$target" && pwd) || { echo "there is no folder $target" >&2; exit 2; }
 fi
-work=runs/$(basename "$target" | tr -c 'A-Za-z0-9._\n-' '_')
+work=${RUNS:-runs}/$(basename "$target" | tr -c 'A-Za-z0-9._\n-' '_')
 set_up
 
 # What the competition is, and which rows are validated together. Everything else stands on this.

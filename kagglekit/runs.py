@@ -31,6 +31,8 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": hash_files(inputs)}
     file = folder / "params.json"
     changed = []
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == ["params.json"]:
+        file.unlink()  # nothing came of it
     if file.is_file():
         before = read_json(file)
         changed = differences(before["recipe"], identity["recipe"])

@@ -16,23 +16,22 @@ from kagglekit.paths import read_json
 from kagglekit.run import main, run_notebook
 from kagglekit.samples import write_sample
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-SMALL = {"max_length": 32, "epochs": 1.0, "batch_size": 8}
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMALL = ["max_length=32", "epochs=0.6", "batch_size=8"]
 TRICKS = {"FGM": {"epsilon": 0.5}, "EMA": {"decay": 0.9, "start": 0.5}}
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> str:
-    """A work folder in which all five notebooks have run on 160 articles."""
+    """The work folder of `./run_all.sh DIR -- ...` on 160 articles: all five notebooks."""
     folder = tmp_path_factory.mktemp("notebooks")
-    work = str(folder / "work")
-    run_notebook("1_eda", {"data": str(write_sample("bbc", folder / "data", rows=160)), "work": work, "n_folds": 2})
-    run_notebook("3_train", {"work": work, "run": "tfidf", "backbone": "tfidf", "start": ""})
-    run_notebook("2_pretrain", {"work": work, "epochs": 0.1, "max_length": 32})
-    run_notebook("3_train", {"work": work, **SMALL, "tricks": TRICKS})
-    run_notebook("4_ensemble", {"work": work})
-    run_notebook("5_submit", {"work": work})
-    return work
+    data = write_sample("bbc", folder / "data" / "articles", rows=160)
+    command = [ROOT / "run_all.sh", data, "--", "n_folds=2", f"tricks={TRICKS}", *SMALL]
+    done = subprocess.run(command, env={**os.environ, "RUNS": str(folder)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (folder / "terminal.txt").write_text(done.stdout)
+    return str(folder / "articles")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -53,6 +52,12 @@ def test_five_notebooks_lead_from_train_csv_to_a_submission(work):
     told = read_json(Path(work) / "submission.json")
     assert told["run"] == "blend"
     assert told["true_score"] > 0.8
+
+
+def test_the_terminal_ends_with_the_scores_the_places_and_the_times(work):
+    told = (Path(work).parent / "terminal.txt").read_text()
+    for words in ("out-of-fold  accuracy 0.", " ± 0.", "true score   accuracy 0.", "submission.csv", "3_train.base  "):
+        assert words in told.split("5_submit blend  done")[1]
 
 
 def test_every_executed_notebook_shows_pictures_or_tables_and_ends_with_what_it_wrote(work):
@@ -106,6 +111,7 @@ def test_a_second_run_of_a_notebook_that_is_done_is_skipped(work, capsys):
         (["3_train", "dropout=1.5", "run=other"], "dropout=1.5 is out of range"),
         (["3_train", "start=nothing", "run=other"], "run 2_pretrain with run='nothing' first"),
         (["3_train", "epoch=3"], "epoch"),
+        (["2_pretrain", "mask_probability=1.5", "overwrite=True", "run=other"], "mask_probability=1.5 is out of range"),
         (["4_ensemble", "runs=['tfidf', 'nope']", "run=other"], "run='nope' does not exist"),
         (["5_submit", "run=nope"], "run='nope' does not exist"),
     ],
@@ -115,7 +121,7 @@ def test_a_wrong_parameter_is_a_clear_error_and_changes_nothing(work, capsys, co
     assert main([*command, f"work={work}"]) != 0
     assert words in capsys.readouterr().err
     assert sorted(path for path in Path(work).rglob("*.parquet")) == before
-    assert not (Path(work) / "other").exists()
+    assert {path.name for path in (Path(work) / "other").glob("*")} <= {"params.json"}
 
 
 def test_a_work_folder_of_another_competition_is_refused(work, tmp_path, capsys):

@@ -50,12 +50,18 @@ def test_a_run_of_another_recipe_is_refused_by_name_of_what_differs(work):
     assert read_json(folder / "params.json")["recipe"]["epochs"] == 3.0
 
 
+def test_a_run_of_which_nothing_came_can_be_begun_with_another_recipe(work):
+    open_run(work, "base", {**RECIPE, "epochs": 9.0})
+    folder = open_run(work, "base", RECIPE)
+    assert read_json(folder / "params.json")["recipe"]["epochs"] == 2.0
+
+
 def test_other_folds_or_another_model_to_start_from_make_it_another_run(work):
     (work / "mlm" / "model").mkdir(parents=True)
     weights = work / "mlm" / "model" / "model.safetensors"
     weights.write_bytes(b"one")
     started = {**RECIPE, "start": "mlm"}
-    open_run(work, "base", started)
+    (open_run(work, "base", started) / "fold0").mkdir()
     weights.write_bytes(b"two")
     with pytest.raises(ValueError, match="the model to start from has changed"):
         open_run(work, "base", started)

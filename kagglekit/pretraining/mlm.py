@@ -17,7 +17,7 @@ from kagglekit.model.backbones import load_config, load_tokenizer, quiet
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space, read_json, replacing, write_json
 from kagglekit.pretraining.masking import DynamicMasking
-from kagglekit.training.arguments import training_arguments
+from kagglekit.training.arguments import check_range, training_arguments
 from kagglekit.training.batches import Examples, prediction_batches
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
 from kagglekit.training.hardware import autocast, choose_attention, choose_device, choose_precision, keep_memory
@@ -108,6 +108,12 @@ def pretrain_mlm(
     """
     if (folder / "pretraining.json").is_file():
         return Pretrained(**read_json(folder / "pretraining.json"))
+    check_range("epochs", epochs, epochs > 0, "above 0")
+    check_range("batch_size", batch_size, batch_size > 0, "above 0")
+    check_range("max_length", max_length, max_length > 2, "above 2: two tokens are special ones")
+    check_range("learning_rate", learning_rate, learning_rate is None or 0 < learning_rate < 1, "above 0 and below 1")
+    check_range("mask_probability", probability, 0 < probability < 1, "above 0 and below 1")
+    check_range("held_out", held_out, 0 < held_out < 1, "above 0 and below 1")
     keep_memory()
     set_seed(seed)
     tokenizer = load_tokenizer(backbone)

@@ -9,6 +9,12 @@ from kagglekit.training.hardware import choose_device
 SCHEDULES = ("linear", "cosine", "constant_with_warmup", "constant", "polynomial", "cosine_with_restarts")
 
 
+def check_range(name: str, value, fits: bool, rule: str) -> None:
+    """Raise ValueError that names a parameter, what it got and the rule, unless it `fits`."""
+    if not fits:
+        raise ValueError(f"{name}={value!r} is out of range: it must be {rule}")
+
+
 def training_arguments(
     folder: Path,
     *,
@@ -34,7 +40,7 @@ def training_arguments(
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=accumulation,
         lr_scheduler_type=schedule,
-        warmup_steps=warmup if warmup < 1 else 0.999,
+        warmup_steps=warmup,
         max_grad_norm=max_grad_norm,
         bf16=precision == "bf16",
         fp16=precision == "fp16",

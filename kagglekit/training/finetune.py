@@ -18,7 +18,7 @@ from kagglekit.model.pooling import POOLINGS
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space
 from kagglekit.task import Task, encode_labels
-from kagglekit.training.arguments import SCHEDULES, training_arguments
+from kagglekit.training.arguments import SCHEDULES, check_range, training_arguments
 from kagglekit.training.batches import Examples
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
 from kagglekit.training.fitted import Fitted
@@ -88,9 +88,8 @@ class FineTuner:
             ("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
             ("pooling", self.pooling, self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
         ]
-        for name, value, fits, rule in rules:
-            if not fits:
-                raise ValueError(f"{name}={value!r} is out of range: it must be {rule}")
+        for rule in rules:
+            check_range(*rule)
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int) -> Fitted:
         """Train on `train_rows` (row numbers of train) and predict `valid_rows` and the test rows.
@@ -112,6 +111,8 @@ class FineTuner:
         labels = self._standardise(model, train_rows)
         examples = Examples(self.rows.tokens[train_rows], self.rows.pad_id, labels)
         valid = Examples(self.rows.tokens[valid_rows], self.rows.pad_id)
+        groups = self._groups(model)
+        rates = {group["name"]: group["lr"] for group in groups}
         latest = {}
 
         def evaluation(model):
@@ -123,12 +124,12 @@ class FineTuner:
             self._arguments(folder / "checkpoints", len(train_rows), seed),
             examples,
             default_loss(self.task.kind),
-            adamw(self._groups(model)),
+            adamw(groups),
             make_tricks(self.tricks),
             evaluation,
             [SaveEvery(self.save_seconds), ShowProgress(folder.name.replace("fold", "fold "))],
         )
-        receipts = trainer.fit()
+        receipts = {"learning rates": rates, **trainer.fit()}
         with trainer.evaluating():
             if latest.get("step") != trainer.state.global_step:
                 evaluation(model)
