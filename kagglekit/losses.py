@@ -3,8 +3,6 @@
 import torch
 from torch.nn import functional as F
 
-KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
-
 
 def default_loss(kind: str):
     """The loss of a kind of task: f(logits (batch, outputs), labels) -> scalar.

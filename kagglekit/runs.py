@@ -1,5 +1,6 @@
 """The folder of a training run: what it was made with, and its folds one by one."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -17,18 +18,16 @@ from kagglekit.task import Task
 from kagglekit.training.fitted import Fitted
 
 
-def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool = False) -> Path:
+def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool = False, folds: bool = True) -> Path:
     """The folder of a run made by `recipe`, with params.json in it: new, or with the folds that it has already.
 
-    params.json holds the recipe, a hash of task, folds and the model that the recipe starts from, package versions, and
-    the git commit of the library. Raises ValueError when the folder holds a run of another recipe or other inputs,
-    unless `overwrite`: then a run that differs is deleted. A run that is the same is kept in any case.
+    params.json holds the recipe, hashes of what the run was made from (the task, its folds unless `folds` is False, the
+    weights of a backbone in a folder and of the run to start from), package versions, and the library's git commit.
+    Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then a run that
+    differs is deleted. A run that is the same is kept in any case, and so goes on where it was cut off.
     """
     folder = run_folder(work, run)
-    inputs = [path for path in (resolve(work) / "task.json", resolve(work) / "folds.parquet") if path.is_file()]
-    if recipe.get("start"):
-        inputs += sorted((run_folder(work, recipe["start"]) / "model").glob("*.safetensors"))
-    identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": hash_files(inputs)}
+    identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": hash_inputs(resolve(work), recipe, folds)}
     file = folder / "params.json"
     changed = []
     if folder.is_dir() and [path.name for path in folder.iterdir()] == ["params.json"]:
@@ -36,8 +35,10 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     if file.is_file():
         before = read_json(file)
         changed = differences(before["recipe"], identity["recipe"])
-        if before["inputs"] != identity["inputs"]:
-            changed.append("task.json, folds.parquet or the model to start from has changed")
+        inputs = {**before["inputs"], **identity["inputs"]}
+        changed += [
+            f"the {name} changed" for name in inputs if before["inputs"].get(name) != identity["inputs"].get(name)
+        ]
     elif folder.is_dir() and any(folder.iterdir()):
         changed = ["it is no run of this notebook"]
     if changed and not overwrite:
@@ -50,6 +51,19 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     if not file.is_file():
         write_json(file, {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
     return folder
+
+
+def hash_inputs(work: Path, recipe: dict[str, Any], folds: bool) -> dict[str, str]:
+    """What a run is made from, name -> hash. Where the competition's files lie does not count."""
+    task = {name: value for name, value in read_json(work / "task.json").items() if name != "data"}
+    found = {"task": hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:16]}
+    if folds:
+        found["folds"] = hash_files([work / "folds.parquet"])
+    places = {"model to start from": work / recipe["start"] / "model"} if recipe.get("start") else {}
+    for name, place in {**places, "backbone": resolve(recipe["backbone"])}.items():
+        if place.is_dir():
+            found[name] = hash_files(sorted([*place.glob("*.safetensors"), *place.glob("pytorch_model*.bin")]))
+    return found
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -148,10 +148,19 @@ def first_difference(have: list[str], want: list[str]) -> str:
 
 
 def write_folds(work: str | Path, ids: Sequence[str], folds: np.ndarray) -> Path:
-    """Write folds.parquet, `id` and `fold` in the order of train, and return its path."""
+    """Write folds.parquet, `id` and `fold` in the order of train, and return its path.
+
+    Raises ValueError when runs were trained on other folds: they would fit nothing any more.
+    """
     path = resolve(work) / "folds.parquet"
+    table = pd.DataFrame({"id": list(ids), "fold": folds.astype(np.int64)})
+    runs = list_runs(work)
+    if path.is_file() and runs and not pd.read_parquet(path).equals(table):
+        raise ValueError(
+            f"{path.parent} has runs of other folds ({', '.join(runs)}): use another work=, or delete them"
+        )
     with replacing(path) as part:
-        pd.DataFrame({"id": list(ids), "fold": folds.astype(np.int64)}).to_parquet(part, index=False)
+        table.to_parquet(part, index=False)
     return path
 
 

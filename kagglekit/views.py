@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from kagglekit.submission import decide
 from kagglekit.task import Task
 
 
@@ -69,6 +70,11 @@ def worst_rows(
         best = predictions[worst].argmax(axis=1)
         sure = predictions[worst].max(axis=1)
         table["predicted"] = [f"{task.classes[k]} ({prob:.2f})" for k, prob in zip(best, sure, strict=True)]
+    elif task.kind == "ordinal":
+        table["predicted"] = [
+            f"{task.classes[k]} ({value:.2f} of 0 to {len(task.classes) - 1})"
+            for k, value in zip(decide(task, predictions[worst]), predictions[worst, 0], strict=True)
+        ]
     else:
         for k, name in enumerate(task.columns):
             table[f"{name}, predicted"] = predictions[worst, k].round(3)

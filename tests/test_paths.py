@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -146,3 +147,15 @@ def test_a_disk_without_room_is_an_error_before_anything_is_written(tmp_path, mo
     with pytest.raises(OSError, match=r"3\.00 GB free and this needs about 4\.00 GB") as caught:
         check_space(tmp_path / "not" / "yet", 4_000_000_000)
     assert caught.value.errno == errno.ENOSPC and names(tmp_path) == []
+
+
+def test_what_a_killed_process_left_behind_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".model.{dead.pid}.part").mkdir()
+    (tmp_path / f".model.{dead.pid}.part" / "half").write_text("x")
+    living = tmp_path / f".model.{os.getppid()}.part"
+    living.write_text("x")
+    with replacing(tmp_path / "model") as part:
+        part.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, "model"]

@@ -56,6 +56,27 @@ def test_a_run_of_which_nothing_came_can_be_begun_with_another_recipe(work):
     assert read_json(folder / "params.json")["recipe"]["epochs"] == 2.0
 
 
+def test_a_run_stays_the_same_when_its_data_folder_moves_and_without_folds_when_folds_change(work):
+    (work / "task.json").write_text('{"kind": "binary", "data": "here"}')
+    (open_run(work, "base", RECIPE) / "fold0").mkdir()
+    (open_run(work, "mlm", RECIPE, folds=False) / "model").mkdir()
+    (work / "task.json").write_text('{"kind": "binary", "data": "there"}')
+    open_run(work, "base", RECIPE)
+    write_folds(work, IDS, 1 - FOLDS)
+    open_run(work, "mlm", RECIPE, folds=False)
+    (work / "task.json").write_text('{"kind": "multiclass", "data": "there"}')
+    with pytest.raises(ValueError, match="the task changed"):
+        open_run(work, "mlm", RECIPE, folds=False)
+
+
+def test_folds_are_not_changed_under_runs_that_were_trained_on_them(work):
+    write_folds(work, IDS, 1 - FOLDS)
+    finish(open_run(work, "base", RECIPE), 0, [[0.9, 0.1]] * 3)
+    write_folds(work, IDS, 1 - FOLDS)
+    with pytest.raises(ValueError, match=r"has runs of other folds \(base\): use another work="):
+        write_folds(work, IDS, FOLDS)
+
+
 def test_other_folds_or_another_model_to_start_from_make_it_another_run(work):
     (work / "mlm" / "model").mkdir(parents=True)
     weights = work / "mlm" / "model" / "model.safetensors"
@@ -63,12 +84,12 @@ def test_other_folds_or_another_model_to_start_from_make_it_another_run(work):
     started = {**RECIPE, "start": "mlm"}
     (open_run(work, "base", started) / "fold0").mkdir()
     weights.write_bytes(b"two")
-    with pytest.raises(ValueError, match="the model to start from has changed"):
+    with pytest.raises(ValueError, match="the model to start from changed"):
         open_run(work, "base", started)
     weights.write_bytes(b"one")
     open_run(work, "base", started)
     write_folds(work, IDS, 1 - FOLDS)
-    with pytest.raises(ValueError, match=r"folds\.parquet"):
+    with pytest.raises(ValueError, match="the folds changed"):
         open_run(work, "base", started)
 
 

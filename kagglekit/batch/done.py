@@ -48,8 +48,15 @@ def fill(templates: list[str], parameters: dict) -> list[str]:
 
 
 def hash_paths(paths: list[str]) -> dict[str, str]:
-    """Path as filled in -> hash."""
-    return {path: hash_path(resolve(path)) for path in paths}
+    """Path as filled in -> hash. A path with `*` stands for all files of that pattern."""
+    return {path: hash_pattern(resolve(path)) if "*" in path else hash_path(resolve(path)) for path in paths}
+
+
+def hash_pattern(pattern: Path) -> str:
+    """One hash of all files that fit a pattern, with their paths."""
+    root = Path(pattern.anchor)
+    files = sorted(path for path in root.glob(str(pattern.relative_to(root))) if path.is_file())
+    return hashlib.sha256("\n".join([*map(str, files), hash_files(files)]).encode()).hexdigest()[:16]
 
 
 def fingerprint(notebook, parameters: dict) -> dict:

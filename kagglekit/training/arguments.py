@@ -32,8 +32,9 @@ def training_arguments(
     """Arguments for `Trainer`; checkpoints go to `folder`.
 
     epochs: may be a fraction. batch_size: rows of a batch on average. warmup: share of the steps. log_every,
-    evaluate_every: steps. Nothing here waits for the GPU in a step, and nothing asks the network.
+    evaluate_every: steps. Between logged steps nothing here waits for the GPU, and nothing asks the network.
     """
+    on_gpu = choose_device().type == "cuda"
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
@@ -55,4 +56,6 @@ def training_arguments(
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
+        dataloader_pin_memory=on_gpu,
+        accelerator_config={"non_blocking": on_gpu},  # a batch is copied while the one before it is computed
     )

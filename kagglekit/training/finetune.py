@@ -12,7 +12,7 @@ from transformers import set_seed
 from kagglekit.data.tokens import tokenize
 from kagglekit.losses import default_loss
 from kagglekit.metrics import score
-from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer
+from kagglekit.model.backbones import check_max_length, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
@@ -63,11 +63,11 @@ class FineTuner:
     def __post_init__(self):
         self._check_ranges()
         make_tricks(self.tricks)
+        if "RDrop" in self.tricks and self.dropout == 0 and self.head_dropout == 0:
+            raise ValueError("tricks: RDrop compares two passes through dropout, and dropout=0: set dropout=0.1")
         self.precision = choose_precision()
         self.tokenizer = load_tokenizer(self.backbone)
-        longest = getattr(load_config(self.backbone), "max_position_embeddings", None) or self.max_length
-        if self.max_length > longest:
-            raise ValueError(f"max_length={self.max_length}: {self.backbone} reads at most {longest} tokens")
+        check_max_length(self.backbone, self.max_length)
         pad = self.tokenizer.pad_token_id
         self.labels = encode_labels(self.task, self.train)
         tokens = tokenize(self.train["text"], self.tokenizer, self.max_length, self.cache)
@@ -82,7 +82,6 @@ class FineTuner:
             *((name, value, value > 0, "above 0") for name, value in positive.items()),
             *((name, value, value is None or 0 < value < 1, "above 0 and below 1") for name, value in rates.items()),
             *((name, value, value is None or 0 <= value < 1, "from 0 to below 1") for name, value in shares.items()),
-            ("max_length", self.max_length, self.max_length > 2, "above 2: two tokens are special ones"),
             ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0, and at most 1"),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more"),
             ("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),

@@ -63,7 +63,7 @@ class Trainer(transformers.Trainer):
                 batch_sampler=batches,
                 collate_fn=_as_it_is,
                 generator=torch.Generator(),  # of its own: iterating leaves the global one alone
-                pin_memory=self.args.device.type == "cuda",
+                pin_memory=self.args.dataloader_pin_memory,
             )
         )
 

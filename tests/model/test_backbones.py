@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertConfig, DebertaV2Config, ModernBertConfig, RobertaConfig
 
-from kagglekit.model.backbones import find_backbone, load_backbone, load_config, load_tokenizer
+from kagglekit.model.backbones import check_max_length, find_backbone, load_backbone, load_config, load_tokenizer
+from kagglekit.paths import write_json
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 
@@ -53,7 +55,7 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
         find_backbone("minilm")
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/nowhere", "runs/bbc/mlm"])
+@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/nowhere", "runs/no-such-competition/mlm"])
 def test_a_folder_that_does_not_exist_is_an_error(name):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         find_backbone(name)
@@ -63,7 +65,30 @@ def test_a_pretraining_run_is_used_once_it_has_a_model(copied, tmp_path):
     with pytest.raises(FileNotFoundError, match="run 2_pretrain with run='mlm' first"):
         find_backbone("minilm", tmp_path / "mlm")
     shutil.move(copied, tmp_path / "mlm" / "model")
+    write_json(tmp_path / "mlm" / "params.json", {"recipe": {"backbone": "minilm"}})
     assert find_backbone("minilm", tmp_path / "mlm") == str(tmp_path / "mlm" / "model")
+    with pytest.raises(ValueError, match="start='mlm' was made from the backbone 'minilm', not 'bert-base-uncased'"):
+        find_backbone("bert-base-uncased", tmp_path / "mlm")
+
+
+@pytest.mark.parametrize(
+    ("config", "longest"),
+    [
+        (BertConfig(max_position_embeddings=512), 512),
+        (RobertaConfig(max_position_embeddings=514, pad_token_id=1), 512),
+        (DebertaV2Config(max_position_embeddings=512, position_biased_input=False), None),
+        (ModernBertConfig(max_position_embeddings=8192), 8192),
+    ],
+    ids=lambda value: getattr(value, "model_type", str(value)),
+)
+def test_max_length_ends_where_the_positions_of_the_backbone_end(config, longest, tmp_path):
+    config.save_pretrained(tmp_path)
+    check_max_length(str(tmp_path), longest or 4096)
+    if longest:
+        with pytest.raises(ValueError, match=f"max_length={longest + 1} is out of range: .* reads from 3 to {longest}"):
+            check_max_length(str(tmp_path), longest + 1)
+    with pytest.raises(ValueError, match="max_length=2 is out of range"):
+        check_max_length(str(tmp_path), 2)
 
 
 @pytest.mark.parametrize("load", [load_tokenizer, load_config])

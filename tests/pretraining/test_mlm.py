@@ -6,6 +6,7 @@ from transformers import AutoModelForMaskedLM, TrainerCallback
 
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
+from kagglekit.paths import write_json
 from kagglekit.pretraining import mlm
 from kagglekit.pretraining.masking import DynamicMasking
 from kagglekit.pretraining.mlm import MaskedLM, masked_cross_entropy, perplexity, pretrain_mlm, show_masking
@@ -70,10 +71,11 @@ def test_perplexity_falls_and_the_saved_model_is_a_backbone(backbone, tmp_path, 
     assert result.after < 0.5 * result.before and 15 < result.before < 60
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert result.tokens == 16 * 8  # each of 20 texts is 8 tokens, four are held out
-    folder = find_backbone("minilm", tmp_path / "mlm")
+    write_json(tmp_path / "mlm" / "params.json", {"recipe": {"backbone": backbone}})
+    folder = find_backbone(backbone, tmp_path / "mlm")
     assert load_tokenizer(folder).get_vocab() == load_tokenizer(backbone).get_vocab()
     assert not same(weights(load_backbone(folder)), weights(load_backbone(backbone)))
-    assert sorted(path.name for path in (tmp_path / "mlm").iterdir()) == ["model", "pretraining.json"]
+    assert sorted(path.name for path in (tmp_path / "mlm").iterdir()) == ["model", "params.json", "pretraining.json"]
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
@@ -124,7 +126,7 @@ def test_long_texts_are_read_in_pieces_and_equal_ones_once(backbone, tmp_path):
 
 def test_too_little_text_is_an_error(backbone, tmp_path):
     with pytest.raises(ValueError, match="at least two different texts"):
-        pretrain_mlm(["good", "good", ""], backbone, tmp_path)
+        pretrain_mlm(["good", "good", ""], backbone, tmp_path, max_length=12)
 
 
 def test_a_backbone_without_a_mask_token_is_an_error(backbone, tmp_path, monkeypatch):
@@ -132,7 +134,7 @@ def test_a_backbone_without_a_mask_token_is_an_error(backbone, tmp_path, monkeyp
     tokenizer.mask_token = None
     monkeypatch.setattr(mlm, "load_tokenizer", lambda path: tokenizer)
     with pytest.raises(ValueError, match="has no mask token: it cannot be pretrained by masking"):
-        pretrain_mlm(CORPUS, backbone, tmp_path)
+        pretrain_mlm(CORPUS, backbone, tmp_path, max_length=12)
 
 
 def test_masking_is_shown_token_by_token(backbone):

@@ -142,7 +142,7 @@ def test_receipts_name_what_each_trick_did(tuner, tmp_path):
         ({"accumulation": 0}, "accumulation=0"),
         ({"max_length": 0}, "max_length=0"),
         ({"max_length": 2}, "max_length=2"),
-        ({"max_length": 41}, "max_length=41: .* reads at most 40 tokens"),
+        ({"max_length": 41}, "max_length=41 is out of range: .* reads from 3 to 40 tokens"),
         ({"learning_rate": 2.0}, "learning_rate=2.0 is out of range: it must be above 0 and below 1"),
         ({"head_learning_rate": 0}, "head_learning_rate=0"),
         ({"dropout": 1.0}, "dropout=1.0 is out of range: it must be from 0 to below 1"),
