@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional as F
 
+from kagglekit.metrics import CLASSES
+
 
 def default_loss(kind: str):
     """The loss of a kind of task: f(logits (batch, outputs), labels) -> scalar.
@@ -10,7 +12,7 @@ def default_loss(kind: str):
     Cross entropy for binary and multiclass (labels (batch,) class numbers), binary cross entropy for multilabel, and
     squared error for regression and ordinal (labels (batch, outputs) or, for ordinal, (batch,) class numbers).
     """
-    if kind in ("binary", "multiclass"):
+    if kind in CLASSES:
         return F.cross_entropy
     if kind == "multilabel":
         return F.binary_cross_entropy_with_logits

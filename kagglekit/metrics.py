@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-CLASSES = ("binary", "multiclass")
+CLASSES = ("binary", "multiclass")  # kinds of task whose predictions are one probability per class, 1 in sum
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.metrics import METRICS
+from kagglekit.metrics import CLASSES, METRICS
 from kagglekit.paths import replacing
 from kagglekit.reading.checks import name_row
 
@@ -97,7 +97,7 @@ def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.Data
         check("numbers", np.isfinite(values), column, "finite")
         if task.kind in ("binary", "multiclass", "multilabel"):
             check("range", (values >= 0) & (values <= 1), column, "0 to 1")
-    if task.form == "columns" and task.kind in ("binary", "multiclass"):
+    if task.form == "columns" and task.kind in CLASSES:
         check(
             "sum of a row", np.abs(numbers.sum(axis=1) - 1) < 1e-3, targets[0], "a row of probabilities with the sum 1"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.metrics import check_metric, is_higher_better
+from kagglekit.metrics import CLASSES, check_metric, is_higher_better
 from kagglekit.paths import hash_files, read_json, resolve, write_json
 from kagglekit.reading import checks, guess
 from kagglekit.reading.files import find_table, read_table
@@ -35,7 +35,7 @@ class Task:
     @property
     def columns(self) -> list[str]:
         """The columns of a predictions table: one per class for binary and multiclass, else one per label."""
-        return self.classes if self.kind in ("binary", "multiclass") else self.labels
+        return self.classes if self.kind in CLASSES else self.labels
 
     def save(self, work: str | Path, overwrite: bool = False) -> Path:
         """Write work/task.json. Raises ValueError when the folder belongs to another competition, or (unless

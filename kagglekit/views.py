@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from kagglekit.metrics import CLASSES
 from kagglekit.submission import decide
 from kagglekit.task import Task
 
@@ -51,7 +52,7 @@ def row_losses(task: Task, labels: np.ndarray, predictions: np.ndarray) -> np.nd
     """How wrong each row is (rows,): minus log of the true class's probability, mean of these over labels, or the mean
     absolute error over targets, each in units of its standard deviation."""
     predictions = predictions.astype(np.float64)
-    if task.kind in ("binary", "multiclass"):
+    if task.kind in CLASSES:
         return -np.log(predictions[np.arange(len(labels)), labels].clip(1e-12))
     if task.kind == "multilabel":
         return -np.log(np.where(labels == 1, predictions, 1 - predictions).clip(1e-12)).mean(axis=1)
@@ -66,7 +67,7 @@ def worst_rows(
     losses = row_losses(task, labels, predictions)
     worst = np.argsort(-losses, kind="stable")[:n]
     table = train.iloc[worst][["id", *task.labels]].reset_index(drop=True)
-    if task.kind in ("binary", "multiclass"):
+    if task.kind in CLASSES:
         best = predictions[worst].argmax(axis=1)
         sure = predictions[worst].max(axis=1)
         table["predicted"] = [f"{task.classes[k]} ({prob:.2f})" for k, prob in zip(best, sure, strict=True)]

@@ -14,11 +14,11 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
+from kagglekit.metrics import CLASSES
 from kagglekit.paths import fold_folders, replacing, run_folder, write_json
 from kagglekit.tables import Run, write_predictions
 
 METHODS = ("mean", "rank", "vote", "weights")
-CLASSES = ("binary", "multiclass")  # kinds whose rows sum to 1
 
 
 def weighted_mean(members: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:

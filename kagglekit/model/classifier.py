@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
+from kagglekit.metrics import CLASSES
 from kagglekit.model.backbones import without_pooler
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.paths import read_json, replacing, write_json
@@ -53,7 +54,7 @@ class Classifier(nn.Module):
     def predictions(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits (rows, outputs) as the numbers of a predictions table, float32: probabilities, or targets' values."""
         logits = logits.float()
-        if self.kind in ("binary", "multiclass"):
+        if self.kind in CLASSES:
             return logits.softmax(dim=-1)
         return logits.sigmoid() if self.kind == "multilabel" else logits * self.scale + self.center
 

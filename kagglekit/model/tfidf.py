@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.pipeline import FeatureUnion
 from sklearn.svm import LinearSVC
 
+from kagglekit.metrics import CLASSES
 from kagglekit.task import Task, encode_labels
 from kagglekit.training.fitted import Fitted
 
@@ -49,7 +50,7 @@ class Baseline:
         """Fit on `train_rows` (row numbers) and predict `valid_rows` and the test rows. Nothing goes to `folder`."""
         x, y = self.rows[train_rows], self.labels[train_rows]
         unseen = (self.rows[valid_rows], self.test_rows)
-        if self.task.kind in ("binary", "multiclass"):
+        if self.task.kind in CLASSES:
             return Fitted(*self._probabilities(x, y, unseen, seed, np.arange(len(self.task.columns))))
         if self.task.kind == "multilabel":
             columns = [self._probabilities(x, label, unseen, seed, np.arange(2)) for label in y.T.astype(int)]
