@@ -17,7 +17,8 @@ from kagglekit.model.backbones import check_max_length, load_config, load_tokeni
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space, read_json, replacing, write_json
 from kagglekit.pretraining.masking import DynamicMasking
-from kagglekit.training.arguments import check_range, training_arguments
+from kagglekit.ranges import check_range
+from kagglekit.training.arguments import training_arguments
 from kagglekit.training.batches import Examples, prediction_batches
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
 from kagglekit.training.hardware import autocast, choose_attention, choose_device, choose_precision, keep_memory

@@ -9,12 +9,6 @@ from kagglekit.training.hardware import choose_device
 SCHEDULES = ("linear", "cosine", "constant_with_warmup", "constant", "polynomial", "cosine_with_restarts")
 
 
-def check_range(name: str, value, fits: bool, rule: str) -> None:
-    """Raise ValueError that names a parameter, what it got and the rule, unless it `fits`."""
-    if not fits:
-        raise ValueError(f"{name}={value!r} is out of range: it must be {rule}")
-
-
 def training_arguments(
     folder: Path,
     *,

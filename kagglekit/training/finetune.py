@@ -17,8 +17,9 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space
+from kagglekit.ranges import check_range
 from kagglekit.task import Task, encode_labels
-from kagglekit.training.arguments import SCHEDULES, check_range, training_arguments
+from kagglekit.training.arguments import SCHEDULES, training_arguments
 from kagglekit.training.batches import Examples
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
 from kagglekit.training.fitted import Fitted

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from transformers import TrainerCallback, TrainerState
 
+from kagglekit.ranges import check_range
+
 
 class Trick(TrainerCallback):
     """Override what the trick changes; `compute` and `step` run what lies inside, once, twice or not at all.
@@ -34,6 +36,11 @@ class Trick(TrainerCallback):
     def started(self, state: TrainerState) -> bool:
         """Whether the next step is one on which the trick acts."""
         return state.global_step >= self.start * state.max_steps
+
+    def check(self) -> None:
+        """Raise ValueError for a knob out of range; a trick with ranges of its own adds them."""
+        fits = 0 <= self.start < 1
+        check_range(f"{type(self).__name__}: start", self.start, fits, "the share of steps before, from 0 to below 1")
 
     def receipt(self, model: torch.nn.Module) -> dict[str, float]:
         """Figures that show what the trick did; `steps` must be above 0."""

@@ -10,6 +10,8 @@ from kagglekit.tricks.rdrop import RDrop
 
 __all__ = ["EMA", "FGM", "RDrop", "make_tricks"]
 
+NAMES = {float: "number", int: "whole number", str: "name", bool: "True or False"}  # of the types of knobs
+
 
 def make_tricks(recipe: dict[str, dict[str, Any]]) -> list[Trick]:
     """The objects of a recipe, name -> options, in its order: the first is the outermost.
@@ -28,11 +30,11 @@ def make_tricks(recipe: dict[str, dict[str, Any]]) -> list[Trick]:
         except TypeError as error:
             raise ValueError(f"tricks: {name} takes {knobs}, not {options}: {error}") from None
         for option, value in options.items():
-            if isinstance(knobs.parameters[option].default, float) and not isinstance(value, int | float):
-                raise ValueError(f"tricks: {name} has {option}={value!r}: it must be a number")
+            kind = type(knobs.parameters[option].default)
+            if not isinstance(value, {float: int | float, int: int}.get(kind, kind)):
+                raise ValueError(
+                    f"tricks: {name} has {option}={value!r}: it must be a {NAMES.get(kind, kind.__name__)}"
+                )
         tricks.append(trick(**options))
-        if not 0 <= tricks[-1].start < 1:
-            raise ValueError(
-                f"tricks: {name} has start={tricks[-1].start}: it is the share of steps before, from 0 to below 1"
-            )
+        tricks[-1].check()
     return tricks

@@ -154,7 +154,7 @@ def test_receipts_name_what_each_trick_did(tuner, tmp_path):
         ({"schedule": "step"}, "schedule='step' .* one of linear, cosine"),
         ({"pooling": "sum"}, "pooling='sum' .* one of cls, mean, max, attention"),
         ({"tricks": {"PGD": {}}}, "there is no trick 'PGD'"),
-        ({"tricks": {"EMA": {"start": 2}}}, "EMA has start=2"),
+        ({"tricks": {"EMA": {"start": 2}}}, "EMA: start=2"),
     ],
 )
 def test_a_knob_out_of_range_is_an_error_before_anything_is_loaded(tuner, knob, words):

@@ -107,7 +107,7 @@ def test_a_recipe_becomes_tricks_in_its_order():
         ({"inspect": {}}, "no trick 'inspect'"),
         ({"FGM": {"eps": 1.0}}, r"FGM takes \(epsilon: float = 1.0, start: float = 0.0\), not {'eps': 1.0}"),
         ({"EMA": None}, "EMA takes .* not None"),
-        ({"EMA": {"start": 1.0}}, "EMA has start=1.0: it is the share of steps before, from 0 to below 1"),
+        ({"EMA": {"start": 1.0}}, "EMA: start=1.0 is out of range: it must be the share of steps before"),
         ({"EMA": {"start": -0.1}}, "from 0 to below 1"),
         ({"RDrop": {"alpha": "1"}}, "RDrop has alpha='1': it must be a number"),
         ({"RDrop": {"start": None}}, "RDrop has start=None: it must be a number"),
