@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagglekit.training.batches import EpochSampler, prediction_batches, training_batches
+from kagglekit.data.batches import EpochSampler, prediction_batches, training_batches
 
 LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=300).map(np.array)
 BATCH = st.integers(1, 40)
@@ -83,6 +83,20 @@ def test_the_sampler_asks_for_the_epoch_when_iteration_starts():
         assert list(sampler) == expected
 
 
+@given(LENGTHS, BATCH, st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_the_processes_share_the_rows_of_every_batch(lengths, batch_size, processes):
+    """Each row in exactly one of them; where there are fewer rows than processes, each has one."""
+    whole = training_batches(lengths, batch_size, seed=1, epoch=2)
+    samplers = [EpochSampler(lengths, batch_size, 1, lambda: 2, process, processes) for process in range(processes)]
+    assert all(len(sampler) == len(whole) for sampler in samplers)
+    for batch, *shares in zip(whole, *samplers, strict=True):
+        sizes = [len(share) for share in shares]
+        assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
+        assert set().union(*shares) == set(batch)
+        assert sum(sizes) == max(len(batch), processes)
+
+
 @given(LENGTHS, st.integers(1, 2000))
 @settings(max_examples=100, deadline=None)
 def test_prediction_batches_hold_every_row_within_the_budget(lengths, tokens):
@@ -97,5 +111,5 @@ def test_examples_hand_out_rows_with_their_labels(examples):
     rows = examples(rows=9)
     batch = rows.__getitems__([4, 1])
     assert set(batch) == {"input_ids", "attention_mask", "labels"}
-    assert batch["labels"].tolist() == rows.labels[[4, 1]].tolist()
+    assert batch["labels"].tolist() == rows.arrays["labels"][[4, 1]].tolist()
     assert torch.equal(batch["attention_mask"].sum(dim=1), torch.from_numpy(rows.tokens.lengths[[4, 1]]))

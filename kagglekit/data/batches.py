@@ -1,11 +1,12 @@
 """Which rows go into which batch: grouped by length under a token budget, and still shuffled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from kagglekit.data.chunks import Chunks
 from kagglekit.data.tokens import Tokens
 
 
@@ -57,13 +58,27 @@ def prediction_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
 
 
 class EpochSampler:
-    """A batch sampler for `DataLoader`: `training_batches` of the epoch that `epoch()` names when iteration starts."""
+    """A batch sampler for `DataLoader`: `training_batches` of the epoch that `epoch()` names when iteration starts.
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, epoch: Callable[[], int]):
+    Of `processes` that train together each has all the batches, and of each batch every `processes`-th row, from row
+    number `process` on. A batch with fewer rows than processes gives one row to each, some to several.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int,
+        epoch: Callable[[], int],
+        process: int = 0,
+        processes: int = 1,
+    ):
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
+        self.process = process
+        self.processes = processes
         self.drop_last = False
 
     def __len__(self) -> int:
@@ -71,23 +86,30 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         for rows in training_batches(self.lengths, self.batch_size, self.seed, self.epoch()):
-            yield rows.tolist()
+            yield rows[self.process % len(rows) :: self.processes].tolist()
 
 
 class Examples(Dataset):
     """Tokens, and labels if there are any, as a dataset that hands out whole padded batches.
 
-    labels: (rows,) int64 or (rows, outputs) float32.
+    tokens: `Tokens`, or `Chunks` of long texts. labels: (rows,) int64 or (rows, outputs) float32. beside: name -> array
+    with a row for each text, of what else the model reads.
     """
 
-    def __init__(self, tokens: Tokens, pad_id: int, labels: np.ndarray | None = None):
+    def __init__(
+        self,
+        tokens: Tokens | Chunks,
+        pad_id: int,
+        labels: np.ndarray | None = None,
+        beside: Mapping[str, np.ndarray] | None = None,
+    ):
         self.tokens = tokens
         self.pad_id = pad_id
-        self.labels = labels
+        self.arrays = {**(beside or {}), **({} if labels is None else {"labels": labels})}
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
         batch = self.tokens[rows].pad(self.pad_id)
-        return batch if self.labels is None else {**batch, "labels": torch.from_numpy(self.labels[rows])}
+        return batch | {name: torch.from_numpy(array[rows]) for name, array in self.arrays.items()}
