@@ -1,0 +1,56 @@
+"""Many token vectors to one text vector: POOLINGS names each way, make_pooling builds one for a backbone.
+
+What all of them share is said in `Pooling` (tokens.py); tokens.py reads the last layer, layers.py several.
+"""
+
+from torch import nn
+
+from kagglekit.model.pooling.layers import (
+    AllCLS,
+    AllCLSCNN,
+    AllCLSGRU,
+    AllCLSLSTM,
+    Last4Concat,
+    Last4Max,
+    Last4Pooler,
+    WeightedLayers,
+)
+from kagglekit.model.pooling.tokens import CLS, Attention, GeM, LastToken, Max, Mean, MeanMax, OwnPooler, Pooling
+
+POOLINGS: dict[str, type[Pooling]] = {
+    "cls": CLS,
+    "mean": Mean,
+    "max": Max,
+    "attention": Attention,
+    "mean_max": MeanMax,
+    "gem": GeM,
+    "last_token": LastToken,
+    "pooler": OwnPooler,
+    "weighted_layers": WeightedLayers,
+    "last4_concat": Last4Concat,
+    "last4_max": Last4Max,
+    "last4_pooler": Last4Pooler,
+    "all_cls": AllCLS,
+    "all_cls_cnn": AllCLSCNN,
+    "all_cls_lstm": AllCLSLSTM,
+    "all_cls_gru": AllCLSGRU,
+}
+
+
+def make_pooling(name: str, backbone: nn.Module) -> Pooling:
+    """The pooling of that name for a backbone of transformers.
+
+    A pooling with the backbone's own pooler takes that module over: `backbone.pooler` is None afterwards.
+    Raises ValueError for an unknown name, and for a backbone without a pooler when the pooling needs it.
+    """
+    if name not in POOLINGS:
+        raise ValueError(f"pooling={name!r} must be one of {', '.join(POOLINGS)}")
+    kind, pooler = POOLINGS[name], getattr(backbone, "pooler", None)
+    if kind.own_pooler and pooler is None:
+        others = ", ".join(other for other, without in POOLINGS.items() if not without.own_pooler)
+        raise ValueError(f"pooling={name!r}: {type(backbone).__name__} has no pooler of its own; use one of {others}")
+    config = backbone.config  # not the module tree: ALBERT goes several times through the layers that it has
+    pooling = kind(config.hidden_size, config.num_hidden_layers, pooler)
+    if kind.own_pooler:
+        backbone.pooler = None
+    return pooling
