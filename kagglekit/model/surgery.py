@@ -1,6 +1,10 @@
 """What is changed in a backbone before it is trained. Depth is read from the module tree, never from names."""
 
+import torch
 from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from kagglekit.ranges import check_range
 
 
 def find_layers(backbone: nn.Module) -> nn.ModuleList:
@@ -9,3 +13,70 @@ def find_layers(backbone: nn.Module) -> nn.ModuleList:
     if not lists:
         raise ValueError(f"{type(backbone).__name__} has no list of layers")
     return max(lists, key=len)
+
+
+def split_by_depth(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """Every parameter of a backbone once: those of the embeddings, then those of each layer, lowest first.
+
+    What stands before the layers counts as embeddings. What comes after them, such as a last norm, or is shared by all,
+    as DeBERTa's relative positions are, goes with the topmost.
+    """
+    layers = find_layers(backbone)
+    depth_of = {id(p): depth for depth, layer in enumerate(layers, start=1) for p in layer.parameters()}
+    parts, outside = [[] for _ in range(len(layers) + 1)], 0
+    for parameter in backbone.parameters():
+        if id(parameter) in depth_of:
+            outside = len(layers)
+        parts[depth_of.get(id(parameter), outside)].append(parameter)
+    return parts
+
+
+def reinit_layers(backbone: PreTrainedModel, n: int) -> None:
+    """Give the topmost `n` layers new random weights, as before any pretraining (Zhang et al., 2021, arXiv 2006.05987).
+
+    The top layers know most about the pretraining task; on little data a fresh start of the last 1 to 3 is steadier.
+    0 changes nothing, all layers leave only the embeddings of the pretraining. The weights are drawn from torch's
+    global generator, in the way of the backbone's own class. Costs nothing.
+    Raises ValueError when there are not so many layers.
+    """
+    layers = _count(backbone, "reinit_layers", n)
+    for layer in layers[len(layers) - n :]:
+        for tensor in (*layer.parameters(), *layer.buffers()):
+            vars(tensor).pop("_is_hf_initialized", None)  # transformers would take it for loaded, and draw nothing
+        with torch.no_grad():
+            layer.apply(backbone._init_weights)
+
+
+def freeze(backbone: nn.Module, embeddings: bool = False, layers: int = 0) -> None:
+    """Leave the embeddings, or the lowest `layers` layers, or both, as they are: they are not trained.
+
+    Freezing from the bottom up saves the backward pass through what is frozen, and the optimizer's memory for it; a
+    trained part below a frozen one needs the pass all the same. Nothing to freeze is plain training; all layers leave
+    the head. To be called before the optimizer is made.
+    Raises ValueError when there are not so many layers.
+    """
+    _count(backbone, "freeze_layers", layers)
+    table, *parts = split_by_depth(backbone)
+    for part in [*([table] if embeddings else []), *parts[:layers]]:
+        for parameter in part:
+            parameter.requires_grad_(False)
+
+
+def split_dropout(config: PreTrainedConfig, hidden: float | None, attention: float | None) -> None:
+    """Set the dropouts of a configuration: `attention` is that of attention weights, `hidden` all others.
+
+    0 turns one off, None leaves it as it is. Which one a field is, its name says. LayerDrop, which leaves out whole
+    layers, is no dropout of values and stays. To be called before the model is built.
+    """
+    for name, value in config.to_dict().items():
+        if "drop" not in name or "layerdrop" in name or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        share = attention if "attention" in name or "attn" in name else hidden
+        if share is not None:
+            setattr(config, name, float(share))
+
+
+def _count(backbone: nn.Module, name: str, n: int) -> nn.ModuleList:
+    layers = find_layers(backbone)
+    check_range(name, n, 0 <= n <= len(layers), f"from 0 to {len(layers)}, the layers of this backbone")
+    return layers

@@ -4,9 +4,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, DebertaV2Config, ModernBertConfig, RobertaConfig
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    DebertaV2Config,
+    ModernBertConfig,
+    MPNetConfig,
+    NystromformerConfig,
+    RobertaConfig,
+)
 
-from kagglekit.model.backbones import check_max_length, find_backbone, load_backbone, load_config, load_tokenizer
+from kagglekit.model import backbones as module
+from kagglekit.model.backbones import (
+    check_max_length,
+    count_positions,
+    find_backbone,
+    load_backbone,
+    load_config,
+    load_tokenizer,
+)
+from kagglekit.model.mounts import model_folders
 from kagglekit.paths import write_json
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
@@ -34,6 +51,66 @@ def test_the_packaged_model_is_found_and_loads():
     assert (folder / "model.safetensors").is_file()
     assert load_config(str(folder)).hidden_size == 384
     assert load_tokenizer(str(folder)).mask_token == "[MASK]"
+
+
+def test_a_short_name_of_the_catalogue_is_the_model_on_the_hub():
+    assert find_backbone("deberta-v3-base") == "microsoft/deberta-v3-base"
+
+
+def test_the_name_that_is_in_the_cache_of_the_hub_is_taken(monkeypatch):
+    cached = {"roberta-base"}
+    monkeypatch.setattr(module, "try_to_load_from_cache", lambda name, file: "path" if name in cached else None)
+    assert find_backbone("roberta-base") == "roberta-base"  # as it was once downloaded
+    cached.add("FacebookAI/roberta-base")
+    assert find_backbone("roberta-base") == "FacebookAI/roberta-base"
+
+
+def test_a_folder_goes_before_a_short_name(copied, monkeypatch):
+    monkeypatch.chdir(copied.parent)
+    assert find_backbone(str(copied.rename("roberta-base").resolve().name)) == str(copied.parent / "roberta-base")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "deberta-v3-base",
+        "debertav3/deberta-v3-base",
+        "datasets/someone/deberta-v3-base",
+        "datasets/someone/my-models/microsoft/DeBERTa_v3_base",
+        "models/someone/deberta-v3-base/transformers/default/1",
+        "models/microsoft/deberta-v3/transformers/deberta-v3-base/2",
+        "notebooks/someone/pretraining/mlm/deberta-v3-base/model",
+    ],
+)
+@pytest.mark.parametrize("name", ["deberta-v3-base", "microsoft/deberta-v3-base"])
+def test_a_model_among_kaggles_inputs_is_found(copied, tmp_path, monkeypatch, place, name):
+    root = tmp_path / "input"
+    (root / "competitions" / "c").mkdir(parents=True)
+    (root / "competitions" / "c" / "config.json").touch()  # no weights beside it
+    shutil.copytree(copied, root / place)
+    assert find_backbone(name, inputs=root) == str(root / place)
+    assert find_backbone("roberta-base", inputs=root) == "FacebookAI/roberta-base"
+    monkeypatch.setenv("KAGGLEKIT_INPUTS", str(root))
+    assert find_backbone(name) == str(root / place)
+    load_config(find_backbone(name))
+
+
+def test_of_kaggles_inputs_the_folder_of_that_very_name_is_taken_and_two_are_an_error(copied, tmp_path):
+    root = tmp_path / "input"
+    for place in ("finetuned/roberta-base/fold0", "finetuned/roberta-base/fold1"):
+        shutil.copytree(copied, root / place)
+    with pytest.raises(ValueError, match=r"backbone='roberta-base' is 2 of the inputs: .*fold0, .*fold1\. Give one"):
+        find_backbone("roberta-base", inputs=root)
+    shutil.copytree(copied, root / "roberta-base")
+    assert find_backbone("roberta-base", inputs=root) == str(root / "roberta-base")
+
+
+def test_folders_full_of_data_are_not_searched(copied, tmp_path):
+    shutil.copytree(copied, tmp_path / "input" / "images" / "m")
+    assert list(model_folders(tmp_path / "input")) == [tmp_path / "input" / "images" / "m"]
+    for number in range(1001):
+        (tmp_path / "input" / "images" / f"{number}.jpg").touch()
+    assert not list(model_folders(tmp_path / "input"))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
@@ -69,6 +146,8 @@ def test_a_pretraining_run_is_used_once_it_has_a_model(copied, tmp_path):
     assert find_backbone("minilm", tmp_path / "mlm") == str(tmp_path / "mlm" / "model")
     with pytest.raises(ValueError, match="start='mlm' was made from the backbone 'minilm', not 'bert-base-uncased'"):
         find_backbone("bert-base-uncased", tmp_path / "mlm")
+    write_json(tmp_path / "mlm" / "params.json", {"recipe": {"backbone": "roberta-base"}})
+    assert find_backbone("FacebookAI/roberta-base", tmp_path / "mlm")  # the same, spelled out
 
 
 @pytest.mark.parametrize(
@@ -78,6 +157,10 @@ def test_a_pretraining_run_is_used_once_it_has_a_model(copied, tmp_path):
         (RobertaConfig(max_position_embeddings=514, pad_token_id=1), 512),
         (DebertaV2Config(max_position_embeddings=512, position_biased_input=False), None),
         (ModernBertConfig(max_position_embeddings=8192), 8192),
+        (BertConfig(max_position_embeddings=514, pad_token_id=1), 514),  # only its words have a padding
+        (RobertaConfig(max_position_embeddings=512, pad_token_id=1), 510),
+        (MPNetConfig(max_position_embeddings=514), 512),
+        (NystromformerConfig(max_position_embeddings=510), 510),
     ],
     ids=lambda value: getattr(value, "model_type", str(value)),
 )
@@ -91,6 +174,31 @@ def test_max_length_ends_where_the_positions_of_the_backbone_end(config, longest
         check_max_length(str(tmp_path), 2)
 
 
+LONG = {"attention_window": [8] * 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(
+            (name, {})
+            for name in ("camembert", "xlm-roberta", "xlm-roberta-xl", "data2vec-text", "roberta-prelayernorm")
+        ),
+        *(("bert", {}), ("electra", {}), ("distilbert", {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 32})),
+    ],
+)
+def test_as_many_tokens_as_are_counted_can_be_read_and_not_one_more(name, options):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes |= {"vocab_size": 50, "max_position_embeddings": 50, "pad_token_id": 1}  # no telling words from positions
+    config = AutoConfig.for_model(name, **{**sizes, **options})
+    longest = count_positions(config)
+    model = module.AutoModel.from_config(config).eval()
+    ids = torch.full((1, longest), 7)
+    assert model(input_ids=ids).last_hidden_state.shape == (1, longest, 16)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, longest + 1), 7))
+
+
 @pytest.mark.parametrize("load", [load_tokenizer, load_config])
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "no-such-model"])
 def test_a_name_that_the_hub_does_not_give_is_an_error_at_once(load, name):
@@ -100,6 +208,21 @@ def test_a_name_that_the_hub_does_not_give_is_an_error_at_once(load, name):
     ):
         load(name)
     assert time.monotonic() - began < 5
+
+
+def test_the_error_says_where_a_name_was_looked_for(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KAGGLEKIT_INPUTS", str(tmp_path / "input"))
+    with pytest.raises(OSError) as error:
+        load_config(find_backbone("roberta-large"))
+    tried = str(error.value).split("Tried, in this order: ")[1]
+    places = ["the catalogue (it is there)", "the packages (minilm)", f"the folder {tmp_path}/FacebookAI/roberta-large"]
+    places += [
+        f"Kaggle's inputs below {tmp_path}/input (there are none)",
+        "the hub's cache ",
+        "the hub (HF_HUB_OFFLINE",
+    ]
+    assert [tried.index(place) for place in places] == sorted(tried.index(place) for place in places)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,6 +245,22 @@ def test_dropout_is_set_everywhere_or_left(backbones, name, batch):
         for model in (on, own):
             assert not torch.equal(*(model(**inputs).last_hidden_state for _ in range(2)))
         assert torch.allclose(off(**inputs).last_hidden_state, on.eval()(**inputs).last_hidden_state, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "expected"),
+    [((0.3, None), (0.3, 0.3)), ((0.3, 0.0), (0.3, 0.0)), ((None, 0.2), (0.1, 0.2)), ((None, None), (0.1, 0.1))],
+)
+def test_dropout_of_attention_can_be_another(backbone, knobs, expected):
+    config = load_config(backbone, *knobs)
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == expected
+    model = load_backbone(backbone, knobs[0], attention_dropout=knobs[1])
+    assert (model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob) == expected
+
+
+def test_the_pooler_is_kept_on_request(backbone, backbones):
+    assert load_backbone(backbone, pooler=True).pooler.dense.weight.shape == (16, 16)
+    assert getattr(load_backbone(backbones["deberta-v2"], pooler=True), "pooler", None) is None
 
 
 def test_loading_is_deterministic_and_the_weights_are_those_of_the_file(backbone, same, weights):

@@ -1,0 +1,57 @@
+"""Models among the inputs that Kaggle mounts below a notebook, in the layouts of before and after 2026."""
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
+DEPTH = 8  # models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, and two folders in it
+ENTRIES = 1000  # folders with more than that hold data, no model
+
+
+def mount_root(root: Path | None = None) -> Path:
+    """Where inputs are: `root`, or what the variable KAGGLEKIT_INPUTS says, or /kaggle/input."""
+    return Path(root or os.environ.get("KAGGLEKIT_INPUTS") or "/kaggle/input")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds the weights of a model."""
+    return any(file for pattern in WEIGHTS for file in folder.glob(pattern))
+
+
+def find_mounted(names: Collection[str], root: Path | None = None) -> Path | None:
+    """The folder of a model among the inputs, None when there is none of any of `names`.
+
+    Of a name only the last part counts ("deberta-v3-base" of "microsoft/deberta-v3-base"), and not its case nor what
+    stands between its words, both of which Kaggle changes. A folder of that name with config.json and weights comes
+    first, then one somewhere below a folder of that name: `deberta-v3-base/`, `datasets/OWNER/deberta-v3-base/model/`,
+    `models/OWNER/deberta-v3-base/transformers/default/1/`.
+    Raises ValueError when several fit equally well.
+    """
+    root, wanted = mount_root(root), {_plain(name.rsplit("/", 1)[-1]) for name in names}
+    found = [folder for folder in model_folders(root) if wanted & set(map(_plain, folder.relative_to(root).parts))]
+    best = [folder for folder in found if _plain(folder.name) in wanted] or found
+    if len(best) > 1:
+        shown = ", ".join(str(folder) for folder in best[:5])
+        raise ValueError(f"backbone={min(names, key=len)!r} is {len(best)} of the inputs: {shown}. Give one folder")
+    return best[0] if best else None
+
+
+def model_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """The folders with config.json and weights at most `depth` levels below `folder`, by name."""
+    if depth == 0 or not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        some = sorted(islice(entries, ENTRIES + 1), key=lambda entry: entry.name)
+    for entry in some if len(some) <= ENTRIES else ():
+        if entry.is_dir() and not entry.name.startswith("."):
+            below = Path(entry.path)
+            if (below / "config.json").is_file() and has_weights(below):
+                yield below
+            yield from model_folders(below, depth - 1)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())

@@ -1,0 +1,184 @@
+"""Soups: averages of the weights of several models (Wortsman et al., 2022, arXiv 2203.05482).
+
+They work for models that grew from the same pretrained weights: of one run, of several with other settings, of folds.
+One average costs nothing in prediction, where a blend of n models costs n passes; a blend is usually better.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer, quiet
+from kagglekit.model.classifier import Classifier
+from kagglekit.paths import read_json, replacing
+from kagglekit.ranges import check_range
+
+State = dict[str, torch.Tensor]  # what state_dict() gives
+ASIDE = {"_name_or_path", "architectures", "dtype", "transformers_version", "use_cache", "id2label", "label2id"}  # of
+# a configuration: nothing that the backbone computes with
+
+
+def average_weights(
+    states: Iterable[State], weights: Sequence[float] | None = None, names: Sequence[str] | None = None
+) -> State:
+    """The mean of states, tensor by tensor, in float32 at least; the result has the types of the first.
+
+    weights: one a state, 0 or more; None is the uniform soup. names: what an error calls the states. One at a time is
+    held, so a generator that loads them needs the memory of two. Equal tensors stay as they are, bit for bit; whole
+    numbers and masks cannot be averaged, and must be equal.
+    Raises ValueError when states differ in names, shapes or whole numbers, and says which two.
+    """
+    mean: State = {}
+    shapes, types, total = {}, {}, 0.0
+    pairs = ((state, 1.0) for state in states) if weights is None else zip(states, weights, strict=True)
+    for number, (state, weight) in enumerate(pairs):
+        name, one = (names[n] if names else f"state {n}" for n in (number, 0))
+        if number == 0:
+            shapes, types = _shapes(state), {key: tensor.dtype for key, tensor in state.items()}
+        check_alike([shapes, _shapes(state)], [one, name])
+        check_range(f"the weight of {name}", weight, 0 <= weight < math.inf, "0 or more")
+        total += weight
+        for key, tensor in state.items():
+            if not tensor.is_floating_point():
+                if not torch.equal(mean.setdefault(key, tensor.clone()), tensor):
+                    raise ValueError(f"{one} and {name} cannot be averaged: the whole numbers of {key} differ")
+            elif weight:
+                tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+                mean[key] = torch.lerp(mean[key], tensor, weight / total) if key in mean else tensor.clone()
+    if not total:
+        raise ValueError("there is nothing to average: no state with a weight above 0")
+    return {key: mean[key].to(dtype) for key, dtype in types.items()}
+
+
+def greedy_soup(
+    states: Sequence[State], evaluate: Callable[[State], float], higher_is_better: bool = True
+) -> tuple[State, list[int], float]:
+    """The best state, and of the others, best first, each one with which the average is no worse.
+
+    Returns the soup, the numbers of its members, and its score, which is never worse than the best state's. That score
+    chose the members: it is too good, so take another measure for an honest one. Costs two evaluations a state.
+    """
+    worth = [_worth(evaluate(state), higher_is_better) for state in states]
+    order = sorted(range(len(states)), key=lambda number: -worth[number])
+    members, soup, best = order[:1], states[order[0]], worth[order[0]]
+    for number in order[1:]:
+        candidate = average_weights([soup, states[number]], [len(members), 1])
+        value = _worth(evaluate(candidate), higher_is_better)
+        if value >= best:
+            members, soup, best = [*members, number], candidate, value
+    return soup, members, best if higher_is_better else -best
+
+
+def average_models(folders: Sequence[Path], weights: Sequence[float] | None = None) -> Classifier:
+    """The classifier whose weights are the mean of those in `folders`, which `Classifier.save` wrote.
+
+    weights: one a folder, None is the uniform soup. Of folds: the average has seen every row, so no row of train says
+    how good it is. Dropouts may differ, and are those of the first.
+    Raises ValueError that names two folders and what differs between them: an option, the backbone, or a shape.
+    """
+    soup = _load_first(folders)
+    soup.load_state_dict(average_weights(Weights(folders), weights, [str(folder) for folder in folders]))
+    return soup
+
+
+def average_models_greedily(
+    folders: Sequence[Path], evaluate: Callable[[Classifier], float], higher_is_better: bool = True
+) -> tuple[Classifier, list[Path], float]:
+    """The `greedy_soup` of the classifiers in `folders`, the folders that are in it, and its score.
+
+    evaluate: f(model) -> score, on rows that none of them was trained on. Raises ValueError as `average_models` does.
+    """
+    model = _load_first(folders)
+
+    def evaluate_state(state: State) -> float:
+        model.load_state_dict(state)
+        return evaluate(model)
+
+    soup, members, value = greedy_soup(Weights(folders), evaluate_state, higher_is_better)
+    model.load_state_dict(soup)
+    return model, [folders[number] for number in members], value
+
+
+def fuse_backbones(
+    folders: Sequence[Path], target: Path | None = None, weights: Sequence[float] | None = None
+) -> PreTrainedModel:
+    """The mean of the backbones in `folders` without their heads: a start for training on all their tasks together.
+
+    folders: models that `Classifier.save` wrote, and those of 2_pretrain. target: a folder to write it to, with the
+    tokenizer of the first: name it as `backbone`. weights: one a folder, None is the plain mean.
+    Raises ValueError that names two folders whose backbones or vocabularies differ, and how.
+    """
+    check_alike([_read_config(folder) for folder in folders], folders)
+    tokenizers = [load_tokenizer(str(folder)) for folder in folders]
+    check_alike([{f"token {word!r}": n for word, n in t.get_vocab().items()} for t in tokenizers], folders)
+    states = (_load_backbone(folder).state_dict() for folder in folders)
+    fused = _load_backbone(folders[0])
+    fused.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
+    if target is not None:
+        with replacing(target) as part, quiet():
+            fused.save_pretrained(part)
+            tokenizers[0].save_pretrained(part)
+    return fused
+
+
+class Weights(Sequence):
+    """The states of the classifiers in `folders`, each read when it is asked for."""
+
+    def __init__(self, folders: Sequence[Path]):
+        self.folders = folders
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __getitem__(self, number: int) -> State:
+        return load_file(Path(self.folders[number]) / "model.safetensors")
+
+    def __iter__(self) -> Iterator[State]:
+        return (self[number] for number in range(len(self)))
+
+
+def check_alike(facts: Sequence[dict], names: Sequence) -> None:
+    """Raise ValueError that names the first two of `names` whose `facts` differ, and the first fact that does."""
+    for theirs, name in zip(facts, names, strict=True):
+        for fact in [*facts[0], *theirs]:
+            one, other = (side.get(fact, "missing") for side in (facts[0], theirs))
+            if one != other:
+                raise ValueError(
+                    f"{names[0]} and {name} cannot be averaged: {fact} is {one} in one, {other} in the other"
+                )
+
+
+def _load_first(folders: Sequence[Path]) -> Classifier:
+    """The classifier of the first folder, once all have turned out to have its form."""
+    check_range("folders", folders, len(folders) > 0, "at least one model")
+    options = [read_json(Path(folder) / "classifier.json") for folder in folders]
+    check_alike([_without_dropouts(option) for option in options], folders)
+    check_alike([_read_config(folder) for folder in folders], folders)
+    return Classifier.load(Path(folders[0]))
+
+
+def _load_backbone(folder: Path) -> PreTrainedModel:
+    if (Path(folder) / "classifier.json").is_file():
+        return Classifier.load(Path(folder)).backbone
+    return load_backbone(str(folder))
+
+
+def _read_config(folder: Path) -> dict:
+    config = _without_dropouts(load_config(str(folder)).to_dict())
+    return {name: value for name, value in config.items() if name not in ASIDE}
+
+
+def _without_dropouts(options: dict) -> dict:
+    return {name: value for name, value in options.items() if "drop" not in name}
+
+
+def _shapes(state: State) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in state.items()}
+
+
+def _worth(score: float, higher_is_better: bool) -> float:
+    return -math.inf if math.isnan(score) else score if higher_is_better else -score
