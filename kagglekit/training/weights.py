@@ -1,4 +1,4 @@
-"""Weights that are changed for a moment and come back bit for bit: the primitive under FGM, PGD, AWP, EMA and SWA."""
+"""Weights and gradients that are changed for a moment: the primitives under FGM, PGD, AWP, FreeLB, EMA and SWA."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,18 +7,53 @@ import torch
 
 
 @contextmanager
-def restored(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
+def restored(parameters: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """Give `parameters` their values of before back when the block ends, also after an exception.
 
-    Restores by copy, never by subtracting what was added. Costs one copy of the parameters in memory.
+    Restores by copy, never by subtracting what was added. Costs one copy of the parameters in memory: that is what the
+    block is given, to read.
     """
     parameters = list(parameters)
     saved = [parameter.detach().clone() for parameter in parameters]
     try:
-        yield
+        yield saved
     finally:
         with torch.no_grad():
             torch._foreach_copy_(parameters, saved)
+
+
+@contextmanager
+def gradients_aside(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Begin the block without gradients, and put those of before back when it ends, also after an exception.
+
+    What the block gathers is dropped. Nothing is copied; for as long as the block runs there are two sets of gradients.
+    """
+    parameters = list(parameters)
+    saved = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, saved, strict=True):
+            parameter.grad = gradient
+
+
+@contextmanager
+def gradients_averaged(parameters: Iterable[torch.Tensor], passes: int) -> Iterator[None]:
+    """Let the `passes` backward passes of the block add the mean of their gradients, not the sum.
+
+    Gradients of before keep their weight, up to rounding: they are multiplied first, and all are divided at the end.
+    They are not set aside, so that DDP still sums them over its processes in the passes of the block.
+    """
+    parameters = list(parameters)
+    if earlier := [parameter.grad for parameter in parameters if parameter.grad is not None]:
+        torch._foreach_mul_(earlier, passes)
+    try:
+        yield
+    finally:
+        if gathered := [parameter.grad for parameter in parameters if parameter.grad is not None]:
+            torch._foreach_div_(gathered, passes)
 
 
 def distance(parameters: Iterable[torch.Tensor], others: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -1,56 +1,43 @@
 """EMA: evaluate and keep an exponential moving average of the weights (Polyak and Juditsky, 1992)."""
 
-from contextlib import contextmanager
-
-import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kagglekit.training.trick import Trick
-from kagglekit.training.weights import distance, restored
+from kagglekit.ranges import check_range
+from kagglekit.tricks.average import WeightAverage, trainable
 
 
-class EMA(Trick):
+def warmed_up(decay: float, updates: int) -> float:
+    """The decay after so many `updates`: 0.1, 0.18, 0.25 and so on, up to `decay` (as in TensorFlow's averages)."""
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+class EMA(WeightAverage):
     """After every step `average = decay * average + (1 - decay) * weights`; the average is evaluated and saved.
 
-    decay: 0 is the live model, 0.999 looks back about 1,000 steps: a run of a few hundred steps wants 0.99 or less.
-    Costs one more copy of the weights; the step is as fast as before. Best started late, when the weights have settled.
+    It begins as the weights before its first step.
+    decay: 0 is the live model, 1 stands still where it began; 0.999 looks back about 1,000 steps: a run of a few
+    hundred steps wants 0.99 or less. warmup: the decay rises to that from 0.1, so that the average soon forgets where
+    it began; for one that starts early. Costs one more copy of the weights; the step is as fast as before. Best started
+    late, when the weights have settled. Beside SWA or another average, the last of the recipe is evaluated and saved.
     """
 
-    def __init__(self, decay: float = 0.99, start: float = 0.5):
+    def __init__(self, decay: float = 0.99, warmup: bool = False, start: float = 0.5):
         self.decay = decay
+        self.warmup = warmup
         self.start = start
-        self.average_: list[torch.Tensor] = []
+        self.average_ = []
+
+    def check(self):
+        super().check()
+        check_range("EMA: decay", self.decay, 0 <= self.decay <= 1, "from 0 to 1")
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        if self.started(state) and not self.average_:
+            self.average_ = [weight.clone() for weight in trainable(model)]
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if not self.started(state):
-            return
-        weights = trainable(model)
         if not self.average_:
-            self.average_ = [weight.clone() for weight in weights]
-        get_ema_multi_avg_fn(self.decay)(self.average_, weights, None)
+            return
+        decay = warmed_up(self.decay, self.steps_) if self.warmup else self.decay
+        get_ema_multi_avg_fn(decay)(self.average_, trainable(model), None)
         self.steps_ += 1
-
-    @contextmanager
-    def evaluating(self, model):
-        weights = trainable(model)
-        with restored(weights):
-            if self.average_:
-                torch._foreach_copy_(weights, self.average_)
-            yield
-
-    def receipt(self, model):
-        moved = float(distance(self.average_, trainable(model))) if self.average_ else 0.0
-        return {**super().receipt(model), "distance of average to last weights": moved}
-
-    def state_dict(self):
-        average = {f"average_.{i}": tensor for i, tensor in enumerate(self.average_)}
-        return {"steps_": torch.tensor(self.steps_), **average}
-
-    def load_state_dict(self, state):
-        self.steps_ = int(state["steps_"])
-        self.average_ = [state[f"average_.{i}"] for i in range(len(state) - 1)]
-
-
-def trainable(model: torch.nn.Module) -> list[torch.Tensor]:
-    """The weights that are trained, without their gradients."""
-    return [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]

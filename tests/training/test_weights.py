@@ -1,7 +1,9 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
-from kagglekit.training.weights import distance, restored
+from kagglekit.training.weights import distance, gradients_aside, gradients_averaged, restored
 
 
 def test_weights_come_back_bit_for_bit(classifier, weights, same):
@@ -44,3 +46,50 @@ def test_distance_is_relative_to_the_norm_of_the_second():
     a, b = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])], [torch.tensor([0.0, 0.0]), torch.tensor([[8.0]])]
     assert distance(a, b).item() == pytest.approx(5 / 8)
     assert distance(b, b).item() == 0
+
+
+def test_the_block_is_given_the_weights_of_before(classifier):
+    weight = classifier().head.weight
+    before = weight.detach().clone()
+    with restored([weight]) as [saved]:
+        weight.data.mul_(2)
+        assert torch.equal(saved, before) and not saved.requires_grad
+
+
+@pytest.mark.parametrize("error", [None, KeyError])
+def test_gradients_set_aside_come_back_and_what_was_gathered_meanwhile_is_dropped(error):
+    first, second = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    first.grad = torch.full((3,), 2.0)
+    before = first.grad
+    with pytest.raises(error) if error else nullcontext(), gradients_aside([first, second]):
+        assert first.grad is None
+        (5 * first + 7 * second).sum().backward()
+        assert first.grad.tolist() == [5, 5, 5] and second.grad.tolist() == [7, 7, 7]
+        if error:
+            raise error
+    assert first.grad is before and before.tolist() == [2, 2, 2] and second.grad is None
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3, 5])
+def test_averaged_gradients_are_those_of_before_and_a_mean(passes):
+    old, new, frozen = (torch.nn.Parameter(torch.ones(3), requires_grad=n != 2) for n in range(3))
+    old.grad = torch.full((3,), 0.3)
+    with gradients_averaged([old, new, frozen], passes):
+        for number in range(passes):
+            ((number + 1) * (old + new)).sum().backward()
+    mean = (passes + 1) / 2
+    assert torch.allclose(old.grad, torch.tensor(0.3 + mean)) and torch.allclose(new.grad, torch.tensor(mean))
+    assert frozen.grad is None
+
+
+def test_gradients_of_before_keep_their_weight_also_after_an_exception():
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.grad = torch.full((3,), 0.25)
+    with pytest.raises(KeyError), gradients_averaged([weight], 3):
+        raise KeyError
+    assert weight.grad.tolist() == [0.25, 0.25, 0.25]
+
+
+def test_averaging_where_nothing_has_a_gradient_is_nothing():
+    with gradients_averaged([torch.nn.Parameter(torch.ones(3), requires_grad=False)], 3):
+        pass

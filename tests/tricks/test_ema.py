@@ -2,14 +2,18 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from kagglekit.tricks import EMA, FGM
+from kagglekit.tricks.ema import EMA, warmed_up
+from kagglekit.tricks.fgm import FGM
 
 
 class Weights(TrainerCallback):
-    """A copy of the weights after each step."""
+    """A copy of the weights before the first step and after each."""
 
     def __init__(self):
         self.steps = []
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.on_step_end(args, state, control, model)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         self.steps.append([parameter.detach().clone() for parameter in model.parameters()])
@@ -17,10 +21,10 @@ class Weights(TrainerCallback):
 
 @pytest.fixture
 def averaged(trainer):
-    """averaged(decay, start): the trick and the trainer after 12 steps, and the weights after each."""
+    """averaged(decay, start, warmup): the trick and the trainer after 12 steps, the weights before and after each."""
 
-    def make(decay, start=0.0, **options):
-        ema, seen = EMA(decay, start), Weights()
+    def make(decay, start=0.0, warmup=False, **options):
+        ema, seen = EMA(decay, warmup, start), Weights()
         run = trainer([ema], f"ema{decay}", callbacks=[seen], **options)
         run.fit()
         return ema, run, seen.steps
@@ -28,14 +32,32 @@ def averaged(trainer):
     return make
 
 
-@pytest.mark.parametrize(("start", "first"), [(0.0, 0), (0.5, 5), (0.8, 9)])  # 0.5: from the weights of step 6 on
+@pytest.mark.parametrize(("start", "first"), [(0.0, 0), (0.5, 6), (0.51, 7), (0.8, 10)])
 def test_the_average_is_the_recursion_of_the_paper(averaged, start, first):
     ema, _, steps = averaged(0.8, start)
-    expected = steps[first]
-    for weights in steps[first:]:
+    expected = steps[first]  # the weights before the first step on which it acts
+    for weights in steps[first + 1 :]:
         expected = [0.8 * average + 0.2 * weight for average, weight in zip(expected, weights, strict=True)]
     assert ema.steps_ == 12 - first
     assert all(map(torch.allclose, ema.average_, expected))
+
+
+def test_with_warmup_the_decay_rises_to_its_own(averaged):
+    decays = [min(0.3, (1 + step) / (10 + step)) for step in range(12)]
+    assert decays[:4] == [0.1, 2 / 11, 0.25, 0.3] and [warmed_up(0.3, step) for step in range(12)] == decays
+    ema, _, steps = averaged(0.3, warmup=True)
+    expected = steps[0]
+    for decay, weights in zip(decays, steps[1:], strict=True):
+        expected = [decay * average + (1 - decay) * weight for average, weight in zip(expected, weights, strict=True)]
+    assert all(map(torch.allclose, ema.average_, expected))
+
+
+def test_warmup_brings_an_early_average_nearer_to_the_last_weights(averaged):
+    distances = []
+    for warmup in (True, False):
+        ema, run, _ = averaged(0.99, warmup=warmup)
+        distances.append(ema.receipt(run.model)["distance of average to last weights"])
+    assert distances[0] < distances[1]
 
 
 def test_ema_with_zero_decay_is_the_live_model(averaged, weights, same):
@@ -48,7 +70,7 @@ def test_ema_with_zero_decay_is_the_live_model(averaged, weights, same):
 
 def test_ema_with_decay_one_stands_still(averaged):
     ema, _, steps = averaged(1.0, 0.5)
-    assert all(map(torch.equal, ema.average_, steps[5]))
+    assert all(map(torch.equal, ema.average_, steps[6]))
 
 
 def test_training_itself_is_not_touched(averaged, fitted, weights, same):
@@ -86,17 +108,17 @@ def test_evaluation_sees_the_average_and_before_the_start_the_live_weights(train
     live = Weights()
     trainer([ema], evaluation=evaluation, evaluate_every=4, callbacks=[live]).fit()
     (before, none), *others = seen
-    assert none == [] and all(map(torch.equal, before, live.steps[3]))
+    assert none == [] and all(map(torch.equal, before, live.steps[4]))
     for (weights, average), step in zip(others, (8, 12), strict=True):
         assert all(map(torch.equal, weights, average))
-        assert not torch.equal(weights[0], live.steps[step - 1][0])
+        assert not torch.equal(weights[0], live.steps[step][0])
 
 
 def test_only_trained_weights_are_averaged(classifier):
     model = classifier()
     model.backbone.requires_grad_(False)
     ema = EMA(0.5, start=0)
-    ema.on_step_end(None, _State(1, 2), None, model=model)
+    ema.on_step_begin(None, _State(0, 2), None, model=model)
     assert len(ema.average_) == 2  # the head's weight and bias
 
 
@@ -126,3 +148,9 @@ def test_its_state_survives_saving_also_before_it_began():
 def test_ema_beside_another_trick_leaves_it_alone(fitted, weights, same):
     alone, both = fitted([FGM()], "alone", dropout=0.1), fitted([EMA(0.9), FGM()], "both", dropout=0.1)
     assert same(weights(alone.model), weights(both.model))
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.1])
+def test_a_decay_out_of_range_is_an_error(decay):
+    with pytest.raises(ValueError, match=f"EMA: decay={decay} is out of range: it must be from 0 to 1"):
+        EMA(decay).check()

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from kagglekit.training.trick import Trick
-from kagglekit.tricks import FGM
-from kagglekit.tricks.fgm import ascent
+from kagglekit.tricks.ema import EMA
+from kagglekit.tricks.fgm import FGM, ascent
+from kagglekit.tricks.rdrop import RDrop
 
 
 class Twice(Trick):
@@ -14,12 +15,12 @@ class Twice(Trick):
         return loss
 
 
-def step_of(compute, model, losses, break_at=None):
+def step_of(compute, model, losses, break_at=None, scale=1.0):
     """Forward and backward, and a note of each loss."""
 
     def step(inputs):
         loss, _ = compute(model)(inputs)
-        loss.backward()
+        (scale * loss).backward()
         losses.append(loss.detach())
         if len(losses) == break_at:
             raise InterruptedError
@@ -34,6 +35,15 @@ def test_ascent_is_epsilon_along_the_unit_gradient():
     assert torch.allclose(move, 0.5 * gradient / (gradient**2).sum().sqrt())
     assert move.norm().item() == pytest.approx(0.5)
     assert torch.allclose(ascent(1e-3 * gradient, 0.5), move, rtol=1e-4)  # the size of the gradient does not matter
+
+
+def test_ascent_takes_one_length_a_row_where_it_is_told_so():
+    gradient = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
+    gradient[2], gradient[3] = 0, float("nan")
+    moves = ascent(gradient, 0.5, (1, 2))
+    for row, expected in zip(moves, gradient, strict=True):
+        assert torch.allclose(row, ascent(expected, 0.5))
+    assert moves.flatten(1).norm(dim=1).tolist() == pytest.approx([0.5, 0.5, 0, 0, 0.5])
 
 
 @pytest.mark.parametrize("bad", [0.0, float("inf"), float("nan")])
@@ -92,6 +102,40 @@ def test_the_loss_on_moved_embeddings_is_higher(classifier, batch, compute, epsi
     assert negative[1] < negative[0]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_gradients_that_are_not_finite_move_nothing_and_leave_no_nan(classifier, batch, compute, weights, same, value):
+    model, losses, trick = classifier(), [], FGM()
+    before, plain = weights(model), step_of(compute, model, losses)
+
+    def step(inputs):
+        loss = plain(inputs)
+        model.get_input_embeddings().weight.grad[5, 0] = value
+        return loss
+
+    trick.training_step(step, model, batch)
+    assert losses[0] == losses[1] and same(weights(model), before) and trick.norm_ == 0
+
+
+def test_the_scale_of_the_loss_does_not_matter(classifier, batch, compute):
+    model, scaled = classifier(), classifier()
+    FGM().training_step(step_of(compute, model, []), model, batch)
+    FGM().training_step(step_of(compute, scaled, [], scale=2.0**16), scaled, batch)
+    for one, other in zip(model.parameters(), scaled.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad / 2**16, rtol=1e-5, atol=1e-8)
+
+
+def test_nothing_waits_for_the_device():
+    model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 1)).to("meta")  # has no values to wait for
+    model.get_input_embeddings = lambda: model[0]
+
+    def step(inputs):
+        loss = model(inputs).sum()
+        loss.backward()
+        return loss.detach()
+
+    FGM().training_step(step, model, torch.zeros(2, 3, dtype=torch.long, device="meta"))
+
+
 def test_the_receipt_says_how_far_embeddings_were_moved(trainer):
     receipt = trainer([FGM(0.5)]).fit()["FGM"]
     assert receipt == {"steps": 12, "mean perturbation norm": pytest.approx(0.5, rel=1e-5)}
@@ -102,3 +146,29 @@ def test_frozen_embeddings_are_an_error(classifier, batch, compute):
     model.get_input_embeddings().weight.requires_grad_(False)
     with pytest.raises(ValueError, match="frozen: unfreeze them or leave FGM out"):
         FGM().training_step(step_of(compute, model, []), model, batch)
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, float("nan"), float("inf")])
+def test_a_knob_out_of_range_is_a_clear_error(epsilon):
+    FGM().check()
+    with pytest.raises(ValueError, match=f"FGM: epsilon={epsilon} is out of range: it must be a length, 0 or more"):
+        FGM(epsilon).check()
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulation": 2}, {"precision": "bf16"}], ids=str)
+@pytest.mark.parametrize(
+    "recipe",
+    [lambda: [FGM(), RDrop(), EMA(0.9)], lambda: [EMA(0.9), RDrop(), FGM()]],
+    ids=["outermost", "innermost"],
+)
+def test_it_trains_beside_others_and_stopped_and_resumed_is_never_stopped(
+    trainer, weights, same, logged, recipe, options
+):
+    straight = trainer(recipe(), "straight", dropout=0.1, **options)
+    receipts = straight.fit()
+    losses = logged(straight, "loss")
+    assert sum(losses[-3:]) < sum(losses[:3]) and receipts["FGM"]["mean perturbation norm"] > 0
+    trainer(recipe(), dropout=0.1, stop=4, **options).train()
+    resumed = trainer(recipe(), dropout=0.1, **options)
+    assert resumed.fit() == receipts
+    assert same(weights(straight.model), weights(resumed.model))

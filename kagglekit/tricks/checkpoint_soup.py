@@ -1,0 +1,95 @@
+"""A soup of checkpoints: the mean of the best weights of one run (Wortsman et al., 2022, arXiv 2203.05482)."""
+
+import math
+from contextlib import contextmanager
+
+import torch
+
+from kagglekit.model.soup import average_weights
+from kagglekit.ranges import check_range
+from kagglekit.training.trick import Trick
+from kagglekit.training.weights import restored
+
+
+class CheckpointSoup(Trick):
+    """After training the model has the mean of the weights that had the `keep` best scores of all evaluations.
+
+    The score is `eval_score`, and `args.greater_is_better` says which is better; of equal ones the later counts.
+    Evaluations in training see the live weights: no soup of the past, which would hide how training goes. What was
+    evaluated goes into it: with EMA or SWA, their averages. The last step is always evaluated.
+    keep: 1 is the best checkpoint, 3 to 5 are usual; more than there are evaluations is the mean of all of them.
+    start: evaluations before it do not count; those of a model that has learned little spoil the mean. Costs `keep`
+    copies of the weights in main memory, also in each checkpoint; the step is as fast as before, and the soup must be
+    evaluated once more. Its members were chosen by the fold's own rows, and on few of them the score is too good.
+    """
+
+    finished = False  # training is over: the soup is what to save
+    chooses = True
+
+    def __init__(self, keep: int = 3, start: float = 0.5):
+        self.keep = keep
+        self.start = start
+        self.members_: list[dict[str, torch.Tensor]] = []
+        self.scores_: list[float] = []
+
+    def check(self):
+        super().check()
+        check_range("CheckpointSoup: keep", self.keep, self.keep >= 1, "1 or more")
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.eval_strategy == "no":
+            raise ValueError("CheckpointSoup averages the weights of the best evaluations, and there are none")
+        self.finished = False
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_evaluate |= state.global_step == state.max_steps
+
+    def on_evaluate(self, args, state, control, model=None, metrics=None, **kwargs):
+        """While the evaluated weights are still in the model."""
+        score = metrics["eval_score"]
+        if not self.started(state) or math.isnan(score):
+            return
+        self.steps_ += 1
+        self.members_.append({name: tensor.to("cpu", copy=True) for name, tensor in named_trainable(model).items()})
+        self.scores_.append(score)
+        if len(self.members_) > self.keep:
+            worst = self.scores_.index((min if args.greater_is_better else max)(self.scores_))
+            del self.members_[worst], self.scores_[worst]
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.finished = True
+
+    @contextmanager
+    def evaluating(self, model):
+        if not (self.finished and self.members_):
+            yield
+            return
+        weights = named_trainable(model)
+        with restored(weights.values()):
+            for name, tensor in average_weights(self.members_).items():
+                weights[name].copy_(tensor)
+            yield
+
+    def receipt(self, model):
+        scores = {"members": len(self.scores_), "mean score of members": sum(self.scores_) / max(len(self.scores_), 1)}
+        return {**super().receipt(model), **scores}
+
+    def state_dict(self):
+        tensors = {f"{n}.{name}": tensor for n, member in enumerate(self.members_) for name, tensor in member.items()}
+        return {
+            "steps_": torch.tensor(self.steps_),
+            "scores_": torch.tensor(self.scores_, dtype=torch.float64),
+            **tensors,
+        }
+
+    def load_state_dict(self, state):
+        self.steps_, self.scores_ = int(state["steps_"]), state["scores_"].tolist()
+        self.members_ = [{} for _ in self.scores_]
+        for key in state.keys() - {"steps_", "scores_"}:
+            number, name = key.split(".", 1)
+            self.members_[int(number)][name] = state[key].cpu()
+
+
+def named_trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that are trained, without their gradients, by name."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
