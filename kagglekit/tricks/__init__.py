@@ -4,13 +4,37 @@ import inspect
 from typing import Any
 
 from kagglekit.training.trick import Trick
+from kagglekit.tricks.awp import AWP
+from kagglekit.tricks.checkpoint_soup import CheckpointSoup
 from kagglekit.tricks.ema import EMA
 from kagglekit.tricks.fgm import FGM
+from kagglekit.tricks.freelb import FreeLB
+from kagglekit.tricks.mixout import Mixout
+from kagglekit.tricks.mixup import Mixup
+from kagglekit.tricks.neftune import NEFTune
+from kagglekit.tricks.pgd import PGD
 from kagglekit.tricks.rdrop import RDrop
+from kagglekit.tricks.supcon import SupCon
+from kagglekit.tricks.swa import SWA
+from kagglekit.tricks.token_masking import TokenMasking
+from kagglekit.tricks.unfreezing import GradualUnfreezing
 
-__all__ = ["EMA", "FGM", "RDrop", "make_tricks"]
+__all__ = [
+    "AWP",
+    "EMA",
+    "FGM",
+    "PGD",
+    "SWA",
+    "CheckpointSoup",
+    "FreeLB",
+    "GradualUnfreezing",
+    "Mixout",
+    "Mixup",
+    "NEFTune",
+]
+__all__ += ["RDrop", "SupCon", "TokenMasking", "make_tricks"]
 
-NAMES = {float: "number", int: "whole number", str: "name", bool: "True or False"}  # of the types of knobs
+TYPES = {float: "a number", int: "a whole number", str: "a name", bool: "True or False"}  # of knobs, in words
 
 
 def make_tricks(recipe: dict[str, dict[str, Any]]) -> list[Trick]:
@@ -31,10 +55,9 @@ def make_tricks(recipe: dict[str, dict[str, Any]]) -> list[Trick]:
             raise ValueError(f"tricks: {name} takes {knobs}, not {options}: {error}") from None
         for option, value in options.items():
             kind = type(knobs.parameters[option].default)
-            if not isinstance(value, {float: int | float, int: int}.get(kind, kind)):
-                raise ValueError(
-                    f"tricks: {name} has {option}={value!r}: it must be a {NAMES.get(kind, kind.__name__)}"
-                )
+            fits = isinstance(value, int | float if kind is float else kind)
+            if not fits or (isinstance(value, bool) and kind is not bool):  # True is a whole number to Python
+                raise ValueError(f"tricks: {name} has {option}={value!r}: it must be {TYPES[kind]}")
         tricks.append(trick(**options))
         tricks[-1].check()
     return tricks

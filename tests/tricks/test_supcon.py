@@ -1,0 +1,224 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kagglekit.tricks.mixup import Mixup
+from kagglekit.tricks.neftune import NEFTune
+from kagglekit.tricks.rdrop import RDrop
+from kagglekit.tricks.supcon import SupCon, find_classes, supervised_contrastive
+
+PLAIN_OR_BF16 = pytest.mark.parametrize(
+    "options", [{}, {"accumulation": 2, "precision": "bf16"}], ids=["plain", "bf16-accumulated"]
+)
+
+
+@pytest.fixture
+def vectors():
+    return torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+
+
+def by_the_book(vectors, labels, temperature):
+    """Equation 2 of Khosla et al., over the texts that have a positive."""
+    unit, losses = vectors / vectors.norm(dim=1, keepdim=True), []
+    for i in range(len(labels)):
+        others = [k for k in range(len(labels)) if k != i]
+        positives = [k for k in others if labels[k] == labels[i]]
+        below = sum(math.exp(unit[i] @ unit[k] / temperature) for k in others)
+        if positives:
+            terms = [-math.log(math.exp(unit[i] @ unit[k] / temperature) / below) for k in positives]
+            losses.append(sum(terms) / len(positives))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.3, 1.0])
+def test_the_loss_is_that_of_the_paper(vectors, temperature):
+    labels = torch.tensor([0, 1, 0, 2, 1, 0, 3])  # 2 and 3 have no like
+    ours = supervised_contrastive(vectors, labels, temperature)
+    assert ours.item() == pytest.approx(by_the_book(vectors, labels, temperature), rel=1e-4)
+    assert torch.allclose(supervised_contrastive(100 * vectors, labels, temperature), ours)  # directions count
+    one_hot = F.one_hot(labels).float()
+    assert torch.allclose(supervised_contrastive(vectors, one_hot, temperature), ours)
+
+
+def test_pairs_count_by_the_labels_they_share(vectors):
+    labels = torch.tensor([[1, 1, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 1, 1]]).float()
+    unit, losses = F.normalize(vectors, dim=1), []
+    for i in range(7):
+        others = [k for k in range(7) if k != i]
+        shared = torch.stack([(labels[i] * labels[k]).sum() for k in others])
+        log_chances = torch.stack([unit[i] @ unit[k] / 0.3 for k in others]).log_softmax(0)
+        if shared.sum():
+            losses.append(-(shared / shared.sum() * log_chances).sum())
+    assert len(losses) == 6  # the text without a label has no like
+    assert torch.allclose(supervised_contrastive(vectors, labels, 0.3), torch.stack(losses).mean())
+
+
+def test_soft_labels_pass_smoothly_into_hard_ones(vectors):
+    hard = F.one_hot(torch.tensor([0, 1, 2, 3, 4, 5, 5])).float()  # one pair
+    almost = hard.lerp(torch.full_like(hard, 1 / 6), 1e-5)
+    assert torch.allclose(*(supervised_contrastive(vectors, labels, 0.3) for labels in (hard, almost)), atol=1e-3)
+    lonely = torch.eye(7).lerp(torch.full((7, 7), 1 / 7), 1e-5)
+    assert supervised_contrastive(vectors, lonely, 0.3) < 1e-3
+
+
+@pytest.mark.parametrize("labels", [torch.arange(7), torch.eye(7), torch.zeros(7, 3)], ids=["int", "one-hot", "none"])
+def test_a_batch_without_any_pair_is_zero(vectors, labels):
+    vectors = vectors.requires_grad_()
+    loss = supervised_contrastive(vectors, labels, 0.1)
+    loss.backward()
+    assert loss == 0 and torch.equal(vectors.grad, torch.zeros(7, 5))
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(1, dtype=torch.int64), torch.ones(1, 3)], ids=["int", "float"])
+def test_a_batch_of_one_is_zero(labels):
+    vector = torch.randn(1, 5).requires_grad_()
+    loss = supervised_contrastive(vector, labels, 0.1)
+    loss.backward()
+    assert loss == 0 and torch.equal(vector.grad, torch.zeros(1, 5))
+
+
+def test_vectors_of_zero_and_low_temperatures_are_finite(vectors):
+    vectors[0] = 0
+    vectors.requires_grad_()
+    loss = supervised_contrastive(vectors, torch.tensor([0, 0, 1, 1, 2, 2, 2]), 1e-3)
+    loss.backward()
+    assert loss.isfinite() and vectors.grad.isfinite().all()
+
+
+def test_under_autocast_it_is_as_exact(vectors):
+    labels = torch.tensor([0, 1, 0, 2, 1, 0, 3])
+    for given in (labels, F.one_hot(labels) / 3.0):
+        expected = supervised_contrastive(vectors, given, 0.1)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(supervised_contrastive(vectors, given, 0.1), expected)
+
+
+def test_its_gradient_moves_texts_of_one_class_together(vectors):
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    alike = (labels[:, None] == labels).float()
+    moved = vectors.clone().requires_grad_()
+    for _ in range(20):
+        (gradient,) = torch.autograd.grad(supervised_contrastive(moved, labels, 0.3), moved)
+        moved = (moved - 0.3 * gradient).detach().requires_grad_()
+    before, after = (F.cosine_similarity(v[:, None], v, dim=-1) for v in (vectors, moved))
+    assert (after * alike).sum() > (before * alike).sum()
+    assert (after * (1 - alike)).sum() < (before * (1 - alike)).sum()
+
+
+@pytest.mark.parametrize("link", ["corn", "cumulative"])
+def test_levels_of_ordered_classes_become_classes(link):
+    labels = torch.tensor([0, 1, 3, 3])
+    levels = (labels[:, None] > torch.arange(3)).float()
+    assert torch.equal(find_classes(levels, link, 3), F.one_hot(labels).float())
+    assert find_classes(levels.roll(1, 0) * 0.25 + levels * 0.75, link, 3)[0].tolist() == [0.75, 0, 0, 0.25]
+
+
+def test_of_several_targets_the_first_counts():
+    labels = torch.randn(4, 5)
+    assert torch.equal(find_classes(labels, "softmax", 3), labels[:, :3])
+    assert torch.equal(find_classes(labels, "sigmoid", 2), labels[:, :2])
+    numbers = torch.arange(4)
+    assert find_classes(numbers, "softmax", 3) is numbers and find_classes(numbers, "expectation", 3) is numbers
+
+
+@pytest.mark.parametrize("link", ["identity", "unit"])
+def test_values_are_an_error(classifier, batch, compute, link):
+    model = classifier()
+    model.blocks = [(link, 3)]
+    with pytest.raises(ValueError, match="SupCon needs classes or labels, and this task has values: leave SupCon out"):
+        SupCon().compute_loss(compute(model), model, batch)
+
+
+def test_it_is_weighed_against_the_loss(classifier, batch, compute):
+    model = classifier()
+    plain, outputs = compute(model)(batch)
+    contrast = supervised_contrastive(outputs["pooled"], batch["labels"], 0.5)
+    loss, same_outputs = SupCon(0.3, 0.5).compute_loss(compute(model), model, batch)
+    assert torch.allclose(loss, 0.7 * plain + 0.3 * contrast)
+    assert torch.equal(same_outputs["logits"], outputs["logits"])
+
+
+def test_supcon_with_zero_weight_is_plain_training(fitted, weights, same):
+    ours, plain = fitted([SupCon(0.0)], "supcon", dropout=0.1), fitted(folder="plain", dropout=0.1)
+    assert same(weights(ours.model), weights(plain.model))
+
+
+def test_weights_inputs_mode_and_random_numbers_are_as_before(classifier, batch, compute, weights, same):
+    model, inputs = classifier().train(), {name: tensor.clone() for name, tensor in batch.items()}
+    before, state = weights(model), torch.get_rng_state()
+    SupCon().compute_loss(compute(model), model, batch)
+    with pytest.raises(KeyError):
+        SupCon().compute_loss(compute(model), model, {name: x for name, x in batch.items() if name != "input_ids"})
+    assert same(weights(model), before) and same(batch, inputs) and model.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_texts_of_a_class_come_closer(fitted, batch, compute):
+    apart = []
+    for weight in (0.0, 0.9):
+        run = fitted([SupCon(weight)], f"weight{weight}", epochs=8)
+        run.model.eval()
+        with torch.no_grad():
+            apart.append(supervised_contrastive(compute(run.model)(batch)[1]["pooled"], batch["labels"], 0.3))
+    assert apart[1] < 0.95 * apart[0]
+
+
+def test_the_receipt_has_the_mean_contrastive_loss(trainer):
+    receipt = trainer([SupCon()]).fit()["SupCon"]
+    assert receipt["steps"] == 12 and 0 < receipt["mean contrastive loss"] < 10
+
+
+@pytest.mark.parametrize(
+    ("trick", "words"),
+    [
+        (SupCon(-0.1), r"SupCon: weight=-0.1 .* must be from 0 to 1"),
+        (SupCon(1.1), r"SupCon: weight=1.1 .* must be from 0 to 1"),
+        (SupCon(temperature=0.0), r"SupCon: temperature=0.0 .* must be above 0"),
+    ],
+)
+def test_knobs_out_of_range_are_errors(trick, words):
+    with pytest.raises(ValueError, match=words):
+        trick.check()
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_it_learns_from_mixed_labels_too(trainer, logged, kind, alpha):
+    run = trainer([Mixup(alpha), SupCon()], kind=kind, epochs=8)
+    run.fit()
+    losses = torch.tensor(logged(run, "loss"))
+    assert losses.isfinite().all() and losses[-6:].mean() < losses[:6].mean()
+
+
+def test_inside_a_doubled_batch_the_other_pass_of_a_text_is_its_like(classifier, batch, compute):
+    model, supcon = classifier(dropout=0.1).train(), SupCon(1.0)
+    labels = {**batch, "labels": torch.arange(8) % 3}
+
+    def inner(inputs):
+        return supcon.compute_loss(compute(model), model, inputs)
+
+    RDrop(0.0, doubled=True).compute_loss(inner, model, {**labels, "labels": torch.eye(8)[:, :3]})
+    assert supcon.contrast_ > 0  # text 0, 1 and 2 each are the only one of their class
+
+
+@PLAIN_OR_BF16
+@pytest.mark.parametrize("other", [Mixup, NEFTune, RDrop])
+@pytest.mark.parametrize("first", ["SupCon", "other"])
+def test_it_goes_with_others_in_either_order(trainer, logged, other, first, options):
+    tricks = [SupCon(), other()] if first == "SupCon" else [other(), SupCon()]
+    run = trainer(tricks, dropout=0.1, epochs=8, **options)
+    assert all(receipt["steps"] > 0 for receipt in run.fit().values())
+    losses = torch.tensor(logged(run, "loss"))
+    assert losses.isfinite().all() and losses[-6:].mean() < losses[:6].mean()
+
+
+@PLAIN_OR_BF16
+def test_stopped_and_resumed_is_never_stopped(trainer, weights, same, options):
+    straight = trainer([SupCon(0.5)], "straight", dropout=0.1, **options)
+    receipts = straight.fit()
+    trainer([SupCon(0.5)], dropout=0.1, stop=4, **options).train()
+    resumed = trainer([SupCon(0.5)], dropout=0.1, **options)
+    assert resumed.fit() == receipts and receipts["SupCon"]["steps"] == 12
+    assert same(weights(straight.model), weights(resumed.model))
