@@ -1,7 +1,22 @@
-"""Learning rates and weight decay, parameter by parameter."""
+"""Learning rates and weight decay, parameter by parameter and step by step."""
 
+import math
+
+import pandas as pd
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, SequentialLR
+from transformers import get_constant_schedule_with_warmup, get_scheduler
+
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "constant_with_warmup",
+    "constant",
+    "polynomial",
+    "cosine_with_restarts",
+    "cosine_warm_restarts",
+)
 
 
 def parameter_groups(
@@ -53,3 +68,42 @@ def suggest_learning_rate(backbone: nn.Module) -> float:
 def adamw(groups: list[dict]) -> torch.optim.AdamW:
     """AdamW with bias correction, fused into one kernel (Loshchilov and Hutter, 2019)."""
     return torch.optim.AdamW(groups, fused=True)
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, schedule: str, steps: int, warmup: int, cycles: int = 1, cycle_growth: int = 1
+) -> LRScheduler:
+    """What each group's rate is multiplied with, step by step: a name of SCHEDULES over `steps` steps.
+
+    All but "constant" first rise from 0 in `warmup` steps (0: they begin at the top). Then "constant_with_warmup"
+    stays, "linear" falls to 0 on a line, "polynomial" as the square of what is left, "cosine" as half a cosine wave,
+    and "cosine_with_restarts" as `cycles` such waves, each from the top again (1 is "cosine"). "cosine_warm_restarts"
+    is the same with `cycle_growth` 1; with 2 each wave is twice as long as the one before it (SGDR; Loshchilov and
+    Hutter, 2017, arXiv 1608.03983).
+    """
+    warmup = min(warmup, steps - 1)  # the last step is at the full rate where there is no more than the rise
+    if schedule == "cosine_warm_restarts":
+        first = math.ceil((steps - warmup) / sum(cycle_growth**cycle for cycle in range(cycles)))
+        waves = CosineAnnealingWarmRestarts(optimizer, max(first, 1), cycle_growth)
+        rise = get_constant_schedule_with_warmup(optimizer, warmup)
+        return SequentialLR(optimizer, [rise, waves], milestones=[warmup]) if warmup else waves
+    options = {"polynomial": {"power": 2.0}, "cosine_with_restarts": {"num_cycles": cycles}}
+    return get_scheduler(schedule, optimizer, warmup, steps, options.get(schedule))
+
+
+def learning_rates(
+    groups: list[dict], schedule: str, warmup: float, cycles: int, steps: int, cycle_growth: int = 1
+) -> pd.DataFrame:
+    """The rate of every group at every step, as training has it: a row a step, a column a name of `groups`.
+
+    groups: of `parameter_groups`. warmup: share of the steps. The rest as in `make_schedule`.
+    """
+    names = [group["name"] for group in groups]
+    optimizer = adamw([{"params": [torch.zeros(1, requires_grad=True)], "lr": group["lr"]} for group in groups])
+    scheduler = make_schedule(optimizer, schedule, steps, math.ceil(steps * warmup), cycles, cycle_growth)
+    rows = []
+    for _ in range(steps):
+        rows.append(dict(zip(names, (group["lr"] for group in optimizer.param_groups), strict=True)))
+        optimizer.step()  # without gradients it does nothing
+        scheduler.step()
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, steps + 1, name="step"))

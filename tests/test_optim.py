@@ -1,9 +1,20 @@
+import math
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
+from kagglekit.optim import (
+    SCHEDULES,
+    adamw,
+    learning_rates,
+    make_schedule,
+    parameter_groups,
+    suggest_learning_rate,
+)
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 
@@ -100,3 +111,94 @@ def test_adamw_is_that_of_torch_group_by_group(classifier):
         theirs.step()
     for one, other in zip(model.parameters(), plain.parameters(), strict=True):
         assert np.allclose(one.detach(), other.detach(), atol=1e-6)
+
+
+GROUPS = [{"name": "embeddings", "lr": 1e-5}, {"name": "layer 1", "lr": 2e-5}, {"name": "head", "lr": 1e-3}]
+FALL = {  # share of the way from the end of the warm-up to the end -> share of the rate, with three cycles
+    "linear": lambda way: 1 - way,
+    "cosine": lambda way: (1 + math.cos(math.pi * way)) / 2,
+    "constant_with_warmup": lambda way: 1.0,
+    "constant": lambda way: 1.0,
+    "polynomial": lambda way: (1 - way) ** 2,
+    "cosine_with_restarts": lambda way: (1 + math.cos(math.pi * (3 * way % 1))) / 2,
+    "cosine_warm_restarts": lambda way: (1 + math.cos(math.pi * (3 * way % 1))) / 2,
+}
+
+
+def rates_of(schedule, warmup, steps=60, cycles=3, growth=1):
+    """The share of the full rate at each step."""
+    table = learning_rates(GROUPS, schedule, warmup, cycles, steps, growth)
+    return (table["layer 1"] / 2e-5).to_numpy()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+def test_every_schedule_is_the_formula_of_its_name(schedule, warmup):
+    rise = 0 if schedule == "constant" else round(60 * warmup)
+    expected = [step / rise if step < rise else FALL[schedule]((step - rise) / (60 - rise)) for step in range(60)]
+    assert np.allclose(rates_of(schedule, warmup), expected, atol=2e-4)  # polynomial ends at 1e-4, not at 0
+    assert set(FALL) == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("schedule", ["cosine_with_restarts", "cosine_warm_restarts"])
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_one_cycle_is_plain_cosine(schedule, warmup):
+    for growth in (1, 2):
+        assert np.allclose(rates_of(schedule, warmup, cycles=1, growth=growth), rates_of("cosine", warmup))
+
+
+@pytest.mark.parametrize(("steps", "warmup", "starts"), [(70, 0.0, [0, 10, 30]), (75, 0.1, [8, 18, 38])])
+def test_growing_cycles_are_each_twice_as_long_as_the_one_before(steps, warmup, starts):
+    rates = rates_of("cosine_warm_restarts", warmup, steps, growth=2)
+    assert np.flatnonzero(rates == 1).tolist() == starts
+    assert rates[starts[1] - 1] < 0.03 and rates[-1] < 0.03
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_the_shortest_runs_have_a_schedule_too(schedule, steps):
+    rates = rates_of(schedule, 0.5, steps)
+    assert len(rates) == steps and (rates >= 0).all() and rates.max() == 1
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_table_has_a_row_a_step_and_the_groups_keep_their_ratios(schedule, classifier):
+    table = learning_rates(GROUPS, schedule, 0.1, 2, 20)
+    assert table.index.tolist() == list(range(1, 21)) and list(table) == ["embeddings", "layer 1", "head"]
+    assert np.allclose(table["head"], 50 * table["layer 1"]) and np.allclose(table["layer 1"], 2 * table["embeddings"])
+    assert table.max().tolist() == pytest.approx([1e-5, 2e-5, 1e-3])
+    groups, again = (parameter_groups(classifier(), 1e-4, 1e-3, 0.5) for _ in range(2))
+    assert list(learning_rates(groups, schedule, 0.1, 2, 20)) == ["embeddings", "layer 1", "layer 2", "head"]
+    assert [group["lr"] for group in groups] == [group["lr"] for group in again]  # those to train with are left alone
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_that_is_loaded_goes_on_as_the_one_that_was_saved(schedule, tmp_path):
+    def make():
+        optimizer = adamw([{"params": [torch.zeros(1, requires_grad=True)], "lr": group["lr"]} for group in GROUPS])
+        return optimizer, make_schedule(optimizer, schedule, 30, 3, 2, 2)
+
+    def go(optimizer, scheduler, steps):
+        rows = []
+        for _ in range(steps):
+            rows.append([group["lr"] for group in optimizer.param_groups])
+            optimizer.step()
+            scheduler.step()
+        return rows
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        straight = go(*make(), 30)
+        for stop in (1, 3, 12, 13, 29):
+            stopped, resumed = make(), make()
+            rows = go(*stopped, stop)
+            for k, part in enumerate(stopped):
+                torch.save(part.state_dict(), tmp_path / f"{k}.pt")
+            for k, part in enumerate(resumed):
+                part.load_state_dict(torch.load(tmp_path / f"{k}.pt", weights_only=True))
+            assert rows + go(*resumed, 30 - stop) == straight
+
+
+def test_the_table_is_one_of_numbers():
+    assert (learning_rates(GROUPS, "linear", 0.1, 1, 5).dtypes == np.float64).all()
+    assert isinstance(learning_rates(GROUPS, "linear", 0.1, 1, 5).index, pd.RangeIndex)

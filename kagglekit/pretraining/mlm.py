@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, set_seed
 
+from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.data.tokens import chunk, tokenize
 from kagglekit.model.backbones import check_max_length, load_config, load_tokenizer, quiet
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
@@ -19,7 +20,6 @@ from kagglekit.paths import check_space, read_json, replacing, write_json
 from kagglekit.pretraining.masking import DynamicMasking
 from kagglekit.ranges import check_range
 from kagglekit.training.arguments import training_arguments
-from kagglekit.training.batches import Examples, prediction_batches
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
 from kagglekit.training.hardware import autocast, choose_attention, choose_device, choose_precision, keep_memory
 from kagglekit.training.trainer import Trainer, history, remove_checkpoints

@@ -2,6 +2,7 @@
 
 import time
 
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from kagglekit.batch.progress import Progress
@@ -10,7 +11,8 @@ from kagglekit.batch.progress import Progress
 class SaveEvery(TrainerCallback):
     """A checkpoint whenever `seconds` have passed since the last one: hardly more work than that is lost.
 
-    It waits for the next step that is logged, so that the mean loss of a logged step is never cut in two.
+    It waits for the next step that is logged, so that the mean loss of a logged step is never cut in two. Of several
+    processes the first one's clock counts.
     """
 
     def __init__(self, seconds: float = 60.0):
@@ -18,30 +20,34 @@ class SaveEvery(TrainerCallback):
         self.last = time.monotonic()
 
     def on_step_end(self, args, state, control, **kwargs):
-        due = time.monotonic() - self.last >= self.seconds
-        if due and control.should_log and state.global_step < state.max_steps:
-            control.should_save = True
+        if control.should_log and state.global_step < state.max_steps:
+            (due,) = broadcast_object_list([time.monotonic() - self.last >= self.seconds])
+            control.should_save |= due
 
     def on_save(self, args, state, control, **kwargs):
         self.last = time.monotonic()
 
 
 class ShowProgress(TrainerCallback):
-    """Steps, last logged loss and rate, last score, and the time left, under the name `phase`."""
+    """Steps, last logged loss and rate, last score, and the time left, under the name `phase`; of one process only."""
 
     def __init__(self, phase: str):
         self.phase = phase
         self.figures: dict[str, float] = {}
+        self.progress: Progress | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.progress = Progress(self.phase, state.max_steps, start=state.global_step)
+        if state.is_world_process_zero:
+            self.progress = Progress(self.phase, state.max_steps, start=state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.progress.update(state.global_step, **self.figures)
+        if self.progress:
+            self.progress.update(state.global_step, **self.figures)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         names = {"loss": "loss", "learning_rate": "lr", "eval_score": "score"}
         self.figures |= {short: logs[name] for name, short in names.items() if name in logs}
 
     def on_train_end(self, args, state, control, **kwargs):
-        self.progress.close()
+        if self.progress:
+            self.progress.close()

@@ -1,6 +1,7 @@
 """What to train on and how, by asking the hardware."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,9 @@ import torch
 
 
 def choose_device() -> torch.device:
-    """The first accelerator that works here: a CUDA GPU, Apple's, or the CPU."""
+    """The first accelerator that works here: a CUDA GPU, Apple's, or the CPU. Of several processes each has its GPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda", 0)
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -57,6 +58,17 @@ def fast_attention(backbone: torch.nn.Module, device: torch.device) -> Iterator[
             backbone.set_attn_implementation("eager")
     else:
         yield
+
+
+def checkpoint_activations(backbone: torch.nn.Module) -> None:
+    """Keep only what goes into each layer, and compute the rest again in the backward pass (Chen et al., 2016).
+
+    The result is the same, dropout too: its random numbers are drawn again as they were. A step takes a third to
+    a half longer, and the memory for activations is about that of one layer instead of all. Evaluation does not change.
+    """
+    newer = getattr(backbone, "activation_checkpointing_enable", None)  # the older name warns where there is this one
+    (newer or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
+    backbone.disable_input_require_grads()  # gradients through frozen embeddings: only the reentrant way needs them
 
 
 def keep_memory() -> None:

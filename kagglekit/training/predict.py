@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from kagglekit.training.batches import Examples, prediction_batches
+from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.training.hardware import autocast, fast_attention
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 import transformers
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 
-from kagglekit.training.batches import EpochSampler, Examples
+from kagglekit.data.batches import EpochSampler, Examples
+from kagglekit.optim import make_schedule
 from kagglekit.training.trick import Trick
 
 COMPLETE = "complete"  # a file in a checkpoint that was written to its end
@@ -23,6 +26,11 @@ class Trainer(transformers.Trainer):
 
     loss: f(logits, labels) -> scalar, a batch mean. tricks: the first is the outermost; `[FGM(), RDrop()]` attacks the
     R-Drop loss. evaluation: f(model) -> dict of figures, at the steps that `args.eval_steps` names.
+
+    A script that builds one and calls `fit` can be started with `torchrun --nproc-per-node 2 script.py` (or
+    `accelerate launch`): then each process trains on its share of the rows of every batch, and the result is that of
+    one process, to rounding, but for what is drawn at random row by row, such as dropout. Each process evaluates all
+    rows, the first one decides and writes.
     """
 
     def __init__(
@@ -50,22 +58,37 @@ class Trainer(transformers.Trainer):
         self.loss, self.tricks, self.evaluation = loss, list(tricks), evaluation
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of the epoch that the global step lies in: a resumed run sees what the stopped one would have."""
+        """Batches of the epoch that the global step lies in: a resumed run sees what the stopped one would have.
+
+        The sampler gives each process its share; accelerate, which would deal out whole batches, only moves them.
+        """
         batches = EpochSampler(
             self.train_dataset.tokens.lengths,
             self.args.train_batch_size,
             self.args.seed,
             epoch=lambda: self.state.global_step // -(-len(batches) // self.args.gradient_accumulation_steps),
+            process=self.args.process_index,
+            processes=self.args.world_size,
         )
-        return self.accelerator.prepare(
-            DataLoader(
-                self.train_dataset,
-                batch_sampler=batches,
-                collate_fn=_as_it_is,
-                generator=torch.Generator(),  # of its own: iterating leaves the global one alone
-                pin_memory=self.args.dataloader_pin_memory,
-            )
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=batches,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # of its own: iterating leaves the global one alone
+            pin_memory=self.args.dataloader_pin_memory,
         )
+        placing = {"device": self.args.device, "put_on_device": True, "non_blocking": self.accelerator.non_blocking}
+        return prepare_data_loader(loader, num_processes=1, process_index=0, **placing)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        """The schedule of the arguments: one more than transformers has."""
+        if self.lr_scheduler is None:
+            optimizer = self.optimizer if optimizer is None else optimizer
+            name, warmup = self.args.lr_scheduler_type, self.args.get_warmup_steps(num_training_steps)
+            options = self.args.lr_scheduler_kwargs
+            self.lr_scheduler = make_schedule(optimizer, name, num_training_steps, warmup, **options)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The first seam: the loss of a batch, with the tricks around it."""
@@ -79,11 +102,16 @@ class Trainer(transformers.Trainer):
         for trick in self._started():
             compute = partial(trick.compute_loss, compute, self.model)
         loss, outputs = compute(inputs)
+        if self.args.world_size > 1:  # the mean over all rows: a process with more of them counts for more
+            rows = torch.tensor(float(len(inputs["attention_mask"])), device=self.args.device)
+            loss = loss * (rows / self.accelerator.reduce(rows, "mean"))
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """The second seam: forward and backward of a batch, with the tricks around it."""
         plain = super().training_step
+        if self.args.world_size > 1:
+            model.require_backward_grad_sync = True  # of DDP, in every batch: tricks see the gradients of all processes
 
         def step(inputs):
             return plain(model, dict(inputs), num_items_in_batch)
@@ -93,9 +121,12 @@ class Trainer(transformers.Trainer):
         return step(self._prepare_inputs(inputs))
 
     def evaluating(self) -> ExitStack:
-        """The third seam: a context in which the model has the weights to evaluate and to save."""
+        """The third seam: a context in which the model has the weights to evaluate and to save.
+
+        What is entered last has the last word: a trick that chooses among weights that the others had at work.
+        """
         with ExitStack() as stack:
-            for trick in self.tricks:
+            for trick in sorted(self.tricks, key=lambda trick: trick.chooses):
                 stack.enter_context(trick.evaluating(self.model))
             return stack.pop_all()
 
@@ -103,11 +134,12 @@ class Trainer(transformers.Trainer):
         return [trick for trick in reversed(self.tricks) if trick.started(self.state)]
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """The figures of `evaluation`, logged."""
+        """The figures of `evaluation`, logged. `on_evaluate` comes while the evaluated weights are in the model."""
         with self.evaluating():
-            figures = {f"eval_{name}": value for name, value in self.evaluation(self.model).items()}
-        self.log(figures)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+            (figures,) = broadcast_object_list([self.evaluation(self.model)])  # all processes go by the same ones
+            figures = {f"eval_{name}": value for name, value in figures.items()}
+            self.log(figures)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
 
     def fit(self) -> dict[str, dict[str, float]]:
@@ -127,15 +159,19 @@ class Trainer(transformers.Trainer):
         return receipts
 
     def _save(self, output_dir=None, state_dict=None):
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        save_model(self.model, str(Path(output_dir) / "model.safetensors"))
+        if self.args.should_save:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_model(self.model, str(Path(output_dir) / "model.safetensors"))
 
     def _load_from_checkpoint(self, checkpoint, model=None):
-        load_model(self.model, str(Path(checkpoint) / "model.safetensors"), device=str(self.args.device))
+        load_model(self.model, str(Path(checkpoint) / "model.safetensors"))
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        self.accelerator.wait_for_everyone()  # each process has written its random state
+        if not self.args.should_save:
+            return
         for number, trick in enumerate(self.tricks):
             save_file(trick.state_dict(), folder / f"trick-{number}.safetensors")
         (folder / COMPLETE).touch()
@@ -144,7 +180,8 @@ class Trainer(transformers.Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         for number, trick in enumerate(self.tricks if checkpoint else ()):
-            trick.load_state_dict(load_file(Path(checkpoint) / f"trick-{number}.safetensors", str(self.args.device)))
+            state = load_file(Path(checkpoint) / f"trick-{number}.safetensors")
+            trick.load_state_dict({name: tensor.to(self.args.device) for name, tensor in state.items()})
 
 
 def _as_it_is(batch):

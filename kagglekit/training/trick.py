@@ -20,6 +20,7 @@ class Trick(TrainerCallback):
 
     start: float = 0.0
     steps_: int = 0  # how often the trick acted
+    chooses: bool = False  # the weights to save are not those of the last evaluation
 
     def compute_loss(self, compute: Callable, model: torch.nn.Module, inputs: dict) -> tuple[torch.Tensor, dict]:
         """The loss of one batch in training: (loss, outputs). `compute(inputs)` gives both for what lies inside."""

@@ -4,13 +4,13 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, TrainerCallback
 
+from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.paths import write_json
 from kagglekit.pretraining import mlm
 from kagglekit.pretraining.masking import DynamicMasking
 from kagglekit.pretraining.mlm import MaskedLM, masked_cross_entropy, perplexity, pretrain_mlm, show_masking
-from kagglekit.training.batches import Examples
 from kagglekit.training.trainer import Trainer, last_checkpoint
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import get_linear_schedule_with_warmup
+from transformers import TrainerCallback, get_linear_schedule_with_warmup
 
-from kagglekit.optim import parameter_groups
-from kagglekit.training.batches import training_batches
+from kagglekit.data.batches import training_batches
+from kagglekit.optim import SCHEDULES, learning_rates, parameter_groups
 from kagglekit.training.predict import predict
 from kagglekit.training.trainer import history
 from kagglekit.training.trick import Trick
@@ -36,6 +36,16 @@ class Spy(Trick):
         self.diary.append(f"{self.name} evaluates")
         yield
         self.diary.append(f"{self.name} evaluated")
+
+
+class Rates(TrainerCallback):
+    """Writes down the rate of every group with which each step is made."""
+
+    def __init__(self):
+        self.rows = []
+
+    def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+        self.rows.append({group["name"]: group["lr"] for group in optimizer.param_groups})
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])  # 6 batches: the last step of an epoch has 2 of 4
@@ -150,3 +160,64 @@ def test_weights_to_save_are_there_only_inside_evaluating(fitted, weights, same)
         inside = [parameter.clone() for parameter in run.model.parameters()]
     assert all(map(torch.equal, inside, ema.average_))
     assert same(weights(run.model), live) and not torch.equal(inside[0], next(run.model.parameters()))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("options", [{}, {"accumulation": 4, "epochs": 3.5, "warmup": 0.0}], ids=["plain", "other"])
+def test_the_rates_are_those_of_the_table(trainer, schedule, options):
+    rates, cycles = Rates(), {"cycles": 2, "cycle_growth": 2}
+    run = trainer(callbacks=[rates], schedule=schedule, **cycles, **options)
+    groups = [{"name": group["name"], "lr": group["lr"]} for group in run.optimizer.param_groups]
+    run.fit()
+    table = learning_rates(groups, schedule, options.get("warmup", 0.1), 2, run.state.max_steps, 2)
+    assert rates.rows == table.to_dict("records")
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_resumed_run_has_the_same_rates(trainer, weights, same, schedule, logged):
+    options = {"schedule": schedule, "cycles": 2, "cycle_growth": 2, "dropout": 0.1}
+    straight = trainer(folder="straight", **options)
+    straight.fit()
+    for stop in (1, 5, 8):
+        trainer(folder=f"stop{stop}", stop=stop, **options).train()
+        resumed = trainer(folder=f"stop{stop}", **options)
+        resumed.fit()
+        assert logged(resumed, "learning_rate") == logged(straight, "learning_rate")
+        assert same(weights(straight.model), weights(resumed.model))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"schedule": "step"}, "schedule='step' is out of range: it must be one of linear, cosine"),
+        ({"cycles": 0}, "cycles=0"),
+        ({"cycle_growth": 0}, "cycle_growth=0"),
+    ],
+)
+def test_a_schedule_out_of_range_is_an_error(trainer, options, words):
+    with pytest.raises(ValueError, match=words):
+        trainer(**options)
+
+
+def test_clipping_can_be_turned_off(fitted, logged):
+    losses = {limit: logged(fitted(folder=f"{limit}", max_grad_norm=limit), "loss") for limit in (0, 1e9, 0.01)}
+    assert losses[0] == losses[1e9] and losses[0][0] == losses[0.01][0] and losses[0][3:] != losses[0.01][3:]
+
+
+def test_what_watches_an_evaluation_sees_the_evaluated_weights(trainer, weights, same):
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_evaluate(self, args, state, control, model=None, metrics=None, **kwargs):
+            seen.append((metrics["eval_score"], weights(model)))
+
+    ema = EMA(decay=0.9, start=0)
+    run = trainer([ema], evaluation=lambda model: {"score": 1.5}, evaluate_every=12, callbacks=[Watch()])
+    run.fit()
+    with run.evaluating():
+        assert len(seen) == 1 and seen[0][0] == 1.5 and same(seen[0][1], weights(run.model))
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_arguments_say_which_score_is_better(trainer, higher):
+    assert trainer(higher_is_better=higher).args.greater_is_better is higher

@@ -1,0 +1,52 @@
+"""The pictures of the learning rate: each function takes a table and returns a figure, as those of `plots` do."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kagglekit.drawing import BLUE, ORANGE, PALE, SHADES, make_axes, note, styled
+
+
+@styled
+def learning_rates(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
+    """The rate of every group over the run, from a table of `optim.learning_rates`: the deeper the layer, the paler.
+
+    The head has a colour of its own. The legend names the head, and the highest and the lowest of the others.
+    """
+    ax = make_axes(ax, 7.0, 3.4)
+    others = [name for name in table if name != "head"]
+    for place, name in enumerate(others):
+        colour = SHADES(0.25 + 0.75 * (place + 1) / len(others))
+        label = f"{name}: {table[name].max():.2g}" if place in (0, len(others) - 1) else None
+        ax.plot(table.index, table[name], color=colour, linewidth=1.3, label=label)
+    if "head" in table:
+        ax.plot(table.index, table["head"], "--", color=ORANGE, label=f"head: {table['head'].max():.2g}")
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], title="highest rate", loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set(xlabel="step", ylabel="learning rate", title="The rate of each group over the run", ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.yaxis.set_major_formatter("{x:.3g}")
+    return ax.figure
+
+
+@styled
+def rate_trial(table: pd.DataFrame, suggestion: float, ax: Axes | None = None) -> Figure:
+    """Loss against rate, from a table of `lr_finder.try_learning_rates`, with the rate that it suggests.
+
+    The axis ends where the smoothed loss is a third above the first one: what is higher only hides the rest.
+    """
+    ax = make_axes(ax, 6.5, 3.2)
+    rates, smoothed = table["learning_rate"], table["smoothed"]
+    ax.plot(rates, table["loss"], color=PALE, linewidth=1.0, label="loss of a batch")
+    ax.plot(rates, smoothed, color=BLUE, label="smoothed")
+    ax.axvline(suggestion, color=ORANGE, linewidth=1.2, linestyle="--")
+    note(ax, f"{suggestion:.2g}", suggestion, 1, xycoords=("data", "axes fraction"), xytext=(4, -6), color=ORANGE)
+    low, high = np.nanmin(smoothed), np.nanmax(smoothed)
+    top = min(high, smoothed.iloc[0] + (smoothed.iloc[0] - low) / 3)
+    margin = 0.15 * (max(top, smoothed.iloc[0]) - low) + 1e-9
+    ax.set(xscale="log", xlabel="learning rate of the topmost layer", ylabel="training loss")
+    ax.set(title="A trial with a growing rate", ylim=(low - margin, max(top, smoothed.iloc[0]) + margin))
+    ax.legend(loc="lower left")
+    return ax.figure

@@ -1,0 +1,210 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kagglekit.training.best import KeepBest, is_better
+from kagglekit.training.trainer import history, last_checkpoint
+from kagglekit.training.trick import Trick
+from kagglekit.tricks import EMA, FGM
+
+SCORES = [0.2, 0.5, 0.9, 0.4, 0.9, 0.3]  # of the evaluations at steps 2, 4, ... 12: the best is that of step 6
+
+
+class Judge:
+    """Gives the evaluations these scores, by the step, and remembers which weights it saw."""
+
+    def __init__(self, scores=SCORES, every=2):
+        self.scores, self.every, self.seen = scores, every, {}
+
+    def __call__(self, model):
+        step = self.run.state.global_step
+        self.seen[step] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        return {"score": self.scores[step // self.every - 1]}
+
+
+class Thaw(Trick):
+    """Trains the backbone from step 8 on."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        model.backbone.requires_grad_(False)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.steps_ += 1
+        model.backbone.requires_grad_(state.global_step >= 7)
+
+
+@pytest.fixture
+def judged(trainer):
+    """judged(tricks, folder, judge, **options): a trainer that is evaluated every 2 steps, 6 times in all."""
+
+    def make(tricks, folder="run", judge=None, **options):
+        judge = judge or Judge()
+        judge.run = trainer(tricks, folder, evaluation=judge, **{"evaluate_every": judge.every, **options})
+        return judge.run, judge
+
+    return make
+
+
+@pytest.mark.parametrize("scores", [SCORES, [3.0, -1.0], [math.nan, 0.1, math.nan], [1.0, 1.0], [math.inf, 2.0]])
+@pytest.mark.parametrize("higher", [True, False])
+def test_one_score_after_the_other_finds_the_first_best(scores, higher):
+    best = math.nan
+    for score in scores:
+        best = score if is_better(score, best, higher) else best
+    assert best == (np.nanmax if higher else np.nanmin)(scores)
+    assert not is_better(best, best, higher) and not is_better(math.nan, math.nan, higher)
+
+
+@pytest.mark.parametrize(("options", "best"), [({}, 6), ({"higher_is_better": False}, 2)])
+def test_after_training_the_best_weights_are_the_ones_to_save(judged, weights, same, options, best):
+    run, judge = judged([KeepBest()], dropout=0.1, **options)
+    receipt = run.fit()["KeepBest"]
+    assert receipt == {"steps": 6, "best step": best, "best score": SCORES[best // 2 - 1]}
+    with run.evaluating():
+        assert same(weights(run.model), judge.seen[best])
+
+
+def test_training_itself_is_not_touched(judged, fitted, weights, same):
+    run, judge = judged([KeepBest()], dropout=0.1)
+    run.fit()
+    plain = fitted(folder="plain", dropout=0.1)
+    assert same(weights(run.model), weights(plain.model)) and same(judge.seen[12], weights(plain.model))
+
+
+def test_weights_come_back_after_evaluating_also_after_an_exception(judged, weights, same):
+    run, _ = judged([KeepBest()])
+    run.fit()
+    live = weights(run.model)
+    with pytest.raises(KeyError), run.evaluating():
+        assert not same(weights(run.model), live)
+        raise KeyError
+    assert same(weights(run.model), live)
+
+
+def test_when_every_evaluation_is_better_it_is_the_last_model(judged, weights, same):
+    run, judge = judged([KeepBest(patience=1)], judge=Judge([1, 2, 3, 4, 5, 6]))
+    assert run.fit()["KeepBest"]["best step"] == 12
+    live = weights(run.model)
+    with run.evaluating():
+        assert same(weights(run.model), live) and same(live, judge.seen[12])
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["after", "before"])
+def test_beside_ema_it_keeps_the_average_that_was_evaluated(judged, weights, same, order):
+    run, judge = judged([EMA(0.8, start=0.0), KeepBest()][::order])
+    run.fit()
+    with run.evaluating():
+        assert same(weights(run.model), judge.seen[6])
+    plain, live = judged([KeepBest()], "plain")
+    plain.fit()
+    assert not same(judge.seen[6], live.seen[6])
+
+
+@pytest.mark.parametrize(("patience", "last"), [(0, 12), (1, 8), (2, 10), (3, 12), (4, 12)])
+def test_patience_is_the_number_of_evaluations_without_a_better_one(judged, patience, last, weights, same):
+    run, judge = judged([KeepBest(patience)])
+    receipt = run.fit()["KeepBest"]
+    assert run.state.global_step == last == max(judge.seen) and run.state.max_steps == 12
+    assert receipt == {"steps": last // 2, "best step": 6, "best score": 0.9}
+    with run.evaluating():
+        assert same(weights(run.model), judge.seen[6])
+
+
+def test_a_run_that_is_stopped_early_has_the_rates_of_the_full_one(judged, fitted, logged):
+    run, _ = judged([KeepBest(1)])
+    run.fit()
+    rates = logged(fitted(folder="plain"), "learning_rate")
+    assert logged(run, "learning_rate") == rates[:8]
+
+
+def test_evaluations_before_the_start_do_not_count(judged):
+    run, _ = judged([KeepBest(start=0.6)])
+    assert run.fit()["KeepBest"] == {"steps": 3, "best step": 10, "best score": 0.9}  # of steps 8, 10 and 12
+
+
+def test_the_last_step_is_always_evaluated(judged):
+    run, judge = judged([KeepBest()], judge=Judge(every=5, scores=[0.1, 0.3, 0.2]), batch_size=3)  # 16 steps
+    run.fit()
+    assert sorted(judge.seen) == [5, 10, 15, 16]
+
+
+@pytest.mark.parametrize("stop", [3, 6, 7, 10])
+@pytest.mark.parametrize("tricks", [list, lambda: [EMA(0.8, start=0.3), FGM()]], ids=["alone", "beside others"])
+def test_stopped_and_resumed_is_never_stopped(judged, weights, same, stop, tricks):
+    straight, _ = judged([*tricks(), KeepBest()], "straight", dropout=0.1)
+    receipts = straight.fit()
+    judged([*tricks(), KeepBest()], dropout=0.1, stop=stop)[0].train()
+    resumed, _ = judged([*tricks(), KeepBest()], dropout=0.1)
+    assert resumed.fit() == receipts
+    assert same(weights(straight.model), weights(resumed.model))
+    with straight.evaluating(), resumed.evaluating():
+        assert same(weights(straight.model), weights(resumed.model))
+    assert history(straight.state.log_history) == history(resumed.state.log_history)
+
+
+@pytest.mark.parametrize("stop", [3, 8, 9])
+def test_its_patience_survives_a_stop(judged, stop, weights, same):
+    straight, _ = judged([KeepBest(2)], "straight", dropout=0.1)
+    receipts = straight.fit()
+    judged([KeepBest(2)], dropout=0.1, stop=stop)[0].train()
+    resumed, _ = judged([KeepBest(2)], dropout=0.1)
+    assert resumed.fit() == receipts and resumed.state.global_step == 10
+    assert same(weights(straight.model), weights(resumed.model))
+
+
+def test_there_is_no_checkpoint_of_the_step_at_which_patience_ended(judged, tmp_path):
+    first, _ = judged([KeepBest(2)], save_seconds=0)
+    receipts = first.fit()
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-9"
+    again, _ = judged([KeepBest(2)], save_seconds=0)  # as after a kill, before the model was written
+    assert again.fit() == receipts and again.state.global_step == 10
+
+
+def test_a_checkpoint_holds_the_live_weights_and_the_best(judged, tmp_path, same):
+    run, judge = judged([KeepBest()], stop=9)
+    run.train()
+    folder = last_checkpoint(tmp_path / "run")
+    live, best = load_file(folder / "model.safetensors"), load_file(folder / "trick-0.safetensors")
+    assert all(torch.equal(live[name], tensor) for name, tensor in run.model.state_dict().items())
+    names = [name for name, _ in run.model.named_parameters()]
+    assert all(torch.equal(best[f"best_.{i}"], judge.seen[6][name]) for i, name in enumerate(names))
+    assert best["best_score_"] == torch.tensor(0.9, dtype=torch.float64) and best["best_step_"] == 6
+
+
+def test_its_state_survives_saving_also_before_the_first_evaluation():
+    for made in (KeepBest(), KeepBest(3)):
+        if made.patience:
+            made.best_, made.best_score_, made.best_step_ = [torch.randn(3), torch.randn(2, 2)], 1 / 3, 40
+            made.steps_, made.stale_ = 5, 2
+        other = KeepBest()
+        other.load_state_dict(made.state_dict())
+        assert all(map(torch.equal, other.best_, made.best_)) and len(other.best_) == len(made.best_)
+        assert (other.steps_, other.best_step_, other.stale_) == (made.steps_, made.best_step_, made.stale_)
+        assert other.best_score_ == made.best_score_ or math.isnan(made.best_score_)
+
+
+def test_weights_that_are_thawed_later_are_kept_too(judged, weights, same):
+    run, judge = judged([Thaw(), KeepBest()])
+    run.fit()
+    assert not same(judge.seen[6], judge.seen[12])
+    with run.evaluating():
+        assert same(weights(run.model), judge.seen[6])
+
+
+def test_without_an_evaluation_it_is_an_error(trainer):
+    with pytest.raises(ValueError, match="KeepBest chooses by the scores of evaluations, and there are none"):
+        trainer([KeepBest()]).fit()
+
+
+@pytest.mark.parametrize(("knobs", "words"), [({"patience": -1}, "KeepBest: patience=-1"), ({"start": 1}, "start=1")])
+def test_a_knob_out_of_range_is_an_error(knobs, words):
+    KeepBest().check()
+    with pytest.raises(ValueError, match=words):
+        KeepBest(**knobs).check()
+
+
+def test_its_repr_is_the_line_that_builds_it():
+    assert repr(eval(repr(KeepBest(3, 0.5)))) == "KeepBest(patience=3, start=0.5)"
