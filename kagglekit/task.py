@@ -1,5 +1,6 @@
 """What a competition is: read off its three files, checked, and kept in work/task.json."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -156,19 +157,23 @@ def row_ids(table: pd.DataFrame, id: str) -> list[str]:
     return table[id].tolist() if id in table.columns else [f"row{row}" for row in range(1, len(table) + 1)]
 
 
-def read_train(task: Task) -> pd.DataFrame:
-    """Columns id, text, group (if the task has one), and the label columns as they are written; all str."""
+def read_train(task: Task, beside: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns id, text, group (if the task has one), the labels and those named in `beside`, as they are written; all
+    str. Raises ValueError for a column in `beside` that train does not have, or whose name is one of the others."""
     table = read_table(_paths(task)["train"], task.encoding)
     columns = {"id": row_ids(table, task.id), "text": _join(table, task.text)}
     if task.group:
         columns["group"] = table[task.group]
-    return pd.DataFrame({**columns, **{label: table[label] for label in task.labels}})
+    columns |= {label: table[label] for label in task.labels}
+    return pd.DataFrame(columns | _beside(table, beside, columns, task.files["train"]))
 
 
-def read_test(task: Task) -> pd.DataFrame:
-    """Columns id and text, both str, in the order of the file."""
+def read_test(task: Task, beside: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns id, text and those named in `beside`, all str, in the order of the file. Raises ValueError as
+    `read_train` does."""
     table = read_table(_paths(task)["test"], task.encoding)
-    return pd.DataFrame({"id": table[task.id], "text": _join(table, task.text)})
+    columns = {"id": table[task.id], "text": _join(table, task.text)}
+    return pd.DataFrame(columns | _beside(table, beside, columns, task.files["test"]))
 
 
 def read_sample(task: Task) -> pd.DataFrame:
@@ -196,6 +201,15 @@ def encode_labels(task: Task, train: pd.DataFrame) -> np.ndarray:
 
 def _paths(task: Task) -> dict[str, Path]:
     return {what: Path(task.data) / task.files[what] for what in FILES}
+
+
+def _beside(table: pd.DataFrame, names: Sequence[str], taken: Collection[str], file: str) -> dict[str, pd.Series]:
+    for name in names:
+        if name not in table.columns:
+            raise ValueError(f"{file} has no column {name!r}: it has {', '.join(table.columns)}")
+        if name in taken:
+            raise ValueError(f"column {name!r} of {file} cannot be read beside the text: the name is taken")
+    return {name: table[name] for name in names}
 
 
 def _listed(columns: str | list[str] | None) -> list[str] | None:

@@ -14,14 +14,15 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import Tokens
-from kagglekit.losses import default_loss
+from kagglekit.losses import check_loss, default_loss
 from kagglekit.model.backbones import load_backbone, quiet
 from kagglekit.model.classifier import Classifier
+from kagglekit.model.pooling import POOLINGS
 from kagglekit.optim import adamw, parameter_groups
 from kagglekit.task import Task
 from kagglekit.training.arguments import training_arguments
-from kagglekit.training.batches import Examples
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.trainer import Trainer
 
@@ -107,11 +108,14 @@ def texts():
 
 @pytest.fixture
 def classifier(backbone):
-    """classifier(**options): the same tiny model at every call; `dropout` is the backbone's."""
+    """classifier(**options): the same tiny model at every call; `dropout`: the backbone's, `kind`: of the task."""
 
-    def make(kind="multiclass", outputs=3, dropout=0.0, folder=backbone, seed=0, **options):
+    def make(kind="multiclass", outputs=3, dropout=0.0, folder=backbone, seed=0, pooling="mean", **options):
         torch.manual_seed(seed)
-        return Classifier(load_backbone(folder, dropout, "eager"), kind, outputs, **options)
+        encoder = load_backbone(folder, dropout, attention="eager", pooler=POOLINGS[pooling].own_pooler)
+        model = Classifier(encoder, check_loss({}, kind), outputs, pooling, **options)
+        model.mask_id, model.special_ids = 4, (0, 1, 2, 3, 4)
+        return model
 
     return make
 

@@ -209,6 +209,21 @@ def test_train_test_and_sample_are_read_as_text(tmp_path):
     assert encoded.dtype == np.int64 and encoded.tolist() == [0, 1, 0, 1]
 
 
+def test_columns_beside_the_text_are_read_as_they_are_written(tmp_path):
+    train, test = {"stars": ["5", "", "3", "x"], "votes": ["1", "2", "3", "4"]}, {"stars": ["1", "NA", " 2"]}
+    task = found(competition(tmp_path, train=train, test=test), text="text")
+    assert read_train(task, ["votes", "stars"]).columns.tolist() == ["id", "text", "label", "votes", "stars"]
+    assert read_train(task, ["stars"])["stars"].tolist() == ["5", "", "3", "x"]
+    assert read_test(task, ["stars"]).to_dict("list")["stars"] == ["1", "NA", " 2"]
+    with pytest.raises(ValueError, match=r"test\.csv has no column 'votes': it has id, text, stars"):
+        read_test(task, ["votes"])
+    with pytest.raises(ValueError, match=r"train\.csv has no column 'colour': it has id, text"):
+        read_train(task, ["stars", "colour"])
+    for name in ("id", "text", "label"):
+        with pytest.raises(ValueError, match=f"column '{name}' of train.csv cannot be read beside the text"):
+            read_train(task, [name])
+
+
 def test_empty_texts_are_kept_counted_and_told(tmp_path):
     task, findings = infer(
         competition(tmp_path, train={"text": [TEXT[0], "", TEXT[1], " "]}, test={"text": ["x y z", "", "z"]})

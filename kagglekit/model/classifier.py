@@ -1,62 +1,160 @@
-"""A backbone, a pooling and a linear head."""
+"""A backbone, a pooling and a head."""
 
+import inspect
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from kagglekit.metrics import CLASSES
 from kagglekit.model.backbones import without_pooler
-from kagglekit.model.pooling import POOLINGS
+from kagglekit.model.chunked import encode_chunks
+from kagglekit.model.features import DocumentVectors, FeatureEncoder, WordVectors
+from kagglekit.model.heads import HEADS
+from kagglekit.model.hooks import output_changed
+from kagglekit.model.links import LINKS
+from kagglekit.model.pooling import POOLINGS, make_pooling
 from kagglekit.paths import read_json, replacing, write_json
-from kagglekit.reading.checks import KINDS
+
+SINGLE = ("sigmoid", "identity", "unit")  # links that read each output by itself: each is a target of its own
 
 
 class Classifier(nn.Module):
     """Text in, one logit per class, label or target out.
 
-    kind: of the task; it says how logits are read (`predictions`). outputs: classes, labels or targets. pooling: a
-    name of POOLINGS. head_dropout: before the head, in training.
-    Buffers center and scale (outputs,), 0 and 1 at first: for regression and ordinal, the mean and standard deviation
-    of the targets. The model learns standardised targets, `(target - center) / scale`; `predictions` turns them back.
+    link: how logits are read, a name of LINKS; outputs: how many there are. pooling: token vectors to a text vector, a
+    name of POOLINGS; for texts in chunks `chunk_pooling`, another name, makes one vector of those of the chunks, and at
+    most `chunk_tokens` padded tokens are encoded at once. head: a name of HEADS. head_dropout: before the last layer,
+    in training; the logits are means over `dropout_samples` draws of it (multi-sample dropout; Inoue, 2019).
+    auxiliary: (link, outputs) of each target that is learned beside; their logits come behind. learned_weights: a
+    parameter for the weight of each target, `log_variances`, which `MultiTaskLoss` reads.
+    What stands beside the text: features, the options of `FeatureEncoder`, joined to the text vector; word_vectors, the
+    shape (vocabulary, width) of a table of them, whose mean is joined too; embedded_words, such a shape, and
+    embedded_vectors, the width of one per document: these are added to the word embeddings.
+    Buffers center and scale (outputs,): `predictions` turns standardised targets back with them.
     """
 
-    def __init__(self, backbone: nn.Module, kind: str, outputs: int, pooling: str = "mean", head_dropout: float = 0.0):
+    mask_id: int | None = None  # of the tokenizer, for tricks that hide tokens
+    special_ids: Sequence[int] = ()
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        link: str,
+        outputs: int,
+        pooling: str = "mean",
+        *,
+        head: str = "linear",
+        head_dropout: float = 0.0,
+        dropout_samples: int = 1,
+        auxiliary: Sequence[Sequence] = (),
+        learned_weights: bool = False,
+        chunk_pooling: str = "",
+        chunk_tokens: int = 4096,
+        features: dict[str, Any] | None = None,
+        word_vectors: Sequence[int] | None = None,
+        embedded_words: Sequence[int] | None = None,
+        embedded_vectors: int = 0,
+    ):
         super().__init__()
-        if kind not in KINDS or pooling not in POOLINGS:
-            raise ValueError(
-                f"kind={kind!r} must be one of {', '.join(KINDS)}, pooling={pooling!r} one of {', '.join(POOLINGS)}"
-            )
-        self.kind = kind
-        self.backbone = backbone
-        self.pooling = POOLINGS[pooling](backbone.config.hidden_size)
-        self.dropout = nn.Dropout(head_dropout)
-        self.head = nn.Linear(self.pooling.width, outputs)
+        given = locals()
+        self.options = {knob: given[knob] for knob in list(inspect.signature(type(self)).parameters)[1:]}
+        for name, value, known in (("link", link, LINKS), ("head", head, HEADS)):
+            if value not in known:
+                raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}")
+        self.link = link
+        self.blocks = [(link, outputs), *((name, size) for name, size in auxiliary)]  # of the logits
+        self.pooling = make_pooling(pooling, backbone)
+        self.backbone = without_pooler(backbone)
+        self.chunk_pooling = POOLINGS[chunk_pooling](self.pooling.width) if chunk_pooling else None
+        self.chunk_tokens = chunk_tokens
+        self.features = FeatureEncoder(**features) if features else None
+        self.words = WordVectors(torch.zeros(*word_vectors)) if word_vectors else None
+        embeddings = self.get_input_embeddings()
+        inside = embeddings.weight.shape[1]  # some have narrower embeddings than states
+        self.embedded_words = WordVectors(torch.zeros(*embedded_words), inside) if embedded_words else None
+        self.embedded_vectors = DocumentVectors(embedded_vectors, inside) if embedded_vectors else None
+        if embedded_words:
+            embeddings.register_forward_hook(self._add_words)  # before those of any trick
+        width = self.pooling.width + sum(part.width for part in (self.features, self.words) if part is not None)
+        sizes = [1] * outputs if link in SINGLE else [outputs]  # logits of each target
+        sizes += [size for _, size in auxiliary]
+        hidden = self.pooling.width if chunk_pooling else backbone.config.hidden_size  # of what the head may look at
+        self.head = HEADS[head](width, hidden, sizes)
+        self.dropout, self.dropout_samples = nn.Dropout(head_dropout), dropout_samples
+        self.log_variances = nn.Parameter(torch.zeros(len(sizes))) if learned_weights else None
         self.register_buffer("center", torch.zeros(outputs))
         self.register_buffer("scale", torch.ones(outputs))
-        self.options = {"kind": kind, "outputs": outputs, "pooling": pooling, "head_dropout": head_dropout}
-        with torch.no_grad():
-            self.head.weight.normal_(std=0.02)
-            self.head.bias.zero_()
 
     def get_input_embeddings(self) -> nn.Module:
         """The word embeddings, as in transformers."""
         return self.backbone.get_input_embeddings()
 
-    def forward(self, attention_mask: torch.Tensor, **inputs) -> dict[str, torch.Tensor]:
-        """`input_ids` or `inputs_embeds` and `attention_mask`, (batch, tokens) -> {"logits": (batch, outputs)}."""
-        hidden = self.backbone(attention_mask=attention_mask, **inputs).last_hidden_state
-        pooled = self.pooling(hidden, attention_mask)  # (batch, width)
-        return {"logits": self.head(self.dropout(pooled)).float()}
+    def forward(self, attention_mask, input_ids=None, inputs_embeds=None, **beside) -> dict[str, torch.Tensor]:
+        """`input_ids` or `inputs_embeds` and `attention_mask`, (batch, tokens), or (batch, chunks, tokens) for chunks.
+
+        beside: numbers, categories, vectors and embedded (vectors to be added to the word embeddings), those that the
+        model was built for, with the batch first.
+        Returns logits (batch, outputs), those of auxiliary targets behind, and pooled (batch, width), the text vector.
+        """
+        given = inputs_embeds if input_ids is None else input_ids
+        if input_ids is None and (self.words is not None or self.embedded_vectors is not None):
+            raise ValueError("a model with vectors beside the text must be given input_ids")
+        with self._added(beside.pop("embedded", None)):
+            if attention_mask.dim() == 3:
+                states, mask = encode_chunks(self._encode, given, attention_mask, self.chunk_tokens)
+                pooled = self.chunk_pooling((states,), mask)  # (batch, width)
+            else:
+                states, mask = self._states(given, attention_mask), attention_mask
+                pooled = self.pooling(states, mask)  # (batch, width)
+                states = states[-1]
+        parts = [pooled]
+        if self.features is not None:
+            parts.append(self.features(**beside))
+        elif beside:
+            raise ValueError(f"the batch has {', '.join(beside)} beside the text, and the model reads text alone")
+        if self.words is not None:
+            parts.append(self.words.mean(input_ids, attention_mask))
+        vector = torch.cat(parts, dim=-1)
+        draws = self.dropout_samples if self.training else 1
+        logits = sum(self.head(vector, states, mask, self.dropout).float() for _ in range(draws)) / draws
+        return {"logits": logits, "pooled": pooled}
+
+    def _states(self, given: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The states (batch, tokens, width) that the pooling reads, the last layer's last; given: ids or embeddings."""
+        name = "inputs_embeds" if given.is_floating_point() else "input_ids"
+        options = {"output_hidden_states": True} if self.pooling.all_layers else {}
+        outputs = self.backbone(attention_mask=attention_mask, **{name: given}, **options)
+        below = outputs.hidden_states[:-1] if self.pooling.all_layers else ()
+        return *below, outputs.last_hidden_state  # some have a norm behind the last layer
+
+    def _encode(self, given: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The vector of each chunk."""
+        return self.pooling(self._states(given, attention_mask), attention_mask)
+
+    def _added(self, vectors: torch.Tensor | None):
+        """A context in which document vectors are added to the word embeddings."""
+        if self.embedded_vectors is None:
+            return nullcontext()
+        if vectors is None:
+            raise ValueError("the model adds a vector to the word embeddings of each text, and the batch has none")
+        added = self.embedded_vectors(vectors)  # (batch, 1, width)
+        return output_changed(self.get_input_embeddings(), lambda embedded: embedded + added)
+
+    def _add_words(self, module: nn.Module, inputs: tuple[torch.Tensor], embedded: torch.Tensor) -> torch.Tensor:
+        """A hook of the word embeddings."""
+        return embedded + self.embedded_words(inputs[0])
 
     def predictions(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (rows, outputs) as the numbers of a predictions table, float32: probabilities, or targets' values."""
-        logits = logits.float()
-        if self.kind in CLASSES:
-            return logits.softmax(dim=-1)
-        return logits.sigmoid() if self.kind == "multilabel" else logits * self.scale + self.center
+        """Logits (rows, outputs) as the numbers of a predictions table, float32: probabilities, or targets' values.
+
+        Those of auxiliary targets are left aside.
+        """
+        return LINKS[self.link].decode(logits[:, : len(self.center)], self.center, self.scale)
 
     def save(self, folder: Path, tokenizer=None) -> None:
         """Write weights (safetensors), configuration and tokenizer to a folder, whole or not at all."""
@@ -70,7 +168,19 @@ class Classifier(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
         """The model that `save` wrote."""
-        backbone = without_pooler(AutoModel.from_config(AutoConfig.from_pretrained(folder)))
-        model = cls(backbone, **read_json(folder / "classifier.json"))
+        model = cls(AutoModel.from_config(AutoConfig.from_pretrained(folder)), **read_json(folder / "classifier.json"))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model
+
+
+def load_encoder(backbone: nn.Module, folder: Path) -> None:
+    """Give a backbone the weights of the one in a folder that `Classifier.save` wrote, of the same architecture.
+
+    Its pooler too, if both have one.
+    """
+    places = {"backbone.": "", "pooling.pooler.": "pooler."}  # where they are in a classifier -> in a backbone
+    saved = load_file(folder / "model.safetensors").items()
+    theirs = {to + name.removeprefix(at): x for at, to in places.items() for name, x in saved if name.startswith(at)}
+    ours = {name: x for name, x in backbone.state_dict().items() if name.startswith("pooler.")}
+    theirs = {name: x for name, x in theirs.items() if name in ours or not name.startswith("pooler.")}
+    backbone.load_state_dict(ours | theirs)

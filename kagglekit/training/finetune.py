@@ -1,169 +1,245 @@
 """Fine-tuning a backbone on the folds of a task."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from transformers import set_seed
 
-from kagglekit.data.tokens import tokenize
-from kagglekit.losses import default_loss
-from kagglekit.metrics import score
+from kagglekit.data.features import check_beside
+from kagglekit.metrics import is_higher_better, score
 from kagglekit.model.backbones import check_max_length, load_backbone, load_tokenizer
-from kagglekit.model.classifier import Classifier
+from kagglekit.model.classifier import Classifier, load_encoder
 from kagglekit.model.pooling import POOLINGS
-from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
-from kagglekit.paths import check_space
-from kagglekit.ranges import check_range
+from kagglekit.model.surgery import freeze, reinit_layers
+from kagglekit.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
+from kagglekit.paths import check_space, replacing
 from kagglekit.task import Task, encode_labels
-from kagglekit.training.arguments import SCHEDULES, training_arguments
-from kagglekit.training.batches import Examples
+from kagglekit.training.arguments import training_arguments
+from kagglekit.training.best import KeepBest
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
 from kagglekit.training.fitted import Fitted
-from kagglekit.training.hardware import choose_attention, choose_device, choose_precision, keep_memory
+from kagglekit.training.hardware import (
+    checkpoint_activations,
+    choose_attention,
+    choose_device,
+    choose_precision,
+    keep_memory,
+)
+from kagglekit.training.inputs import Beside, read_inputs, vector_files, word_vector_options
+from kagglekit.training.lr_finder import try_learning_rates
 from kagglekit.training.predict import predict
+from kagglekit.training.recipe import Recipe
+from kagglekit.training.seeds import random_state_kept
+from kagglekit.training.targets import Targets, make_targets, read_auxiliary, read_soft_targets
 from kagglekit.training.trainer import Trainer, history, remove_checkpoints
 from kagglekit.tricks import make_tricks
+
+WEIGHTS_RATE = 1e-2  # learning rate of the weights of losses: at a backbone's they would never get away from 1
 
 
 @dataclass
 class FineTuner:
     """Fine-tunes one model a fold. Texts are tokenised once.
 
-    backbone: what `find_backbone` gives. max_length: tokens of a text that are read. dropout: of hidden states and
-    attention, None as the backbone was trained. learning_rate: of the topmost layer, None by the size of the backbone;
-    head_learning_rate: None is the same. layer_decay: 1 is one rate for all layers. batch_size: texts on average, see
-    `training_batches`. tricks: name -> options. save_seconds: between checkpoints.
-    Raises ValueError for a value out of range, before anything is loaded.
+    train, test: as from `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`.
+    backbone: what `find_backbone` gives. cache: a folder for tokens. save_seconds: between checkpoints.
+    Raises ValueError for a recipe that does not fit the task or the backbone, before anything is trained.
     """
 
     task: Task = field(repr=False)
     train: pd.DataFrame = field(repr=False)
     test: pd.DataFrame = field(repr=False)
     backbone: str
+    recipe: Recipe = field(default_factory=Recipe)
     cache: Path | None = field(default=None, repr=False)
-    max_length: int = 256
-    pooling: str = "mean"
-    dropout: float | None = 0.0
-    head_dropout: float = 0.0
-    epochs: float = 3
-    batch_size: int = 16
-    accumulation: int = 1
-    learning_rate: float | None = None
-    head_learning_rate: float | None = None
-    layer_decay: float = 0.95
-    weight_decay: float = 0.01
-    schedule: str = "linear"
-    warmup: float = 0.1
-    tricks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    save_seconds: float = 60.0
+    save_seconds: float = field(default=60.0, repr=False)
 
     def __post_init__(self):
-        self._check_ranges()
-        make_tricks(self.tricks)
-        if "RDrop" in self.tricks and self.dropout == 0 and self.head_dropout == 0:
-            raise ValueError("tricks: RDrop compares two passes through dropout, and dropout=0: set dropout=0.1")
+        recipe = self.recipe
+        recipe.check_task(self.task)
+        columns = [recipe.beside.get(kind, ()) for kind in ("numbers", "categories")]
+        check_beside(self.task, self.train, self.test, *columns)
         self.precision = choose_precision()
         self.tokenizer = load_tokenizer(self.backbone)
-        check_max_length(self.backbone, self.max_length)
-        pad = self.tokenizer.pad_token_id
+        check_max_length(self.backbone, recipe.max_length)
         self.labels = encode_labels(self.task, self.train)
-        tokens = tokenize(self.train["text"], self.tokenizer, self.max_length, self.cache)
-        self.rows = Examples(tokens, pad)
-        self.test_rows = Examples(tokenize(self.test["text"], self.tokenizer, self.max_length, self.cache), pad)
+        files = vector_files(recipe.beside, self.train["id"], self.test["id"])
+        self.rows, self.test_rows = (
+            read_inputs(table, self.tokenizer, recipe, self.cache, file)
+            for table, file in zip((self.train, self.test), files, strict=True)
+        )
+        self.auxiliary = read_auxiliary(self.train, recipe.auxiliary)
+        self.soft = read_soft_targets(self.train, recipe.soft_targets, self.task.classes)
+        at = recipe.beside.get("word_vectors_at", "last")
+        self.word_options, self.word_table = word_vector_options(recipe.beside.get("word_vectors"), at, self.tokenizer)
+        self._targets(np.arange(len(self.labels)))  # an error in what is learned shows now
 
-    def _check_ranges(self):
-        positive = {name: getattr(self, name) for name in ("epochs", "batch_size", "accumulation")}
-        rates = {name: getattr(self, name) for name in ("learning_rate", "head_learning_rate")}
-        shares = {name: getattr(self, name) for name in ("dropout", "head_dropout", "warmup")}
-        rules = [
-            *((name, value, value > 0, "above 0") for name, value in positive.items()),
-            *((name, value, value is None or 0 < value < 1, "above 0 and below 1") for name, value in rates.items()),
-            *((name, value, value is None or 0 <= value < 1, "from 0 to below 1") for name, value in shares.items()),
-            ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0, and at most 1"),
-            ("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more"),
-            ("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-            ("pooling", self.pooling, self.pooling in POOLINGS, f"one of {', '.join(POOLINGS)}"),
-        ]
-        for rule in rules:
-            check_range(*rule)
-
-    def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int) -> Fitted:
+    def fit(
+        self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
+    ) -> Fitted:
         """Train on `train_rows` (row numbers of train) and predict `valid_rows` and the test rows.
 
-        The model goes to `folder/model`. Checkpoints go to `folder/checkpoints` and are removed at the end; where there
-        are some of a run that was cut off, training goes on from the last.
+        start: a folder with a model of the same architecture, of `Classifier.save` or of transformers; the backbone
+        begins with its weights. The model goes to `folder/model`, with what it must know to read new rows. Checkpoints
+        go to `folder/checkpoints` and are removed at the end; where there are some of a run that was cut off, training
+        goes on from the last.
         """
         keep_memory()
         set_seed(seed)
-        model = Classifier(
-            load_backbone(self.backbone, self.dropout, choose_attention(choose_device(), self.max_length)),
-            self.task.kind,
-            len(self.task.columns),
-            self.pooling,
-            self.head_dropout,
-        )
-        size = 4 * sum(p.numel() for p in model.parameters())
-        check_space(folder, 8 * size)  # two checkpoints with Adam's state, and the model twice
-        labels = self._standardise(model, train_rows)
-        examples = Examples(self.rows.tokens[train_rows], self.rows.pad_id, labels)
-        valid = Examples(self.rows.tokens[valid_rows], self.rows.pad_id)
-        groups = self._groups(model)
-        rates = {group["name"]: group["lr"] for group in groups}
-        latest = {}
+        recipe, targets = self.recipe, self._targets(train_rows)
+        beside = Beside.fit(self.rows, train_rows, recipe.beside)
+        model = self._model(targets, beside, start)
+        check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
+        valid, test = beside.examples(self.rows, valid_rows), beside.examples(self.test_rows)
+        latest, groups = {}, self._groups(model)
 
         def evaluation(model):
             latest["step"], latest["predictions"] = trainer.state.global_step, predict(model, valid, self.precision)
             return {"score": score(self.task.metric, self.labels[valid_rows], latest["predictions"])}
 
+        tricks = make_tricks(recipe.tricks)
         trainer = Trainer(
             model,
             self._arguments(folder / "checkpoints", len(train_rows), seed),
-            examples,
-            default_loss(self.task.kind),
-            adamw(groups),
-            make_tricks(self.tricks),
+            beside.examples(self.rows, train_rows, targets.labels),
+            targets.loss,
+            adamw([*groups, *_weight_groups(model)]),
+            [*tricks, KeepBest(recipe.patience)] if recipe.keep_best else tricks,
             evaluation,
             [SaveEvery(self.save_seconds), ShowProgress(folder.name.replace("fold", "fold "))],
         )
-        receipts = {"learning rates": rates, **trainer.fit()}
+        receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **trainer.fit()}
         with trainer.evaluating():
-            if latest.get("step") != trainer.state.global_step:
+            if any(trick.chooses for trick in trainer.tricks) or latest.get("step") != trainer.state.global_step:
                 evaluation(model)
-            model.save(folder / "model", self.tokenizer)
-            test = predict(model, self.test_rows, self.precision)
+            if recipe.learned_weights:
+                receipts["loss weights"] = self._loss_weights(model)
+            with replacing(folder / "model") as part:
+                model.save(part, self.tokenizer)
+                beside.save(part)
+            predictions = predict(model, test, self.precision)
         remove_checkpoints(folder / "checkpoints")
-        return Fitted(latest["predictions"], test, history(trainer.state.log_history), receipts)
+        return Fitted(latest["predictions"], predictions, history(trainer.state.log_history), receipts)
 
-    def _arguments(self, folder: Path, rows: int, seed: int):
-        steps_per_epoch = math.ceil(math.ceil(rows / self.batch_size) / self.accumulation)
-        return training_arguments(
-            folder,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            accumulation=self.accumulation,
-            precision=self.precision,
-            seed=seed,
-            schedule=self.schedule,
-            warmup=self.warmup,
-            log_every=max(1, round(steps_per_epoch * self.epochs / 40)),
-            evaluate_every=steps_per_epoch,
+    def try_rates(self, train_rows: np.ndarray, seed: int) -> pd.DataFrame:
+        """The loss while the learning rate grows, see `try_learning_rates`; nothing stays of it."""
+        with random_state_kept():
+            set_seed(seed)
+            targets, beside = self._targets(train_rows), Beside.fit(self.rows, train_rows, self.recipe.beside)
+            model = self._model(targets, beside).to(choose_device())
+            examples = beside.examples(self.rows, train_rows, targets.labels)
+            batch_size = self.recipe.batch_size
+            return try_learning_rates(
+                model, self._groups(model), examples, targets.loss, batch_size, self.precision, seed=seed
+            )
+
+    def plan_rates(self, train_rows: np.ndarray) -> pd.DataFrame:
+        """The learning rate of each group of parameters at each step of training on `train_rows`."""
+        recipe, beside = self.recipe, Beside.fit(self.rows, train_rows, self.recipe.beside)
+        with random_state_kept():
+            groups = self._groups(self._model(self._targets(train_rows), beside))
+        steps = math.ceil(self._steps(len(train_rows)) * recipe.epochs)
+        return learning_rates(groups, recipe.schedule, recipe.warmup, recipe.cycles, steps, recipe.cycle_growth)
+
+    def _targets(self, rows: np.ndarray) -> Targets:
+        """Of the training rows; no other row's label is looked at."""
+        return make_targets(
+            self.labels[rows],
+            self.task.kind,
+            len(self.task.classes or self.task.labels),
+            self.recipe.loss,
+            [replace(target, labels=target.labels[rows]) for target in self.auxiliary],
+            None if self.soft is None else self.soft[rows],
+            apart=self.recipe.learned_weights,
         )
 
-    def _groups(self, model: Classifier) -> list[dict]:
-        rate = self.learning_rate or suggest_learning_rate(model.backbone)
-        return parameter_groups(model, rate, self.head_learning_rate, self.layer_decay, self.weight_decay)
+    def _model(self, targets: Targets, beside: Beside, start: str | None = None) -> Classifier:
+        recipe = self.recipe
+        model = Classifier(
+            self._backbone(start),
+            targets.link,
+            targets.outputs,
+            recipe.pooling,
+            head=recipe.head,
+            head_dropout=recipe.head_dropout,
+            dropout_samples=recipe.dropout_samples,
+            auxiliary=targets.auxiliary,
+            learned_weights=recipe.learned_weights,
+            chunk_pooling=recipe.chunk_pooling if recipe.chunks else "",
+            **beside.options(),
+            **self.word_options,
+        )
+        for buffer, values in ((model.center, targets.center), (model.scale, targets.scale)):
+            buffer.copy_(buffer.new_tensor(values))
+        for words in (model.words, model.embedded_words):
+            if words is not None:
+                words.table.copy_(self.word_table)
+        model.chunk_tokens = recipe.batch_size * recipe.max_length  # as many as a batch of texts that are cut
+        model.mask_id, model.special_ids = self.tokenizer.mask_token_id, tuple(self.tokenizer.all_special_ids)
+        if recipe.learned_weights:
+            targets.loss.log_variances = model.log_variances
+        return model
 
-    def _standardise(self, model: Classifier, rows: np.ndarray) -> np.ndarray:
-        """Labels of `rows` for the loss; targets with mean 0 and standard deviation 1, which the model remembers."""
-        labels = self.labels[rows]
-        if self.task.kind not in ("regression", "ordinal"):
-            return labels
-        labels = labels.reshape(len(rows), -1).astype(np.float32)
-        center, scale = labels.mean(axis=0), np.maximum(labels.std(axis=0), 1e-6)
-        model.center.copy_(model.center.new_tensor(center))
-        model.scale.copy_(model.scale.new_tensor(scale))
-        return (labels - center) / scale
+    def _backbone(self, start: str | None) -> torch.nn.Module:
+        recipe, saved = self.recipe, start is not None and (Path(start) / "classifier.json").is_file()
+        backbone = load_backbone(
+            self.backbone if start is None or saved else start,
+            recipe.dropout,
+            choose_attention(choose_device(), recipe.max_length),
+            recipe.attention_dropout,
+            pooler=POOLINGS[recipe.pooling].own_pooler,
+        )
+        if saved:
+            load_encoder(backbone, Path(start))
+        reinit_layers(backbone, recipe.reinit_layers)
+        freeze(backbone, recipe.freeze_embeddings, recipe.freeze_layers)
+        if recipe.checkpointing:
+            checkpoint_activations(backbone)
+        return backbone
+
+    def _groups(self, model: Classifier) -> list[dict]:
+        """Of all parameters but the weights of losses."""
+        recipe, rate = self.recipe, self.recipe.learning_rate or suggest_learning_rate(model.backbone)
+        groups = parameter_groups(model, rate, recipe.head_learning_rate, recipe.layer_decay, recipe.weight_decay)
+        for group in groups:
+            group["params"] = [parameter for parameter in group["params"] if parameter is not model.log_variances]
+        return groups
+
+    def _loss_weights(self, model: Classifier) -> dict[str, float]:
+        """What the loss of each target is multiplied with, once it is learned."""
+        names = [*self.task.labels, *(target.name for target in self.auxiliary)]
+        return dict(zip(names, (-model.log_variances.detach()).exp().tolist(), strict=True))
+
+    def _arguments(self, folder: Path, rows: int, seed: int):
+        recipe, epoch = self.recipe, self._steps(rows)
+        return training_arguments(
+            folder,
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            accumulation=recipe.accumulation,
+            precision=self.precision,
+            seed=seed,
+            schedule=recipe.schedule,
+            warmup=recipe.warmup,
+            cycles=recipe.cycles,
+            cycle_growth=recipe.cycle_growth,
+            max_grad_norm=recipe.max_grad_norm,
+            log_every=max(1, round(epoch * recipe.epochs / 40)),
+            evaluate_every=recipe.evaluate_every or epoch,
+            higher_is_better=is_higher_better(self.task.metric),
+        )
+
+    def _steps(self, rows: int) -> int:
+        """Steps of an epoch."""
+        return math.ceil(math.ceil(rows / self.recipe.batch_size) / self.recipe.accumulation)
+
+
+def _weight_groups(model: Classifier) -> list[dict]:
+    """The weights of losses, if they are learned, with a rate of their own."""
+    if model.log_variances is None:
+        return []
+    return [{"params": [model.log_variances], "lr": WEIGHTS_RATE, "weight_decay": 0.0, "name": "loss weights"}]

@@ -13,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kagglekit.data.batches import Examples
 from kagglekit.metrics import score
 from kagglekit.model.classifier import Classifier
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import predict
+from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer
 
 TWO_TARGETS = {"labels": ["x", "y"], "metric": "mcrmse"}
@@ -37,8 +39,9 @@ def tuner(task, tables, backbone):
 
     def make(kind="multiclass", options=None, rows=24, **knobs):
         what = task(kind, **(options or {}))
-        knobs = {"backbone": backbone, "max_length": 24, "epochs": 2, "batch_size": 6, "learning_rate": 5e-3, **knobs}
-        made = FineTuner(what, *tables(what, rows), **knobs)
+        knobs = {"max_length": 24, "epochs": 2, "batch_size": 6, "learning_rate": 5e-3, **knobs}
+        save_seconds = knobs.pop("save_seconds", 60.0)
+        made = FineTuner(what, *tables(what, rows), backbone, Recipe(**knobs), save_seconds=save_seconds)
         made.precision = "fp32"
         return made
 
@@ -66,8 +69,8 @@ def test_the_saved_model_gives_the_same_predictions(tuner, tmp_path, name):
     fine = tuner(kind, options, tricks={"EMA": {"decay": 0.5}})
     fitted = fine.fit(TRAIN, VALID, tmp_path / "fold0", seed=0)
     model = Classifier.load(tmp_path / "fold0" / "model")
-    assert np.allclose(predict(model, fine.test_rows, "fp32"), fitted.test, rtol=1e-5, atol=1e-5)
-    oof = predict(model, type(fine.rows)(fine.rows.tokens[VALID], 0), "fp32")
+    assert np.allclose(predict(model, Examples(fine.test_rows.tokens, 0), "fp32"), fitted.test, rtol=1e-5, atol=1e-5)
+    oof = predict(model, Examples(fine.rows.tokens[VALID], 0), "fp32")
     assert np.allclose(oof, fitted.oof, rtol=1e-5, atol=1e-5)
 
 
@@ -106,7 +109,7 @@ def test_the_history_has_losses_and_a_score_an_epoch(tuner, tmp_path):
 def test_a_fraction_of_an_epoch_ends_with_predictions_of_its_last_step(tuner, tmp_path, epochs):
     fine = tuner(epochs=epochs)
     fitted = fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
-    oof = predict(Classifier.load(tmp_path / "fold0" / "model"), type(fine.rows)(fine.rows.tokens[VALID], 0), "fp32")
+    oof = predict(Classifier.load(tmp_path / "fold0" / "model"), Examples(fine.rows.tokens[VALID], 0), "fp32")
     assert np.allclose(oof, fitted.oof, atol=1e-5)
 
 
@@ -138,23 +141,9 @@ def test_receipts_name_what_each_trick_did(tuner, tmp_path):
     ("knob", "words"),
     [
         ({"epochs": 0}, "epochs=0 is out of range: it must be above 0"),
-        ({"batch_size": -1}, "batch_size=-1"),
-        ({"accumulation": 0}, "accumulation=0"),
         ({"max_length": 0}, "max_length=0"),
         ({"max_length": 2}, "max_length=2"),
         ({"max_length": 41}, "max_length=41 is out of range: .* reads from 3 to 40 tokens"),
-        ({"learning_rate": 2.0}, "learning_rate=2.0 is out of range: it must be above 0 and below 1"),
-        ({"head_learning_rate": 0}, "head_learning_rate=0"),
-        ({"dropout": 1.0}, "dropout=1.0 is out of range: it must be from 0 to below 1"),
-        ({"head_dropout": -0.1}, "head_dropout=-0.1"),
-        ({"warmup": 1.0}, "warmup=1.0"),
-        ({"layer_decay": 0}, "layer_decay=0 is out of range: it must be above 0, and at most 1"),
-        ({"layer_decay": 1.1}, "layer_decay=1.1"),
-        ({"weight_decay": -1}, "weight_decay=-1"),
-        ({"schedule": "step"}, "schedule='step' .* one of linear, cosine"),
-        ({"pooling": "sum"}, "pooling='sum' .* one of cls, mean, max, attention"),
-        ({"tricks": {"PGD": {}}}, "there is no trick 'PGD'"),
-        ({"tricks": {"EMA": {"start": 2}}}, "EMA: start=2"),
     ],
 )
 def test_a_knob_out_of_range_is_an_error_before_anything_is_loaded(tuner, knob, words):
@@ -196,10 +185,11 @@ torch.set_num_threads(1)
 from pathlib import Path
 from kagglekit.task import Task
 from kagglekit.training.finetune import FineTuner
+from kagglekit.training.recipe import Recipe
 work = Path(sys.argv[1])
 given = json.loads((work / "given.json").read_text())
 tables = [pd.read_json(work / name, dtype=False) for name in ("train.json", "test.json")]
-tuner = FineTuner(Task(**given["task"]), *tables, **given["knobs"])
+tuner = FineTuner(Task(**given["task"]), *tables, given["backbone"], Recipe(**given["knobs"]), save_seconds=0.0)
 fitted = tuner.fit(np.arange(20, 80), np.arange(20), work / "fold0", seed=3)
 np.savez(work / "predictions.npz", oof=fitted.oof, test=fitted.test)
 (work / "rest.json").write_text(json.dumps([fitted.history, fitted.receipts]))
@@ -210,11 +200,11 @@ def test_a_fold_killed_in_the_middle_goes_on_as_if_it_had_never_been(task, table
     what = task("multiclass")
     train, test = tables(what, rows=80)
     tricks = {"FGM": {"epsilon": 0.5}, "RDrop": {"alpha": 2.0, "start": 0.1}, "EMA": {"decay": 0.9, "start": 0.2}}
-    knobs = {"backbone": backbone, "max_length": 24, "dropout": 0.1, "tricks": tricks, "epochs": 12, "batch_size": 4}
-    knobs |= {"learning_rate": 1e-3, "save_seconds": 0.0}
+    knobs = {"max_length": 24, "dropout": 0.1, "tricks": tricks, "epochs": 12, "batch_size": 4}
+    knobs |= {"learning_rate": 1e-3}
     train.to_json(tmp_path / "train.json")
     test.to_json(tmp_path / "test.json")
-    (tmp_path / "given.json").write_text(json.dumps({"task": asdict(what), "knobs": knobs}))
+    (tmp_path / "given.json").write_text(json.dumps({"task": asdict(what), "backbone": backbone, "knobs": knobs}))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", FOLD, str(tmp_path)]
 
@@ -230,7 +220,7 @@ def test_a_fold_killed_in_the_middle_goes_on_as_if_it_had_never_been(task, table
     assert 50 <= done < 180 and not (tmp_path / "fold0" / "model").exists()  # EMA and all others are at work
 
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
-    straight = FineTuner(what, train, test, **knobs).fit(
+    straight = FineTuner(what, train, test, backbone, Recipe(**knobs)).fit(
         np.arange(20, 80), np.arange(20), tmp_path / "straight", seed=3
     )
     history, receipts = json.loads((tmp_path / "rest.json").read_text())

@@ -1,0 +1,136 @@
+"""What a model reads of each row: tokens, and what stands beside the text."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.preprocessing import StandardScaler
+
+from kagglekit.data.batches import Examples
+from kagglekit.data.chunks import Chunks, make_chunks
+from kagglekit.data.features import Features
+from kagglekit.data.tokens import WHOLE, Tokens, tokenize
+from kagglekit.data.vectors import read_document_vectors, read_word_vectors
+from kagglekit.paths import read_json, write_json
+from kagglekit.training.recipe import Recipe
+
+FILE = "beside.json"  # in the folder of a model
+
+
+@dataclass
+class Inputs:
+    """The rows of train, or of test.
+
+    columns: the table they came from, with what stands beside the text. vectors: (rows, width) float32, one a document.
+    """
+
+    tokens: Tokens | Chunks
+    pad_id: int
+    columns: pd.DataFrame
+    vectors: np.ndarray | None = None
+
+
+def read_inputs(
+    table: pd.DataFrame, tokenizer, recipe: Recipe, cache: Path | None = None, vectors: str | None = None
+) -> Inputs:
+    """Tokenise the texts of a table (columns id, text), cut or in chunks, as a recipe says.
+
+    cache: a folder for tokens. vectors: a file with the document vectors of its ids, see `read_document_vectors`.
+    """
+    if recipe.chunks:
+        whole = tokenize(table["text"], tokenizer, WHOLE, cache)
+        tokens = make_chunks(whole, tokenizer, recipe.max_length, recipe.chunk_stride, recipe.chunks)
+    else:
+        tokens = tokenize(table["text"], tokenizer, recipe.max_length, cache, recipe.cut)
+    found = read_document_vectors(vectors, table["id"]) if vectors else None
+    return Inputs(tokens, tokenizer.pad_token_id, table, found)
+
+
+def vector_files(beside: dict[str, Any], ids: Sequence[str], test_ids: Sequence[str]) -> tuple[str | None, str | None]:
+    """The files with the document vectors of train and of test. Raises ValueError where one file cannot have both."""
+    file = beside.get("vectors") or None
+    other = beside.get("test_vectors") or file
+    shared = set(ids) & set(test_ids)
+    if file and file == other and shared:
+        raise ValueError(
+            f"beside: {file} can have one vector of id {min(shared)!r}, which is in train and in test "
+            f"({len(shared):,} such ids): name a file for each of them, as vectors and as test_vectors"
+        )
+    return file, other
+
+
+@dataclass
+class Beside:
+    """What stands beside the text, as numbers; what there is to learn for that comes from the training rows alone.
+
+    features: of the columns. center, scale: of the document vectors, (width,). at_embeddings: document vectors are
+    added there, not joined at the end.
+    """
+
+    features: Features | None
+    center: list[float] | None
+    scale: list[float] | None
+    at_embeddings: bool
+
+    @classmethod
+    def fit(cls, inputs: Inputs, rows: np.ndarray, beside: dict[str, Any]) -> "Beside":
+        """Learn from `rows` (row numbers) how columns and vectors are scaled, and which categories there are.
+
+        beside: of a `Recipe`.
+        """
+        names = [beside.get(kind, []) for kind in ("numbers", "categories")]
+        features = Features.fit(inputs.columns.iloc[rows], *names) if any(names) else None
+        center = scale = None
+        if inputs.vectors is not None:
+            scaler = StandardScaler().fit(inputs.vectors[rows])
+            center, scale = scaler.mean_.tolist(), scaler.scale_.tolist()
+        return cls(features, center, scale, beside.get("vectors_at") == "embeddings")
+
+    def examples(self, inputs: Inputs, rows: np.ndarray | None = None, labels: np.ndarray | None = None) -> Examples:
+        """`rows` of the inputs (None: all), with labels if there are any, as batches want them.
+
+        Raises ValueError where the document vectors are not as wide as those it learned from.
+        """
+        rows = np.arange(len(inputs.tokens)) if rows is None else rows
+        arrays = self.features.transform(inputs.columns.iloc[rows]) if self.features else {}
+        if self.center is not None:
+            width = 0 if inputs.vectors is None else inputs.vectors.shape[1]
+            if width != len(self.center):
+                raise ValueError(f"beside: the vectors have {width} numbers, those of train {len(self.center)}")
+            standard = (inputs.vectors[rows] - self.center) / self.scale  # (rows, width)
+            arrays["embedded" if self.at_embeddings else "vectors"] = standard.clip(-1e4, 1e4).astype(np.float32)
+        return Examples(inputs.tokens[rows], inputs.pad_id, labels, arrays)
+
+    def options(self) -> dict[str, Any]:
+        """What `Classifier` must know of it."""
+        width = len(self.center or ())
+        joined = {**(self.features.sizes if self.features else {}), "vectors": 0 if self.at_embeddings else width}
+        return {
+            "features": joined if any(joined.values()) else None,
+            "embedded_vectors": width if self.at_embeddings else 0,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder of a model, which can then read new rows."""
+        write_json(folder / FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Beside":
+        """What `save` wrote."""
+        values = read_json(folder / FILE)
+        return cls(**values | {"features": values["features"] and Features(**values["features"])})
+
+
+def word_vector_options(file: str | None, at: str, tokenizer) -> tuple[dict[str, Any], torch.Tensor | None]:
+    """What `Classifier` must know of the vectors of words in a file, and the table of them (vocabulary, width).
+
+    at: "last", joined as their mean, or "embeddings".
+    """
+    if not file:
+        return {}, None
+    table = torch.from_numpy(read_word_vectors(file, tokenizer))
+    return {"embedded_words" if at == "embeddings" else "word_vectors": list(table.shape)}, table

@@ -1,0 +1,218 @@
+"""What a model learns: the task's labels, and perhaps other columns beside them (multi-task learning)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kagglekit.data.features import MISSING
+from kagglekit.losses import make_loss
+from kagglekit.model.links import LINKS
+from kagglekit.reading.checks import name_row
+from kagglekit.reading.guess import are_numbers
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """A column of train that is learned beside the labels, with NaN (rows without it) left out of its loss.
+
+    kind: regression for numbers of more than 20 values, else multiclass. labels: (rows,) float32, class numbers or
+    values. weight: of its loss, where that of the task's own has 1.
+    """
+
+    name: str
+    kind: str
+    classes: list[str]
+    labels: np.ndarray
+    weight: float
+
+    @property
+    def columns(self) -> int:
+        """How many columns of logits it has."""
+        return len(self.classes) or 1
+
+
+def read_auxiliary(table: pd.DataFrame, weights: dict[str, float]) -> list[Auxiliary]:
+    """The auxiliary targets in columns of train, as written; an empty cell means that the row has no such label, and so
+    does "NA" or "nan" among numbers.
+
+    weights: name of a column -> weight of its loss; 0 leaves it out. Raises ValueError for a column that train does not
+    have, that holds fewer than two values, names that mostly stand in one row alone, or numbers without end.
+    """
+    return [_read_auxiliary(_column(table, name, "auxiliary"), weight) for name, weight in weights.items() if weight]
+
+
+def _read_auxiliary(column: pd.Series, weight: float) -> Auxiliary:
+    column = column.str.strip()
+    present = ~column.str.lower().isin(MISSING)
+    numbers = bool(are_numbers(column[present]).all())
+    present = present if numbers else column != ""
+    given = column[present]
+    several, what = given.nunique(), f"auxiliary: column {column.name!r} of train holds"
+    if several < 2:
+        raise ValueError(f"{what} fewer than two values: nothing can be learned")
+    if numbers and several > 20:
+        classes, values = [], pd.to_numeric(given)
+        if not (values.abs() < np.finfo(np.float32).max).all():
+            raise ValueError(f"{what} numbers that are not finite")
+    elif several > len(given) / 2:
+        raise ValueError(f"{what} {several:,} different values in {len(given):,} rows: they are no classes")
+    else:
+        classes = sorted(given.unique())
+        values = given.map({value: number for number, value in enumerate(classes)})
+    labels = np.full(len(column), np.nan, dtype=np.float32)
+    labels[present.to_numpy()] = values.to_numpy(np.float32)
+    return Auxiliary(str(column.name), "multiclass" if classes else "regression", classes, labels, weight)
+
+
+def read_soft_targets(table: pd.DataFrame, columns: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
+    """Columns of train with what speaks for each class, votes or probabilities, as (rows, classes) float32, 1 in sum.
+
+    columns: one a class, in the order of `classes`; none gives None. Raises ValueError for a column that train does not
+    have, another number of columns, what is no number of 0 or more, and a row of zeros.
+    """
+    if not columns:
+        return None
+    if len(columns) != len(classes):
+        raise ValueError(f"soft_targets: {len(columns)} columns for {len(classes)} classes ({', '.join(classes)})")
+    for name in columns:
+        column = _column(table, name, "soft_targets")
+        bad = ~are_numbers(column)
+        if bad.any():
+            row = int(np.argmax(bad))
+            where = name_row(row, table["id"].tolist())
+            raise ValueError(f"soft_targets: column {name!r} holds {column.iloc[row]!r} in {where}: no number")
+    values = table[list(columns)].astype(np.float64).to_numpy()
+    sums = values.sum(axis=1)
+    bad = (values < 0).any(axis=1) | (sums <= 0) | np.isinf(sums)
+    if bad.any():
+        where = name_row(int(np.argmax(bad)), table["id"].tolist())
+        raise ValueError(f"soft_targets: {where} has a number below 0, one without end, or zeros alone for its classes")
+    return (values / sums[:, None]).astype(np.float32)
+
+
+def _column(table: pd.DataFrame, name: str, what: str) -> pd.Series:
+    if name not in table.columns:
+        raise ValueError(f"{what}: train has no column {name!r}; it has {', '.join(table.columns)}")
+    return table[name]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The loss of one target, over its columns of logits and labels."""
+
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    columns: slice
+    weight: float = 1.0
+    partial: bool = False  # some rows have no label
+
+
+class MultiTaskLoss:
+    """The weighted sum of the losses of several targets: fixed weights, or also learned ones.
+
+    log_variances: a parameter with one number s a target, which turns its loss L into exp(-s) * L + s, the form of
+    Kendall, Gal and Cipolla (2018, arXiv 1705.07115) without its factors of 2: where s has settled, exp(-s) is 1 / L,
+    so a target that stays noisy counts less. None leaves the weights as they are. A batch without any label of a target
+    teaches nothing about it, nor about its weight.
+    """
+
+    def __init__(self, parts: Sequence[Part], log_variances: torch.Tensor | None = None):
+        self.parts = parts
+        self.log_variances = log_variances
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """logits, labels: (batch, outputs of all targets); NaN where a row has no label."""
+        learned = [None] * len(self.parts) if self.log_variances is None else self.log_variances
+        total = logits.new_zeros(())
+        for part, s in zip(self.parts, learned, strict=True):
+            ours, theirs = logits[:, part.columns], labels[:, part.columns]
+            if part.partial:
+                present = ~theirs.isnan().any(dim=1)
+                ours, theirs = ours[present], theirs[present]
+            if not len(ours):
+                total = total + ours.sum()  # 0, with a gradient: in several processes all parameters need one
+                continue
+            loss = part.loss(ours, theirs)
+            total = total + part.weight * (loss if s is None else (-s).exp() * loss + s)
+        return total
+
+
+@dataclass
+class Targets:
+    """Labels of the training rows for a loss, the loss, and what the model must know of both.
+
+    labels: (rows,) int64 class numbers, or (rows, outputs of all targets) float32, the task's own first. center, scale:
+    (outputs,) of the task itself, see `Link`. auxiliary: (link, outputs) of each target beside.
+    """
+
+    link: str
+    labels: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    auxiliary: list[tuple[str, int]]
+
+    @property
+    def outputs(self) -> int:
+        """How many logits the task itself has."""
+        return len(self.center)
+
+
+def make_targets(
+    labels: np.ndarray,
+    kind: str,
+    columns: int,
+    recipe: dict[str, dict],
+    auxiliary: Sequence[Auxiliary] = (),
+    soft: np.ndarray | None = None,
+    apart: bool = False,
+) -> Targets:
+    """What the training rows teach.
+
+    labels: as from `encode_labels`; columns: how many classes, or labels. recipe: of the loss, see `make_loss`.
+    auxiliary: of the same rows. soft: (rows, classes) probabilities that take the place of the classes. apart: one loss
+    for each column of a task with several, so that their weights can be learned.
+    """
+    loss, link = make_loss(recipe, kind, labels, columns)
+    encoded, center, scale = LINKS[link].encode(labels, columns)
+    encoded = encoded if soft is None else soft.astype(np.float32)
+    if not auxiliary and not apart:
+        return Targets(link, encoded, center, scale, loss, [])
+    if encoded.ndim == 1:
+        encoded = np.eye(columns, dtype=np.float32)[encoded]
+    if apart and labels.ndim == 2:
+        losses = [make_loss(_of_column(recipe, k), kind, labels[:, [k]], 1)[0] for k in range(labels.shape[1])]
+        parts = [Part(part, slice(k, k + 1)) for k, part in enumerate(losses)]
+    else:
+        parts = [Part(loss, slice(0, encoded.shape[1]))]
+    blocks, links = [encoded], []
+    for target in auxiliary:
+        block, other, link_beside = _encode(target)
+        begin = sum(part.shape[1] for part in blocks)
+        partial = bool(np.isnan(block).any())
+        parts.append(Part(other, slice(begin, begin + block.shape[1]), target.weight, partial))
+        blocks.append(block)
+        links.append((link_beside, block.shape[1]))
+    everything = np.concatenate(blocks, axis=1).astype(np.float32)
+    return Targets(link, everything, center, scale, MultiTaskLoss(parts), links)
+
+
+def _of_column(recipe: dict[str, dict], k: int) -> dict[str, dict]:
+    """The loss of one column: of options with a number a column, its own."""
+    own = {name: options.items() for name, options in recipe.items()}
+    return {name: {o: [v[k]] if isinstance(v, list) else v for o, v in options} for name, options in own.items()}
+
+
+def _encode(target: Auxiliary) -> tuple[np.ndarray, Callable, str]:
+    """Its labels for a loss, (rows, outputs) with NaN where there are none, the loss, and the link."""
+    present = ~np.isnan(target.labels)
+    if not present.any():
+        raise ValueError(f"auxiliary: no row that this fold trains on has a value of {target.name!r}: leave it out")
+    labels = target.labels[present].astype(np.int64) if target.classes else target.labels[present, None]
+    loss, link = make_loss({}, target.kind, labels, target.columns)
+    encoded = LINKS[link].encode(labels, target.columns)[0]
+    block = np.full((len(present), target.columns), np.nan, dtype=np.float32)
+    block[present] = np.eye(target.columns, dtype=np.float32)[encoded] if target.classes else encoded
+    return block, loss, link

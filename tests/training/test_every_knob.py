@@ -1,0 +1,413 @@
+"""Every knob of a recipe from the tables to the predictions of a saved model."""
+
+import json
+import random
+from dataclasses import fields
+from functools import partial
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from kagglekit.losses import LOSSES
+from kagglekit.model.backbones import load_backbone
+from kagglekit.model.classifier import Classifier
+from kagglekit.model.heads import HEADS
+from kagglekit.model.pooling import POOLINGS
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.inputs import Beside, read_inputs
+from kagglekit.training.predict import predict
+from kagglekit.training.recipe import Recipe
+
+TRAIN, VALID = np.arange(6, 24), np.arange(6)
+COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 2, "regression": 2, "ordinal": 1}  # of predictions
+PAIRS = [(kind, name) for name, kinds in LOSSES.items() for kind in kinds]
+AUXILIARY = {"colour": 0.5, "price": 2.0}
+EVERYTHING = {"numbers": ["stars"], "categories": ["place"], "vectors": "vectors.csv", "word_vectors": "words.txt"}
+AT_EMBEDDINGS = {**EVERYTHING, "vectors_at": "embeddings", "word_vectors_at": "embeddings"}
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """vectors.csv and words.txt in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    ids = [*(str(n) for n in range(24)), *(f"t{n}" for n in range(7))]
+    vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(31, 3)), columns=["x", "y", "z"])
+    vectors.insert(0, "id", ids)
+    vectors.to_csv("vectors.csv", index=False)
+    (tmp_path / "words.txt").write_text("good 1 2\nbad -1 -2\nfilm 0 3\n")
+
+
+@pytest.fixture
+def tuner(task, tables, backbone, files):
+    """tuner(kind, **knobs): a FineTuner of the tiny model on 24 rows, three steps an epoch, with columns beside."""
+
+    def make(kind="multiclass", folder=backbone, **knobs):
+        labels = {"labels": ["x", "y"], "metric": "mcrmse"} if kind == "regression" else {}
+        what = task(kind, files={"train": "train.csv", "test": "test.csv"}, **labels)
+        train, test = tables(what)
+        for table in (train, test):
+            rows = np.arange(len(table))
+            table["stars"], table["place"] = (rows % 5).astype(str), np.array(["a", "b", "c"])[rows % 3]
+        rows = np.arange(24)
+        train["colour"] = np.array(["red", "blue", ""])[rows % 3]
+        train["price"] = [str(n * n) if n % 12 else "" for n in rows]
+        for n, name in enumerate(what.classes):
+            train[f"votes {name}"] = ((rows + n) % 4 + 1).astype(str)
+        knobs = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 5e-3, "chunk_stride": 2, **knobs}
+        made = FineTuner(what, train, test, folder, Recipe(**knobs))
+        made.precision = "fp32"
+        return made
+
+    return make
+
+
+def fit_and_load(fine, folder, seed=0, **options):
+    """Fit one fold; its predictions are finite, and those of the saved model, which reads the rows anew."""
+    fitted = fine.fit(TRAIN, VALID, folder / "fold0", seed, **options)
+    columns = COLUMNS[fine.task.kind]
+    assert fitted.oof.shape == (6, columns) and fitted.test.shape == (7, columns)
+    assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all()
+    place = folder / "fold0" / "model"
+    model, beside, vectors = Classifier.load(place), Beside.load(place), fine.recipe.beside.get("vectors")
+    test = beside.examples(read_inputs(fine.test, fine.tokenizer, fine.recipe, vectors=vectors))
+    assert np.allclose(predict(model, test, "fp32"), fitted.test, rtol=1e-4, atol=1e-5)
+    assert np.allclose(predict(model, beside.examples(fine.rows, VALID), "fp32"), fitted.oof, rtol=1e-4, atol=1e-5)
+    json.dumps(fitted.receipts)
+    return fitted
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("kind", "loss"), PAIRS)
+def test_every_head_learns_every_loss_of_every_kind(tuner, tmp_path, kind, loss, head):
+    fit_and_load(tuner(kind, head=head, loss={loss: {}}), tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "loss", "head"), [(*pair, head) for pair, head in zip(PAIRS, cycle(HEADS))])
+def test_so_they_do_beside_other_targets_whose_weights_are_learned(tuner, tmp_path, kind, loss, head):
+    fine = tuner(kind, head=head, loss={loss: {}}, auxiliary=AUXILIARY, learned_weights=True)
+    weights = fit_and_load(fine, tmp_path).receipts["loss weights"]
+    assert list(weights) == [*fine.task.labels, "colour", "price"]
+    assert all(weight != 1 for weight in weights.values())
+
+
+@pytest.mark.parametrize(("pooling", "head"), [*zip(sorted(POOLINGS), cycle(HEADS))])
+def test_every_pooling_reads_chunks(tuner, tmp_path, pooling, head):
+    fine = tuner(head=head, pooling=pooling, max_length=8, chunks=3, chunk_pooling="attention", batch_size=3)
+    assert fine.rows.tokens.counts.max() == 3
+    fit_and_load(fine, tmp_path)
+
+
+@pytest.mark.parametrize("beside", [EVERYTHING, AT_EMBEDDINGS])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_reads_what_stands_beside_the_text(tuner, tmp_path, head, beside):
+    fit_and_load(tuner(head=head, beside=beside, auxiliary=AUXILIARY), tmp_path)
+
+
+def test_chunks_are_read_with_all_that_can_stand_beside_them(tuner, tmp_path):
+    beside = {**EVERYTHING, "word_vectors_at": "embeddings"}
+    fit_and_load(tuner(max_length=8, chunks=3, beside=beside, auxiliary=AUXILIARY, head="queries"), tmp_path)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "soft_f1"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("auxiliary", [{}, AUXILIARY])
+def test_soft_targets_are_learned_by_every_loss_of_classes(tuner, tmp_path, kind, loss, auxiliary):
+    names = {"binary": ["no", "yes"], "multiclass": ["bad", "mixed", "good"]}[kind]
+    soft = [f"votes {name}" for name in names]
+    fit_and_load(tuner(kind, loss={loss: {}}, soft_targets=soft, auxiliary=auxiliary), tmp_path)
+
+
+# Each knob
+
+
+SOFT = [f"votes {name}" for name in ("bad", "mixed", "good")]
+CHANGES = {  # knob -> knobs with another value of it, and those that it is compared with
+    "max_length": ({"max_length": 10}, {}),
+    "cut": ({"cut": "tail", "max_length": 10}, {"max_length": 10}),
+    "chunks": ({"chunks": 2, "max_length": 10}, {"max_length": 10}),
+    "chunk_stride": ({"chunks": 3, "max_length": 10, "chunk_stride": 5}, {"chunks": 3, "max_length": 10}),
+    "chunk_pooling": ({"chunks": 3, "max_length": 10, "chunk_pooling": "max"}, {"chunks": 3, "max_length": 10}),
+    "pooling": ({"pooling": "cls"}, {}),
+    "head": ({"head": "separate"}, {}),
+    "dropout": ({"dropout": 0.1}, {}),
+    "attention_dropout": ({"attention_dropout": 0.1}, {}),
+    "head_dropout": ({"head_dropout": 0.1}, {}),
+    "dropout_samples": ({"head_dropout": 0.1, "dropout_samples": 2}, {"head_dropout": 0.1}),
+    "reinit_layers": ({"reinit_layers": 1}, {}),
+    "freeze_layers": ({"freeze_layers": 1}, {}),
+    "freeze_embeddings": ({"freeze_embeddings": True}, {}),
+    "beside": ({"beside": EVERYTHING}, {}),
+    "loss": ({"loss": {"focal": {}}}, {}),
+    "soft_targets": ({"soft_targets": SOFT}, {}),
+    "auxiliary": ({"auxiliary": AUXILIARY}, {}),
+    "learned_weights": ({"auxiliary": AUXILIARY, "learned_weights": True}, {"auxiliary": AUXILIARY}),
+    "epochs": ({"epochs": 2}, {}),
+    "batch_size": ({"batch_size": 9}, {}),
+    "accumulation": ({"accumulation": 3}, {}),
+    "learning_rate": ({"learning_rate": 1e-3}, {}),
+    "head_learning_rate": ({"head_learning_rate": 1e-2}, {}),
+    "layer_decay": ({"layer_decay": 0.5}, {}),
+    "weight_decay": ({"weight_decay": 0.5}, {}),
+    "schedule": ({"schedule": "constant"}, {}),
+    "warmup": ({"warmup": 0.9}, {}),
+    "cycles": ({"schedule": "cosine_with_restarts", "cycles": 2}, {"schedule": "cosine_with_restarts"}),
+    "cycle_growth": (
+        {"schedule": "cosine_warm_restarts", "cycles": 2, "cycle_growth": 3, "epochs": 3},
+        {"schedule": "cosine_warm_restarts", "cycles": 2, "epochs": 3},
+    ),
+    "max_grad_norm": ({"max_grad_norm": 1e-9, "weight_decay": 0.0}, {"weight_decay": 0.0}),
+    "keep_best": ({"keep_best": True, "evaluate_every": 1, "learning_rate": 0.2}, {"learning_rate": 0.2}),
+    "tricks": ({"tricks": {"FGM": {}}}, {}),
+}
+ELSEWHERE = {"checkpointing", "evaluate_every", "patience"}  # they change no prediction of so short a run
+
+
+def test_no_knob_is_forgotten():
+    assert set(CHANGES) | ELSEWHERE == {knob.name for knob in fields(Recipe)}
+
+
+@pytest.mark.parametrize("knob", CHANGES)
+def test_every_knob_changes_what_is_trained(tuner, tmp_path, knob):
+    changed, plain = (fit_and_load(tuner(**knobs), tmp_path / str(n)) for n, knobs in enumerate(CHANGES[knob]))
+    assert np.abs(changed.test - plain.test).max() > 1e-6
+
+
+@pytest.mark.parametrize("name", ["numbers", "categories", "vectors", "word_vectors"])
+def test_each_thing_beside_the_text_changes_what_is_trained(tuner, tmp_path, name):
+    knobs = [{}, {"beside": {name: EVERYTHING[name]}}]
+    if "vectors" in name:
+        knobs.append({"beside": {name: EVERYTHING[name], f"{name}_at": "embeddings"}})
+    tests = [fit_and_load(tuner(**options), tmp_path / str(n)).test for n, options in enumerate(knobs)]
+    assert all(np.abs(one - other).max() > 1e-6 for n, one in enumerate(tests) for other in tests[:n])
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"max_grad_norm": 1e9},  # as 0, which leaves gradients alone
+        {"auxiliary": {"colour": 0.0}},
+        {"beside": {"numbers": [], "vectors": ""}},
+        {"checkpointing": True},
+        {"evaluate_every": 1},
+        {"cycles": 1, "cycle_growth": 1, "patience": 0, "accumulation": 1, "dropout_samples": 1},
+        {"head_learning_rate": 5e-3},
+        {"loss": {"cross_entropy": {}}},
+        {"loss": {"focal": {"gamma": 0.0}}},
+        {"cut": "head_tail", "max_length": 24},  # no text is longer
+        {"chunks": 1},
+    ],
+)
+def test_a_knob_in_its_off_position_is_plain_training(tuner, tmp_path, knobs):
+    off = {"max_grad_norm": 0} if "max_grad_norm" in knobs else {}
+    plain, other = (fit_and_load(tuner(**options), tmp_path / str(n)) for n, options in enumerate((off, knobs)))
+    assert np.allclose(plain.test, other.test, atol=1e-6) and np.allclose(plain.oof, other.oof, atol=1e-6)
+
+
+def test_activations_of_chunks_computed_again_change_nothing(tuner, tmp_path):
+    knobs = {"chunks": 3, "max_length": 8, "dropout": 0.1, "pooling": "weighted_layers", "batch_size": 3}
+    fits = [fit_and_load(tuner(checkpointing=again, **knobs), tmp_path / str(again)) for again in (False, True)]
+    assert np.allclose(fits[0].test, fits[1].test, atol=1e-6)
+
+
+def test_evaluations_come_every_so_many_steps(tuner, tmp_path):
+    history = fit_and_load(tuner(evaluate_every=2, epochs=2), tmp_path).history
+    assert [row["step"] for row in history if "score" in row] == [2, 4, 6]
+
+
+def test_patience_ends_training(tuner, tmp_path):
+    fine = tuner(epochs=5, evaluate_every=1, keep_best=True, patience=2, learning_rate=1e-9)
+    assert fit_and_load(fine, tmp_path).history[-1]["step"] == 3
+    assert fine.fit(TRAIN, VALID, tmp_path / "again", 0).receipts["KeepBest"]["best step"] == 1
+
+
+def test_chunks_are_encoded_in_the_memory_of_a_batch_of_texts(tuner, tmp_path, monkeypatch):
+    seen = []
+
+    def watch(self, given, attention_mask):
+        if self.training:
+            seen.append(attention_mask.numel())
+        return encode(self, given, attention_mask)
+
+    encode = Classifier._encode
+    monkeypatch.setattr(Classifier, "_encode", watch)
+    fine = tuner(max_length=8, chunks=4, batch_size=3)
+    fit_and_load(fine, tmp_path)
+    assert max(seen) <= 3 * 8 < fine.rows.tokens.lengths.max() * 3
+
+
+# What reaches the model
+
+
+def test_nothing_of_the_rows_to_predict_reaches_the_model(tuner, tmp_path):
+    knobs = {"beside": EVERYTHING, "auxiliary": AUXILIARY, "soft_targets": SOFT, "learned_weights": True}
+    first, second = tuner(**knobs), tuner(**knobs)
+    second.labels[VALID] = 2 - second.labels[VALID]
+    second.soft[VALID] = second.soft[VALID, ::-1]
+    for target in second.auxiliary:
+        target.labels[VALID] = 1 - target.labels[VALID]
+    columns = second.rows.columns
+    columns.loc[VALID, "stars"], columns.loc[VALID, "place"] = "1000", "elsewhere"
+    second.rows.vectors[VALID] += 1000
+    ours, theirs = (fine.fit(TRAIN, VALID, tmp_path / str(n), 0) for n, fine in enumerate((first, second)))
+    assert np.array_equal(ours.test, theirs.test) and ours.receipts == theirs.receipts
+    assert not np.array_equal(ours.oof, theirs.oof)  # these rows are read otherwise
+
+
+def test_a_target_that_is_learned_at_once_counts_more_than_one_that_stays_hard(tuner, tmp_path):
+    fine = tuner("regression", learned_weights=True, epochs=20, learning_rate=1e-4)
+    fine.labels[:, 0] = 7.0
+    weights = fine.fit(TRAIN, VALID, tmp_path / "fold0", 0).receipts["loss weights"]
+    assert weights["x"] > 1.2 and 0.8 < weights["y"] < 1.2  # losses of about 0 and 1
+
+
+def test_a_fold_that_was_cut_off_goes_on_as_if_it_had_never_been(tuner, tmp_path, monkeypatch):
+    knobs = {"beside": EVERYTHING, "auxiliary": AUXILIARY, "learned_weights": True, "dropout": 0.1, "head": "queries"}
+    fine = tuner(epochs=2, **knobs)
+    fine.save_seconds = 0.0
+    straight = fine.fit(TRAIN, VALID, tmp_path / "straight", 0)
+    monkeypatch.setattr("kagglekit.training.finetune.score", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)  # at the evaluation after step 3
+    monkeypatch.undo()
+    assert [folder.name for folder in (tmp_path / "fold0" / "checkpoints").glob("*")] == ["checkpoint-2"]
+    again = fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
+    assert np.array_equal(again.test, straight.test) and np.array_equal(again.oof, straight.oof)
+    assert again.history == straight.history and again.receipts == straight.receipts
+
+
+# What is an error before anything is trained
+
+
+@pytest.mark.parametrize(
+    ("kind", "knobs", "words"),
+    [
+        ("multiclass", {"auxiliary": {"nowhere": 1.0}}, "auxiliary: train has no column 'nowhere'"),
+        ("multiclass", {"auxiliary": {"label": 1.0}}, "column 'label' is the id, a label or part of the text"),
+        ("multiclass", {"soft_targets": SOFT[:2]}, "soft_targets: 2 columns for 3 classes"),
+        ("multiclass", {"beside": {"numbers": ["place"]}}, "train.csv: column 'place' holds 'a' in data row 1"),
+        ("multiclass", {"beside": {"numbers": ["price"]}}, "test.csv has no column 'price'"),
+        ("multiclass", {"beside": {"categories": ["label"]}}, "column 'label' is a label"),
+        ("multiclass", {"beside": {"vectors": "nowhere.csv"}}, "nowhere.csv does not exist"),
+        ("multiclass", {"beside": {"word_vectors": "nowhere.txt"}}, "nowhere.txt does not exist"),
+        ("multiclass", {"learned_weights": True}, "learned_weights are of several targets"),
+        ("multiclass", {"loss": {"corn": {}}}, "loss='corn' does not fit kind='multiclass'"),
+        ("multiclass", {"loss": {"focal": {"class_weights": [1.0, 2.0]}}}, "a list of 3 numbers"),
+        ("multilabel", {"loss": {"bce": {"pos_weight": [1.0]}}, "learned_weights": True}, "a list of 2 numbers"),
+        ("multiclass", {"chunks": 2, "max_length": 6, "chunk_stride": 5}, "stride=5 is out of range"),
+        ("multiclass", {"max_length": 41}, "max_length=41 is out of range"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_when_the_fine_tuner_is_made(tuner, kind, knobs, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        tuner(kind, **knobs)
+
+
+def test_ids_that_are_in_train_and_in_test_need_a_file_each(tuner, tmp_path):
+    pd.read_csv("vectors.csv").iloc[:7].to_csv("test_vectors.csv", index=False)
+    fine = tuner()
+    test = fine.test.assign(id=fine.train["id"][:7])
+    make = partial(FineTuner, fine.task, fine.train, test, fine.backbone)
+    with pytest.raises(ValueError, match="name a file for each of them"):
+        make(Recipe(max_length=24, beside={"vectors": "vectors.csv"}))
+    both = make(Recipe(max_length=24, beside={"vectors": "vectors.csv", "test_vectors": "test_vectors.csv"}))
+    assert np.array_equal(both.rows.vectors[:7], both.test_rows.vectors)
+
+
+def test_test_vectors_of_another_width_are_an_error_before_training(tuner, tmp_path):
+    pd.read_csv("vectors.csv").drop(columns="z").to_csv("narrow.csv", index=False)
+    fine = tuner(beside={"vectors": "vectors.csv", "test_vectors": "narrow.csv"})
+    with pytest.raises(ValueError, match="the vectors have 2 numbers, those of train 3"):
+        fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
+    assert not (tmp_path / "fold0").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "words"),
+    [
+        ("bert", {"reinit_layers": 3}, "reinit_layers=3 is out of range: it must be from 0 to 2, the layers of this"),
+        ("bert", {"freeze_layers": 3}, "freeze_layers=3 is out of range: it must be from 0 to 2"),
+        ("distilbert", {"pooling": "pooler"}, "DistilBertModel has no pooler of its own"),
+    ],
+)
+def test_what_a_backbone_lacks_is_an_error_before_training(tuner, tmp_path, backbones, name, knobs, words):
+    fine = tuner(folder=backbones[name], **knobs)
+    with pytest.raises(ValueError, match=words):
+        fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
+    assert not (tmp_path / "fold0").exists()
+
+
+# A start from another run
+
+
+def still(tuner, **knobs):
+    """A FineTuner that leaves the weights as they are."""
+    return tuner(learning_rate=1e-12, weight_decay=0.0, **knobs)
+
+
+def alike(model, other, weights):
+    ours, theirs = weights(model), weights(other)
+    return ours.keys() == theirs.keys() and all(np.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "pooler"])
+def test_a_fold_starts_from_the_model_of_another_run(tuner, tmp_path, weights, pooling):
+    tuner(pooling=pooling, head="queries", beside=AT_EMBEDDINGS).fit(TRAIN, VALID, tmp_path / "first", 0)
+    fit_and_load(still(tuner), tmp_path, start=str(tmp_path / "first" / "model"))
+    ours, theirs = (Classifier.load(tmp_path / name / "model").backbone for name in ("fold0", "first"))
+    assert alike(ours, theirs, weights) and not alike(ours, load_backbone(still(tuner).backbone), weights)
+
+
+def test_a_fold_starts_from_a_folder_of_transformers(tuner, tmp_path, backbone, weights):
+    other = load_backbone(backbone)
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    other.save_pretrained(tmp_path / "other")
+    fit_and_load(still(tuner), tmp_path, start=str(tmp_path / "other"))
+    assert alike(Classifier.load(tmp_path / "fold0" / "model").backbone, other, weights)
+
+
+def test_a_start_from_the_backbone_itself_is_no_start_bit_for_bit(tuner, tmp_path, backbone):
+    fine = tuner(dropout=0.1, reinit_layers=1)
+    fits = [fine.fit(TRAIN, VALID, tmp_path / str(n), 0, start) for n, start in enumerate((None, backbone))]
+    assert np.array_equal(fits[0].test, fits[1].test) and fits[0].history == fits[1].history
+
+
+# Plans and trials
+
+
+def random_states():
+    return [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine_warm_restarts"])
+def test_a_plan_has_the_rates_of_training_and_leaves_no_trace(tuner, tmp_path, schedule):
+    cycles = 2 if schedule == "cosine_warm_restarts" else 1
+    knobs = {"epochs": 2.5, "warmup": 0.3, "reinit_layers": 1, "schedule": schedule, "cycles": cycles}
+    fine = tuner(accumulation=2, head_learning_rate=1e-2, cycle_growth=cycles, **knobs)
+    before = random_states()
+    plan = fine.plan_rates(TRAIN)
+    assert random_states() == before
+    fitted = fit_and_load(fine, tmp_path)
+    assert plan.columns.tolist() == list(fitted.receipts["learning rates"])
+    assert len(plan) == fitted.history[-1]["step"] == 5
+    used = [row["learning_rate"] for row in fitted.history if "learning_rate" in row]
+    assert used == pytest.approx(plan["embeddings"].tolist())
+
+
+def test_weights_of_losses_are_not_in_the_plan(tuner):
+    plan = tuner(auxiliary=AUXILIARY, learned_weights=True).plan_rates(TRAIN)
+    assert set(plan.columns) == {"embeddings", "layer 1", "layer 2", "head"}
+
+
+def test_a_trial_of_rates_leaves_no_trace(tuner, tmp_path):
+    fine = tuner(dropout=0.1, beside=EVERYTHING, auxiliary=AUXILIARY, learned_weights=True)
+    plain = fine.fit(TRAIN, VALID, tmp_path / "one", 0)
+    before = random_states()
+    table = fine.try_rates(TRAIN, seed=0)
+    assert random_states() == before and len(table) > 10 and np.isfinite(table["loss"]).all()
+    assert table.equals(fine.try_rates(TRAIN, seed=0))
+    again = fine.fit(TRAIN, VALID, tmp_path / "two", 0)
+    assert np.array_equal(again.test, plain.test) and again.history == plain.history
