@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.metrics import score, standard_error
-from kagglekit.paths import fold_folders, hash_files, read_json, replacing, resolve, run_folder, write_json
+from kagglekit.paths import fold_folders, hash_files, read_json, remove, replacing, resolve, run_folder, write_json
 from kagglekit.provenance import commit, versions
+from kagglekit.starts import Source, hash_sources, hash_weights, read_sources, split_start
 from kagglekit.tables import Run, list_runs, write_predictions
 from kagglekit.task import Task
 from kagglekit.training.fitted import Fitted
@@ -22,23 +23,26 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     """The folder of a run made by `recipe`, with params.json in it: new, or with the folds that it has already.
 
     params.json holds the recipe, hashes of what the run was made from (the task, its folds unless `folds` is False, the
-    weights of a backbone in a folder and of the run to start from), package versions, and the library's git commit.
+    weights of a backbone in a folder and of the runs to start from or to average, the files of vectors), package
+    versions, and the library's git commit.
     Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then a run that
-    differs is deleted. A run that is the same is kept in any case, and so goes on where it was cut off.
+    differs is deleted. A run that is the same is kept in any case, and so goes on where it was cut off; a run to start
+    from that goes fold by fold may have got more folds since.
     """
     folder = run_folder(work, run)
-    identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": hash_inputs(resolve(work), recipe, folds)}
+    now = hash_inputs(resolve(work), recipe, folds)
+    identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": now}
+    if folder in (source.folder for source in _sources(resolve(work), recipe)):
+        raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
     file = folder / "params.json"
     changed = []
     if folder.is_dir() and [path.name for path in folder.iterdir()] == ["params.json"]:
         file.unlink()  # nothing came of it
     if file.is_file():
         before = read_json(file)
+        then = before["inputs"]
         changed = differences(before["recipe"], identity["recipe"])
-        inputs = {**before["inputs"], **identity["inputs"]}
-        changed += [
-            f"the {name} changed" for name in inputs if before["inputs"].get(name) != identity["inputs"].get(name)
-        ]
+        changed += [f"the {name} changed" for name in {**then, **now} if not _agree(then.get(name), now.get(name))]
     elif folder.is_dir() and any(folder.iterdir()):
         changed = ["it is no run of this notebook"]
     if changed and not overwrite:
@@ -50,20 +54,40 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
         shutil.rmtree(folder)
     if not file.is_file():
         write_json(file, {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
+    elif now != then:  # runs that it is made from have other folds than they had
+        more = {name: then[name] | hashes for name, hashes in now.items() if isinstance(hashes, dict)}
+        write_json(file, {**before, "inputs": then | more})
     return folder
 
 
-def hash_inputs(work: Path, recipe: dict[str, Any], folds: bool) -> dict[str, str]:
-    """What a run is made from, name -> hash. Where the competition's files lie does not count."""
+def hash_inputs(work: Path, recipe: dict[str, Any], folds: bool) -> dict[str, str | dict[str, str]]:
+    """What a run is made from, name -> hash, or name -> fold -> hash where each fold is made from one of its own.
+
+    Where the competition's files lie does not count.
+    """
     task = {name: value for name, value in read_json(work / "task.json").items() if name != "data"}
     found = {"task": hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:16]}
     if folds:
         found["folds"] = hash_files([work / "folds.parquet"])
-    places = {"model to start from": work / recipe["start"] / "model"} if recipe.get("start") else {}
-    for name, place in {**places, "backbone": resolve(recipe["backbone"])}.items():
-        if place.is_dir():
-            found[name] = hash_files(sorted([*place.glob("*.safetensors"), *place.glob("pytorch_model*.bin")]))
-    return found
+    if resolve(recipe["backbone"]).is_dir():
+        found["backbone"] = hash_weights([resolve(recipe["backbone"])])
+    for name in ("vectors", "test_vectors", "word_vectors"):
+        if recipe.get("beside", {}).get(name):
+            found[name.replace("_", " ")] = hash_files([resolve(recipe["beside"][name])])
+    by_fold = recipe.get("soup", "uniform") == "uniform"  # the other soups look at all folds
+    return found | hash_sources(_sources(work, recipe), by_fold)
+
+
+def _sources(work: Path, recipe: dict[str, Any]) -> list[Source]:
+    members = read_sources(work, recipe.get("soup_of", []), "soup_of")
+    return [*read_sources(work, split_start(recipe.get("start", ""))), *members]
+
+
+def _agree(then: str | dict | None, now: str | dict | None) -> bool:
+    """Whether two hashes are equal; of hashes by fold, those that both have."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return all(then[fold] == now[fold] for fold in then.keys() & now.keys())
+    return then == now
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -82,8 +106,12 @@ def choose_folds(table: pd.DataFrame, folds: Sequence[int]) -> list[int]:
 
 
 def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_ids: Sequence[str], task: Task) -> None:
-    """Write a fold's history, receipts and tables; oof.parquet comes last and makes it finished."""
+    """Write a fold's history, receipts and tables; oof.parquet comes last and makes it finished.
+
+    What `make_start` wrote for it is deleted.
+    """
     place = folder / f"fold{fold}"
+    remove(place / "start")
     with replacing(place / "history.jsonl") as part:
         part.write_text("".join(json.dumps(row) + "\n" for row in fitted.history))
     params = read_json(folder / "params.json")

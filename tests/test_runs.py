@@ -78,19 +78,63 @@ def test_folds_are_not_changed_under_runs_that_were_trained_on_them(work):
 
 
 def test_other_folds_or_another_model_to_start_from_make_it_another_run(work):
-    (work / "mlm" / "model").mkdir(parents=True)
     weights = work / "mlm" / "model" / "model.safetensors"
+    (open_run(work, "mlm", RECIPE, folds=False) / "model").mkdir()
     weights.write_bytes(b"one")
     started = {**RECIPE, "start": "mlm"}
     (open_run(work, "base", started) / "fold0").mkdir()
     weights.write_bytes(b"two")
-    with pytest.raises(ValueError, match="the model to start from changed"):
+    with pytest.raises(ValueError, match="the weights of mlm changed"):
         open_run(work, "base", started)
     weights.write_bytes(b"one")
     open_run(work, "base", started)
     write_folds(work, IDS, 1 - FOLDS)
     with pytest.raises(ValueError, match="the folds changed"):
         open_run(work, "base", started)
+
+
+def test_a_trained_run_to_start_from_may_get_more_folds_and_no_others(work):
+    def train(fold, content):
+        weights = work / "first" / f"fold{fold}" / "model" / "model.safetensors"
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        weights.write_bytes(content)
+        finish(work / "first", fold, [[0.9, 0.1]] * 3)
+
+    open_run(work, "first", RECIPE)
+    train(0, b"one")
+    started = {**RECIPE, "start": "first"}
+    finish(open_run(work, "base", started), 0, [[0.9, 0.1]] * 3)
+    before = read_json(work / "base" / "params.json")
+    train(1, b"two")
+    after = read_json(open_run(work, "base", started) / "params.json")
+    assert after["inputs"]["weights of first"].keys() == {"0", "1"} and after["receipts"] == before["receipts"]
+    assert after["inputs"]["weights of first"]["0"] == before["inputs"]["weights of first"]["0"]
+    for fold in (0, 1):
+        train(fold, b"three")
+        with pytest.raises(ValueError, match="the weights of first changed"):
+            open_run(work, "base", started)
+        train(fold, [b"one", b"two"][fold])
+    open_run(work, "base", started)
+
+
+def test_a_run_is_never_deleted_for_one_that_is_made_from_it(work):
+    finish(open_run(work, "new", RECIPE), 1, [[0.9, 0.1]] * 3)
+    (work / "new" / "fold1" / "model").mkdir()
+    for made_from in ({"start": "new"}, {"soup_of": ["new"]}):
+        with pytest.raises(ValueError, match="run='new' would take the place of a run that it is made from"):
+            open_run(work, "new", {**RECIPE, **made_from}, overwrite=True)
+    assert list(fold_folders(work / "new")) == [1]
+
+
+def test_a_file_of_vectors_that_changed_makes_it_another_run(work):
+    vectors = work / "words.vec"
+    vectors.write_text("a 1 2")
+    beside = {**RECIPE, "beside": {"numbers": ["stars"], "word_vectors": str(vectors)}}
+    (open_run(work, "base", beside) / "fold0").mkdir()
+    open_run(work, "base", beside)
+    vectors.write_text("a 1 3")
+    with pytest.raises(ValueError, match="the word vectors changed"):
+        open_run(work, "base", beside)
 
 
 @pytest.mark.parametrize("name", ["data", "notebooks", "fold3", "../out", "", "a b"])
