@@ -1,19 +1,29 @@
 """A stopped run goes on as if it had never been stopped; tests/training/test_finetune.py does it with a real kill."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from kagglekit import tricks
+from kagglekit.optim import SCHEDULES
+from kagglekit.training.best import KeepBest
 from kagglekit.training.trainer import history, last_checkpoint, remove_checkpoints
-from kagglekit.tricks import EMA, FGM, RDrop
+from kagglekit.tricks import EMA, FGM, SWA, make_tricks
 
+OPTIONS = {  # of every trick; each begins at the fourth of 12 steps
+    **{name: {} for name in tricks.__all__ if name != "make_tricks"},
+    "FreeLB": {"steps": 2},
+    "PGD": {"steps": 2},
+    "SWA": {"rate": 0.5, "cycle": 2},
+}
 RECIPES = {
-    "plain": list,
-    "FGM": lambda: [FGM()],
-    "RDrop": lambda: [RDrop()],
-    "EMA": lambda: [EMA(0.9, start=0)],
-    "all": lambda: [FGM(0.5), RDrop(2.0, start=0.3), EMA(0.8, start=0.5)],
+    "plain": {},
+    "some": {"FGM": {"epsilon": 0.5}, "RDrop": {"alpha": 2.0, "start": 0.3}, "EMA": {"decay": 0.8, "start": 0.5}},
+    "all": {name: {**options, "start": 0.25} for name, options in OPTIONS.items()},
+    **{name: {name: {**options, "start": 0.25}} for name, options in OPTIONS.items()},
 }
 
 
@@ -27,18 +37,53 @@ class StopAt(TrainerCallback):
         control.should_training_stop |= state.global_step == self.at
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_stopped_and_resumed_is_never_stopped(trainer, weights, same, recipe):
-    straight = trainer(RECIPES[recipe](), "straight", dropout=0.1)
-    receipts = straight.fit()
-    for stop in (1, 6, 8) if recipe in ("plain", "all") else (8,):  # in the first epoch, at its end, in the second
-        trainer(RECIPES[recipe](), f"stop{stop}", dropout=0.1, stop=stop).train()
-        resumed = trainer(RECIPES[recipe](), f"stop{stop}", dropout=0.1)
-        assert resumed.fit() == receipts
-        assert same(weights(straight.model), weights(resumed.model))
-        with straight.evaluating(), resumed.evaluating():
+@pytest.fixture
+def alike(trainer, weights, same):
+    """alike(make, stops, **options): a run stopped at each of these steps and resumed is the run that never stopped."""
+
+    def check(make, stops, **options):
+        options = {"dropout": 0.1, "evaluation": lambda model: {"score": model.head.bias[0].item()}, **options}
+        straight = trainer(make(), "straight", **options)
+        receipts = straight.fit()
+        for stop in stops:
+            trainer(make(), f"stop{stop}", stop=stop, **options).train()
+            assert last_checkpoint(Path(straight.args.output_dir).parent / f"stop{stop}").name == f"checkpoint-{stop}"
+            resumed = trainer(make(), f"stop{stop}", **options)
+            assert resumed.fit() == receipts
             assert same(weights(straight.model), weights(resumed.model))
-        assert history(straight.state.log_history) == history(resumed.state.log_history)
+            with straight.evaluating(), resumed.evaluating():
+                assert same(weights(straight.model), weights(resumed.model))
+            assert history(straight.state.log_history) == history(resumed.state.log_history)
+            assert straight.state.global_step == resumed.state.global_step
+        return straight, receipts
+
+    return check
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_stopped_and_resumed_is_never_stopped(alike, recipe):
+    stops = (1, 6, 8) if recipe in ("plain", "some") else (8,) if recipe == "all" else (2, 8)  # before it begins, later
+    _, receipts = alike(lambda: make_tricks(RECIPES[recipe]), stops, evaluate_every=3)
+    assert list(receipts) == list(RECIPES[recipe])
+
+
+@pytest.mark.parametrize(("accumulation", "precision"), [(2, "fp32"), (4, "bf16")])
+def test_with_all_of_them_it_does_so_with_accumulation_and_bf16(alike, accumulation, precision):
+    make = lambda: make_tricks(RECIPES["all"] | {"SWA": {"start": 0.25}})  # noqa: E731
+    alike(make, [3], evaluate_every=1, accumulation=accumulation, precision=precision)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_goes_on_where_it_was_also_with_rates_of_swa_and_patience(alike, schedule, logged):
+    cycles = {"cycles": 2, "cycle_growth": 2} if schedule == "cosine_warm_restarts" else {}
+    cycles = {"cycles": 3} if schedule == "cosine_with_restarts" else cycles
+    straight, _ = alike(list, [1, 8], schedule=schedule, **cycles)
+    rates = logged(straight, "learning_rate")
+    make = lambda: [SWA(0.5, 2, start=0.4), KeepBest(patience=4)]  # noqa: E731
+    straight, receipts = alike(make, [1, 6], schedule=schedule, evaluate_every=1, **cycles)
+    ours = logged(straight, "learning_rate")
+    assert ours[:5] == rates[:5] and ours[5] != rates[5]
+    assert 0 < receipts["KeepBest"]["best step"] <= straight.state.global_step
 
 
 @pytest.mark.parametrize("accumulation", [2, 4])

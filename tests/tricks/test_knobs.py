@@ -1,0 +1,153 @@
+"""The catalogue as data: every knob of every trick, what it may be, and what a wrong one is told."""
+
+import inspect
+import math
+
+import pytest
+
+from kagglekit import tricks
+from kagglekit.pretraining.masking import DynamicMasking
+from kagglekit.training.trick import Trick
+from kagglekit.tricks import make_tricks
+
+NAMES = sorted(set(tricks.__all__) - {"make_tricks"})
+KNOBS = {name: inspect.signature(getattr(tricks, name)).parameters for name in NAMES}
+WRONG = {  # trick -> knob -> values out of its range; those of start are the same for all
+    "AWP": {"strength": [-0.1, math.inf], "epsilon": [-0.1, 1.0]},
+    "CheckpointSoup": {"keep": [0, -1]},
+    "EMA": {"decay": [-0.1, 1.1]},
+    "FGM": {"epsilon": [-0.1, math.inf]},
+    "FreeLB": {"steps": [0], **{knob: [-0.1, math.inf] for knob in ("alpha", "epsilon", "magnitude")}},
+    "GradualUnfreezing": {"until": [-0.1, 1.0]},
+    "Mixout": {"probability": [-0.1, 1.0]},
+    "Mixup": {"alpha": [-0.1, 0.005, math.inf]},
+    "NEFTune": {"alpha": [-0.1, math.inf]},
+    "PGD": {"steps": [0], "epsilon": [-0.1, math.inf], "alpha": [-0.1, math.inf]},
+    "RDrop": {"alpha": [-0.1, math.inf]},
+    "SWA": {"rate": [-0.1, math.inf], "cycle": [0]},
+    "SupCon": {"weight": [-0.1, 1.1], "temperature": [0.0, -0.1, math.inf]},
+    "TokenMasking": {"probability": [-0.1, 1.0]},
+}
+LEFT = {("EMA", "warmup"), ("RDrop", "doubled"), ("Mixup", "layer")}  # bool; and what only a model can judge
+OTHERS = {float: 0.25, int: 2, bool: True, str: ""}  # a value of each type
+TYPES = {  # of a knob -> what it cannot be, and the words
+    float: (["1", None, True, [0.5]], "a number"),
+    int: ([0.5, "1", None, True], "a whole number"),
+    bool: ([1, "yes", None], "True or False"),
+}
+CASES = [
+    (name, knob, value)
+    for name, knobs in KNOBS.items()
+    for knob, given in knobs.items()
+    for value in [
+        *({**WRONG[name], "start": [-0.1, 1.0, 2]}.get(knob, [])),
+        *([math.nan] if isinstance(given.default, float) else []),
+    ]
+]
+
+
+def others(name):
+    """Another value for each knob."""
+    return {knob: OTHERS[type(given.default)] for knob, given in KNOBS[name].items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("options", [lambda name: {}, others], ids=["defaults", "others"])
+def test_repr_is_the_line_that_builds_it(name, options):
+    made = getattr(tricks, name)(**options(name))
+    again = eval(repr(made), vars(tricks))
+    assert type(again) is type(made) and repr(again) == repr(made)
+    assert {knob: getattr(again, knob) for knob in KNOBS[name]} == {knob: getattr(made, knob) for knob in KNOBS[name]}
+
+
+def test_masking_has_such_a_repr_too():
+    masking = DynamicMasking(4, 30, [0, 2, 3], 0.2)
+    assert repr(masking) == "DynamicMasking(mask_id=4, vocabulary=30, special_ids=[0, 2, 3], probability=0.2)"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_knob_has_a_default_and_every_trick_can_start_late(name):
+    assert list(KNOBS[name])[-1] == "start"
+    assert all(type(given.default) in OTHERS for given in KNOBS[name].values())
+    assert issubclass(getattr(tricks, name), Trick)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_constructor_stores_its_arguments_and_what_is_learned_ends_in_an_underscore(name):
+    made = getattr(tricks, name)(**others(name))
+    assert {knob: vars(made)[knob] for knob in KNOBS[name]} == others(name)
+    assert all(knob in KNOBS[name] or knob.endswith("_") for knob in vars(made))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_does_says_the_docstring_knob_by_knob(name):
+    words = inspect.getdoc(getattr(tricks, name))
+    described = [knob for knob in KNOBS[name] if knob != "start"]
+    assert all(f"{knob}:" in words or f"{knob}," in words for knob in described)
+    module = inspect.getdoc(inspect.getmodule(getattr(tricks, name)))
+    assert any(f"{year}" in module + words for year in range(1992, 2030))  # where it comes from
+
+
+def test_every_knob_with_a_range_is_tried_out_of_it():
+    tried = {(name, knob) for name, knobs in WRONG.items() for knob in knobs}
+    assert tried | LEFT == {(name, knob) for name in NAMES for knob in KNOBS[name] if knob != "start"}
+
+
+@pytest.mark.parametrize(("name", "knob", "value"), CASES)
+def test_a_knob_out_of_range_is_a_clear_error(name, knob, value):
+    with pytest.raises(ValueError, match=f"^{name}: {knob}={value!r} is out of range: it must be "):
+        make_tricks({name: {knob: value}})
+
+
+@pytest.mark.parametrize(("name", "knob"), [(name, knob) for name, knobs in KNOBS.items() for knob in knobs])
+def test_a_knob_of_another_type_is_a_clear_error(name, knob):
+    values, words = TYPES[type(KNOBS[name][knob].default)]
+    for value in values:
+        with pytest.raises(ValueError) as error:
+            make_tricks({name: {knob: value}})
+        assert str(error.value) == f"tricks: {name} has {knob}={value!r}: it must be {words}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_numbers_are_numbers_and_the_defaults_are_in_range(name):
+    assert repr(make_tricks({name: {}})) == f"[{getattr(tricks, name)()!r}]"
+    assert make_tricks({name: {"start": 0}})[0].start == 0
+
+
+def test_a_recipe_becomes_tricks_in_its_order():
+    made = make_tricks({"RDrop": {"doubled": False}, "PGD": {"epsilon": 0.5, "steps": 2, "start": 0.1}})
+    assert repr(made) == (
+        "[RDrop(alpha=1.0, doubled=False, start=0.0), PGD(steps=2, epsilon=0.5, alpha=0.3, start=0.1)]"
+    )
+    assert make_tricks({}) == []
+    assert [type(trick).__name__ for trick in make_tricks({name: {} for name in NAMES[::-1]})] == NAMES[::-1]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"SIFT": {}}, f"no trick 'SIFT'; there are {', '.join(n for n in tricks.__all__ if n != 'make_tricks')}$"),
+        ({"make_tricks": {}}, "no trick 'make_tricks'"),
+        ({"inspect": {}}, "no trick 'inspect'"),
+        ({"WeightAverage": {}}, "no trick 'WeightAverage'"),
+        ({"FGM": {"eps": 1.0}}, r"FGM takes \(epsilon: float = 1.0, start: float = 0.0\), not {'eps': 1.0}"),
+        ({"FGM": {}, "EMA": None}, "EMA takes .* not None"),
+        ({"GradualUnfreezing": {"start": 0.6}}, "until=0.5 is out of range: it must be 0, or above start=0.6"),
+    ],
+)
+def test_a_wrong_recipe_is_a_clear_error(recipe, words):
+    with pytest.raises(ValueError, match=words):
+        make_tricks(recipe)
+
+
+@pytest.mark.parametrize("layer", [3, -3])
+def test_a_layer_that_the_backbone_has_not_is_a_clear_error_once_there_is_a_backbone(trainer, layer):
+    run = trainer(make_tricks({"Mixup": {"layer": layer}}))
+    with pytest.raises(ValueError, match=f"Mixup: layer={layer} is out of range: it must be from -2 to 2"):
+        run.fit()
+
+
+@pytest.mark.parametrize("name", ["CheckpointSoup"])
+def test_what_chooses_by_evaluations_needs_some(trainer, name):
+    with pytest.raises(ValueError, match=f"{name} averages the weights of the best evaluations, and there are none"):
+        trainer(make_tricks({name: {}})).fit()
