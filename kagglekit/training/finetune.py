@@ -118,11 +118,14 @@ class FineTuner:
                 evaluation(model)
             if recipe.learned_weights:
                 receipts["loss weights"] = self._loss_weights(model)
-            with replacing(folder / "model") as part:
-                model.save(part, self.tokenizer)
-                beside.save(part)
+            if trainer.args.should_save:  # of several processes, the first one writes
+                with replacing(folder / "model") as part:
+                    model.save(part, self.tokenizer)
+                    beside.save(part)
             predictions = predict(model, test, self.precision)
-        remove_checkpoints(folder / "checkpoints")
+        trainer.accelerator.wait_for_everyone()
+        if trainer.args.should_save:
+            remove_checkpoints(folder / "checkpoints")
         return Fitted(latest["predictions"], predictions, history(trainer.state.log_history), receipts)
 
     def try_rates(self, train_rows: np.ndarray, seed: int) -> pd.DataFrame:
