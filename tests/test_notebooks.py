@@ -88,7 +88,7 @@ def test_the_receipts_of_a_run_show_what_each_trick_did(work):
         assert receipt["FGM"]["mean perturbation norm"] == pytest.approx(0.5, rel=1e-3)
         assert (
             receipt["FGM"]["steps"] == 6
-            and receipt["EMA"]["steps"] == 4
+            and receipt["EMA"]["steps"] == 3
             and receipt["EMA"]["distance of average to last weights"] > 0
         )
     assert params["recipe"]["tricks"] == TRICKS
@@ -114,6 +114,19 @@ def test_a_blend_of_all_runs_is_made_again_when_there_is_one_more(work, capsys):
     assert main(command) == 0
     assert "runs again" in capsys.readouterr().out
     assert read_json(Path(work) / "all" / "weights.json")["members"] == ["base", "fgm", "tfidf"]
+
+
+def test_a_run_begins_from_trained_ones_and_a_soup_averages_them_fold_by_fold(work):
+    small = [f"work={work}", "max_length=32", "epochs=0.3"]
+    fused = ["3_train", "run=fused", "start=base+mlm", "pooling=mean", "loss={'focal': {}}", "try_rates=True", *small]
+    assert main(fused) == 0
+    assert main(["3_train", f"work={work}", "run=soup", "start=", "backbone=soup", "soup_of=['base', 'fused']"]) == 0
+    cells = nbformat.read(Path(work) / "notebooks" / "3_train.fused.ipynb", as_version=4).cells
+    pictures = {cell.id for cell in cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})}
+    assert {"3-19", "3-21"} <= pictures  # the rates over the run, and the trial of rates
+    receipts = read_json(Path(work) / "soup" / "params.json")["receipts"]
+    assert [receipts[fold]["soup"]["members"] for fold in "01"] == [["base", "fused"]] * 2
+    assert 0.3 < read_json(Path(work) / "soup" / "score.json")["score"] <= 1
 
 
 def test_a_second_run_of_a_notebook_that_is_done_is_skipped(work, capsys):

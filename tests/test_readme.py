@@ -13,10 +13,16 @@ import pytest
 
 from kagglekit import tricks
 from kagglekit.batch.parameters import read_parameters
+from kagglekit.data.cuts import CUTS
+from kagglekit.losses import LOSSES
+from kagglekit.model.heads import HEADS
+from kagglekit.model.pooling import POOLINGS
+from kagglekit.optim import SCHEDULES
 from kagglekit.run import choose_shared, find_notebook, parse_arguments, read_arguments
 from kagglekit.samples import SAMPLES
 
 ROOT = Path(__file__).parents[1]
+DEFAULT = ("linear",)  # a head that is no trick
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
     shlex.split(line, comments=True)
@@ -40,7 +46,8 @@ def test_a_command_of_the_readme_is_one_that_exists(command):
         assert command[3] in SAMPLES
     else:
         known = [["python", "-m", "kagglekit.run", "--summary"], ["source", ".venv/bin/activate"]]
-        known += [["python", "-m", "tests.benchmarks.train_speed"], ["python", "-m", "tests.benchmarks.trick_cost"]]
+        known += [["python", "-m", "tests.benchmarks.train_speed"], ["python", "-m", "tests.benchmarks.step_cost"]]
+        known += [["python", "-m", "tests.benchmarks.trick_gain"]]
         assert any(command[: len(words)] == words for words in known)
 
 
@@ -58,6 +65,29 @@ def test_the_tree_of_the_readme_names_every_folder_and_module_and_no_other():
 def test_the_table_of_tricks_has_every_trick_of_the_catalogue():
     for name in tricks.__all__:
         assert name == "make_tricks" or f"| {name} |" in README
+
+
+TRICKS = [
+    [cell.strip() for cell in row.strip("|").split("|")]
+    for row in README.split("## Tricks\n")[1].split("\n## ")[0].splitlines()
+    if row.startswith("| ") and row.count("|") == 7 and not row.startswith("| trick |")
+]
+
+
+@pytest.mark.parametrize("row", TRICKS, ids=lambda row: row[0])
+def test_a_line_of_the_tables_names_parameters_and_tests_that_exist(row):
+    _, source, switch, _, _, test = row
+    parameters = read_parameters(find_notebook("3_train"))
+    given = re.findall(r"`(\w+)=", switch)
+    assert source and (re.search(rf"`({'|'.join(parameters)})[=`]", switch) or '"start": ' in switch or "_at" in switch)
+    assert set(given) <= parameters.keys()
+    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
+
+
+def test_the_tables_have_every_pooling_loss_head_schedule_and_cut():
+    switches = " ".join(row[2] for row in TRICKS)
+    for name in [*POOLINGS, *LOSSES, *HEADS, *SCHEDULES, *CUTS]:
+        assert re.search(rf"[\"`]{name}[\"`]", switches) or name in DEFAULT, name
 
 
 def test_help_says_how_to_use_the_script():

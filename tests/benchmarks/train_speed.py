@@ -24,6 +24,7 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, TrainerCallback, TrainingArguments, set_seed
 
+from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
 from kagglekit.losses import default_loss
 from kagglekit.model.backbones import find_backbone, load_backbone, load_config, load_tokenizer, quiet
@@ -32,10 +33,9 @@ from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.samples import SAMPLES, write_sample
 from kagglekit.task import encode_labels, infer, read_train
 from kagglekit.training.arguments import training_arguments
-from kagglekit.training.batches import Examples
-from kagglekit.training.finetune import FineTuner
 from kagglekit.training.hardware import choose_attention, choose_device, choose_precision, keep_memory
 from kagglekit.training.predict import predict
+from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer
 
 WORKLOADS = {"bbc": (256, 192), "tweets": (128, 3200)}  # sample -> (max_length, rows of a round)
@@ -61,21 +61,21 @@ def now() -> float:
 def time_kagglekit(
     backbone: str, max_length: int, classes: int, texts: list[str], labels: np.ndarray
 ) -> tuple[int, float, float]:
-    """Real tokens, seconds of training and of prediction, with the parts and the defaults of `FineTuner`."""
+    """Real tokens, seconds of training and of prediction, with `FineTuner`'s parts and `Recipe`'s defaults."""
     keep_memory()
     set_seed(0)
     tokenizer, precision, clock = load_tokenizer(backbone), choose_precision(), Clock()
     examples = Examples(tokenize(texts, tokenizer, max_length), tokenizer.pad_token_id, labels)
-    encoder = load_backbone(backbone, FineTuner.dropout, choose_attention(choose_device(), max_length))
-    model = Classifier(encoder, "multiclass", classes, FineTuner.pooling, FineTuner.head_dropout)
-    rate, decays = suggest_learning_rate(encoder), (FineTuner.layer_decay, FineTuner.weight_decay)
+    encoder = load_backbone(backbone, Recipe.dropout, choose_attention(choose_device(), max_length))
+    model = Classifier(encoder, "softmax", classes, Recipe.pooling, head_dropout=Recipe.head_dropout)
+    rate, decays = suggest_learning_rate(encoder), (Recipe.layer_decay, Recipe.weight_decay)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model,
-            training_arguments(folder, epochs=1, batch_size=FineTuner.batch_size, precision=precision, seed=0),
+            training_arguments(folder, epochs=1, batch_size=Recipe.batch_size, precision=precision, seed=0),
             examples,
             default_loss("multiclass"),
-            adamw(parameter_groups(model, rate, FineTuner.head_learning_rate, *decays)),
+            adamw(parameter_groups(model, rate, Recipe.head_learning_rate, *decays)),
             callbacks=[clock],
         )
         trainer.fit()
@@ -103,10 +103,10 @@ def time_plain(
             "fp16": precision == "fp16",
             "use_cpu": choose_device().type == "cpu",  # bf16 asks for it
             "train_sampling_strategy": "group_by_length",
-            "per_device_train_batch_size": FineTuner.batch_size,
+            "per_device_train_batch_size": Recipe.batch_size,
             "per_device_eval_batch_size": 64,
         }
-    config = load_config(backbone, FineTuner.dropout if at_its_best else None)
+    config = load_config(backbone, Recipe.dropout if at_its_best else None)
     config.num_labels = classes
     with quiet(), tempfile.TemporaryDirectory() as folder:
         model = AutoModelForSequenceClassification.from_pretrained(backbone, config=config, dtype=torch.float32)
