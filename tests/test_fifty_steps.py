@@ -30,7 +30,9 @@ from kagglekit.training.recipe import NAMED, Recipe
 
 VALID = np.arange(8)
 AVERAGES = {"EMA": {}, "SWA": {}, "CheckpointSoup": {}}  # leave training alone: one run shows them all
-TRICKS = [AVERAGES, *({name: {}} for name in tricks.__all__ if name not in (*AVERAGES, "make_tricks"))]
+INPUTS = {"TokenMasking": {}, "NEFTune": {}, "SupCon": {}, "GradualUnfreezing": {}}  # each at a place of its own
+TOGETHER = (*AVERAGES, *INPUTS, "make_tricks")
+TRICKS = [AVERAGES, INPUTS, *({name: {}} for name in tricks.__all__ if name not in TOGETHER)]
 TRICKS[TRICKS.index({"PGD": {}})] = {"PGD": {"steps": 2}}  # steps are passes, and time
 TRICKS[TRICKS.index({"FreeLB": {}})] = {"FreeLB": {"steps": 2}}
 AUXILIARY = {"auxiliary": {"length": 0.3, "asks": 0.3}, "learned_weights": True}

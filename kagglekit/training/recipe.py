@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from kagglekit.batch.parameters import Parameter
 from kagglekit.data.cuts import CUTS
 from kagglekit.losses import check_loss
 from kagglekit.metrics import CLASSES
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
-from kagglekit.ranges import check_range
+from kagglekit.ranges import accepts, check_range
 from kagglekit.task import Task
 from kagglekit.training.arguments import SCHEDULES
 from kagglekit.tricks import make_tricks
@@ -181,4 +180,4 @@ class Recipe:
 
 
 def _check_type(name: str, value: Any, kind: str) -> None:
-    check_range(name, value, Parameter(name, None, kind).accepts(value), kind)
+    check_range(name, value, accepts(kind, value), kind)

@@ -26,8 +26,8 @@ RECIPES = {
     **{
         name: {"tricks": {name: options}}
         for name, options in {
-            "FGM": {"epsilon": 0.5},
-            "PGD": {"epsilon": 0.5, "alpha": 0.2},
+            "FGM": {},
+            "PGD": {},
             "AWP": {"start": 0.5},
             "FreeLB": {},
             "RDrop": {},
@@ -37,10 +37,11 @@ RECIPES = {
             "Mixout": {},
             "SupCon": {},
             "GradualUnfreezing": {},
-            "EMA": {"decay": 0.95},
+            "EMA": {"decay": 0.95, "start": 0.5},
             "SWA": {},
         }.items()
     },
+    "FGM, last half": {"tricks": {"FGM": {"start": 0.5}}},
     "label smoothing": {"loss": {"cross_entropy": {"label_smoothing": 0.1}}},
     "multi-sample dropout": {"head_dropout": 0.2, "dropout_samples": 5},
     "fresh top layer": {"reinit_layers": 1},

@@ -193,6 +193,7 @@ tuner = FineTuner(Task(**given["task"]), *tables, given["backbone"], Recipe(**gi
 fitted = tuner.fit(np.arange(20, 80), np.arange(20), work / "fold0", seed=3)
 np.savez(work / "predictions.npz", oof=fitted.oof, test=fitted.test)
 (work / "rest.json").write_text(json.dumps([fitted.history, fitted.receipts]))
+assert "nbformat" not in sys.modules  # training needs no library of notebooks
 """
 
 
