@@ -190,6 +190,7 @@ def main() -> None:
             if not chosen:
                 continue
             workload, max_length = make_workload(group, 16 * options.steps + 8, folder), SAMPLES[group][1]
+            measure(workload, max_length, {}, folder)  # warms up: the first one is slower
             times: dict[str, list[float]] = {}
             sizes: dict[str, list[float]] = {}
             for _ in range(options.rounds):
