@@ -149,8 +149,6 @@ def test_a_second_run_of_a_notebook_that_is_done_is_skipped(work, capsys):
     ("command", "words"),
     [
         (["3_train", "folds=[7]", "backbone=tfidf", "run=other"], "fold 7 is not in folds.parquet: it has 0 to 1"),
-        (["3_train", "max_length=48", "run=base"], "max_length was 32 and is 48"),
-        (["3_train", "start=nothing", "run=other"], "run 2_pretrain with run='nothing' first"),
         (["3_train", "epoch=3"], "epoch"),
         (["2_pretrain", "mask_probability=1.5", "overwrite=True", "run=other"], "mask_probability=1.5 is out of range"),
         (["4_ensemble", "runs=['tfidf', 'nope']", "run=other"], "run='nope' does not exist"),
