@@ -1,0 +1,42 @@
+"""Examples whose texts are told in other words at some visits: augmentation on the fly."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from kagglekit.data.batches import Examples
+from kagglekit.data.tokens import Tokens, join_tokens
+
+
+class RetoldExamples(Examples):
+    """The same rows, a share of them changed anew in every epoch.
+
+    texts: of each row. retell: f(texts, seed) -> their tokens, changed. share: of the rows, at each visit; 0 changes
+    none, 1 all. What becomes of a row depends on its number, the epoch and `seed` alone: a run that was cut off and
+    goes on sees what it would have seen.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        texts: Sequence[str],
+        retell: Callable[[list[str], int], Tokens],
+        share: float,
+        seed: int,
+    ):
+        super().__init__(examples.tokens, examples.pad_id, beside=examples.arrays)
+        self.texts = list(texts)
+        self.retell = retell
+        self.share = share
+        self.seed = seed
+
+    def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        batch = super().__getitems__(rows)
+        draws = [np.random.default_rng([self.seed, self.epoch, row]).random() for row in rows]
+        changed = {place for place, draw in enumerate(draws) if draw < self.share}
+        if not changed:
+            return batch
+        told = iter(self.retell([self.texts[rows[place]] for place in sorted(changed)], self.seed + self.epoch))
+        tokens = [next(told) if k in changed else as_it_was for k, as_it_was in enumerate(self.tokens[rows])]
+        return batch | join_tokens(tokens).pad(self.pad_id)
