@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from kagglekit.model.backbones import without_pooler
 from kagglekit.model.chunked import encode_chunks
@@ -18,6 +18,7 @@ from kagglekit.model.heads import HEADS
 from kagglekit.model.hooks import output_changed
 from kagglekit.model.links import LINKS
 from kagglekit.model.pooling import POOLINGS, make_pooling
+from kagglekit.model.verbalizer import Verbalizer
 from kagglekit.paths import read_json, replacing, write_json
 
 SINGLE = ("sigmoid", "identity", "unit")  # links that read each output by itself: each is a target of its own
@@ -32,6 +33,8 @@ class Classifier(nn.Module):
     in training; the logits are means over `dropout_samples` draws of it (multi-sample dropout; Inoue, 2019).
     auxiliary: (link, outputs) of each target that is learned beside; their logits come behind. learned_weights: a
     parameter for the weight of each target, `log_variances`, which `MultiTaskLoss` reads.
+    mask_places: of the masks of a pattern, for pooling="mask". label_words: of each class, as `find_words` gives them,
+    for head="verbalizer" over that pooling; `backbone` is then a masked-language model, whose head it takes over.
     What stands beside the text: features, the options of `FeatureEncoder`, joined to the text vector; word_vectors, the
     shape (vocabulary, width) of a table of them, whose mean is joined too; embedded_words, such a shape, and
     embedded_vectors, the width of one per document: these are added to the word embeddings.
@@ -55,6 +58,8 @@ class Classifier(nn.Module):
         learned_weights: bool = False,
         chunk_pooling: str = "",
         chunk_tokens: int = 4096,
+        mask_places: Sequence[int] | None = None,
+        label_words: Sequence[Sequence[Sequence[int]]] | None = None,
         features: dict[str, Any] | None = None,
         word_vectors: Sequence[int] | None = None,
         embedded_words: Sequence[int] | None = None,
@@ -63,12 +68,13 @@ class Classifier(nn.Module):
         super().__init__()
         given = locals()
         self.options = {knob: given[knob] for knob in list(inspect.signature(type(self)).parameters)[1:]}
-        for name, value, known in (("link", link, LINKS), ("head", head, HEADS)):
+        for name, value, known in (("link", link, LINKS), ("head", head, (*HEADS, "verbalizer"))):
             if value not in known:
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}")
         self.link = link
         self.blocks = [(link, outputs), *((name, size) for name, size in auxiliary)]  # of the logits
-        self.pooling = make_pooling(pooling, backbone)
+        whole, backbone = backbone, backbone.base_model
+        self.pooling = make_pooling(pooling, backbone, mask_places)
         self.backbone = without_pooler(backbone)
         self.chunk_pooling = POOLINGS[chunk_pooling](self.pooling.width) if chunk_pooling else None
         self.chunk_tokens = chunk_tokens
@@ -84,7 +90,10 @@ class Classifier(nn.Module):
         sizes = [1] * outputs if link in SINGLE else [outputs]  # logits of each target
         sizes += [size for _, size in auxiliary]
         hidden = self.pooling.width if chunk_pooling else backbone.config.hidden_size  # of what the head may look at
-        self.head = HEADS[head](width, hidden, sizes)
+        if head == "verbalizer":
+            self.head = Verbalizer(whole, label_words, width, sizes)
+        else:
+            self.head = HEADS[head](width, hidden, sizes)
         self.dropout, self.dropout_samples = nn.Dropout(head_dropout), dropout_samples
         self.log_variances = nn.Parameter(torch.zeros(len(sizes))) if learned_weights else None
         self.register_buffer("center", torch.zeros(outputs))
@@ -168,7 +177,9 @@ class Classifier(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
         """The model that `save` wrote."""
-        model = cls(AutoModel.from_config(AutoConfig.from_pretrained(folder)), **read_json(folder / "classifier.json"))
+        options = read_json(folder / "classifier.json")
+        kind = AutoModelForMaskedLM if options["head"] == "verbalizer" else AutoModel
+        model = cls(kind.from_config(AutoConfig.from_pretrained(folder)), **options)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model
 

@@ -11,7 +11,7 @@ from kagglekit.model.pooling import POOLINGS, make_pooling
 WIDTH, LAYERS, TOKENS = 6, 5, 7
 PARAMETERS = {  # tensors; attention: two linear layers and a norm; pooler: a linear layer; LSTM, GRU: four a direction
     **dict.fromkeys(["cls", "last_token", "mean", "max", "mean_max", "last4_concat", "last4_max", "all_cls"], 0),
-    **{"gem": 1, "weighted_layers": 1, "pooler": 2, "last4_pooler": 2, "all_cls_cnn": 2, "attention": 6},
+    **{"mask": 0, "gem": 1, "weighted_layers": 1, "pooler": 2, "last4_pooler": 2, "all_cls_cnn": 2, "attention": 6},
     **{"all_cls_lstm": 8, "all_cls_gru": 8},
 }
 TIMES = {"mean_max": 2, "last4_concat": 4, "last4_pooler": 5, "all_cls": LAYERS}  # the width of a token vector
@@ -92,6 +92,7 @@ def both_ends(pooling, layers):
 
 REFERENCES = {  # (the pooling, the real tokens of every layer) -> (width,)
     "cls": lambda pooling, layers: layers[-1][0],
+    "mask": lambda pooling, layers: layers[-1][0],  # the first token, unless a pattern says where
     "last_token": lambda pooling, layers: layers[-1][-1],
     "pooler": lambda pooling, layers: pooling.pooler.dense(layers[-1][0]).tanh(),
     "mean": lambda pooling, layers: layers[-1].mean(dim=0),
@@ -238,6 +239,14 @@ def test_attention_without_scores_is_the_mean(states, mask):
     pooling = build("attention")
     torch.nn.init.zeros_(pooling.score[3].weight)
     assert torch.allclose(pooling(states, mask), build("mean")(states, mask), atol=1e-6)
+
+
+def test_masks_are_found_from_either_end_wherever_padding_stands(states, mask):
+    pooling, last = POOLINGS["mask"](WIDTH, places=[1, -2, 9]), states[-1]
+    expected = [[1, 5, 6], [1, 2, 3], [4, 5, 6], [2, 2, 2]]  # of one token all are that one
+    assert pooling.width == 3 * WIDTH
+    assert torch.equal(pooling(states, mask), torch.stack([last[row, at].flatten() for row, at in enumerate(expected)]))
+    assert pooling(states, torch.zeros_like(mask)).eq(0).all()
 
 
 def test_gem_starts_at_3_and_goes_from_the_mean_to_the_maximum(states, mask):

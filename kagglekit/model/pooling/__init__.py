@@ -3,6 +3,8 @@
 What all of them share is said in `Pooling` (tokens.py); tokens.py reads the last layer, layers.py several.
 """
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from kagglekit.model.pooling.layers import (
@@ -15,7 +17,7 @@ from kagglekit.model.pooling.layers import (
     Last4Pooler,
     WeightedLayers,
 )
-from kagglekit.model.pooling.tokens import CLS, Attention, GeM, LastToken, Max, Mean, MeanMax, OwnPooler, Pooling
+from kagglekit.model.pooling.tokens import CLS, Attention, GeM, LastToken, Mask, Max, Mean, MeanMax, OwnPooler, Pooling
 
 POOLINGS: dict[str, type[Pooling]] = {
     "cls": CLS,
@@ -25,6 +27,7 @@ POOLINGS: dict[str, type[Pooling]] = {
     "mean_max": MeanMax,
     "gem": GeM,
     "last_token": LastToken,
+    "mask": Mask,
     "pooler": OwnPooler,
     "weighted_layers": WeightedLayers,
     "last4_concat": Last4Concat,
@@ -37,10 +40,11 @@ POOLINGS: dict[str, type[Pooling]] = {
 }
 
 
-def make_pooling(name: str, backbone: nn.Module) -> Pooling:
+def make_pooling(name: str, backbone: nn.Module, places: Sequence[int] | None = None) -> Pooling:
     """The pooling of that name for a backbone of transformers.
 
-    A pooling with the backbone's own pooler takes that module over: `backbone.pooler` is None afterwards.
+    A pooling with the backbone's own pooler takes that module over: `backbone.pooler` is None afterwards. places: of
+    the masks, for "mask".
     Raises ValueError for an unknown name, and for a backbone without a pooler when the pooling needs it.
     """
     if name not in POOLINGS:
@@ -50,7 +54,8 @@ def make_pooling(name: str, backbone: nn.Module) -> Pooling:
         others = ", ".join(other for other, without in POOLINGS.items() if not without.own_pooler)
         raise ValueError(f"pooling={name!r}: {type(backbone).__name__} has no pooler of its own; use one of {others}")
     config = backbone.config  # not the module tree: ALBERT goes several times through the layers that it has
-    pooling = kind(config.hidden_size, config.num_hidden_layers, pooler)
+    options = {"places": places} if kind is Mask and places else {}
+    pooling = kind(config.hidden_size, config.num_hidden_layers, pooler, **options)
     if kind.own_pooler:
         backbone.pooler = None
     return pooling

@@ -1,5 +1,7 @@
 """Poolings over the tokens of the last layer: the parent of all poolings, and one class for each way."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -67,6 +69,28 @@ class LastToken(Pooling):
     def forward(self, states: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
         last = mask.shape[1] - 1 - (mask != 0).long().flip(1).argmax(dim=1)
         return token_at(states[-1], last, mask)
+
+
+class Mask(Pooling):
+    """The vectors at the masks of a pattern side by side (Schick and Schütze, 2021, arXiv 2001.07676): as many times
+    the width as there are masks.
+
+    places: of the masks among the real tokens of every text, 0 is the first, -1 the last, as `Pattern.masks` has them.
+    A text that ends before a place has its last token there, or its first one for a place from the end.
+    """
+
+    def __init__(self, width: int, layers: int = 1, pooler: nn.Module | None = None, places: Sequence[int] = (0,)):
+        super().__init__(width * len(places))
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+
+    def forward(self, states: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
+        number = (mask != 0).long().cumsum(dim=1)  # (batch, tokens) of each real token, from 1
+        last = number[:, -1:]
+        wanted = torch.where(self.places < 0, last + self.places, self.places)  # (batch, masks)
+        wanted = torch.minimum(wanted, last - 1).clamp_min(0)
+        before = (number.unsqueeze(1) <= wanted.unsqueeze(2)).sum(dim=2)  # (batch, masks) of what stands before it
+        at = before.clamp_max(mask.shape[1] - 1)  # a text of zero tokens has nothing there
+        return torch.cat([token_at(states[-1], place, mask) for place in at.unbind(dim=1)], dim=-1)
 
 
 class OwnPooler(Pooling):

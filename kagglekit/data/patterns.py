@@ -1,0 +1,159 @@
+"""A pattern around each text, with masks at which a masked-language model says what it makes of the text.
+
+PET, pattern-exploiting training (Schick and Schütze, 2021, arXiv 2001.07676).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+
+import numpy as np
+
+from kagglekit.data.tokens import Tokens, join_tokens, special_ends, tokenize
+from kagglekit.ranges import check_range
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The tokens that stand around every text.
+
+    first, last: before and behind it, special tokens included, int32 (tokens,). special: how many of them are the
+    tokenizer's own. masks: where the masks are in the whole: 0 is its first token, -1 its last. spaced: whether a text
+    begins with a space.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    special: tuple[int, int]
+    masks: list[int]
+    spaced: bool
+
+
+def read_pattern(pattern: str) -> tuple[list[str], list[str]]:
+    """What stands before the text and what behind it, each cut at its masks: one mask less than pieces.
+
+    pattern: such as "{text} It was {mask}." or "{mask} news: {text}", with {text} once and any number of {mask}; a
+    brace itself is written {{ or }}. Raises ValueError for anything else in braces.
+    """
+    sides = [[""]]
+    try:
+        for literal, name, *more in Formatter().parse(pattern):
+            sides[-1][-1] += literal
+            if name is not None and (name not in ("text", "mask") or any(more)):
+                raise ValueError(f"{{{name}}} is not known")
+            if name == "text":
+                sides.append([""])
+            elif name == "mask":
+                sides[-1].append("")
+    except ValueError as error:
+        raise ValueError(
+            f"pattern={pattern!r}: {error}; in braces may stand {{text}} and {{mask}}, and a brace itself is {{{{"
+        ) from None
+    if len(sides) != 2:
+        raise ValueError(f"pattern={pattern!r} must have {{text}} once, as in '{{text}} It was {{mask}}.'")
+    return sides[0], sides[1]
+
+
+def count_masks(pattern: str) -> int:
+    """How many masks a pattern has; raises ValueError as `read_pattern` does."""
+    return sum(len(side) - 1 for side in read_pattern(pattern))
+
+
+def make_pattern(pattern: str, tokenizer) -> Pattern:
+    """A pattern in the tokens of a tokenizer; see `read_pattern` for how it is written.
+
+    Raises ValueError for a pattern with masks where the tokenizer has no mask token, and for words in it that are
+    special tokens themselves.
+    """
+    before, behind = read_pattern(pattern)
+    if count_masks(pattern) and tokenizer.mask_token_id is None:
+        raise ValueError(f"pattern={pattern!r} has a mask, and this backbone's tokenizer has no mask token")
+    start, end = special_ends(tokenizer)
+    first, last = (_encode((tokenizer.mask_token or "").join(side).rstrip(), tokenizer) for side in (before, behind))
+    at, at_last = (
+        [place for place, token in enumerate(side) if token == tokenizer.mask_token_id] for side in (first, last)
+    )
+    if len(at) + 1 != len(before) or len(at_last) + 1 != len(behind):
+        raise ValueError(f"pattern={pattern!r} has the mask token {tokenizer.mask_token!r} in it: write {{mask}}")
+    return Pattern(
+        np.array([*start, *first], dtype=np.int32),
+        np.array([*last, *end], dtype=np.int32),
+        (len(start), len(end)),
+        [*(len(start) + place for place in at), *(place - len(last) - len(end) for place in at_last)],
+        before[-1] != before[-1].rstrip(),
+    )
+
+
+def fill_pattern(
+    texts: Sequence[str],
+    tokenizer,
+    pattern: Pattern,
+    max_length: int,
+    cache: Path | None = None,
+    cut: str = "head",
+    head_tokens: int | None = None,
+) -> Tokens:
+    """Tokenise `texts`, each in the pattern; only the text is cut, so that the pattern is whole in `max_length` tokens.
+
+    cut, head_tokens, cache: as in `tokenize`; what is kept are the tokens without the pattern, so that another pattern
+    of as many tokens finds them again. Raises ValueError for a `max_length` that leaves no room for text.
+    """
+    around = len(pattern.first) + len(pattern.last)
+    rule = f"above {around}, the number of tokens of the pattern and of special ones"
+    check_range("max_length", max_length, max_length > around, rule)
+    texts = [f" {text}" for text in texts] if pattern.spaced else texts
+    start, end = pattern.special
+    tokens = tokenize(texts, tokenizer, max_length - around + start + end, cache, cut, head_tokens)
+    return join_tokens(
+        np.concatenate([pattern.first, ids[start : len(ids) - end], pattern.last], dtype=np.int32) for ids in tokens
+    )
+
+
+def find_words(
+    verbalizer: Mapping[str, Sequence[str]], classes: Sequence[str], pattern: str, tokenizer
+) -> list[list[list[int]]]:
+    """The tokens of each word of each class, (classes, words, masks): what a model may say at the masks.
+
+    verbalizer: class -> its words, such as {"1": ["great", "good"], "0": ["terrible"]}. A word is read as it would
+    stand at the first mask: behind a space where there is one.
+    Raises ValueError, with the word, for classes without words and words without a class, for a word that is not as
+    many tokens as the pattern has masks or that the vocabulary does not have, and for one of two classes.
+    """
+    unknown = [name for name in verbalizer if name not in classes]
+    if unknown:
+        raise ValueError(f"verbalizer: {unknown[0]!r} is no class of the task: it has {', '.join(classes)}")
+    before, behind = read_pattern(pattern)
+    context = (before if len(before) > 1 else behind)[0]
+    found, owners = [], {}
+    for name in classes:
+        words = verbalizer.get(name)
+        if not words:
+            raise ValueError(f"verbalizer: class {name!r} has no word; each of {', '.join(classes)} needs one")
+        found.append([_read_word(word, name, context, count_masks(pattern), tokenizer) for word in words])
+        for word, ids in zip(words, found[-1], strict=True):
+            other = owners.setdefault(tuple(ids), name)
+            if other != name:
+                raise ValueError(f"verbalizer: {word!r} is a word of class {other!r} and of class {name!r}: drop one")
+    return found
+
+
+def _read_word(word: str, name: str, context: str, masks: int, tokenizer) -> list[int]:
+    """The tokens of a word that stands behind `context`."""
+    whole, known = _encode(context + word.strip(), tokenizer), _encode(context.rstrip(), tokenizer)
+    ids = whole[len(known) :] if whole[: len(known)] == known else _encode(word.strip(), tokenizer)
+    pieces, where = tokenizer.convert_ids_to_tokens(ids), f"verbalizer: {word!r} of class {name!r}"
+    if pieces[:1] == ["▁"] and context == context.rstrip():  # SentencePiece begins each text as if behind a space
+        ids, pieces = ids[1:], pieces[1:]
+    if not ids or tokenizer.unk_token_id in ids:
+        raise ValueError(f"{where} has no token in the vocabulary of this backbone: choose another word")
+    if len(ids) != masks:
+        raise ValueError(
+            f"{where} is {len(ids)} tokens ({', '.join(pieces)}), and the pattern has {masks} masks: choose words of "
+            f"as many tokens, or write {'{mask}' * len(ids)}"
+        )
+    return ids
+
+
+def _encode(text: str, tokenizer) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
