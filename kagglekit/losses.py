@@ -44,6 +44,7 @@ RULES = {  # option -> (which numbers fit, the rule in words)
     "beta": (lambda value: value >= 0, "a number, 0 or more"),
     "label_smoothing": (lambda value: 0 <= value < 1, "a number from 0 to below 1"),
 }
+WHOLE_BATCH = (formulas.soft_f1, formulas.soft_f1_bce, formulas.pearson, formulas.ranking, formulas.corn)
 WEIGHTS = ("class_weights", "pos_weight")  # options with one number a class or label
 
 
@@ -57,6 +58,25 @@ class Loss:
         for _, _, options in self.terms:  # tensors go to the device once: a copy at every step would wait for it
             options.update({k: v.to(logits.device) for k, v in options.items() if isinstance(v, torch.Tensor)})
         return sum(weight * function(logits, targets, **options) for function, weight, options in self.terms)
+
+    def weighted(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """The same, with the loss of each row times its weight (batch,); all weights 1 give what a call gives.
+
+        targets: (batch, outputs). Raises ValueError for a loss that is no mean over rows.
+        """
+        return sum(weight * _weigh_rows(f, logits, targets, weights, o) for f, weight, o in self.terms)
+
+
+def _weigh_rows(function: Callable, logits, targets, weights, options: dict[str, Any]) -> torch.Tensor:
+    if function in WHOLE_BATCH:
+        raise ValueError(
+            f"loss: {function.__name__} is no mean over rows, so that rows cannot count more or less in it"
+        )
+    options = {k: v.to(logits.device) if isinstance(v, torch.Tensor) else v for k, v in options.items()}
+    each = torch.func.vmap(lambda row, target: function(row[None], target[None], **options))(logits, targets)
+    classes = options.get("class_weights")
+    mass = torch.ones_like(weights) if classes is None else targets @ classes  # a row by itself would always weigh 1
+    return (weights * mass * each).sum() / mass.sum().clamp_min(torch.finfo(mass.dtype).tiny)
 
 
 def fitting_losses(kind: str) -> list[str]:

@@ -140,6 +140,7 @@ def test_a_few_steps_of_every_loss_and_of_every_pooling_head_and_schedule(fit, r
     kind, loss = RUNS[run]
     pooling, head, schedule = (every(names, run) for names in (POOLINGS, HEADS, SCHEDULES))
     knobs = {"pooling": pooling, "head": head, "schedule": schedule, "cycles": 1 + schedule.endswith("restarts")}
+    knobs |= {"pattern": "{text} {mask}"} if pooling == "mask" else {}
     _, losses = fit(kind, 6, 8, loss=loss, **knobs, **({} if head == "linear" else AUXILIARY))
     assert losses[-2:].mean() < losses[:2].mean()  # an epoch is 2 steps
 

@@ -93,8 +93,11 @@ class Examples(Dataset):
     """Tokens, and labels if there are any, as a dataset that hands out whole padded batches.
 
     tokens: `Tokens`, or `Chunks` of long texts. labels: (rows,) int64 or (rows, outputs) float32. beside: name -> array
-    with a row for each text, of what else the model reads.
+    with a row for each text, of what else the model reads. epoch: that of the batches which are asked for; the sampler
+    says so, for examples that change.
     """
+
+    epoch: int = 0
 
     def __init__(
         self,

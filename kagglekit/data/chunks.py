@@ -43,6 +43,10 @@ class Chunks:
         ranges = [np.arange(first, first + n) for first, n in zip(firsts, counts, strict=True)]
         return Chunks(self.pieces[np.concatenate(ranges)], counts)
 
+    def __add__(self, other: "Chunks") -> "Chunks":
+        """The texts of both."""
+        return Chunks(self.pieces + other.pieces, np.concatenate([self.counts, other.counts]))
+
     def pad(self, pad_id: int) -> dict[str, torch.Tensor]:
         """All texts as one batch: `input_ids` and `attention_mask`, both (texts, most chunks, longest) int64.
 

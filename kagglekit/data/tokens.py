@@ -44,6 +44,10 @@ class Tokens:
         lengths, ends = self.lengths[rows], self.ends[rows]
         return Tokens(np.concatenate([self.flat[end - n : end] for n, end in zip(lengths, ends, strict=True)]), lengths)
 
+    def __add__(self, other: "Tokens") -> "Tokens":
+        """The texts of both."""
+        return Tokens(np.concatenate([self.flat, other.flat]), np.concatenate([self.lengths, other.lengths]))
+
     def pad(self, pad_id: int) -> dict[str, torch.Tensor]:
         """All texts as one right-padded batch: `input_ids` and `attention_mask`, both (texts, longest) int64.
 

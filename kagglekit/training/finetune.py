@@ -1,41 +1,44 @@
 """Fine-tuning a backbone on the folds of a task."""
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from transformers import set_seed
 
+from kagglekit.data.augment import make_augmenter
 from kagglekit.data.features import check_beside
 from kagglekit.metrics import is_higher_better, score
-from kagglekit.model.backbones import check_max_length, load_backbone, load_tokenizer
-from kagglekit.model.classifier import Classifier, load_encoder
-from kagglekit.model.pooling import POOLINGS
-from kagglekit.model.surgery import freeze, reinit_layers
+from kagglekit.model.backbones import check_max_length, load_tokenizer
+from kagglekit.model.classifier import Classifier
 from kagglekit.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space, replacing
 from kagglekit.task import Task, encode_labels
 from kagglekit.training.arguments import training_arguments
 from kagglekit.training.best import KeepBest
+from kagglekit.training.building import build_model
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
+from kagglekit.training.extra import Extra
 from kagglekit.training.fitted import Fitted
 from kagglekit.training.hardware import (
-    checkpoint_activations,
-    choose_attention,
     choose_device,
     choose_precision,
     keep_memory,
 )
 from kagglekit.training.inputs import Beside, read_inputs, vector_files, word_vector_options
+from kagglekit.training.lesson import Lesson, fold_targets
 from kagglekit.training.lr_finder import try_learning_rates
 from kagglekit.training.predict import predict
+from kagglekit.training.prompt import prompt_options
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.seeds import random_state_kept
-from kagglekit.training.targets import Targets, make_targets, read_auxiliary, read_soft_targets
+from kagglekit.training.targets import read_auxiliary, read_soft_targets
 from kagglekit.training.trainer import Trainer, history, remove_checkpoints
+from kagglekit.training.trick import Trick
 from kagglekit.tricks import make_tricks
 
 WEIGHTS_RATE = 1e-2  # learning rate of the weights of losses: at a backbone's they would never get away from 1
@@ -46,7 +49,8 @@ class FineTuner:
     """Fine-tunes one model a fold. Texts are tokenised once.
 
     train, test: as from `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`.
-    backbone: what `find_backbone` gives. cache: a folder for tokens. save_seconds: between checkpoints.
+    backbone: what `find_backbone` gives. cache: a folder for tokens. save_seconds: between checkpoints. vocabulary: a
+    folder with the tokenizer of the models that folds start from, where it has tokens that the backbone's has not.
     Raises ValueError for a recipe that does not fit the task or the backbone, before anything is trained.
     """
 
@@ -57,6 +61,7 @@ class FineTuner:
     recipe: Recipe = field(default_factory=Recipe)
     cache: Path | None = field(default=None, repr=False)
     save_seconds: float = field(default=60.0, repr=False)
+    vocabulary: str | None = field(default=None, repr=False)
 
     def __post_init__(self):
         recipe = self.recipe
@@ -64,35 +69,55 @@ class FineTuner:
         columns = [recipe.beside.get(kind, ()) for kind in ("numbers", "categories")]
         check_beside(self.task, self.train, self.test, *columns)
         self.precision = choose_precision()
-        self.tokenizer = load_tokenizer(self.backbone)
+        self.tokenizer = load_tokenizer(self.vocabulary or self.backbone)
         check_max_length(self.backbone, recipe.max_length)
         self.labels = encode_labels(self.task, self.train)
-        files = vector_files(recipe.beside, self.train["id"], self.test["id"])
+        self.files = vector_files(recipe.beside, self.train["id"], self.test["id"])
         self.rows, self.test_rows = (
             read_inputs(table, self.tokenizer, recipe, self.cache, file)
-            for table, file in zip((self.train, self.test), files, strict=True)
+            for table, file in zip((self.train, self.test), self.files, strict=True)
         )
+        self.prompt = prompt_options(recipe, self.task.classes, self.tokenizer)
+        self.augmenter = make_augmenter(recipe.augment, self.backbone) if recipe.augment else None
         self.auxiliary = read_auxiliary(self.train, recipe.auxiliary)
         self.soft = read_soft_targets(self.train, recipe.soft_targets, self.task.classes)
         at = recipe.beside.get("word_vectors_at", "last")
         self.word_options, self.word_table = word_vector_options(recipe.beside.get("word_vectors"), at, self.tokenizer)
-        self._targets(np.arange(len(self.labels)))  # an error in what is learned shows now
+        fold_targets(self, np.arange(len(self.labels)))  # an error in what is learned shows now
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What params.json says of the run, beside the backbone."""
+        return self.recipe.as_dict()
 
     def fit(
-        self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
+        self,
+        train_rows: np.ndarray,
+        valid_rows: np.ndarray,
+        folder: Path,
+        seed: int,
+        start: str | None = None,
+        *,
+        extra: Extra | None = None,
+        teacher: np.ndarray | None = None,
+        tricks: Sequence[Trick] = (),
     ) -> Fitted:
         """Train on `train_rows` (row numbers of train) and predict `valid_rows` and the test rows.
 
         start: a folder with a model of the same architecture, of `Classifier.save` or of transformers; the backbone
-        begins with its weights. The model goes to `folder/model`, with what it must know to read new rows. Checkpoints
+        begins with its weights. extra: rows that are learned beside those of train; with some, `train_rows` may be
+        empty. teacher: (rows of train, columns) predictions of another model, which each batch then carries under this
+        name, for extra rows their labels. tricks: inside all those of the recipe.
+
+        The model goes to `folder/model`, with what it must know to read new rows. Checkpoints
         go to `folder/checkpoints` and are removed at the end; where there are some of a run that was cut off, training
         goes on from the last.
         """
         keep_memory()
         set_seed(seed)
-        recipe, targets = self.recipe, self._targets(train_rows)
-        beside = Beside.fit(self.rows, train_rows, recipe.beside)
-        model = self._model(targets, beside, start)
+        recipe, lesson = self.recipe, Lesson.gather(self, train_rows, extra, teacher, seed)
+        targets, beside = lesson.targets, Beside.fit(lesson.inputs, np.arange(lesson.own), recipe.beside)
+        model = build_model(self, targets, beside, start)
         check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
         valid, test = beside.examples(self.rows, valid_rows), beside.examples(self.test_rows)
         latest, groups = {}, self._groups(model)
@@ -101,18 +126,19 @@ class FineTuner:
             latest["step"], latest["predictions"] = trainer.state.global_step, predict(model, valid, self.precision)
             return {"score": score(self.task.metric, self.labels[valid_rows], latest["predictions"])}
 
-        tricks = make_tricks(recipe.tricks)
+        tricks = [*make_tricks(recipe.tricks), *tricks]
         trainer = Trainer(
             model,
-            self._arguments(folder / "checkpoints", len(train_rows), seed),
-            beside.examples(self.rows, train_rows, targets.labels),
+            self._arguments(folder / "checkpoints", len(lesson.inputs), seed),
+            lesson.examples(beside, seed),
             targets.loss,
             adamw([*groups, *_weight_groups(model)]),
             [*tricks, KeepBest(recipe.patience)] if recipe.keep_best else tricks,
             evaluation,
             [SaveEvery(self.save_seconds), ShowProgress(folder.name.replace("fold", "fold "))],
         )
-        receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **trainer.fit()}
+        zero_shot = {"before training": evaluation(model)} if recipe.verbalizer else {}
+        receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot, **trainer.fit()}
         with trainer.evaluating():
             if any(trick.chooses for trick in trainer.tricks) or latest.get("step") != trainer.state.global_step:
                 evaluation(model)
@@ -128,13 +154,14 @@ class FineTuner:
             remove_checkpoints(folder / "checkpoints")
         return Fitted(latest["predictions"], predictions, history(trainer.state.log_history), receipts)
 
-    def try_rates(self, train_rows: np.ndarray, seed: int) -> pd.DataFrame:
+    def try_rates(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
         """The loss while the learning rate grows, see `try_learning_rates`; nothing stays of it."""
         with random_state_kept():
             set_seed(seed)
-            targets, beside = self._targets(train_rows), Beside.fit(self.rows, train_rows, self.recipe.beside)
-            model = self._model(targets, beside).to(choose_device())
-            examples = beside.examples(self.rows, train_rows, targets.labels)
+            lesson = Lesson.gather(self, train_rows, seed=seed)
+            targets, beside = lesson.targets, Beside.fit(self.rows, train_rows, self.recipe.beside)
+            model = build_model(self, targets, beside, start).to(choose_device())
+            examples = lesson.examples(beside, seed)
             batch_size = self.recipe.batch_size
             return try_learning_rates(
                 model, self._groups(model), examples, targets.loss, batch_size, self.precision, seed=seed
@@ -144,65 +171,10 @@ class FineTuner:
         """The learning rate of each group of parameters at each step of training on `train_rows`."""
         recipe, beside = self.recipe, Beside.fit(self.rows, train_rows, self.recipe.beside)
         with random_state_kept():
-            groups = self._groups(self._model(self._targets(train_rows), beside))
-        steps = math.ceil(self._steps(len(train_rows)) * recipe.epochs)
+            groups = self._groups(build_model(self, fold_targets(self, train_rows), beside, untrained=True))
+        rows = len(train_rows) * (1 + (recipe.augment_copies if recipe.augment else 0))
+        steps = math.ceil(self._steps(rows) * recipe.epochs)
         return learning_rates(groups, recipe.schedule, recipe.warmup, recipe.cycles, steps, recipe.cycle_growth)
-
-    def _targets(self, rows: np.ndarray) -> Targets:
-        """Of the training rows; no other row's label is looked at."""
-        return make_targets(
-            self.labels[rows],
-            self.task.kind,
-            len(self.task.classes or self.task.labels),
-            self.recipe.loss,
-            [replace(target, labels=target.labels[rows]) for target in self.auxiliary],
-            None if self.soft is None else self.soft[rows],
-            apart=self.recipe.learned_weights,
-        )
-
-    def _model(self, targets: Targets, beside: Beside, start: str | None = None) -> Classifier:
-        recipe = self.recipe
-        model = Classifier(
-            self._backbone(start),
-            targets.link,
-            targets.outputs,
-            recipe.pooling,
-            head=recipe.head,
-            head_dropout=recipe.head_dropout,
-            dropout_samples=recipe.dropout_samples,
-            auxiliary=targets.auxiliary,
-            learned_weights=recipe.learned_weights,
-            chunk_pooling=recipe.chunk_pooling if recipe.chunks else "",
-            **beside.options(),
-            **self.word_options,
-        )
-        for buffer, values in ((model.center, targets.center), (model.scale, targets.scale)):
-            buffer.copy_(buffer.new_tensor(values))
-        for words in (model.words, model.embedded_words):
-            if words is not None:
-                words.table.copy_(self.word_table)
-        model.chunk_tokens = recipe.batch_size * recipe.max_length  # as many as a batch of texts that are cut
-        model.mask_id, model.special_ids = self.tokenizer.mask_token_id, tuple(self.tokenizer.all_special_ids)
-        if recipe.learned_weights:
-            targets.loss.log_variances = model.log_variances
-        return model
-
-    def _backbone(self, start: str | None) -> torch.nn.Module:
-        recipe, saved = self.recipe, start is not None and (Path(start) / "classifier.json").is_file()
-        backbone = load_backbone(
-            self.backbone if start is None or saved else start,
-            recipe.dropout,
-            choose_attention(choose_device(), recipe.max_length),
-            recipe.attention_dropout,
-            pooler=POOLINGS[recipe.pooling].own_pooler,
-        )
-        if saved:
-            load_encoder(backbone, Path(start))
-        reinit_layers(backbone, recipe.reinit_layers)
-        freeze(backbone, recipe.freeze_embeddings, recipe.freeze_layers)
-        if recipe.checkpointing:
-            checkpoint_activations(backbone)
-        return backbone
 
     def _groups(self, model: Classifier) -> list[dict]:
         """Of all parameters but the weights of losses."""

@@ -12,7 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 from kagglekit.data.batches import Examples
 from kagglekit.data.chunks import Chunks, make_chunks
+from kagglekit.data.clean import clean_texts
 from kagglekit.data.features import Features
+from kagglekit.data.patterns import fill_pattern, make_pattern
 from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.vectors import read_document_vectors, read_word_vectors
 from kagglekit.paths import read_json, write_json
@@ -33,19 +35,37 @@ class Inputs:
     columns: pd.DataFrame
     vectors: np.ndarray | None = None
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: np.ndarray) -> "Inputs":
+        """The rows of these numbers, in that order."""
+        vectors = None if self.vectors is None else self.vectors[rows]
+        return Inputs(self.tokens[rows], self.pad_id, self.columns.iloc[rows], vectors)
+
+    def __add__(self, other: "Inputs") -> "Inputs":
+        """The rows of both."""
+        vectors = None if self.vectors is None else np.concatenate([self.vectors, other.vectors])
+        columns = pd.concat([self.columns, other.columns], ignore_index=True)
+        return Inputs(self.tokens + other.tokens, self.pad_id, columns, vectors)
+
 
 def read_inputs(
     table: pd.DataFrame, tokenizer, recipe: Recipe, cache: Path | None = None, vectors: str | None = None
 ) -> Inputs:
-    """Tokenise the texts of a table (columns id, text), cut or in chunks, as a recipe says.
+    """Clean and tokenise the texts of a table (columns id, text), cut, in chunks or in a pattern, as a recipe says.
 
     cache: a folder for tokens. vectors: a file with the document vectors of its ids, see `read_document_vectors`.
     """
+    texts = clean_texts(table["text"], recipe.clean)
     if recipe.chunks:
-        whole = tokenize(table["text"], tokenizer, WHOLE, cache)
+        whole = tokenize(texts, tokenizer, WHOLE, cache)
         tokens = make_chunks(whole, tokenizer, recipe.max_length, recipe.chunk_stride, recipe.chunks)
+    elif recipe.pattern:
+        pattern = make_pattern(recipe.pattern, tokenizer)
+        tokens = fill_pattern(texts, tokenizer, pattern, recipe.max_length, cache, recipe.cut)
     else:
-        tokens = tokenize(table["text"], tokenizer, recipe.max_length, cache, recipe.cut)
+        tokens = tokenize(texts, tokenizer, recipe.max_length, cache, recipe.cut)
     found = read_document_vectors(vectors, table["id"]) if vectors else None
     return Inputs(tokens, tokenizer.pad_token_id, table, found)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from kagglekit.data.clean import check_cleaners
 from kagglekit.data.cuts import CUTS
 from kagglekit.losses import check_loss
 from kagglekit.metrics import CLASSES
@@ -16,6 +17,7 @@ from kagglekit.model.pooling import POOLINGS
 from kagglekit.ranges import accepts, check_range
 from kagglekit.task import Task
 from kagglekit.training.arguments import SCHEDULES
+from kagglekit.training.prompt import check_prompt, check_words
 from kagglekit.tricks import make_tricks
 
 BESIDE = {  # what may stand beside the text -> its type
@@ -42,7 +44,8 @@ RANGES = [  # knobs that are numbers, which numbers fit, and the same in words
     (("dropout", "attention_dropout", "head_dropout", "warmup"), lambda share: 0 <= share < 1, "from 0 to below 1"),
     (("layer_decay",), lambda value: 0 < value <= 1, "above 0, and at most 1"),
     (("weight_decay", "max_grad_norm"), lambda value: 0 <= value < math.inf, "0 or more"),
-    (("chunks", "chunk_stride", "reinit_layers", "freeze_layers"), lambda n: n >= 0, "0 or more"),
+    (("augment_share",), lambda share: 0 < share <= 1, "above 0, and at most 1"),
+    (("augment_copies", "chunks", "chunk_stride", "reinit_layers", "freeze_layers"), lambda n: n >= 0, "0 or more"),
     (("evaluate_every", "patience"), lambda n: n >= 0, "0 or more"),
 ]
 
@@ -56,14 +59,20 @@ class Recipe:
     """
 
     # the text
+    clean: list[str] = field(default_factory=list)  # names of CLEANERS, in order
     max_length: int = 256  # tokens of a text, or of a chunk, that are read
     cut: str = "head"  # what is kept of longer texts, a name of CUTS
     chunks: int = 0  # at most so many chunks of a text, encoded together; 0: texts are cut
     chunk_stride: int = 32  # tokens that a chunk repeats of the one before it
     chunk_pooling: str = "mean"  # vectors of chunks to one: mean, max or attention
+    augment: dict[str, dict[str, Any]] = field(default_factory=dict)  # of training rows: name of AUGMENTERS -> options
+    augment_copies: int = 1  # changed copies of each row, made ahead; 0 changes rows on the fly
+    augment_share: float = 0.5  # of the rows that are changed at each visit, on the fly
+    pattern: str = ""  # what stands around each text, such as "{text} It was {mask}."; nothing: the text alone
     # the model
     pooling: str = "mean"  # a name of POOLINGS
     head: str = "linear"  # a name of HEADS
+    verbalizer: dict[str, list[str]] = field(default_factory=dict)  # class -> its words at the mask, in place of a head
     dropout: float | None = 0.0  # of hidden states; None as the backbone was trained
     attention_dropout: float | None = 0.0  # of attention weights; None is the same as `dropout`
     head_dropout: float = 0.0
@@ -107,9 +116,11 @@ class Recipe:
             check_range(name, getattr(self, name), getattr(self, name) in known, f"one of {', '.join(known)}")
         for column, weight in self.auxiliary.items():
             check_range(f"auxiliary: {column}", weight, 0 <= weight < math.inf, "a weight, 0 or more")
+        check_cleaners(self.clean)
         make_tricks(self.tricks)
         self._check_beside()
         self._check_contradictions()
+        check_prompt(self)
 
     def _check_beside(self):
         for name, value in self.beside.items():
@@ -140,6 +151,8 @@ class Recipe:
             raise ValueError(f"cut={self.cut!r} and chunks={self.chunks} are two ways to read a long text: choose one")
         if self.chunks and self.chunk_stride >= self.max_length:
             raise ValueError(f"chunk_stride={self.chunk_stride} must be below max_length={self.max_length}, of a chunk")
+        if self.chunks and self.augment and not self.augment_copies:
+            raise ValueError("augment: texts in chunks are changed ahead only: set augment_copies=1, or chunks=0")
         if self.cycles > 1 and not self.schedule.endswith("restarts"):
             raise ValueError(f"cycles={self.cycles}: the schedule {self.schedule!r} has none: set cosine_with_restarts")
         if self.cycle_growth > 1 and (self.schedule != "cosine_warm_restarts" or self.cycles == 1):
@@ -148,6 +161,7 @@ class Recipe:
     def check_task(self, task: Task) -> None:
         """Raise ValueError when the loss, or what else is learned, does not fit a task."""
         check_loss(self.loss, task.kind)
+        check_words(self, task)
         if self.soft_targets and task.kind not in CLASSES:
             raise ValueError(f"soft_targets are probabilities of classes, and the task is {task.kind}")
         for name in (*self.soft_targets, *self.auxiliary):

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from kagglekit.data.features import MISSING
-from kagglekit.losses import make_loss
+from kagglekit.losses import Loss, make_loss
 from kagglekit.model.links import LINKS
 from kagglekit.reading.checks import name_row
 from kagglekit.reading.guess import are_numbers
@@ -103,7 +103,7 @@ def _column(table: pd.DataFrame, name: str, what: str) -> pd.Series:
 class Part:
     """The loss of one target, over its columns of logits and labels."""
 
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    loss: Loss
     columns: slice
     weight: float = 1.0
     partial: bool = False  # some rows have no label
@@ -115,26 +115,27 @@ class MultiTaskLoss:
     log_variances: a parameter with one number s a target, which turns its loss L into exp(-s) * L + s, the form of
     Kendall, Gal and Cipolla (2018, arXiv 1705.07115) without its factors of 2: where s has settled, exp(-s) is 1 / L,
     so a target that stays noisy counts less. None leaves the weights as they are. A batch without any label of a target
-    teaches nothing about it, nor about its weight.
+    teaches nothing about it, nor about its weight. weighted: the last column of the labels is the weight of each row.
     """
 
-    def __init__(self, parts: Sequence[Part], log_variances: torch.Tensor | None = None):
+    def __init__(self, parts: Sequence[Part], log_variances: torch.Tensor | None = None, weighted: bool = False):
         self.parts = parts
         self.log_variances = log_variances
+        self.weighted = weighted
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """logits, labels: (batch, outputs of all targets); NaN where a row has no label."""
         learned = [None] * len(self.parts) if self.log_variances is None else self.log_variances
-        total = logits.new_zeros(())
+        total, weights = logits.new_zeros(()), labels[:, -1] if self.weighted else None
         for part, s in zip(self.parts, learned, strict=True):
-            ours, theirs = logits[:, part.columns], labels[:, part.columns]
+            ours, theirs, counts = logits[:, part.columns], labels[:, part.columns], weights
             if part.partial:
                 present = ~theirs.isnan().any(dim=1)
-                ours, theirs = ours[present], theirs[present]
+                ours, theirs, counts = ours[present], theirs[present], None if weights is None else weights[present]
             if not len(ours):
                 total = total + ours.sum()  # 0, with a gradient: in several processes all parameters need one
                 continue
-            loss = part.loss(ours, theirs)
+            loss = part.loss(ours, theirs) if counts is None else part.loss.weighted(ours, theirs, counts)
             total = total + part.weight * (loss if s is None else (-s).exp() * loss + s)
         return total
 
@@ -168,17 +169,19 @@ def make_targets(
     auxiliary: Sequence[Auxiliary] = (),
     soft: np.ndarray | None = None,
     apart: bool = False,
+    weights: np.ndarray | None = None,
 ) -> Targets:
     """What the training rows teach.
 
     labels: as from `encode_labels`; columns: how many classes, or labels. recipe: of the loss, see `make_loss`.
     auxiliary: of the same rows. soft: (rows, classes) probabilities that take the place of the classes. apart: one loss
-    for each column of a task with several, so that their weights can be learned.
+    for each column of a task with several, so that their weights can be learned. weights: (rows,) of the loss of each
+    row; they are then the last column of the labels.
     """
     loss, link = make_loss(recipe, kind, labels, columns)
     encoded, center, scale = LINKS[link].encode(labels, columns)
     encoded = encoded if soft is None else soft.astype(np.float32)
-    if not auxiliary and not apart:
+    if not auxiliary and not apart and weights is None:
         return Targets(link, encoded, center, scale, loss, [])
     if encoded.ndim == 1:
         encoded = np.eye(columns, dtype=np.float32)[encoded]
@@ -195,8 +198,10 @@ def make_targets(
         parts.append(Part(other, slice(begin, begin + block.shape[1]), target.weight, partial))
         blocks.append(block)
         links.append((link_beside, block.shape[1]))
+    if weights is not None:
+        blocks.append(weights.reshape(-1, 1))
     everything = np.concatenate(blocks, axis=1).astype(np.float32)
-    return Targets(link, everything, center, scale, MultiTaskLoss(parts), links)
+    return Targets(link, everything, center, scale, MultiTaskLoss(parts, weighted=weights is not None), links)
 
 
 def _of_column(recipe: dict[str, dict], k: int) -> dict[str, dict]:
@@ -205,7 +210,7 @@ def _of_column(recipe: dict[str, dict], k: int) -> dict[str, dict]:
     return {name: {o: [v[k]] if isinstance(v, list) else v for o, v in options} for name, options in own.items()}
 
 
-def _encode(target: Auxiliary) -> tuple[np.ndarray, Callable, str]:
+def _encode(target: Auxiliary) -> tuple[np.ndarray, Loss, str]:
     """Its labels for a loss, (rows, outputs) with NaN where there are none, the loss, and the link."""
     present = ~np.isnan(target.labels)
     if not present.any():

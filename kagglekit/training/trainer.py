@@ -62,11 +62,17 @@ class Trainer(transformers.Trainer):
 
         The sampler gives each process its share; accelerate, which would deal out whole batches, only moves them.
         """
+
+        def begin_epoch() -> int:
+            steps = -(-len(batches) // self.args.gradient_accumulation_steps)
+            self.train_dataset.epoch = self.state.global_step // steps
+            return self.train_dataset.epoch
+
         batches = EpochSampler(
             self.train_dataset.tokens.lengths,
             self.args.train_batch_size,
             self.args.seed,
-            epoch=lambda: self.state.global_step // -(-len(batches) // self.args.gradient_accumulation_steps),
+            epoch=begin_epoch,
             process=self.args.process_index,
             processes=self.args.world_size,
         )
