@@ -1,45 +1,108 @@
-"""Which tokens are hidden for masked-language modelling."""
+"""Which tokens are hidden for masked-language modelling. `MASKINGS` has the schemes by name."""
 
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
 import torch
 
-from kagglekit.training.trick import Trick
+from kagglekit.data.tokens import tokenize
+from kagglekit.model.classifier import Classifier
+from kagglekit.pretraining.hiding import DynamicMasking, Masking, StaticMasking, choose_best, mask_tokens
+from kagglekit.pretraining.importance import EntropyScorer, score_tokens
+from kagglekit.pretraining.word_masking import SpanMasking, WholeWordMasking
+from kagglekit.pretraining.words import find_words
+from kagglekit.ranges import check_range
+from kagglekit.training.seeds import random_state_kept
+
+__all__ = ["MASKINGS", "DynamicMasking", "Masking", "make_masking", "mask_tokens", "show_masking"]
 
 
-def mask_tokens(
-    input_ids: torch.Tensor, maskable: torch.Tensor, mask_id: int, vocabulary: int, probability: float = 0.15
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose tokens to predict, anew at every call (Liu et al., 2019), and hide them (Devlin et al., 2019).
+class SelectiveMasking(Masking):
+    """Hide the tokens that matter most to a task (Train No Evil; Gu et al., 2020, arXiv 2004.09733).
 
-    input_ids, maskable: (batch, tokens); only where `maskable` is True can a token be chosen. Each is chosen with
-    `probability`; of these 80 % become the mask token, 10 % a random one, 10 % stay.
-    Returns the ids with hidden tokens, and where tokens were chosen (bool), both (batch, tokens). Uses the global RNG.
-    """
-    chance = torch.rand(input_ids.shape, device=input_ids.device)
-    chosen = maskable & (chance < probability)
-    hidden = torch.where(chosen & (chance < 0.8 * probability), mask_id, input_ids)
-    swapped = chosen & (chance >= 0.9 * probability)
-    return torch.where(swapped, torch.randint_like(input_ids, vocabulary), hidden), chosen
-
-
-class DynamicMasking(Trick):
-    """Hide other tokens of a text each time it comes by.
-
-    special_ids: tokens that are never chosen, such as the padding. probability: 0.15 is usual; 0 learns nothing.
+    scorer: a module, (input_ids, attention_mask) -> {"logits": (batch, tokens)}, how much each token matters:
+    a `TokenScorer` or an `EntropyScorer`; tokens it does not know are hidden from it.
+    Of each row the share `probability` with the highest scores is chosen; where that is no whole number it is rounded
+    up or down at random, so that it is right on average. temperature: 0 chooses the same tokens at each visit; above 0
+    they are drawn, each with a chance that grows with exp(score / temperature); large is dynamic masking.
     """
 
-    def __init__(self, mask_id: int, vocabulary: int, special_ids: list[int], probability: float = 0.15):
-        self.mask_id = mask_id
-        self.vocabulary = vocabulary
-        self.special_ids = special_ids
-        self.probability = probability
+    def __init__(self, mask_id, vocabulary, special_ids, probability, scorer, *, temperature: float = 0.0):
+        super().__init__(mask_id, vocabulary, special_ids, probability)
+        self.scorer = scorer
+        self.temperature = temperature
 
-    def hide(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`inputs` with some tokens hidden, where they were (`chosen`) and what they were (`labels`, (chosen,))."""
-        ids = inputs["input_ids"]
-        maskable = ~torch.isin(ids, torch.tensor(self.special_ids, device=ids.device))
-        hidden, chosen = mask_tokens(ids, maskable, self.mask_id, self.vocabulary, self.probability)
-        return {**inputs, "input_ids": hidden, "chosen": chosen, "labels": ids[chosen]}
+    def check(self):
+        super().check()
+        check_range("masking_options: temperature", self.temperature, self.temperature >= 0, "0 or more")
 
-    def compute_loss(self, compute, model, inputs):
-        self.steps_ += 1
-        return compute(self.hide(inputs))
+    def choose(self, inputs, maskable, chance):
+        scores = score_tokens(self.scorer, inputs, self.mask_id)
+        if self.temperature:
+            scores = scores / self.temperature - (-torch.rand_like(scores).log()).log()  # Gumbel: draws without return
+        counts = (maskable.sum(dim=1) * self.probability + torch.rand(len(scores), device=scores.device)).floor()
+        return choose_best(scores, maskable, counts), chance
+
+
+MASKINGS = {
+    "dynamic": DynamicMasking,
+    "static": StaticMasking,
+    "whole_word": WholeWordMasking,
+    "span": SpanMasking,
+    "selective": SelectiveMasking,
+    "entropy": SelectiveMasking,
+}
+
+
+def masking_options(name: str) -> list[str]:
+    """The names of the options of a scheme of MASKINGS."""
+    check_range("masking", name, name in MASKINGS, f"one of {', '.join(MASKINGS)}")
+    knobs = inspect.signature(MASKINGS[name]).parameters.values()
+    return [knob.name for knob in knobs if knob.kind is knob.KEYWORD_ONLY]
+
+
+def make_masking(
+    name: str, tokenizer, probability: float = 0.15, options: dict[str, Any] | None = None, scorer=None
+) -> Masking:
+    """The masking of a name of MASKINGS for a tokenizer.
+
+    options: of the scheme, see its class. scorer: of "selective" and "entropy", what `train_token_scorer` makes of a
+    task model by the rule of that name; "entropy" also takes the task model itself (`Classifier`): exact, and slow.
+    Raises ValueError for a name or an option that is not known or out of range, for a tokenizer without a mask token,
+    and where a scorer is missing.
+    """
+    options, known = dict(options or {}), masking_options(name)
+    for option in options:
+        rule = ", ".join(known) or "none"
+        check_range(f"masking_options of {name}", option, option in known, f"one of its options: {rule}")
+    if tokenizer.mask_token_id is None:
+        raise ValueError("the tokenizer of this backbone has no mask token: it cannot be pretrained by masking")
+    special_ids, needed = tokenizer.all_special_ids, []
+    if issubclass(MASKINGS[name], WholeWordMasking):
+        needed = [find_words(tokenizer)]
+    elif MASKINGS[name] is SelectiveMasking:
+        if scorer is None:
+            raise ValueError(f"masking={name!r} needs a model of the task, which says what matters: name a run of it")
+        if isinstance(scorer, Classifier):
+            check_range("masking", name, name == "entropy", "entropy, or be given a TokenScorer of the task model")
+            scorer = EntropyScorer(scorer, tokenizer.mask_token_id, special_ids)
+        needed = [scorer]
+    masking = MASKINGS[name](tokenizer.mask_token_id, len(tokenizer), special_ids, probability, *needed, **options)
+    masking.check()
+    return masking
+
+
+def show_masking(texts: Sequence[str], tokenizer, masking: Masking, n: int = 48, seed: int = 0) -> pd.DataFrame:
+    """The first `n` tokens of each text as a model in training sees them: chosen ones as [token -> what is shown]."""
+    rows = []
+    with random_state_kept():
+        torch.manual_seed(seed)
+        for text in texts:
+            inputs = tokenize([text], tokenizer, n).pad(tokenizer.pad_token_id)
+            seen = masking.hide(inputs)
+            was, now = (tokenizer.convert_ids_to_tokens(x["input_ids"][0].tolist()) for x in (inputs, seen))
+            marked = [f"[{a} -> {b}]" if c else a for a, b, c in zip(was, now, seen["chosen"][0], strict=True)]
+            rows.append(" ".join(marked))
+    return pd.DataFrame({"as the model sees it": rows})
