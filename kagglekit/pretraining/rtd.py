@@ -1,0 +1,176 @@
+"""Replaced-token detection: which tokens of a text are not its own? (ELECTRA; Clark et al., 2020, arXiv 2003.10555).
+
+A small masked-language model, the generator, fills hidden places with likely tokens; the backbone, the discriminator,
+tells at every place whether the token was replaced. For ELECTRA and DeBERTa-v3, which were pretrained in this way and
+come without a masked-language head (He et al., 2021, arXiv 2111.09543).
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel, AutoModelForMaskedLM, ElectraConfig, ElectraForPreTraining
+
+from kagglekit.data.batches import Examples, prediction_batches
+from kagglekit.model.backbones import find_backbone, load_config, load_tokenizer, quiet
+from kagglekit.pretraining.alike import LabelledTexts
+from kagglekit.pretraining.loading import freeze_pooler, load_model, read_options
+from kagglekit.pretraining.masking import Masking, make_masking
+from kagglekit.pretraining.mlm import MaskedLM, masked_cross_entropy, perplexity
+from kagglekit.pretraining.objective import Prepared, Stage
+from kagglekit.pretraining.packing import read_pieces
+from kagglekit.pretraining.sharing import SHARING, merged, share_embeddings
+from kagglekit.ranges import check_range
+from kagglekit.training.hardware import autocast, choose_precision
+from kagglekit.training.seeds import random_state_kept
+from kagglekit.training.trick import Trick
+
+
+def draw_tokens(logits: torch.Tensor) -> torch.Tensor:
+    """A token for each row of logits (rows, vocabulary), with the probability that they give it: (rows,) int64.
+
+    By the Gumbel trick; uses the global RNG.
+    """
+    noise = -torch.empty_like(logits, dtype=torch.float32).exponential_().log()
+    return (logits.float() + noise).argmax(dim=-1)
+
+
+def detection_loss(scores: torch.Tensor, replaced: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross entropy over real tokens, all (batch, tokens); mask: 1 for real tokens."""
+    losses = F.binary_cross_entropy_with_logits(scores, replaced, reduction="none")
+    return (losses * mask).sum() / mask.sum().clamp_min(1)
+
+
+def mark_replaced(chosen: torch.Tensor, drawn: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1.0 where a token is not the text's own: (batch, tokens). drawn, labels: what is at the `chosen` places, and was.
+
+    A generator that draws the right token has replaced nothing.
+    """
+    return torch.zeros(chosen.shape, device=chosen.device).masked_scatter(chosen, (drawn != labels).float())
+
+
+class Detector(nn.Module):
+    """A backbone with a head that tells replaced tokens, and the generator that replaces them."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, generator: MaskedLM):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.generator = generator
+
+    def forward(self, input_ids, attention_mask, chosen) -> dict[str, torch.Tensor]:
+        """logits: of the generator at the `chosen` places (chosen, vocabulary). drawn: the tokens put there (chosen,).
+        scores: (batch, tokens), above 0 where a token looks replaced."""
+        logits = self.generator(input_ids, attention_mask, chosen)["logits"]
+        drawn = draw_tokens(logits.detach())
+        seen = input_ids.masked_scatter(chosen, drawn)
+        states = self.backbone(input_ids=seen, attention_mask=attention_mask).last_hidden_state
+        return {"logits": logits, "drawn": drawn, "scores": self.head(states).squeeze(-1).float()}
+
+
+class Detection(Trick):
+    """Adds `weight` times the loss of the discriminator to that of the generator; 50 in the paper, 0 leaves it out."""
+
+    detection_: torch.Tensor | float = 0.0  # sum over the steps
+
+    def __init__(self, weight: float = 50.0):
+        self.weight = weight
+
+    def compute_loss(self, compute, model, inputs):
+        chosen, labels, mask = inputs["chosen"], inputs["labels"], inputs["attention_mask"]
+        loss, outputs = compute(inputs)
+        detection = detection_loss(outputs["scores"], mark_replaced(chosen, outputs["drawn"], labels), mask)
+        self.steps_ += 1
+        self.detection_ = self.detection_ + detection.detach()
+        return loss + self.weight * detection, outputs
+
+    def receipt(self, model):
+        return {**super().receipt(model), "mean detection loss": float(self.detection_) / max(self.steps_, 1)}
+
+
+@torch.inference_mode()
+def detection_auc(model: Detector, examples: Examples, masking: Masking, precision: str, seed: int = 0) -> float:
+    """ROC AUC of replaced against kept tokens over all real tokens; 0.5 is chance, NaN where none was replaced.
+
+    The same tokens are hidden and drawn at every call with the same seed and weights.
+    """
+    device, training = next(model.parameters()).device, model.training
+    scores, truth = [], []
+    model.eval()
+    try:
+        with random_state_kept(), autocast(device, precision):
+            torch.manual_seed(seed)
+            for rows in prediction_batches(examples.tokens.lengths, 4096):
+                batch = masking.hide({name: x.to(device) for name, x in examples.__getitems__(rows).items()})
+                labels, real = batch.pop("labels"), batch["attention_mask"].bool()
+                outputs = model(**batch)
+                scores.append(outputs["scores"][real].cpu())
+                truth.append(mark_replaced(batch["chosen"], outputs["drawn"], labels)[real].cpu())
+    finally:
+        model.train(training)
+    scores, truth = torch.cat(scores), torch.cat(truth)
+    return float(roc_auc_score(truth, scores)) if 0 < truth.sum() < len(truth) else math.nan
+
+
+OPTIONS = {"generator": "", "layers": 0, "sharing": "", "weight": 50.0}
+
+
+def prepare_rtd(
+    backbone: str,
+    tokenizer,
+    texts: list[str],
+    held_out: list[str],
+    stage: Stage,
+    masking: Masking | None = None,
+    labels: LabelledTexts | None = None,
+) -> Prepared:
+    """The generator learns to guess hidden tokens, the backbone to tell which of its guesses are wrong.
+
+    Options. generator: a masked-language model with the tokens of the backbone ("google/electra-small-generator"), a
+    folder or a name; "" makes one of the lowest layers of the backbone: it is thrown away at the end. layers: how many
+    of them; 0 is a third. sharing of the embeddings, a name of SHARING; "" is "shared" for a generator that is made
+    here, "none" for one that is given. weight: 50, of the detection beside the generator's loss.
+    masking: None is the one that `stage` names. Costs the generator's pass beside that of the backbone. Figures: auc of
+    the detection, see `detection_auc`, and generator_perplexity. Only the encoder is saved, for ELECTRA with its head.
+    Raises ValueError for an unknown option or one out of range, and a generator with other tokens.
+    """
+    options = read_options(stage, **OPTIONS)
+    path, layers, sharing, weight = options.values()
+    config = load_config(backbone)
+    depth = config.num_hidden_layers
+    check_range("weight", weight, 0 <= weight < math.inf, "0 or more")
+    check_range("layers", layers, 0 <= layers <= depth, f"from 0 to {depth}, the layers of the backbone")
+    check_range("sharing", sharing, sharing in ("", *SHARING), f"one of {', '.join(SHARING)}, or empty")
+    masking = masking or make_masking(stage.masking, tokenizer, stage.mask_probability, stage.masking_options)
+    if path:
+        path = find_backbone(path)
+        theirs, ours = load_tokenizer(path).get_vocab(), tokenizer.get_vocab()
+        if any(ours.get(token) != number for token, number in theirs.items()):
+            raise ValueError(f"generator={path!r} has other tokens than the backbone: name another one, or none")
+        generator = load_model(AutoModelForMaskedLM, path, tokenizer, stage.max_length, stage.dropout, layers)
+    else:
+        layers = layers or max(1, round(depth / 3))
+        generator = load_model(AutoModelForMaskedLM, backbone, tokenizer, stage.max_length, stage.dropout, layers)
+    kind = ElectraForPreTraining if isinstance(config, ElectraConfig) else AutoModel
+    whole = load_model(kind, backbone, tokenizer, stage.max_length, stage.dropout)
+    freeze_pooler(whole.base_model)
+    tables = share_embeddings(whole, generator, sharing or ("none" if options["generator"] else "shared"))
+    width = config.hidden_size
+    head = getattr(whole, "discriminator_predictions", None)
+    head = head or nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+    model = Detector(whole.base_model, head, MaskedLM(generator))
+    train, valid = (Examples(read_pieces(part, tokenizer, stage), tokenizer.pad_token_id) for part in (texts, held_out))
+
+    def measure() -> dict[str, float]:
+        precision = choose_precision()
+        auc = detection_auc(model, valid, masking, precision)
+        return {"auc": auc, "generator_perplexity": perplexity(model.generator, valid, masking, precision)}
+
+    def save(folder: Path) -> None:
+        with quiet():
+            whole.save_pretrained(folder, state_dict=merged(whole, tables))
+
+    return Prepared(model, train, masked_cross_entropy, [masking, Detection(weight)], measure, save)

@@ -1,0 +1,146 @@
+"""What all objectives have to keep; what each of them computes has a file of its own."""
+
+import random
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM
+
+from kagglekit.model.backbones import load_tokenizer, quiet
+from kagglekit.model.vocabulary import add_tokens
+from kagglekit.optim import adamw, parameter_groups
+from kagglekit.pretraining.alike import LabelledTexts
+from kagglekit.pretraining.objective import Stage
+from kagglekit.pretraining.rtd import prepare_rtd
+from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
+from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
+from kagglekit.training.arguments import training_arguments
+from kagglekit.training.callbacks import SaveEvery
+from kagglekit.training.trainer import Trainer
+
+PREPARE = {
+    "simcse": prepare_simcse,
+    "simcse_supervised": prepare_simcse_supervised,
+    "mlm_sop": prepare_mlm_sop,
+    "mlm_nsp": prepare_mlm_nsp,
+    "rtd": prepare_rtd,
+}
+GOOD, BAD = "the good film is fun !", "a bad plot was sad ."
+TEXTS = [f"{a} {word} {b}" for word in ("old", "new", "very", "it") for a in (GOOD, BAD) for b in (GOOD, BAD, "no ?")]
+
+
+class Stop(SaveEvery):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.seconds:
+            control.should_save = control.should_training_stop = True
+
+
+@pytest.fixture
+def prepare(backbones):
+    """prepare(name, model type, new words, **options): an objective, made from the same seed at every call."""
+
+    def make(name, kind="bert", words=(), **options):
+        torch.manual_seed(0)
+        stage = Stage(name, objective_options=options, max_length=20)
+        labels = LabelledTexts(TEXTS, np.array([text.startswith(GOOD) for text in TEXTS], dtype=int))
+        path = backbones[kind]
+        tokenizer = load_tokenizer(path)
+        add_tokens(tokenizer, words)
+        return PREPARE[name](path, tokenizer, TEXTS[:18], TEXTS[18:], stage, None, labels)
+
+    return make
+
+
+@pytest.fixture
+def train(tmp_path):
+    """train(prepared, folder, stop): a trainer after 18 steps, three epochs or more, or after `stop` of them."""
+
+    def fit(prepared, folder="run", stop=None):
+        args = training_arguments(tmp_path / folder, epochs=3, batch_size=4, precision="fp32", seed=0, log_every=1)
+        args.max_steps = 18
+        groups = parameter_groups(prepared.model, 1e-2)
+        parts = (prepared.examples, prepared.loss, adamw(groups), prepared.tricks)
+        callbacks = [Stop(stop) if stop else SaveEvery(1e9)]
+        trainer = Trainer(prepared.model, args, *parts, callbacks=callbacks)
+        trainer.fit()
+        return trainer
+
+    return fit
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_the_loss_falls_and_resumed_is_never_stopped(name, prepare, train, logged, weights, same):
+    straight, first, second = prepare(name), prepare(name), prepare(name)
+    losses = logged(train(straight), "loss")
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    train(first, "stopped", stop=7)
+    train(second, "stopped")
+    assert not same(weights(first.model), weights(second.model))
+    assert same(weights(straight.model), weights(second.model))
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_measuring_twice_gives_the_same_figures_and_leaves_no_trace(name, prepare, weights, same):
+    prepared = prepare(name)
+    prepared.model.train()
+    before, states = weights(prepared.model), [torch.get_rng_state(), np.random.get_state()[1], random.getstate()]
+    figures = prepared.measure()
+    assert np.isfinite(list(figures.values())).all()
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[2]
+    assert (np.random.get_state()[1] == states[1]).all()
+    assert all(module.training for module in prepared.model.modules()) and same(weights(prepared.model), before)
+    torch.rand(3)
+    assert prepared.measure() == figures
+
+
+@pytest.fixture
+def learn():
+    """learn(prepared): one step on the first eight rows, with all tricks, at a high rate."""
+
+    def step(prepared):
+        def compute(inputs):
+            labels = inputs["labels"]
+            outputs = prepared.model(**{name: x for name, x in inputs.items() if name != "labels"})
+            return prepared.loss(outputs["logits"], labels), outputs
+
+        for trick in reversed(prepared.tricks):
+            compute = partial(trick.compute_loss, compute, prepared.model)
+        optimizer = adamw(parameter_groups(prepared.model, 1e-2))
+        prepared.model.train()
+        compute(prepared.examples.__getitems__(list(range(8))))[0].backward()
+        optimizer.step()
+
+    return step
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"])
+@pytest.mark.parametrize("name", sorted(set(PREPARE) - {"mlm_nsp"}))  # whose model is that of mlm_sop
+def test_every_weight_has_a_gradient_and_the_encoder_comes_back(name, kind, prepare, learn, batch, backbones, tmp_path):
+    prepared = prepare(name, kind)
+    learn(prepared)
+    assert all(p.grad is not None for p in prepared.model.parameters() if p.requires_grad)  # else DDP waits for them
+    prepared.save(tmp_path)
+    text, real = {key: batch[key] for key in ("input_ids", "attention_mask")}, batch["attention_mask"].bool()
+    classes = [AutoModel] if name == "rtd" else [AutoModel, AutoModelForMaskedLM]
+    with torch.no_grad(), quiet():
+        ours = prepared.model.backbone.eval()(**text)[0][real]
+        for theirs in classes:
+            assert torch.allclose(ours, theirs.from_pretrained(tmp_path).eval().base_model(**text)[0][real], atol=1e-5)
+        assert not torch.allclose(ours, AutoModel.from_pretrained(backbones[kind]).eval()(**text)[0][real], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_new_tokens_have_rows_that_are_trained_and_saved(name, prepare, learn, tmp_path):
+    prepared = prepare(name, words=["funny", "plots"])
+    learn(prepared)
+    prepared.save(tmp_path)
+    with quiet():
+        assert AutoModel.from_pretrained(tmp_path).get_input_embeddings().weight.shape[0] == 30 + 2
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_an_option_that_an_objective_does_not_have_is_an_error(name, prepare):
+    with pytest.raises(ValueError, match=rf"{name} has no option 'temprature'; it has (temperature|weight|generator)"):
+        prepare(name, temprature=0.1)
