@@ -1,4 +1,6 @@
-"""The pictures of the learning rate: each function takes a table and returns a figure, as those of `plots` do."""
+"""The pictures of what goes on along the steps: each function takes a table and returns a figure, as in `plots`."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -49,4 +51,27 @@ def rate_trial(table: pd.DataFrame, suggestion: float, ax: Axes | None = None) -
     ax.set(xscale="log", xlabel="learning rate of the topmost layer", ylabel="training loss")
     ax.set(title="A trial with a growing rate", ylim=(low - margin, max(top, smoothed.iloc[0]) + margin))
     ax.legend(loc="lower left")
+    return ax.figure
+
+
+@styled
+def probe_scores(table: pd.DataFrame, steps: Mapping[str, int], metric: str, ax: Axes | None = None) -> Figure:
+    """The scores of a probe by step, and the step that goes on, from `Pretrained.scores` and `Pretrained.steps`.
+
+    The thick line is overall, or the one fold that there is; the thin ones are folds, each by what is known without its
+    own rows, with a dot at the step that goes on for it.
+    """
+    ax = make_axes(ax, 6.5, 3.2)
+    main = next(iter(steps))
+    for name in [name for name in steps if name != main]:
+        ax.plot(table.index, table[name], color=PALE, linewidth=1.0)
+        ax.plot(steps[name], table[name][steps[name]], "o", color=ORANGE, markersize=4)
+    ax.plot(table.index, table[main], color=BLUE, marker="o", markersize=4)
+    ax.axvline(steps[main], color=ORANGE, linewidth=1.2, linestyle="--")
+    place = {"xycoords": ("data", "axes fraction"), "xytext": (4, -6), "color": ORANGE}
+    note(ax, f"step {steps[main]}: {table[main][steps[main]]:.4f}", steps[main], 1, **place)
+    title = "What a linear model makes of the vectors"
+    ax.set(xlabel="step", ylabel=metric, title=title if main == "overall" else f"{title}, without fold {main}")
+    ax.margins(x=0.04, y=0.15)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return ax.figure

@@ -20,8 +20,9 @@ from kagglekit.paths import fold_folders, hash_files, read_json, resolve, run_fo
 class Source:
     """A run with models.
 
-    name: as it was given. models: of its finished folds, number -> folder; none for a run of 2_pretrain, which has read
-    text without labels. matched: its folds are those of the work folder, so that its fold k goes with fold k.
+    name: as it was given. models: of its finished folds, number -> folder; none for a run of 2_pretrain which has read
+    text without labels, and chosen nothing by them. matched: its folds are those of the work folder, so that its fold k
+    goes with fold k.
     """
 
     name: str
@@ -58,19 +59,25 @@ def _read_source(work: Path, name: str, what: str) -> Source:
             f"{what}={name!r}: {folder} does not exist: run {notebook} with run={folder.name!r} first"
         )
     models = find_models(folder)
-    if not models:
-        if fold_folders(folder) or not (folder / "model").is_dir() or not (folder / "params.json").is_file():
-            raise ValueError(
-                f"{what}={name!r}: {folder} has no model: name a run of 2_pretrain that is done, or one of 3_train "
-                "with a backbone and a finished fold"
-            )
-        return Source(name, folder, {}, matched=False)
-    matched = _data_of(folder.parent) == _data_of(work)
+    if not models and not _has_one_model(folder):
+        raise ValueError(
+            f"{what}={name!r}: {folder} has no model: name a run of 2_pretrain that is done, or one of 3_train "
+            "with a backbone and a finished fold"
+        )
+    matched = bool(models) and _data_of(folder.parent) == _data_of(work)
     if matched and not _same_folds(folder, work):
         raise ValueError(
             f"{what}={name!r} was trained on the same data with other folds: its models have seen rows that they would "
             f"be validated on. Name a run with the folds of {work}"
         )
+    if what != "start" and (folder / "models.json").is_file():
+        raise ValueError(f"{what}={name!r} is a run of 2_pretrain: name one of 3_train")
+    for run in [folder, *_ancestors(folder)] if matched else []:
+        if _recipe_of(run).get("crosses"):
+            raise ValueError(
+                f"{what}={name!r}: {run} learned from out-of-fold predictions of other folds, and so its model of a "
+                'fold knows of the labels of that fold. Name a run without distill={"by": "oof"}'
+            )
     for before in [] if matched else _ancestors(folder):
         if find_models(before) and _data_of(before.parent) == _data_of(work):
             raise ValueError(
@@ -86,8 +93,21 @@ def find_run(work: str | Path, name: str) -> Path:
 
 
 def find_models(run: Path) -> dict[int, Path]:
-    """The models of a run's finished folds, number -> folder."""
-    return {k: place / "model" for k, place in fold_folders(run).items() if (place / "model").is_dir()}
+    """The models of a run's finished folds, number -> folder.
+
+    A run of 2_pretrain that goes fold by fold says in models.json where they are; folds may share one.
+    """
+    places = {fold: place / "model" for fold, place in fold_folders(run).items()}
+    if (run / "models.json").is_file():
+        places = {int(fold): run / place for fold, place in read_json(run / "models.json").items()}
+    return {fold: place for fold, place in sorted(places.items()) if place.is_dir()}
+
+
+def _has_one_model(run: Path) -> bool:
+    """Whether it is a run of 2_pretrain with one model for all folds; one that hangs on folds has others beside it."""
+    if fold_folders(run) or not (run / "model").is_dir() or not (run / "params.json").is_file():
+        return False
+    return "folds" not in read_json(run / "params.json")["inputs"]
 
 
 def _data_of(work: Path) -> str | None:
@@ -107,21 +127,29 @@ def _ancestors(run: Path) -> list[Path]:
     """The runs that a run grew from, directly or by way of others, of those that are still there."""
     found = [run]
     for folder in found:
-        file = folder / "params.json"
-        recipe = read_json(file)["recipe"] if file.is_file() else {}
-        names = [*split_start(recipe.get("start", "")), *recipe.get("soup_of", [])]
-        places = [find_run(folder.parent, name) for name in names]
+        recipe = _recipe_of(folder)
+        names = [*split_start(recipe.get("start", "")), *recipe.get("soup_of", []), recipe.get("scorer", "")]
+        names += [recipe.get(name, {}).get("teacher", "") for name in ("pseudo", "distill")]
+        if (folder / "weights.json").is_file():
+            names += read_json(folder / "weights.json")["members"]  # of a blend, as a teacher may be
+        places = [find_run(folder.parent, name) for name in names if name]
         found += [place for place in places if place not in found and place.is_dir()]
     return found[1:]
+
+
+def _recipe_of(run: Path) -> dict:
+    """What params.json says of a run; nothing where there is none, as for a blend."""
+    return read_json(run / "params.json")["recipe"] if (run / "params.json").is_file() else {}
 
 
 def find_starts(work: str | Path, start: str, backbone: str, folds: Iterable[int]) -> dict[int, dict[str, float]]:
     """Which models each fold begins from: fold -> folder of a model -> its weight in their average.
 
-    start: a run of 2_pretrain ("mlm"); or a trained run ("base"), where fold k begins from the backbone of its fold k,
-    which never saw the rows of fold k either; or the path of a run in another work folder ("runs/other/base"): one of
-    the same data goes fold by fold too, one of other data with the average of all its folds; or several of these with
-    "+" between, each run with the same weight: "base+runs/other/base". Empty, the backbone as it is, gives no starts.
+    start: a run of 2_pretrain ("mlm"); or one that goes fold by fold, such as a trained run ("base"), where fold k
+    begins from the backbone of its fold k, which never saw the labels of fold k either; or the path of a run in another
+    work folder ("runs/other/base"): one of the same data goes fold by fold too, one of other data with the average of
+    all its folds; or several of these with "+" between, each run with the same weight: "base+runs/other/base". Empty,
+    the backbone as it is, gives no starts.
     backbone: what all of them must have been made from. Nothing is loaded yet: errors come before anything is trained.
     Raises FileNotFoundError and ValueError as `read_sources` does, and for another backbone or a fold that is missing.
     """
@@ -148,14 +176,26 @@ def find_fold(source: Source, fold: int, what: str = "start") -> Path:
     return source.models[fold]
 
 
-def _check_backbone(source: Source, backbone: str) -> None:
+def find_scorer(work: str | Path, scorer: str, backbone: str) -> Source:
+    """The trained run whose model of fold k says which tokens matter, for a stage of pretraining for fold k.
+
+    Raises as `read_sources` does, and ValueError for a run of other folds or of another backbone.
+    """
+    (source,) = read_sources(work, [scorer], "scorer")
+    if not source.matched:
+        raise ValueError(f"scorer={scorer!r} is no run of 3_train with the folds of {work}: name one")
+    _check_backbone(source, backbone, "scorer")
+    return source
+
+
+def _check_backbone(source: Source, backbone: str, what: str = "start") -> None:
     if not source.models:
         find_backbone(backbone, source.folder)
         return
     made_from = read_json(source.folder / "params.json")["recipe"]["backbone"]
     if SOURCES.get(made_from, made_from) != SOURCES.get(backbone, backbone):
         raise ValueError(
-            f"start={source.name!r} was made from the backbone {made_from!r}, not {backbone!r}: name another run"
+            f"{what}={source.name!r} was made from the backbone {made_from!r}, not {backbone!r}: name another run"
         )
 
 
@@ -171,6 +211,23 @@ def make_start(models: dict[str, float], place: Path) -> str:
         return next(iter(models))
     fuse_backbones([Path(model) for model in models], place / "start", list(models.values()))
     return str(place / "start")
+
+
+def make_backbone(models: dict[str, float], place: Path) -> str:
+    """What `make_start` gives, as transformers reads it: of a trained model the backbone alone, in `place/start`."""
+    start = Path(make_start(models, place))
+    if (start / "classifier.json").is_file():
+        fuse_backbones([start], place / "start")
+        return str(place / "start")
+    return str(start)
+
+
+def find_vocabulary(starts: dict[int, dict[str, float]], backbone: str) -> str:
+    """Whose tokenizer to read with: that of the models to begin from, which may have got new tokens, or the backbone's.
+
+    starts: as `find_starts` gives them. backbone: as `find_backbone` gives it.
+    """
+    return next((model for models in starts.values() for model in models), backbone)
 
 
 def hash_sources(sources: Iterable[Source], by_fold: bool = True) -> dict[str, str | dict[str, str]]:

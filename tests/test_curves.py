@@ -17,6 +17,9 @@ GROUPS = [{"name": name, "lr": 2e-5 * 0.95 ** (12 - depth)} for depth, name in e
 TRIAL = pd.DataFrame({"learning_rate": np.geomspace(1e-6, 1e-1, 50)})
 TRIAL["loss"] = np.concatenate([np.linspace(1, 0.4, 35), np.linspace(0.5, 9, 15)])
 TRIAL["smoothed"] = TRIAL["loss"].rolling(3, min_periods=1).mean()
+PROBED = pd.DataFrame({"step": [0, 40, 80], "overall": [0.6, 0.8, 0.7], "0": [0.6, 0.7, 0.75], "1": [0.5, 0.9, 0.6]})
+PROBED = PROBED.set_index("step")
+STEPS = {"overall": 40, "0": 80, "1": 40}
 
 
 def rates(schedule="linear", groups=GROUPS):
@@ -31,6 +34,10 @@ FIGURES = {
     "trial": lambda ax=None: curves.rate_trial(TRIAL, 1e-4, ax=ax),
     "trial that never learned": lambda ax=None: curves.rate_trial(TRIAL.iloc[::-1].reset_index(), 1e-4, ax=ax),
     "trial of one step": lambda ax=None: curves.rate_trial(TRIAL.head(1), 1e-7, ax=ax),
+    "probe": lambda ax=None: curves.probe_scores(PROBED, STEPS, "accuracy", ax=ax),
+    "probe of one fold": lambda ax=None: curves.probe_scores(PROBED, {"1": 40}, "accuracy", ax=ax),
+    "probe of one step": lambda ax=None: curves.probe_scores(PROBED.head(1), {"overall": 0}, "accuracy", ax=ax),
+    "probe with no number": lambda ax=None: curves.probe_scores(PROBED * np.nan, {"overall": 0}, "accuracy", ax=ax),
     "trial with no number": lambda ax=None: curves.rate_trial(TRIAL.assign(loss=np.nan), 1e-4, ax=ax),
 }
 
@@ -70,3 +77,12 @@ def test_a_trial_shows_the_suggestion_and_hides_what_exploded():
     (ax,) = curves.rate_trial(TRIAL, 1e-4).axes
     assert [text.get_text() for text in ax.texts] == ["0.0001"]
     assert ax.get_xscale() == "log" and ax.get_ylim()[1] < 2 < 9
+
+
+def test_a_probe_shows_the_step_that_goes_on_overall_and_for_each_fold():
+    (ax,) = curves.probe_scores(PROBED, STEPS, "accuracy").axes
+    assert [text.get_text() for text in ax.texts] == ["step 40: 0.8000"]
+    dots = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_linestyle() == "None"]
+    assert dots == [[80, 0.75], [40, 0.9]]
+    (alone,) = curves.probe_scores(PROBED, {"1": 40}, "accuracy").axes
+    assert len(alone.lines) == 2 and "without fold 1" in alone.get_title(loc="left")

@@ -13,7 +13,15 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_weights
 from kagglekit.paths import read_json, write_json
 from kagglekit.runs import open_run, save_fold
-from kagglekit.starts import find_models, find_starts, make_start, read_sources
+from kagglekit.starts import (
+    find_models,
+    find_scorer,
+    find_starts,
+    find_vocabulary,
+    make_backbone,
+    make_start,
+    read_sources,
+)
 from kagglekit.tables import write_folds, write_predictions
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
@@ -224,3 +232,111 @@ def test_training_begins_from_the_model_of_its_own_fold(place, trained, task, ta
             mean = average_weights([encoder(run / f"fold{fold}" / "model") for run in members])
             kept = load_file(at / "model" / "model.safetensors")
             assert all(torch.allclose(kept[f"backbone.{name}"], mean[name], atol=1e-6) for name in mean)
+
+
+@pytest.fixture
+def staged(backbone):
+    """staged(work, name, models, start): a run of 2_pretrain that goes fold by fold, fold -> folder of its model."""
+
+    def make(work, name, models, **recipe):
+        run = open_run(work, name, {"backbone": backbone, **recipe})
+        for folder in {"model", *models.values()}:
+            shutil.copytree(backbone, run / folder)
+        write_json(run / "models.json", models)
+        return run
+
+    return make
+
+
+def test_a_stage_that_goes_fold_by_fold_says_where_its_models_are(place, staged, backbone):
+    """Folds may share one; the model of the run itself, the best for all of them together, is not among them."""
+    work = place("bbc")
+    run = staged(work, "probed", {"0": "step40/model", "1": "model"})
+    assert find_models(run) == {0: run / "step40" / "model", 1: run / "model"}
+    assert find_starts(work, "probed", backbone, [0]) == {0: {str(run / "step40" / "model"): 1.0}}
+    write_json(run / "models.json", {"0": "step40/model", "1": "part1/model"})  # which is not there yet
+    with pytest.raises(ValueError, match="start='probed' has no model of fold 1, only of 0"):
+        find_starts(work, "probed", backbone, [1])
+
+
+def test_a_stage_that_hangs_on_folds_is_no_start_before_it_says_so(place, staged, backbone):
+    work = place("bbc")
+    (staged(work, "probed", {"0": "model"}) / "models.json").unlink()
+    with pytest.raises(ValueError, match=r"start='probed': .*probed has no model: name a run of 2_pret"):
+        find_starts(work, "probed", backbone, [0])
+
+
+def test_a_stage_of_other_folds_of_the_same_data_is_refused(place, staged, backbone):
+    work, copy = place("bbc"), place("again", folds=OTHER_FOLDS)
+    staged(copy, "probed", {"0": "model"})
+    with pytest.raises(ValueError, match="start='runs/again/probed' was trained on the same data with other folds"):
+        find_starts(work, "runs/again/probed", backbone, [0])
+
+
+def test_a_stage_on_other_data_that_grew_from_ours_is_refused(place, trained, staged, pretrained, backbone):
+    """base of bbc, all folds averaged -> text of news, one model -> back to bbc; the same by way of a scorer."""
+    work, elsewhere = place("bbc"), place("news", "theirs")
+    trained(work, "base")
+    run = open_run(elsewhere, "mlm", {"backbone": backbone, "start": "runs/bbc/base"}, folds=False)
+    shutil.copytree(backbone, run / "model")
+    trained(elsewhere, "judge", start="runs/bbc/base")
+    staged(elsewhere, "masked", {"0": "model"}, scorer="judge")
+    for name in ("mlm", "masked"):
+        with pytest.raises(ValueError, match=rf"start='runs/news/{name}' began from .*base, a run of this data"):
+            find_starts(work, f"runs/news/{name}", backbone, [0])
+    pretrained(elsewhere, "clean")
+    assert len(find_starts(work, "runs/news/clean", backbone, [0])[0]) == 1
+
+
+def test_the_backbone_of_a_trained_model_is_made_for_a_stage_to_begin_from(place, trained, pretrained, backbone, same):
+    work = place("bbc")
+    run = trained(work, "base")
+    begin = make_backbone(find_starts(work, "base", backbone, [1])[1], work / "on" / "part1")
+    assert begin == str(work / "on" / "part1" / "start")
+    assert same(load_backbone(begin).state_dict(), encoder(run / "fold1" / "model"))
+    model = str(pretrained(work) / "model")  # of a stage, with its head
+    assert make_backbone({model: 1.0}, work / "on" / "part0") == model and not (work / "on" / "part0").exists()
+
+
+def test_the_vocabulary_is_that_of_the_models_to_begin_from(place, pretrained, backbone):
+    work = place("bbc")
+    model = str(pretrained(work) / "model")
+    assert find_vocabulary(find_starts(work, "mlm", backbone, [0, 1]), backbone) == model
+    assert find_vocabulary({}, backbone) == backbone
+
+
+def test_a_scorer_is_a_trained_run_with_our_folds_and_backbone(place, trained, pretrained, backbone):
+    work, elsewhere = place("bbc"), place("news", "theirs")
+    trained(work, "base")
+    assert find_scorer(work, "base", backbone).matched
+    trained(elsewhere, "base"), pretrained(work), trained(work, "alien", backbone="roberta")
+    for name, words in (
+        ("runs/news/base", "is no run of 3_train with the folds of"),
+        ("mlm", "scorer='mlm' is no run of 3_train"),
+        ("alien", "scorer='alien' was made from the backbone 'roberta'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            find_scorer(work, name, backbone)
+
+
+def test_a_run_that_crossed_folds_is_no_start_nor_is_what_grew_from_it(place, trained, backbone):
+    """By way of a blend that taught a run that is a start."""
+    work = place("bbc")
+    first = trained(work, "first")
+    trained(work, "second", start="first")
+    told = read_json(first / "params.json")
+    write_json(first / "params.json", told | {"recipe": told["recipe"] | {"crosses": True}})
+    write_json(work / "blend" / "weights.json", {"members": ["second"]})
+    third = trained(work, "third")
+    told = read_json(third / "params.json")
+    write_json(third / "params.json", told | {"recipe": told["recipe"] | {"pseudo": {"teacher": "blend"}}})
+    for name in ("first", "second", "third"):
+        with pytest.raises(ValueError, match=rf"start='{name}': .*first learned from out-of-fold predictions"):
+            find_starts(work, name, backbone, [0])
+
+
+def test_a_stage_is_not_averaged_with_trained_runs(place, staged):
+    work = place("bbc")
+    staged(work, "probed", {"0": "model"})
+    with pytest.raises(ValueError, match="soup_of='probed' is a run of 2_pretrain: name one of 3_train"):
+        read_sources(work, ["probed"], "soup_of")

@@ -59,16 +59,16 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    name, data = _unpack(path)
+    name, data = unpack(path)
     kind = _split(name)[1]
     if not data:
         raise ValueError(f"{path} is empty (0 bytes)")
     if kind == ".parquet":
         header, columns = _read_parquet(path, data)
     elif kind in (".csv", ".tsv"):
-        header, columns = _read_csv(path, _decode(path, data, encoding), kind)
+        header, columns = _read_csv(path, decode(path, data, encoding), kind)
     elif kind:
-        header, columns = _read_json_lines(path, _decode(path, data, encoding))
+        header, columns = _read_json_lines(path, decode(path, data, encoding))
     else:
         raise ValueError(f"{path} is no table: its name should end with {', '.join(KINDS)}, also with .gz or .zip")
     twice = [column for column, count in Counter(header).items() if count > 1]
@@ -97,7 +97,7 @@ def _is_table(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".") and (packed or _split(path.name)[1] != "")
 
 
-def _unpack(path: Path) -> tuple[str, bytes]:
+def unpack(path: Path) -> tuple[str, bytes]:
     """Name and bytes of the table in a file, which may be packed."""
     try:
         if path.suffix.lower() == ".gz":
@@ -113,7 +113,7 @@ def _unpack(path: Path) -> tuple[str, bytes]:
         raise ValueError(f"{path} cannot be unpacked ({error}): fetch it again") from error
 
 
-def _decode(path: Path, data: bytes, encoding: str) -> str:
+def decode(path: Path, data: bytes, encoding: str) -> str:
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:

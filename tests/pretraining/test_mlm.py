@@ -1,23 +1,22 @@
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForMaskedLM, TrainerCallback
+from transformers import AutoModelForMaskedLM
 
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.paths import write_json
-from kagglekit.pretraining import mlm
-from kagglekit.pretraining.masking import DynamicMasking
-from kagglekit.pretraining.mlm import MaskedLM, masked_cross_entropy, perplexity, pretrain_mlm, show_masking
-from kagglekit.training.trainer import Trainer, last_checkpoint
+from kagglekit.pretraining.masking import make_masking
+from kagglekit.pretraining.mlm import MaskedLM, masked_cross_entropy, perplexity, prepare_mlm
+from kagglekit.pretraining.objective import Stage
+from kagglekit.pretraining.stages import pretrain
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 CORPUS = [
     f"the {a} film was {b} !" for a in ("good", "old", "new", "fun", "sad") for b in ("good", "bad", "fine", "poor")
 ]
-QUICK = {"epochs": 20, "max_length": 12, "batch_size": 8, "learning_rate": 1e-2, "held_out": 0.2}
+QUICK = {"epochs": 20, "max_length": 12, "batch_size": 8, "learning_rate": 1e-2, "held_out": 0.2, "pack": False}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,6 +32,8 @@ def test_logits_at_the_chosen_positions_are_those_of_the_full_model(backbones, n
         assert ours.shape == (chosen.sum(), full.config.vocab_size)
         assert torch.allclose(ours, full(**inputs).logits[chosen], atol=1e-5)
         assert masked(**inputs, chosen=torch.zeros_like(chosen))["logits"].shape == (0, full.config.vocab_size)
+        whole = masked.backbone(**inputs)[0]  # by itself, as a probe calls it
+        assert torch.allclose(whole, full.base_model(**inputs)[0], atol=1e-5)
 
 
 def test_the_loss_is_the_mean_over_chosen_tokens_and_zero_for_none():
@@ -46,7 +47,7 @@ def test_the_loss_is_the_mean_over_chosen_tokens_and_zero_for_none():
 
 @pytest.fixture
 def masking(tokenizer):
-    return DynamicMasking(tokenizer.mask_token_id, len(tokenizer), tokenizer.all_special_ids)
+    return make_masking("dynamic", tokenizer)
 
 
 def test_perplexity_of_an_undecided_model_is_its_vocabulary(backbone, tokenizer, masking):
@@ -66,9 +67,10 @@ def test_perplexity_hides_the_same_tokens_at_every_call(backbone, tokenizer, mas
     assert perplexity(model, rows, masking, "fp32") != perplexity(model, rows, masking, "fp32", seed=1)
 
 
-def test_perplexity_falls_and_the_saved_model_is_a_backbone(backbone, tmp_path, same, weights):
-    result = pretrain_mlm(CORPUS, backbone, tmp_path / "mlm", **QUICK)
-    assert result.after < 0.5 * result.before and 15 < result.before < 60
+def test_perplexity_falls_and_the_saved_model_is_a_backbone(backbone, tokenizer, tmp_path, same, weights):
+    result = pretrain(Stage(**QUICK), backbone, tokenizer, CORPUS, tmp_path / "mlm")
+    before, after = (figures["perplexity"] for figures in (result.before, result.after))
+    assert after < 0.5 * before and 15 < before < 60
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert result.tokens == 16 * 8  # each of 20 texts is 8 tokens, four are held out
     write_json(tmp_path / "mlm" / "params.json", {"recipe": {"backbone": backbone}})
@@ -79,9 +81,9 @@ def test_perplexity_falls_and_the_saved_model_is_a_backbone(backbone, tmp_path, 
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
-def test_every_architecture_is_pretrained_and_comes_back_whole(backbones, name, tmp_path, batch):
-    result = pretrain_mlm(CORPUS, backbones[name], tmp_path / "mlm", **{**QUICK, "epochs": 10})
-    assert result.after < 0.9 * result.before
+def test_every_architecture_is_pretrained_and_comes_back_whole(backbones, tokenizer, name, tmp_path, batch):
+    result = pretrain(Stage(**{**QUICK, "epochs": 8}), backbones[name], tokenizer, CORPUS, tmp_path / "mlm")
+    assert result.after["perplexity"] < 0.9 * result.before["perplexity"]
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
     full = AutoModelForMaskedLM.from_pretrained(tmp_path / "mlm" / "model").eval()
     backbone = load_backbone(str(tmp_path / "mlm" / "model")).eval()
@@ -89,58 +91,38 @@ def test_every_architecture_is_pretrained_and_comes_back_whole(backbones, name, 
         assert torch.allclose(full.base_model(**inputs)[0], backbone(**inputs)[0], atol=1e-5)
 
 
-def test_what_is_done_is_read_back(backbone, tmp_path, monkeypatch):
-    first = pretrain_mlm(CORPUS, backbone, tmp_path, **{**QUICK, "epochs": 1})
-    monkeypatch.setattr(mlm, "load_tokenizer", None)
-    assert pretrain_mlm(CORPUS, backbone, tmp_path, **{**QUICK, "epochs": 1}) == first
+def test_the_head_goes_on_from_one_stage_to_the_next(backbone, tokenizer, tmp_path):
+    """What the second one begins with is what the first one ended with, head and all."""
+    first = pretrain(Stage(**QUICK, steps=8), backbone, tokenizer, CORPUS, tmp_path / "one")
+    second = pretrain(Stage(**QUICK, steps=1), str(tmp_path / "one" / "model"), tokenizer, CORPUS, tmp_path / "two")
+    assert second.before == pytest.approx(first.after, rel=1e-3)
 
 
-class Stop(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 25:
-            raise KeyboardInterrupt
+def test_packed_texts_are_all_read(backbone, tokenizer, tmp_path):
+    result = pretrain(
+        Stage(**{**QUICK, "pack": True, "max_length": 32, "batch_size": 4}), backbone, tokenizer, CORPUS, tmp_path
+    )
+    assert result.tokens == 16 * 6 + 4 * (2 + 3)  # four texts of six tokens each in a piece of 29
+    assert result.after["perplexity"] < 0.5 * result.before["perplexity"]
 
 
-def test_stopped_and_resumed_is_never_stopped(backbone, tmp_path, monkeypatch, weights, same):
-    straight = pretrain_mlm(CORPUS, backbone, tmp_path / "straight", **QUICK)
-    with monkeypatch.context() as patch:
-
-        def stopping(*args, callbacks, **kwargs):
-            return Trainer(*args, callbacks=[*callbacks, Stop()], **kwargs)
-
-        patch.setattr(mlm, "Trainer", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain_mlm(CORPUS, backbone, tmp_path / "stopped", **QUICK, save_seconds=0)
-    assert last_checkpoint(tmp_path / "stopped" / "checkpoints").name == "checkpoint-24"
-    assert not (tmp_path / "stopped" / "model").exists()
-    assert pretrain_mlm(CORPUS, backbone, tmp_path / "stopped", **QUICK) == straight
-    models = [AutoModelForMaskedLM.from_pretrained(tmp_path / name / "model") for name in ("straight", "stopped")]
-    assert same(*map(weights, models))
+@pytest.mark.parametrize(("name", "options"), [("static", {}), ("whole_word", {}), ("span", {"max_span": 2})])
+def test_every_masking_is_measured_and_trained_with(backbone, tokenizer, tmp_path, name, options):
+    stage = Stage(**QUICK, masking=name, masking_options=options, mask_probability=0.3, steps=10)
+    result = pretrain(stage, backbone, tokenizer, CORPUS, tmp_path / name)
+    assert result.after["perplexity"] < result.before["perplexity"]
+    (receipt,) = result.receipts.values()
+    assert receipt["steps"] == 10
 
 
-def test_long_texts_are_read_in_pieces_and_equal_ones_once(backbone, tmp_path):
-    texts = ["good film " * 50, "bad plot", "bad plot", "", "   "]
-    result = pretrain_mlm(texts, backbone, tmp_path, epochs=1, max_length=12, held_out=0.5)
-    assert result.tokens in (100 + 2 * 10, 4) and np.isfinite(result.after)  # one of the two texts is held out
+def test_an_option_that_it_does_not_have_is_an_error(backbone, tokenizer):
+    stage = Stage(objective_options={"temperature": 1})
+    with pytest.raises(ValueError, match="mlm has no option 'temperature'"):
+        prepare_mlm(backbone, tokenizer, CORPUS[1:], CORPUS[:1], stage)
 
 
-def test_too_little_text_is_an_error(backbone, tmp_path):
-    with pytest.raises(ValueError, match="at least two different texts"):
-        pretrain_mlm(["good", "good", ""], backbone, tmp_path, max_length=12)
-
-
-def test_a_backbone_without_a_mask_token_is_an_error(backbone, tmp_path, monkeypatch):
+def test_a_backbone_without_a_mask_token_is_an_error(backbone):
     tokenizer = load_tokenizer(backbone)
     tokenizer.mask_token = None
-    monkeypatch.setattr(mlm, "load_tokenizer", lambda path: tokenizer)
     with pytest.raises(ValueError, match="has no mask token: it cannot be pretrained by masking"):
-        pretrain_mlm(CORPUS, backbone, tmp_path, max_length=12)
-
-
-def test_masking_is_shown_token_by_token(backbone):
-    state = torch.get_rng_state()
-    shown = show_masking(["the good film", "bad"], backbone, probability=1.0)["as the model sees it"]
-    assert shown[1].startswith("[CLS] [bad -> ") and shown[1].endswith(" [SEP]")
-    assert shown[0].count("->") == 3
-    assert show_masking(["the good film"], backbone, probability=0.0).iloc[0, 0] == "[CLS] the good film [SEP]"
-    assert torch.equal(torch.get_rng_state(), state)
+        prepare_mlm(backbone, tokenizer, CORPUS[1:], CORPUS[:1], Stage(max_length=12))

@@ -1,0 +1,85 @@
+"""Text to pretrain on, from files: tables, plain text, or a folder of them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kagglekit.paths import resolve
+from kagglekit.ranges import check_range
+from kagglekit.reading.files import KINDS, PACKED, decode, read_table, unpack
+
+PLAIN = (".txt", ".text")
+SPLITS = ("line", "paragraph", "file")
+
+
+def read_corpus(names: Sequence[str], column: str = "text", encoding: str = "utf-8", split: str = "line") -> list[str]:
+    """The texts of files, in the order of `names`, and in that of the rows; those of nothing but white space are gone.
+
+    names: tables as `read_table` reads them (CSV, TSV, parquet, JSON lines), plain text (.txt), each also as .gz or
+    .zip of one file; or folders, of which all such files are read, those in folders below too, by their names. column:
+    of tables, what is read; "title+text" joins two columns by a line break, as the text of a task is. split: where
+    plain text is cut: every "line", "paragraph" (blank lines are between two), or "file" (not at all).
+    Equal texts are all kept. All of it is in memory at once.
+    Raises FileNotFoundError, and ValueError that names file and column: no such column, no text, bytes that are not
+    `encoding`, a folder without any such file.
+    """
+    check_range("split", split, split in SPLITS, f"one of {', '.join(SPLITS)}")
+    texts = []
+    for name in names:
+        for file in _files(resolve(name)):
+            found = [text for text in _read(file, column, encoding, split) if text.strip()]
+            if not found:
+                raise ValueError(f"{file} holds nothing but white space, where text (column {column!r}) was looked for")
+            texts += found
+    return texts
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: name a file or a folder of text to pretrain on")
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.is_file() and _is_text(file, path))
+    if not found:
+        kinds = ", ".join((*KINDS, *PLAIN))
+        raise ValueError(f"{path} holds no file of text ({kinds}, also with {' or '.join(PACKED)})")
+    return found
+
+
+def _is_text(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts)
+    return not hidden and (_kind(file) in (*KINDS, *PLAIN) or file.suffix.lower() == ".zip")
+
+
+def _kind(file: Path) -> str:
+    """The ending of a file's name, that of packing left aside."""
+    return (file.with_suffix("") if file.suffix.lower() in PACKED else file).suffix.lower()
+
+
+def _read(file: Path, column: str, encoding: str, split: str) -> Iterator[str]:
+    if _kind(file) in PLAIN or file.suffix.lower() == ".zip":
+        name, data = unpack(file)
+        if _kind(Path(name)) in PLAIN:
+            return _split(decode(file, data, encoding), split)
+    table = read_table(file, encoding)
+    columns = [column] if column in table.columns else column.split("+")
+    for name in columns:
+        if name not in table.columns:
+            raise ValueError(f"{file} has no column {name!r}: it has {', '.join(table.columns)}. Name one as column=")
+    rows = zip(*(table[name] for name in columns), strict=True)
+    return ("\n".join(part for part in row if part.strip()) for row in rows)
+
+
+def _split(text: str, split: str) -> Iterator[str]:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if split == "file":
+        yield text
+        return
+    lines: list[str] = []
+    for line in [*text.split("\n"), ""]:  # str.splitlines would also split at U+2028
+        if split == "line":
+            yield line
+        elif line.strip():
+            lines.append(line)
+        else:
+            yield "\n".join(lines)
+            lines = []

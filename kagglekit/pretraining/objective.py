@@ -1,0 +1,67 @@
+"""What a stage of pretraining is, and what an objective makes of it for the loop."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kagglekit.data.batches import Examples
+from kagglekit.ranges import check_range
+from kagglekit.training.trick import Trick
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The knobs of one stage of pretraining.
+
+    Raises ValueError for a value out of range.
+    """
+
+    objective: str = "mlm"  # a name of OBJECTIVES
+    objective_options: dict[str, Any] = field(default_factory=dict)
+    masking: str = "dynamic"  # a name of MASKINGS, for objectives that hide tokens
+    masking_options: dict[str, Any] = field(default_factory=dict)
+    mask_probability: float = 0.15  # share of tokens that are chosen
+    epochs: float = 1.0  # passes over the text
+    steps: int = 0  # in place of epochs, where it is above 0
+    max_length: int = 128  # tokens of a piece
+    pack: bool = True  # short texts and the ends of long ones share pieces
+    batch_size: int = 32  # pieces, on average
+    learning_rate: float | None = 5e-5  # None: by the size of the backbone
+    dropout: float | None = 0.0  # None: as the backbone was trained
+    held_out: float = 0.05  # share of the texts that is measured on
+    new_tokens: tuple[str, ...] = ()  # words that become tokens of their own
+    seed: int = 0
+
+    def __post_init__(self):
+        check_range("mask_probability", self.mask_probability, 0 < self.mask_probability < 1, "above 0 and below 1")
+        check_range("epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")
+        check_range("steps", self.steps, self.steps >= 0, "0 or more")
+        check_range("batch_size", self.batch_size, self.batch_size > 0, "above 0")
+        rate = self.learning_rate
+        check_range("learning_rate", rate, rate is None or 0 < rate < 1, "above 0 and below 1")
+        check_range("dropout", self.dropout, self.dropout is None or 0 <= self.dropout < 1, "from 0 to below 1")
+        check_range("held_out", self.held_out, 0 < self.held_out < 1, "above 0 and below 1")
+
+
+@dataclass
+class Prepared:
+    """An objective, ready for the loop.
+
+    model: what is trained; `model.backbone` is the encoder, `model(**batch)` gives {"logits": ...}. examples: what it
+    is trained on, with labels. loss: f(logits, labels) -> scalar, a batch mean. tricks: of the objective, the first is
+    the outermost. measure: figures on held-out text, the same ones at every call for the same weights; leaves mode and
+    random state as they were. save: writes the model to a folder as transformers reads it (the driver adds the
+    tokenizer): with its head where transformers has a class for it, so that a later stage goes on with it.
+    """
+
+    model: nn.Module
+    examples: Examples
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    tricks: list[Trick]
+    measure: Callable[[], dict[str, float]]
+    save: Callable[[Path], None]

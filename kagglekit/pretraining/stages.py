@@ -1,0 +1,192 @@
+"""A stage of pretraining: text in, a backbone out, from which the next stage or 3_train goes on."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from transformers import AutoConfig, set_seed
+
+from kagglekit.model.backbones import check_max_length, load_config
+from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
+from kagglekit.paths import check_space, read_json, remove, replacing, write_json
+from kagglekit.pretraining.masking import Masking
+from kagglekit.pretraining.mlm import prepare_mlm
+from kagglekit.pretraining.objective import Prepared, Stage
+from kagglekit.pretraining.probe import Probe
+from kagglekit.pretraining.probing import OVERALL, KeepCandidates
+from kagglekit.pretraining.rtd import prepare_rtd
+from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
+from kagglekit.pretraining.simcse import LabelledTexts, prepare_simcse, prepare_simcse_supervised
+from kagglekit.ranges import check_range
+from kagglekit.training.arguments import training_arguments
+from kagglekit.training.callbacks import SaveEvery, ShowProgress
+from kagglekit.training.hardware import choose_device, choose_precision, keep_memory
+from kagglekit.training.trainer import Trainer, history, remove_checkpoints
+
+OBJECTIVES: dict[str, Callable[..., Prepared]] = {
+    "mlm": prepare_mlm,
+    "mlm_sop": prepare_mlm_sop,
+    "mlm_nsp": prepare_mlm_nsp,
+    "simcse": prepare_simcse,
+    "simcse_supervised": prepare_simcse_supervised,
+    "rtd": prepare_rtd,
+}
+HIDING = ("mlm", "mlm_sop", "mlm_nsp", "rtd")  # objectives that hide tokens, and so take a masking
+
+
+def choose_stage(parameters: Mapping[str, Any]) -> Stage:
+    """The stage that a notebook's parameters spell out; those that are no knobs are left aside."""
+    return Stage(**{knob.name: parameters[knob.name] for knob in fields(Stage) if knob.name in parameters})
+
+
+@dataclass
+class Pretrained:
+    """What a stage did.
+
+    before, after: figures on held-out text; after is that of `model`. tokens: read in one epoch. history: the loss by
+    step. receipts: of the tricks of the objective. probe: its scores by step: overall, and of each fold when that is
+    left out. steps: for whom -> the step that goes on, that of `model` first. models: fold -> folder below that of the
+    stage; empty where there is one for all.
+    """
+
+    before: dict[str, float]
+    after: dict[str, float]
+    tokens: int
+    history: list[dict[str, float]]
+    receipts: dict[str, dict[str, float]] = field(default_factory=dict)
+    probe: list[dict[str, float]] = field(default_factory=list)
+    steps: dict[str, int] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+
+    def losses(self) -> pd.DataFrame:
+        """The loss by step."""
+        return pd.DataFrame(self.history).assign(fold=0)
+
+    def figures(self) -> pd.DataFrame:
+        """The figures on held-out text, a row each."""
+        return pd.DataFrame({"before": self.before, "after": self.after})
+
+    def scores(self) -> pd.DataFrame:
+        """The scores of the probe, a row for each step that was probed, a column for each fold and `overall`."""
+        return pd.DataFrame(self.probe).set_index("step")
+
+
+def pretrain(
+    stage: Stage,
+    backbone: str,
+    tokenizer,
+    texts: Sequence[str],
+    folder: Path,
+    *,
+    masking: Masking | None = None,
+    labels: LabelledTexts | None = None,
+    probe: Probe | None = None,
+    folds: Sequence[int] = (),
+    save_seconds: float = 60.0,
+) -> Pretrained:
+    """Train `backbone` on `texts` as `stage` says; the model and its tokenizer go to `folder/model`.
+
+    backbone: a folder, of an earlier stage for instance, or a hub name. tokenizer: with the new tokens, if there are
+    any. Equal texts count once; a share of them is not trained on, and gives the figures before and after.
+    masking, labels: for objectives that hide tokens, or learn from labels. probe: the best of the steps that it scores
+    goes on, see `KeepCandidates`; for a fold of `folds` (none: all that the probe knows) whose best step is another
+    than the best overall, that model goes to `folder/stepN/model`. One fold alone has the model of its own best step.
+    A run that was cut off goes on from its last checkpoint; one that is done, with `folder/pretraining.json` as the
+    last thing written, is read back. Of several processes, the first one writes.
+    Raises ValueError for a stage that does not fit the backbone or the text, before anything is trained.
+    """
+    file, place = folder / "pretraining.json", folder / "candidates"
+    if file.is_file():
+        return Pretrained(**read_json(file))
+    check_range("objective", stage.objective, stage.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
+    check_max_length(backbone, stage.max_length)
+    keep_memory()
+    set_seed(stage.seed)
+    train, held_out = split_corpus(texts, stage.held_out, stage.seed)
+    prepared = OBJECTIVES[stage.objective](backbone, tokenizer, train, held_out, stage, masking, labels)
+    model = prepared.model.to(choose_device())
+    folds = [] if probe is None else list(folds) or probe.folds
+    candidates = KeepCandidates(probe, model, place, folds) if probe else None
+    copies = 8 + (len(folds) + 1 if probe else 0)  # Adam's state twice, the model twice, and the candidates
+    check_space(folder, copies * 4 * sum(p.numel() for p in model.parameters()))
+    before = prepared.measure()
+    trainer = Trainer(
+        model,
+        _arguments(stage, folder / "checkpoints", len(prepared.examples)),
+        prepared.examples,
+        prepared.loss,
+        adamw(parameter_groups(model, stage.learning_rate or suggest_learning_rate(model.backbone))),
+        prepared.tricks,
+        callbacks=[*([candidates] if candidates else []), SaveEvery(save_seconds), ShowProgress(stage.objective)],
+    )
+    receipts = trainer.fit()
+    trainer.accelerator.wait_for_everyone()
+    whose, steps = OVERALL, {OVERALL: trainer.state.global_step}
+    if candidates:
+        whose = OVERALL if len(folds) != 1 else str(folds[0])  # what chooses `folder/model`
+        steps = {name: candidates.best(name) for name in (whose, *map(str, folds))}
+    models = {}
+    for fold in folds:
+        models[str(fold)] = "model" if steps[str(fold)] == steps[whose] else f"step{steps[str(fold)]}/model"
+    for name, step in {models[name]: steps[name] for name in models if models[name] != "model"}.items():
+        candidates.put_back(step)
+        _save(prepared, tokenizer, backbone, folder / name, trainer)
+    if candidates:
+        candidates.put_back(steps[whose])
+    _save(prepared, tokenizer, backbone, folder / "model", trainer)
+    after, tokens = prepared.measure(), int(prepared.examples.tokens.lengths.sum())
+    log, probed = history(trainer.state.log_history), candidates.scores if candidates else []
+    result = Pretrained(before, after, tokens, log, receipts, probed, steps, models)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        remove_checkpoints(folder / "checkpoints")
+        remove(place)
+        write_json(file, asdict(result))
+    return result
+
+
+def split_corpus(texts: Sequence[str], held_out: float, seed: int) -> tuple[list[str], list[str]]:
+    """The different texts to train on, and a share `held_out` of them, at least one, to measure with.
+
+    Texts of nothing but white space are left out. Raises ValueError for fewer than two texts.
+    """
+    unique = np.array(sorted({text for text in texts if text.strip()}), dtype=object)
+    if len(unique) < 2:
+        raise ValueError("pretraining needs at least two different texts: one to train on and one to measure with")
+    unique = unique[np.random.default_rng(seed).permutation(len(unique))].tolist()
+    kept = min(max(1, round(held_out * len(unique))), len(unique) - 1)
+    return unique[kept:], unique[:kept]
+
+
+def _arguments(stage: Stage, folder: Path, rows: int):
+    epoch = math.ceil(rows / stage.batch_size)
+    steps = stage.steps or math.ceil(epoch * stage.epochs)
+    args = training_arguments(
+        folder,
+        epochs=stage.epochs,
+        batch_size=stage.batch_size,
+        precision=choose_precision(),
+        seed=stage.seed,
+        log_every=max(1, steps // 40),
+    )
+    if stage.steps:
+        args.max_steps = stage.steps  # in place of epochs
+    return args
+
+
+def _save(prepared: Prepared, tokenizer, backbone: str, folder: Path, trainer: Trainer) -> None:
+    """The model as it is now, with the dropouts of `backbone`: those of this stage say nothing to the next."""
+    if not trainer.args.should_save:
+        return
+    with replacing(folder) as part:
+        part.mkdir()
+        prepared.save(part)
+        tokenizer.save_pretrained(part)
+        config, theirs = AutoConfig.from_pretrained(part), load_config(backbone).to_dict()
+        for name in [name for name in config.to_dict() if "drop" in name and name in theirs]:
+            setattr(config, name, theirs[name])
+        config.save_pretrained(part)
