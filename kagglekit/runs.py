@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     """The folder of a run made by `recipe`, with params.json in it: new, or with the folds that it has already.
 
     params.json holds the recipe, hashes of what the run was made from (the task, its folds unless `folds` is False, the
-    weights of a backbone in a folder and of the runs to start from or to average, the files of vectors), package
-    versions, and the library's git commit.
+    weights of a backbone in a folder and of the runs to start from, to average or to mask by, the predictions and the
+    weights of teachers, the files of vectors and of texts), package versions, and the library's git commit.
     Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then a run that
     differs is deleted. A run that is the same is kept in any case, and so goes on where it was cut off; a run to start
     from that goes fold by fold may have got more folds since.
@@ -32,7 +32,8 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     folder = run_folder(work, run)
     now = hash_inputs(resolve(work), recipe, folds)
     identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": now}
-    if folder in (source.folder for source in _sources(resolve(work), recipe)):
+    made_from = [source.folder for source in _sources(resolve(work), recipe)]
+    if folder in (*made_from, *_teachers(resolve(work), recipe)):
         raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
     file = folder / "params.json"
     changed = []
@@ -74,13 +75,48 @@ def hash_inputs(work: Path, recipe: dict[str, Any], folds: bool) -> dict[str, st
     for name in ("vectors", "test_vectors", "word_vectors"):
         if recipe.get("beside", {}).get(name):
             found[name.replace("_", " ")] = hash_files([resolve(recipe["beside"][name])])
+    for name in ("texts", "pairs"):
+        if recipe.get(name):
+            found[name] = hash_files(_files(recipe[name]))
+    if recipe.get("pseudo", {}).get("unlabelled"):
+        found["unlabelled files"] = hash_files(_files(recipe["pseudo"]["unlabelled"]))
+    for teacher in _teachers(work, recipe):
+        found[f"predictions of {teacher.name}"] = hash_predictions(teacher, not recipe.get("crosses"))
     by_fold = recipe.get("soup", "uniform") == "uniform"  # the other soups look at all folds
     return found | hash_sources(_sources(work, recipe), by_fold)
 
 
 def _sources(work: Path, recipe: dict[str, Any]) -> list[Source]:
     members = read_sources(work, recipe.get("soup_of", []), "soup_of")
-    return [*read_sources(work, split_start(recipe.get("start", ""))), *members]
+    scorers = read_sources(work, [name for name in [recipe.get("scorer")] if name], "scorer")
+    return [*read_sources(work, split_start(recipe.get("start", ""))), *members, *scorers]
+
+
+def _teachers(work: Path, recipe: dict[str, Any]) -> list[Path]:
+    """The runs whose predictions a run learns from; those of a blend too, which it asks about new rows."""
+    names = [recipe.get(knob, {}).get("teacher", "") for knob in ("pseudo", "distill")]
+    found = [run_folder(work, name) for name in dict.fromkeys(names) if name]
+    for folder in found:
+        members = read_json(folder / "weights.json")["members"] if (folder / "weights.json").is_file() else []
+        found += [work / name for name in members if work / name not in found]
+    return found
+
+
+def hash_predictions(run: Path, by_fold: bool = True) -> str | dict[str, str]:
+    """Fold -> one hash of its tables and of the weights of its model, if it has one; `by_fold` False: one of all."""
+    files = {
+        fold: [place / "oof.parquet", place / "test.parquet", *sorted((place / "model").glob("*.safetensors"))]
+        for fold, place in fold_folders(run).items()
+    }
+    if not by_fold:
+        return hash_files(file for group in files.values() for file in group)
+    return {str(fold): hash_files(group) for fold, group in files.items()}
+
+
+def _files(names: str | Sequence[str]) -> Iterator[Path]:
+    """The files that parameters name, those of a folder in the order of their paths."""
+    for path in map(resolve, [names] if isinstance(names, str) else names):
+        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def _agree(then: str | dict | None, now: str | dict | None) -> bool:

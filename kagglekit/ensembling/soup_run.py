@@ -28,7 +28,8 @@ from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
 HOW = ("uniform", "greedy", "folds")
-INPUTS = ("max_length", "cut", "chunks", "chunk_stride", "beside")  # knobs of what a model reads
+INPUTS = ("clean", "max_length", "cut", "chunks", "chunk_stride", "beside")  # knobs of what a model reads
+INPUTS += ("pattern", "pooling", "verbalizer")  # the last two because a pattern goes with one of them
 
 
 @dataclass

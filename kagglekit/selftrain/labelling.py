@@ -1,0 +1,139 @@
+"""What a model says of the pool, what of it is added, and how good that is: self-training between two models."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.metrics import score
+from kagglekit.selftrain.options import SelfTraining
+from kagglekit.selftrain.pool import TEST
+from kagglekit.selftrain.pseudo import (
+    Chosen,
+    Guess,
+    agreement,
+    choose_rows,
+    confidence,
+    estimate,
+    find_groups,
+    group_names,
+    make_labels,
+)
+from kagglekit.selftrain.steps import Step
+from kagglekit.selftrain.teachers import Teacher
+from kagglekit.selftrain.ust import confidence_weights, draw_predictions, draw_rows, summarise
+from kagglekit.task import Task
+from kagglekit.training.extra import Extra
+from kagglekit.training.fitted import Fitted
+from kagglekit.training.saved import SavedModel
+
+
+@dataclass
+class Labelling:
+    """The rule by which rows of the pool get labels.
+
+    train, labels: of all rows, by which the labels of held-out rows are known. pool: as from `make_pool`.
+    """
+
+    knobs: SelfTraining
+    task: Task
+    train: pd.DataFrame
+    labels: np.ndarray
+    pool: pd.DataFrame
+
+    def ask_teacher(self, teacher: Teacher, fold: int, held_out: np.ndarray, seed: int) -> Step:
+        """What a teacher's fold says of the pool and of `held_out`, row numbers of train which it never saw."""
+        if self.knobs.labels == "ust":
+            return self._draw(teacher.saved(fold), held_out, seed)
+        files = self._files()
+        others = [teacher.predict(fold, files)] if len(files) else []
+        return Step(self._guess(teacher.test(fold), others), Guess(teacher.oof[held_out]))
+
+    def ask_model(self, fitted: Fitted, model: SavedModel, held_out: np.ndarray, seed: int) -> Step:
+        """The same of a model that was just trained; it has predicted the rows of test, and those held out, already."""
+        if self.knobs.labels == "ust":
+            return self._draw(model, held_out, seed, fitted)
+        files = self._files()
+        others = [model.predict(files)] if len(files) else []
+        return Step(self._guess(fitted.test, others), Guess(fitted.oof), fitted)
+
+    def _files(self) -> pd.DataFrame:
+        return self.pool[self.pool["source"] != TEST]
+
+    def _guess(self, test: np.ndarray, others: list[np.ndarray]) -> Guess:
+        return Guess(np.concatenate([*([test] if self.knobs.test else []), *others]))
+
+    def _draw(self, model: SavedModel, held_out: np.ndarray, seed: int, fitted: Fitted | None = None) -> Step:
+        """By passes with dropout; of the pool only `size` rows are asked."""
+        knobs, size, rows = self.knobs, len(self.pool), np.arange(len(self.pool))
+        if 0 < knobs.size < size:
+            rows = np.sort(np.random.default_rng([seed, size]).choice(size, knobs.size, replace=False))
+
+        def ask(table: pd.DataFrame) -> Guess:
+            examples = model.examples(table)
+            draws = draw_predictions(model.classifier, examples, model.precision, knobs.passes, seed, knobs.dropout)
+            return summarise(draws, self.task.kind)
+
+        pool = ask(self.pool.iloc[rows])
+        values = (_spread(part, rows, size) for part in (pool.mean, pool.uncertainty, pool.variance))
+        return Step(Guess(*values), ask(self.train.iloc[held_out]), fitted)
+
+    def choose(self, guess: Guess, seed: int, share: float = 1.0) -> Chosen:
+        """The rows to be added, by the rule that the knobs say. share: of `top` that counts."""
+        knobs, kind = self.knobs, self.task.kind
+        top = max(1, round(knobs.top * share)) if knobs.top else 0
+        if knobs.labels == "ust":
+            rows = draw_rows(guess, kind, top, knobs.sample, seed)
+            weights = knobs.weight * confidence_weights(guess.variance[rows])
+        else:
+            rows = choose_rows(guess.mean, kind, knobs.least(kind), top)
+            sure = confidence(guess.mean[rows], kind)
+            weights = sure if knobs.weight == "confidence" else np.full(len(rows), knobs.weight)
+        found = guess.mean[rows]
+        labels = make_labels(found, kind, len(self.task.classes), knobs.labels == "soft")
+        return Chosen(rows, labels, weights.astype(np.float32), confidence(found, kind))
+
+    def extra(self, chosen: Chosen) -> Extra | None:
+        """What was chosen as rows to learn; nothing where there is none, or where they weigh nothing."""
+        if not chosen.weights.any():
+            return None
+        return Extra(self.pool.iloc[chosen.rows].drop(columns="source"), chosen.labels, chosen.weights)
+
+    def show(self, chosen: Chosen) -> pd.DataFrame:
+        """The rows that were added: id, source, text, label (or a column for each), confidence, weight."""
+        table = self.pool.iloc[chosen.rows][["id", "source", "text"]].reset_index(drop=True)
+        if chosen.labels.ndim == 1:
+            table["label"] = [self.task.classes[number] for number in chosen.labels]
+        else:
+            table[[f"label {name}" for name in self.task.columns]] = chosen.labels
+        return table.assign(confidence=chosen.confidence, weight=chosen.weights)
+
+    def receipt(self, before: Step, after: Step, chosen: Chosen, held_out: np.ndarray, seed: int) -> dict[str, Any]:
+        """What a round did. The same rule on held-out rows, whose labels are known, says how good its labels are."""
+        kind, classes, truth = self.task.kind, len(self.task.classes), self.labels[held_out]
+        asked = int((~np.isnan(before.pool.mean).any(axis=1)).sum())
+        known = self.choose(before.held_out, seed, len(held_out) / asked).rows
+        groups = find_groups(before.pool.mean[chosen.rows], kind).sum(axis=0).tolist()
+        return {
+            "pool": asked,
+            "added": len(chosen.rows),
+            "mean confidence": _mean(chosen.confidence),
+            "mean weight": _mean(chosen.weights),
+            **estimate(before.held_out.mean[known], truth[known], kind, classes),
+            "agreement": agreement(before.pool.mean, after.pool.mean, kind, classes),
+            "score before": float(score(self.task.metric, truth, before.held_out.mean)),
+            "score": float(score(self.task.metric, truth, after.fitted.oof)),
+            "classes": dict(zip(group_names(kind, self.task.columns), groups, strict=True)),
+        }
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
+    """The values of some rows among all, the others NaN."""
+    whole = np.full((size, *values.shape[1:]), np.nan, dtype=np.float32)
+    whole[rows] = values
+    return whole
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
