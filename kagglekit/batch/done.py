@@ -32,19 +32,31 @@ def hash_path(path: Path, pattern: str = "*") -> str:
 def fill(templates: list[str], parameters: dict) -> list[str]:
     """Paths such as `{work}/{runs}` with the parameters filled in; a list gives several, None and empty text none.
 
+    `{pseudo[teacher]}` is what a dict has under that name; "one+other", without a slash, are two names.
     Raises ValueError for a name that is no parameter.
     """
     paths = []
     for template in templates:
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-        if missing := [name for name in names if name not in parameters]:
+        if missing := [name for name in names if name.split("[")[0] not in parameters]:
             raise ValueError(
                 f"{template!r} in the notebook's metadata names {missing[0]!r}, which is none of its parameters"
             )
-        options = [v if isinstance(v := parameters[name], list) else [v] for name in names]
-        options = [[v for v in values if v is not None and v != ""] for values in options]
-        paths += [template.format(**dict(zip(names, values, strict=True))) for values in itertools.product(*options)]
+        for values in itertools.product(*(_values(name, parameters) for name in names)):
+            path = template
+            for name, value in zip(names, values, strict=True):
+                path = path.replace("{" + name + "}", str(value))
+            paths.append(path)
     return list(dict.fromkeys(paths))
+
+
+def _values(name: str, parameters: dict) -> list:
+    """What a name in a path stands for."""
+    name, _, key = name.removesuffix("]").partition("[")
+    value = parameters[name].get(key, "") if key else parameters[name]
+    values = value if isinstance(value, list) else [value]
+    parts = [part for v in values for part in (v.split("+") if isinstance(v, str) and "/" not in v else [v])]
+    return [part for part in parts if part is not None and part != ""]
 
 
 def hash_paths(paths: list[str]) -> dict[str, str]:
