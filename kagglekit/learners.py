@@ -9,13 +9,15 @@ import pandas as pd
 
 from kagglekit.data.clean import clean_table
 from kagglekit.ensembling.soup_run import Soup
+from kagglekit.lineage import tell_chosen
 from kagglekit.model.backbones import find_backbone
 from kagglekit.model.frozen import Frozen
 from kagglekit.model.setfit_run import SetFit
 from kagglekit.model.tfidf import Baseline
 from kagglekit.paths import resolve
-from kagglekit.ranges import check_range
+from kagglekit.ranges import accepts, check_range
 from kagglekit.selftrain.distiller import Distiller
+from kagglekit.selftrain.nested import check_shared
 from kagglekit.selftrain.selftrainer import SelfTrainer
 from kagglekit.starts import find_starts, find_vocabulary
 from kagglekit.task import Task
@@ -29,11 +31,13 @@ OWN = ("learner_options", "pseudo", "distill")  # knobs of some learners only
 @dataclass
 class Choice:
     """A learner, with `fit(train_rows, valid_rows, folder, seed, start=None) -> Fitted`; what params.json says of it;
-    and which models each fold begins from, see `find_starts`."""
+    which models each fold begins from, see `find_starts`; and what the weights of those that it is made from were
+    chosen by, see `tell_chosen`."""
 
     learner: Any
     settings: dict[str, Any]
     starts: dict[int, dict[str, float]]
+    chosen: str
 
     @property
     def parts(self) -> list[Any]:
@@ -50,8 +54,9 @@ class Choice:
 
     @property
     def caution(self) -> str:
-        """Why the score is too good; empty where it is honest."""
-        return "".join(getattr(part, "caution", "") for part in self.parts)
+        """Why the score is too good, as far as the settings and the runs in them tell; empty where it is honest."""
+        found = [*(getattr(part, "caution", "") for part in self.parts), self.chosen]
+        return ". ".join(words for words in found if words)
 
 
 def choose_learner(
@@ -73,27 +78,33 @@ def choose_learner(
     recipe, backbone, kind = Recipe.choose(parameters), parameters["backbone"], parameters["learner"]
     check_range("learner", kind, kind in LEARNERS, f"one of {', '.join(LEARNERS)}")
     plain = backbone in ("tfidf", "soup")
+    check_range("learner", kind, not plain or kind == "finetune", f"left as it is for backbone={backbone!r}")
     _check_own(parameters, backbone if plain else kind)
     cleaned = [clean_table(table, recipe.clean) for table in (train, test)] if recipe.clean else [train, test]
     if backbone == "tfidf":
-        return Choice(Baseline(task, *cleaned), dict(backbone=backbone, start="", clean=recipe.clean), {})
+        return Choice(Baseline(task, *cleaned), dict(backbone=backbone, start="", clean=recipe.clean), {}, "")
     if backbone == "soup":
         soup = Soup(task, work, parameters["soup_of"], parameters["soup"])
-        return Choice(soup, dict(start="") | soup.settings, {})
+        settings = dict(start="") | soup.settings
+        return Choice(soup, settings, {}, tell_chosen(work, settings))
     start, cache, found = parameters["start"], resolve(work) / "tokens", find_backbone(backbone)
     starts = find_starts(work, start, backbone, to_train)
     settings = dict(backbone=backbone, start=start, learner=kind)
     if kind != "finetune":
         learner = _make_other(kind, task, cleaned, found, recipe, cache, parameters["learner_options"])
-        return Choice(learner, settings | dict(clean=recipe.clean) | learner.settings, starts)
+        settings |= dict(clean=recipe.clean) | learner.settings
+        return Choice(learner, settings, starts, tell_chosen(work, settings))
     learner = FineTuner(
         task, train, test, found, recipe, cache, parameters["checkpoint_every"], find_vocabulary(starts, found)
     )
     if parameters["distill"]:
         learner = Distiller(learner, work, task, train, test, folds, parameters["distill"], parameters["seed"])
+        for models in starts.values() if learner.plan.source == "nested" else ():
+            check_shared(" + ".join(models))
     if parameters["pseudo"]:
         learner = SelfTrainer(learner, work, task, train, test, folds, parameters["pseudo"])
-    return Choice(learner, settings | learner.settings, starts)
+    settings |= learner.settings
+    return Choice(learner, settings, starts, tell_chosen(work, settings))
 
 
 def _check_own(parameters: Mapping[str, Any], kind: str) -> None:
@@ -110,8 +121,10 @@ def _make_other(
 ) -> Frozen | SetFit:
     """A learner that does not fine-tune on labels. Raises ValueError for options that it does not have."""
     make, read = {"frozen": (Frozen, ("max_length", "pooling", "cut")), "setfit": (SetFit, ("max_length",))}[kind]
-    known = [knob.name for knob in fields(make)[4:] if knob.name not in (*read, "cache")]
-    for name in options:
+    known = {knob.name: getattr(knob.type, "__name__", str(knob.type)) for knob in fields(make)[4:]}
+    known = {name: type_ for name, type_ in known.items() if name not in (*read, "cache")}
+    for name, value in options.items():
         check_range("learner_options", name, name in known, f"of {', '.join(known)} for {kind}")
+        check_range(f"learner_options: {name}", value, accepts(known[name], value), known[name])
     given = {name: getattr(recipe, name) for name in read} | options
     return make(task, *tables, backbone, **given, **({"cache": cache} if kind == "frozen" else {}))

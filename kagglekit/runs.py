@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kagglekit.lineage import members_of, split_start, teachers_of
 from kagglekit.metrics import score, standard_error
 from kagglekit.paths import fold_folders, hash_files, read_json, remove, replacing, resolve, run_folder, write_json
 from kagglekit.provenance import commit, versions
-from kagglekit.starts import Source, hash_sources, hash_weights, read_sources, split_start
+from kagglekit.sources import Source, hash_sources, hash_weights, read_sources
 from kagglekit.tables import Run, list_runs, write_predictions
 from kagglekit.task import Task
 from kagglekit.training.fitted import Fitted
@@ -24,7 +25,7 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
 
     params.json holds the recipe, hashes of what the run was made from (the task, its folds unless `folds` is False, the
     weights of a backbone in a folder and of the runs to start from, to average or to mask by, the predictions and the
-    weights of teachers, the files of vectors and of texts), package versions, and the library's git commit.
+    weights of teachers, the files of vectors, texts and augmenters), package versions, and the library's git commit.
     Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then a run that
     differs is deleted. A run that is the same is kept in any case, and so goes on where it was cut off; a run to start
     from that goes fold by fold may have got more folds since.
@@ -78,6 +79,10 @@ def hash_inputs(work: Path, recipe: dict[str, Any], folds: bool) -> dict[str, st
     for name in ("texts", "pairs"):
         if recipe.get(name):
             found[name] = hash_files(_files(recipe[name]))
+    for name, options in recipe.get("augment", {}).items():
+        places = [resolve(value) for value in options.values() if isinstance(value, str) and value]
+        found |= {f"file {place.name} of {name}": hash_files([place]) for place in places if place.is_file()}
+        found |= {f"model {place.name} of {name}": hash_weights([place]) for place in places if place.is_dir()}
     if recipe.get("pseudo", {}).get("unlabelled"):
         found["unlabelled files"] = hash_files(_files(recipe["pseudo"]["unlabelled"]))
     for teacher in _teachers(work, recipe):
@@ -94,11 +99,9 @@ def _sources(work: Path, recipe: dict[str, Any]) -> list[Source]:
 
 def _teachers(work: Path, recipe: dict[str, Any]) -> list[Path]:
     """The runs whose predictions a run learns from; those of a blend too, which it asks about new rows."""
-    names = [recipe.get(knob, {}).get("teacher", "") for knob in ("pseudo", "distill")]
-    found = [run_folder(work, name) for name in dict.fromkeys(names) if name]
+    found = [run_folder(work, name) for name in teachers_of(recipe)]
     for folder in found:
-        members = read_json(folder / "weights.json")["members"] if (folder / "weights.json").is_file() else []
-        found += [work / name for name in members if work / name not in found]
+        found += [member for member in members_of(folder) if member not in found]
     return found
 
 

@@ -137,6 +137,17 @@ def test_a_file_of_vectors_that_changed_makes_it_another_run(work):
         open_run(work, "base", beside)
 
 
+def test_a_dictionary_of_an_augmenter_that_changed_makes_it_another_run(work):
+    words = work / "words.txt"
+    words.write_text("good fine")
+    augment = {**RECIPE, "augment": {"Dictionary": {"file": str(words), "share": 0.2}}}
+    (open_run(work, "base", augment) / "fold0").mkdir()
+    open_run(work, "base", augment)
+    words.write_text("good bad")
+    with pytest.raises(ValueError, match=r"the file words.txt of Dictionary changed"):
+        open_run(work, "base", augment)
+
+
 @pytest.mark.parametrize("name", ["data", "notebooks", "fold3", "../out", "", "a b"])
 def test_a_name_that_cannot_be_a_run_is_refused(work, name):
     with pytest.raises(ValueError, match="cannot name a run"):

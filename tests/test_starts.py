@@ -13,15 +13,8 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_weights
 from kagglekit.paths import read_json, write_json
 from kagglekit.runs import open_run, save_fold
-from kagglekit.starts import (
-    find_models,
-    find_scorer,
-    find_starts,
-    find_vocabulary,
-    make_backbone,
-    make_start,
-    read_sources,
-)
+from kagglekit.sources import find_models, read_sources
+from kagglekit.starts import find_scorer, find_starts, find_vocabulary, make_backbone, make_start
 from kagglekit.tables import write_folds, write_predictions
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
@@ -189,6 +182,24 @@ def test_a_start_that_is_none_is_an_error_in_words(place, trained, pretrained, b
         find_starts(work, start, backbone, [0, 1])
 
 
+def test_a_model_of_one_fold_is_no_backbone_of_all(place, trained, pretrained, staged, backbone):
+    """Nor by way of a run on other data."""
+    work, elsewhere = place("bbc"), place("news", "theirs")
+    run = trained(work, "base")
+    plain = make_backbone({str(run / "fold0" / "model"): 1.0}, run / "fold1")  # as transformers reads it
+    stage = staged(work, "probed", {"0": "step40/model", "1": "model"})
+    for model in (plain, str(stage / "model"), str(stage / "step40" / "model")):
+        with pytest.raises(ValueError, match=r"a run of this data: it has seen labels of .*Set start='(base|probed)'"):
+            find_starts(work, "", model, [0, 1])
+        assert find_starts(elsewhere, "", model, [0, 1]) == {}
+    trained(elsewhere, "on", backbone=plain)
+    with pytest.raises(ValueError, match=r"start='runs/news/on' began from .*base, a run of this data"):
+        find_starts(work, "runs/news/on", backbone, [0])
+    assert find_starts(work, "", str(pretrained(work) / "model"), [0]) == {}  # has read our texts, and no labels
+    with pytest.raises(ValueError, match="is a trained model, whose backbone has other names of weights: set start"):
+        find_starts(elsewhere, "", str(run / "fold0" / "model"), [0])
+
+
 def test_backbones_that_differ_cannot_be_averaged(place, trained, backbone, backbones):
     work = place("bbc")
     trained(work, "base")
@@ -331,7 +342,7 @@ def test_a_run_that_crossed_folds_is_no_start_nor_is_what_grew_from_it(place, tr
     told = read_json(third / "params.json")
     write_json(third / "params.json", told | {"recipe": told["recipe"] | {"pseudo": {"teacher": "blend"}}})
     for name in ("first", "second", "third"):
-        with pytest.raises(ValueError, match=rf"start='{name}': .*first learned from out-of-fold predictions"):
+        with pytest.raises(ValueError, match=rf"start='{name}'.* crossed folds: it learned from out-of-fold pred"):
             find_starts(work, name, backbone, [0])
 
 

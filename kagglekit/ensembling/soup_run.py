@@ -18,7 +18,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_models, check_alike, greedy_soup
 from kagglekit.paths import read_json, replacing, resolve
 from kagglekit.ranges import check_range
-from kagglekit.starts import Source, find_fold, read_sources
+from kagglekit.sources import Source, find_fold, read_sources
 from kagglekit.tables import read_folds
 from kagglekit.task import Task, encode_labels, read_test, read_train
 from kagglekit.training.fitted import Fitted

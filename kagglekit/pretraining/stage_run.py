@@ -10,23 +10,24 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.data.tokens import tokenize
-from kagglekit.model.backbones import find_backbone, load_tokenizer
+from kagglekit.lineage import split_start
+from kagglekit.model.backbones import check_max_length, find_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.vocabulary import add_tokens
 from kagglekit.paths import read_json, remove, write_json
+from kagglekit.pretraining.alike import LabelledTexts, read_pairs
 from kagglekit.pretraining.masking import Masking, make_masking, masking_options
-from kagglekit.pretraining.objective import Stage
+from kagglekit.pretraining.objective import SCORED, Stage, check_options
 from kagglekit.pretraining.probe import Probe
 from kagglekit.pretraining.selective import train_token_scorer
-from kagglekit.pretraining.simcse import LabelledTexts, read_pairs
 from kagglekit.pretraining.stages import HIDING, OBJECTIVES, Pretrained, pretrain
 from kagglekit.ranges import check_range
 from kagglekit.runs import choose_folds
-from kagglekit.starts import find_scorer, find_starts, make_backbone, read_sources, split_start
+from kagglekit.sources import read_sources
+from kagglekit.starts import find_scorer, find_starts, make_backbone
 from kagglekit.tables import read_folds
 from kagglekit.task import Task, encode_labels
 
-SCORED = ("selective", "entropy")  # maskings that ask a model of the task
 OF_SCORER = [k.name for k in inspect.signature(train_token_scorer).parameters.values() if k.kind is k.KEYWORD_ONLY]
 OF_SCORER = [name for name in OF_SCORER if name not in ("rule", "seed", "save_seconds")]  # among masking_options
 
@@ -90,18 +91,23 @@ class StageRun:
             there = [k for k in choose_folds(table, []) if all(k in source.models for source in matched)]
         starts = find_starts(self.work, self.start, self.backbone, sorted({*chosen, *there}))
         self.parts = self._share(chosen, there, starts, bool(matched))
+        self.begun_: dict[str, str] = {}
         self.maskings_: dict[str, Masking] = {}
+        check_max_length(next(iter(self.parts[0].start), "") or find_backbone(self.backbone), stage.max_length)
 
     def _check_contradictions(self):
         stage = self.stage
         if stage.objective not in HIDING and (stage.masking != "dynamic" or stage.masking_options):
             raise ValueError(f"the objective {stage.objective} hides no tokens: leave masking as it is")
-        if (stage.masking in SCORED) != bool(self.scorer):
-            raise ValueError(f"masking={stage.masking!r}, scorer={self.scorer!r}: {' and '.join(SCORED)} need a scorer")
+        known = [*masking_options(stage.masking), *(OF_SCORER if stage.masking in SCORED else [])]
+        check_options("masking_options", stage.masking, stage.masking_options, known)
+        if stage.masking in SCORED and not self.scorer:
+            raise ValueError(f"masking={stage.masking!r} asks a model what matters: set scorer to a run of 3_train")
+        if self.scorer and stage.masking not in SCORED:
+            what = f"masking={stage.masking!r} asks no scorer"
+            raise ValueError(f"{what}: leave scorer={self.scorer!r} out, or set masking to {' or '.join(SCORED)}")
         if self.pairs and stage.objective != "simcse_supervised":
             raise ValueError(f"pairs are for simcse_supervised, and the objective is {stage.objective}")
-        if "pairs" in stage.objective_options:
-            raise ValueError("objective_options: name the file in the parameter pairs, which the run takes note of")
 
     def _share(self, chosen: list[int], there: list[int], starts: dict[int, dict], matched: bool) -> list[Part]:
         """The trainings: for the `chosen` folds, with the others of `there` that share them."""
@@ -131,6 +137,7 @@ class StageRun:
             place = folder / part.name
             done[part.name] = result = self._train(part, place)
             remove(place / "start")
+            self.begun_.pop(part.name, None)
             if self.by_fold:
                 kept = result.models or dict.fromkeys(map(str, part.folds), "model")
                 models |= {fold: str(Path(part.name, at)) for fold, at in kept.items()}
@@ -157,8 +164,10 @@ class StageRun:
         )
 
     def begin(self, part: Part, place: Path) -> str:
-        """What a part begins from, as transformers reads it; an average is made below `place`, its folder."""
-        return make_backbone(part.start, place) if part.start else find_backbone(self.backbone)
+        """What a part begins from, as transformers reads it; an average is made once below `place`, its folder."""
+        if part.name not in self.begun_:
+            self.begun_[part.name] = make_backbone(part.start, place) if part.start else find_backbone(self.backbone)
+        return self.begun_[part.name]
 
     def tokenizer(self, begin: str):
         """The tokenizer of what a part begins from, with the new tokens."""
@@ -172,10 +181,7 @@ class StageRun:
         if part.name not in self.maskings_:
             stage, tokenizer = self.stage, self.tokenizer(self.begin(part, place))
             options = dict(stage.masking_options)
-            of_scorer = {name: options.pop(name) for name in OF_SCORER if name in options} if self.scorer else {}
-            for option in options:
-                known = [*masking_options(stage.masking), *(OF_SCORER if self.scorer else [])]
-                check_range("masking_options", option, option in known, f"of {', '.join(known) or 'none'}")
+            of_scorer = {name: options.pop(name) for name in OF_SCORER if name in options}
             scorer = self._scorer(part, place / "scorer", of_scorer) if self.scorer else None
             masking = make_masking(stage.masking, tokenizer, stage.mask_probability, options, scorer)
             self.maskings_[part.name] = masking

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kagglekit.lineage import run_of
 from kagglekit.metrics import score
 from kagglekit.model.backbones import load_config, load_tokenizer
 from kagglekit.paths import remove
@@ -34,6 +35,7 @@ class Distiller:
     fold k, and by way of it so does student k: the score is too good, and the run is marked: `crosses`.
     Each round after the first is taught by the student before it, by its predictions of its own training rows
     (Furlanello et al., 2018, arXiv 1805.04770), and costs a training a fold.
+    In a run of keep_best, models that only teach keep their last weights: none is chosen by a label of any fold.
     seed: of the run. Raises ValueError for options that do not fit the task, and for a learner that cannot be taught.
     """
 
@@ -62,6 +64,11 @@ class Distiller:
         if self.plan.teacher:
             ids, cache = self.test["id"], self.learner.cache
             self.teacher = read_teacher(self.work, self.plan.teacher, self.task, self.folds, ids, cache)
+            fold = self.teacher.run.folds[0]
+            if self.plan.source == "fold":
+                self.teacher.check_reads(fold)
+            if self.plan.hidden:
+                check_sizes(self.teacher.model(fold), self.learner.backbone, self.learner.tokenizer)
         if self.plan.source == "nested":
             self._pairs(Path())  # an error in the folds shows now
 
@@ -120,7 +127,7 @@ class Distiller:
         elif source == "oof":
             find = partial(self._oof, rows)
         else:
-            find = partial(self.teacher.predict, fold, self.train.iloc[rows])
+            find = partial(self.teacher.predict, fold, self.train.iloc[rows], of_train=True)
         return self._kept(rows, folder, 0, lambda place: find()), model
 
     def _in_sample(
@@ -140,7 +147,7 @@ class Distiller:
 
     def _nested(self, rows: np.ndarray, fold: int, folder: Path, start: str | None) -> np.ndarray:
         whole = len(rows) == (self.fold_of != fold).sum()  # else other students may have other rows
-        return self._pairs(find_run_folder(folder) if whole else folder, start).label(rows, fold)
+        return self._pairs(run_of(folder) or folder.parent if whole else folder, start).label(rows, fold)
 
     def _pairs(self, folder: Path, start: str | None = None) -> PairModels:
         ids = self.train["id"].tolist()
@@ -186,8 +193,3 @@ def check_sizes(model: Path | None, backbone: str, tokenizer: Any) -> None:
         raise ValueError(f"distill: the teacher's states are {widths[0]} wide, the student's {widths[1]}: set hidden=0")
     if load_tokenizer(str(model)).get_vocab() != tokenizer.get_vocab():
         raise ValueError("distill: teacher and student cut texts into other tokens: set hidden=0")
-
-
-def find_run_folder(folder: Path) -> Path:
-    """The folder of the run, with params.json, that the folder of a fold or one inside it belongs to."""
-    return next((place for place in folder.parents if (place / "params.json").is_file()), folder.parent)

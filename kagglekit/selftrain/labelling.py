@@ -70,14 +70,14 @@ class Labelling:
         if 0 < knobs.size < size:
             rows = np.sort(np.random.default_rng([seed, size]).choice(size, knobs.size, replace=False))
 
-        def ask(table: pd.DataFrame) -> Guess:
-            examples = model.examples(table)
+        def ask(table: pd.DataFrame, of_train: bool = False) -> Guess:
+            examples = model.examples(table, of_train)
             draws = draw_predictions(model.classifier, examples, model.precision, knobs.passes, seed, knobs.dropout)
             return summarise(draws, self.task.kind)
 
         pool = ask(self.pool.iloc[rows])
         values = (_spread(part, rows, size) for part in (pool.mean, pool.uncertainty, pool.variance))
-        return Step(Guess(*values), ask(self.train.iloc[held_out]), fitted)
+        return Step(Guess(*values), ask(self.train.iloc[held_out], of_train=True), fitted)
 
     def choose(self, guess: Guess, seed: int, share: float = 1.0) -> Chosen:
         """The rows to be added, by the rule that the knobs say. share: of `top` that counts."""

@@ -104,10 +104,14 @@ def without_choosing(learner: Any) -> Any:
 
 
 def check_shared(start: str | None) -> None:
-    """Raise ValueError when a model to start from is not the same for all folds: it may have seen labels."""
-    place = None if start is None else Path(start)
-    if place and ((place / "classifier.json").is_file() or not (place.parent / "params.json").is_file()):
+    """Raise ValueError when a model to start from is not that of all folds: it may have seen labels, or a probe may
+    have chosen it by some."""
+    if start is None:
+        return
+    place, run = Path(start), Path(start).parent
+    trained = (place / "classifier.json").is_file()
+    if trained or (run / "models.json").is_file() or not (run / "params.json").is_file():
         raise ValueError(
             f"by='nested' trains models without two folds, and {start} is of one fold, so that it may have seen the "
-            "other: start from a run of 2_pretrain with one model for all folds, or set by='fold'"
+            "other: start from a run of 2_pretrain with one model for all folds and without a probe, or set by='fold'"
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kagglekit.data.clean import clean_texts
+from kagglekit.data.duplicates import normalise
 from kagglekit.data.features import check_beside
 from kagglekit.paths import resolve
 from kagglekit.reading.files import read_table
@@ -22,16 +24,15 @@ def make_pool(
     """The rows to label: columns id, text, those beside the text that the recipe names, and source: those of test first
     (test=None leaves them out), then those of the files.
 
-    A row of a file is left out when its text is empty, is in the pool already, or is in train, white space aside: a
-    copy of a row to be validated on would make it one that was seen. Raises FileNotFoundError, and ValueError that
-    names file and column, and when no row is left.
+    A row of a file is left out when its text is empty, is in the pool already, or is in train, as the model reads it,
+    upper case and white space aside: a copy of a row to be validated on would make it one that was seen. Raises
+    FileNotFoundError, and ValueError that names file and column, and when no row is left.
     """
     parts = [] if test is None else [test.assign(source=TEST)]
     parts += [read_unlabelled(task, file, recipe) for file in files]
     pool = pd.concat(parts, ignore_index=True)
-    texts = pool["text"].map(_plain)
-    ours = np.arange(len(pool)) < (0 if test is None else len(test))
-    new = ~texts.isin(set(train["text"].map(_plain))) & ~texts.duplicated() & (texts != "")
+    texts, ours = pd.Series(_plain(pool, recipe)), np.arange(len(pool)) < (0 if test is None else len(test))
+    new = ~texts.isin(_plain(train, recipe)) & ~texts.duplicated() & (texts != "")
     pool = pool[ours | new].reset_index(drop=True)
     if not len(pool):
         raise ValueError(f"pseudo: no text in {', '.join(files)} is new: all are empty, or in train")
@@ -58,5 +59,6 @@ def read_unlabelled(task: Task, file: str | Path, recipe: Recipe) -> pd.DataFram
     return read.assign(source=path.name)
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split())
+def _plain(table: pd.DataFrame, recipe: Recipe) -> list[str]:
+    """The texts, cleaned, without what makes copies look different."""
+    return [normalise(text) for text in clean_texts(table["text"], recipe.clean)]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 
-from kagglekit.model.backbones import find_backbone
+from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.paths import remove, replacing
 from kagglekit.selftrain.labelling import Labelling
 from kagglekit.selftrain.options import SelfTraining
@@ -61,15 +61,34 @@ class SelfTrainer:
         self._check_recipe(self.teacher.recipe if self.teacher else self.tuner.recipe.as_dict())
 
     def _check_teacher(self):
-        knobs, ours = self.knobs, self.tuner.backbone
+        knobs = self.knobs
         if knobs.labels == "ust" or knobs.begin == "teacher":
             self.teacher.saved(self.teacher.run.folds[0])
         elif knobs.unlabelled:
             self.teacher.check_reads(self.teacher.run.folds[0])
-        if knobs.begin == "teacher" and find_backbone(self.teacher.recipe["backbone"]) != ours:
+        if knobs.begin == "teacher":
+            self._check_beginning(self.tuner.backbone)
+        plan = getattr(self.learner, "plan", None)
+        if plan and plan.source == "nested" and (knobs.begin == "teacher" or knobs.order == "first"):
             raise ValueError(
-                f"pseudo: begin='teacher' goes on with the weights of {knobs.teacher!r}, which has another backbone, "
-                f"{self.teacher.recipe['backbone']!r}: name another teacher, or set begin='start'"
+                f"pseudo: teacher={knobs.teacher!r} with begin='teacher' or order='first' gives students a start of "
+                "their own fold, and the models of distill by='nested' need one that has seen neither of two: set "
+                "distill={'by': 'fold'}, or leave the teacher of pseudo empty"
+            )
+
+    def _check_beginning(self, backbone: str):
+        """Raise ValueError when the weights of the teacher do not fit the students."""
+        name, recipe = self.knobs.teacher, self.teacher.recipe
+        if find_backbone(recipe["backbone"]) != backbone:
+            raise ValueError(
+                f"pseudo: begin='teacher' goes on with the weights of {name!r}, which has another backbone, "
+                f"{recipe['backbone']!r}: name another teacher, or set begin='start'"
+            )
+        theirs = load_tokenizer(str(self.teacher.model(self.teacher.run.folds[0])))
+        if theirs.get_vocab() != self.tuner.tokenizer.get_vocab():
+            raise ValueError(
+                f"pseudo: begin='teacher' goes on with the weights of {name!r}, which reads other tokens: set "
+                f"start={recipe.get('start', '')!r}, as it had, or begin='start'"
             )
 
     def _check_recipe(self, teacher: dict[str, Any]):

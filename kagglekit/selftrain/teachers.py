@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.ensembling.blend import combine
-from kagglekit.paths import hash_files, read_json, resolve, run_folder
-from kagglekit.starts import find_run, split_start
+from kagglekit.lineage import members_of, recipe_of, refuse_crossed
+from kagglekit.paths import hash_files, read_json, resolve
 from kagglekit.tables import Run, read_run
 from kagglekit.task import Task
 from kagglekit.training.hardware import choose_precision
@@ -77,25 +77,33 @@ class Teacher:
         for teacher in self.members or [self]:
             teacher.check_reads(fold) if teacher.members else teacher.saved(fold)
 
-    def predict(self, fold: int, table: pd.DataFrame) -> np.ndarray:
-        """How the model of a fold predicts new rows, (rows, columns) float32; table: as for `SavedModel.examples`.
+    def predict(self, fold: int, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
+        """How the model of a fold predicts rows, (rows, columns) float32; table, of_train: see `SavedModel.examples`.
 
         A blend asks its members, and weighs them as it did in this fold; a blend by rank ranks the rows of `table`
-        among themselves. Raises ValueError where there is no model, and for a blend whose members have changed since.
+        among themselves. Raises ValueError where there is no model.
         """
         if not self.members:
-            return self.saved(fold).predict(table)
+            return self.saved(fold).predict(table, of_train)
         self.test(fold)
-        names = [member.run.name for member in self.members]
-        weights = np.array([self.how["weights"][str(fold)][name] for name in names])
-        method = self.how["method"]
-        again = combine([member.test(fold) for member in self.members], weights, self.kind, method)
-        if not np.allclose(again, self.test(fold), atol=1e-5):
-            raise ValueError(
-                f"teacher={self.run.name!r} was blended from other predictions of {', '.join(names)} than they have "
-                "now: run 4_ensemble again"
-            )
-        return combine([member.predict(fold, table) for member in self.members], weights, self.kind, method)
+        return self._combine(fold, [member.predict(fold, table, of_train) for member in self.members])
+
+    def _combine(self, fold: int, predictions: list[np.ndarray]) -> np.ndarray:
+        """The blend of what its members say, in their order."""
+        weights = np.array([self.how["weights"][str(fold)][member.run.name] for member in self.members])
+        return combine(predictions, weights, self.kind, self.how["method"])
+
+    def check_members(self) -> None:
+        """Raise ValueError for a blend that is not made of what its members say now: what they were before, and what
+        that had seen, nobody knows."""
+        for fold in self.run.folds if self.members else []:
+            again = self._combine(fold, [member.test(fold) for member in self.members])
+            if not np.allclose(again, self.test(fold), atol=1e-5):
+                names = ", ".join(member.run.name for member in self.members)
+                raise ValueError(
+                    f"teacher={self.run.name!r} was blended from other predictions of {names} than they have now: run "
+                    "4_ensemble again"
+                )
 
 
 def read_teacher(
@@ -105,79 +113,40 @@ def read_teacher(
 
     folds: folds.parquet, `id` and `fold` in the order of train. test_ids: of test, in its order. cache: for tokens.
     Raises FileNotFoundError for a run that is not there, and ValueError for one of other folds or other data, one that
-    crossed folds, itself or by way of a run that it is made from, and an average over all folds.
+    crossed folds, itself or by way of a run that it is made from, an average over all folds, and a blend of runs that
+    have changed since or are not there any more.
     """
     run = read_run(work, name, task, folds, test_ids)
     refuse_crossed(run.folder, "teacher", name)
-    recipe, how, members = {}, {}, []
+    refuse_average(run.folder, name)
+    recipe, how, members = recipe_of(run.folder), {}, []
     if (run.folder / "weights.json").is_file():
         how = read_json(run.folder / "weights.json")
-        there = [member for member in how["members"] if run_folder(work, member).is_dir()]
-        if len(there) == len(how["members"]):
-            members = [read_teacher(work, member, task, folds, test_ids, cache) for member in there]
-    elif (run.folder / "params.json").is_file():
-        told = read_json(run.folder / "params.json")
-        recipe = told["recipe"]
-        if told["inputs"].get("folds") != hash_files([resolve(work) / "folds.parquet"]):
+        if lost := [member.name for member in members_of(run.folder) if not member.is_dir()]:
             raise ValueError(
-                f"teacher={name!r} was trained with other folds than folds.parquet has now: its models have seen rows "
-                "that they would label for. Train it again"
+                f"teacher={name!r} was blended from {', '.join(lost)} too, of which nothing is left: nobody knows what "
+                "it has seen. Blend again in 4_ensemble, from runs that are there"
             )
-    return Teacher(run, task.kind, len(folds), recipe, members, how, cache)
+        members = [read_teacher(work, member, task, folds, test_ids, cache) for member in how["members"]]
+    elif recipe and _folds_of(run.folder) != hash_files([resolve(work) / "folds.parquet"]):
+        raise ValueError(
+            f"teacher={name!r} was trained with other folds than folds.parquet has now: its models have seen rows that "
+            "they would label for. Train it again"
+        )
+    teacher = Teacher(run, task.kind, len(folds), recipe, members, how, cache)
+    teacher.check_members()
+    return teacher
 
 
-def refuse_crossed(folder: Path, what: str, name: str) -> None:
-    """Raise ValueError when a run's model of fold k has heard of the labels of fold k, as far as the records tell.
+def _folds_of(run: Path) -> str | None:
+    return read_json(run / "params.json")["inputs"].get("folds")
 
-    what: the parameter that names the run. Runs of other data do not count: their folds are not ours.
-    """
-    for before in lineage(folder):
-        way = "" if before == folder else f" stands on {before.name!r}, which"
-        if _recipe(before).get("crosses"):
+
+def refuse_average(run: Path, name: str) -> None:
+    """Raise ValueError when there are predictions of test in a run that one model of all folds has made."""
+    for part in [run, *members_of(run)]:
+        if recipe_of(part).get("soup") == "folds":
             raise ValueError(
-                f"{what}={name!r}{way} crossed folds: it learned from out-of-fold predictions, and so its model of a "
-                'fold knows of the labels of that fold. Name a run without distill={"by": "oof"}'
-            )
-    for before in [folder, *_members(folder)]:
-        if _recipe(before).get("soup") == "folds":
-            raise ValueError(
-                f"{what}={name!r}: {before.name!r} predicts test with the average over all folds, which has seen every "
+                f"teacher={name!r}: {part.name!r} predicts test with the average over all folds, which has seen every "
                 "row of train: name a soup of soup='uniform'"
             )
-
-
-def lineage(folder: Path) -> list[Path]:
-    """A run, and the runs of the same data that it grew from, directly or by way of others: those that it started from,
-    averaged or blended, and its teachers."""
-    found = [folder]
-    for run in found:
-        recipe = _recipe(run)
-        names = [*split_start(recipe.get("start", "")), *recipe.get("soup_of", []), *_how(run).get("members", [])]
-        names += [recipe.get(knob, {}).get("teacher", "") for knob in ("pseudo", "distill")]
-        names.append(recipe.get("scorer", ""))
-        places = [find_run(run.parent, name) for name in names if name]
-        found += [place for place in places if place not in found and _same_data(place.parent, folder.parent)]
-    return found
-
-
-def _members(folder: Path) -> list[Path]:
-    """The runs whose test tables are in those of a blend."""
-    found = [folder]
-    for run in found:
-        found += [run.parent / name for name in _how(run).get("members", []) if run.parent / name not in found]
-    return found[1:]
-
-
-def _recipe(run: Path) -> dict[str, Any]:
-    return read_json(run / "params.json")["recipe"] if (run / "params.json").is_file() else {}
-
-
-def _how(run: Path) -> dict[str, Any]:
-    return read_json(run / "weights.json") if (run / "weights.json").is_file() else {}
-
-
-def _same_data(work: Path, ours: Path) -> bool:
-    if work == ours:
-        return True
-    prints = [read_json(place / "task.json") if (place / "task.json").is_file() else {} for place in (work, ours)]
-    return prints[0].get("fingerprint") == prints[1].get("fingerprint")

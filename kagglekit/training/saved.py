@@ -47,19 +47,23 @@ class SavedModel:
         """The model itself, ready to predict."""
         return Classifier.load(self.folder).to(choose_device()).eval()
 
-    def examples(self, table: pd.DataFrame) -> Examples:
+    def examples(self, table: pd.DataFrame, of_train: bool = False) -> Examples:
         """The rows of a table as batches want them.
 
-        table: id, text, and the columns beside the text that the recipe names, all str. Vectors of documents are read
-        from the file that has those of test. Raises ValueError for a column that is not there.
+        table: id, text, and the columns beside the text that the recipe names, all str. of_train: they are rows of
+        train; vectors of documents are then read from the file of train, else from that of test, where these are two.
+        Raises ValueError for a column that is not there.
         """
         for name in self.knobs.columns:
             if name not in table.columns:
-                raise ValueError(f"the model of {self.folder} reads the column {name!r}, which the rows do not have")
+                raise ValueError(
+                    f"the model of {self.folder} reads the column {name!r}, which the rows do not have: set beside of "
+                    "this run to that of the run it is from"
+                )
         beside = self.knobs.beside
-        vectors = beside.get("test_vectors") or beside.get("vectors") or None
+        vectors = (not of_train and beside.get("test_vectors")) or beside.get("vectors") or None
         return self.beside.examples(read_inputs(table, self.tokenizer, self.knobs, self.cache, vectors))
 
-    def predict(self, table: pd.DataFrame) -> np.ndarray:
+    def predict(self, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
         """The predictions of the rows of a table, see `examples`: (rows, columns) float32."""
-        return predict(self.classifier, self.examples(table), self.precision)
+        return predict(self.classifier, self.examples(table, of_train), self.precision)

@@ -14,10 +14,11 @@ from kagglekit.paths import read_json
 from kagglekit.pretraining import stages
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.stage_run import StageRun
-from kagglekit.pretraining.stage_views import compare_maskings, show_masks
+from kagglekit.pretraining.stage_views import compare_maskings, scorer_figures, show_masks
 from kagglekit.pretraining.stages import OBJECTIVES, choose_stage, pretrain, split_corpus
 from kagglekit.runs import open_run, save_fold
-from kagglekit.starts import find_models, find_starts, find_vocabulary, make_start
+from kagglekit.sources import find_models
+from kagglekit.starts import find_starts, find_vocabulary, make_start
 from kagglekit.tables import write_folds
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
@@ -149,7 +150,7 @@ def test_the_knobs_of_a_stage_are_chosen_out_of_those_of_a_notebook():
 
 @pytest.fixture
 def place(tmp_path, task, tables, backbone, tokenizer, classifier):
-    """place(**knobs): a stage run of a work folder with three folds; `train_base` makes a trained run `base` there."""
+    """place(**knobs): a stage run of a work folder with three folds; `train_base` makes a trained run there."""
     what, work = task("multiclass"), tmp_path / "work"
     train, test = tables(what)
     what.save(work)
@@ -165,11 +166,11 @@ def place(tmp_path, task, tables, backbone, tokenizer, classifier):
         made.fit(folder)
         return folder
 
-    def train_base(start="", folds=(0, 1, 2), **knobs):
+    def train_base(start="", folds=(0, 1, 2), name="base", **knobs):
         starts = find_starts(work, start, backbone, folds)
         vocabulary = find_vocabulary(starts, backbone)
         learner = FineTuner(what, train, test, backbone, Recipe(max_length=16, **knobs), vocabulary=vocabulary)
-        folder = open_run(work, "base", {"backbone": backbone, "start": start} | learner.recipe.as_dict())
+        folder = open_run(work, name, {"backbone": backbone, "start": start} | learner.recipe.as_dict())
         for fold in folds:
             held_out, at = np.flatnonzero(fold == FOLDS), folder / f"fold{fold}"
             begin = {"start": make_start(starts[fold], at)} if starts else {}
@@ -261,6 +262,28 @@ def test_a_chain_of_stages_keeps_the_new_tokens_to_the_end(place, tmp_path, back
     assert "weights of task" in read_json(folders[2] / "params.json")["inputs"]
 
 
+def test_a_classifier_from_a_classifier_keeps_the_rows_of_new_tokens_that_were_trained(place, backbone):
+    """A new token by a stage, then two runs with labels, then a stage that adds another one: each row goes on."""
+    still = {"epochs": 0.1, "learning_rate": 1e-9}
+    domain = [text.replace("film", "moviegoer") for text in CORPUS]
+    rows = [load_backbone(str(place.run("words", domain, replace(QUICK, new_tokens=("moviegoer",))) / "model"))]
+    first = place.train_base(start="words", folds=[1], name="first", **still) / "fold1" / "model"
+    second = place.train_base(start="first", folds=[1], name="second", **still) / "fold1" / "model"
+    rows += [Classifier.load(model) for model in (first, second)]
+    stage = replace(QUICK, new_tokens=("moviegoer", "plots"), steps=1, learning_rate=1e-9)
+    last = place.run("last", stage=stage, start="second", folds=[1]) / "part1" / "model"
+    rows = [model.get_input_embeddings().weight for model in (*rows, load_backbone(str(last)))]
+    assert [len(table) for table in rows] == [31, 31, 31, 32]
+    assert all(torch.allclose(table[:31], rows[0], atol=1e-6) for table in rows[1:])
+    fresh = encoder(backbone)["embeddings.word_embeddings.weight"]
+    assert (rows[0][30] - fresh.mean(dim=0)).abs().max() > 0.01  # trained: no mean, as a new row would be again
+    tokenizer = load_tokenizer(str(last))
+    assert tokenizer("moviegoer plots", add_special_tokens=False)["input_ids"] == [30, 31]
+    pieces = tokenizer.convert_tokens_to_ids(["plot", "##s"])
+    assert torch.allclose(rows[3][31], rows[2][pieces].mean(dim=0), atol=1e-6)
+    assert load_tokenizer(str(second)).get_vocab() == load_tokenizer(str(first)).get_vocab()
+
+
 def test_a_stage_that_begins_from_a_trained_run_goes_fold_by_fold(place, backbone):
     base = place.train_base(epochs=0.1)
     run = place.make(start="base")
@@ -270,6 +293,10 @@ def test_a_stage_that_begins_from_a_trained_run_goes_fold_by_fold(place, backbon
     ours, theirs = encoder(find_models(folder)[1]), Classifier.load(base / "fold1" / "model").backbone.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
     assert not (folder / "part1" / "start").exists()
+    begun = run.begin(run.parts[2], folder)
+    (folder / "start" / "config.json").unlink()
+    assert run.begin(run.parts[2], folder) == begun == str(folder / "start")  # made once, however often it is asked
+    assert not (folder / "start" / "config.json").exists()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -296,6 +323,9 @@ def test_a_scorer_masks_for_the_fold_that_it_has_not_seen(place, masking):
     run.fit(folder)
     assert shown.iloc[:, 0].str.contains("->").all() and [part.name for part in run.parts] == ["part1"]
     assert read_json(folder / "models.json") == {"1": "part1/model"}
+    told = scorer_figures(run, folder)
+    assert told.index.tolist() == (["part1"] if masking == "selective" else [])  # entropy asks the task model itself
+    assert masking == "entropy" or 0 <= told["roc_auc"].item() <= 1
     table = compare_maskings(run, folder, CORPUS[:2])
     schemes = ["dynamic", "static", "whole_word", "span", masking]
     assert list(dict.fromkeys(table.index.get_level_values("scheme"))) == schemes
@@ -307,11 +337,14 @@ def test_a_scorer_masks_for_the_fold_that_it_has_not_seen(place, masking):
         ({}, {"objective": "mlmm"}, "objective='mlmm' is out of range: it must be one of mlm, mlm_sop"),
         ({"probe_every": -1}, {}, "probe_every=-1 is out of range"),
         ({}, {"objective": "simcse", "masking": "span"}, "the objective simcse hides no tokens: leave masking"),
-        ({}, {"masking": "selective"}, "selective and entropy need a scorer"),
-        ({"scorer": "base"}, {}, "masking='dynamic', scorer='base'"),
+        ({}, {"masking": "selective"}, "masking='selective' asks a model what matters: set scorer"),
+        ({"scorer": "base"}, {}, "masking='dynamic' asks no scorer: leave scorer='base' out, or set"),
+        ({}, {"masking": "spans"}, "masking='spans' is out of range: it must be one of dynamic, static"),
+        ({}, {"masking_options": {"max_span": 3}}, "masking_options: dynamic has no option 'max_span'; it has none"),
+        ({"scorer": "base"}, {"masking": "selective", "masking_options": {"text": 3}}, "it has temperature, texts"),
+        ({}, {"max_length": 2}, "max_length=2 is out of range: .* reads from 3 to 40 tokens"),
         ({"scorer": "none"}, {"masking": "entropy"}, "scorer='none': .* does not exist: run 3_train with run='none'"),
         ({"pairs": "a.csv"}, {}, "pairs are for simcse_supervised, and the objective is mlm"),
-        ({}, {"objective_options": {"pairs": "a.csv"}}, "name the file in the parameter pairs"),
         ({"start": "none"}, {}, "start='none': .* does not exist: run 2_pretrain with run='none' first"),
         ({"probe_every": 3, "folds": [7]}, {}, "fold 7 is not in folds.parquet"),
     ],

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kagglekit.paths import write_json
 from kagglekit.selftrain.nested import PairModels, kept, without_choosing
 from kagglekit.tables import read_predictions
 from kagglekit.training.finetune import FineTuner
@@ -110,10 +111,11 @@ def test_predictions_that_are_kept_are_read_and_a_model_stays_if_it_is_needed(tm
         assert (tmp_path / "0" / "model").is_dir() == there and len(fits) == times
 
 
-def test_labels_of_the_two_folds_choose_nothing_in_the_model_without_them(task, tables, backbone, tmp_path):
+@pytest.mark.parametrize("knobs", [{"keep_best": True}, {"tricks": {"CheckpointSoup": {"keep": 1, "start": 0.0}}}])
+def test_labels_of_the_two_folds_choose_nothing_in_the_model_without_them(task, tables, backbone, tmp_path, knobs):
     what = task("multiclass")
     train, test = tables(what)
-    recipe = Recipe(max_length=24, epochs=3, batch_size=4, learning_rate=1e-2, keep_best=True, evaluate_every=1)
+    recipe = Recipe(max_length=24, epochs=3, batch_size=4, learning_rate=1e-2, evaluate_every=1, **knobs)
     fold_of, found = np.arange(24) % 3, []
     for turn in (0, 1):
         table = train.copy()
@@ -125,4 +127,17 @@ def test_labels_of_the_two_folds_choose_nothing_in_the_model_without_them(task, 
         models = PairModels(learner, fold_of, train["id"].tolist(), what.columns, tmp_path / f"{turn}" / "pairs")
         found.append(models.predict(np.arange(24), 0, 1)[1])
     assert np.array_equal(*found)
-    assert learner.recipe.keep_best and not without_choosing(learner).recipe.keep_best
+    assert learner.recipe == recipe and not without_choosing(learner).recipe.keep_best
+
+
+def test_a_step_that_a_probe_chose_by_labels_is_no_start_of_pairs(pairs, tmp_path):
+    """The best step for fold 1 was chosen by the labels of the others: as the start of the pair 0-1, which the students
+    of both folds share, it would bring those of fold 0 to the student of fold 0."""
+    run = tmp_path / "probed"
+    (run / "model").mkdir(parents=True)
+    write_json(run / "params.json", {})
+    models = pairs(Memory(), start=str(run / "model"))
+    write_json(run / "models.json", {"0": "step40/model", "1": "model"})
+    with pytest.raises(ValueError, match="start from a run of 2_pretrain with one model for all folds and without a"):
+        models.label(outside(1), 1)
+    assert not models.learner.fits

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kagglekit.metrics import score
+from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.tfidf import Baseline
 from kagglekit.runs import open_run, save_fold
 from kagglekit.selftrain.distiller import Distiller
@@ -290,7 +291,7 @@ def test_the_last_round_is_shown_by_its_surest_and_its_least_sure_rows(place):
 def test_texts_of_other_files_are_labelled_by_the_model_of_the_fold(place, tmp_path):
     work, tuner = place()
     new = ["good film", "bad  plot", "it was fun", "very old !"]
-    known = [tuner.train["text"][1], "bad plot", " "]
+    known = [tuner.train["text"][1], tuner.train["text"][2].upper(), "bad plot", " "]
     for name, texts in (("one", new[:2] + known), ("two", new[1:])):
         pd.DataFrame({"text": texts}).to_csv(tmp_path / f"{name}.csv", index=False)
     files = [str(tmp_path / f"{name}.csv") for name in ("one", "two")]
@@ -357,6 +358,56 @@ def test_a_student_may_be_distilled_too(place):
     fitted = trainer.fit(TRAIN, VALID, work / "student" / "fold1", 3)
     assert trainer.settings["distill"]["weight"] == 0.3 and trainer.settings["pseudo"]["threshold"] == 0
     assert fitted.receipts["Distillation"]["steps"] > 0 and fitted.receipts["pseudo"]["rounds"][0]["added"] == 12
+
+
+def test_a_copy_of_a_row_of_train_is_known_as_the_model_reads_it(place, tmp_path):
+    work, tuner = place(clean=["drop_urls"])
+    copy = f"{tuner.train['text'][1]} https://a.b/c"
+    pd.DataFrame({"text": [copy, "a new film https://a.b/c"]}).to_csv(tmp_path / "one.csv", index=False)
+    trainer = trainer_of(work, tuner, unlabelled=[str(tmp_path / "one.csv")], test=False)
+    assert trainer.labelling.pool["text"].tolist() == ["a new film https://a.b/c"]
+
+
+def test_vectors_of_held_out_rows_are_those_of_train_where_test_has_the_same_ids(place, tmp_path):
+    """Passes with dropout ask about both; without dropout in them they are the predictions of the fold."""
+    work, tuner = place(dropout=0.1)
+    test = tuner.test.assign(id=tuner.train["id"][:12])
+    for name, table, sign in (("train", tuner.train, 1.0), ("test", test, -1.0)):
+        numbers = sign * np.random.default_rng(0).normal(size=(len(table), 3))
+        columns = {f"v{k}": numbers[:, k] for k in range(3)}
+        pd.DataFrame({"id": table["id"], **columns}).to_parquet(tmp_path / f"{name}.parquet", index=False)
+    files = {"vectors": str(tmp_path / "train.parquet"), "test_vectors": str(tmp_path / "test.parquet")}
+    recipe = replace(tuner.recipe, beside=files)
+    tuner = FineTuner(tuner.task, tuner.train, test, tuner.backbone, recipe)
+    tuner.precision = "fp32"
+    fitted = run(work, tuner, labels="ust", top=2, passes=2, dropout=1e-9)
+    (told,) = fitted.receipts["pseudo"]["rounds"]
+    plain = tuner.fit(TRAIN, VALID, tmp_path / "plain", 3)
+    assert told["score before"] == score("accuracy", tuner.labels[VALID], plain.oof)
+
+
+@pytest.mark.parametrize("options", [{"begin": "teacher"}, {"order": "first"}])
+def test_pairs_of_folds_do_not_begin_where_a_teacher_of_one_fold_ends(place, options):
+    work, tuner = place()
+    run(work, tuner, "base", weight=0)
+    tables = (work, tuner.task, tuner.train, tuner.test, read_folds(work, tuner.train["id"]))
+    nested = Distiller(FineTuner(*tables[1:4], tuner.backbone, tuner.recipe), *tables, {"by": "nested"})
+    with pytest.raises(ValueError, match="teacher='base' with begin='teacher' or order='first' gives students a start"):
+        SelfTrainer(nested, *tables, {"teacher": "base", **options})
+    place = open_run(work, "own", {"backbone": tuner.backbone, "start": ""}) / "fold1"
+    fitted = SelfTrainer(nested, *tables, {"threshold": 0.0, **options}).fit(TRAIN, VALID, place, 3)
+    assert fitted.receipts["pseudo"]["rounds"][0]["added"] == 12  # its first model has made the pairs
+
+
+def test_a_teacher_of_other_tokens_is_no_beginning(place):
+    work, tuner = place()
+    run(work, tuner, "base", weight=0)
+    model = work / "base" / "fold1" / "model"
+    more = load_tokenizer(str(model))
+    more.add_tokens(["<new>"])
+    more.save_pretrained(model)
+    with pytest.raises(ValueError, match="the weights of 'base', which reads other tokens: set start='', as it had"):
+        trainer_of(work, tuner, teacher="base", begin="teacher")
 
 
 def test_pseudo_labels_need_a_backbone_to_learn_them(place):

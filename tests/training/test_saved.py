@@ -53,6 +53,7 @@ def test_it_reads_the_vectors_of_new_rows_from_the_file_of_test(fit, tables, tmp
     tuner, fitted, folder = fit(beside=files)
     model = SavedModel(folder, tuner.recipe.as_dict(), precision="fp32")
     assert np.allclose(model.predict(tuner.test), fitted.test, atol=1e-5)
+    assert np.allclose(model.predict(tuner.train.iloc[VALID], of_train=True), fitted.oof, atol=1e-5)
     with pytest.raises(ValueError, match="has no vector of id '0'"):
         model.predict(tuner.train)
 
@@ -69,5 +70,5 @@ def test_a_folder_without_a_model_and_rows_without_a_column_are_named(fit, tmp_p
     tuner, _, folder = fit(beside={"numbers": ["stars"]})
     with pytest.raises(FileNotFoundError, match="fold0 has no model: train its fold again"):
         SavedModel(tmp_path / "fold0", tuner.recipe.as_dict())
-    with pytest.raises(ValueError, match="reads the column 'stars', which the rows do not have"):
+    with pytest.raises(ValueError, match="reads the column 'stars', which the rows do not have: set beside"):
         SavedModel(folder, tuner.recipe.as_dict()).predict(tuner.test.drop(columns="stars"))

@@ -1,0 +1,111 @@
+"""What a run grew from: the runs that it names, those that these name in turn, and what they know of labels.
+
+A model of fold k may only stand on models that never saw the labels of fold k. What params.json and weights.json tell
+is read here; what happened outside of them is for you to know.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kagglekit.paths import read_json, resolve, run_folder
+
+
+def split_start(start: str) -> list[str]:
+    """The runs that a `start` names: "base+other" are two, an empty text none."""
+    return [name.strip() for name in start.split("+")] if start.strip() else []
+
+
+def find_run(work: str | Path, name: str) -> Path:
+    """The folder of a run: `name` in `work`, or where it has a slash, the path of a run in any work folder."""
+    return resolve(name) if "/" in name else run_folder(work, name)
+
+
+def run_of(folder: str | Path) -> Path | None:
+    """The run that a folder, such as that of a model, lies in: the nearest one above it with params.json; or None."""
+    return next((place for place in resolve(folder).parents if (place / "params.json").is_file()), None)
+
+
+def recipe_of(run: Path) -> dict[str, Any]:
+    """What params.json says that a run was made by; nothing where there is none, as for a blend."""
+    return read_json(run / "params.json")["recipe"] if (run / "params.json").is_file() else {}
+
+
+def members_of(run: Path) -> list[Path]:
+    """The runs that a blend is made of; none for any other run."""
+    file = run / "weights.json"
+    return [run.parent / name for name in read_json(file)["members"]] if file.is_file() else []
+
+
+def teachers_of(recipe: dict[str, Any]) -> list[str]:
+    """The runs whose predictions a recipe learns from, each once."""
+    names = [recipe.get(knob, {}).get("teacher", "") for knob in ("pseudo", "distill")]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def named_by(work: str | Path, recipe: dict[str, Any]) -> list[Path]:
+    """The runs that a recipe names: to start from, to average, to mask by, to learn from; and the one whose model is
+    its backbone."""
+    names = [*split_start(recipe.get("start", "")), *recipe.get("soup_of", []), recipe.get("scorer", "")]
+    places = [find_run(work, name) for name in [*names, *teachers_of(recipe)] if name]
+    return [*places, *_run_of_backbone(recipe.get("backbone", ""))]
+
+
+def _run_of_backbone(backbone: str) -> list[Path]:
+    """None for a folder that is no model of a run in a work folder."""
+    run = run_of(backbone) if backbone and resolve(backbone).is_dir() else None
+    return [run] if run and (run.parent / "task.json").is_file() else []
+
+
+def with_ancestors(runs: Iterable[Path]) -> list[Path]:
+    """Runs, and behind them those that they grew from, directly or by way of others; of those that are still there."""
+    found = [run for run in dict.fromkeys(runs) if run.is_dir()]
+    for run in found:
+        before = [*named_by(run.parent, recipe_of(run)), *members_of(run)]
+        found += [place for place in dict.fromkeys(before) if place not in found and place.is_dir()]
+    return found
+
+
+def of_same_data(runs: Iterable[Path], work: Path) -> list[Path]:
+    """The runs in work folders of the same data as `work`, by the fingerprints in task.json. Folds of other data hold
+    other rows: what their models know does not count."""
+    return [run for run in runs if run.parent == work or _fingerprint(run.parent) == _fingerprint(work)]
+
+
+def _fingerprint(work: Path) -> str | None:
+    return read_json(work / "task.json").get("fingerprint") if (work / "task.json").is_file() else None
+
+
+def refuse_crossed(run: Path, what: str, name: str) -> None:
+    """Raise ValueError when a run's model of fold k has heard of the labels of fold k, as far as the records tell.
+
+    what: the parameter that names the run.
+    """
+    for before in of_same_data(with_ancestors([run]), run.parent):
+        if recipe_of(before).get("crosses"):
+            way = "" if before == run else f" stands on {before.name!r}, which"
+            raise ValueError(
+                f"{what}={name!r}{way} crossed folds: it learned from out-of-fold predictions, and so its model of a "
+                'fold knows of the labels of that fold. Name a run without distill={"by": "oof"}'
+            )
+
+
+def tell_chosen(work: str | Path, recipe: dict[str, Any]) -> str:
+    """A caution where the score of a run of this recipe is too good because weights were chosen by scores on the very
+    rows that they are validated on, here or in a run that it grows from; else an empty text.
+
+    Such a run is no error: few choices among much alike are known of the fold, not its labels row by row.
+    """
+    words = (
+        "were chosen by their scores on the fold that they predict: the out-of-fold score is too good, the more so the "
+        "more evaluations there were and the fewer rows. An honest one is without keep_best and CheckpointSoup"
+    )
+    if _chooses(recipe):
+        return f"The weights of the models {words}"
+    before = of_same_data(with_ancestors(named_by(work, recipe)), resolve(work))
+    names = ", ".join(repr(run.name) for run in before if _chooses(recipe_of(run)))
+    return f"It grew from {names}, whose weights {words}" if names else ""
+
+
+def _chooses(recipe: dict[str, Any]) -> bool:
+    return bool(recipe.get("keep_best")) or "CheckpointSoup" in recipe.get("tricks", {})
