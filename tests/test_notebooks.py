@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.model.backbones import load_tokenizer
 from kagglekit.paths import read_json
 from kagglekit.run import main, run_notebook
 from kagglekit.samples import write_sample
@@ -137,6 +138,32 @@ def test_a_run_begins_from_trained_ones_and_a_soup_averages_them_fold_by_fold(wo
     receipts = read_json(Path(work) / "soup" / "params.json")["receipts"]
     assert receipts["0"]["soup"]["members"] == ["base", "fused"] and set(receipts) == {"0"}
     assert 0.3 < read_json(Path(work) / "soup" / "score.json")["score"] <= 1
+
+
+def test_a_stage_goes_on_from_another_and_few_labels_from_there(work, tmp_path):
+    """New tokens and the best step for each fold; PET with pseudo labels, and frozen embeddings, begin from it."""
+    (tmp_path / "more.txt").write_text("".join(f"Minister number {n} met zzword fans.\n" for n in range(40)))
+    small = [f"work={work}", "max_length=32"]
+    stage = ["2_pretrain", "run=stage", "start=mlm", f"texts=['{tmp_path / 'more.txt'}']", "new_tokens=['zzword']"]
+    assert main([*stage, "masking=span", "probe_every=3", "steps=6", "batch_size=8", *small]) == 0
+    models = read_json(Path(work) / "stage" / "models.json")
+    assert set(models) == {"0", "1"}
+    tokenizer = load_tokenizer(str(Path(work) / "stage" / models["0"]))
+    assert [token.strip() for token in tokenizer.tokenize("a zzword")] == ["a", "zzword"]
+    cells = nbformat.read(Path(work) / "notebooks" / "2_pretrain.stage.ipynb", as_version=4).cells
+    shown = {cell.id: str(cell.get("outputs")) for cell in cells}
+    assert "image/png" in shown["2-18"] and all(name in shown["2-16"] for name in ("static", "whole_word", "span"))
+    words = {name: [name] for name in ("business", "entertainment", "politics", "sport", "tech")}
+    few = ["3_train", "run=few", "start=stage", "folds=[0]", "pattern=About {mask}: {text}", f"verbalizer={words}"]
+    few += ["pseudo={'teacher': 'base', 'threshold': 0.2}", "augment={'AEDA': {}}", "clean=['spaces']", "epochs=0.3"]
+    assert main([*few, *small]) == 0
+    (told,) = read_json(Path(work) / "few" / "params.json")["receipts"]["0"]["pseudo"]["rounds"]
+    assert 0 < told["added"] <= told["pool"] <= 80 and 0 < told["estimated precision"] <= 1
+    labels = pd.read_parquet(Path(work) / "base" / "fold0" / "test.parquet").set_index("id")
+    added = pd.read_parquet(next((Path(work) / "few" / "fold0").glob("round1/*/added.parquet"))).set_index("id")
+    assert added["label"].equals(labels.loc[added.index].idxmax(axis=1).rename("label"))  # of the teacher of fold 0
+    assert main(["3_train", "run=frozen", "start=stage", "learner=frozen", *small]) == 0
+    assert 0.5 < read_json(Path(work) / "frozen" / "score.json")["score"] <= 1
 
 
 def test_a_second_run_of_a_notebook_that_is_done_is_skipped(work, capsys):

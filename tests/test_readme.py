@@ -13,11 +13,15 @@ import pytest
 
 from kagglekit import tricks
 from kagglekit.batch.parameters import read_parameters
+from kagglekit.data.augment import AUGMENTERS
+from kagglekit.data.clean import CLEANERS
 from kagglekit.data.cuts import CUTS
 from kagglekit.losses import LOSSES
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.optim import SCHEDULES
+from kagglekit.pretraining.masking import MASKINGS
+from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.run import choose_shared, find_notebook, parse_arguments, read_arguments
 from kagglekit.samples import SAMPLES
 
@@ -47,7 +51,8 @@ def test_a_command_of_the_readme_is_one_that_exists(command):
     else:
         known = [["python", "-m", "kagglekit.run", "--summary"], ["source", ".venv/bin/activate"]]
         known += [["python", "-m", "tests.benchmarks.train_speed"], ["python", "-m", "tests.benchmarks.step_cost"]]
-        known += [["python", "-m", "tests.benchmarks.trick_gain"]]
+        known += [["python", "-m", "tests.benchmarks.trick_gain"], ["python", "-m", "tests.benchmarks.chains"]]
+        known += [["python", "-m", "tests.benchmarks.few_labels"]]
         assert any(command[: len(words)] == words for words in known)
 
 
@@ -72,6 +77,31 @@ TRICKS = [
     for row in README.split("## Tricks\n")[1].split("\n## ")[0].splitlines()
     if row.startswith("| ") and row.count("|") == 7 and not row.startswith("| trick |")
 ]
+
+
+OTHERS = [
+    [cell.strip() for cell in row.strip("|").split("|")]
+    for row in README.split("**Choosing, before anything is trained**")[1].split("\n## ")[0].splitlines()
+    if row.startswith("| ") and row.count("|") == 6 and not row.startswith("| trick |")
+]
+
+
+@pytest.mark.parametrize("row", OTHERS, ids=lambda row: row[0])
+def test_a_line_about_text_and_labels_names_parameters_and_tests_that_exist(row):
+    _, source, switch, cost, test = row
+    notebooks = [read_parameters(find_notebook(name)) for name in ("1_eda", "2_pretrain", "3_train")]
+    given = re.findall(r"`(\w+)=", switch)
+    assert source and cost and (given or "`objective`" in switch or "`cut`" in switch)
+    assert any(set(given) <= parameters.keys() for parameters in notebooks), given
+    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
+
+
+def test_the_tables_have_every_objective_masking_augmenter_and_cleaner():
+    switches = " ".join(row[2] for row in OTHERS)
+    for name in [*OBJECTIVES, *MASKINGS, *AUGMENTERS]:
+        assert f'"{name}"' in switches or name == "mlm", name
+    for name in CLEANERS:
+        assert f"`{name}`" in README, name
 
 
 @pytest.mark.parametrize("row", TRICKS, ids=lambda row: row[0])

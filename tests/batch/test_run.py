@@ -255,6 +255,12 @@ def test_templates_expand_lists_and_drop_what_is_empty():
         fill(["{work}/{rnu}"], values)
 
 
+def test_a_path_names_what_a_dict_has_under_a_name_and_each_of_several_joined_runs():
+    values = {"work": "w", "pseudo": {"teacher": "base", "unlabelled": ["a.csv", "b.csv"]}, "start": "one+other"}
+    paths = ["{work}/{pseudo[teacher]}", "{pseudo[unlabelled]}", "{work}/{start}", "{work}/{pseudo[lacking]}"]
+    assert fill(paths, values) == ["w/base", "a.csv", "b.csv", "w/one", "w/other"]
+
+
 def test_the_hash_of_a_folder_sees_names_and_contents_but_no_checkpoints_and_no_models_of_folds(tmp_path):
     assert hash_path(tmp_path / "none") == "absent"
     folder = tmp_path / "run"
