@@ -107,5 +107,15 @@ def tell_chosen(work: str | Path, recipe: dict[str, Any]) -> str:
     return f"It grew from {names}, whose weights {words}" if names else ""
 
 
+def tell_caution(run: Path) -> str:
+    """Why the score of a finished run, a blend too, is too good, as far as the records tell; else an empty text."""
+    before = of_same_data(with_ancestors([run]), run.parent)
+    crossed = [place.name for place in before if recipe_of(place).get("crosses")]
+    chosen = [place.name for place in before if _chooses(recipe_of(place))]
+    told = [f"{', '.join(crossed)} learned from out-of-fold predictions of models that saw the fold"] if crossed else []
+    told += [f"weights of {', '.join(chosen)} were chosen by scores on the fold"] if chosen else []
+    return f"The score of {run.name!r} is too good: {'; '.join(told)}" if told else ""
+
+
 def _chooses(recipe: dict[str, Any]) -> bool:
     return bool(recipe.get("keep_best")) or "CheckpointSoup" in recipe.get("tricks", {})

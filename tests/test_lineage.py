@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.lineage import refuse_crossed, run_of, tell_chosen, with_ancestors
+from kagglekit.lineage import refuse_crossed, run_of, tell_caution, tell_chosen, with_ancestors
 from kagglekit.metrics import score
 from kagglekit.paths import write_json
 from kagglekit.starts import find_starts, make_backbone
@@ -102,3 +102,10 @@ def test_the_model_of_a_fold_knows_the_labels_of_the_others_and_so_it_is_refused
     assert scores[model] >= 0.9 and scores[backbone] <= 0.7
     with pytest.raises(ValueError, match=r"was trained in .*base, a run of this data: it has seen labels of rows that"):
         find_starts(work, "", model, [0, 1])
+
+
+def test_a_blend_tells_of_members_whose_scores_are_too_good(made):
+    made("plain"), made("best", {"keep_best": True}), made("crossed", {"crosses": True})
+    assert tell_caution(made("honest", members=["plain"])) == ""
+    told = tell_caution(made("blend", members=["plain", "best", "crossed"]))
+    assert "'blend' is too good: crossed learned" in told and "weights of best were chosen" in told
