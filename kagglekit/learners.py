@@ -92,7 +92,7 @@ def choose_learner(
     settings = dict(backbone=backbone, start=start, learner=kind)
     if kind != "finetune":
         learner = _make_other(kind, task, cleaned, found, recipe, cache, parameters["learner_options"])
-        settings |= dict(clean=recipe.clean) | learner.settings
+        settings |= dict(clean=recipe.clean, learner_options=learner.settings)
         return Choice(learner, settings, starts, tell_chosen(work, settings))
     learner = FineTuner(
         task, train, test, found, recipe, cache, parameters["checkpoint_every"], find_vocabulary(starts, found)

@@ -13,28 +13,27 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, LogitsProcessor, Log
 
 from kagglekit.data.augmenter import Augmenter, random_of
 from kagglekit.data.batches import prediction_batches
+from kagglekit.data.sentences import split_sentences
 from kagglekit.model.backbones import find_backbone, load_tokenizer, quiet
 from kagglekit.ranges import check_range
 from kagglekit.training.hardware import autocast, choose_device, choose_precision
 from kagglekit.training.seeds import random_state_kept
 
-BREAK = re.compile(r"(\s*\n\s*|(?<=[.!?])\s+|(?<=[。！？…])\s*)")  # between sentences
 PIECE = re.compile(r"\S(?:.{0,398}\S)?(?=\s|$)|\S.{0,399}", re.DOTALL)  # of sentences that never end, in characters
 
 
-def split_sentences(text: str) -> tuple[list[str], list[str]]:
-    """The sentences of a text, and what stands before, between and behind them: one more."""
-    parts = BREAK.split(text)
-    sentences, gaps = [], [""]
-    for sentence, gap in zip(parts[::2], [*parts[1::2], ""], strict=True):
+def cut_pieces(text: str) -> tuple[list[str], list[str]]:
+    """The sentences of a text, long ones in several pieces, and what stands before, between and behind: one more."""
+    pieces, gaps = [], [""]
+    for sentence in split_sentences(text):
         end = 0
         for piece in PIECE.finditer(sentence):
             gaps[-1] += sentence[end : piece.start()]
-            sentences.append(piece[0])
+            pieces.append(piece[0])
             gaps.append("")
             end = piece.end()
-        gaps[-1] += sentence[end:] + gap
-    return sentences, gaps
+        gaps[-1] += sentence[end:]
+    return pieces, gaps
 
 
 class Draw(LogitsProcessor):
@@ -106,9 +105,7 @@ class Translator:
             with autocast(device, precision), quiet():
                 told = self.model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], **options)
             for row, ids in zip(batch, told.tolist(), strict=True):
-                own = ids[
-                    1 : 1 + self._most(lengths[row])
-                ]  # behind the start token; no longer because of its neighbours
+                own = ids[1 : 1 + self._most(lengths[row])]  # no start token, nor what longer neighbours need
                 found[row] = self.tokenizer.decode(own, skip_special_tokens=True).strip()
         return found
 
@@ -124,8 +121,7 @@ class BackTranslation(Augmenter):
     what stands before a text on its way there and back, for models that are told in words. languages: own and other, as
     the tokenizer names them, for models of many languages. temperature: 0 takes the likeliest token each time, so that
     every seed gives the same; 0.7 to 1 draws among the `top` likeliest, for other words in each copy (Edunov et al.,
-    2018, arXiv 1808.09381). A sentence without letters, or of which nothing comes
-    back, stays as it is.
+    2018, arXiv 1808.09381). A sentence without letters, or of which nothing comes back, stays as it is.
     Meaning mostly stays, style does not: slang, emoji, names and spelling are translated away. Costs hours on a CPU for
     thousands of texts, minutes on a GPU: do it ahead, and cached. Models are held from the first call on.
     """
@@ -155,7 +151,7 @@ class BackTranslation(Augmenter):
         check_range("BackTranslation: languages", self.languages, len(self.languages) in (0, 2), "two: own and other")
 
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
-        split = [split_sentences(text) for text in texts]
+        split = [cut_pieces(text) for text in texts]
         told = {}
         unique = dict.fromkeys(one for sentences, _ in split for one in sentences if any(map(str.isalpha, one)))
         for own, other in zip(unique, self._translate(list(unique), seed), strict=True):

@@ -22,7 +22,7 @@ class MaskedPredictions:
     The model reads the text as it is and, behind it, the text with the word masked, so that what it expects means about
     the same (Qiang et al., 2020, LSBert). A word of Chinese is predicted character by character, and what jieba does
     not know as a word is left out. top: how many are kept. context: at most so many tokens on either side are read.
-    A backbone without a trained head is an error: run 2_pretrain first and name its run as the backbone.
+    A backbone without a trained head is an error: run 2_pretrain first and name the model of that run.
     """
 
     asked = 1
@@ -63,7 +63,8 @@ class MaskedPredictions:
         if told["missing_keys"] or self.tokenizer_.mask_token_id is None:
             raise ValueError(
                 f"backbone {path} has no masked-language head: its predictions would be random words. Run 2_pretrain "
-                "on it and start from that run, or name another backbone, or another source of synonyms"
+                "on it, and name the model of that run as the option backbone (runs/.../mlm/model), or name another "
+                "backbone, or another source of synonyms"
             )
         self.first_, self.last_ = special_ends(self.tokenizer_)
         limit = count_positions(config) or 512

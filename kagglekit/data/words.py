@@ -88,8 +88,8 @@ def load_jieba():
         import jieba
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the words of Chinese text are found by jieba, which is missing: pip install jieba, or set "
-            "chinese='characters', which takes each character for a word"
+            "the words of Chinese text are found by jieba, which is missing: pip install jieba, or set the option "
+            'chinese to "characters", which takes each character for a word'
         ) from error
     jieba.setLogLevel(logging.WARNING)
     return jieba

@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ class SetFit:
     Pairs of training texts of the same class are pulled together, others apart (cosine similarity 1 and 0); of several
     labels a pair is alike when it shares one. Then a classifier learns from the vectors.
     train, test: as from `read_train` and `read_test`. backbone: what `find_backbone` gives, best a sentence encoder.
-    pairs: alike and as many unlike ones for each text; 20 in the paper, 0 trains no encoder and is `Frozen`. epochs:
-    over the pairs. steps: in their place, where above 0. learning_rate: of the encoder. pair_rows: at most so many
-    texts, drawn by the seed, make pairs: all pairs of them are counted in memory. classifier: see `fit_shallow`.
-    max_length: tokens that are read, from the head.
-    Costs 80 forward and backward passes a text in an epoch of 20 pairs, in float32: for hundreds of rows.
+    num_iterations: pairs alike, and as many unlike ones, for each text; 20 in the paper, 0 trains no encoder and is
+    `Frozen`. epochs: over the pairs. steps: in their place, where above 0. learning_rate: of the encoder. pair_rows: at
+    most so many texts, drawn by the seed, make pairs: all pairs of them are counted in memory. classifier: see
+    `fit_shallow`. max_length: tokens that are read, from the head.
+    Costs 80 forward and backward passes a text in an epoch with num_iterations=20, in float32: for hundreds of rows.
     Raises ImportError without the library, ValueError for regression and for knobs out of range.
     """
 
@@ -42,7 +42,7 @@ class SetFit:
     train: pd.DataFrame = field(repr=False)
     test: pd.DataFrame = field(repr=False)
     backbone: str
-    pairs: int = 20
+    num_iterations: int = 20
     epochs: float = 1.0
     steps: int = 0
     batch_size: int = 16
@@ -53,7 +53,7 @@ class SetFit:
 
     def __post_init__(self):
         check_range("classifier", self.classifier, self.classifier in SHALLOW, f"one of {', '.join(SHALLOW)}")
-        for name in ("pairs", "steps"):
+        for name in ("num_iterations", "steps"):
             check_range(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         check_range("epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")
         check_range("batch_size", self.batch_size, self.batch_size > 0, "above 0")
@@ -68,8 +68,7 @@ class SetFit:
     @property
     def settings(self) -> dict[str, Any]:
         """The knobs, for params.json."""
-        knobs = ("pairs", "epochs", "steps", "batch_size", "learning_rate", "pair_rows", "classifier", "max_length")
-        return {name: getattr(self, name) for name in knobs}
+        return {knob.name: getattr(self, knob.name) for knob in fields(self)[4:]}
 
     def fit(
         self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
@@ -109,12 +108,13 @@ class SetFit:
         setfit = import_setfit()
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[: self.pair_rows])
         labels = self.labels[rows].astype(int)
-        if not self.pairs or len(np.unique(labels, axis=0)) < 2:
+        if not self.num_iterations or len(np.unique(labels, axis=0)) < 2:
             return {"pairs": 0, "steps": 0}
-        pairs = 2 * self.pairs * len(rows)
+        n = self.num_iterations
+        pairs = 2 * n * len(rows)
         steps = self.steps or math.ceil(pairs * self.epochs / self.batch_size)  # the library makes no more than these
         several = "one-vs-rest" if self.task.kind == "multilabel" else None
-        options = {"batch_size": self.batch_size, "num_iterations": self.pairs, "max_steps": steps, "seed": seed}
+        options = {"batch_size": self.batch_size, "num_iterations": n, "max_steps": steps, "seed": seed}
         rates = {"body_learning_rate": self.learning_rate}
         silence = {"report_to": "none", "save_strategy": "no", "show_progress_bar": False}
         args = setfit.TrainingArguments(output_dir=str(folder), **options, **rates, **silence)

@@ -127,16 +127,19 @@ def _fill(layer: nn.Module, new: Sequence[int], pieces: Sequence[Sequence[int]],
                 tensor[number] = tensor[parts].float().mean(dim=0) if len(parts) else overall
 
 
-def suggest_tokens(texts: Iterable[str], tokenizer, n: int = 30, min_texts: int = 5) -> pd.DataFrame:
+def suggest_tokens(
+    texts: Sequence[str], tokenizer, n: int = 30, min_texts: int = 5, most: int = 20_000
+) -> pd.DataFrame:
     """Words that are in many texts and cut into many pieces; a newline, if there are some and the tokenizer drops them.
 
     Columns token, texts (how many it is in), pieces (that it is cut into; 0: dropped or unknown) and saved: how many
     tokens fewer the texts would have, where a word counts once a text. Sorted by that, the newline first, at most `n`
-    rows; words in fewer than `min_texts` texts are left out. Scripts without spaces between words are not looked at:
-    name such words yourself.
+    rows; words in fewer than `min_texts` texts are left out. Of more than `most` texts no more are read, at equal
+    distances: the counts are of these. Scripts without spaces between words are not looked at: name such words
+    yourself.
     """
     counts = Counter()
-    for text in texts:
+    for text in texts[:: -(-len(texts) // most) or 1]:
         counts.update(set(WORD.findall(_normalize(tokenizer, text))) | ({"\n"} & set(text)))
     newlines = counts.pop("\n", 0)
     words = [word for word, count in counts.most_common() if count >= min_texts and not JOINED.search(word)]

@@ -16,13 +16,14 @@ def read_corpus(names: Sequence[str], column: str = "text", encoding: str = "utf
 
     names: tables as `read_table` reads them (CSV, TSV, parquet, JSON lines), plain text (.txt), each also as .gz or
     .zip of one file; or folders, of which all such files are read, those in folders below too, by their names. column:
-    of tables, what is read; "title+text" joins two columns by a line break, as the text of a task is. split: where
-    plain text is cut: every "line", "paragraph" (blank lines are between two), or "file" (not at all).
+    of tables, what is read (`text_column` in 2_pretrain); "title+text" joins two columns by a line break, as the text
+    of a task is. split: where plain text is cut (`text_split`): every "line", "paragraph" (blank lines are between
+    two), or "file" (not at all).
     Equal texts are all kept. All of it is in memory at once.
     Raises FileNotFoundError, and ValueError that names file and column: no such column, no text, bytes that are not
     `encoding`, a folder without any such file.
     """
-    check_range("split", split, split in SPLITS, f"one of {', '.join(SPLITS)}")
+    check_range("text_split", split, split in SPLITS, f"one of {', '.join(SPLITS)}")
     texts = []
     for name in names:
         for file in _files(resolve(name)):
@@ -64,7 +65,8 @@ def _read(file: Path, column: str, encoding: str, split: str) -> Iterator[str]:
     columns = [column] if column in table.columns else column.split("+")
     for name in columns:
         if name not in table.columns:
-            raise ValueError(f"{file} has no column {name!r}: it has {', '.join(table.columns)}. Name one as column=")
+            there = ", ".join(table.columns)
+            raise ValueError(f"{file} has no column {name!r}: it has {there}. Name one of these as text_column")
     rows = zip(*(table[name] for name in columns), strict=True)
     return ("\n".join(part for part in row if part.strip()) for row in rows)
 

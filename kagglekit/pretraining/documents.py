@@ -1,37 +1,15 @@
 """Texts as pairs of neighbouring pieces, cut where sentences end."""
 
-import re
 from collections.abc import Sequence
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 import torch
 
 from kagglekit.data.batches import Examples
+from kagglekit.data.sentences import split_sentences
 from kagglekit.data.tokens import WHOLE, join_tokens, special_ends, tokenize
-from kagglekit.pretraining.words import find_words
-
-END = re.compile(
-    r"""[.!?…]+["'”’)\]»]*(?=\s)"""  # English and its kin: a space follows
-    r"""|(?:[。！？；｡]|…{2})+["'”’」』）》】]*"""  # Chinese and Japanese: none need
-    r"""|(?=\n)"""
-)
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, English or Chinese; a line break ends one too. Joined they are the text again.
-
-    The space before a sentence goes with it. Abbreviations ("Mr. Smith") are taken for ends.
-    """
-    ends = [0, *(match.end() for match in END.finditer(text)), len(text)]
-    sentences = []
-    for start, stop in pairwise(ends):
-        part = text[start:stop]
-        if sentences and not (part.strip() and sentences[-1].strip()):
-            sentences[-1] += part  # nothing but space is no sentence
-        elif part:
-            sentences.append(part)
-    return sentences
+from kagglekit.pretraining.words import make_word_table
 
 
 def cut_places(sentences: np.ndarray, words: np.ndarray, room: int) -> list[int]:
@@ -60,7 +38,7 @@ def cut_documents(texts: Sequence[str], tokenizer, room: int) -> list[list[np.nd
     Where words begin is read off the vocabulary; where it does not tell, each token counts as a word.
     """
     try:
-        begins = find_words(tokenizer).begins.numpy()
+        begins = make_word_table(tokenizer).begins.numpy()
     except ValueError:
         begins = np.ones(len(tokenizer), dtype=bool)
     sentences = [split_sentences(text) for text in texts]

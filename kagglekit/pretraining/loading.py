@@ -8,7 +8,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.vocabulary import resize_embeddings
-from kagglekit.pretraining.objective import Stage
+from kagglekit.pretraining.objective import Stage, check_options
 from kagglekit.training.hardware import choose_attention, choose_device
 
 
@@ -17,11 +17,7 @@ def read_options(stage: Stage, **defaults) -> dict[str, Any]:
 
     Raises ValueError for one that the objective does not have.
     """
-    for name in stage.objective_options:
-        if name not in defaults:
-            raise ValueError(
-                f"objective_options: {stage.objective} has no option {name!r}; it has {', '.join(defaults) or 'none'}"
-            )
+    check_options("objective_options", stage.objective, stage.objective_options, list(defaults))
     return defaults | stage.objective_options
 
 

@@ -11,8 +11,9 @@ from kagglekit.data.tokens import tokenize
 from kagglekit.model.classifier import Classifier
 from kagglekit.pretraining.hiding import DynamicMasking, Masking, StaticMasking, choose_best, mask_tokens
 from kagglekit.pretraining.importance import EntropyScorer, score_tokens
+from kagglekit.pretraining.objective import check_options
 from kagglekit.pretraining.word_masking import SpanMasking, WholeWordMasking
-from kagglekit.pretraining.words import find_words
+from kagglekit.pretraining.words import make_word_table
 from kagglekit.ranges import check_range
 from kagglekit.training.seeds import random_state_kept
 
@@ -74,17 +75,15 @@ def make_masking(
     and where a scorer is missing.
     """
     options, known = dict(options or {}), masking_options(name)
-    for option in options:
-        rule = ", ".join(known) or "none"
-        check_range(f"masking_options of {name}", option, option in known, f"one of its options: {rule}")
+    check_options("masking_options", name, options, known)
     if tokenizer.mask_token_id is None:
         raise ValueError("the tokenizer of this backbone has no mask token: it cannot be pretrained by masking")
     special_ids, needed = tokenizer.all_special_ids, []
     if issubclass(MASKINGS[name], WholeWordMasking):
-        needed = [find_words(tokenizer)]
+        needed = [make_word_table(tokenizer)]
     elif MASKINGS[name] is SelectiveMasking:
         if scorer is None:
-            raise ValueError(f"masking={name!r} needs a model of the task, which says what matters: name a run of it")
+            raise ValueError(f"masking={name!r} needs a model of the task, which says what matters: give a scorer")
         if isinstance(scorer, Classifier):
             check_range("masking", name, name == "entropy", "entropy, or be given a TokenScorer of the task model")
             scorer = EntropyScorer(scorer, tokenizer.mask_token_id, special_ids)

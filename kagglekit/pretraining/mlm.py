@@ -16,6 +16,7 @@ from kagglekit.pretraining.masking import Masking, make_masking
 from kagglekit.pretraining.objective import Prepared, Stage
 from kagglekit.pretraining.packing import read_pieces
 from kagglekit.training.hardware import autocast, choose_precision
+from kagglekit.training.seeds import random_state_kept
 
 
 class MaskedLM(nn.Module):
@@ -58,18 +59,25 @@ def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
 @torch.inference_mode()
 def perplexity(model: MaskedLM, examples: Examples, masking: Masking, precision: str, seed: int = 0) -> float:
     """exp of the mean loss on the hidden tokens of `examples`, the same ones at every call with the same seed."""
-    device, loss, count = next(model.parameters()).device, 0.0, 0
-    training = model.training
+    device, training = next(model.parameters()).device, model.training
+    loss, count = 0.0, 0
     model.eval()
-    with torch.random.fork_rng(), autocast(device, precision):
-        torch.manual_seed(seed)
-        for rows in prediction_batches(examples.tokens.lengths, 4096):
-            batch = masking.hide({name: tensor.to(device) for name, tensor in examples.__getitems__(rows).items()})
-            labels = batch.pop("labels")
-            loss += float(F.cross_entropy(model(**batch)["logits"].float(), labels, reduction="sum"))
-            count += len(labels)
-    model.train(training)
-    return math.exp(loss / count) if count else math.nan
+    try:
+        with random_state_kept(), autocast(device, precision):
+            torch.manual_seed(seed)
+            for rows in prediction_batches(examples.tokens.lengths, 4096):
+                batch = masking.hide({name: x.to(device) for name, x in examples.__getitems__(rows).items()})
+                labels = batch.pop("labels")
+                loss += float(F.cross_entropy(model(**batch)["logits"].float(), labels, reduction="sum"))
+                count += len(labels)
+    finally:
+        model.train(training)
+    return exp_of_mean(loss, count)
+
+
+def exp_of_mean(loss: float, count: int) -> float:
+    """The perplexity of a summed loss: NaN of no token, infinite where the model has gone astray."""
+    return float(torch.tensor(loss / count, dtype=torch.float64).exp()) if count else math.nan
 
 
 def prepare_mlm(

@@ -1,7 +1,7 @@
 """What a stage of pretraining is, and what an objective makes of it for the loop."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from torch import nn
 from kagglekit.data.batches import Examples
 from kagglekit.ranges import check_range
 from kagglekit.training.trick import Trick
+
+SCORED = ("selective", "entropy")  # maskings that ask a model of the task
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Stage:
     epochs: float = 1.0  # passes over the text
     steps: int = 0  # in place of epochs, where it is above 0
     max_length: int = 128  # tokens of a piece
-    pack: bool = True  # short texts and the ends of long ones share pieces
+    pack: bool = True  # short texts and the ends of long ones share pieces; never with a masking of SCORED
     batch_size: int = 32  # pieces, on average
     learning_rate: float | None = 5e-5  # None: by the size of the backbone
     dropout: float | None = 0.0  # None: as the backbone was trained
@@ -46,6 +48,18 @@ class Stage:
         check_range("learning_rate", rate, rate is None or 0 < rate < 1, "above 0 and below 1")
         check_range("dropout", self.dropout, self.dropout is None or 0 <= self.dropout < 1, "from 0 to below 1")
         check_range("held_out", self.held_out, 0 < self.held_out < 1, "above 0 and below 1")
+
+    @property
+    def packs(self) -> bool:
+        """Whether texts share pieces. A model of the task knows texts one by one, and is asked so what matters."""
+        return self.pack and self.masking not in SCORED
+
+
+def check_options(parameter: str, owner: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ValueError for one of the names in `parameter` that its `owner` does not have."""
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{parameter}: {owner} has no option {name!r}; it has {', '.join(known) or 'none'}")
 
 
 @dataclass

@@ -9,12 +9,12 @@ from kagglekit.pretraining.objective import Stage
 
 
 def read_pieces(texts: list[str], tokenizer, stage: Stage) -> Tokens:
-    """Whole texts in pieces of at most `stage.max_length` tokens: packed, or each text by itself without `stage.pack`.
+    """Whole texts in pieces of at most `stage.max_length` tokens: packed, or each text by itself, see `Stage.packs`.
 
     Nothing of any text is left out.
     """
     whole = tokenize(texts, tokenizer, WHOLE)
-    return (pack if stage.pack else chunk)(whole, tokenizer, stage.max_length)
+    return (pack if stage.packs else chunk)(whole, tokenizer, stage.max_length)
 
 
 def pack(tokens: Tokens, tokenizer, max_length: int) -> Tokens:

@@ -115,6 +115,14 @@ def detection_auc(model: Detector, examples: Examples, masking: Masking, precisi
     return float(roc_auc_score(truth, scores)) if 0 < truth.sum() < len(truth) else math.nan
 
 
+def _find_generator(name: str) -> str:
+    try:
+        return find_backbone(name)
+    except OSError as error:
+        error.add_note("objective_options: generator names a masked-language model; without it one is made")
+        raise
+
+
 OPTIONS = {"generator": "", "layers": 0, "sharing": "", "weight": 50.0}
 
 
@@ -146,7 +154,7 @@ def prepare_rtd(
     check_range("sharing", sharing, sharing in ("", *SHARING), f"one of {', '.join(SHARING)}, or empty")
     masking = masking or make_masking(stage.masking, tokenizer, stage.mask_probability, stage.masking_options)
     if path:
-        path = find_backbone(path)
+        path = _find_generator(path)
         theirs, ours = load_tokenizer(path).get_vocab(), tokenizer.get_vocab()
         if any(ours.get(token) != number for token, number in theirs.items()):
             raise ValueError(f"generator={path!r} has other tokens than the backbone: name another one, or none")

@@ -15,7 +15,7 @@ from kagglekit.data.tokens import Tokens
 from kagglekit.model.backbones import without_pooler
 from kagglekit.model.classifier import Classifier
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
-from kagglekit.paths import read_json, replacing, write_json
+from kagglekit.paths import check_space, read_json, replacing, write_json
 from kagglekit.pretraining.importance import check_task_model, label_texts, score_tokens, token_budget
 from kagglekit.ranges import check_range
 from kagglekit.training.arguments import training_arguments
@@ -104,6 +104,7 @@ def train_token_scorer(
             seed=seed,
             log_every=1,
         )
+        check_space(folder, 8 * 4 * sum(p.numel() for p in task_model.backbone.parameters()))  # as for a stage
         tokens = tokens[np.random.default_rng(seed).permutation(len(tokens))[:texts]]
         labels = _labels_once(task_model, tokens, tokenizer, (rule, threshold), folder / "labels.npz", args.should_save)
         used = np.flatnonzero((labels >= 0).any(axis=1))

@@ -20,7 +20,7 @@ from kagglekit.pretraining.alike import LabelledTexts
 from kagglekit.pretraining.documents import PiecePairs, cut_documents, pair_layout
 from kagglekit.pretraining.loading import load_model, read_options
 from kagglekit.pretraining.masking import Masking, make_masking
-from kagglekit.pretraining.mlm import MaskedLM, masked_cross_entropy
+from kagglekit.pretraining.mlm import MaskedLM, exp_of_mean, masked_cross_entropy
 from kagglekit.pretraining.objective import Prepared, Stage
 from kagglekit.ranges import check_range
 from kagglekit.training.hardware import autocast, choose_precision
@@ -112,7 +112,7 @@ def measure_pairs(
                 right += int((outputs["pair"].argmax(dim=1) == order).sum())
     finally:
         model.train(training)
-    return {"perplexity": math.exp(loss / hidden) if hidden else math.nan, "pair_accuracy": right / len(examples)}
+    return {"perplexity": exp_of_mean(loss, hidden), "pair_accuracy": right / len(examples)}
 
 
 def prepare_mlm_sop(

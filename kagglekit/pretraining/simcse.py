@@ -18,7 +18,7 @@ from kagglekit.data.tokens import Tokens, tokenize
 from kagglekit.model.backbones import quiet
 from kagglekit.model.embed import embed
 from kagglekit.model.pooling import make_pooling
-from kagglekit.pretraining.alike import ClassPairs, LabelledTexts, read_pairs
+from kagglekit.pretraining.alike import ClassPairs, LabelledTexts
 from kagglekit.pretraining.loading import freeze_pooler, load_model, read_options
 from kagglekit.pretraining.masking import Masking
 from kagglekit.pretraining.objective import Prepared, Stage
@@ -108,17 +108,15 @@ def prepare_simcse_supervised(
 ) -> Prepared:
     """Supervised: each text has to find its partner, another one of its class or the other one of a pair.
 
-    labels: of the training rows of one fold, or pairs. Options as in `prepare_simcse`, and pairs: a file that
-    `read_pairs` reads, in place of `labels`. What of them is in `held_out`, or where nothing is, a share of them, is
-    measured on: same_class is how often the labelled text nearest to such a text is of its class, pairs_at_1 how often
-    such a text finds its partner among theirs. `make_figures` measures on `held_out`; `texts` are not used.
+    labels: of the training rows of one fold, or pairs. Options as in `prepare_simcse`. What of them is in `held_out`,
+    or where nothing is, a share of them, is measured on: same_class is how often the labelled text nearest to such a
+    text is of its class, pairs_at_1 how often such a text finds its partner among theirs. `make_figures` measures on
+    `held_out`; `texts` are not used.
     Raises ValueError as `prepare_simcse` does, but needs no dropout, and when there is nothing to learn from.
     """
-    options = read_options(stage, **OPTIONS, pairs="")
-    file = options.pop("pairs")
-    labels = read_pairs(file) if file else labels
+    options = read_options(stage, **OPTIONS)
     if labels is None:
-        raise ValueError("simcse_supervised needs labels: give some, or a file of pairs as its option pairs")
+        raise ValueError("simcse_supervised needs labels: texts with classes, or pairs")
     read, pad_id = partial(tokenize, tokenizer=tokenizer, max_length=stage.max_length), tokenizer.pad_token_id
     classes = labels.classes()
     if len(labels.texts):
@@ -155,6 +153,7 @@ def _prepare(backbone, tokenizer, examples, held_out, stage, options, name="", f
     check_range("temperature", temperature, 0 < temperature < math.inf, "above 0")
     check_range("pooling", pooling, pooling in ("mean", "cls"), "mean or cls")
     check_range("dropout", dropout, 0 <= dropout < 1, "from 0 to below 1")
+    check_range("batch_size", stage.batch_size, stage.batch_size > 1, "2 or more: a text is told from its neighbours")
     dropout = dropout if stage.dropout == 0 else stage.dropout
     whole = load_model(None, backbone, tokenizer, stage.max_length, dropout)
     freeze_pooler(whole.base_model)

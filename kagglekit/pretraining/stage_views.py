@@ -1,4 +1,4 @@
-"""What a stage hides, and how other schemes would: tables for the notebook."""
+"""What a stage hides, how other schemes would, and what its scorers know: tables for the notebook."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from kagglekit.paths import read_json
 from kagglekit.pretraining.masking import MASKINGS, make_masking, show_masking
-from kagglekit.pretraining.stage_run import SCORED, StageRun
+from kagglekit.pretraining.objective import SCORED
+from kagglekit.pretraining.stage_run import StageRun
 
 
 def show_masks(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.DataFrame:
@@ -32,3 +34,11 @@ def compare_maskings(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.Da
     if run.scorer:
         shown[run.stage.masking] = show_masks(run, folder, texts)
     return pd.concat(shown, names=["scheme", "text"])
+
+
+def scorer_figures(run: StageRun, folder: Path) -> pd.DataFrame:
+    """How well the scorer of each part has learned what matters: see `train_token_scorer`. A task model that is asked
+    itself has no line, and without a scorer the table is empty."""
+    files = {part.name: folder / part.name / "scorer" / "model" / "figures.json" for part in run.parts}
+    found = {name: read_json(file) for name, file in files.items() if file.is_file()}
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("part")

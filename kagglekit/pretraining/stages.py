@@ -13,6 +13,7 @@ from transformers import AutoConfig, set_seed
 from kagglekit.model.backbones import check_max_length, load_config
 from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space, read_json, remove, replacing, write_json
+from kagglekit.pretraining.alike import LabelledTexts
 from kagglekit.pretraining.masking import Masking
 from kagglekit.pretraining.mlm import prepare_mlm
 from kagglekit.pretraining.objective import Prepared, Stage
@@ -20,7 +21,7 @@ from kagglekit.pretraining.probe import Probe
 from kagglekit.pretraining.probing import OVERALL, KeepCandidates
 from kagglekit.pretraining.rtd import prepare_rtd
 from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
-from kagglekit.pretraining.simcse import LabelledTexts, prepare_simcse, prepare_simcse_supervised
+from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
 from kagglekit.ranges import check_range
 from kagglekit.training.arguments import training_arguments
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
@@ -111,7 +112,8 @@ def pretrain(
     model = prepared.model.to(choose_device())
     folds = [] if probe is None else list(folds) or probe.folds
     candidates = KeepCandidates(probe, model, place, folds) if probe else None
-    copies = 8 + (len(folds) + 1 if probe else 0)  # Adam's state twice, the model twice, and the candidates
+    kept = len(folds) + 1 if probe else 0  # candidates, each of which may be saved again at the end
+    copies = max(8 + kept, 4 + 2 * kept)  # before: two checkpoints, each the model and twice as much of Adam's
     check_space(folder, copies * 4 * sum(p.numel() for p in model.parameters()))
     before = prepared.measure()
     trainer = Trainer(
@@ -156,7 +158,10 @@ def split_corpus(texts: Sequence[str], held_out: float, seed: int) -> tuple[list
     """
     unique = np.array(sorted({text for text in texts if text.strip()}), dtype=object)
     if len(unique) < 2:
-        raise ValueError("pretraining needs at least two different texts: one to train on and one to measure with")
+        raise ValueError(
+            f"pretraining needs at least two different texts, one to train on and one to measure with, and was given "
+            f"{len(unique)}: give more, or cut plain text into lines (text_split)"
+        )
     unique = unique[np.random.default_rng(seed).permutation(len(unique))].tolist()
     kept = min(max(1, round(held_out * len(unique))), len(unique) - 1)
     return unique[kept:], unique[:kept]

@@ -2,8 +2,9 @@
 
 import torch
 
+from kagglekit.data.words import CHINESE
 from kagglekit.pretraining.hiding import Masking
-from kagglekit.pretraining.words import Words
+from kagglekit.pretraining.words import WordTable
 from kagglekit.ranges import check_range
 
 
@@ -28,19 +29,18 @@ class WholeWordMasking(Masking):
     arXiv 1906.08101).
 
     Each word is chosen with `probability`, so that the share of tokens is that too; the 80-10-10 rule goes by words.
-    words: from `find_words(tokenizer)`. chinese: "jieba" finds the words of Chinese text; "characters" takes what the
-    tokenizer makes of it, mostly single characters, and needs no package.
+    words: from `make_word_table(tokenizer)`. chinese: "jieba" finds the words of Chinese text; "characters" takes what
+    the tokenizer makes of it, mostly single characters, and needs no package.
     """
 
-    def __init__(self, mask_id, vocabulary, special_ids, probability, words: Words, *, chinese: str = "jieba"):
+    def __init__(self, mask_id, vocabulary, special_ids, probability, words: WordTable, *, chinese: str = "jieba"):
         super().__init__(mask_id, vocabulary, special_ids, probability)
         self.words = words
         self.chinese = chinese
 
     def check(self):
         super().check()
-        known = ("jieba", "characters")
-        check_range("masking_options: chinese", self.chinese, self.chinese in known, f"one of {', '.join(known)}")
+        check_range("masking_options: chinese", self.chinese, self.chinese in CHINESE, f"one of {', '.join(CHINESE)}")
 
     def starts(self, ids: torch.Tensor, maskable: torch.Tensor) -> torch.Tensor:
         """Where what is hidden as a whole begins (batch, tokens)."""
@@ -66,7 +66,7 @@ class SpanMasking(WholeWordMasking):
         vocabulary,
         special_ids,
         probability,
-        words: Words,
+        words: WordTable,
         *,
         chinese: str = "jieba",
         max_span: int = 10,

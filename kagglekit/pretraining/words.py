@@ -1,6 +1,5 @@
 """Where words begin in a row of token ids, whatever the tokenizer."""
 
-import logging
 import re
 import unicodedata
 from dataclasses import dataclass, field
@@ -10,12 +9,13 @@ import numpy as np
 import torch
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from kagglekit.data.words import IS_HAN, load_jieba
+
 MARKS = {"##": "inside", "▁": "before", "Ġ": "before"}  # WordPiece, SentencePiece, byte-level BPE
-IDEOGRAPHS = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class WordTable:
     """What each token of a vocabulary says about words; tables are (vocabulary,) bool.
 
     mark: how the tokenizer marks pieces, a name of MARKS. begins: the token begins a word. closes: the next one does.
@@ -33,7 +33,8 @@ class Words:
         """Where words begin (bool); ids, maskable: (batch, tokens). What is not maskable is a word of its own.
 
         segment: Chinese text is cut into words by jieba, read from the row's own tokens; the ids then come to the CPU.
-        Without it a word is what the tokenizer makes of it, mostly a character. Raises ImportError without jieba.
+        Without it a word is what the tokenizer makes of it, mostly a character. Raises ModuleNotFoundError when jieba
+        is missing.
         """
         begins, closes, chinese = (x.to(ids.device)[ids] for x in (self.begins, self.closes, self.chinese))
         begins[:, 1:] |= closes[:, :-1] | ~maskable[:, :-1]
@@ -52,7 +53,7 @@ class Words:
         for run in np.split(places, np.flatnonzero(opens)[1:]) if len(places) else ():
             pieces = [self.text[i] for i in ids[run]]
             text = b"".join(pieces).decode("utf-8", "surrogateescape")  # a part of a character is kept as it is
-            if not IDEOGRAPHS.search(text):
+            if not IS_HAN.search(text):
                 continue
             ends = cut_chinese(text)
             starts[run[1:]] = [end in ends for end in np.cumsum([len(piece) for piece in pieces])[:-1]]
@@ -66,21 +67,13 @@ class Words:
 
 @lru_cache(maxsize=100_000)
 def cut_chinese(text: str) -> frozenset[int]:
-    """Where the words of a Chinese text end, by jieba, in bytes of UTF-8. Raises ImportError when it is missing."""
-    try:
-        import jieba
-    except ImportError as error:
-        raise ImportError(
-            "the words of Chinese text are found by jieba, which is not installed: pip install jieba, "
-            'or take characters for words with masking_options = {"chinese": "characters"}'
-        ) from error
-    jieba.setLogLevel(logging.WARNING)
-    lengths = [len(word.encode("utf-8", "surrogateescape")) for word in jieba.cut(text)]
+    """Where the words of a Chinese text end, by jieba, in bytes of UTF-8; see `load_jieba`."""
+    lengths = [len(word.encode("utf-8", "surrogateescape")) for word in load_jieba().cut(text)]
     return frozenset(np.cumsum(lengths).tolist())
 
 
-def find_words(tokenizer) -> Words:
-    """The tables of a tokenizer, read from its vocabulary.
+def make_word_table(tokenizer) -> WordTable:
+    """The table of a tokenizer, read from its vocabulary.
 
     WordPiece marks what goes on with a word (##); SentencePiece (▁) and byte-level BPE (Ġ) mark a space before it: with
     these a sign that is no letter, mark or digit is a word of its own too, as BERT has it. Added tokens are words.
@@ -114,8 +107,8 @@ def find_words(tokenizer) -> Words:
             continue
         text[i] = body
         broken = any(unicodedata.category(c) == "Cs" for c in letters)
-        chinese[i] = broken or (bool(letters) and all(map(IDEOGRAPHS.match, letters)))
-    return Words(mark, *map(torch.from_numpy, (begins, closes)), spaced, torch.from_numpy(chinese), text)
+        chinese[i] = broken or (bool(letters) and all(map(IS_HAN.match, letters)))
+    return WordTable(mark, *map(torch.from_numpy, (begins, closes)), spaced, torch.from_numpy(chinese), text)
 
 
 def _content(token: str, mark: str, bytes_of: dict[str, int]) -> bytes:

@@ -94,7 +94,7 @@ def test_a_word_is_deleted_with_its_space_and_inserted_with_one():
 def test_a_missing_segmenter_is_told_when_there_is_chinese_text(monkeypatch):
     monkeypatch.setitem(sys.modules, "jieba", None)
     assert split_words("a good film").words == ["a", "good", "film"]
-    with pytest.raises(ModuleNotFoundError, match="pip install jieba, or set chinese='characters'"):
+    with pytest.raises(ModuleNotFoundError, match="pip install jieba, or set the option chinese to"):
         split_words("我们")
 
 

@@ -20,14 +20,14 @@ def setfit(task, tables, backbone):
 
     def make(kind="binary", **options):
         what = task(kind)
-        options = {"pairs": 4, "learning_rate": 3e-3, "max_length": 30, **options}
+        options = {"num_iterations": 4, "learning_rate": 3e-3, "max_length": 30, **options}
         return SetFit(what, *tables(what, 60), backbone, **options)
 
     return make
 
 
 def test_pairs_bring_texts_of_a_class_together_and_the_encoder_is_kept(setfit, tmp_path, backbone, capfd):
-    learner = setfit(pairs=6)
+    learner = setfit(num_iterations=6)
     found = learner.fit(*ROWS, tmp_path / "fold0", seed=0)
     assert found.oof.shape == (20, 2) and found.test.shape == (7, 2)
     assert score("roc_auc", learner.labels[40:], found.oof) > 0.75
@@ -48,7 +48,7 @@ def gap(vectors, labels):
 
 
 def test_without_pairs_it_is_a_classifier_on_the_vectors_as_they_are(setfit, tmp_path):
-    learner = setfit(pairs=0)
+    learner = setfit(num_iterations=0)
     found = learner.fit(*ROWS, tmp_path / "fold0", seed=0)
     vectors = embed(
         load_backbone(learner.backbone), tokenize(learner.train["text"], load_tokenizer(learner.backbone), 30), 0
@@ -79,7 +79,8 @@ def test_values_are_refused_and_so_are_knobs_out_of_range(task, tables, backbone
     with pytest.raises(ValueError, match="use frozen"):
         SetFit(what, *tables(what), backbone, max_length=30)
     what = task("binary")
-    for options in ({"pairs": -1}, {"batch_size": 0}, {"epochs": 0}, {"classifier": "no"}, {"learning_rate": 2}):
+    wrong = {"num_iterations": -1, "batch_size": 0, "epochs": 0, "classifier": "no", "learning_rate": 2}
+    for options in ({name: value} for name, value in wrong.items()):
         with pytest.raises(ValueError, match=next(iter(options))):
             SetFit(what, *tables(what), backbone, **options)
 

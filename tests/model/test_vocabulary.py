@@ -180,6 +180,9 @@ def test_suggestions_are_frequent_words_in_many_pieces_and_a_newline_that_is_dro
     assert table["pieces"].tolist() == [0, 2, 0, 0]  # unknown words have none
     assert table["saved"].tolist() == [0, 7, 0, 0]
     assert suggest_tokens(texts, word_pieces(backbone), n=1)["token"].tolist() == ["films"]
+    sample = suggest_tokens(texts * 10, word_pieces(backbone), most=45)  # every other one of 90
+    assert sample["texts"].tolist() == [20, 35, 20, 15, 10]
+    assert suggest_tokens([], word_pieces(backbone)).empty
 
 
 def test_suggested_tokens_shorten_the_texts_by_what_was_promised(backbone):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -8,7 +9,7 @@ from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.paths import write_json
 from kagglekit.pretraining.masking import make_masking
-from kagglekit.pretraining.mlm import MaskedLM, masked_cross_entropy, perplexity, prepare_mlm
+from kagglekit.pretraining.mlm import MaskedLM, exp_of_mean, masked_cross_entropy, perplexity, prepare_mlm
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.stages import pretrain
 
@@ -58,6 +59,11 @@ def test_perplexity_of_an_undecided_model_is_its_vocabulary(backbone, tokenizer,
     state = torch.get_rng_state()
     assert perplexity(model, rows, masking, "fp32") == pytest.approx(30, rel=1e-4)
     assert torch.equal(torch.get_rng_state(), state) and model.training
+
+
+def test_a_model_that_went_astray_is_infinitely_perplexed_and_none_is_of_no_token():
+    assert exp_of_mean(6.0, 3) == pytest.approx(np.exp(2)) and exp_of_mean(1e6, 2) == np.inf
+    assert np.isnan(exp_of_mean(0.0, 0))
 
 
 def test_perplexity_hides_the_same_tokens_at_every_call(backbone, tokenizer, masking):

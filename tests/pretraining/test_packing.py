@@ -74,9 +74,10 @@ def test_texts_of_no_tokens_are_a_sequence_of_none(tokenizer):
     assert [ids.tolist() for ids in pack(empty, tokenizer, 12)] == [[CLS, SEP]]
 
 
-def test_without_pack_each_text_is_by_itself(tokenizer, texts):
+@pytest.mark.parametrize("knobs", [{"pack": False}, {"masking": "selective"}, {"masking": "entropy"}])
+def test_without_pack_each_text_is_by_itself_and_so_a_task_model_is_asked(tokenizer, texts, knobs):
     words, _ = texts(30)
-    alone = read_pieces(words, tokenizer, Stage(max_length=12, pack=False))
+    alone = read_pieces(words, tokenizer, Stage(max_length=12, **knobs))
     assert np.array_equal(alone.flat, chunk(tokenize(words, tokenizer, WHOLE), tokenizer, 12).flat)
 
 

@@ -110,8 +110,8 @@ def test_words_that_are_counted_find_their_other_half(tokenizer):
 def make(backbone, tokenizer):
     """make(prepare, options): an objective of a tiny BERT, on `texts`; options: of the objective."""
 
-    def prepared(prepare, options=None, labels=None, texts=TEXTS, dropout=0.0):
-        stage = Stage("simcse", objective_options=options or {}, max_length=20, dropout=dropout, held_out=0.3)
+    def prepared(prepare, options=None, labels=None, texts=TEXTS, **knobs):
+        stage = Stage("simcse", objective_options=options or {}, max_length=20, held_out=0.3, **knobs)
         return prepare(backbone, tokenizer, texts, TEXTS[:3], stage, None, labels)
 
     return prepared
@@ -138,6 +138,11 @@ def test_texts_that_are_equal_when_cut_count_once(make):
 def test_options_out_of_range_are_errors(make, options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}=.* is out of range"):
         make(prepare_simcse, options)
+
+
+def test_a_text_that_is_alone_in_its_batch_has_nothing_to_be_told_from(make):
+    with pytest.raises(ValueError, match="batch_size=1 is out of range: it must be 2 or more"):
+        make(prepare_simcse, batch_size=1)
 
 
 def test_partners_are_of_the_same_class_and_other_ones_in_every_epoch(tokenizer):
@@ -173,7 +178,7 @@ def test_pairs_come_from_a_file_and_what_is_wrong_is_named(tmp_path, make):
         "id,anchor,positive,negative\n1,good film,fun film,bad film\n2,old plot,a plot,no end\n3,sad,bad,fun\n"
     )
     assert read_pairs(file).pairs[0] == ("good film", "fun film", "bad film")
-    prepared = make(prepare_simcse_supervised, {"pairs": str(file)})
+    prepared = make(prepare_simcse_supervised, labels=read_pairs(file))
     assert len(prepared.examples) == 2 and prepared.examples.__getitems__([0, 1])["input_ids"].shape[:2] == (2, 3)
     assert set(prepared.measure()) == {"alignment", "uniformity", "recall_at_1", "pairs_at_1"}
     file.write_text("anchor,text\na,b\n")

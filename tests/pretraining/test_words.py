@@ -6,7 +6,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from kagglekit.pretraining.words import cut_chinese, find_words
+from kagglekit.pretraining.words import cut_chinese, make_word_table
 
 ENGLISH = ["the unbelievable filmmakers were happily rewatching seven old films", "nobody films happier people"]
 CHINESE = "我们非常喜欢这部电影但是结局不好"
@@ -54,7 +54,7 @@ def pieces_of(tokenizer, text, **options):
     """The words of a text as lists of tokens."""
     ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
     maskable = ~torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
-    starts = find_words(tokenizer).starts(ids, maskable, **options)[0]
+    starts = make_word_table(tokenizer).starts(ids, maskable, **options)[0]
     tokens, words = tokenizer.convert_ids_to_tokens(ids[0].tolist()), []
     for token, start in zip(tokens, starts, strict=True):
         words = [*words, [token]] if start else [*words[:-1], [*words[-1], token]]
@@ -125,7 +125,7 @@ def test_what_is_not_maskable_is_a_word_of_its_own_and_ends_one(tokenizers, kind
     tokenizer = tokenizers[kind]
     ids = torch.tensor([tokenizer("films[SEP]unable", add_special_tokens=False)["input_ids"]])
     maskable = ids != tokenizer.sep_token_id
-    starts = find_words(tokenizer).starts(ids, maskable)[0]
+    starts = make_word_table(tokenizer).starts(ids, maskable)[0]
     place = int(torch.nonzero(~maskable[0])[0, 0])
     assert starts[0] and starts[place] and starts[place + 1]
 
@@ -139,19 +139,19 @@ def test_a_space_within_chinese_text_parts_words(tokenizers, kind):
 def test_behind_a_token_that_is_left_out_a_word_begins(tokenizers, kind):
     ids = torch.tensor([tokenizers[kind]("unbelievable", add_special_tokens=False)["input_ids"]])
     maskable = torch.arange(ids.shape[1])[None] != 1
-    starts = find_words(tokenizers[kind]).starts(ids, maskable)[0].tolist()
+    starts = make_word_table(tokenizers[kind]).starts(ids, maskable)[0].tolist()
     assert starts == [True, True, True] + [False] * (ids.shape[1] - 3)
 
 
 def test_a_row_that_begins_within_a_word_begins_one(tokenizers):
     ids = torch.tensor([tokenizers["wordpiece"].convert_tokens_to_ids(["##s", "##able", "film"])])
-    starts = find_words(tokenizers["wordpiece"]).starts(ids, torch.ones_like(ids, dtype=torch.bool))
+    starts = make_word_table(tokenizers["wordpiece"]).starts(ids, torch.ones_like(ids, dtype=torch.bool))
     assert starts.tolist() == [[True, False, True]]
 
 
 @EVERY
 def test_rows_do_not_change_each_other(tokenizers, kind):
-    tokenizer, words = tokenizers[kind], find_words(tokenizers[kind])
+    tokenizer, words = tokenizers[kind], make_word_table(tokenizers[kind])
     rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (CHINESE, ENGLISH[0], "film电影 old")]
     longest, pad = max(map(len, rows)), tokenizer.pad_token_id
     ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
@@ -172,12 +172,12 @@ def test_added_tokens_are_words(kind):
 def test_a_vocabulary_without_marks_is_an_error():
     core = Tokenizer(models.WordLevel({"[UNK]": 0, "film": 1}, unk_token="[UNK]"))
     with pytest.raises(ValueError, match=r'marks no pieces of words .* use masking = "dynamic"'):
-        find_words(PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]"))
+        make_word_table(PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]"))
 
 
 def test_chinese_without_jieba_is_an_error_that_says_what_to_do(tokenizers, monkeypatch):
     monkeypatch.setitem(sys.modules, "jieba", None)
     cut_chinese.cache_clear()
-    with pytest.raises(ImportError, match="pip install jieba, or take characters for words with masking_options"):
+    with pytest.raises(ImportError, match="pip install jieba, or set the option chinese to"):
         pieces_of(tokenizers["wordpiece"], CHINESE)
     assert len(pieces_of(tokenizers["wordpiece"], ENGLISH[0])) == 9  # other text needs none
