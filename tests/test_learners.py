@@ -119,13 +119,14 @@ def test_parameters_choose_the_learner_and_what_params_json_says(choose, place, 
         assert {knob: told[name][knob] for knob in parameters.get(name, {})} == parameters.get(name, {})
     assert told["clean"] == [] and told.get("learner", "finetune") == parameters.get("learner", "finetune")
     assert told["start"] == ""  # the baseline begins nowhere
-    assert ("epochs" in told) == (Baseline not in kinds and Frozen not in kinds)
+    assert ("epochs" in told) == (FineTuner in kinds) and ("learner_options" in told) == ("learner" in parameters)
 
 
 def test_options_go_to_the_learner_and_into_its_settings(choose):
     choice = choose(learner="frozen", learner_options={"classifier": "svm"}, pooling="cls", max_length=10)
     assert (choice.learner.classifier, choice.learner.pooling, choice.learner.max_length) == ("svm", "cls", 10)
-    assert choice.settings["classifier"] == "svm" and choice.settings["pooling"] == "cls"
+    told = choice.settings["learner_options"]  # apart: no option is taken for a knob of another learner
+    assert told["classifier"] == "svm" and told["pooling"] == "cls"
     made = choose(distill={"by": "nested"}, seed=5, checkpoint_every=7.0)
     assert made.learner.seed == 5 and made.tuner.save_seconds == 7
 
