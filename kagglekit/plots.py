@@ -133,35 +133,6 @@ def compare_train_test(
 
 
 @styled
-def learning_curves(history: pd.DataFrame, metric: str = "score", axes: Sequence[Axes] | None = None) -> Figure:
-    """Loss, score and learning rate over the steps, a line per fold, in a panel for each that is there.
-
-    `history` has the columns `fold`, `step`, `loss`, `score` (the value of `metric`) and `learning_rate`; no row needs
-    all of them. A loss with many points is drawn pale, under its mean over a twentieth of the run.
-    """
-    names = {"loss": "loss", "score": metric, "learning_rate": "learning rate"}
-    titles = {"loss": "Training loss", "score": f"Validation {metric}", "learning_rate": "Learning rate"}
-    there = [name for name in names if name in history and history[name].notna().any()]
-    panels = make_panels(axes, [3.2 if name == "learning_rate" else 4.2 for name in there], 3.2)
-    for ax, name in zip(panels, there, strict=False):
-        for number, (fold, rows) in enumerate(history.dropna(subset=[name]).groupby("fold")):
-            style = ("-", "--", ":")[number // len(COLOURS) % 3]
-            line, values = {"color": COLOURS[number % len(COLOURS)]}, rows[name]
-            if name == "loss" and len(rows) > 40:
-                ax.plot(rows["step"], values, alpha=0.2, linewidth=0.9, **line)
-                values = values.rolling(len(rows) // 20, center=True, min_periods=1).mean()
-            marker = "o" if len(rows) < 12 else ""
-            ax.plot(rows["step"], values, style, marker=marker, markersize=4.5, label=f"fold {fold}", **line)
-        ax.set(xlabel="step", ylabel=names[name], title=titles[name])
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if name == "learning_rate":
-            ax.yaxis.set_major_formatter("{x:.3g}")
-    if history["fold"].nunique() > 1:
-        panels[0].legend()
-    return panels[0].figure
-
-
-@styled
 def fold_scores(
     scores: Mapping[int, float], mean: float, standard_error: float, metric: str = "score", ax: Axes | None = None
 ) -> Figure:

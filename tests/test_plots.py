@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from kagglekit import plots
+from kagglekit import curves, plots
 
 RNG = np.random.default_rng(0)
 Y, P, CLASSES = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200), ["a", "costs $5 or $6", "ç"]
@@ -41,7 +41,7 @@ FIGURES = {
 PANELS = {
     "token_lengths": lambda axes=None: plots.token_lengths(np.arange(1, 700), axes=axes),
     "token_lengths, short": lambda axes=None: plots.token_lengths(np.array([3]), axes=axes),
-    "learning_curves": lambda axes=None: plots.learning_curves(HISTORY, "accuracy", axes=axes),
+    "learning_curves": lambda axes=None: curves.learning_curves(HISTORY, "accuracy", axes=axes),
     "residuals": lambda axes=None: plots.residuals(VALUES[:, 0], VALUES[:, 1], "score", axes=axes),
     "residuals of many": lambda axes=None: plots.residuals(np.arange(3000), np.ones(3000), axes=axes),
 }
@@ -104,10 +104,10 @@ def test_the_best_run_is_on_top():
 
 
 def test_learning_curves_have_a_line_per_fold_and_a_panel_per_figure():
-    figure = plots.learning_curves(HISTORY, "accuracy")
+    figure = curves.learning_curves(HISTORY, "accuracy")
     assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "accuracy", "learning rate"]
     assert [line.get_label() for line in figure.axes[1].lines] == ["fold 0", "fold 1"]
-    assert len(plots.learning_curves(HISTORY[["fold", "step", "loss"]]).axes) == 1
+    assert len(curves.learning_curves(HISTORY[["fold", "step", "loss"]]).axes) == 1
 
 
 def test_errors_are_drawn_as_the_kind_of_task_asks():
