@@ -1,5 +1,6 @@
 """The README tells the truth: its commands, its tree and its tricks."""
 
+import ast
 import os
 import re
 import shlex
@@ -13,8 +14,8 @@ import pytest
 
 from kagglekit import tricks
 from kagglekit.batch.parameters import read_parameters
-from kagglekit.data.augment import AUGMENTERS
-from kagglekit.data.clean import CLEANERS
+from kagglekit.data.augment import AUGMENTERS, make_augmenter
+from kagglekit.data.clean import CLEANERS, check_cleaners
 from kagglekit.data.cuts import CUTS
 from kagglekit.losses import LOSSES
 from kagglekit.model.heads import HEADS
@@ -24,6 +25,9 @@ from kagglekit.pretraining.masking import MASKINGS
 from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.run import choose_shared, find_notebook, parse_arguments, read_arguments
 from kagglekit.samples import SAMPLES
+from kagglekit.selftrain.options import SelfTraining
+from kagglekit.selftrain.teaching import Teaching
+from kagglekit.tricks import make_tricks
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = ("linear",)  # a head that is no trick
@@ -94,6 +98,34 @@ def test_a_line_about_text_and_labels_names_parameters_and_tests_that_exist(row)
     assert source and cost and (given or "`objective`" in switch or "`cut`" in switch)
     assert any(set(given) <= parameters.keys() for parameters in notebooks), given
     assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
+
+
+CHECKS = {  # parameter -> what refuses a value that does not fit
+    "tricks": make_tricks,
+    "clean": check_cleaners,
+    "pseudo": SelfTraining.choose,
+    "distill": Teaching.choose,
+    "augment": lambda recipe: make_augmenter(recipe, "minilm"),
+    "pooling": lambda name: POOLINGS[name],
+    "head": lambda name: HEADS[name],
+    "cut": lambda name: CUTS[name],
+    "schedule": SCHEDULES.index,
+    "objective": lambda name: OBJECTIVES[name],
+    "masking": lambda name: MASKINGS[name],
+}
+SWITCHES = sorted({switch for row in [*TRICKS, *OTHERS] for switch in re.findall(r"`(\w+=[^`]+)`", row[2])})
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_switch_of_the_readme_is_taken_as_it_stands(switch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "synonyms.txt").write_text("good fine\n")
+    name, _, value = switch.partition("=")
+    value = ast.literal_eval(value)
+    notebooks = [read_parameters(find_notebook(notebook)) for notebook in ("1_eda", "2_pretrain", "3_train")]
+    assert any(name in known and known[name].accepts(value) for known in notebooks)
+    if name in CHECKS:
+        CHECKS[name](value)
 
 
 def test_the_tables_have_every_objective_masking_augmenter_and_cleaner():
