@@ -6,6 +6,7 @@ than two standard errors mean nothing.
 """
 
 import argparse
+import csv
 import tempfile
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def run_chains(sample: str, folder: Path, rows: int, domain: int, steps: int, sm
     everything = write_sample(sample, folder / f"{sample}-all", rows=None)
     others = read_train(infer(everything)[0])["text"].iloc[2 * rows : 2 * rows + domain]  # none of train or test
     texts = folder / f"{sample}-domain.csv"
-    others.to_frame().to_csv(texts, index=False)
+    others.to_frame().to_csv(texts, index=False, quoting=csv.QUOTE_ALL)  # tweets have carriage returns
     run_notebook("1_eda", {"data": str(data), "work": work, "n_folds": 3})
     options = {"work": work, "steps": steps, "max_length": small["max_length"]}
     runs = {
@@ -57,9 +58,9 @@ def run_chains(sample: str, folder: Path, rows: int, domain: int, steps: int, sm
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rows", type=int, default=900, help="of train")
-    parser.add_argument("--domain", type=int, default=4000, help="texts of the domain")
-    parser.add_argument("--steps", type=int, default=120, help="of each stage of pretraining")
+    parser.add_argument("--rows", type=int, default=450, help="of train")
+    parser.add_argument("--domain", type=int, default=1500, help="texts of the domain")
+    parser.add_argument("--steps", type=int, default=40, help="of each stage of pretraining")
     parser.add_argument("--samples", nargs="+", default=["tweets", "reviews-zh"])
     options = parser.parse_args()
     lines = ["| sample | stages | out of fold | notebooks |", "|---|---|---:|---:|"]
