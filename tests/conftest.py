@@ -280,3 +280,8 @@ def compute():
         return compute
 
     return make
+
+
+def pytest_collection_modifyitems(items):
+    """The notebooks first: of two processes that share the files, one is busy with them most of the time."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")

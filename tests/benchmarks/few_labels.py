@@ -3,7 +3,8 @@
 `python -m tests.benchmarks.few_labels` from the root of the repository prints a table for the README: MiniLM on rows of
 two samples, every method once per seed; another seed draws other labelled rows and other random numbers. Gain: the mean
 difference in accuracy to plain fine-tuning with the same labelled rows, on the same other rows, with its standard
-error over the seeds. "Cannot tell": less than two of these (with three seeds, a weak test).
+error over the seeds. "Cannot tell": 0 lies in the interval of 95 % by Student's t; with three seeds, 4.3 of these errors
+either way.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from kagglekit.metrics import score
 from kagglekit.model.backbones import find_backbone, load_tokenizer
@@ -126,9 +128,10 @@ def main() -> None:
         found = measure(sample, options)
         gain = found - found[:, :1]
         error = gain.std(axis=0, ddof=1) / np.sqrt(options.seeds)
+        surely = t.ppf(0.975, options.seeds - 1)
         for number, name in enumerate(methods()):
             told = f"{gain[:, number].mean():+.3f} ± {error[number]:.3f}" if number else ""
-            told += ": cannot tell" if number and abs(gain[:, number].mean()) < 2 * error[number] else ""
+            told += ": cannot tell" if number and abs(gain[:, number].mean()) < surely * error[number] else ""
             accuracy = f"{found[:, number].mean():.3f} ({found[:, number].min():.3f} to {found[:, number].max():.3f})"
             lines.append(f"| {sample} | {name} | {accuracy} | {told} |")
     print("\n" + "\n".join(lines))
