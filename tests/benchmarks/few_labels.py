@@ -3,7 +3,7 @@
 `python -m tests.benchmarks.few_labels` from the root of the repository prints a table for the README: MiniLM on rows of
 two samples, every method once per seed; another seed draws other labelled rows and other random numbers. Gain: the mean
 difference in accuracy to plain fine-tuning with the same labelled rows, on the same other rows, with its standard
-error over the seeds. "Cannot tell": 0 lies in the interval of 95 % by Student's t; with three seeds, 4.3 of these errors
+error over the seeds. "Cannot tell": 0 lies in the interval of 95 % by Student's t; with three seeds, 4.3 of these
 either way.
 """
 
