@@ -153,7 +153,7 @@ def test_a_stage_goes_on_from_another_and_few_labels_from_there(work, tmp_path):
     cells = nbformat.read(Path(work) / "notebooks" / "2_pretrain.stage.ipynb", as_version=4).cells
     shown = {cell.id: str(cell.get("outputs")) for cell in cells}
     assert "image/png" in shown["2-18"] and all(name in shown["2-16"] for name in ("static", "whole_word", "span"))
-    words = {name: [name] for name in ("business", "entertainment", "politics", "sport", "tech")}
+    words = {name: [name] for name in ("business", "entertainment", "politics", "sports", "tech")}
     few = ["3_train", "run=few", "start=stage", "folds=[0]", "pattern=About {mask}: {text}", f"verbalizer={words}"]
     few += ["pseudo={'teacher': 'base', 'threshold': 0.2}", "augment={'AEDA': {}}", "clean=['spaces']", "epochs=0.3"]
     assert main([*few, *small]) == 0
