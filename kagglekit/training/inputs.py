@@ -27,7 +27,7 @@ FILE = "beside.json"  # in the folder of a model
 class Inputs:
     """The rows of train, or of test.
 
-    columns: the table they came from, with what stands beside the text. vectors: (rows, width) float32, one a document.
+    columns: the table they came from, its texts cleaned, with what stands beside the text. vectors: (rows, width) float32, one a document.
     """
 
     tokens: Tokens | Chunks
@@ -67,7 +67,7 @@ def read_inputs(
     else:
         tokens = tokenize(texts, tokenizer, recipe.max_length, cache, recipe.cut)
     found = read_document_vectors(vectors, table["id"]) if vectors else None
-    return Inputs(tokens, tokenizer.pad_token_id, table, found)
+    return Inputs(tokens, tokenizer.pad_token_id, table.assign(text=texts), found)
 
 
 def vector_files(beside: dict[str, Any], ids: Sequence[str], test_ids: Sequence[str]) -> tuple[str | None, str | None]:

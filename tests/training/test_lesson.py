@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from kagglekit.training.extra import Extra
 from kagglekit.training.finetune import FineTuner
+from kagglekit.training.inputs import Beside
 from kagglekit.training.lesson import Lesson
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.trick import Trick
@@ -149,11 +150,19 @@ def test_changed_copies_have_the_labels_of_their_rows(tuner):
     assert told[18:36] != told[36:]
 
 
+def test_texts_are_cleaned_before_they_are_changed(tuner):
+    """A mark that is set into a tag or an address would keep it from being found."""
+    fine = tuner()
+    fine.train["text"] = [f"<b>the {text}</b>" for text in fine.train["text"]]
+    knobs = {"max_length": 24, "clean": ["html"], "augment": {"AEDA": {}}, "augment_copies": 3}
+    fine = FineTuner(fine.task, fine.train, fine.test, fine.backbone, Recipe(**knobs))
+    told = Lesson.gather(fine, TRAIN).inputs.columns["text"]
+    assert len(told) == 4 * 18 and not told.str.contains("[<>/]").any()
+
+
 def test_on_the_fly_another_share_of_rows_is_changed_in_each_epoch(tuner):
     fine = tuner(augment={"AEDA": {}}, augment_copies=0, augment_share=0.5, rows=60)
     lesson = Lesson.gather(fine, np.arange(60))
-    from kagglekit.training.inputs import Beside
-
     examples = lesson.examples(Beside.fit(lesson.inputs, np.arange(60), {}), seed=0)
 
     def visit(epoch, rows):
