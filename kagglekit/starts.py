@@ -38,7 +38,8 @@ def _weigh(sources: Sequence[Source], fold: int) -> dict[str, float]:
     for source in sources:
         models = [find_fold(source, fold)] if source.matched else list(source.models.values())
         models = models or [source.folder / "model"]
-        weights |= {str(model): 1 / len(models) for model in models}
+        for model in map(str, models):  # folds of a run of 2_pretrain may share one
+            weights[model] = weights.get(model, 0.0) + 1 / len(models)
     return weights
 
 

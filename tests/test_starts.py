@@ -270,6 +270,13 @@ def test_a_stage_that_goes_fold_by_fold_says_where_its_models_are(place, staged,
         find_starts(work, "probed", backbone, [1])
 
 
+def test_a_model_that_several_folds_of_other_data_share_counts_for_each_of_them(place, staged, backbone):
+    work, elsewhere = place("bbc"), place("news", "theirs")
+    run = staged(elsewhere, "probed", {"0": "model", "1": "model", "2": "model", "3": "step40/model"})
+    found = find_starts(work, "runs/news/probed", backbone, [0])[0]
+    assert found == {str(run / "model"): 0.75, str(run / "step40" / "model"): 0.25}
+
+
 def test_a_stage_that_hangs_on_folds_is_no_start_before_it_says_so(place, staged, backbone):
     work = place("bbc")
     (staged(work, "probed", {"0": "model"}) / "models.json").unlink()

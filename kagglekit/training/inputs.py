@@ -27,7 +27,8 @@ FILE = "beside.json"  # in the folder of a model
 class Inputs:
     """The rows of train, or of test.
 
-    columns: the table they came from, its texts cleaned, with what stands beside the text. vectors: (rows, width) float32, one a document.
+    columns: the table they came from, its texts cleaned, with what stands beside the text.
+    vectors: (rows, width) float32, one a document.
     """
 
     tokens: Tokens | Chunks
