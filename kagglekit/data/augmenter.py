@@ -4,12 +4,13 @@ from __future__ import annotations  # the types of knobs are texts, by which opt
 
 import hashlib
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 
 
-class Augmenter:
+class Augmenter(ABC):
     """Write texts in other words, for training rows only: labels stay, and what is measured must be what people wrote.
 
     A constructor stores its arguments under their own names and does nothing else; what is loaded at the first call
@@ -17,11 +18,11 @@ class Augmenter:
     global random number is drawn.
     """
 
+    @abstractmethod
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
         """As many texts, in the same order; another seed gives others."""
-        raise NotImplementedError
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - most have nothing to check
         """Raise ValueError for a knob out of range."""
 
     def __repr__(self) -> str:

@@ -114,6 +114,8 @@ def unpack(path: Path) -> tuple[str, bytes]:
 
 
 def decode(path: Path, data: bytes, encoding: str) -> str:
+    """The text of a file's bytes, without a byte-order mark. Raises ValueError that names the file and the first byte
+    that is not of this encoding, or an encoding that does not exist."""
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:

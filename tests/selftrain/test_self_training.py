@@ -81,11 +81,8 @@ def run(work, tuner, name="student", fold=1, seed=3, **options):
     return fitted
 
 
-def test_table(work, fold, name="base"):
+def read_test_table(work, fold, name="base"):
     return read_predictions(work / name / f"fold{fold}" / "test.parquet").iloc[:, 1:].to_numpy()
-
-
-test_table.__test__ = False
 
 
 def equal(one, other):
@@ -100,7 +97,7 @@ def test_a_pseudo_label_is_what_the_teachers_own_fold_says_and_no_other(place):
     added, ids = read_added(work / "student"), tuner.test["id"].tolist()
     differ = 0
     for fold, rows in added.groupby("fold"):
-        says = {k: test_table(work, k) for k in (0, 1, 2)}
+        says = {k: read_test_table(work, k) for k in (0, 1, 2)}
         chosen = np.flatnonzero(says[fold].max(axis=1) >= 0.6)
         assert rows["id"].tolist() == [ids[row] for row in chosen] and (rows["round"] == 1).all()
         assert rows["label"].tolist() == [tuner.task.classes[k] for k in says[fold][chosen].argmax(axis=1)]
@@ -126,7 +123,7 @@ def test_the_student_learns_from_train_and_what_the_teacher_labelled(place, tmp_
     save_teacher(work, tuner)
     threshold = {} if kind in ("regression", "ordinal") else {"threshold": 0.55}
     fitted = run(work, tuner, teacher="base", labels=labels, weight=0.5, **threshold)
-    says = test_table(work, 1)
+    says = read_test_table(work, 1)
     sure = says.max(axis=1) if kind in ("binary", "multiclass") else np.maximum(says, 1 - says).min(axis=1)
     rows = np.flatnonzero(sure >= 0.55) if threshold else np.arange(12)
     made = make_labels(says[rows], kind, 3, labels == "soft")
@@ -138,7 +135,7 @@ def test_first_the_pseudo_rows_and_then_train_alone(place, tmp_path):
     work, tuner = place()
     save_teacher(work, tuner)
     fitted = run(work, tuner, teacher="base", threshold=0.6, order="first")
-    says = test_table(work, 1)
+    says = read_test_table(work, 1)
     rows = np.flatnonzero(says.max(axis=1) >= 0.6)
     extra = Extra(tuner.test.iloc[rows], says[rows].argmax(axis=1), np.ones(len(rows), np.float32))
     tuner.fit(TRAIN[:0], VALID, tmp_path / "pseudo", 3, extra=extra)
@@ -259,7 +256,7 @@ def test_receipts_say_what_was_added_how_good_it_is_and_what_it_did(place):
     save_teacher(work, tuner)
     fitted = run(work, tuner, teacher="base", threshold=0.6)
     (told,) = fitted.receipts["pseudo"]["rounds"]
-    says = test_table(work, 1)
+    says = read_test_table(work, 1)
     chosen = says[says.max(axis=1) >= 0.6]
     oof = read_predictions(work / "base" / "fold1" / "oof.parquet").iloc[:, 2:].to_numpy()
     sure, truth = oof.max(axis=1) >= 0.6, tuner.labels[VALID]

@@ -210,7 +210,7 @@ def test_what_crossed_folds_of_other_data_does_not_count(work, read, tables):
     params = work / "base" / "params.json"
     told = read_json(params)
     write_json(params, {**told, "recipe": {**told["recipe"], "start": str(elsewhere / "crossed")}})
-    read(work, "base")
+    assert read(work, "base").run.name == "base"
 
 
 def test_an_average_over_all_folds_is_refused(work, read, tables):
