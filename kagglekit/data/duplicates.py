@@ -1,9 +1,18 @@
-"""Texts that come more than once: within train, within test, and across the two."""
+"""Texts that come more than once, word for word or nearly: within train, within test, and across the two."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from kagglekit.data.minhash import Hashes, jaccard, near_pairs
+from kagglekit.ranges import check_range
+from kagglekit.task import Task
+
+EXCERPT = 60  # characters of a text in a table
+COMPARED = 200  # texts of a cluster that its table compares with its first one
 
 
 def normalise(text: str) -> str:
@@ -21,18 +30,117 @@ def identical_groups(texts: Sequence[str]) -> np.ndarray:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
+def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8, seed: int = 0) -> np.ndarray:
+    """A group number per text, equal for texts that are the same but for a few words; int64 (n,), numbered as
+    `identical_groups` does.
+
+    threshold: the share of their runs of three words that two texts must have in common (Jaccard). 1: identical texts
+    only; 0.8: two of 60 words may be others; 0.5: six. A group is a chain: each text is as near to some other, not to
+    all. An empty text is near to none. seed: of the random numbers of MinHash (minhash.py); with another one the groups
+    are the same, but for one pair in a thousand of those just at the threshold. 100,000 texts of 60 words take 10 to
+    20 seconds on one core (tests/benchmarks/near_duplicates.py).
+    Raises ModuleNotFoundError without datasketch, unless threshold=1.
+    """
+    check_range("threshold", threshold, 0.3 <= threshold <= 1, "0.3 to 1: below, unlike texts would be chained")
+    groups = identical_groups(texts)
+    if threshold == 1 or not len(groups):
+        return groups
+    first = np.unique(groups, return_index=True)[1]  # the first text of each group
+    pairs = near_pairs([normalise(texts[row]) for row in first], threshold, seed)
+    links = coo_matrix((np.ones(len(pairs), dtype=bool), pairs.T), shape=(len(first), len(first)))
+    return pd.factorize(connected_components(links, directed=False)[1][groups])[0].astype(np.int64)
+
+
 def duplicate_summary(
-    train_texts: Sequence[str], test_texts: Sequence[str], labels: np.ndarray | None = None
+    train_texts: Sequence[str],
+    test_texts: Sequence[str],
+    labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Where identical texts are: one line each for train, test, across both, and, given train's `labels`, for sets of
-    identical texts whose labels differ.
+    identical texts whose labels differ. Given `groups` (rows of train, then of test) by `near_duplicate_groups`, the
+    same lines again for these, called "nearly: ..."; they count identical texts too.
 
-    Columns: `sets` of identical texts, `rows` in them, `share` of all rows of train (of test, where rows of test are
-    counted), and the beginning of one such text as an `example`.
+    Columns: `sets` of texts, `rows` in them, `share` of all rows of train (of test, where rows of test are counted),
+    and the beginning of one such text as an `example`.
     """
-    texts = pd.Series([*train_texts, *test_texts], dtype=object)
-    size = len(train_texts)
-    groups = identical_groups(texts)
+    texts = [*train_texts, *test_texts]
+    lines = _count(texts, len(train_texts), labels, identical_groups(texts))
+    if groups is not None:
+        _check_groups(groups, len(texts), "rows of train and test")
+        near = _count(texts, len(train_texts), labels, np.asarray(groups))
+        lines |= {f"nearly: {name}": line for name, line in near.items()}
+    return pd.DataFrame(lines).T.astype({"sets": int, "rows": int, "share": float})
+
+
+def show_clusters(
+    texts: Sequence[str],
+    groups: np.ndarray,
+    ids: Sequence[str],
+    labels: Sequence | None = None,
+    n: int = 10,
+    by: str = "rows",
+) -> pd.DataFrame:
+    """The texts that were taken for near copies, to look whether they are: one line a cluster.
+
+    Columns: group, rows, wordings (texts that differ after `normalise`), likeness (share of three-word runs in common
+    of the first text and the one least like it; of large clusters 200 texts are looked at), first and other (where
+    these two begin to differ), ids (the first five), and labels (of the rows, each once) where `labels` are given.
+    by: "rows" puts the largest first, "difference" the least alike.
+    """
+    check_range("by", by, by in ("rows", "difference"), "rows or difference")
+    _check_groups(groups, len(texts), "texts")
+    texts, ids, hashes = list(texts), list(ids), Hashes()
+    labels = labels if labels is None else list(labels)
+    clusters = [rows for rows in pd.Series(range(len(texts))).groupby(np.asarray(groups)).indices.values()]
+    clusters = sorted((rows for rows in clusters if len(rows) > 1), key=len, reverse=True)
+    lines = []
+    for rows in clusters[: n if by == "rows" else None]:
+        wordings = {normalise(texts[row]): row for row in rows[::-1]}  # the first row of each
+        first, *others = sorted(wordings.values())
+        likeness = {row: jaccard(texts[first], texts[row], hashes) for row in others[:COMPARED]}
+        last = min(likeness, key=likeness.get, default=rows[1])
+        line = {"group": groups[first], "rows": len(rows), "wordings": len(wordings)}
+        line |= {"likeness": likeness.get(last, 1.0), **_excerpts(texts[first], texts[last])}
+        line["ids"] = ", ".join(str(ids[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+        if labels is not None:
+            line["labels"] = ", ".join(map(str, dict.fromkeys(labels[row] for row in rows)))
+        lines.append(line)
+    columns = ["group", "rows", "wordings", "likeness", "first", "other", "ids"] + ["labels"] * (labels is not None)
+    if by == "difference":
+        lines.sort(key=lambda line: line["likeness"])
+    return pd.DataFrame(lines[:n], columns=columns)
+
+
+def conflicting_labels(
+    task: Task, train: pd.DataFrame, labels: np.ndarray, groups: np.ndarray, tolerance: float = 0.0
+) -> pd.DataFrame:
+    """Rows of train whose text is (nearly) the same and whose labels are not: someone was wrong, or the text does not
+    say it. One line a row, clusters one below the other, the largest first.
+
+    train: as from `read_train`; labels: as from `encode_labels`; groups: (rows of train,). Columns: group, id, the
+    labels as they are written, text. tolerance: numbers (ordinal: places of classes) that differ by no more are the
+    same; 0: each difference counts. Classes and labels of multilabel differ or not, and take no tolerance.
+    """
+    check_range("tolerance", tolerance, tolerance >= 0, "0 or more")
+    if tolerance and task.kind not in ("ordinal", "regression"):
+        raise ValueError(f"tolerance={tolerance} is for numbers: the task is {task.kind}, use tolerance=0")
+    _check_groups(groups, len(train), "rows of train")
+    groups, sizes = pd.Series(np.asarray(groups)), pd.Series(np.asarray(groups)).groupby(groups).transform("size")
+    rows = np.flatnonzero(_differ(labels, groups, tolerance))
+    order = rows[np.lexsort((rows, groups[rows], -sizes[rows]))]
+    found = train[["id", *task.labels, "text"]].iloc[order].reset_index(drop=True)
+    found.insert(0, "group", groups[order].to_numpy(), allow_duplicates=True)
+    return found
+
+
+def _differ(labels: np.ndarray, groups: pd.Series, tolerance: float = 0.0) -> np.ndarray:
+    """Whether a row is of a group whose labels differ in any column by more than `tolerance`; bool (n,)."""
+    by_group = pd.DataFrame(np.asarray(labels).reshape(len(groups), -1)).groupby(groups.to_numpy())
+    return (by_group.transform("max") - by_group.transform("min") > tolerance).any(axis=1).to_numpy()
+
+
+def _count(texts: list[str], size: int, labels: np.ndarray | None, groups: np.ndarray) -> dict[str, dict]:
     train, test = pd.Series(groups[:size]), pd.Series(groups[size:], index=range(size, len(texts)))
     found = {
         "within train": (train[train.duplicated(keep=False)], train),
@@ -40,18 +148,31 @@ def duplicate_summary(
         "test rows that are in train": (test[test.isin(train)], test),
     }
     if labels is not None:
-        codes = pd.Series(list(map(tuple, np.asarray(labels).reshape(size, -1).tolist())), dtype=object)
-        different = pd.factorize(codes)[0]
-        conflicts = train[pd.Series(different).groupby(train).transform("nunique") > 1]
-        found["within train, labels differ"] = (conflicts, train)
-    return pd.DataFrame(
-        {
-            name: {
-                "sets": rows.nunique(),
-                "rows": len(rows),
-                "share": len(rows) / max(len(table), 1),
-                "example": " ".join(texts[rows.index[0]].split())[:60] if len(rows) else "",
-            }
-            for name, (rows, table) in found.items()
+        found["within train, labels differ"] = (train[_differ(labels, train)], train)
+    return {
+        name: {
+            "sets": rows.nunique(),
+            "rows": len(rows),
+            "share": len(rows) / max(len(table), 1),
+            "example": " ".join(texts[rows.index[0]].split())[:EXCERPT] if len(rows) else "",
         }
-    ).T.astype({"sets": int, "rows": int, "share": float})
+        for name, (rows, table) in found.items()
+    }
+
+
+def _excerpts(first: str, other: str) -> dict[str, str]:
+    """The two texts from shortly before the place where they begin to differ; from the beginning if they do not."""
+    first, other = " ".join(first.split()), " ".join(other.split())
+    same = next((k for k, (a, b) in enumerate(zip(first, other, strict=False)) if a.casefold() != b.casefold()), None)
+    if same is None:
+        same = 0 if len(first) == len(other) else min(len(first), len(other))
+    start = max(same - EXCERPT // 3, 0)
+    return {
+        name: ("..." if start else "") + text[start : start + EXCERPT]
+        for name, text in (("first", first), ("other", other))
+    }
+
+
+def _check_groups(groups: np.ndarray, rows: int, what: str) -> None:
+    if np.shape(groups) != (rows,):
+        raise ValueError(f"groups has the shape {np.shape(groups)}, and there are {rows} {what}: one number for each")

@@ -1,0 +1,132 @@
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from kagglekit.data.label_noise import confident_joint, show_suspects, suspect_labels
+
+
+def noisy_classes(n=600, classes=3, share=0.1, seed=0):
+    """Labels of which a share is wrong, probabilities of a model that learned from others of them, which are wrong, and
+    the true ones."""
+    random = np.random.default_rng(seed)
+    true = random.integers(0, classes, n)
+    points = np.eye(classes)[true] * 3 + random.normal(size=(n, classes))
+    wrong = random.random(n) < share
+    labels = np.where(wrong, (true + random.integers(1, classes, n)) % classes, true)
+    probs = cross_val_predict(LogisticRegression(), points, labels, cv=5, method="predict_proba")
+    return labels, probs, wrong, true
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_planted_wrong_classes_are_found(classes):
+    labels, probs, wrong, true = noisy_classes(classes=classes)
+    found = suspect_labels("binary" if classes == 2 else "multiclass", labels, probs)
+    hits = wrong[found["row"]]
+    assert hits.mean() > 0.9 and hits.sum() / wrong.sum() > 0.6  # by chance: 0.1 of what is found
+    assert hits[:30].mean() > 0.95 and found["score"].is_monotonic_decreasing
+    assert (found["suggested"] == true[found["row"]])[hits].mean() > 0.9
+    assert (found["label"] == labels[found["row"]]).all() and (found["suggested"] != found["label"]).all()
+
+
+def test_the_joint_says_how_often_classes_are_mistaken():
+    labels, probs, _, true = noisy_classes(3000)
+    joint = confident_joint(labels, probs)
+    counted = np.zeros((3, 3))
+    np.add.at(counted, (labels, true), 1)
+    assert np.abs(joint / joint.sum() - counted / counted.sum()).max() < 0.02
+
+
+@pytest.mark.skipif(find_spec("cleanlab") is None, reason="cleanlab is not installed")
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_classes_are_suspected_as_cleanlab_does(classes):
+    from cleanlab.count import compute_confident_joint
+    from cleanlab.filter import find_label_issues
+
+    labels, probs, *_ = noisy_classes(classes=classes, share=0.2)
+    options = {"filter_by": "confident_learning", "return_indices_ranked_by": "normalized_margin", "n_jobs": 1}
+    expected = find_label_issues(labels, probs, **options)
+    found = suspect_labels("multiclass", labels, probs)["row"].to_numpy()
+    assert (np.sort(found) == np.sort(expected)).all() and (found == expected).mean() > 0.9
+    assert (confident_joint(labels, probs) == compute_confident_joint(labels, probs, calibrate=False)).all()
+
+
+def test_a_class_the_model_is_never_sure_of_is_not_suspect_as_a_whole():
+    labels = np.array([0] * 90 + [1] * 10)
+    probs = np.column_stack([1 - labels * 0.4, labels * 0.4])
+    assert suspect_labels("binary", labels, probs).empty  # though all rows of class 1 are predicted to be 0
+
+
+def test_each_label_of_a_row_is_suspected_by_itself():
+    (a, p, wrong_a, _), (b, q, wrong_b, _) = (noisy_classes(classes=2, seed=seed) for seed in (1, 2))
+    found = suspect_labels("multilabel", np.column_stack([a, b]).astype(np.float32), np.column_stack([p, q])[:, [1, 3]])
+    wrong = np.column_stack([wrong_a, wrong_b])[found["row"], found["column"]]
+    assert wrong.mean() > 0.9 and wrong.sum() > 0.6 * (wrong_a.sum() + wrong_b.sum())
+    alone = suspect_labels("binary", b, q)
+    assert found.loc[found["column"] == 1, "row"].tolist() == alone["row"].tolist()
+
+
+def test_outlying_values_are_found_in_units_of_their_column():
+    random = np.random.default_rng(0)
+    values = random.normal(size=(500, 2)) * [1, 100]
+    labels = values + random.normal(size=(500, 2)) * [0.1, 10] + [5, 0]  # a constant shift is nobody's mistake
+    labels[:10] += [1, 100]
+    found = suspect_labels("regression", labels.astype(np.float32), values)
+    assert set(zip(found["row"][:20], found["column"][:20], strict=True)) == {(r, c) for r in range(10) for c in (0, 1)}
+    assert (found["score"] >= 3).all() and 6 < found["score"][:20].min() < found["score"].max() < 14
+    assert np.allclose(found["suggested"], values[found["row"], found["column"]])
+    assert len(suspect_labels("regression", labels, values, outlier=0)) == 1000
+    assert suspect_labels("regression", labels, values, outlier=1e9).empty
+
+
+def test_ordinal_labels_far_from_the_prediction_are_found_with_the_nearest_class():
+    random = np.random.default_rng(0)
+    true = random.integers(0, 5, 400)
+    values = (true + random.normal(0, 0.3, 400)).reshape(-1, 1)
+    labels = true.copy()
+    labels[:20] = 4 - true[:20]
+    found = suspect_labels("ordinal", labels, values)
+    assert set(np.flatnonzero(np.abs(labels - true) > 1)) <= set(found["row"])
+    assert (found["suggested"] == np.clip(np.rint(values[found["row"], 0]), 0, 4)).all()
+    assert suspect_labels("ordinal", true, true.reshape(-1, 1), outlier=0).empty  # nothing else is nearer
+
+
+def test_suspects_are_shown_with_what_the_file_says(task, tables):
+    for kind in ("multiclass", "multilabel", "regression", "ordinal"):
+        one, random = task(kind), np.random.default_rng(0)
+        train, _ = tables(one, rows=60)
+        labels = np.arange(60) % 3 if one.classes else np.zeros((60, len(one.labels)), dtype=np.float32)
+        width = len(one.columns)
+        predictions = np.full((60, width), 0.1) + random.random((60, width)) * 0.01
+        if kind == "multiclass":
+            predictions[np.arange(60), labels] = 0.8
+        if kind == "ordinal":
+            predictions += labels[:, None]
+        predictions[7] = [0.9, 0.1, 0.0] if kind == "multiclass" else 2.0 if kind == "ordinal" else 0.9
+        if kind == "multilabel":
+            labels[8:12], predictions[8:12] = 1, 0.85
+        found = show_suspects(one, train, labels, predictions, n=1)
+        assert found["id"].tolist() == ["7"] and found["text"].tolist() == [train["text"][7]], kind
+        assert ("column" in found) == (kind == "multilabel")
+        expected = {"multiclass": ("mixed", "bad"), "ordinal": ("2", "3"), "multilabel": (0, 1)}.get(kind, (0, 0.9))
+        assert tuple(found.loc[0, ["label", "suggested"]]) == expected
+    assert list(found) == ["id", "label", "suggested", "score", "text"]
+
+
+def test_what_does_not_fit_is_refused(task):
+    labels, probs = np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, 0.5]])
+    with pytest.raises(ValueError, match="row 1 has no prediction"):
+        suspect_labels("binary", labels, probs)
+    with pytest.raises(ValueError, match="do not fit together for a multilabel task"):
+        suspect_labels("multilabel", labels, probs)
+    with pytest.raises(ValueError, match="do not fit"):
+        suspect_labels("binary", np.array([0, 2]), np.full((2, 2), 0.5))
+    with pytest.raises(ValueError, match="outlier"):
+        suspect_labels("regression", labels, np.zeros((2, 1)), outlier=-1)
+    with pytest.raises(ValueError, match="kind"):
+        suspect_labels("ranking", labels, np.zeros((2, 1)))
+    with pytest.raises(ValueError, match="train has 1 rows"):
+        show_suspects(task("binary"), pd.DataFrame({"id": ["1"], "text": [""]}), labels, probs)
