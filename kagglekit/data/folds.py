@@ -1,4 +1,4 @@
-"""Which rows are validated together: stratified folds that never split a group."""
+"""Which rows are validated together: folds that are alike, or follow each other in time, and never split a group."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,11 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedKFold
+
+from kagglekit.data.stratify import spread_labels
+from kagglekit.data.time_blocks import time_blocks
+from kagglekit.ranges import check_range
 
 
 def join_groups(*columns: Sequence) -> np.ndarray:
@@ -34,37 +38,66 @@ def assign_folds(
     n_splits: int = 5,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    times: Sequence | None = None,
+    forward: bool = True,
 ) -> np.ndarray:
     """The fold of each row, 0 to n_splits - 1; int64 (n,). A group lies in one fold, and the folds' labels are alike.
 
-    `labels`: classes, int (n,); numbers, float (n,) or (n, targets), which are cut into ten ranges of equal size; or
-    several labels, 0/1 (n, labels), whose combinations are balanced. `groups` (n,) names the group of each row, and
-    None stands for no groups. `names` are the classes' names, for errors. 38,000 rows with groups take about 5 seconds.
-    Raises ValueError for a class with fewer rows or fewer groups than folds.
+    labels: classes, int (n,); numbers, float (n,) or (n, targets), which are cut into ten ranges of equal size; or
+    several labels, 0/1 (n, labels), balanced one by one and in pairs. groups: (n,) the name of each row's group, None
+    for no groups. names: of the classes, for errors.
+    times: (n,) numbers or dates, see `read_times`; None: rows are drawn by `seed`. With times the folds are blocks of
+    equal size that follow each other, and labels are not balanced. `forward` (for times alone): the first of
+    n_splits + 1 blocks is fold -1, from which every model learns and on which none is validated, for models that learn
+    from earlier rows only, see `training_rows`. False: n_splits blocks, each validated by a model of all the others.
+    38,000 rows with groups take a second. Raises ValueError for fewer rows or groups than folds, for a class with fewer
+    rows or fewer groups than folds (but not by time), and for times that cannot be read.
     """
     labels = np.asarray(labels)
     groups = np.arange(len(labels)) if groups is None else pd.factorize(np.asarray(groups))[0]
-    single = len(np.unique(groups)) == len(groups)
+    n_groups = len(np.unique(groups))
     if n_splits < 2:
         raise ValueError(f"n_folds={n_splits}: it takes at least 2 folds to have rows that a model has not seen")
-    if len(np.unique(groups)) < n_splits:
-        raise ValueError(
-            f"train has {len(np.unique(groups))} {'rows' if single else 'groups'}: n_folds={n_splits} needs as many"
-        )
+    if n_groups < n_splits:
+        what = "rows" if n_groups == len(groups) else "groups"
+        raise ValueError(f"train has {n_groups} {what}: n_folds={n_splits} needs as many")
+    if times is not None:
+        return time_blocks(times, groups, n_splits + forward) - forward
     if labels.ndim == 1 and labels.dtype.kind != "f":
-        strata = labels
+        strata = np.unique(labels, return_inverse=True)[1]
         check_classes(labels, groups, n_splits, names)
+    elif is_multilabel(labels):
+        return spread_labels(labels, groups, n_splits, seed)
     else:
-        strata = make_strata(labels.reshape(len(labels), -1), n_splits)
-    if single:
-        splits = StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(strata, strata)
-    else:  # shuffled here: with shuffle=True scikit-learn 1.6 mixes up which labels belong to which group
-        groups = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
-        splits = StratifiedGroupKFold(n_splits).split(strata, strata, groups)
-    folds = np.full(len(labels), -1, dtype=np.int64)
-    for fold, (_, rows) in enumerate(splits):
+        strata = cut_ranges(labels.reshape(len(labels), -1), n_splits)
+    if n_groups < len(groups):  # more even than StratifiedGroupKFold, and faster: see `stratify`
+        return spread_labels(strata[:, None] == np.unique(strata), groups, n_splits, seed)
+    folds = np.empty(len(labels), dtype=np.int64)
+    for fold, (_, rows) in enumerate(StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(strata, strata)):
         folds[rows] = fold
     return folds
+
+
+def repeated_folds(
+    labels: np.ndarray,
+    groups: Sequence | None = None,
+    n_splits: int = 5,
+    repeats: int = 3,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Folds drawn several times, to see how much a score hangs on the draw; int64 (n, repeats).
+
+    Column r is `assign_folds` with the seed `seed + r`, so that repeats=1 is one column of the usual folds. Each column
+    is a split of its own: the runs of one say nothing about the folds of another. There is only one split by time.
+    """
+    check_range("repeats", repeats, repeats >= 1, "at least 1")
+    return np.column_stack([assign_folds(labels, groups, n_splits, seed + r, names) for r in range(repeats)])
+
+
+def is_multilabel(labels: np.ndarray) -> bool:
+    """Whether labels are several 0/1 labels (n, labels), and no classes or numbers."""
+    return labels.ndim == 2 and labels.shape[1] > 1 and bool(np.isin(labels, (0, 1)).all())
 
 
 def check_classes(labels: np.ndarray, groups: np.ndarray, n_splits: int, names: Sequence[str] | None = None) -> None:
@@ -80,40 +113,66 @@ def check_classes(labels: np.ndarray, groups: np.ndarray, n_splits: int, names: 
             )
 
 
-def make_strata(labels: np.ndarray, n_splits: int) -> np.ndarray:
-    """A stratum per row, int64 (n,), for labels (n, k) that are no classes; each has at least `n_splits` rows.
+def cut_ranges(values: np.ndarray, n_splits: int) -> np.ndarray:
+    """A stratum per row, int64 (n,), for numbers (n, targets): ten ranges of equal size of the mean rank.
 
-    Several 0/1 labels: the combination; a rare one counts as its rarest label that is not rare itself. Numbers: ten
-    ranges of equal size of the mean rank, equal values together. What is then still rare joins the largest stratum.
+    Equal values go together. A range with fewer rows than folds joins the largest one.
     """
-    if labels.shape[1] > 1 and np.isin(labels, (0, 1)).all():
-        strata = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
-        rows = labels.sum(axis=0)
-        rows = np.where((labels == 1) & (rows >= n_splits), rows, np.inf)  # (n, k), of the row's own labels
-        rarest = np.where(np.isfinite(rows).any(axis=1), rows.argmin(axis=1), labels.shape[1]) + strata.max() + 1
-        strata = np.where(np.bincount(strata)[strata] < n_splits, rarest, strata)
-    else:
-        ranks = np.mean([rankdata(column) for column in labels.T], axis=0)
-        bins = min(10, max(1, len(labels) // (2 * n_splits)))
-        strata = np.floor((rankdata(ranks) - 0.5) / len(labels) * bins).astype(np.int64)
+    ranks = np.mean([rankdata(column) for column in values.T], axis=0)
+    bins = min(10, max(1, len(values) // (2 * n_splits)))
+    strata = np.floor((rankdata(ranks) - 0.5) / len(values) * bins).astype(np.int64)
     counts = np.bincount(strata)
     return np.where(counts[strata] < n_splits, counts.argmax(), strata)
 
 
-def fold_report(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """What is in each fold: its `rows`, then per class or label the number of rows, per target the mean.
+def fold_report(
+    labels: np.ndarray, folds: np.ndarray, names: Sequence[str], groups: Sequence | None = None
+) -> pd.DataFrame:
+    """What is in each fold: its `rows`, its `groups` if given, then per class or label the rows, per target the mean.
 
-    `labels` as in `assign_folds`; `names` are the classes for int labels, the labels or targets otherwise.
+    labels: as in `assign_folds`. names: the classes for int labels, the labels or targets otherwise. Fold -1 is what
+    every model learns from.
     """
-    labels = np.asarray(labels)
-    if labels.ndim == 1 and labels.dtype.kind != "f":
-        values, counted = labels[:, None] == np.arange(len(names)), True
-    else:
-        values = labels.reshape(len(labels), -1)
-        counted = values.shape[1] > 1 and np.isin(values, (0, 1)).all()
+    values, counted = _columns(labels, names)
     index = pd.Index(np.unique(folds), name="fold")
     sums = np.array([values[folds == fold].sum(axis=0, dtype=np.float64) for fold in index])
     rows = np.array([(folds == fold).sum() for fold in index])
     frame = pd.DataFrame(sums.astype(np.int64) if counted else sums / rows[:, None], index=index, columns=list(names))
+    if groups is not None:
+        own = pd.Series(pd.factorize(np.asarray(groups))[0]).groupby(folds).nunique().to_numpy()
+        frame.insert(0, "groups", own, allow_duplicates=True)
     frame.insert(0, "rows", rows, allow_duplicates=True)
     return frame
+
+
+def tell_balance(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> str:
+    """How alike the folds are, in two or three sentences: sizes, the largest difference, and what a fold lacks.
+
+    The largest difference is that between the share of a class or label in a fold and in all rows, in percentage
+    points; of targets that between means, in standard deviations. Arguments as in `fold_report`.
+    """
+    (values, counted), numbers = _columns(labels, names), np.unique(folds)
+    values, rows = values.astype(np.float64), np.array([(folds == fold).sum() for fold in numbers])
+    means = np.array([values[folds == fold].mean(axis=0) for fold in numbers])  # (folds, columns)
+    overall, scale = values.mean(axis=0), 1.0 if counted else np.maximum(values.std(axis=0), 1e-12)
+    fold, column = np.unravel_index((np.abs(means - overall) / scale).argmax(), means.shape)
+    here, all_ = means[fold, column], overall[column]
+    if counted:
+        largest = f"{names[column]!r} has {here:.1%} of fold {numbers[fold]} and {all_:.1%} of all rows"
+    else:
+        far = abs(here - all_) / scale[column]
+        largest = f"the mean of {names[column]!r} is {here:.4g} in fold {numbers[fold]} and {all_:.4g} in all rows"
+        largest += f" ({far:.2f} standard deviations)"
+    lines = [f"{len(numbers)} folds of {rows.min():,} to {rows.max():,} rows. The largest difference: {largest}."]
+    for number, mean in zip(numbers, means, strict=True) if counted else ():
+        if lacking := [repr(name) for name, share in zip(names, mean, strict=True) if share == 0]:
+            lines.append(f"Fold {number} has no row with {', '.join(lacking)}.")
+    return " ".join(lines)
+
+
+def _columns(labels: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, bool]:
+    """Labels as a column per class, label or target, and whether they are counted."""
+    labels = np.asarray(labels)
+    if labels.ndim == 1 and labels.dtype.kind != "f":
+        return labels[:, None] == np.arange(len(names)), True
+    return labels.reshape(len(labels), -1), is_multilabel(labels)

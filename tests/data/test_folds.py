@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagglekit.data.folds import assign_folds, fold_report, join_groups
+from kagglekit.data.folds import assign_folds, fold_report, join_groups, repeated_folds, tell_balance
+from kagglekit.data.time_blocks import read_times, time_blocks
 
 
 def counts(labels, folds):
@@ -143,3 +144,121 @@ def test_report_counts_rows_and_classes_of_each_fold():
     assert report.index.name == "fold"
     values = fold_report(np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 1]), ["grade"])
     assert values.to_dict("list") == {"rows": [2, 1], "grade": [1.5, 4.0]}
+
+
+def test_report_counts_groups_where_they_are_given():
+    report = fold_report(np.array([0, 1, 1, 0]), np.array([-1, 0, 0, 0]), ["a", "b"], ["x", "y", "y", "z"])
+    assert report.to_dict("list") == {"rows": [1, 3], "groups": [1, 2], "a": [1, 1], "b": [0, 2]}
+    assert report.index.tolist() == [-1, 0]
+
+
+def test_balance_is_told_in_words():
+    labels, folds = np.array([0, 0, 0, 1, 0, 0, 1, 1]), np.repeat([0, 1], 4)
+    assert tell_balance(labels, folds, ["no", "yes"]) == (
+        "2 folds of 4 to 4 rows. The largest difference: 'no' has 75.0% of fold 0 and 62.5% of all rows."
+    )
+    assert tell_balance(labels, np.repeat([0, 1, 2], [3, 3, 2]), ["no", "yes"]).endswith(
+        "Fold 0 has no row with 'yes'. Fold 2 has no row with 'no'."
+    )
+    values = np.array([[1.0], [3.0], [1.0], [7.0]], dtype=np.float32)
+    assert "the mean of 'grade' is 2 in fold 0 and 3 in all rows (0.41 standard" in tell_balance(
+        values, np.array([0, 0, 1, 1]), ["grade"]
+    )
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_numbers_in_groups_are_spread_alike_too(grouped):
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 100, 1000) if grouped else np.arange(1000)
+    values = (rng.lognormal(size=1000) + (rng.normal(size=100)[groups] if grouped else 0)).astype(np.float32)
+    folds = assign_folds(values, groups)
+    spread = np.std([values[folds == fold].mean() for fold in range(5)])
+    random = [rng.permutation(np.arange(groups.max() + 1) % 5)[groups] for _ in range(20)]
+    at_random = np.mean([np.std([values[other == fold].mean() for fold in range(5)]) for other in random])
+    assert spread < at_random / 2
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+
+
+def test_repeated_folds_are_different_splits_of_which_the_first_is_the_usual_one():
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 3, 200), rng.integers(0, 120, 200)
+    folds = repeated_folds(labels, groups, 4, repeats=3, seed=5)
+    assert folds.shape == (200, 3) and np.array_equal(folds[:, 0], assign_folds(labels, groups, 4, seed=5))
+    assert np.array_equal(folds, repeated_folds(labels, groups, 4, repeats=3, seed=5))
+    for column in folds.T:
+        assert all(len(set(column[groups == group])) == 1 for group in set(groups))
+    together = [column[:, None] == column for column in folds.T]  # which rows share a fold, whatever its number
+    assert not any(np.array_equal(together[a], together[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert np.array_equal(repeated_folds(labels, groups, 4, repeats=1), assign_folds(labels, groups, 4)[:, None])
+    with pytest.raises(ValueError, match="repeats=0 is out of range"):
+        repeated_folds(labels, groups, repeats=0)
+
+
+@pytest.mark.parametrize("forward", [False, True])
+def test_folds_by_time_are_equal_blocks_that_follow_each_other(forward):
+    times = np.random.default_rng(0).permutation(600)
+    folds = assign_folds(np.zeros(600, dtype=np.int64), n_splits=5, times=times, forward=forward)
+    numbers = list(range(-1 if forward else 0, 5))
+    assert sorted(set(folds)) == numbers
+    assert np.bincount(folds + forward).tolist() == [600 // len(numbers)] * len(numbers)
+    assert np.array_equal(np.sort(folds), folds[np.argsort(times)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 25)), min_size=8, max_size=60), st.integers(2, 6))
+def test_no_row_of_an_earlier_block_is_later_than_the_end_of_a_group_in_a_later_one(pairs, n_blocks):
+    times, groups = (np.array(column) for column in zip(*pairs, strict=True))
+    groups = np.unique(groups, return_inverse=True)[1]
+    ends = np.array([times[groups == group].max() for group in range(groups.max() + 1)])[groups]
+    if len(set(ends)) < n_blocks:
+        with pytest.raises(ValueError, match=f"and {n_blocks} blocks in time need as many"):
+            time_blocks(times, groups, n_blocks)
+        return
+    blocks = time_blocks(times, groups, n_blocks)
+    assert sorted(set(blocks)) == list(range(n_blocks))
+    assert all(len(set(blocks[groups == group])) == 1 for group in set(groups))
+    for block in range(1, n_blocks):
+        assert times[blocks < block].max() < ends[blocks >= block].min()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [3, 1, 2, 2],
+        ["30", "9", "10", "10.0"],
+        ["2024-01-10", "2023-12-31 23:59:59", "2024-01-09T08:00", "2024-01-09 08:00:00"],
+        ["2024-03-01T00:00+00:00", "2024-01-01T00:00+00:00", "2024-02-01T02:00+02:00", "2024-02-01T00:00Z"],
+        ["1/3/2024", "1/1/2024", "1/2/2024", "1/2/2024"],
+        ["02/03/2024", "31/01/2024", "01/03/2024", "01/03/2024"],
+        ["March 3, 2024", "January 30, 2024", "February 9, 2024", "February 9, 2024"],
+        [np.datetime64("2024-03-01"), np.datetime64("2024-01-01"), *[np.datetime64("2024-02-01")] * 2],
+    ],
+)
+def test_numbers_and_dates_as_text_are_put_in_order(times):
+    assert read_times(times).tolist() == [2, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (["1", "", "3"], r"the time of row 2 of train is missing \(1 of 3 are\)"),
+        (["1", "2", None], "the time of row 3 of train is missing"),
+        ([1.0, np.nan, np.inf], "the time of row 2"),
+        (["2024-01-01", "soon", "2024-01-03"], "neither numbers nor dates of one form: row 2 has 'soon'"),
+    ],
+)
+def test_times_that_cannot_be_read_are_named_by_row(times, message):
+    with pytest.raises(ValueError, match=message):
+        read_times(times)
+
+
+def test_by_time_a_class_may_be_missing_in_a_fold_and_is_told():
+    labels = np.repeat([0, 1], [25, 5])
+    folds = assign_folds(labels, n_splits=5, times=np.arange(30))
+    assert tell_balance(labels, folds, ["old", "new"]).endswith("Fold 4 has no row with 'old'.")
+
+
+def test_a_day_is_never_cut_in_two():
+    days = np.repeat(np.arange(10), [1, 30, 2, 2, 30, 5, 10, 10, 5, 5])
+    folds = assign_folds(np.zeros(100, dtype=np.int64), n_splits=3, times=days)
+    assert all(len(set(folds[days == day])) == 1 for day in range(10)) and sorted(set(folds)) == [-1, 0, 1, 2]
