@@ -4,11 +4,19 @@ A model of fold k may only stand on models that never saw the labels of fold k. 
 is read here; what happened outside of them is for you to know.
 """
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from kagglekit.paths import read_json, resolve, run_folder
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from kagglekit.origin import EVERYTHING, goes_forward, hash_folds, read_lineage, seen_by
+from kagglekit.paths import fold_folders, read_json, resolve, run_folder
+
+if TYPE_CHECKING:
+    from kagglekit.tables import Run
 
 
 def split_start(start: str) -> list[str]:
@@ -33,8 +41,12 @@ def recipe_of(run: Path) -> dict[str, Any]:
 
 def members_of(run: Path) -> list[Path]:
     """The runs that a blend is made of; none for any other run."""
-    file = run / "weights.json"
-    return [run.parent / name for name in read_json(file)["members"]] if file.is_file() else []
+    return [run.parent / name for name in _weights_of(run).get("members", [])]
+
+
+def _weights_of(run: Path) -> dict[str, Any]:
+    """What weights.json says that a blend is; nothing for any other run."""
+    return read_json(run / "weights.json") if (run / "weights.json").is_file() else {}
 
 
 def teachers_of(recipe: dict[str, Any]) -> list[str]:
@@ -81,13 +93,78 @@ def refuse_crossed(run: Path, what: str, name: str) -> None:
 
     what: the parameter that names the run.
     """
-    for before in of_same_data(with_ancestors([run]), run.parent):
-        if recipe_of(before).get("crosses"):
-            way = "" if before == run else f" stands on {before.name!r}, which"
+    for crossed in _crossed(run):
+        way = "" if crossed == run.name else f" stands on {crossed!r}, which"
+        raise ValueError(
+            f"{what}={name!r}{way} crossed folds: it learned from out-of-fold predictions, and so its model of a "
+            'fold knows of the labels of that fold. Name a run without distill={"by": "oof"}'
+        )
+
+
+def check_members(runs: Sequence[Run]) -> None:
+    """Raise ValueError when what is fitted on the out-of-fold predictions of these runs would be fitted on a leak: a
+    run that crossed folds, or runs whose rows are in different folds."""
+    for run in runs:
+        if run.folder is not None:
+            refuse_crossed(run.folder, "runs", run.name)
+        both = runs[0].oof[["id", "fold"]].merge(run.oof[["id", "fold"]], on="id")
+        for row, ours, theirs in both[both["fold_x"] != both["fold_y"]].itertuples(index=False):
             raise ValueError(
-                f"{what}={name!r}{way} crossed folds: it learned from out-of-fold predictions, and so its model of a "
-                'fold knows of the labels of that fold. Name a run without distill={"by": "oof"}'
+                f"the runs {runs[0].name!r} and {run.name!r} have different folds: id {row!r} is in fold {ours} of the "
+                f"one and {theirs} of the other. Train one of them again, on the folds of the other"
             )
+
+
+def tell_lineage(run: Path, fold: int, test: bool = False) -> dict[str, Any]:
+    """What the tables of a run's fold say of themselves, see `read_lineage`; test: the table of test. It is read from
+    the records of the run, params.json or weights.json, which are there first."""
+    work, told = run.parent, {"run": run.name, "fold": fold}
+    if (work / "folds.parquet").is_file():
+        folds = pd.read_parquet(work / "folds.parquet")
+        saw = EVERYTHING if test and _averages(run) else seen_by(fold, goes_forward(folds))
+        told |= {"folds": hash_folds(folds), "saw": saw}
+    told |= {"fingerprint": fingerprint} if (fingerprint := _fingerprint(work)) else {}
+    grown = [_label(place, work) for place in with_ancestors([run])[1:]]
+    return told | {"from": grown, "crossed": _crossed(run), "chosen": _chosen(run)}
+
+
+def _label(run: Path, work: Path) -> str:
+    return run.name if run.parent == work else f"{run.parent.name}/{run.name}"
+
+
+def _averages(run: Path) -> bool:
+    """Whether a model that saw all folds, or a blend fitted on the fold itself, has had a say in the table of test."""
+    alone = recipe_of(run).get("soup") == "folds" or _weights_of(run).get("crosses", False)
+    return alone or any(_averages(member) for member in members_of(run))
+
+
+def _crossed(run: Path) -> list[str]:
+    """Which of a run and of those that it grew from crossed folds."""
+    before = of_same_data(with_ancestors([run]), run.parent)
+    crossed = [_label(place, run.parent) for place in before if recipe_of(place).get("crosses")]
+    return crossed + _told_of_lost(before, "crossed")
+
+
+def _chosen(run: Path, itself: bool = True) -> list[str]:
+    """Which of them have weights that were chosen by scores on the fold. A member that a blend took as other folds
+    choose does not count, and without `itself` the run does not."""
+    before = of_same_data(with_ancestors([run]), run.parent)
+    counted = {run} if itself else set()
+    for place in before:
+        honest = _weights_of(place).get("cross_fitted", [])
+        counted |= {member for member in members_of(place) if member.name not in honest}
+        counted |= set(named_by(place.parent, recipe_of(place)))
+    chosen = [_label(place, run.parent) for place in before if place in counted and _chooses(recipe_of(place))]
+    return chosen + _told_of_lost(before, "chosen")
+
+
+def _told_of_lost(runs: Sequence[Path], what: str) -> list[str]:
+    """What the tables of runs say of runs that they grew from and that are not there any more."""
+    there = {_label(run, runs[0].parent) for run in runs}
+    tables = [read_lineage(fold / "oof.parquet") for run in runs for fold in fold_folders(run).values()]
+    return list(
+        dict.fromkeys(name for told in tables for name in told.get(what, []) if name in {*told["from"]} - there)
+    )
 
 
 def tell_chosen(work: str | Path, recipe: dict[str, Any]) -> str:
@@ -101,17 +178,19 @@ def tell_chosen(work: str | Path, recipe: dict[str, Any]) -> str:
         "more evaluations there were and the fewer rows. An honest one is without keep_best and CheckpointSoup"
     )
     if _chooses(recipe):
-        return f"The weights of the models {words}"
+        beside = "; with keep_best alone, the score that is called cross_fitted" if recipe.get("keep_best") else ""
+        return f"The weights of the models {words}{beside}"
     before = of_same_data(with_ancestors(named_by(work, recipe)), resolve(work))
     names = ", ".join(repr(run.name) for run in before if _chooses(recipe_of(run)))
     return f"It grew from {names}, whose weights {words}" if names else ""
 
 
-def tell_caution(run: Path) -> str:
-    """Why the score of a finished run, a blend too, is too good, as far as the records tell; else an empty text."""
-    before = of_same_data(with_ancestors([run]), run.parent)
-    crossed = [place.name for place in before if recipe_of(place).get("crosses")]
-    chosen = [place.name for place in before if _chooses(recipe_of(place))]
+def tell_caution(run: Path, cross_fitted: bool = False) -> str:
+    """Why the score of a finished run, a blend too, is too good, as far as the records tell; else an empty text.
+
+    cross_fitted: the score is that of `honest_run`, so that its own choice of an epoch does not count.
+    """
+    crossed, chosen = _crossed(run), _chosen(run, itself=not cross_fitted)
     told = [f"{', '.join(crossed)} learned from out-of-fold predictions of models that saw the fold"] if crossed else []
     told += [f"weights of {', '.join(chosen)} were chosen by scores on the fold"] if chosen else []
     return f"The score of {run.name!r} is too good: {'; '.join(told)}" if told else ""

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kagglekit.lineage import members_of, split_start, teachers_of
-from kagglekit.metrics import score, standard_error
+from kagglekit.bootstrap import standard_error
+from kagglekit.epochs import score_cross_fitted, write_evaluations
+from kagglekit.lineage import members_of, split_start, teachers_of, tell_lineage
+from kagglekit.metrics import score
 from kagglekit.paths import fold_folders, hash_files, read_json, remove, replacing, resolve, run_folder, write_json
 from kagglekit.provenance import commit, versions
 from kagglekit.sources import Source, hash_sources, hash_weights, read_sources
@@ -136,8 +138,11 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def choose_folds(table: pd.DataFrame, folds: Sequence[int]) -> list[int]:
-    """The folds to train, all of folds.parquet for an empty list. Raises ValueError for one that it lacks."""
-    there = sorted(table["fold"].unique().tolist())
+    """The folds to train, all of folds.parquet for an empty list. Raises ValueError for one that it lacks.
+
+    Fold -1 is none to train: its rows are learned from in every fold, and never validated.
+    """
+    there = sorted(fold for fold in table["fold"].unique().tolist() if fold >= 0)
     for fold in folds:
         if fold not in there:
             raise ValueError(f"folds={folds}: fold {fold} is not in folds.parquet: it has {there[0]} to {there[-1]}")
@@ -147,7 +152,7 @@ def choose_folds(table: pd.DataFrame, folds: Sequence[int]) -> list[int]:
 def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_ids: Sequence[str], task: Task) -> None:
     """Write a fold's history, receipts and tables; oof.parquet comes last and makes it finished.
 
-    What `make_start` wrote for it is deleted.
+    The tables say what they come from, see `tell_lineage`. What `make_start` wrote for it is deleted.
     """
     place = folder / f"fold{fold}"
     remove(place / "start")
@@ -156,8 +161,10 @@ def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_
     params = read_json(folder / "params.json")
     params["receipts"][str(fold)] = fitted.receipts
     write_json(folder / "params.json", params)
-    write_predictions(place / "test.parquet", test_ids, fitted.test, task.columns)
-    write_predictions(place / "oof.parquet", ids, fitted.oof, task.columns, fold=fold)
+    oof, test = tell_lineage(folder, fold), tell_lineage(folder, fold, test=True)
+    write_evaluations(place, ids, fitted.evaluations, task.columns, oof)
+    write_predictions(place / "test.parquet", test_ids, fitted.test, task.columns, lineage=test)
+    write_predictions(place / "oof.parquet", ids, fitted.oof, task.columns, fold, oof)
 
 
 def read_history(folder: Path) -> pd.DataFrame:
@@ -170,7 +177,10 @@ def read_history(folder: Path) -> pd.DataFrame:
 
 
 def score_run(run: Run, task: Task, labels: np.ndarray) -> dict[str, Any]:
-    """The out-of-fold score of a run's finished folds, its standard error (bootstrap over rows), and each fold's."""
+    """The out-of-fold score of a run's finished folds, its standard error (bootstrap over rows), and each fold's.
+
+    Where each fold chose among evaluations, that score is too good: `cross_fitted` is there too, see `honest_run`.
+    """
     truth, fold = labels[run.rows], run.oof["fold"].to_numpy()
     each = {int(k): float(score(task.metric, truth[fold == k], run.oof_array[fold == k])) for k in run.folds}
     return {
@@ -179,13 +189,17 @@ def score_run(run: Run, task: Task, labels: np.ndarray) -> dict[str, Any]:
         "score": float(score(task.metric, truth, run.oof_array)),
         "standard_error": float(standard_error(task.metric, truth, run.oof_array)),
         "folds": each,
+        **score_cross_fitted(run, task, labels),
     }
 
 
 def read_scores(work: str | Path) -> pd.DataFrame:
-    """The score.json of every run in a work folder, one row a run: metric, score, standard_error, folds."""
+    """The score.json of every run in a work folder, one row a run: metric, score, standard_error, folds; and if there
+    is one in any, cross_fitted."""
     found = [read_json(path) for path in sorted(resolve(work).glob("*/score.json"))]
-    table = pd.DataFrame(found, columns=["run", "metric", "score", "standard_error", "folds"])
+    names = ["run", "metric", "score", "standard_error", "folds"]
+    names += ["cross_fitted"] if any("cross_fitted" in scores for scores in found) else []
+    table = pd.DataFrame(found, columns=names)
     return table.assign(folds=[len(folds) for folds in table["folds"]]).set_index("run")
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kagglekit.origin import check_table, goes_forward, hash_folds, write_table
 from kagglekit.paths import fold_folders, replacing, resolve, run_folder
 
 
@@ -16,7 +18,8 @@ class Run:
 
     `oof` has the columns `id`, `fold` and one per class or target, in the order of train: only the rows of the finished
     folds. `rows` are these rows' positions in train, so `labels[run.rows]` belong to `oof`. `tests` holds one array
-    (rows of test, columns) per finished fold, in the order of `test_ids`.
+    (rows of test, columns) per finished fold, in the order of `test_ids`. `cross_fitted`: `oof` is not what the saved
+    models predict, but what those of other epochs do, see `cross_fitted_oof`.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Run:
     rows: np.ndarray = field(repr=False)
     tests: dict[int, np.ndarray] = field(repr=False)
     test_ids: list[str] = field(repr=False)
+    cross_fitted: bool = field(default=False, kw_only=True)
 
     @property
     def folds(self) -> list[int]:
@@ -49,10 +53,16 @@ def column_names(columns: Sequence[str]) -> list[str]:
 
 
 def write_predictions(
-    path: str | Path, ids: Sequence[str], predictions: np.ndarray, columns: Sequence[str], fold: int | None = None
+    path: str | Path,
+    ids: Sequence[str],
+    predictions: np.ndarray,
+    columns: Sequence[str],
+    fold: int | None = None,
+    lineage: dict[str, Any] | None = None,
 ) -> None:
     """Write predictions (rows, columns) as parquet, whole or not at all; `fold` is given for out-of-fold rows.
 
+    lineage: who made them, and what it saw, as from `tell_lineage`; `read_lineage` reads it back.
     Raises ValueError for a shape that does not fit, an id that comes twice, and NaN or infinity.
     """
     predictions = np.asarray(predictions)
@@ -77,8 +87,7 @@ def write_predictions(
         )
     if fold is not None:
         frame.insert(1, "fold", np.int64(fold))
-    with replacing(path) as part:
-        frame.to_parquet(part, index=False)
+    write_table(path, frame, lineage)
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -114,7 +123,7 @@ def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Se
             f"run={run!r} was made with other folds: it has fold {min(unknown)}, and folds.parquet has "
             f"{folds['fold'].min()} to {folds['fold'].max()}. {again}"
         )
-    expected, oofs, tests = column_names(task.columns), [], {}
+    expected, oofs, tests, ours = column_names(task.columns), [], {}, hash_folds(folds)
     for k, path in found.items():
         oof, test = read_predictions(path / "oof.parquet"), read_predictions(path / "test.parquet")
         for file, table, lead in (("oof.parquet", oof, ["id", "fold"]), ("test.parquet", test, ["id"])):
@@ -132,6 +141,8 @@ def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Se
             )
         if where := first_difference(test["id"].tolist(), test_ids):
             raise ValueError(f"{path / 'test.parquet'} was made for another test file: {where}. {again}")
+        for file in ("oof.parquet", "test.parquet"):
+            check_table(path / file, k, ours, again)
         oofs.append(oof)
         tests[k] = test[expected].to_numpy(dtype=np.float32)
     rows = np.flatnonzero(folds["fold"].isin(list(found)).to_numpy())
@@ -147,29 +158,68 @@ def first_difference(have: list[str], want: list[str]) -> str:
     return "" if len(have) == len(want) else f"{len(have)} rows, expected {len(want)}"
 
 
-def write_folds(work: str | Path, ids: Sequence[str], folds: np.ndarray) -> Path:
-    """Write folds.parquet, `id` and `fold` in the order of train, and return its path.
+def write_folds(
+    work: str | Path,
+    ids: Sequence[str],
+    folds: np.ndarray,
+    groups: np.ndarray | None = None,
+    forward: bool = False,
+) -> Path:
+    """Write folds.parquet in the order of train, and return its path: `id`, `fold`, `group`, `forward`.
 
-    Raises ValueError when runs were trained on other folds: they would fit nothing any more.
+    folds: (n,), fold -1 for rows that every model learns from. groups: (n,) numbers of rows that belong together; None:
+    each row by itself. forward: the model of a fold learns from earlier folds alone, see `training_rows`.
+    Raises ValueError for a group in two folds, for forward folds without a fold -1, and when runs were trained on other
+    folds: they would fit nothing any more. A file of these folds without groups, by an older version, stays as it is
+    while there are runs.
     """
-    path = resolve(work) / "folds.parquet"
-    table = pd.DataFrame({"id": list(ids), "fold": folds.astype(np.int64)})
+    path, folds = resolve(work) / "folds.parquet", np.asarray(folds).astype(np.int64)
+    groups = np.arange(len(folds)) if groups is None else np.asarray(groups).astype(np.int64)
+    table = pd.DataFrame({"id": list(ids), "fold": folds, "group": groups, "forward": bool(forward)})
+    split = table.groupby("group")["fold"].nunique().gt(1)
+    if split.any():
+        raise ValueError(f"group {split.idxmax()} lies in several folds: assign the folds with these groups")
+    if forward and folds.min() != -1:
+        raise ValueError("forward folds begin with fold -1, which the model of fold 0 learns from: this has none")
     runs = list_runs(work)
-    if path.is_file() and runs and not pd.read_parquet(path).equals(table):
-        raise ValueError(
-            f"{path.parent} has runs of other folds ({', '.join(runs)}): use another work=, or delete them"
-        )
+    if path.is_file() and runs:
+        before = pd.read_parquet(path)
+        if not before.equals(table[list(before.columns)]) or (forward and "forward" not in before):
+            raise ValueError(
+                f"{path.parent} has runs of other folds ({', '.join(runs)}): use another work=, or delete them"
+            )
+        if list(before.columns) != list(table.columns):
+            return path
     with replacing(path) as part:
         table.to_parquet(part, index=False)
     return path
 
 
 def read_folds(work: str | Path, ids: Sequence[str]) -> pd.DataFrame:
-    """The table of folds.parquet. Raises FileNotFoundError before 1_eda has run, ValueError when it has other ids."""
+    """The table of folds.parquet: `id`, `fold` int64, `group` int64, `forward` bool, in the order of train.
+
+    A file by an older version has neither groups nor times: each row is then its own group, and no fold goes forward.
+    Raises FileNotFoundError before 1_eda has run, ValueError when the file has other ids.
+    """
     path = resolve(work) / "folds.parquet"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: run 1_eda first, with the same work=")
     table = pd.read_parquet(path)
     if where := first_difference(table["id"].tolist(), list(ids)):
         raise ValueError(f"{path} was made for another train file: {where}. Run 1_eda again")
-    return table
+    added = {"group": np.arange(len(table)), "forward": False}
+    return table.assign(**{name: values for name, values in added.items() if name not in table})
+
+
+def training_rows(table: pd.DataFrame, fold: int) -> np.ndarray:
+    """The numbers of the rows that the model of a fold learns from, int64 in the order of train.
+
+    table: as from `read_folds`. All rows of other folds, with those of fold -1; where the folds go forward in time, the
+    rows of earlier folds alone. Raises ValueError for a fold that nothing is validated on.
+    """
+    fold_of = table["fold"].to_numpy()
+    if fold < 0 or fold not in fold_of:
+        raise ValueError(
+            f"fold {fold} is not in folds.parquet: it has {fold_of[fold_of >= 0].min()} to {fold_of.max()}"
+        )
+    return np.flatnonzero(fold_of < fold if goes_forward(table) else fold_of != fold)

@@ -169,10 +169,12 @@ def read_train(task: Task, beside: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def read_test(task: Task, beside: Sequence[str] = ()) -> pd.DataFrame:
-    """Columns id, text and those named in `beside`, all str, in the order of the file. Raises ValueError as
-    `read_train` does."""
+    """Columns id, text, group (if the task has one, and test has it too) and those named in `beside`, all str, in the
+    order of the file. Raises ValueError as `read_train` does."""
     table = read_table(_paths(task)["test"], task.encoding)
     columns = {"id": table[task.id], "text": _join(table, task.text)}
+    if task.group in table.columns:
+        columns["group"] = table[task.group]
     return pd.DataFrame(columns | _beside(table, beside, columns, task.files["test"]))
 
 

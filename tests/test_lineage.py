@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.lineage import refuse_crossed, run_of, tell_caution, tell_chosen, with_ancestors
+from kagglekit.lineage import refuse_crossed, run_of, tell_caution, tell_chosen, tell_lineage, with_ancestors
 from kagglekit.metrics import score
 from kagglekit.paths import write_json
 from kagglekit.starts import find_starts, make_backbone
@@ -109,3 +109,19 @@ def test_a_blend_tells_of_members_whose_scores_are_too_good(made):
     assert tell_caution(made("honest", members=["plain"])) == ""
     told = tell_caution(made("blend", members=["plain", "best", "crossed"]))
     assert "'blend' is too good: crossed learned" in told and "weights of best were chosen" in told
+
+
+def test_a_member_that_a_blend_took_as_other_folds_choose_is_no_caution(made):
+    made("plain"), made("best", {"keep_best": True}), made("student", {"distill": {"teacher": "best"}})
+    blend = made("blend", members=["best", "plain"])
+    assert "weights of best were chosen" in tell_caution(blend)
+    write_json(blend / "weights.json", {"members": ["best", "plain"], "cross_fitted": ["best"]})
+    assert tell_caution(blend) == "" and tell_lineage(blend, 0)["chosen"] == []
+    assert "weights of best were chosen" in tell_caution(made("outer", members=["blend", "best"]))
+    write_json(blend / "weights.json", {"members": ["best", "student"], "cross_fitted": ["best"]})
+    assert "weights of best were chosen" in tell_caution(blend)  # by way of the student
+
+
+def test_of_keep_best_the_caution_names_the_honest_score():
+    told = [tell_chosen("", {"keep_best": True}), tell_chosen("", {"tricks": {"CheckpointSoup": {}}})]
+    assert "the score that is called cross_fitted" in told[0] and "cross_fitted" not in told[1]

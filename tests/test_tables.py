@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.origin import hash_folds, write_table
 from kagglekit.tables import (
     first_difference,
     list_runs,
     read_folds,
     read_predictions,
     read_run,
+    training_rows,
     write_folds,
     write_predictions,
 )
@@ -136,7 +138,8 @@ def test_folds_come_back_and_belong_to_their_train_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="run 1_eda first"):
         read_folds(tmp_path, IDS)
     write_folds(tmp_path, IDS, FOLDS["fold"].to_numpy())
-    assert read_folds(tmp_path, IDS).to_dict("list") == FOLDS.to_dict("list")
+    own = {"group": [0, 1, 2, 3], "forward": [False] * 4}
+    assert read_folds(tmp_path, IDS).to_dict("list") == FOLDS.to_dict("list") | own
     with pytest.raises(ValueError, match="another train file: row 1 has id '007', expected '7'"):
         read_folds(tmp_path, ["7", *IDS[1:]])
 
@@ -144,3 +147,103 @@ def test_folds_come_back_and_belong_to_their_train_file(tmp_path):
 def test_equal_lists_have_no_first_difference():
     assert first_difference(["a", "b"], ["a", "b"]) == ""
     assert first_difference(["a"], ["a", "b"]) == "1 rows, expected 2"
+
+
+def test_groups_and_the_direction_in_time_come_back_with_the_folds(tmp_path):
+    write_folds(tmp_path, IDS, np.array([-1, 0, 0, 1]), groups=np.array([5, 7, 7, 2]), forward=True)
+    table = read_folds(tmp_path, IDS)
+    assert table["group"].tolist() == [5, 7, 7, 2] and table["group"].dtype == np.int64
+    assert table["forward"].tolist() == [True] * 4 and table["forward"].dtype == bool
+
+
+def test_folds_that_split_a_group_or_have_nothing_before_the_first_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="group 7 lies in several folds"):
+        write_folds(tmp_path, IDS, np.array([0, 0, 1, 1]), groups=np.array([5, 7, 7, 2]))
+    with pytest.raises(ValueError, match="forward folds begin with fold -1"):
+        write_folds(tmp_path, IDS, np.array([0, 0, 1, 1]), forward=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_folds_of_an_older_version_are_read_and_stay_while_there_are_runs(tmp_path):
+    FOLDS.to_parquet(tmp_path / "folds.parquet")
+    before = (tmp_path / "folds.parquet").read_bytes()
+    table = read_folds(tmp_path, IDS)
+    assert table["group"].tolist() == [0, 1, 2, 3] and not table["forward"].any()
+    write_run(tmp_path)
+    folds = FOLDS["fold"].to_numpy()
+    write_folds(tmp_path, IDS, folds, groups=np.array([0, 1, 0, 1]))
+    assert (tmp_path / "folds.parquet").read_bytes() == before
+    for other in ({"folds": 1 - folds}, {"folds": folds - 1, "forward": True}):
+        with pytest.raises(ValueError, match=r"has runs of other folds \(base\)"):
+            write_folds(tmp_path, IDS, **other)
+    shutil.rmtree(tmp_path / "base")
+    write_folds(tmp_path, IDS, folds, groups=np.array([0, 1, 0, 1]))
+    assert read_folds(tmp_path, IDS)["group"].tolist() == [0, 1, 0, 1]
+
+
+def test_other_groups_or_another_direction_are_other_folds_to_runs(tmp_path):
+    folds = np.array([-1, 0, 0, 1])
+    write_folds(tmp_path, IDS, folds)
+    write_run(tmp_path)
+    write_folds(tmp_path, IDS, folds)
+    for changed in ({"forward": True}, {"groups": np.array([0, 1, 1, 2])}):
+        with pytest.raises(ValueError, match="has runs of other folds"):
+            write_folds(tmp_path, IDS, folds, **changed)
+
+
+def test_a_model_learns_from_all_other_folds_or_forward_from_earlier_ones(tmp_path):
+    folds = np.array([1, -1, 0, 2, 1])
+    table = pd.DataFrame({"id": list("abcde"), "fold": folds, "forward": False})
+    assert [training_rows(table, fold).tolist() for fold in (0, 1, 2)] == [[0, 1, 3, 4], [1, 2, 3], [0, 1, 2, 4]]
+    assert training_rows(table[["id", "fold"]], 1).tolist() == [1, 2, 3]
+    forward = table.assign(forward=True)
+    assert [training_rows(forward, fold).tolist() for fold in (0, 1, 2)] == [[1], [1, 2], [0, 1, 2, 4]]
+    for fold in (-1, 3):
+        with pytest.raises(ValueError, match=f"fold {fold} is not in folds.parquet: it has 0 to 2"):
+            training_rows(table, fold)
+
+
+def test_rows_that_are_never_validated_have_no_predictions_in_a_run(tmp_path):
+    table = FOLDS.assign(fold=[0, 1, -1, 1])
+    for fold, ids in ((0, ["007"]), (1, ["12", "3"])):
+        place = tmp_path / "base" / f"fold{fold}"
+        write_predictions(place / "oof.parquet", ids, np.full((len(ids), 2), 0.5), TASK.columns, fold=fold)
+        write_predictions(place / "test.parquet", TEST_IDS, np.full((3, 2), 0.5), TASK.columns)
+    run = read_run(tmp_path, "base", TASK, table, TEST_IDS)
+    assert run.rows.tolist() == [0, 1, 3] and run.folds == [0, 1] and run.oof["fold"].tolist() == [0, 1, 1]
+
+
+def write_told_run(work, fold_of=FOLDS, name="base", **told):
+    """The same run, whose tables say by which folds they were made."""
+    write_run(work, name)
+    for k in (0, 1):
+        lineage = {"run": name, "fold": k, "folds": hash_folds(fold_of), "saw": f"all folds but {k}", **told}
+        for file in (work / name / f"fold{k}").glob("*.parquet"):
+            write_table(file, read_predictions(file), lineage)
+
+
+def test_a_run_whose_tables_tell_the_same_folds_is_read_under_any_name(tmp_path):
+    write_told_run(tmp_path)
+    shutil.copytree(tmp_path / "base", tmp_path / "copy")
+    for folds in (FOLDS, FOLDS.assign(group=[0, 1, 2, 3], forward=False)):
+        assert read_run(tmp_path, "copy", TASK, folds, TEST_IDS).folds == [0, 1]
+
+
+@pytest.mark.parametrize("folds", [FOLDS.assign(forward=True), FOLDS.assign(fold=[0, 1, 0, 1]).replace("3", "03")])
+def test_a_run_whose_tables_tell_other_folds_is_refused_also_where_its_rows_fit(tmp_path, folds):
+    write_told_run(tmp_path, folds)
+    with pytest.raises(
+        ValueError, match=r"fold0/oof.parquet was made with other folds than folds.parquet has now: its"
+    ):
+        read_run(tmp_path, "base", TASK, FOLDS, TEST_IDS)
+    write_run(tmp_path, "older")  # says nothing
+    assert read_run(tmp_path, "older", TASK, FOLDS, TEST_IDS).folds == [0, 1]
+
+
+def test_a_test_table_of_another_fold_is_refused(tmp_path):
+    write_told_run(tmp_path)
+    shutil.copy(tmp_path / "base" / "fold1" / "test.parquet", tmp_path / "base" / "fold0" / "test.parquet")
+    with pytest.raises(
+        ValueError, match=r"fold0/test.parquet holds predictions by the model of fold 1. Train it again"
+    ):
+        read_run(tmp_path, "base", TASK, FOLDS, TEST_IDS)

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from kagglekit.data.tokens import tokenize
@@ -14,6 +13,7 @@ from kagglekit.lineage import split_start
 from kagglekit.model.backbones import check_max_length, find_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.vocabulary import add_tokens
+from kagglekit.origin import goes_forward
 from kagglekit.paths import read_json, remove, write_json
 from kagglekit.pretraining.alike import LabelledTexts, read_pairs
 from kagglekit.pretraining.masking import Masking, make_masking, masking_options
@@ -25,7 +25,7 @@ from kagglekit.ranges import check_range
 from kagglekit.runs import choose_folds
 from kagglekit.sources import read_sources
 from kagglekit.starts import find_scorer, find_starts, make_backbone
-from kagglekit.tables import read_folds
+from kagglekit.tables import read_folds, training_rows
 from kagglekit.task import Task, encode_labels
 
 OF_SCORER = [k.name for k in inspect.signature(train_token_scorer).parameters.values() if k.kind is k.KEYWORD_ONLY]
@@ -54,7 +54,8 @@ class StageRun:
     steps, 0 is no probe.
     Supervised SimCSE by classes, and masking by a scorer, know the labels of training rows: then there is a training
     for each fold, which has seen nothing of that fold. So there is where the start goes by folds; folds that begin from
-    the same model share one. With a probe the training is shared, and the best step is each fold's own.
+    the same model share one. With a probe the training is shared, and the best step is each fold's own; folds that go
+    forward in time take no probe. Texts are read whatever their time: they are known when the competition begins.
     Raises ValueError and FileNotFoundError for what does not fit, before anything is trained.
     """
 
@@ -84,10 +85,15 @@ class StageRun:
         self.scorers_ = find_scorer(self.work, self.scorer, self.backbone) if self.scorer else None
         self.pairs_ = read_pairs(self.pairs) if self.pairs else None
         self.labels = encode_labels(self.task, self.train) if by_class or self.probe_every else None
-        self.fold_of, chosen, there = np.zeros(len(self.train), dtype=int), [0], [0]
+        self.table_, chosen, there = None, [0], [0]
         if self.by_fold:
-            table = read_folds(self.work, self.train["id"])
-            self.fold_of, chosen = table["fold"].to_numpy(), choose_folds(table, self.folds)
+            self.table_ = table = read_folds(self.work, self.train["id"])
+            chosen = choose_folds(table, self.folds)
+            if self.probe_every and goes_forward(table):
+                raise ValueError(
+                    "probe_every: a probe chooses by the labels of other folds, also later ones, and the folds of "
+                    f"{self.work} go forward in time: set it to 0"
+                )
             there = [k for k in choose_folds(table, []) if all(k in source.models for source in matched)]
         starts = find_starts(self.work, self.start, self.backbone, sorted({*chosen, *there}))
         self.parts = self._share(chosen, there, starts, bool(matched))
@@ -194,7 +200,7 @@ class StageRun:
         task_model, tokenizer = Classifier.load(model), load_tokenizer(str(model))
         if self.stage.masking == "entropy" and not options:
             return task_model  # exact, but slow: every token is hidden once
-        texts = self.train["text"][self.fold_of != fold].tolist()
+        texts = self.train["text"].iloc[training_rows(self.table_, fold)].tolist()
         tokens = tokenize(texts, tokenizer, recipe["max_length"])
         return train_token_scorer(
             task_model,
@@ -210,11 +216,12 @@ class StageRun:
     def labels_of(self, part: Part) -> LabelledTexts | None:
         if self.stage.objective != "simcse_supervised" or self.pairs_:
             return self.pairs_
-        rows = np.flatnonzero(~np.isin(self.fold_of, part.folds))
+        (fold,) = part.folds
+        rows = training_rows(self.table_, fold)
         return LabelledTexts(self.train["text"].iloc[rows].tolist(), self.labels[rows])
 
     def _probe(self, tokenizer) -> Probe | None:
         if not self.probe_every:
             return None
         tokens = tokenize(self.train["text"].tolist(), tokenizer, self.stage.max_length)
-        return Probe(tokens, self.labels, self.fold_of, self.task, self.probe_every)
+        return Probe(tokens, self.labels, self.table_["fold"].to_numpy(), self.task, self.probe_every)

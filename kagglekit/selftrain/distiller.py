@@ -13,11 +13,13 @@ import pandas as pd
 from kagglekit.lineage import run_of
 from kagglekit.metrics import score
 from kagglekit.model.backbones import load_config, load_tokenizer
+from kagglekit.origin import goes_forward, hash_folds
 from kagglekit.paths import remove
 from kagglekit.selftrain.distill import Distillation
 from kagglekit.selftrain.nested import PairModels, kept, without_choosing
 from kagglekit.selftrain.teachers import read_teacher
 from kagglekit.selftrain.teaching import Teaching
+from kagglekit.tables import training_rows
 from kagglekit.task import Task, encode_labels
 from kagglekit.training.fitted import Fitted
 
@@ -35,6 +37,7 @@ class Distiller:
     fold k, and by way of it so does student k: the score is too good, and the run is marked: `crosses`.
     Each round after the first is taught by the student before it, by its predictions of its own training rows
     (Furlanello et al., 2018, arXiv 1805.04770), and costs a training a fold.
+    Folds that go forward in time take "fold" alone: for the others there are no labels of the first rows.
     In a run of keep_best, models that only teach keep their last weights: none is chosen by a label of any fold.
     seed: of the run. Raises ValueError for options that do not fit the task, and for a learner that cannot be taught.
     """
@@ -69,6 +72,11 @@ class Distiller:
                 self.teacher.check_reads(fold)
             if self.plan.hidden:
                 check_sizes(self.teacher.model(fold), self.learner.backbone, self.learner.tokenizer)
+        if self.plan.source != "fold" and goes_forward(self.folds):
+            raise ValueError(
+                f"distill: by={self.plan.source!r} labels rows with models of other folds, and the folds go forward in "
+                "time: their models learn from earlier rows, so that the first rows have no such label. Set by='fold'"
+            )
         if self.plan.source == "nested":
             self._pairs(Path())  # an error in the folds shows now
 
@@ -143,10 +151,11 @@ class Distiller:
     def _kept(self, rows: np.ndarray, folder: Path, number: int, fit: Callable[[Path], np.ndarray]) -> np.ndarray:
         ids, place = self.train["id"].iloc[rows].tolist(), folder / "teachers" / str(number)
         ours = number > 0 or (self.teacher is None and self.plan.source == "fold")
-        return kept(place, ids, self.task.columns, fit, model=ours and self.plan.hidden > 0)
+        lineage = {"folds": hash_folds(self.folds), "by": "the student before" if number else self.plan.taught_by}
+        return kept(place, ids, self.task.columns, fit, ours and self.plan.hidden > 0, lineage)
 
     def _nested(self, rows: np.ndarray, fold: int, folder: Path, start: str | None) -> np.ndarray:
-        whole = len(rows) == (self.fold_of != fold).sum()  # else other students may have other rows
+        whole = len(rows) == len(training_rows(self.folds, fold))  # else other students may have other rows
         return self._pairs(run_of(folder) or folder.parent if whole else folder, start).label(rows, fold)
 
     def _pairs(self, folder: Path, start: str | None = None) -> PairModels:

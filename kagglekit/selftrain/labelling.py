@@ -100,14 +100,16 @@ class Labelling:
             return None
         return Extra(self.pool.iloc[chosen.rows].drop(columns="source"), chosen.labels, chosen.weights)
 
-    def show(self, chosen: Chosen) -> pd.DataFrame:
-        """The rows that were added: id, source, text, label (or a column for each), confidence, weight."""
+    def show(self, chosen: Chosen, name: str, maker: str) -> pd.DataFrame:
+        """The rows that were added: id, source, text, label (or a column for each), confidence, weight, the fold that
+        they are for (of its `name`, such as fold0) and the model that labelled them, `maker`."""
         table = self.pool.iloc[chosen.rows][["id", "source", "text"]].reset_index(drop=True)
         if chosen.labels.ndim == 1:
             table["label"] = [self.task.classes[number] for number in chosen.labels]
         else:
             table[[f"label {name}" for name in self.task.columns]] = chosen.labels
-        return table.assign(confidence=chosen.confidence, weight=chosen.weights)
+        table = table.assign(confidence=chosen.confidence, weight=chosen.weights)
+        return table.assign(fold=int(name.removeprefix("fold")), maker=maker)
 
     def receipt(self, before: Step, after: Step, chosen: Chosen, held_out: np.ndarray, seed: int) -> dict[str, Any]:
         """What a round did. The same rule on held-out rows, whose labels are known, says how good its labels are."""
@@ -126,6 +128,13 @@ class Labelling:
             "score": float(score(self.task.metric, truth, after.fitted.oof)),
             "classes": dict(zip(group_names(kind, self.task.columns), groups, strict=True)),
         }
+
+
+def name_maker(teacher: Teacher | None, name: str, number: int) -> str:
+    """Who labels for round `number` of a fold, `name`: that fold of another run, or an earlier model of its own."""
+    if teacher and number == 1:
+        return f"{teacher.run.name}/{name}"
+    return f"{name}/round{number - 1}" if number > 1 else f"{name}/teacher"
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:

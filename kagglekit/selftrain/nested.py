@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from kagglekit.origin import hash_folds, read_lineage
 from kagglekit.paths import remove
 from kagglekit.tables import first_difference, read_predictions, write_predictions
 
@@ -69,25 +71,36 @@ class PairModels:
             return without_choosing(self.learner).fit(ours, held_out, place, seed, **begin).oof
 
         ids = [self.ids[row] for row in held_out]
-        return held_out, kept(self.folder / f"{low}-{high}", ids, self.columns, fit)
+        folds = hash_folds(pd.DataFrame({"id": self.ids, "fold": self.fold_of}))
+        lineage = {"folds": folds, "saw": f"all folds but {low} and {high}"}
+        return held_out, kept(self.folder / f"{low}-{high}", ids, self.columns, fit, lineage=lineage)
 
 
 def kept(
-    place: Path, ids: Sequence[str], columns: Sequence[str], fit: Callable[[Path], np.ndarray], model: bool = False
+    place: Path,
+    ids: Sequence[str],
+    columns: Sequence[str],
+    fit: Callable[[Path], np.ndarray],
+    model: bool = False,
+    lineage: dict[str, Any] | None = None,
 ) -> np.ndarray:
     """The predictions (rows, columns) in `place.parquet`; where there are none yet, those of `fit(place)`, written
     there. The folder `place`, in which it trains, is deleted afterwards; with `model` it stays, and must be there.
 
-    Raises ValueError when the file is of other rows.
+    lineage: what the file says of itself. Raises ValueError when it is of other rows, or says something else.
     """
     file = place.with_name(place.name + ".parquet")
     if not file.is_file() or (model and not (place / "model").is_dir()):
-        write_predictions(file, ids, fit(place), columns)
+        write_predictions(file, ids, fit(place), columns, lineage=lineage)
     if not model:
         remove(place)
     table = read_predictions(file)
     if where := first_difference(table["id"].tolist(), [str(value) for value in ids]):
         raise ValueError(f"{file} holds predictions of other rows: {where}. Delete it")
+    told = read_lineage(file)
+    if other := {name: value for name, value in (lineage or {}).items() if told.get(name, value) != value}:
+        told = ", ".join(f"{name} {told[name]!r}, expected {value!r}" for name, value in other.items())
+        raise ValueError(f"{file} holds predictions of a model that has seen other rows: {told}. Delete it")
     return table.iloc[:, 1:].to_numpy(dtype=np.float32)
 
 

@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.paths import remove, replacing
-from kagglekit.selftrain.labelling import Labelling
+from kagglekit.selftrain.labelling import Labelling, name_maker
 from kagglekit.selftrain.options import SelfTraining
 from kagglekit.selftrain.pool import make_pool
 from kagglekit.selftrain.pseudo import Chosen
@@ -168,7 +168,8 @@ class SelfTrainer:
         recipe, tuner = self.tuner.recipe.as_dict(), self.tuner
         model = SavedModel(place / name / "model", recipe, tuner.cache, tuner.precision)
         step = self.labelling.ask_model(fitted, model, rows[1], seed + number)
-        step.save(place / DONE, None if chosen is None else self.labelling.show(chosen))
+        maker = name_maker(self.teacher, name, number)
+        step.save(place / DONE, None if chosen is None else self.labelling.show(chosen, name, maker))
         return step
 
     def _finish(self, model: Path, folder: Path, place: Path) -> None:

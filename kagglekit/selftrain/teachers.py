@@ -14,7 +14,8 @@ import pandas as pd
 
 from kagglekit.ensembling.blend import combine
 from kagglekit.lineage import members_of, recipe_of, refuse_crossed
-from kagglekit.paths import hash_files, read_json, resolve
+from kagglekit.origin import EVERYTHING, read_lineage
+from kagglekit.paths import fold_folders, hash_files, read_json, resolve
 from kagglekit.tables import Run, read_run
 from kagglekit.task import Task
 from kagglekit.training.hardware import choose_precision
@@ -117,16 +118,16 @@ def read_teacher(
     have changed since or are not there any more.
     """
     run = read_run(work, name, task, folds, test_ids)
+    recipe, how, members = recipe_of(run.folder), {}, []
+    if lost := [member.name for member in members_of(run.folder) if not member.is_dir()]:
+        raise ValueError(
+            f"teacher={name!r} was blended from {', '.join(lost)} too, of which nothing is left: nobody knows what "
+            "it has seen. Blend again in 4_ensemble, from runs that are there"
+        )
     refuse_crossed(run.folder, "teacher", name)
     refuse_average(run.folder, name)
-    recipe, how, members = recipe_of(run.folder), {}, []
     if (run.folder / "weights.json").is_file():
         how = read_json(run.folder / "weights.json")
-        if lost := [member.name for member in members_of(run.folder) if not member.is_dir()]:
-            raise ValueError(
-                f"teacher={name!r} was blended from {', '.join(lost)} too, of which nothing is left: nobody knows what "
-                "it has seen. Blend again in 4_ensemble, from runs that are there"
-            )
         members = [read_teacher(work, member, task, folds, test_ids, cache) for member in how["members"]]
     elif recipe and _folds_of(run.folder) != hash_files([resolve(work) / "folds.parquet"]):
         raise ValueError(
@@ -149,4 +150,10 @@ def refuse_average(run: Path, name: str) -> None:
             raise ValueError(
                 f"teacher={name!r}: {part.name!r} predicts test with the average over all folds, which has seen every "
                 "row of train: name a soup of soup='uniform'"
+            )
+    for place in fold_folders(run).values():
+        if read_lineage(place / "test.parquet").get("saw") == EVERYTHING:
+            raise ValueError(
+                f"teacher={name!r}: {place / 'test.parquet'} says that its maker saw all folds, also the one that "
+                "it would label for: name a run in which each fold predicts test by itself"
             )

@@ -56,6 +56,11 @@ class Teaching:
         """By what a row is labelled: fold, nested or oof."""
         return self.by or ("fold" if self.teacher else "nested")
 
+    @property
+    def taught_by(self) -> str:
+        """Who labels the rows of the first student, in words."""
+        return f"{self.source} of {self.teacher or 'the run itself'}"
+
     def check_kind(self, kind: str) -> None:
         """Raise ValueError when the loss does not fit a kind of task."""
         if kind in (*CLASSES, "multilabel"):

@@ -29,11 +29,20 @@ def show_rounds(run: Path) -> pd.DataFrame:
 
 def read_added(run: Path) -> pd.DataFrame:
     """The rows that were added in the finished folds of a run, all rounds: fold, round, id, source (test, or the name
-    of a file), text, label or a column for each, confidence and weight."""
+    of a file), text, label or a column for each, confidence, weight, and maker, the model that labelled them:
+    base/fold0 is of the run base, fold0/round1 of the run itself. Raises ValueError for rows of another fold.
+    """
     parts = []
     for fold, folder in fold_folders(run).items():
         for file in sorted(folder.glob(f"round*/{DONE}/{ADDED}"), key=_round_of):
             table = pd.read_parquet(file)
+            others = set(table.get("fold", [])) - {fold}  # an older table does not say its fold
+            if others:
+                raise ValueError(
+                    f"{file} holds rows that were labelled for fold {min(others)}, by models that have seen fold "
+                    f"{fold}: delete {folder} and train the fold again"
+                )
+            table = table.drop(columns="fold", errors="ignore")
             table.insert(0, "fold", fold)
             table.insert(1, "round", _round_of(file))
             parts.append(table)

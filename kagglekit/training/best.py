@@ -20,7 +20,7 @@ class KeepBest(Trick):
     schedule is that of the full run all the same. start: evaluations before it do not count. Costs one copy of the
     weights, also in each checkpoint. The score of a model that was chosen by it is too good: the more so, the more
     evaluations there were and the fewer rows they had. That holds for the out-of-fold score of a run in which each
-    fold's model is chosen by the fold's own rows.
+    fold's model is chosen by the fold's own rows; `kagglekit.epochs` tells what it is when the other folds choose.
     """
 
     finished = False  # training is over: the best weights are the ones to save

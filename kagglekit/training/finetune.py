@@ -22,6 +22,7 @@ from kagglekit.training.arguments import training_arguments
 from kagglekit.training.best import KeepBest
 from kagglekit.training.building import build_model
 from kagglekit.training.callbacks import SaveEvery, ShowProgress
+from kagglekit.training.evaluations import RecordEvaluations
 from kagglekit.training.extra import Extra
 from kagglekit.training.fitted import Fitted
 from kagglekit.training.hardware import (
@@ -111,7 +112,7 @@ class FineTuner:
 
         The model goes to `folder/model`, with what it must know to read new rows. Checkpoints
         go to `folder/checkpoints` and are removed at the end; where there are some of a run that was cut off, training
-        goes on from the last.
+        goes on from the last. With keep_best, what each evaluation predicted comes back too.
         """
         keep_memory()
         set_seed(seed)
@@ -121,6 +122,7 @@ class FineTuner:
         check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
         valid, test = beside.examples(self.rows, valid_rows), beside.examples(self.test_rows)
         latest, groups = {}, self._groups(model)
+        record = RecordEvaluations(latest)
 
         def evaluation(model):
             latest["step"], latest["predictions"] = trainer.state.global_step, predict(model, valid, self.precision)
@@ -133,7 +135,7 @@ class FineTuner:
             lesson.examples(beside, seed),
             targets.loss,
             adamw([*groups, *_weight_groups(model)]),
-            [*tricks, KeepBest(recipe.patience)] if recipe.keep_best else tricks,
+            [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks,
             evaluation,
             [SaveEvery(self.save_seconds), ShowProgress(folder.name.replace("fold", "fold "))],
         )
@@ -152,7 +154,8 @@ class FineTuner:
         trainer.accelerator.wait_for_everyone()
         if trainer.args.should_save:
             remove_checkpoints(folder / "checkpoints")
-        return Fitted(latest["predictions"], predictions, history(trainer.state.log_history), receipts)
+        told = history(trainer.state.log_history)
+        return Fitted(latest["predictions"], predictions, told, receipts, record.evaluations)
 
     def try_rates(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
         """The loss while the learning rate grows, see `try_learning_rates`; nothing stays of it."""

@@ -45,10 +45,13 @@ class Lesson:
     ) -> Lesson:
         """From `rows` (row numbers of train), and what `FineTuner.fit` says of the others.
 
-        A changed copy has all that its row has but the text. Raises ValueError without any row.
+        A changed copy has all that its row has but the text. Raises ValueError without any row, and for an extra row
+        that is a copy of one that is not learned.
         """
         if extra is not None and not len(extra):
             extra = None
+        if extra is not None:
+            extra.check_sources(rows)
         if not len(rows) and extra is None:
             raise ValueError("there is no row to learn from: neither of train nor an extra one")
         copies = [_copy(tuner, rows, seed * 1000 + k) for k in range(_copies(tuner) if len(rows) else 0)]
