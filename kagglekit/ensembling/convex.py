@@ -1,0 +1,193 @@
+"""The best weights of a linear pool and of a log pool: losses with their derivatives, and Newton's method on them.
+
+Both losses are convex in weights that all columns share (weights of log pools: Heskes, 1998). Newton's method takes a
+handful of steps; each of them is a problem of non-negative least squares (Lawson and Hanson, 1974), which gives weights
+of exactly 0 (the like for mixtures: Kim, Carbonetto, Stephens and Anitescu, 2020).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import nnls
+from scipy.special import expit, log_softmax
+
+from kagglekit.ensembling.combinations import FLOOR, log_scores
+from kagglekit.metrics import CLASSES
+
+CHUNK = 8192  # cells at a time: small enough for a processor's cache
+
+
+def pool_loss(members: Sequence[np.ndarray], labels: np.ndarray, kind: str, metric: str = "") -> Callable:
+    """The loss of the linear pool, as a function of the weights (members,): loss, gradient, second derivatives.
+
+    Log loss for binary, multiclass and multilabel, probabilities of the truth clipped to 1e-6. Squared error for
+    ordinal and regression, in units of each target's standard deviation; with the metric rmse or mae all targets are
+    in one unit, and with mae it is the absolute error, rounded off at 0 within a hundredth of the best member's.
+    """
+    members, labels = np.asarray(members, dtype=np.float64), np.asarray(labels)
+    if kind in CLASSES:
+        truth = members[:, np.arange(len(labels)), labels]  # what each member gave to the true class: (members, n)
+    elif kind == "multilabel":
+        truth = np.where(labels == 1, members, 1 - members).reshape(len(members), -1)
+    else:
+        return _error(members, labels, metric)
+    truth = truth.clip(FLOOR, 1)
+
+    def log_loss(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        pooled = weights @ truth
+        return -np.log(pooled).mean(), -truth @ (1 / pooled) / len(pooled), gram(truth, pooled**-2)
+
+    return log_loss
+
+
+def _error(members: np.ndarray, labels: np.ndarray, metric: str) -> Callable:
+    labels = labels.astype(np.float64).reshape(members.shape[1:])
+    scale = np.full(labels.shape[1], labels.std()) if metric in ("rmse", "mae") else labels.std(axis=0)
+    errors = ((members - labels) / (scale + (scale == 0))).reshape(len(members), -1)
+    squares = 2 * gram(errors, np.ones(errors.shape[1]))
+    rounding = 0.01 * np.abs(errors).mean(axis=1).min() + 1e-12
+
+    def squared_error(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        error = weights @ errors  # that of the pool, as the weights sum to 1
+        return np.mean(error**2), squares @ weights, squares
+
+    def absolute_error(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        error = weights @ errors
+        size = np.hypot(error, rounding)
+        return np.mean(size), errors @ (error / size) / len(error), gram(errors, rounding**2 / size**3)
+
+    return absolute_error if metric == "mae" else squared_error
+
+
+def log_pool_loss(members: Sequence[np.ndarray], labels: np.ndarray, kind: str) -> Callable:
+    """The log loss of the log pool, as a function of the weights (members,): loss, gradient, second derivatives."""
+    scores, labels = log_scores(members, kind), np.asarray(labels)
+    flat = scores.reshape(len(scores), -1)  # (members, n * columns)
+
+    def of_labels(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        pooled = weights @ flat
+        probs, truth = expit(pooled), labels.ravel()
+        loss = np.mean(np.logaddexp(0, pooled) - truth * pooled)
+        return loss, flat @ (probs - truth) / flat.shape[1], gram(flat, probs * (1 - probs))
+
+    def of_classes(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        logs = log_softmax((weights @ flat).reshape(scores.shape[1:]), axis=1)  # (n, columns)
+        probs, rows = np.exp(logs), np.arange(len(labels))
+        expected = np.einsum("mnk,nk->mn", scores, probs)
+        slope = (expected - scores[:, rows, labels]).mean(axis=1)
+        curve = gram(flat, probs.ravel()) * probs.shape[1] - gram(expected, np.ones(len(rows)))
+        return -logs[rows, labels].mean(), slope, curve
+
+    return of_classes if kind in CLASSES else of_labels
+
+
+def class_loss(members: Sequence[np.ndarray], labels: np.ndarray, log: bool) -> Callable:
+    """The log loss of a pool with weights per class (members, classes), its rows scaled to sum to 1.
+
+    log: of the log pool, which is convex in these too; else of the linear one, which is not. In place of the second
+    derivatives comes, for each class, twice the expected ones (Fisher scoring): that leaves out how classes play
+    together, and twice is enough for it never to be too flat. (classes, members, members)
+    """
+    members = np.asarray(members, dtype=np.float64).clip(FLOOR, 1)
+    features, rows = np.log(members) if log else members, np.arange(len(labels))
+    columns = np.ascontiguousarray(features.transpose(2, 0, 1))  # (classes, members, n)
+    truth = np.eye(members.shape[2])[labels].T
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        pooled = np.einsum("mk,kmn->kn", weights, columns)
+        logs = log_softmax(pooled if log else np.log(pooled), axis=0)
+        probs, stretch = np.exp(logs), 1.0 if log else 1 / pooled  # stretch: of a logarithm, by its column
+        slope = np.einsum("kmn,kn->mk", columns, (probs - truth) * stretch) / len(rows)
+        curves = zip(columns, 2 * probs * (1 - probs) * stretch**2, strict=True)
+        return -logs[labels, rows].mean(), slope, np.stack([gram(*curve) for curve in curves])
+
+    return loss
+
+
+def gram(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The mean of the outer products of features (m, cells) with themselves, each cell times its weight; (m, m)."""
+    total = np.zeros((len(features), len(features)))
+    for start in range(0, len(weights), CHUNK):
+        part = features[:, start : start + CHUNK]
+        total += (part * weights[start : start + CHUNK]) @ part.T
+    return total / len(weights)
+
+
+def minimise(loss: Callable, start: np.ndarray, free: bool = False, tolerance: float = 1e-9, steps: int = 300):
+    """The weights, of the shape of `start`, at which a loss is lowest: each at least 0, and 1 in sum in each column.
+
+    loss: as above. free: they may have any sum. Stops where a further step promises no more than `tolerance`; never
+    ends higher than it starts. Members that are alike keep the shares that they start with.
+    """
+    weights = np.asarray(start, dtype=np.float64)
+    value, slope, curve = loss(weights)
+    for _ in range(steps):
+        flat, slopes = weights.reshape(len(weights), -1), slope.reshape(len(weights), -1)
+        curves = curve.reshape(-1, len(weights), len(weights))
+        target = [_newton(*each, free) for each in zip(flat.T, slopes.T, curves, strict=True)]
+        step = np.stack(target, axis=1).reshape(weights.shape) - weights
+        promise, length = -(slope * step).sum(), 1.0
+        if promise <= tolerance:
+            break
+        while (new := loss(weights + length * step))[0] > value - 1e-4 * length * promise:
+            length /= 2
+            if length < 1e-9:
+                return weights
+        weights, (value, slope, curve) = weights + length * step, new
+    return weights
+
+
+def _newton(weights: np.ndarray, slope: np.ndarray, curve: np.ndarray, free: bool) -> np.ndarray:
+    """The lowest point, among weights that are allowed, of the parabola with this slope and curvature at `weights`."""
+    count = len(weights)
+    curve = curve + (1e-8 * np.trace(curve) / count + 1e-12) * np.eye(count)  # one lowest point, also of equal members
+    root = cholesky(curve)  # upper: root' root = curve
+    shift = solve_triangular(root, slope - curve @ weights, trans="T")
+    if free:
+        return nnls(root, -shift, maxiter=100 * count)[0]
+    # As they sum to 1: |root w + shift| = |(root + shift 1') w|, whose lowest ray is that of the same plus (sum - 1)^2.
+    square = root + shift[:, None]
+    scale = np.linalg.norm(square @ weights) + 1e-12
+    found = nnls(np.vstack([square / scale, np.ones(count)]), np.append(np.zeros(count), 1.0), maxiter=100 * count)[0]
+    return found / found.sum()
+
+
+def fit_weights(
+    members: Sequence[np.ndarray], labels: np.ndarray, kind: str, metric: str = "", per_column: bool = False
+) -> np.ndarray:
+    """The weights (members,), each at least 0 and 1 in sum, whose linear pool has the lowest `pool_loss` on these rows.
+
+    Never worse on these rows than the best member or the mean. per_column: (members, columns), where each label or
+    target is fitted by itself, and classes together (`class_loss`).
+    """
+    return _fit(pool_loss, members, labels, kind, (metric,), per_column, False)
+
+
+def fit_log_weights(
+    members: Sequence[np.ndarray], labels: np.ndarray, kind: str, per_column: bool = False, sharpen: bool = False
+) -> np.ndarray:
+    """The weights of the log pool with the lowest `log_pool_loss` on these rows; sharpen: they may have any sum.
+
+    Never worse on these rows than the best member or the geometric mean. Otherwise as `fit_weights`.
+    """
+    return _fit(log_pool_loss, members, labels, kind, (), per_column, sharpen)
+
+
+def _fit(make: Callable, members, labels: np.ndarray, kind: str, options: tuple, per_column: bool, free: bool):
+    members = np.asarray(members, dtype=np.float64)
+    count, columns = members.shape[0], members.shape[2]
+    if per_column and kind not in (*CLASSES, "ordinal") and columns > 1:
+        each = [(members[:, :, [k]], np.asarray(labels)[:, [k]]) for k in range(columns)]
+        return np.stack([_fit(make, *part, kind, options, False, free) for part in each], axis=1)
+    loss = make(members, labels, kind, *options)
+    found = minimise(loss, np.full(count, 1 / count), free)
+    slope = loss(found)[1]
+    possible = np.eye(count)[slope < slope @ found]  # members that could be better still: no others, as it is convex
+    found = min([found, *possible], key=lambda weights: loss(weights)[0])
+    if not per_column:
+        return found
+    found = np.repeat(found[:, None], columns, axis=1)
+    if kind in CLASSES:
+        found = minimise(class_loss(members, labels, make is log_pool_loss), found, free, tolerance=1e-8)
+    return found

@@ -1,0 +1,300 @@
+"""The pools one by one, and what all of them have in common."""
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit, softmax
+from scipy.stats import gmean, hmean, rankdata
+from sklearn.metrics import log_loss, roc_auc_score
+
+from kagglekit.ensembling.combinations import (
+    geometric_mean,
+    log_pool,
+    mean,
+    median,
+    normalise,
+    power_mean,
+    rank_mean,
+    vote,
+    weighted_mean,
+)
+from kagglekit.ensembling.crossfit import cross_fit
+from kagglekit.ensembling.ensembler import Level
+from kagglekit.ensembling.pools import (
+    BestMember,
+    GeometricMean,
+    LinearPool,
+    LogPool,
+    Mean,
+    Median,
+    PowerMean,
+    RankMean,
+    Vote,
+    vote_weights,
+)
+from kagglekit.metrics import score
+
+COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
+METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "f1_macro", "ordinal": "qwk"}
+CHANCES, VALUES = ("binary", "multiclass", "multilabel"), ("ordinal", "regression")
+POOLS = [BestMember(), Mean(), Median(), RankMean(), Vote(), LinearPool(), LinearPool(per_column=True)]
+OF_CHANCES = [GeometricMean(), PowerMean(3.0), PowerMean(-1), Vote(weighted=True), LogPool()]
+OF_CHANCES += [LogPool(per_column=True), LogPool(sharpen=True), LogPool(per_column=True, sharpen=True)]
+every = pytest.mark.parametrize(
+    ("pool", "kind"),
+    [*((pool, kind) for pool in POOLS for kind in COLUMNS), *((pool, kind) for pool in OF_CHANCES for kind in CHANCES)],
+    ids=lambda value: repr(value) if not isinstance(value, str) else value,
+)
+
+
+def make_level(kind, skills=(2.0, 1.0, 0.5), n=120, seed=0):
+    """Members that know the labels, by their skill; and the labels."""
+    rng = np.random.default_rng(seed)
+    columns, members = COLUMNS[kind], []
+    labels = rng.integers(0, {"binary": 2, "multiclass": 3, "ordinal": 5}.get(kind, 2), n)
+    if kind in ("multilabel", "regression"):
+        values = rng.random((n, columns))
+        labels = (values if kind == "regression" else values < 0.4).astype(np.float32)
+    for skill in skills:
+        noise = rng.normal(size=(n, columns))
+        if kind in ("binary", "multiclass"):
+            members.append(softmax(skill * np.eye(columns)[labels] + noise, axis=1))
+        elif kind == "multilabel":
+            members.append(expit(skill * (labels - 0.5) + noise))
+        else:
+            members.append(labels.reshape(noise.shape) + noise / skill)
+    return Level(np.stack(members), kind, METRIC.get(kind, "rmse")), labels
+
+
+def fit(pool, level, labels):
+    return pool.fresh().fit(level, labels, np.arange(len(level)) % 3)
+
+
+@every
+def test_a_pool_of_one_member_is_that_member(pool, kind):
+    level, labels = make_level(kind, skills=[1.0])
+    pooled, alone = fit(pool, level, labels).predict(level), level.members[0]
+    if isinstance(pool, Vote) and kind in CHANCES:  # a vote keeps the decision only
+        same = np.argmax if kind != "multilabel" else lambda probs, axis: probs >= 0.5
+        assert np.array_equal(same(pooled, axis=1), same(alone, axis=1))
+    elif not getattr(pool, "sharpen", False):
+        assert np.allclose(pooled, alone, atol=1e-6)
+
+
+@every
+def test_the_order_of_members_does_not_matter(pool, kind):
+    level, labels = make_level(kind)
+    turned = Level(level.members[::-1], kind, level.metric)
+    one, other = (fit(pool, some, labels).predict(some) for some in (level, turned))
+    assert np.allclose(one, other, atol=1e-3)
+
+
+@every
+def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it(pool, kind):
+    level, labels = make_level(kind)
+    fitted, new = fit(pool, level, labels), make_level(kind, seed=1)[0]
+    whole, alone = fitted.predict(new), np.concatenate([fitted.predict(new[[row]]) for row in range(20)])
+    assert np.allclose(whole[:20], alone, atol=1e-12)
+
+
+@every
+def test_probabilities_stay_probabilities_also_at_0_and_1(pool, kind):
+    level, labels = make_level(kind)
+    if kind in CHANCES:
+        level.members[0, :60] = np.round(level.members[0, :60] == level.members[0, :60].max(axis=1, keepdims=True))
+        level.members[1, :40] = np.roll(level.members[0, :40], 1, axis=1)
+    pooled = cross_fit(pool, level, labels, np.arange(len(level)) % 3)
+    assert pooled.shape == level.members.shape[1:] and pooled.dtype == np.float64 and np.isfinite(pooled).all()
+    if kind in CHANCES:
+        assert pooled.min() >= 0 and pooled.max() <= 1
+    if kind in ("binary", "multiclass"):
+        assert np.allclose(pooled.sum(axis=1), 1)
+
+
+@every
+def test_its_repr_rebuilds_a_pool_and_a_fresh_one_has_learned_nothing(pool, kind):
+    level, labels = make_level(kind)
+    fitted = fit(pool, level, labels)
+    again = fit(eval(repr(fitted)), level, labels)
+    assert np.array_equal(again.predict(level), fitted.predict(level))
+    assert not [name for name in vars(fitted.fresh()) if name.endswith("_")]
+    if (weights := fitted.weights_) is not None:
+        assert weights.shape in ((3,), (3, COLUMNS[kind])) and weights.min() >= 0
+        assert getattr(pool, "sharpen", False) or np.allclose(weights.sum(axis=0), 1)
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("pool", OF_CHANCES, ids=repr)
+def test_what_is_for_probabilities_is_refused_for_values(pool, kind):
+    words = "kind=.*values have no log pool|power=.*1 in a .* task|weighted=True .*its vote is the median"
+    with pytest.raises(ValueError, match=words):
+        fit(pool, *make_level(kind))
+
+
+@pytest.mark.parametrize("power", [-21, 20.5, float("nan")])
+def test_a_power_beyond_twenty_is_refused(power):
+    with pytest.raises(ValueError, match=r"power=.* is out of range: it must be from -20 to 20"):
+        fit(PowerMean(power), *make_level("binary"))
+
+
+@pytest.mark.parametrize(("kind", "metric"), [("binary", "roc_auc"), ("multiclass", "log_loss"), ("ordinal", "qwk")])
+def test_the_best_member_is_the_best_by_the_metric_on_the_fitted_rows_alone(kind, metric):
+    level, labels = make_level(kind, skills=(0.5, 3.0, 1.0), n=400)
+    level = Level(level.members, kind, metric)
+    assert fit(BestMember(), level, labels).weights_.tolist() == [0, 1, 0]
+    other = make_level(kind, skills=(3.0, 1.0, 0.5), seed=1)[0]
+    assert np.array_equal(fit(BestMember(), level, labels).predict(other), other.members[1])
+
+
+def test_the_best_member_by_a_function_from_elsewhere():
+    level, labels = make_level("ordinal", skills=(0.5, 3.0, 1.0))
+    level = Level(level.members, "ordinal", "numpy:vdot")  # higher is better, where nothing else is said
+    shrunk = Level(level.members[:, :, :] * np.array([1, 1, 9])[:, None, None], "ordinal", level.metric)
+    assert fit(BestMember(), shrunk, labels).weights_.tolist() == [0, 0, 1]
+
+
+def test_means_of_probabilities_are_those_of_scipy_scaled():
+    members, _ = make_level("multiclass")[0].members, 0
+    for ours, theirs in ((geometric_mean(members, "multiclass"), gmean(members)), (power(members, -1), hmean(members))):
+        assert np.allclose(ours, theirs / theirs.sum(axis=1, keepdims=True))
+    assert np.array_equal(power(members, 0), geometric_mean(members, "multiclass"))
+    assert np.array_equal(power(members, 1), mean(members))
+    assert np.allclose(power(members, 1e-7), power(members, 0), atol=1e-6)
+    for extreme, of in ((20, members.max(axis=0)), (-20, members.min(axis=0))):
+        assert np.allclose(power(members, extreme), of / of.sum(axis=1, keepdims=True), atol=0.03)
+
+
+def power(members, exponent, kind="multiclass"):
+    return power_mean(members, exponent, kind)
+
+
+def test_means_of_labels_treat_yes_and_no_alike():
+    members = make_level("multilabel")[0].members
+    assert np.allclose(geometric_mean(members, "multilabel"), expit(logit(members).mean(axis=0)))
+    for exponent in (-3, 0, 0.5, 1, 4):
+        pooled, mirrored = power(members, exponent, "multilabel"), power(1 - members, exponent, "multilabel")
+        assert np.allclose(pooled, 1 - mirrored)
+    sure = [np.array([[0.9]]), np.array([[0.5]])]
+    assert power(sure, 1, "multilabel") < power(sure, 0, "multilabel") < power(sure, -3, "multilabel")
+
+
+def test_a_log_pool_sharpens_with_the_sum_of_its_weights():
+    member = np.array([[0.2, 0.8]])
+    assert np.allclose(log_pool([member], [2], "binary"), [[0.04 / 0.68, 0.64 / 0.68]])
+    assert np.allclose(log_pool([member], [0], "binary"), 0.5)
+    assert np.allclose(log_pool([member, member], np.array([[1, 1], [1, 0]]), "binary"), [[1 / 21, 20 / 21]])
+
+
+def test_a_median_does_not_see_a_wild_member_and_survives_zeros():
+    assert median([np.array([[v]]) for v in (1.0, 2.0, 900.0)], "regression").tolist() == [[2.0]]
+    assert np.allclose(median(np.eye(3)[:, None], "multiclass"), 1 / 3)  # each sure of another class
+    assert np.allclose(normalise(np.array([[1.0, 3.0]]), np.ones((2, 1, 2)), "binary"), [[0.25, 0.75]])
+
+
+def test_rank_mean_has_the_order_of_the_ranks_and_the_spread_of_the_members():
+    bold, timid = np.array([0.0, 0.2, 0.8, 1.0]), np.array([0.52, 0.48, 0.50, 0.54])
+    pooled = rank_mean([np.column_stack([1 - p, p]) for p in (bold, timid)], "binary")[:, 1]
+    # ranks 1 2 3 4 and 3 1 2 4: means 2, 1.5, 2.5, 4; mean levels 0.24, 0.35, 0.66, 0.77
+    assert np.allclose(pooled, [0.35, 0.295, 0.505, 0.77])
+    assert roc_auc_score([0, 0, 1, 1], pooled) == 1
+
+
+def test_rank_mean_keeps_a_rare_class_rare():
+    level, labels = make_level("binary", skills=(3.0, 2.0, 3.0), n=1000)
+    rare = level.members * [0.95, 0.05]
+    pooled = rank_mean(rare / rare.sum(axis=2, keepdims=True), "binary")
+    assert (pooled[:, 1] > 0.5).mean() < 0.2 < labels.mean()
+
+
+def test_the_ranks_are_those_of_scipy_also_with_ties():
+    rng = np.random.default_rng(0)
+    members = rng.integers(0, 8, (3, 50, 2)).astype(float)
+    places = rankdata(members, axis=1).mean(axis=0)
+    levels = np.sort(members, axis=1).mean(axis=0)
+    expected = [np.interp(places[:, k], np.arange(1, 51), levels[:, k]) for k in range(2)]
+    assert np.allclose(rank_mean(members, "regression"), np.stack(expected, axis=1))
+
+
+def test_new_rows_are_ranked_among_the_fitted_ones_between_them_and_beyond():
+    fitted = [np.array([[0.2], [0.4]]), np.array([[0.5], [0.9]])]
+    new = [np.array([[0.3], [0.1], [0.7], [1.0]]), np.array([[0.9], [0.0], [0.95], [1.0]])]
+    # ranks 1.5 0.5 2.5 3 and 2 0 2.5 3: means 1.75, 0.25, 2.5, 3; levels 0, 0.35, 0.65, 1 at ranks 0 to 3
+    assert np.allclose(rank_mean(new, "multilabel", fitted)[:, 0], [0.575, 0.0875, 0.825, 1])
+    values = rank_mean([np.array([[-1.0], [0.5], [3.0], [9.0]])], "regression", [np.array([[0.0], [1.0], [2.0]])])
+    assert np.allclose(values[:, 0], [-1, 0.5, 3, 4])  # at most the range of the fitted ones further, 0 to 2
+
+
+def test_votes_are_shares_and_a_tie_goes_to_the_more_probable():
+    members = [np.array([[0.6, 0.4]]), np.array([[0.6, 0.4]]), np.array([[0.1, 0.9]])]
+    assert np.allclose(vote(members, "binary"), [[2 / 3, 1 / 3]], atol=1e-3)
+    assert vote(members[1:], "binary").argmax() == 1
+    assert np.allclose(vote(members, "multilabel"), [[2 / 3, 1 / 3]], atol=1e-3)
+    assert vote(members[1:], "multilabel")[0, 0] < 0.5 < vote(members[1:], "multilabel")[0, 1]
+    assert vote([np.array([[0.5]])], "multilabel") >= 0.5  # as metrics decide
+    assert vote([np.array([[v]]) for v in (1.0, 2.0, 9.0)], "regression").tolist() == [[2.0]]
+    assert np.allclose(vote(members, "binary", np.array([0.2, 0.2, 0.6])), [[0.4, 0.6]], atol=1e-3)
+
+
+def test_votes_count_by_the_log_odds_of_the_recall_less_chance():
+    labels = np.arange(3000) % 3
+    good = np.eye(3)[np.where(np.arange(3000) < 2400, labels, (labels + 1) % 3)]  # right in 8 of 10 rows of each class
+    fair = np.eye(3)[np.where(np.arange(3000) < 1500, labels, (labels + 1) % 3)]  # in 5
+    most, bad = np.eye(3)[np.zeros(3000, int)], np.eye(3)[(labels + 1) % 3]
+    weights = vote_weights(np.stack([good, fair, most, bad]), labels, "multiclass")
+    expected = np.array([np.log(2 * 0.8 / 0.2), np.log(2 * 0.5 / 0.5), 0, 0])
+    assert np.allclose(weights, expected / expected.sum(), atol=1e-3)
+    assert np.allclose(vote_weights(np.stack([most, bad]), labels, "multiclass"), 0.5)
+
+
+def test_a_voter_for_the_usual_answer_of_each_label_counts_nothing():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((2000, 3)) < [0.02, 0.5, 0.95]).astype(np.float32)
+    knows = np.where(rng.random((2000, 3)) < 0.8, labels, 1 - labels)
+    usual = np.tile([0.02, 0.4, 0.95], (2000, 1))
+    assert np.allclose(vote_weights(np.stack([knows, usual]), labels, "multilabel"), [1, 0], atol=0.01)
+    assert np.isfinite(vote_weights(np.stack([knows, usual])[:, :1], labels[:1], "multilabel")).all()
+
+
+def test_linear_pools_are_weighted_means_and_rows_sum_to_one_also_per_column():
+    level, labels = make_level("multiclass")
+    shared, own = fit(LinearPool(), level, labels), fit(LinearPool(per_column=True), level, labels)
+    assert np.array_equal(shared.predict(level), weighted_mean(level.members, shared.weights_))
+    pooled = sum(own.weights_[m] * level.members[m] for m in range(3))
+    assert np.allclose(own.predict(level), pooled / pooled.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("pool", [LinearPool, LogPool])
+def test_in_log_loss_on_the_fitted_rows_a_pool_beats_its_members_and_more_weights_beat_fewer(pool):
+    for kind in CHANCES:
+        level, labels = make_level(kind, n=300)
+        plain = mean if pool is LinearPool else lambda members, kind=kind: geometric_mean(members, kind)
+        losses = [
+            score("log_loss", labels, fit(pool(per_column), level, labels).predict(level)) for per_column in (0, 1)
+        ]
+        others = [score("log_loss", labels, each) for each in [*level.members, plain(level.members)]]
+        assert losses[1] <= losses[0] <= min(others) + 1e-9
+
+
+def test_members_that_are_good_at_different_labels_get_weights_of_their_own_there():
+    rng = np.random.default_rng(0)
+    level, labels = make_level("multilabel", skills=(4.0, 4.0), n=2000)
+    for member, spoilt in ((0, 1), (1, 0)):
+        level.members[member, :, spoilt] = rng.random(2000)
+    for pool in (LinearPool(per_column=True), LogPool(per_column=True)):
+        weights = fit(pool, level, labels).weights_
+        assert weights[0, 0] > 0.98 and weights[1, 1] > 0.98 and 0.2 < weights[0, 2] < 0.8
+
+
+def test_a_pool_of_values_with_the_metric_mae_does_not_follow_outliers():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(size=(1000, 1)).astype(np.float32)
+    errors = rng.normal(size=(2, 1000, 1)) * np.array([0.3, 1.0])[:, None, None]
+    errors[0, :5] += 50  # the better one fails badly in five rows
+    weights = {m: fit(LinearPool(), Level(labels + errors, "regression", m), labels).weights_ for m in ("mae", "rmse")}
+    assert weights["mae"][0] > 0.8 > 0.5 > weights["rmse"][0]
+
+
+def test_a_sharpened_log_pool_of_timid_members_is_better_on_other_rows():
+    level, labels = make_level("multiclass", skills=(1.0, 1.0, 1.0), n=2000)
+    folds = np.arange(2000) % 3
+    plain, sharp = (cross_fit(LogPool(sharpen=each), level, labels, folds) for each in (False, True))
+    assert log_loss(labels, sharp) < log_loss(labels, plain)
