@@ -1,0 +1,137 @@
+"""Weights by search: for metrics that have no gradient, and where weights should differ between classes or targets."""
+
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import softmax
+
+from kagglekit.ensembling.combinations import normalise, weighted_mean
+from kagglekit.ensembling.ensembler import Ensembler, Level
+from kagglekit.ensembling.fast_scores import make_scorer
+from kagglekit.ranges import check_range
+
+METHODS = ("nelder-mead", "optuna")
+REACH = 4.0  # logits of weights lie between -4 and 4: a weight is at most 3,000 times another
+
+
+class Search(Ensembler):
+    """Tries weights and keeps those with the best score: the metric itself, not a loss that stands for it.
+
+    Weights are the softmax of free numbers, so they are above 0 and sum to 1. The first trial is the equal mean, so
+    the result is never worse than that on the fitted rows; trials=1 is the equal mean.
+
+    method: "nelder-mead", a simplex that walks uphill (Nelder and Mead, 1965; adaptive, Gao and Han, 2012); or
+    "optuna", which guesses from earlier trials where good weights are (a tree of Parzen estimators, Bergstra et al.,
+    2011), with milliseconds per trial of its own. trials: scores computed in all; Nelder-Mead needs tens per weight.
+    restarts: the trials are divided among so many searches, each from the best weights so far, with steps half as
+    large; 1: a single search; 2 or more help where a search gets stuck, and cost where trials are few for the members.
+    per_column: weights for each class, label or target, (members, columns), for members that are good at different
+    ones; rows of class probabilities are scaled to sum to 1. Half of the trials then look for weights that all columns
+    share, the other half begins with these. That is more to learn, and needs more rows and trials. seed: of optuna.
+
+    Takes 2 seconds for 1000 trials of 35 members of 37,000 rows and three classes, with `per_column` 9.
+    """
+
+    def __init__(
+        self,
+        method: str = "nelder-mead",
+        trials: int = 1000,
+        restarts: int = 1,
+        seed: int = 0,
+        per_column: bool = False,
+    ):
+        self.method = method
+        self.trials = trials
+        self.restarts = restarts
+        self.seed = seed
+        self.per_column = per_column
+
+    def check(self) -> None:
+        """Raise ValueError for knobs out of range."""
+        check_range("method", self.method, self.method in METHODS, f"one of {', '.join(METHODS)}")
+        check_range("trials", self.trials, self.trials >= 1, "1 or more")
+        check_range("restarts", self.restarts, 1 <= self.restarts <= self.trials, "1 or more, and at most trials")
+        check_range("seed", self.seed, self.seed >= 0, "0 or more")
+
+    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+        self.check()
+        count, columns = level.members.shape[::2]
+        self.weights_ = np.full(count, 1 / count)
+        if count > 1:
+            scorer = make_scorer(level.metric, labels, columns)
+            views, half = scorer.view(level.members), self.trials // 2
+
+            def shared(weights: np.ndarray) -> float:
+                return float(scorer.gains(np.tensordot(weights, views, axes=1)[None])[0])
+
+            def parted(weights: np.ndarray) -> float:
+                return scorer.gain(combine(level.members, weights, level.kind))
+
+            self.weights_ = self._search(shared, self.weights_, self.trials - half * self.per_column)
+        if self.per_column:
+            self.weights_ = np.repeat(self.weights_[:, None], columns, axis=1)
+            if count > 1 and columns > 1:
+                self.weights_ = self._search(parted, self.weights_, half)
+        return self
+
+    def _search(self, gain: Callable, weights: np.ndarray, trials: int) -> np.ndarray:
+        """The weights that gain most, of these and those tried."""
+        best, shape = gain(weights), weights.shape
+
+        def loss(free: np.ndarray) -> float:
+            nonlocal best, weights
+            tried = softmax(np.reshape(free, shape), axis=0)
+            gained = gain(tried)
+            if gained > best:
+                best, weights = gained, tried
+            return -gained
+
+        for number, part in enumerate(np.array_split(np.arange(trials), self.restarts)):
+            start = np.log(weights)
+            start = (start - start.mean(axis=0)).ravel().clip(-REACH, REACH)
+            if not len(part):
+                break
+            if self.method == "optuna":
+                optuna_search(loss, start, len(part), self.seed + number)
+            else:
+                nelder_mead(loss, start, len(part), 0.5**number)
+        return weights
+
+    def predict(self, level: Level) -> np.ndarray:
+        return combine(level.members, self.weights_, level.kind)
+
+
+def combine(members: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarray:
+    """The members (m, n, columns) times their weights, (m,) or one per column (m, columns); float64 (n, columns)."""
+    pooled = weighted_mean(members, weights)
+    return normalise(pooled, members, kind) if weights.ndim == 2 else pooled
+
+
+def nelder_mead(loss: Callable, start: np.ndarray, trials: int, step: float) -> None:
+    """Call `loss` up to `trials` times, at `start` and then where a simplex leads, with steps of this size at first."""
+    simplex = start + step * np.concatenate([np.zeros((1, len(start))), np.eye(len(start))])
+    options = {"maxfev": trials, "maxiter": trials, "initial_simplex": simplex, "adaptive": len(start) > 2}
+    minimize(loss, start, method="Nelder-Mead", options={**options, "xatol": 1e-3, "fatol": 1e-9})
+
+
+def optuna_search(loss: Callable, start: np.ndarray, trials: int, seed: int) -> None:
+    """Call `loss` `trials` times, at `start` and then where optuna expects most; says nothing."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"method='optuna' needs the library optuna, which is an extra ({error}): pip install optuna, or choose "
+            "method='nelder-mead'"
+        ) from error
+    names, before = [f"{number:04}" for number in range(len(start))], optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+        study.enqueue_trial(dict(zip(names, start.clip(-REACH, REACH).tolist(), strict=True)))
+        study.optimize(
+            lambda trial: loss(np.array([trial.suggest_float(name, -REACH, REACH) for name in names])), n_trials=trials
+        )
+    finally:
+        optuna.logging.set_verbosity(before)
