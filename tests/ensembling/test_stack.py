@@ -1,0 +1,174 @@
+"""Stacking: better than the mean where there is something to learn, and no worse where there is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
+
+from kagglekit.ensembling.crossfit import cross_fit
+from kagglekit.ensembling.ensembler import Level
+from kagglekit.ensembling.level_features import from_evidence, to_evidence
+from kagglekit.ensembling.second_models import fit_logistic
+from kagglekit.ensembling.stack import MODELS, Stack
+from kagglekit.metrics import score
+
+KINDS = dict.fromkeys(("binary", "multiclass", "multilabel"), "log_loss") | {"ordinal": "qwk", "regression": "rmse"}
+COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 2, "ordinal": 1, "regression": 2}
+EVERY = [(kind, model) for kind, models in MODELS.items() for model in models]
+
+
+def make_level(kind, skills=(1.5, 1.0, 0.5), n=300, seed=0, useless=0):
+    """Members that know the labels, by their skill; all share a part of their errors. Labels and folds."""
+    rng, columns = np.random.default_rng(seed), COLUMNS[kind]
+    if kind in ("multilabel", "regression"):
+        labels = rng.random((n, columns)) if kind == "regression" else rng.integers(0, 2, (n, columns))
+        labels = labels.astype(np.float32)
+        truth = 2.0 * labels - 1
+    else:
+        labels = rng.integers(0, {"binary": 2, "multiclass": 3, "ordinal": 5}[kind], n)
+        truth = labels[:, None] if kind == "ordinal" else np.eye(columns)[labels]
+    shared = rng.normal(size=(n, columns))
+    evidence = [s * truth + 0.5 * shared + rng.normal(size=(n, columns)) for s in skills]
+    evidence += [2 * rng.normal(size=(n, columns)) for _ in range(useless)]
+    if kind in ("ordinal", "regression"):
+        members = [e / s for e, s in zip(evidence, (*skills, *[1] * useless), strict=True)]
+    else:
+        members = [expit(e) if kind == "multilabel" else softmax(e, axis=1) for e in evidence]
+    return Level(np.stack(members), kind, KINDS[kind], meta=None), labels, rng.integers(0, 4, n)
+
+
+def mean_of(level):
+    return from_evidence(to_evidence(level.members, level.kind).mean(axis=0), level.kind)
+
+
+@pytest.mark.parametrize(("kind", "model"), EVERY)
+def test_a_stack_gives_what_members_are_and_beats_their_mean(kind, model):
+    level, labels, folds = make_level(kind, n=600)
+    new = np.arange(600) >= 300
+    stack = Stack(model).fit(level[~new], labels[~new], folds[~new] % 2)
+    predictions, labels, level = stack.predict(level[new]), labels[new], level[new]
+    assert predictions.shape == level.members.shape[1:] and np.isfinite(predictions).all()
+    if kind not in ("ordinal", "regression"):
+        assert predictions.min() >= 0 and predictions.max() <= 1
+    if kind in ("binary", "multiclass"):
+        np.testing.assert_allclose(predictions.sum(axis=1), 1)
+    sign = 1 if level.metric == "qwk" else -1
+    gained = sign * (score(level.metric, labels, predictions) - score(level.metric, labels, mean_of(level)))
+    assert gained > 0
+    assert stack.chosen_ in stack.scores_
+
+
+@pytest.mark.parametrize(("kind", "models"), MODELS.items())
+def test_a_stack_held_back_without_end_is_the_mean(kind, models):
+    level, labels, folds = make_level(kind, n=100)
+    stack = Stack(models[0], strengths=[1e12]).fit(level, labels, folds)
+    np.testing.assert_allclose(stack.predict(level), mean_of(level), atol=1e-6)
+
+
+def test_what_is_learned_without_an_offset_is_scikit_learn_s_logistic_regression():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(200, 4)), rng.integers(0, 3, 200)
+    ours = fit_logistic(features, np.zeros((200, 3)), np.eye(3)[labels], 5.0, np.zeros((4, 3)), "multiclass")
+    theirs = LogisticRegression(C=1 / 5, fit_intercept=False, tol=1e-8).fit(features, labels).coef_.T
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_useless_members_do_not_hurt(kind):
+    lost, lost_by_the_mean = [], []
+    for seed in range(2):
+        level, labels, folds = make_level(kind, n=300, seed=seed, useless=3)
+        good = replace(level, members=level.members[:3])
+        with_them, without, mean = (
+            score(level.metric, labels, predictions)
+            for predictions in (
+                cross_fit(Stack(MODELS[kind][0]), level, labels, folds),
+                cross_fit(Stack(MODELS[kind][0]), good, labels, folds),
+                mean_of(level),
+            )
+        )
+        lost.append(with_them - without)
+        lost_by_the_mean.append(mean - without)
+    assert abs(np.mean(lost)) < 0.15 * abs(np.mean(lost_by_the_mean))
+
+
+def test_a_member_that_takes_one_class_for_another_is_read_right():
+    level, labels, folds = make_level("multiclass", skills=(1.0, 1.5))
+    swapped = level.members.copy()
+    swapped[1] = swapped[1][:, [1, 2, 0]]
+    level = replace(level, members=swapped)
+    found = score("accuracy", labels, cross_fit(Stack(), level, labels, folds))
+    assert found > score("accuracy", labels, mean_of(level)) + 0.1
+
+
+@pytest.mark.parametrize("model", ["logistic", "boosting"])
+def test_the_rest_of_the_document_and_meta_are_used(model):
+    rng = np.random.default_rng(0)
+    documents = np.repeat(np.arange(60), 6)
+    labels = (rng.random(60) < 0.5).astype(np.int64)[documents]  # all rows of a document have one label
+    evidence = 2.0 * labels - 1 + 3 * rng.normal(size=len(labels))
+    members = expit(np.stack([-evidence, evidence], axis=1))[None]
+    level, new = Level(members, "binary", "accuracy", documents=documents), documents >= 30
+    meta = replace(level, documents=None, meta=(labels + rng.normal(size=len(labels)) / 3)[:, None])
+    alone, together, known = (
+        score("accuracy", labels[new], stack.fit(of[~new], labels[~new], documents[~new] % 2).predict(of[new]))
+        for stack, of in ((Stack(model, aggregates=False), level), (Stack(model), level), (Stack(model), meta))
+    )
+    assert together > alone + 0.1 and known > alone + 0.1
+
+
+def test_the_strength_is_chosen_by_the_metric_on_rows_not_fitted_on():
+    level, labels, folds = make_level("multiclass", n=200, useless=10)
+    stack = Stack(strengths=(1e-3, 30.0)).fit(level, labels, folds)
+    assert set(stack.scores_) == {1e-3, 30.0} and stack.chosen_ == 30.0
+    assert stack.scores_[30.0] < stack.scores_[1e-3]
+    cross_fitted = score("log_loss", labels, cross_fit(Stack(strengths=[30.0]), level, labels, folds))
+    assert stack.scores_[30.0] == pytest.approx(cross_fitted, abs=1e-4)
+    one_fold = Stack(strengths=(1e-3, 30.0)).fit(level, labels, np.zeros(200, dtype=int))
+    assert one_fold.chosen_ == 30.0
+
+
+def test_boosting_lives_with_classes_and_labels_that_no_row_has():
+    level, labels, folds = make_level("multiclass")
+    for there in ([0, 1], [2]):
+        rows = np.isin(labels, there)
+        probs = Stack("boosting").fit(level[rows], labels[rows], folds[rows]).predict(level)
+        np.testing.assert_allclose(probs.sum(axis=1), 1)
+        assert probs[:, [k for k in range(3) if k not in there]].max() < 1e-5
+    level, labels, folds = make_level("multilabel")
+    labels[:, 1] = 0
+    probs = Stack("boosting").fit(replace(level, metric="log_loss"), labels, folds).predict(level)
+    assert (probs[:, 1] > 0).all() and (probs[:, 1] < 0.01).all()
+
+
+def test_no_rows_give_no_predictions():
+    level, labels, folds = make_level("multiclass", n=60)
+    assert Stack(strengths=[10.0]).fit(level, labels, folds).predict(level[[]]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("stack", "kind", "words"),
+    [
+        (Stack("ridge"), "binary", "model='ridge'.*kind='binary' logistic or boosting"),
+        (Stack("logistic"), "ordinal", "ridge or boosting"),
+        (Stack(strengths=[]), "binary", "strengths"),
+        (Stack(strengths=[0.0]), "binary", "above 0"),
+    ],
+)
+def test_knobs_that_do_not_fit_are_refused(stack, kind, words):
+    with pytest.raises(ValueError, match=words):
+        stack.fit(*make_level(kind, n=20))
+
+
+def test_documents_in_only_one_of_fit_and_predict_are_refused():
+    level, labels, folds = make_level("binary", n=40)
+    fitted = Stack(strengths=[1.0]).fit(replace(level, documents=np.arange(40) // 2), labels, folds)
+    with pytest.raises(ValueError, match="fitted with documents"):
+        fitted.predict(level)
+
+
+def test_its_repr_rebuilds_it():
+    stack = Stack("boosting", strengths=(2.0,), aggregates=False, seed=3)
+    assert repr(eval(repr(stack))) == repr(stack.fit(*make_level("binary", n=60)).fresh())
