@@ -1,0 +1,135 @@
+"""How thresholds are found: each in turn is moved to its best place, while the others stay."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from kagglekit.ensembling.corrections import check_kind, only_member
+from kagglekit.ensembling.ensembler import Ensembler, Level
+from kagglekit.ensembling.scans import cut_places
+from kagglekit.metrics import METRICS, is_higher_better, score
+from kagglekit.ranges import check_range
+
+GRID = 25  # places that are tried for a metric that is not known here
+
+
+@dataclass(repr=False, eq=False)
+class Thresholds(Ensembler):
+    """What the thresholds have in common: each is moved in turn to its best place, until a round changes nothing.
+
+    bags: 0 takes the optimum of the rows as they are; more takes the mean of the optima, nearest to it, of so many
+    bootstrap samples (of whole groups, where the level has groups). That varies less from sample to sample, and takes
+    about half as many times as long: for 37,000 rows and 3 classes 1 s in place of 0.2 s. In a simulation with 300 rows
+    and macro F1, thresholds without bags seemed to gain 0.037 and gained nothing on fresh rows, with 10 bags 0.016 and
+    0.004. shrink: 0 uses what is found; 0.5 half the way from the usual decision; 1 leaves the predictions as they are.
+    rounds: at most so many. `thresholds_` is None where the usual decision does as well on the fitted rows:
+    predictions then stay as they are. A metric "package:function" is tried at 25 places a threshold. Raises ValueError
+    for a metric that sees no decisions.
+    """
+
+    bags: int = 0
+    shrink: float = 0.0
+    rounds: int = 10
+    seed: int = 0
+
+    kinds: ClassVar[tuple[str, ...]]
+    link: ClassVar = staticmethod(np.asarray)  # to the scale on which thresholds are averaged and shrunk
+    unlink: ClassVar = staticmethod(np.asarray)
+
+    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+        check_range("bags", self.bags, self.bags >= 0, "0 or more")
+        check_range("shrink", self.shrink, 0 <= self.shrink <= 1, "from 0 to 1")
+        check_range("rounds", self.rounds, self.rounds >= 1, "1 or more")
+        check_kind(self, level, self.kinds)
+        check_decides(level.metric)
+        predictions, labels, self.thresholds_ = only_member(self, level), np.asarray(labels), None
+        usual = self._usual(predictions, labels)
+        if self.shrink == 1 or not len(usual):
+            return self
+        whole = self._search(predictions, labels, level.metric, self._starts(predictions, labels, usual))
+        optima = [
+            self._search(predictions[rows], labels[rows], level.metric, [whole])
+            for rows in bootstrap_rows(level, self.bags, self.seed)
+        ]
+        start = self.link(usual)
+        away = np.mean([self.link(at) for at in optima or [whole]], axis=0) - start
+        found = self.unlink(start + (1 - self.shrink) * away)
+        if self._value(level.metric, labels, self._map(predictions, found)) > self._value(
+            level.metric, labels, predictions
+        ):
+            self.thresholds_ = found
+        return self
+
+    def predict(self, level: Level) -> np.ndarray:
+        predictions = only_member(self, level)
+        return predictions.copy() if self.thresholds_ is None else self._map(predictions, self.thresholds_)
+
+    def _value(self, metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+        """The score, and its negative where lower is better."""
+        return score(metric, labels, predictions) * (1 if is_higher_better(metric) else -1)
+
+    def _search(self, predictions: np.ndarray, labels: np.ndarray, metric: str, starts: list) -> np.ndarray:
+        """The best thresholds that are reached from one of `starts`."""
+        results = []
+        for start in starts:
+            at, reached = start.copy(), self._value(metric, labels, self._map(predictions, start))
+            for _ in range(self.rounds):
+                before = reached
+                for k in range(len(at)):
+                    places, values = self._scan(k, at, predictions, labels, metric)
+                    best = np.flatnonzero(values >= values.max() - 1e-12)
+                    if values[best[0]] > reached + 1e-12:
+                        nearest = np.abs(self.link(places[best]) - self.link(at[k])).argmin()
+                        at[k], reached = places[best[nearest]], values[best[nearest]]
+                if reached <= before + 1e-12:
+                    break
+            results.append((reached, at))
+        return max(results, key=lambda result: result[0])[1]
+
+    def _scan(self, k: int, at: np.ndarray, predictions: np.ndarray, labels: np.ndarray, metric: str):
+        """Where threshold k could be, the others staying, and the value of the metric there."""
+        levels, order, along = self._line(k, at, predictions, labels)
+        if not len(order):
+            return at[k : k + 1], np.array([-np.inf])
+        counts, places = cut_places(levels)
+        places = self.unlink(places)
+        if metric in METRICS:
+            return places, along(metric)[counts]
+        places = places[np.unique(np.linspace(0, len(places) - 1, GRID).astype(int))]
+        mapped = (self._map(predictions, np.where(np.arange(len(at)) == k, place, at)) for place in places)
+        return places, np.array([self._value(metric, labels, there) for there in mapped])
+
+    def _starts(self, predictions: np.ndarray, labels: np.ndarray, usual: np.ndarray) -> list[np.ndarray]:
+        return [usual]
+
+    @abstractmethod
+    def _usual(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The thresholds of the usual decision."""
+
+    @abstractmethod
+    def _map(self, predictions: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Predictions whose usual decision is that of the thresholds."""
+
+    @abstractmethod
+    def _line(self, k: int, at: np.ndarray, predictions: np.ndarray, labels: np.ndarray):
+        """Rows in the order in which threshold k passes them, their levels, and what gives the scores on its way."""
+
+
+def check_decides(metric: str) -> None:
+    """Raise ValueError for a metric that looks at probabilities or values, which thresholds cannot help."""
+    if metric in METRICS and not METRICS[metric].decides:
+        fitting = ", ".join(name for name, measure in METRICS.items() if measure.decides)
+        raise ValueError(
+            f"metric={metric!r} sees probabilities or values, not decisions, so thresholds cannot raise it: leave them "
+            f"out, or try a calibration. They are for {fitting} and functions 'package:function'"
+        )
+
+
+def bootstrap_rows(level: Level, bags: int, seed: int) -> list[np.ndarray]:
+    """Row numbers of bootstrap samples of the level's groups, or of its rows where it has none."""
+    rng, rows = np.random.default_rng(seed), np.arange(len(level))
+    groups = rows if level.groups is None else np.unique(level.groups, return_inverse=True)[1]
+    count = groups.max() + 1
+    return [np.repeat(rows, np.bincount(rng.integers(count, size=count), minlength=count)[groups]) for _ in range(bags)]

@@ -1,0 +1,185 @@
+"""Decisions that suit the metric: thresholds for one member's predictions, found on out-of-fold rows.
+
+F1, MCC and QWK are rarely highest where the likeliest class is chosen. Thresholds come as maps of the predictions after
+which the usual decision (the likeliest class, 0.5, the nearest class) is the chosen one, so nothing else has to know
+of them. They fit the rows they were tuned on too well: report their score with `cross_fit`.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy.special import expit, logit
+
+from kagglekit.ensembling.corrections import check_kind, only_member
+from kagglekit.ensembling.ensembler import Ensembler, Level
+from kagglekit.ensembling.scans import label_scores_along, scores_along
+from kagglekit.ensembling.threshold_search import Thresholds, check_decides
+from kagglekit.metrics import is_higher_better, score
+from kagglekit.ranges import check_range
+
+LEAST, MARGIN = 1e-9, 1e-4
+
+
+@dataclass(repr=False, eq=False)
+class ClassThresholds(Thresholds):
+    """A factor for each class's probability before the likeliest is chosen: rare classes usually need more than 1.
+
+    For binary and multiclass. `thresholds_` (classes,), the factors; each is set exactly, over all sorted ratios at
+    which a row changes its class, starting from 1 and from the inverse of the classes' shares. Rows still sum to 1.
+    """
+
+    kinds = ("binary", "multiclass")
+    link, unlink = staticmethod(np.log), staticmethod(np.exp)
+
+    def _usual(self, predictions, labels):
+        return np.ones(predictions.shape[1])
+
+    def _starts(self, predictions, labels, usual):
+        shares = np.bincount(labels, minlength=len(usual)) / len(labels)
+        return [usual, shares.max() / np.maximum(shares, 1 / len(labels))]
+
+    def _map(self, predictions, at):
+        scaled = np.maximum(predictions, LEAST) * at
+        return scaled / scaled.sum(axis=1, keepdims=True)
+
+    def _line(self, k, at, predictions, labels):
+        scaled = np.maximum(predictions, LEAST) * at
+        own = scaled[:, k] / at[k]
+        scaled[:, k] = 0
+        others = scaled.argmax(axis=1)
+        levels = np.log(scaled[np.arange(len(labels)), others] / own)
+        order = levels.argsort()
+        return levels[order], order, lambda metric: scores_along(metric, labels, others, order, k)
+
+
+@dataclass(repr=False, eq=False)
+class LabelThresholds(Thresholds):
+    """For several labels, a threshold for each in place of 0.5: rare labels usually need less.
+
+    `thresholds_` (labels,), between 0 and 1; for f1_macro the exact optimum of each label by itself. The odds of a
+    label are divided by those of its threshold.
+    """
+
+    kinds = ("multilabel",)
+    link, unlink = staticmethod(logit), staticmethod(expit)
+
+    def _usual(self, predictions, labels):
+        return np.full(predictions.shape[1], 0.5)
+
+    def _map(self, predictions, at):
+        up, down = predictions * (1 - at), (1 - predictions) * at
+        return np.where(at == 0.5, predictions, up / (up + down))
+
+    def _line(self, k, at, predictions, labels):
+        levels = logit(predictions[:, k].clip(LEAST, 1 - LEAST))
+        order = levels.argsort()
+        given = predictions >= at
+        return levels[order], order, lambda metric: label_scores_along(metric, labels, given, k, order)
+
+
+@dataclass(repr=False, eq=False)
+class CutPoints(Thresholds):
+    """Where a value turns from one class into the next, in place of 0.5, 1.5, ...: what QWK is usually won with.
+
+    For ordinal tasks. For multiclass with qwk it cuts the expected class (the sum of k times the probability of class
+    k), whose rows come out with probabilities of at most two neighbouring classes. `thresholds_` (classes - 1,),
+    ascending, each set exactly over all sorted values, starting from the usual ones and from those that give the shares
+    of the classes (`shrink` goes towards 0.5, 1.5, ... also for multiclass, where 1 still changes nothing). Between
+    cut points the map is linear, and outside of them a shift. Classes above the highest that is fitted need a value
+    more than 1 above the last cut point.
+    """
+
+    kinds = ("ordinal", "multiclass")
+
+    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+        if level.kind == "multiclass" and level.metric != "qwk":
+            raise ValueError(
+                f"CutPoints takes the classes of a multiclass task as a scale, which metric={level.metric!r} does not: "
+                "use ClassThresholds"
+            )
+        return super().fit(level, labels, folds)
+
+    def _usual(self, predictions, labels):
+        classes = predictions.shape[1] if predictions.shape[1] > 1 else int(labels.max()) + 1
+        return np.arange(classes - 1) + 0.5
+
+    def _starts(self, predictions, labels, usual):
+        below = np.bincount(labels, minlength=len(usual) + 1).cumsum()[:-1] / len(labels)
+        return [usual, np.quantile(expected_class(predictions), below)]
+
+    def _map(self, predictions, at):
+        if predictions.shape[1] == 1 and np.array_equal(at, np.arange(len(at)) + 0.5):
+            return predictions.copy()
+        moved = place_values(expected_class(predictions), at)
+        if predictions.shape[1] == 1:
+            return moved[:, None]
+        classes = np.arange(predictions.shape[1])
+        return np.maximum(1 - np.abs(moved.clip(0, classes[-1])[:, None] - classes), 0)
+
+    def _line(self, k, at, predictions, labels):
+        values = expected_class(predictions)
+        decided = np.searchsorted(at, values, side="right")
+        order = np.flatnonzero((decided == k) | (decided == k + 1))
+        order = order[values[order].argsort()]
+        decided[order] = k + 1
+        return values[order], order, lambda metric: scores_along(metric, labels, decided, order, k)
+
+    def _scan(self, k, at, predictions, labels, metric):
+        places, values = super()._scan(k, at, predictions, labels, metric)
+        low = at[k - 1] if k else -np.inf
+        return places.clip(low, at[k + 1] if k + 1 < len(at) else np.inf), values
+
+
+def expected_class(predictions: np.ndarray) -> np.ndarray:
+    """The value of each row (n,): of one column as it is, of probabilities the sum of k times that of class k."""
+    return predictions[:, 0] if predictions.shape[1] == 1 else predictions @ np.arange(predictions.shape[1])
+
+
+def place_values(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """Values (n,) moved so that rounding them is what the ascending cut points (m,) say: cuts[k] goes to k + 0.5.
+
+    A value at a cut point belongs to the higher class. All end 0.0001 or more away from the halves.
+    """
+    decided = np.searchsorted(cuts, values, side="right")
+    ends = np.concatenate([[cuts[0] - 1], cuts, [cuts[-1] + 1]])
+    width = ends[decided + 1] - ends[decided]  # equal cut points have nothing between them
+    moved = decided - 0.5 + (values - ends[decided]) / width
+    low = np.where(decided == 0, -np.inf, decided - 0.5 + MARGIN)
+    return moved.clip(low, np.where(decided == len(cuts), np.inf, decided + 0.5 - MARGIN))
+
+
+@dataclass(repr=False, eq=False)
+class TopK(Ensembler):
+    """Each row gets exactly the k likeliest of several labels, for tasks in which rows have much the same number.
+
+    k=None chooses k on the fitted rows, where one of them is better than the threshold 0.5; k=0 leaves the predictions
+    as they are. `k_`: the one in use, 0 for none. Of equal labels the first is taken. The order of a row's labels
+    stays; chosen ones go to 0.5 and above, the others below.
+    """
+
+    k: int | None = None
+
+    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+        check_kind(self, level, ("multilabel",))
+        check_decides(level.metric)
+        predictions, sign = only_member(self, level), 1 if is_higher_better(level.metric) else -1
+        most = predictions.shape[1]
+        fits = self.k is None or 0 <= self.k <= most
+        check_range("k", self.k, fits, f"from 0 to {most}, the number of labels, or None")
+        self.k_ = self.k
+        if self.k is None:
+            scores = [sign * score(level.metric, labels, choose_top(predictions, k)) for k in range(most + 1)]
+            self.k_ = int(np.argmax(scores))
+        return self
+
+    def predict(self, level: Level) -> np.ndarray:
+        return choose_top(only_member(self, level), self.k_)
+
+
+def choose_top(predictions: np.ndarray, k: int) -> np.ndarray:
+    """Probabilities (n, labels) of which the k highest of each row are 0.5 or more, and the others less; k=0: as is."""
+    if k == 0:
+        return predictions.copy()
+    places = (-predictions).argsort(axis=1, kind="stable").argsort(axis=1)
+    return np.where(places < k, 0.5 + predictions / 2, predictions * (0.5 - MARGIN))
