@@ -1,4 +1,4 @@
-"""Metrics by name: which kinds of task each fits, whether higher is better, its value and its standard error."""
+"""Metrics by name: which kinds of task each fits, whether higher is better, and its value."""
 
 import importlib
 import warnings
@@ -104,36 +104,6 @@ def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
         elif measure.kinds == ("regression",):
             labels, predictions = labels.reshape(len(labels), -1).astype(np.float64), predictions.astype(np.float64)
     return _value(measure, labels, predictions)
-
-
-def standard_error(metric: str, labels: np.ndarray, predictions: np.ndarray, n: int = 200, seed: int = 0) -> float:
-    """How much the score would vary with other rows of the same sort: its standard deviation over n bootstrap samples.
-
-    Shapes as in `score`. A sample on which the metric is not defined (ROC AUC without one of the classes) is left out.
-    """
-    labels, predictions = _checked(labels, predictions)
-    measure, rng = _find(metric), np.random.default_rng(seed)
-    scores, rows = [], len(labels)
-    if isinstance(measure, Metric) and measure.decides:
-        # Equal rows are interchangeable: draw how often each distinct (label, decision) comes, not the rows themselves.
-        decisions = _decide(labels, predictions)
-        pairs = np.column_stack([labels, decisions])
-        _, first, counts = np.unique(pairs, axis=0, return_index=True, return_counts=True)
-        for weights in rng.multinomial(rows, counts / rows, size=n):
-            drawn = weights > 0
-            chosen = first[drawn]
-            scores.append(_value(measure, labels[chosen], decisions[chosen], sample_weight=weights[drawn]))
-        return float(np.std(scores, ddof=1))
-    undefined = None
-    for _ in range(n):
-        drawn = np.sort(rng.integers(rows, size=rows))  # in order: faster to gather
-        try:
-            scores.append(score(metric, labels[drawn], predictions[drawn]))
-        except ValueError as error:
-            undefined = error
-    if len(scores) < 2:
-        raise ValueError(f"the metric {metric} has no standard error on these {rows} rows") from undefined
-    return float(np.std(scores, ddof=1))
 
 
 def is_higher_better(metric: str) -> bool:

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kagglekit.paths import replacing
+from kagglekit.paths import fold_folders, hash_files, replacing
 
 KEY = b"kagglekit"
 EVERYTHING = "all folds"  # of predictions whose maker saw every row of train
@@ -78,3 +78,11 @@ def check_table(path: Path, fold: int, folds: str, again: str) -> None:
             f"{path} was made with other folds than folds.parquet has now: its model learned from "
             f"{told.get('saw', 'some')} of those, and so may have seen rows that it would be scored on. {again}"
         )
+
+
+def hash_tables(run: Path) -> dict[str, str]:
+    """Fold -> a hash of what a run predicts in it; nothing for a run that is not there."""
+    return {
+        str(fold): hash_files([place / "oof.parquet", place / "test.parquet"])
+        for fold, place in fold_folders(run).items()
+    }

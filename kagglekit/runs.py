@@ -176,18 +176,20 @@ def read_history(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["fold", "step", "loss", "learning_rate", "score"])
 
 
-def score_run(run: Run, task: Task, labels: np.ndarray) -> dict[str, Any]:
+def score_run(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray | None = None) -> dict[str, Any]:
     """The out-of-fold score of a run's finished folds, its standard error (bootstrap over rows), and each fold's.
 
+    labels, groups: of all rows of train; rows of a group are drawn together, as `group` of `read_folds` says.
     Where each fold chose among evaluations, that score is too good: `cross_fitted` is there too, see `honest_run`.
     """
     truth, fold = labels[run.rows], run.oof["fold"].to_numpy()
+    together = None if groups is None else groups[run.rows]
     each = {int(k): float(score(task.metric, truth[fold == k], run.oof_array[fold == k])) for k in run.folds}
     return {
         "run": run.name,
         "metric": task.metric,
         "score": float(score(task.metric, truth, run.oof_array)),
-        "standard_error": float(standard_error(task.metric, truth, run.oof_array)),
+        "standard_error": float(standard_error(task.metric, truth, run.oof_array, groups=together)),
         "folds": each,
         **score_cross_fitted(run, task, labels),
     }
@@ -201,6 +203,16 @@ def read_scores(work: str | Path) -> pd.DataFrame:
     names += ["cross_fitted"] if any("cross_fitted" in scores for scores in found) else []
     table = pd.DataFrame(found, columns=names)
     return table.assign(folds=[len(folds) for folds in table["folds"]]).set_index("run")
+
+
+def read_repeats(work: str | Path, run: str) -> pd.DataFrame:
+    """The scores of a run of one name in a work folder and in those of its other splits, work.2, work.3, ...: how much
+    the score hangs on the folds. A row a split: score and standard_error."""
+    first, found = resolve(work), {}
+    for place in [first, *sorted(first.parent.glob(f"{first.name}.[0-9]*"))]:
+        if (place / run / "score.json").is_file():
+            found[place.name] = read_json(place / run / "score.json")
+    return pd.DataFrame(found.values(), columns=["score", "standard_error"], index=pd.Index(found, name="split"))
 
 
 def trained_runs(work: str | Path) -> list[str]:

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from kagglekit.metrics import METRICS, check_metric, is_higher_better, score, standard_error
+from kagglekit.bootstrap import standard_error
+from kagglekit.metrics import METRICS, check_metric, is_higher_better, score
 
 RNG = np.random.default_rng(0)
 

@@ -46,6 +46,7 @@ class Ensembler(ABC):
     """
 
     weights_: np.ndarray | None = None  # (members,) or (members, columns) that `fit` found, where there are such
+    uses_labels = True  # False: `fit` never looks at labels, so that nothing needs to be cross-fitted
 
     @abstractmethod
     def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:

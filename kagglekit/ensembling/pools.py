@@ -36,6 +36,8 @@ class BestMember(Ensembler):
 class Fixed(Ensembler):
     """A combination with nothing to learn: each member counts the same."""
 
+    uses_labels = False
+
     def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
         self._combine(level[:1])  # what does not fit the task is an error here, before any row is predicted
         return self
@@ -98,6 +100,8 @@ class RankMean(Ensembler):
     members' predictions of the fitted rows; a prediction costs sorting them.
     """
 
+    uses_labels = False
+
     def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
         self.fitted_ = np.sort(level.members, axis=1)
         return self
@@ -118,6 +122,11 @@ class Vote(Ensembler):
 
     def __init__(self, weighted: bool = False):
         self.weighted = weighted
+
+    @property
+    def uses_labels(self) -> bool:
+        """Only to weigh the votes."""
+        return self.weighted
 
     def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
         chances = level.kind in (*CLASSES, "multilabel")

@@ -66,7 +66,7 @@ class Distiller:
         self.teacher = None
         if self.plan.teacher:
             ids, cache = self.test["id"], self.learner.cache
-            self.teacher = read_teacher(self.work, self.plan.teacher, self.task, self.folds, ids, cache)
+            self.teacher = read_teacher(self.work, self.plan.teacher, self.task, self.folds, ids, self.labels, cache)
             fold = self.teacher.run.folds[0]
             if self.plan.source == "fold":
                 self.teacher.check_reads(fold)

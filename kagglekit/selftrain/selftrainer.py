@@ -56,7 +56,7 @@ class SelfTrainer:
         self.teacher = None
         if knobs.teacher:
             ids, cache = self.test["id"], self.tuner.cache
-            self.teacher = read_teacher(self.work, knobs.teacher, self.task, self.folds, ids, cache)
+            self.teacher = read_teacher(self.work, knobs.teacher, self.task, self.folds, ids, labels, cache)
             self._check_teacher()
         self._check_recipe(self.teacher.recipe if self.teacher else self.tuner.recipe.as_dict())
 

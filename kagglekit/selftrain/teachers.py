@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kagglekit.ensembling.blend import combine
+from kagglekit.ensembling.blend import fit_blend
+from kagglekit.ensembling.ensembler import Ensembler, Level
+from kagglekit.ensembling.members import Beside, make_level
+from kagglekit.ensembling.methods import Plan
+from kagglekit.epochs import honest_run
 from kagglekit.lineage import members_of, recipe_of, refuse_crossed
-from kagglekit.origin import EVERYTHING, read_lineage
+from kagglekit.origin import EVERYTHING, hash_tables, read_lineage
 from kagglekit.paths import fold_folders, hash_files, read_json, resolve
 from kagglekit.tables import Run, read_run
 from kagglekit.task import Task
@@ -27,15 +31,17 @@ class Teacher:
     """A trained run or a blend.
 
     run: its tables. recipe: of params.json, empty for a blend. members: of a blend, which is made anew from them where
-    new rows are to be predicted; how: what its weights.json says. rows: how many train has.
+    new rows are to be predicted: makers, fold -> what was fitted without it; None where it cannot be made anew, because
+    it sees more of a row than its members' predictions. rows: how many train has.
     """
 
     run: Run
     kind: str
+    metric: str
     rows: int
     recipe: dict[str, Any] = field(repr=False)
     members: list["Teacher"] = field(default_factory=list)
-    how: dict[str, Any] = field(default_factory=dict, repr=False)
+    makers: dict[int, Ensembler] | None = field(default=None, repr=False)
     cache: Path | None = field(default=None, repr=False)
     precision: str = field(default_factory=choose_precision, repr=False)
 
@@ -75,50 +81,51 @@ class Teacher:
 
     def check_reads(self, fold: int) -> None:
         """Raise ValueError, before anything is read, where the fold has no model that can predict new rows."""
+        if self.members and self.makers is None:
+            raise ValueError(
+                f"teacher={self.run.name!r} is a blend that sees more of a row than predictions (meta, documents): it "
+                "can label the rows of test, from its tables; for this, blend without them"
+            )
         for teacher in self.members or [self]:
             teacher.check_reads(fold) if teacher.members else teacher.saved(fold)
 
     def predict(self, fold: int, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
         """How the model of a fold predicts rows, (rows, columns) float32; table, of_train: see `SavedModel.examples`.
 
-        A blend asks its members, and weighs them as it did in this fold; a blend by rank ranks the rows of `table`
-        among themselves. Raises ValueError where there is no model.
+        A blend asks its members, and combines what they say as it did in this fold. Raises ValueError where there is no
+        model.
         """
         if not self.members:
             return self.saved(fold).predict(table, of_train)
         self.test(fold)
+        self.check_reads(fold)
         return self._combine(fold, [member.predict(fold, table, of_train) for member in self.members])
 
     def _combine(self, fold: int, predictions: list[np.ndarray]) -> np.ndarray:
         """The blend of what its members say, in their order."""
-        weights = np.array([self.how["weights"][str(fold)][member.run.name] for member in self.members])
-        return combine(predictions, weights, self.kind, self.how["method"])
-
-    def check_members(self) -> None:
-        """Raise ValueError for a blend that is not made of what its members say now: what they were before, and what
-        that had seen, nobody knows."""
-        for fold in self.run.folds if self.members else []:
-            again = self._combine(fold, [member.test(fold) for member in self.members])
-            if not np.allclose(again, self.test(fold), atol=1e-5):
-                names = ", ".join(member.run.name for member in self.members)
-                raise ValueError(
-                    f"teacher={self.run.name!r} was blended from other predictions of {names} than they have now: run "
-                    "4_ensemble again"
-                )
+        level = Level(np.stack(predictions).astype(np.float64), self.kind, self.metric)
+        return self.makers[fold].predict(level).astype(np.float32)
 
 
 def read_teacher(
-    work: str | Path, name: str, task: Task, folds: pd.DataFrame, test_ids: Sequence[str], cache: Path | None = None
+    work: str | Path,
+    name: str,
+    task: Task,
+    folds: pd.DataFrame,
+    test_ids: Sequence[str],
+    labels: np.ndarray,
+    cache: Path | None = None,
 ) -> Teacher:
     """The run or blend of that name in a work folder, checked to be one whose fold k may teach fold k.
 
-    folds: folds.parquet, `id` and `fold` in the order of train. test_ids: of test, in its order. cache: for tokens.
+    folds: as from `read_folds`. test_ids: of test, in its order. labels: of all rows of train, from which blends are
+    fitted anew. cache: for tokens.
     Raises FileNotFoundError for a run that is not there, and ValueError for one of other folds or other data, one that
     crossed folds, itself or by way of a run that it is made from, an average over all folds, and a blend of runs that
     have changed since or are not there any more.
     """
     run = read_run(work, name, task, folds, test_ids)
-    recipe, how, members = recipe_of(run.folder), {}, []
+    recipe, members, makers = recipe_of(run.folder), [], None
     if lost := [member.name for member in members_of(run.folder) if not member.is_dir()]:
         raise ValueError(
             f"teacher={name!r} was blended from {', '.join(lost)} too, of which nothing is left: nobody knows what "
@@ -127,16 +134,38 @@ def read_teacher(
     refuse_crossed(run.folder, "teacher", name)
     refuse_average(run.folder, name)
     if (run.folder / "weights.json").is_file():
-        how = read_json(run.folder / "weights.json")
-        members = [read_teacher(work, member, task, folds, test_ids, cache) for member in how["members"]]
+        told = read_json(run.folder / "weights.json")
+        members = [read_teacher(work, member, task, folds, test_ids, labels, cache) for member in told["members"]]
+        check_members(run, told)
+        if not told["beside"]:
+            makers = _make_anew(task, [member.run for member in members], Plan(**told["plan"]), folds, labels)
     elif recipe and _folds_of(run.folder) != hash_files([resolve(work) / "folds.parquet"]):
         raise ValueError(
             f"teacher={name!r} was trained with other folds than folds.parquet has now: its models have seen rows that "
             "they would label for. Train it again"
         )
-    teacher = Teacher(run, task.kind, len(folds), recipe, members, how, cache)
-    teacher.check_members()
-    return teacher
+    return Teacher(run, task.kind, task.metric, len(folds), recipe, members, makers, cache)
+
+
+def _make_anew(
+    task: Task, runs: list[Run], plan: Plan, folds: pd.DataFrame, labels: np.ndarray
+) -> dict[int, Ensembler]:
+    """Fold -> what combines the members in it, fitted as 4_ensemble did."""
+    runs = [honest_run(run, task, labels) for run in runs]
+    level = make_level(runs, plan.kind, plan.metric, Beside(folds["group"].to_numpy()))
+    return fit_blend(runs, labels[runs[0].rows], plan, level)[1]
+
+
+def check_members(run: Run, told: dict[str, Any]) -> None:
+    """Raise ValueError for a blend that is not made of what its members say now: what they said before, and what that
+    had seen, nobody knows. told: what its weights.json says."""
+    for member in told["members"]:
+        now = hash_tables(run.folder.parent / member)
+        if any(now.get(fold) != then for fold, then in told["tables"][member].items()):
+            raise ValueError(
+                f"teacher={run.name!r} was blended from other predictions of {member} than it has now: run 4_ensemble "
+                "again"
+            )
 
 
 def _folds_of(run: Path) -> str | None:

@@ -6,22 +6,18 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import approx_fprime
-from sklearn.metrics import log_loss, roc_auc_score
 
-from kagglekit.ensembling.blend import (
-    METHODS,
-    blend_runs,
-    correlation,
-    fit_weights,
-    mean,
-    pool_loss,
-    rank_mean,
-    vote,
-    weighted_mean,
-)
-from kagglekit.tables import Run, read_run, write_predictions
+from kagglekit.ensembling.blend import blend_runs, correlation
+from kagglekit.ensembling.combinations import weighted_mean
+from kagglekit.ensembling.convex import fit_weights
+from kagglekit.ensembling.members import Beside, make_level
+from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.stack import Stack
+from kagglekit.origin import read_lineage
+from kagglekit.tables import Run, read_run, write_folds, write_predictions
 
+METHODS = ("mean", "rank", "vote", "weights")
+METRIC = {"ordinal": "qwk", "regression": "rmse"}
 KINDS = ("binary", "multiclass", "multilabel", "ordinal", "regression")
 N, N_TEST, FOLDS = 60, 20, 3
 COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
@@ -61,6 +57,10 @@ def make_runs(kind, seed=0, skills=(2.0, 1.5, 0.5), folds=FOLDS):
     return runs, labels
 
 
+def blend_by(runs, labels, kind, method="mean", beside=None):
+    return blend_runs(runs, labels, Plan(kind, METRIC.get(kind, "log_loss"), method), beside)
+
+
 kinds, methods = pytest.mark.parametrize("kind", KINDS), pytest.mark.parametrize("method", METHODS)
 
 
@@ -68,31 +68,32 @@ kinds, methods = pytest.mark.parametrize("kind", KINDS), pytest.mark.parametrize
 @methods
 def test_a_blend_of_one_run_is_that_run(kind, method):
     (run,), labels = make_runs(kind, skills=[1.0])
-    blend = blend_runs([run], labels, kind, method)
+    blend = blend_by([run], labels, kind, method)
     if method == "vote" and kind in ("binary", "multiclass", "multilabel"):  # a vote keeps the decision only
         chosen = np.argmax if kind != "multilabel" else lambda probs, axis: probs > 0.5
         assert np.array_equal(chosen(blend.oof_array, axis=1), chosen(run.oof_array, axis=1))
         return
     assert np.allclose(blend.oof_array, run.oof_array, atol=1e-6)
     assert all(np.allclose(blend.tests[k], run.tests[k], atol=1e-6) for k in range(FOLDS))
-    assert blend.weights == {k: [1.0] for k in range(FOLDS)}
+    assert blend.weights == ({k: [1.0] for k in range(FOLDS)} if method in ("mean", "weights") else {})
 
 
 @kinds
 @methods
 def test_the_order_of_runs_does_not_matter(kind, method):
     runs, labels = make_runs(kind)
-    one, other = blend_runs(runs, labels, kind, method), blend_runs(runs[::-1], labels, kind, method)
+    one, other = blend_by(runs, labels, kind, method), blend_by(runs[::-1], labels, kind, method)
     assert np.allclose(one.oof_array, other.oof_array, atol=1e-3 if method == "weights" else 1e-6)
     assert np.allclose(one.test_mean, other.test_mean, atol=1e-3 if method == "weights" else 1e-6)
-    assert np.allclose(one.weights[0], other.weights[0][::-1], atol=1e-3)
+    if method in ("mean", "weights"):
+        assert np.allclose(one.weights[0], other.weights[0][::-1], atol=1e-3)
 
 
 @kinds
 @methods
 def test_blended_probabilities_are_probabilities(kind, method):
     runs, labels = make_runs(kind)
-    blend = blend_runs(runs, labels, kind, method)
+    blend = blend_by(runs, labels, kind, method)
     for table in (blend.oof_array, *blend.tests.values()):
         assert table.dtype == np.float32 and np.isfinite(table).all()
         if kind in ("binary", "multiclass"):
@@ -114,71 +115,11 @@ def test_weights_sum_to_one_and_are_not_negative(kind):
 
 
 @kinds
-def test_the_gradient_is_that_of_the_loss(kind):
-    runs, labels = make_runs(kind)
-    loss, weights = pool_loss([run.oof_array for run in runs], labels, kind), np.array([0.2, 0.5, 0.3])
-    numerical = approx_fprime(weights, lambda w: loss(w)[0], 1e-7)
-    assert np.allclose(loss(weights)[1], numerical, atol=1e-5)
-
-
-def test_the_loss_is_log_loss_and_squared_error():
-    weights = np.array([0.7, 0.3])
-    runs, labels = make_runs("multiclass", skills=(1, 2))
-    members = [run.oof_array.astype(np.float64) for run in runs]
-    pooled = 0.7 * members[0] + 0.3 * members[1]
-    pooled /= pooled.sum(axis=1, keepdims=True)
-    assert pool_loss(members, labels, "multiclass")(weights)[0] == pytest.approx(log_loss(labels, pooled), abs=1e-6)
-    runs, labels = make_runs("multilabel", skills=(1, 2))
-    members = [run.oof_array.astype(np.float64) for run in runs]
-    pooled = 0.7 * members[0] + 0.3 * members[1]
-    each = [log_loss(labels[:, k], pooled[:, k]) for k in range(3)]
-    assert pool_loss(members, labels, "multilabel")(weights)[0] == pytest.approx(np.mean(each), abs=1e-6)
-    members, labels = [np.array([[1.0], [2.0]]), np.array([[3.0], [2.0]])], np.array([0, 2])
-    assert pool_loss(members, labels, "ordinal")(weights)[0] == pytest.approx(((1.6 - 0) ** 2 + 0) / 2)
-
-
-@kinds
-def test_the_fitted_pool_is_never_worse_than_the_best_member_or_the_mean(kind):
-    for seed in range(10):
-        runs, labels = make_runs(kind, seed)
-        members = [run.oof_array for run in runs]
-        loss = pool_loss(members, labels, kind)
-        best = min(loss(weights)[0] for weights in [*np.eye(3), np.full(3, 1 / 3)])
-        assert loss(fit_weights(members, labels, kind))[0] <= best + 1e-12
-
-
-@pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_two_regressions_get_the_weights_of_the_closed_form(offset):
-    rng = np.random.default_rng(0)
-    labels = offset + rng.normal(0, 1000, (500, 1))
-    one, two = rng.normal(0, 10, (500, 1)), rng.normal(0, 20, (500, 1))
-    expected = ((two * (two - one)).sum() / ((two - one) ** 2).sum()).item()
-    assert fit_weights([labels + one, labels + two], labels, "regression")[0] == pytest.approx(expected, abs=1e-3)
-
-
-@kinds
-def test_a_useless_member_gets_no_weight(kind):
-    rng = np.random.default_rng(0)
-    labels = make_labels(kind, rng, 2000)
-    good, noise = make_member(kind, labels, rng, 3.0), make_member(kind, labels, rng, 0.0)
-    assert fit_weights([noise, good], labels, kind)[0] < 0.05
-
-
-def test_equal_members_share_the_weight_and_zero_probabilities_are_survived():
-    sure = np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
-    labels = np.array([0, 1, 0, 0])  # the third is given no probability at all
-    assert np.allclose(fit_weights([sure, sure, sure], labels, "binary"), 1 / 3)
-    weights = fit_weights([sure, np.full((4, 2), 0.5)], labels, "binary")
-    assert np.isfinite(weights).all() and 0.1 < weights[1] < 1  # (1 + w)^3 (1 - w) / 16 is highest at w = 1/2
-    assert weights[0] == pytest.approx(0.5, abs=1e-3)
-
-
-@kinds
 def test_the_labels_of_a_fold_have_no_say_in_its_weights(kind):
     runs, labels = make_runs(kind)
     other = labels.copy()
     other[::FOLDS] = np.roll(labels[::FOLDS], 1, axis=0)  # those of fold 0
-    one, two = (blend_runs(runs, some, kind, "weights") for some in (labels, other))
+    one, two = (blend_by(runs, some, kind, "weights") for some in (labels, other))
     assert one.weights[0] == two.weights[0] and np.array_equal(one.tests[0], two.tests[0])
     assert np.array_equal(one.oof_array[::FOLDS], two.oof_array[::FOLDS])
     assert one.weights[1] != two.weights[1]
@@ -186,87 +127,55 @@ def test_the_labels_of_a_fold_have_no_say_in_its_weights(kind):
 
 def test_a_folds_test_table_is_blended_with_its_own_weights():
     runs, labels = make_runs("multiclass")
-    blend = blend_runs(runs, labels, "multiclass", "weights")
+    blend = blend_by(runs, labels, "multiclass", "weights")
     for k in range(FOLDS):
-        assert np.array_equal(blend.tests[k], weighted_mean([run.tests[k] for run in runs], blend.weights[k]))
+        expected = weighted_mean([run.tests[k] for run in runs], blend.weights[k])
+        assert np.array_equal(blend.tests[k], expected.astype(np.float32))
     assert blend.members == ["run0", "run1", "run2"] and blend.test_ids == runs[0].test_ids
-
-
-def test_rank_mean_has_the_order_of_the_ranks_and_the_spread_of_the_members():
-    bold, timid = np.array([0.0, 0.2, 0.8, 1.0]), np.array([0.52, 0.48, 0.50, 0.54])
-    members = [np.column_stack([1 - p, p]) for p in (bold, timid)]
-    pooled = rank_mean(members, "binary")[:, 1]
-    # ranks 1 2 3 4 and 3 1 2 4: means 2, 1.5, 2.5, 4; mean levels 0.24, 0.35, 0.66, 0.77
-    assert np.allclose(pooled, [0.35, 0.295, 0.505, 0.77])
-    labels = np.array([0, 0, 1, 1])
-    assert roc_auc_score(labels, pooled) == 1
-
-
-def test_rank_mean_keeps_a_rare_class_rare():
-    rng = np.random.default_rng(0)
-    labels = (rng.random(1000) < 0.05).astype(int)
-    members = [make_member("binary", labels, rng, 3.0) for _ in range(3)]
-    members = [m * [0.9, 0.1] / (m * [0.9, 0.1]).sum(axis=1, keepdims=True) for m in members]
-    assert (rank_mean(members, "binary")[:, 1] > 0.5).mean() < 0.1
-
-
-def test_votes_are_shares_and_a_tie_goes_to_the_more_probable():
-    members = [np.array([[0.6, 0.4]]), np.array([[0.6, 0.4]]), np.array([[0.1, 0.9]])]
-    assert np.allclose(vote(members, "binary"), [[2 / 3, 1 / 3]], atol=1e-3)
-    assert vote(members[1:], "binary").argmax() == 1
-    assert np.allclose(vote(members, "multilabel"), [[2 / 3, 1 / 3]], atol=1e-3)
-    assert vote(members[1:], "multilabel")[0, 0] < 0.5 < vote(members[1:], "multilabel")[0, 1]
-    assert vote([np.array([[v]]) for v in (1.0, 2.0, 9.0)], "regression").tolist() == [[2.0]]
-
-
-def test_mean_is_the_mean():
-    assert np.allclose(mean([np.zeros((2, 2)), np.ones((2, 2)), np.ones((2, 2))]), 2 / 3)
 
 
 def test_runs_that_cannot_be_blended_are_named():
     runs, labels = make_runs("binary")
     short, _ = make_runs("binary", folds=1)
     with pytest.raises(ValueError, match=r"different finished folds: 'run1' lacks \[1, 2\]"):
-        blend_runs([runs[0], short[1]], labels, "binary")
-    with pytest.raises(ValueError, match="only fold 0 is finished: train another fold, or use method='mean'"):
-        blend_runs(short, labels, "binary", "weights")
+        blend_by([runs[0], short[1]], labels, "binary")
     with pytest.raises(ValueError, match="each only once"):
-        blend_runs([runs[0], runs[0]], labels, "binary")
+        blend_by([runs[0], runs[0]], labels, "binary")
     with pytest.raises(ValueError, match="at least one run"):
-        blend_runs([], labels, "binary")
-    with pytest.raises(ValueError, match="method='best': choose one of mean, rank, vote, weights"):
-        blend_runs(runs, labels, "binary", "best")
+        blend_by([], labels, "binary")
     with pytest.raises(ValueError, match="do not belong to the same task"):
-        blend_runs([runs[0], make_runs("multiclass")[0][1]], labels, "binary")
+        blend_by([runs[0], make_runs("multiclass")[0][1]], labels, "binary")
 
 
 def test_one_finished_fold_can_be_blended_without_weights():
     runs, labels = make_runs("binary", folds=1)
-    blend = blend_runs(runs, labels, "binary", "mean")
+    blend = blend_by(runs, labels, "binary", "mean")
     assert blend.oof["fold"].tolist() == [0] * 20 and np.array_equal(blend.rows, np.arange(0, N, FOLDS))
 
 
 def test_a_saved_blend_is_a_run(tmp_path):
     runs, labels = make_runs("multiclass")
     task = SimpleNamespace(columns=runs[0].columns)
-    blend = blend_runs(runs, labels, "multiclass", "weights")
+    blend = blend_by(runs, labels, "multiclass", "weights")
     assert blend.save(tmp_path, "blend", task) == tmp_path / "blend"
     read = read_run(tmp_path, "blend", task, blend.oof[["id", "fold"]], blend.test_ids)
     assert np.array_equal(read.oof_array, blend.oof_array) and read.oof["id"].tolist() == blend.oof["id"].tolist()
     assert all(np.array_equal(read.tests[k], blend.tests[k]) for k in range(FOLDS))
     told = json.loads((tmp_path / "blend" / "weights.json").read_text())
-    assert told["method"] == "weights" and told["weights"]["2"] == dict(
-        zip(blend.members, blend.weights[2], strict=True)
+    assert (
+        told["plan"]["method"] == "weights"
+        and told["chosen"]["2"] == "weights"
+        and told["weights"]["2"] == dict(zip(blend.members, blend.weights[2], strict=True))
     )
-    again = blend_runs([read, *runs], labels, "multiclass", "mean")  # blends nest
+    again = blend_by([read, *runs], labels, "multiclass", "mean")  # blends nest
     assert again.members[0] == "blend"
 
 
 def test_saving_again_leaves_nothing_of_the_older_blend(tmp_path):
     runs, labels = make_runs("binary")
     task = SimpleNamespace(columns=runs[0].columns)
-    blend_runs(runs, labels, "binary").save(tmp_path, "blend", task)
-    blend_runs(make_runs("binary", folds=1)[0], labels, "binary").save(tmp_path, "blend", task)
+    blend_by(runs, labels, "binary").save(tmp_path, "blend", task)
+    blend_by(make_runs("binary", folds=1)[0], labels, "binary").save(tmp_path, "blend", task)
     assert sorted(path.name for path in (tmp_path / "blend").iterdir()) == ["fold0", "weights.json"]
 
 
@@ -276,7 +185,7 @@ def test_a_blend_never_overwrites_a_trained_run(tmp_path):
     write_predictions(tmp_path / "base" / "fold0" / "oof.parquet", ["a"], np.array([[0.5, 0.5]]), task.columns, fold=0)
     for name in ("base", "run1"):  # one that is there, one of the members
         with pytest.raises(ValueError, match=f"run='{name}' is a trained run, or one of the members"):
-            blend_runs(runs, labels, "binary").save(tmp_path, name, task)
+            blend_by(runs, labels, "binary").save(tmp_path, name, task)
 
 
 def test_correlation_is_pearson_of_predictions_or_of_errors():
@@ -291,3 +200,62 @@ def test_correlation_is_pearson_of_predictions_or_of_errors():
     for kind in ("ordinal", "regression", "multilabel"):
         runs, labels = make_runs(kind)
         assert np.isfinite(correlation(runs, labels, kind).to_numpy()).all()
+
+
+def test_a_blend_sees_what_stands_beside_predictions_and_each_fold_without_its_own_rows():
+    runs, labels = make_runs("multiclass")
+    rng = np.random.default_rng(0)
+    beside = Beside(None, np.arange(N) // 2, rng.normal(size=(N, 1)), np.arange(N_TEST), rng.normal(size=(N_TEST, 1)))
+    blend = blend_by(runs, labels, "multiclass", "logistic", beside)
+    assert blend.beside == ["documents", "meta"] and blend.weights == {} and blend.weight_table().empty
+    level, folds = make_level(runs, "multiclass", "log_loss", beside), np.arange(N) % FOLDS
+    for k in range(FOLDS):
+        fitted = Stack().fit(level[folds != k], labels[folds != k], folds[folds != k])
+        assert np.allclose(blend.oof_array[folds == k], fitted.predict(level[folds == k]), atol=1e-6)
+
+
+def test_auto_says_what_was_chosen_without_each_fold_and_keeps_its_weights():
+    runs, labels = make_runs("multiclass")
+    plan = Plan("multiclass", "accuracy", candidates=["mean", "weights"])
+    blend = blend_runs(runs, labels, plan).named("mine")
+    assert blend.name == "mine" and set(blend.chosen) == {0, 1, 2} and set(blend.chosen.values()) <= {"mean", "weights"}
+    table = blend.weight_table()
+    assert table.shape == (3, 3) and np.allclose(table.sum(axis=1), 1)
+
+
+def test_a_single_fold_is_divided_and_the_blend_says_what_its_test_table_knows(tmp_path):
+    runs, labels = make_runs("multiclass", folds=1)
+    blend = blend_by(runs, labels, "multiclass", "weights")
+    other = labels.copy()
+    other[blend.rows[0]] = (other[blend.rows[0]] + 1) % 3
+    again = blend_by(runs, other, "multiclass", "weights")
+    assert np.array_equal(again.oof_array[0], blend.oof_array[0])
+    assert not np.array_equal(again.oof_array, blend.oof_array) and not np.array_equal(again.tests[0], blend.tests[0])
+    assert blend.crosses and not blend_by(runs, labels, "multiclass", "mean").crosses
+    assert not blend_by(make_runs("multiclass")[0], labels, "multiclass", "weights").crosses
+    blend.save(tmp_path, "blend", SimpleNamespace(columns=runs[0].columns))
+    assert json.loads((tmp_path / "blend" / "weights.json").read_text())["crosses"]
+
+
+def test_the_level_of_runs_has_their_rows_alone():
+    runs, _ = make_runs("multilabel", folds=2)
+    level = make_level(runs, "multilabel", "roc_auc", Beside(np.arange(N), meta=np.arange(N)[:, None]))
+    assert level.members.shape == (3, 40, 3) and level.members.dtype == np.float64 and level.documents is None
+    assert np.array_equal(level.groups, runs[0].rows) and np.array_equal(level.meta[:, 0], runs[0].rows)
+
+
+def test_runs_without_rows_of_test_can_be_blended():
+    runs, labels = make_runs("binary")
+    for run in runs:
+        run.tests.update({k: table[:0] for k, table in run.tests.items()})
+    assert blend_by(runs, labels, "binary", "weights").tests[0].shape == (0, 2)
+
+
+def test_the_tables_of_a_blend_say_what_was_seen(tmp_path):
+    runs, labels = make_runs("multiclass")
+    write_folds(tmp_path, runs[0].oof["id"], np.arange(N) % FOLDS)
+    folder = blend_by(runs, labels, "multiclass", "weights").save(
+        tmp_path, "blend", SimpleNamespace(columns=runs[0].columns)
+    )
+    told = [read_lineage(folder / "fold1" / name) for name in ("oof.parquet", "test.parquet")]
+    assert all(one["run"] == "blend" and one["fold"] == 1 and "all folds but 1" in one["saw"] for one in told)

@@ -148,7 +148,9 @@ def test_a_run_teaches_by_its_model_of_the_fold(distiller, base, work, tmp_path)
     made = distiller({"teacher": "base", "hidden": 0.2, "temperature": 2.0})
     fitted = learn(made, tmp_path)
     taught = read_predictions(tmp_path / "fold0" / "teachers" / "0.parquet")
-    expected = read_teacher(work, "base", made.task, made.folds, made.test["id"]).predict(0, made.train.iloc[OURS])
+    expected = read_teacher(work, "base", made.task, made.folds, made.test["id"], made.labels).predict(
+        0, made.train.iloc[OURS]
+    )
     assert np.allclose(taught.iloc[:, 1:], expected, atol=1e-5) and taught["id"].tolist() == [str(n) for n in OURS]
     assert fitted.receipts["Distillation"]["mean distance of states"] > 0
     assert Student.fits == (("fold0", 7),) and "crosses" not in made.settings

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from kagglekit.ensembling.blend import blend_runs
+from kagglekit.ensembling.methods import Plan
 from kagglekit.lineage import with_ancestors
 from kagglekit.paths import read_json, write_json
 from kagglekit.runs import open_run, save_fold
@@ -49,7 +50,7 @@ def save_tables(work, name, tables, recipe=None, folds=(0, 1), seed=0):
 def blend(work, tables, name, members, method="mean"):
     train, test = tables
     runs = [read_run(work, member, TASK, read_folds(work, train["id"]), test["id"]) for member in members]
-    return blend_runs(runs, encode_labels(TASK, train), TASK.kind, method).save(work, name, TASK)
+    return blend_runs(runs, encode_labels(TASK, train), Plan(TASK.kind, TASK.metric, method)).save(work, name, TASK)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,8 @@ def read(tables):
         return replace(teacher, precision="fp32", members=[exactly(member) for member in teacher.members])
 
     def make(work, name):
-        return exactly(read_teacher(work, name, TASK, read_folds(work, tables[0]["id"]), tables[1]["id"]))
+        labels = encode_labels(TASK, tables[0])
+        return exactly(read_teacher(work, name, TASK, read_folds(work, tables[0]["id"]), tables[1]["id"], labels))
 
     return make
 
@@ -151,7 +153,7 @@ def test_a_blend_whose_members_changed_since_or_are_gone_is_refused(work, read, 
     with pytest.raises(ValueError, match="teacher='both' was blended from crossed too, of which nothing is left"):
         read(work, "both")
     save_tables(work, "crossed", tables, seed=5)
-    with pytest.raises(ValueError, match="'both' was blended from other predictions of crossed, base than they have n"):
+    with pytest.raises(ValueError, match="'both' was blended from other predictions of crossed than it has now"):
         read(work, "both")
     blend(work, tables, "both", ["crossed", "base"])
     assert np.array_equal(read(work, "both").test(1), table_of(work, "both", 1))
@@ -172,7 +174,7 @@ def test_runs_of_other_folds_or_other_data_are_refused(work, read, tables):
     with pytest.raises(ValueError, match=r"oof.parquet was made with other folds than folds.parquet"):
         read(work, "tables")
     with pytest.raises(ValueError, match=r"test.parquet was made for another test file"):
-        read_teacher(work, "tables", TASK, read_folds(work, tables[0]["id"]).assign(fold=FOLDS), ["x"] * 7)
+        read_teacher(work, "tables", TASK, read_folds(work, tables[0]["id"]).assign(fold=FOLDS), ["x"] * 7, FOLDS)
 
 
 def test_what_crossed_folds_is_refused_whatever_way_it_comes(work, read, tables):

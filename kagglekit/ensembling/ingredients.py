@@ -1,0 +1,69 @@
+"""What an ensemble is made of: runs of a work folder, or predictions that somebody else made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.ensembling.level_features import MEASURES, read_meta
+from kagglekit.ensembling.members import Beside
+from kagglekit.ensembling.outside import read_outside
+from kagglekit.epochs import honest_run
+from kagglekit.lineage import tell_caution
+from kagglekit.ranges import check_range
+from kagglekit.runs import trained_runs
+from kagglekit.tables import Run, read_folds, read_run
+from kagglekit.task import Task, encode_labels, load_task, read_test, read_train
+
+
+@dataclass(frozen=True, eq=False)
+class Ingredients:
+    """The task, its runs, and what is known of their rows.
+
+    members: as a second level may believe them, see `honest_run`. labels: of all rows of train. train: as from
+    `read_train`; for files from elsewhere the ids alone. cautions: what speaks against a member's score. findings: what
+    was read off files from elsewhere, and why; None for runs.
+    """
+
+    task: Task
+    members: list[Run]
+    labels: np.ndarray
+    train: pd.DataFrame
+    beside: Beside
+    cautions: list[str]
+    findings: pd.DataFrame | None = None
+
+
+def read_ingredients(work: str | Path, runs: Sequence[str] = (), meta: Sequence[str] = ()) -> Ingredients:
+    """Runs of a work folder: those named, or all trained ones.
+
+    meta: what stackers see beside predictions, see `read_meta`. Where train and test have the task's group column, rows
+    with the same value in it are a document to them. Raises FileNotFoundError and ValueError for runs that are not
+    there or do not fit, and for columns that are not there.
+    """
+    task, columns = load_task(work), [name for name in meta if name not in MEASURES]
+    train, test = read_train(task, columns), read_test(task, columns)
+    labels, folds = encode_labels(task, train), read_folds(work, train["id"])
+    read = [read_run(work, name, task, folds, test["id"]) for name in runs or trained_runs(work)]
+    members = [honest_run(run, task, labels) for run in read]
+    known = read_meta(meta, train, test) if meta else (None, None)
+    documents = (train["group"].to_numpy(), test["group"].to_numpy()) if "group" in test else (None, None)
+    beside = Beside(folds["group"].to_numpy(), documents[0], known[0], documents[1], known[1])
+    cautions = [tell_caution(run.folder, run.cross_fitted) for run in members]
+    return Ingredients(task, members, labels, train, beside, [told for told in cautions if told])
+
+
+def read_files(
+    folder: str | Path, kind: str | None = None, metric: str | None = None, runs: Sequence[str] = (), seed: int = 0
+) -> Ingredients:
+    """The models of a folder of prediction files, see `read_outside`: those named, or all."""
+    found = read_outside(folder, kind, metric, seed)
+    there = {run.name: run for run in found.runs}
+    for name in runs:
+        check_range("runs", name, name in there, f"one of the models in {folder}: {', '.join(there)}")
+    members = [there[name] for name in runs] or found.runs
+    cautions = ["Whether the makers of these files saw the labels of the rows that they predict, nobody can tell here"]
+    train, beside = found.folds[["id"]], Beside(found.folds["group"].to_numpy())
+    return Ingredients(found.task, members, found.labels, train, beside, cautions, found.found)

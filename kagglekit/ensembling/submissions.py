@@ -1,0 +1,122 @@
+"""Which runs to submit: a safe one, and others that are good where it is not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.bootstrap import bootstrap_scores, spread
+from kagglekit.metrics import is_higher_better, score
+from kagglekit.ranges import check_range
+from kagglekit.tables import Run
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """What to submit, and what may happen to it between the public and the private leaderboard.
+
+    chosen: the names, the safe one first. table: per run its score, the standard_error of that (other rows to train and
+    validate on), `private`, the standard deviation of its score on a private test of that size, `shake_up`, that of
+    private minus public score, whether it was `chosen`, and for chosen ones the `expected_best` private score of it and
+    those chosen before, and the share of draws in which it is the best of them, `wins`. flips (runs, runs): how often
+    the public test puts two runs in the other order than the private one does.
+    """
+
+    metric: str
+    chosen: list[str]
+    table: pd.DataFrame = field(repr=False)
+    flips: pd.DataFrame = field(repr=False)
+    public_rows: int
+    private_rows: int
+
+    def __str__(self) -> str:
+        told, first = self.table.loc[self.chosen], self.table.loc[self.chosen[0]]
+        lines = [
+            f"safe: {self.chosen[0]}, {self.metric} {first['score']:.4f} ± {first['private']:.4f} on a private test of "
+            f"{self.private_rows} rows",
+            f"shake-up: its private and its public score ({self.public_rows} rows) lie {first['shake_up']:.4f} apart "
+            "(standard deviation): a smaller step on the public leaderboard says next to nothing",
+        ]
+        for name in self.chosen[1:]:
+            row = told.loc[name]
+            lines.append(
+                f"different: {name}, {self.metric} {row['score']:.4f}, the best of those chosen in "
+                f"{100 * row['wins']:.0f} of 100 draws; the best of them is expected at {row['expected_best']:.4f}; "
+                f"public and private put it and {self.chosen[0]} in different orders in "
+                f"{100 * self.flips.loc[name, self.chosen[0]]:.0f} of 100"
+            )
+        return "\n".join(lines)
+
+
+def choose_submissions(
+    runs: Sequence[Run],
+    n: int,
+    labels: np.ndarray,
+    metric: str,
+    test_rows: int | None = None,
+    public_share: float = 0.3,
+    groups: np.ndarray | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Submissions:
+    """Choose n runs: the one with the best score, then those that raise the expected best private score most.
+
+    labels, groups: of all rows of train, groups are drawn whole. test_rows: of public and private test together; None:
+    as many as test.csv has. public_share: of them in the public test, between 0 and 1.
+    The scores of all runs on the same bootstrap samples of the out-of-fold rows give their covariance; a test of m rows
+    varies by sqrt(rows / m) of that. What the runs are worth varies too, once for both tests, as it is known from the
+    out-of-fold rows only. A run that errs elsewhere than the safe one gains by a little worse score; one that says the
+    same gains nothing. Blends should be scored honestly (`blend_runs`); that test is of the same sort as train is
+    assumed: `adversarial_validation` tells. Raises ValueError for runs of different rows.
+    """
+    names, first = [run.name for run in runs], runs[0] if runs else None
+    check_range("n", n, 1 <= n <= len(runs), f"between 1 and {len(runs)}, the number of runs")
+    check_range("public_share", public_share, 0 < public_share < 1, "between 0 and 1")
+    test_rows = len(first.test_ids) if test_rows is None else test_rows
+    public_rows = round(public_share * test_rows)
+    check_range("test_rows", test_rows, 1 <= public_rows < test_rows, "enough for a public and a private test")
+    for run in runs:
+        if not np.array_equal(run.rows, first.rows):
+            raise ValueError(f"the runs {first.name!r} and {run.name!r} were validated on different rows")
+    truth, rows = np.asarray(labels)[first.rows], len(first.rows)
+    together = None if groups is None else np.asarray(groups)[first.rows]
+    members, sign = [run.oof_array for run in runs], 1 if is_higher_better(metric) else -1
+    scores = sign * np.array([score(metric, truth, member) for member in members])
+    drawn = sign * bootstrap_scores(metric, truth, members, together, draws, seed)
+    drawn = drawn[~np.isnan(drawn).any(axis=1)]
+    apart, rng = drawn - drawn.mean(axis=0), np.random.default_rng(seed)
+    worth, by_public, by_private = (rng.permutation(apart) for _ in range(3))  # a row stays a row: runs vary together
+    public = scores + worth + np.sqrt(rows / public_rows) * by_public
+    private = scores + worth + np.sqrt(rows / (test_rows - public_rows)) * by_private
+    table = pd.DataFrame(
+        {
+            "score": sign * scores,
+            "standard_error": [spread(column) for column in apart.T],
+            "private": private.std(axis=0, ddof=1),
+            "shake_up": (private - public).std(axis=0, ddof=1),
+        },
+        index=pd.Index(names, name="run"),
+    )
+    chosen, expected = _choose(scores, private, n)
+    table["chosen"] = [k in chosen for k in range(len(runs))]
+    table.loc[[names[k] for k in chosen], "expected_best"] = sign * np.array(expected)
+    wins = np.bincount(private[:, chosen].argmax(axis=1), minlength=n) / len(private)
+    table.loc[[names[k] for k in chosen], "wins"] = wins
+    order = [np.sign(some[:, :, None] - some[:, None, :]) for some in (public, private)]
+    flips = pd.DataFrame((order[0] * order[1] < 0).mean(axis=0), index=names, columns=names)
+    chosen = [names[k] for k in chosen]
+    return Submissions(metric, chosen, table, flips, public_rows, test_rows - public_rows)
+
+
+def _choose(scores: np.ndarray, private: np.ndarray, n: int) -> tuple[list[int], list[float]]:
+    """The runs by number, and the expected best private score of the first, the first two, ...; higher is better."""
+    chosen = [int(scores.argmax())]
+    expected = [float(private[:, chosen[0]].mean())]
+    while len(chosen) < n:
+        best = private[:, chosen].max(axis=1)
+        gains = np.maximum(best[:, None], private).mean(axis=0)
+        gains[chosen] = -np.inf
+        chosen.append(int(gains.argmax()))
+        expected.append(float(gains.max()))
+    return chosen, expected

@@ -1,0 +1,112 @@
+import re
+
+import numpy as np
+import pytest
+
+from kagglekit.ensembling.crossfit import Chain, Choice, cross_fit
+from kagglekit.ensembling.ensembler import Level
+from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, Plan
+from kagglekit.metrics import CLASSES, METRICS, is_higher_better, score
+
+METRIC = {"binary": "f1_macro", "multiclass": "accuracy", "multilabel": "f1_macro", "ordinal": "qwk"}
+METRIC |= {"regression": "rmse"}
+QUICK = {"nelder_mead": {"trials": 20}, "optuna": {"trials": 5}, "boosting": {"strengths": [1.0]}}
+QUICK |= {name: {"bags": 2} for name in ("hill_climbing", "classes", "labels", "cuts")}
+
+
+def make_rows(kind, n=90, seed=0):
+    """Three members that know the labels, the first best, and folds."""
+    rng = np.random.default_rng(seed)
+    noise = [rng.normal(size=(n, 3)) for _ in range(3)]
+    if kind in CLASSES:
+        labels = rng.integers(3 if kind == "multiclass" else 2, size=n)
+        columns = 3 if kind == "multiclass" else 2
+        logits = [(2 - k / 2) * np.eye(columns)[labels] + noise[k][:, :columns] for k in range(3)]
+        members = [np.exp(some) / np.exp(some).sum(axis=1, keepdims=True) for some in logits]
+    elif kind == "multilabel":
+        labels = (rng.random((n, 3)) < 0.4).astype(np.float32)
+        members = [1 / (1 + np.exp(-(4 - k) * (labels - 0.5) - some)) for k, some in enumerate(noise)]
+    else:
+        labels = rng.integers(4, size=n) if kind == "ordinal" else rng.normal(20, size=(n, 2)).astype(np.float32)
+        values = labels.reshape(n, -1)
+        members = [values + (0.3 + k / 5) * some[:, : values.shape[1]] for k, some in enumerate(noise)]
+    return Level(np.stack(members), kind, METRIC[kind]), labels, np.arange(n) % 3
+
+
+def check_predictions(found, level):
+    assert found.shape == level.members.shape[1:] and np.isfinite(found).all()
+    if level.kind in CLASSES:
+        assert np.allclose(found.sum(axis=1), 1) and found.min() >= 0
+    if level.kind == "multilabel":
+        assert found.min() >= 0 and found.max() <= 1
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, method in METHODS.items() for kind in method.kinds])
+def test_every_method_predicts_rows_of_every_kind_that_it_fits(name, kind):
+    level, labels, folds = make_rows(kind)
+    plan = Plan(kind, METRIC[kind], name, options={name: QUICK[name]} if name in QUICK else {})
+    found = plan.ensembler().fit(level, labels, folds).predict(level)
+    check_predictions(found, level)
+    scores = [score(METRIC[kind], labels, some) for some in (found, *level.members)]
+    scores = scores if is_higher_better(METRIC[kind]) else [-value for value in scores]
+    assert scores[0] > min(scores[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name, way in (CALIBRATIONS | THRESHOLDS).items() for kind in way.kinds]
+)
+def test_every_correction_follows_a_mean(name, kind):
+    level, labels, folds = make_rows(kind)
+    metric = "qwk" if name == "cuts" else METRIC[kind]
+    level = Level(level.members, kind, metric)
+    switch = {"calibrate": name} if name in CALIBRATIONS else {"thresholds": name}
+    plan = Plan(kind, metric, "mean", options={name: QUICK[name]} if name in QUICK else {}, **switch)
+    ensembler = plan.ensembler()
+    assert isinstance(ensembler, Chain) and len(ensembler.corrections) == 1
+    check_predictions(ensembler.fit(level, labels, folds).predict(level), level)
+
+
+@pytest.mark.parametrize("kind", METRIC)
+def test_auto_chooses_from_plain_ways_and_from_their_thresholds(kind):
+    plan = Plan(kind, METRIC[kind], thresholds="auto")
+    names = list(plan.candidates_made())
+    assert names[0] == "best" and "mean" in names and "weights" in names and "hill_climbing" in names
+    assert any(" + " in name for name in names) == METRICS[METRIC[kind]].decides
+    assert isinstance(plan.ensembler(), Choice)
+    assert "hill_climbing" not in Plan(kind, METRIC[kind], candidates=["mean", "weights"]).candidates_made()
+
+
+def test_a_plan_as_a_whole_is_cross_fitted():
+    level, labels, folds = make_rows("multiclass")
+    plan = Plan("multiclass", "accuracy", candidates=["mean", "weights"], thresholds="auto", options={"classes": {}})
+    other = labels.copy()
+    other[folds == 0] = np.roll(labels[folds == 0], 1)
+    one, two = (cross_fit(plan.ensembler(), level, some, folds) for some in (labels, other))
+    assert np.array_equal(one[folds == 0], two[folds == 0])  # its own labels have no say
+    check_predictions(one, level)
+
+
+@pytest.mark.parametrize(
+    ("kind", "knobs", "words"),
+    [
+        ("binary", {"method": "best_of"}, "method='best_of' is out of range: it must be auto or one of best, mean"),
+        ("regression", {"method": "geometric"}, "it must be one that fits a regression task: best, mean, rank"),
+        ("binary", {"method": "mean", "candidates": ["mean"]}, "candidates=['mean'] is out of range: it must be empty"),
+        ("binary", {"calibrate": "linear"}, "it must be empty, or for a binary task temperature, vector"),
+        ("binary", {"thresholds": "labels"}, "thresholds='labels' is out of range: it must be empty, or for a binary"),
+        ("binary", {"options": {"climbing": {}}}, "options='climbing' is out of range: it must be one of best, mean"),
+        ("binary", {"options": {"rank": {"step": 3}}}, "options: rank does not take {'step': 3}"),
+    ],
+)
+def test_what_does_not_exist_or_fit_is_told_in_words(kind, knobs, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Plan(kind, METRIC[kind], **knobs)
+
+
+def test_thresholds_are_only_tried_where_the_metric_takes_decisions():
+    assert Plan("binary", "roc_auc", thresholds="auto").rule == ""
+    assert Plan("binary", "f1_macro", thresholds="auto").rule == "classes"
+    assert Plan("multiclass", "qwk", thresholds="auto").rule == "cuts"
+    assert Plan("multilabel", "f1_micro", thresholds="auto").rule == "labels"
+    assert Plan("multilabel", "f1_micro", thresholds="top").rule == "top"
+    assert Plan("regression", "rmse", thresholds="auto").rule == ""
