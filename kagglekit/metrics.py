@@ -14,8 +14,7 @@ CLASSES = ("binary", "multiclass")  # kinds of task whose predictions are one pr
 
 @dataclass(frozen=True)
 class Metric:
-    """`function(labels, predictions) -> float`; where `decides`, it is given classes in place of probabilities, and
-    takes `sample_weight` too."""
+    """`function(labels, predictions) -> float`; where `decides`, it is given classes in place of probabilities."""
 
     function: Callable
     higher_is_better: bool
@@ -23,16 +22,16 @@ class Metric:
     decides: bool = False
 
 
-def _qwk(labels, decisions, sample_weight=None) -> float:
+def _qwk(labels, decisions) -> float:
     every = np.arange(
         max(labels.max(), decisions.max()) + 1
     )  # else a class that is not there brings its neighbours closer
-    return sk.cohen_kappa_score(labels, decisions, labels=every, weights="quadratic", sample_weight=sample_weight)
+    return sk.cohen_kappa_score(labels, decisions, labels=every, weights="quadratic")
 
 
 def _f1(average: str) -> Callable:
-    def f1(labels, decisions, sample_weight=None) -> float:
-        return sk.f1_score(labels, decisions, average=average, sample_weight=sample_weight, zero_division=0.0)
+    def f1(labels, decisions) -> float:
+        return sk.f1_score(labels, decisions, average=average, zero_division=0.0)
 
     return f1
 
@@ -100,7 +99,7 @@ def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     measure = _find(metric)
     if isinstance(measure, Metric):
         if measure.decides:
-            predictions = _decide(labels, predictions)
+            predictions = decide(labels, predictions)
         elif measure.kinds == ("regression",):
             labels, predictions = labels.reshape(len(labels), -1).astype(np.float64), predictions.astype(np.float64)
     return _value(measure, labels, predictions)
@@ -150,8 +149,8 @@ def _checked(labels, predictions) -> tuple[np.ndarray, np.ndarray]:
     return labels, predictions
 
 
-def _decide(labels, predictions) -> np.ndarray:
-    """Classes: int (n,), or int (n, k) for several labels."""
+def decide(labels, predictions) -> np.ndarray:
+    """What metrics that decide see of predictions: classes, int (n,), or int (n, k) for several labels."""
     if labels.ndim == 2:
         return (predictions >= 0.5).astype(np.int64)
     if predictions.shape[1] == 1:
@@ -159,10 +158,10 @@ def _decide(labels, predictions) -> np.ndarray:
     return predictions.argmax(axis=1)
 
 
-def _value(measure: Metric | Callable, labels, predictions, **options) -> float:
+def _value(measure: Metric | Callable, labels, predictions) -> float:
     function = measure.function if isinstance(measure, Metric) else measure
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(constant|undefined|single label|one label|invalid value)")
-        value = float(function(labels, predictions, **options))
+        value = float(function(labels, predictions))
     # Kappa of rows that are all of one class, and named so, is 0 / 0; MCC calls that 0.
     return 0.0 if np.isnan(value) and measure is METRICS["qwk"] else value

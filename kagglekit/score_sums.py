@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from kagglekit.metrics import METRICS
-from kagglekit.metrics import _decide as decide
+from kagglekit.metrics import METRICS, decide
 
 
 def sums_of(metric: str, labels: np.ndarray, predictions: np.ndarray) -> tuple | None:
