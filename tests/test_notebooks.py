@@ -30,7 +30,7 @@ def work(tmp_path_factory) -> str:
     """The work folder of `./run_all.sh DIR -- ...` on 160 articles: all five notebooks."""
     folder = tmp_path_factory.mktemp("notebooks")
     data = write_sample("bbc", folder / "data" / "articles", rows=160)
-    command = [ROOT / "run_all.sh", data, "--", "n_folds=2", f"tricks={TRICKS}", *SMALL]
+    command = [ROOT / "run_all.sh", data, "--", "n_folds=2", "repeats=2", f"tricks={TRICKS}", *SMALL]
     done = subprocess.run(command, env={**os.environ, "RUNS": str(folder)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (folder / "terminal.txt").write_text(done.stdout)
@@ -78,8 +78,40 @@ def test_the_blend_of_the_notebook_is_scored_like_its_members(work):
     assert {entry["metric"] for entry in scores.values()} == {"accuracy"}
     assert all(0 < entry["standard_error"] < 0.1 for entry in scores.values())
     assert scores["blend"]["score"] >= max(scores["tfidf"]["score"], scores["base"]["score"]) - 0.02  # 3 of 160 rows
-    weights = read_json(Path(work) / "blend" / "weights.json")["weights"]
-    assert all(abs(sum(of.values()) - 1) < 1e-9 for of in weights.values())
+    told = scores["blend"]
+    assert told["low"] < told["score"] < told["high"] and told["score"] == pytest.approx(told["cross_fitted"])
+    assert told["in_sample"] - told["cross_fitted"] == pytest.approx(told["gap"]) and told["members"] == [
+        "tfidf",
+        "base",
+    ]
+    made = read_json(Path(work) / "blend" / "weights.json")
+    assert set(made["chosen"]) == {"0", "1"} and made["plan"]["method"] == "auto"
+    assert all(abs(sum(of.values()) - 1) < 1e-9 for of in made["weights"].values())
+
+
+def test_predictions_that_somebody_else_made_give_the_number_that_they_give_here(work, tmp_path):
+    train = pd.read_csv(Path(read_json(Path(work) / "task.json")["data"]) / "train.csv", dtype=str)
+    labels = train[["ArticleId", "Category"]].set_axis(["id", "label"], axis=1)
+    (tmp_path / "theirs").mkdir()
+    for name in ("tfidf", "base"):
+        oof = pd.concat(pd.read_parquet(Path(work) / name / f"fold{k}" / "oof.parquet") for k in (0, 1))
+        oof.merge(labels, on="id").sample(frac=1, random_state=0).to_csv(
+            tmp_path / "theirs" / f"{name}.csv", index=False
+        )
+    command = ["4_ensemble", f"work={tmp_path / 'own'}", f"files={tmp_path / 'theirs'}", "run=mean", "method=mean"]
+    assert main([*command, "metric=accuracy", "thresholds="]) == 0
+    assert main(["4_ensemble", f"work={work}", "run=mean", "method=mean", "thresholds=", "runs=['tfidf', 'base']"]) == 0
+    theirs, ours = (read_json(place / "mean" / "score.json") for place in (tmp_path / "own", Path(work)))
+    assert theirs["score"] == ours["score"] and theirs["low"] < theirs["score"] < theirs["high"]
+    assert theirs["rows"] == ours["rows"] == 160 and ours["groups"] <= 160
+
+
+def test_further_splits_are_work_folders_of_their_own(work):
+    one, other = (pd.read_parquet(Path(place) / "folds.parquet") for place in (work, f"{work}.2"))
+    assert (
+        one["id"].equals(other["id"]) and one["group"].equals(other["group"]) and not one["fold"].equals(other["fold"])
+    )
+    assert read_json(Path(f"{work}.2") / "task.json") == read_json(Path(work) / "task.json")
 
 
 def test_the_receipts_of_a_run_show_what_each_trick_did(work):
@@ -224,5 +256,8 @@ def test_a_run_killed_in_the_middle_of_a_fold_ends_like_one_that_never_stopped(w
     assert not (killed / "fold0" / "oof.parquet").exists()
     again = subprocess.run([*command, "run=killed"], check=True, capture_output=True, text=True)
     assert "done in" in again.stdout
-    for file in ("oof.parquet", "test.parquet", "history.jsonl", "model/model.safetensors"):
+    for file in ("history.jsonl", "model/model.safetensors"):
         assert (killed / "fold0" / file).read_bytes() == (Path(work) / "whole" / "fold0" / file).read_bytes(), file
+    for file in ("oof.parquet", "test.parquet"):  # which name their run
+        one, other = (pd.read_parquet(Path(work) / run / "fold0" / file) for run in ("killed", "whole"))
+        assert one.equals(other), file
