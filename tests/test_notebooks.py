@@ -59,7 +59,14 @@ def test_five_notebooks_lead_from_train_csv_to_a_submission(work):
 
 def test_the_terminal_ends_with_the_scores_the_places_and_the_times(work):
     told = (Path(work).parent / "terminal.txt").read_text()
-    for words in ("out-of-fold  accuracy 0.", " ± 0.", "true score   accuracy 0.", "submission.csv", "3_train.base  "):
+    for words in (
+        "out-of-fold  accuracy 0.",
+        " ± 0.",
+        ", 95 % interval 0.",
+        "true score   accuracy 0.",
+        "submission.csv",
+        "3_train.base  ",
+    ):
         assert words in told.split("5_submit blend  done")[1]
 
 

@@ -17,6 +17,7 @@ from kagglekit.batch.parameters import read_parameters
 from kagglekit.data.augment import AUGMENTERS, make_augmenter
 from kagglekit.data.clean import CLEANERS, check_cleaners
 from kagglekit.data.cuts import CUTS
+from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS
 from kagglekit.losses import LOSSES
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
@@ -98,6 +99,30 @@ def test_a_line_about_text_and_labels_names_parameters_and_tests_that_exist(row)
     assert source and cost and (given or "`objective`" in switch or "`cut`" in switch)
     assert any(set(given) <= parameters.keys() for parameters in notebooks), given
     assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
+
+
+BELIEVED = [
+    [cell.strip() for cell in row.strip("|").split("|")]
+    for row in README.split("## A score you can believe\n")[1].split("\n## ")[0].splitlines()
+    if row.startswith("| ") and row.count("|") == 5 and not row.startswith("| what |")
+]
+
+
+@pytest.mark.parametrize("row", BELIEVED, ids=lambda row: row[0])
+def test_a_line_about_the_score_names_parameters_and_tests_that_exist(row):
+    _, source, switch, test = row
+    notebooks = [read_parameters(find_notebook(name)) for name in ("1_eda", "3_train", "4_ensemble")]
+    given = re.findall(r"`(\w+)=", switch)
+    assert source and given and any(set(given) <= parameters.keys() for parameters in notebooks), given
+    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
+
+
+@pytest.mark.parametrize(
+    ("knob", "names"), [("method", METHODS), ("calibrate", CALIBRATIONS), ("thresholds", THRESHOLDS)]
+)
+def test_the_tables_of_the_score_name_every_way_that_there_is(knob, names):
+    told = {name for row in BELIEVED for name in re.findall(rf'`{knob}="(\w+)"', row[2])}
+    assert told - {"auto"} == set(names)
 
 
 CHECKS = {  # parameter -> what refuses a value that does not fit

@@ -114,7 +114,9 @@ def summarize(work: str | Path) -> str:
     lines = []
     if run and (work / run / "score.json").is_file():
         score = read_json(work / run / "score.json")
-        lines.append(f"out-of-fold  {score['metric']} {score['score']:.4f} ± {score['standard_error']:.4f} ({run})")
+        reach = f", 95 % interval {score['low']:.4f} to {score['high']:.4f}" if "low" in score else ""
+        told_of = f"{score['metric']} {score['score']:.4f} ± {score['standard_error']:.4f}{reach}"
+        lines.append(f"out-of-fold  {told_of} ({run})")
     if told.get("true_score") is not None:
         lines.append(f"true score   {told['metric']} {told['true_score']:.4f} (on the held-back test labels)")
     if (work / "submission.csv").is_file():
