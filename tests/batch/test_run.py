@@ -166,7 +166,7 @@ def test_an_interrupted_runner_takes_its_kernel_along(number, code):
     runner = command()
     wait_for("pid")
     runner.send_signal(number)
-    runner.communicate(timeout=10)
+    runner.communicate(timeout=30)
     assert runner.returncode == code
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path("pid").read_text()), 0)
