@@ -38,14 +38,14 @@ def bootstrap_scores(
     if len(unit) != len(labels):
         raise ValueError(f"{len(labels)} labels do not go with {len(unit)} groups")
     scorers, scores = [_scorer(metric, labels, some, unit) for some in predictions], []
-    for counts in _draws(unit.max() + 1, n, seed):
+    for counts in _draws(unit.max() + 1, n, seed, max(1, CELLS // len(unit))):
         scores.append(np.column_stack([scorer(counts) for scorer in scorers]))
     return np.concatenate(scores)
 
 
-def _draws(units: int, n: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each unit is in each of n samples, (some samples, units) float64 at a time."""
-    rng, size = np.random.default_rng(seed), max(1, CELLS // units)
+def _draws(units: int, n: int, seed: int, size: int) -> Iterator[np.ndarray]:
+    """How often each unit is in each of n samples, (size, units) float64 at a time, or fewer at the end."""
+    rng = np.random.default_rng(seed)
     for start in range(0, n, size):
         some = min(size, n - start)
         drawn = rng.integers(units, size=(some, units)) + units * np.arange(some)[:, None]

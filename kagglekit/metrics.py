@@ -93,7 +93,7 @@ def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     the nearest class, from 0 to the highest in `labels`. With several labels, accuracy wants all of a row right, RMSE
     is over all cells, and ROC AUC, log loss, MCRMSE, MAE, correlations and R2 are means over the columns. A constant
     has correlation 0. A function is called with labels and predictions as they are. Raises ValueError for unequal
-    lengths, values that are not finite, and ROC AUC of a single class.
+    lengths, values that are not finite, ROC AUC of a single class, and a metric that is not finite itself.
     """
     labels, predictions = _checked(labels, predictions)
     measure = _find(metric)
@@ -102,7 +102,10 @@ def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
             predictions = decide(labels, predictions)
         elif measure.kinds == ("regression",):
             labels, predictions = labels.reshape(len(labels), -1).astype(np.float64), predictions.astype(np.float64)
-    return _value(measure, labels, predictions)
+    value = _value(measure, labels, predictions)
+    if not np.isfinite(value):
+        raise ValueError(f"the metric {metric} is {value} on these {len(labels)} rows, and cannot be compared")
+    return value
 
 
 def is_higher_better(metric: str) -> bool:

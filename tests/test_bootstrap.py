@@ -1,6 +1,7 @@
 """Samples of rows, drawn often: their scores are those of the metric, and their spread is the known one."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -107,3 +108,13 @@ def test_many_rows_take_little_time():
     for name in ("f1_macro", "log_loss", "roc_auc"):
         bootstrap_scores(name, labels, [probs], n=20)
     assert time.perf_counter() - start < 3
+
+
+def test_few_large_groups_take_no_more_memory_than_rows(monkeypatch):
+    labels, probs = example("multiclass", 4000)
+    monkeypatch.setattr("kagglekit.bootstrap.CELLS", 40_000)
+    tracemalloc.start()
+    bootstrap_scores("roc_auc", labels, [probs], groups=np.arange(4000) % 10, n=100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 4000 * 8  # the counts of all rows in all samples at once

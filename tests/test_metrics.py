@@ -190,3 +190,12 @@ def test_predictions_that_are_not_finite_or_too_few_are_errors():
         score("rmse", np.zeros((2, 1)), np.array([[0.0], [np.nan]]))
     with pytest.raises(ValueError, match="2 labels do not go with 3 predictions"):
         score("rmse", np.zeros((2, 1)), np.zeros((3, 1)))
+
+
+def no_number(labels, predictions):
+    return float("nan")
+
+
+def test_a_metric_that_gives_no_number_is_an_error_in_words():
+    with pytest.raises(ValueError, match="no_number is nan on these 2 rows, and cannot be compared"):
+        score(f"{__name__}:no_number", np.array([0, 1]), np.full((2, 2), 0.5))

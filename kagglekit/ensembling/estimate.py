@@ -86,18 +86,22 @@ def make_estimate(
 
     labels, folds: of the rows of `level`; of a single fold five parts are made. groups: (n,), rows that are drawn
     together; None: `level.groups`. fitted: what `fit_by_fold` made of the same, to save its time (`Blend.fitted`).
+    What never looks at labels is fitted once, on all rows, as `blend_runs` does it.
 
     The interval is for the mean, over the folds, of the scores that the fitted ensembles would have on very many other
     rows of the same sort, members as they are: it knows nothing of other training sets. For means of row losses that is
     asymptotically exact although the folds share rows (Bayle et al., 2020). Test is predicted by the same ensembles.
     Costs a fit on all rows beside those of the folds, and the bootstrap.
     """
-    labels, parts = np.asarray(labels), divide(level, folds)
+    labels, folds = np.asarray(labels), np.asarray(folds)
     groups = level.groups if groups is None else np.asarray(groups)
-    honest = predict_by_fold(fitted or fit_by_fold(ensembler, level, labels, parts), level, parts)
-    known = np.flatnonzero(~np.isnan(honest).any(axis=1))  # rows of folds below 0 are never predicted
-    own = ensembler.fresh().fit(level, labels, np.asarray(folds)).predict(level)[known]
-    truth, honest, plain = labels[known], honest[known], level.members[:, known].mean(axis=0)
+    known = np.flatnonzero(folds >= 0)  # the other rows are never predicted
+    own = ensembler.fresh().fit(level, labels, folds).predict(level)
+    honest = own  # right where no label had a say
+    if ensembler.uses_labels:
+        parts = divide(level, folds)
+        honest = predict_by_fold(fitted or fit_by_fold(ensembler, level, labels, parts), level, parts)
+    truth, own, honest, plain = labels[known], own[known], honest[known], level.members[:, known].mean(axis=0)
     together = None if groups is None else groups[known]
     in_sample, cross_fitted, mean_score = (score(level.metric, truth, some) for some in (own, honest, plain))
     sign = 1 if is_higher_better(level.metric) else -1

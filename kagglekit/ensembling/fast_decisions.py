@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kagglekit.decision_scores import f1, qwk
+
 
 def as_they_are(predictions: np.ndarray) -> np.ndarray:
     """The view of metrics that need all of the predictions."""
@@ -45,43 +47,32 @@ def _confusion(labels: np.ndarray, views: np.ndarray) -> np.ndarray:
     return np.bincount(cells.ravel(), minlength=len(views) * count**2).reshape(-1, count, count).astype(np.float64)
 
 
-def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """0 where `below` is."""
-    return np.divide(above, below, out=np.zeros_like(below, dtype=np.float64), where=below != 0)
-
-
-def share_right(counts: np.ndarray) -> np.ndarray:
-    return np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
-
-
-def f1_of_classes(counts: np.ndarray) -> np.ndarray:
-    both = counts.sum(axis=1) + counts.sum(axis=2)  # a class that is neither true nor chosen does not count
-    return ratio(2 * np.diagonal(counts, axis1=1, axis2=2), both).sum(axis=1) / (both > 0).sum(axis=1)
-
-
-def mcc(counts: np.ndarray) -> np.ndarray:
-    true, chosen, rows = counts.sum(axis=2), counts.sum(axis=1), counts.sum(axis=(1, 2))
-    agreement = np.trace(counts, axis1=1, axis2=2) * rows - (true * chosen).sum(axis=1)
-    return ratio(agreement, np.sqrt(rows**2 - (true**2).sum(axis=1)) * np.sqrt(rows**2 - (chosen**2).sum(axis=1)))
-
-
-def qwk(counts: np.ndarray) -> np.ndarray:
-    classes = np.arange(counts.shape[1])
-    far = (classes[:, None] - classes) ** 2
-    expected = counts.sum(axis=2)[:, :, None] * counts.sum(axis=1)[:, None] / counts.sum(axis=(1, 2))[:, None, None]
-    seen, expected = (counts * far).sum(axis=(1, 2)), (expected * far).sum(axis=(1, 2))
-    return np.where(expected > 0, 1 - ratio(seen, expected), 0.0)
-
-
 def all_right(right: np.ndarray, chosen: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Accuracy of several labels: the share of rows in which every label is right."""
     return (chosen == truth).all(axis=1).mean(axis=1)
 
 
-def f1_of_labels(right: np.ndarray, chosen: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    both = np.count_nonzero(chosen, axis=2) + np.count_nonzero(truth, axis=1)
-    return ratio(2 * np.count_nonzero(right, axis=2), both).mean(axis=1)
+def of_label_counts(measure: Callable) -> Callable:
+    """Scores several labels by how many rows have each, are given it, and both: see `decision_scores`."""
+
+    def score(right: np.ndarray, chosen: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return measure(*(np.count_nonzero(cells, axis=-1) for cells in (truth, chosen, right)))
+
+    return score
 
 
-def f1_of_cells(right: np.ndarray, chosen: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    both = np.count_nonzero(chosen, axis=(1, 2)) + np.count_nonzero(truth)
-    return ratio(2 * np.count_nonzero(right, axis=(1, 2)), both)
+def f1_of_cells(true: np.ndarray, chosen: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """F1 over all labels in one."""
+    return f1(right.sum(axis=-1), (true + chosen).sum(axis=-1))
+
+
+def of_class_counts(measure: Callable) -> Callable:
+    """Scores a confusion matrix (c, classes, classes) by how many rows have each class, are given it, and both."""
+    return lambda counts: measure(counts.sum(axis=2), counts.sum(axis=1), np.diagonal(counts, axis1=1, axis2=2))
+
+
+def kappa(counts: np.ndarray) -> np.ndarray:
+    """Quadratic weighted kappa of a confusion matrix (c, classes, classes)."""
+    classes = np.arange(counts.shape[1])
+    apart = (counts * (classes[:, None] - classes) ** 2).sum(axis=(1, 2))
+    return qwk(counts.sum(axis=2), counts.sum(axis=1), apart)

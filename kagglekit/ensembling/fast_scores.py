@@ -6,17 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from kagglekit.decision_scores import accuracy, f1_of_classes, f1_of_labels, mcc, ratio
 from kagglekit.ensembling.fast_decisions import (
     all_right,
     as_they_are,
     f1_of_cells,
-    f1_of_classes,
-    f1_of_labels,
-    mcc,
+    kappa,
+    of_class_counts,
     of_decisions,
-    qwk,
-    ratio,
-    share_right,
+    of_label_counts,
 )
 from kagglekit.metrics import is_higher_better, score
 
@@ -168,11 +166,11 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 FAST = {
-    "accuracy": of_decisions(share_right, all_right),
-    "f1_macro": of_decisions(f1_of_classes, f1_of_labels),
-    "f1_micro": of_decisions(share_right, f1_of_cells),
-    "mcc": of_decisions(mcc),
-    "qwk": of_decisions(qwk),
+    "accuracy": of_decisions(of_class_counts(accuracy), all_right),
+    "f1_macro": of_decisions(of_class_counts(f1_of_classes), of_label_counts(f1_of_labels)),
+    "f1_micro": of_decisions(of_class_counts(accuracy), of_label_counts(f1_of_cells)),
+    "mcc": of_decisions(of_class_counts(mcc)),
+    "qwk": of_decisions(kappa),
     "log_loss": _log_loss,
     "rmse": _of_errors(lambda errors, truth: np.sqrt(_mean_square(errors).mean(axis=1))),
     "mcrmse": _of_errors(lambda errors, truth: np.sqrt(_mean_square(errors)).mean(axis=1)),

@@ -146,10 +146,7 @@ def vote_weights(members: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarr
         chance, known = 1 / members.shape[2], np.unique(labels)
         found = [recall_score(labels, m.argmax(axis=1), labels=known, average="macro") for m in members]
     else:
-        chance, truth = (
-            0.5,
-            np.stack([labels == 1, labels == 0]),
-        )  # (2, n, columns): which rows each answer is right for
+        chance, truth = 0.5, np.stack([labels == 1, labels == 0])  # (2, n, columns): the rows each answer is right for
         right = np.stack([members >= 0.5, members < 0.5], axis=1) & truth
         there = truth.any(axis=1)
         found = (right.sum(axis=2)[:, there] / truth.sum(axis=1)[there]).mean(axis=1)

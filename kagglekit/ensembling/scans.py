@@ -6,6 +6,9 @@ The scores are those of `metrics.score`, for the metrics of `METRICS` that decid
 
 import numpy as np
 
+from kagglekit import decision_scores
+from kagglekit.decision_scores import f1
+
 
 def cut_places(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where a sorted array (n,) can be cut: how many rows lie below, and the value, halfway between its neighbours.
@@ -24,7 +27,7 @@ def scores_along(metric: str, labels: np.ndarray, start: np.ndarray, order: np.n
     16 bytes for each row and class.
     """
     size, steps = int(max(labels.max(), start.max(), then)) + 1, np.arange(1, len(order) + 1)
-    true, before = np.bincount(labels, minlength=size), start[order]
+    true, before = np.bincount(labels, minlength=size).astype(np.float64), start[order]
     given, hits = np.zeros((2, len(order) + 1, size))
     given[0] = np.bincount(start, minlength=size)
     hits[0] = np.bincount(labels[start == labels], minlength=size)
@@ -35,20 +38,12 @@ def scores_along(metric: str, labels: np.ndarray, start: np.ndarray, order: np.n
     given, hits = given.cumsum(axis=0), hits.cumsum(axis=0)
     if metric == "qwk":
         changes = (labels[order] - then) ** 2.0 - (labels[order] - before) ** 2.0
-        squares = np.append(np.sum((labels - start) ** 2.0), changes).cumsum()
-        distances = np.subtract.outer(np.arange(size), np.arange(size)) ** 2.0
-        chance = given @ (true @ distances) / len(labels)
-        return 1 - np.divide(squares, chance, out=np.ones_like(chance), where=chance > 0)
+        return decision_scores.qwk(true, given, np.append(np.sum((labels - start) ** 2.0), changes).cumsum())
     if metric == "f1_macro":
-        there = true + given > 0
-        f1 = np.divide(2 * hits, true + given, out=np.zeros_like(hits), where=there)
-        return f1.sum(axis=1) / there.sum(axis=1)
-    right = hits.sum(axis=1)
+        return decision_scores.f1_of_classes(true, given, hits)
     if metric == "mcc":
-        rows = float(len(labels))
-        spread = (rows**2 - np.sum(given**2, axis=1)) * (rows**2 - np.sum(true.astype(float) ** 2))
-        return np.divide(right * rows - given @ true, np.sqrt(spread), out=np.zeros_like(right), where=spread > 0)
-    return right / len(labels)  # accuracy, and f1_micro, which is the same where each row has one class
+        return decision_scores.mcc(true, given, hits)
+    return decision_scores.accuracy(true, given, hits)  # f1_micro is the same where each row has one class
 
 
 def label_scores_along(
@@ -70,5 +65,5 @@ def label_scores_along(
     other_hits = (true & given)[:, others].sum(axis=0)
     other_count = true[:, others].sum(axis=0) + given[:, others].sum(axis=0)
     if metric == "f1_micro":
-        return 2 * (hits + other_hits.sum()) / np.maximum(count + other_count.sum(), 1)
-    return (2 * hits / np.maximum(count, 1) + np.sum(2 * other_hits / np.maximum(other_count, 1))) / len(others)
+        return f1(hits + other_hits.sum(), count + other_count.sum())
+    return (f1(hits, count) + f1(other_hits, other_count).sum()) / len(others)

@@ -95,14 +95,15 @@ class Stack(Ensembler):
 
     def _score(self, level: Level, labels: np.ndarray, folds: np.ndarray, strengths: list[float]) -> dict:
         """The metric of each candidate over all rows with a fold, each predicted without its fold."""
-        found = {}
-        for fold in np.unique(folds[folds >= 0]):
+        found, rows = {}, folds >= 0
+        if not rows.any():
+            raise ValueError(f"none of the {len(folds)} rows has a fold: there are none to choose a strength on")
+        for fold in np.unique(folds[rows]):
             fitted, held = level[folds != fold], level[folds == fold]
             new = make_features(held, self.aggregates)
             for candidate, evidence in self._candidates(fitted, labels[folds != fold], strengths, new):
                 predictions = found.setdefault(candidate, np.zeros((len(level), level.members.shape[2])))
                 predictions[folds == fold] = from_evidence(evidence, level.kind)
-        rows = folds >= 0
         return {key: score(level.metric, labels[rows], predictions[rows]) for key, predictions in found.items()}
 
     def _candidates(self, level: Level, labels: np.ndarray, strengths: list[float], new: tuple) -> Iterator[tuple]:

@@ -16,11 +16,11 @@ from kagglekit.tables import Run
 class Submissions:
     """What to submit, and what may happen to it between the public and the private leaderboard.
 
-    chosen: the names, the safe one first. table: per run its score, the standard_error of that (other rows to train and
-    validate on), `private`, the standard deviation of its score on a private test of that size, `shake_up`, that of
-    private minus public score, whether it was `chosen`, and for chosen ones the `expected_best` private score of it and
-    those chosen before, and the share of draws in which it is the best of them, `wins`. flips (runs, runs): how often
-    the public test puts two runs in the other order than the private one does.
+    chosen: the names, the safe one first. table: per run its score, the standard_error of that (other rows to validate
+    on), `private`, the standard deviation of its score on a private test of that size, `shake_up`, that of private
+    minus public score, whether it was `chosen`, and for chosen ones the `expected_best` private score of it and those
+    chosen before, and the share of draws in which it is the best of them, `wins`. flips (runs, runs): how often the
+    public test puts two runs in the other order than the private one does.
     """
 
     metric: str

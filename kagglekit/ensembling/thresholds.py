@@ -68,13 +68,14 @@ class LabelThresholds(Thresholds):
         return np.full(predictions.shape[1], 0.5)
 
     def _map(self, predictions, at):
-        up, down = predictions * (1 - at), (1 - predictions) * at
+        probs = predictions.clip(LEAST, 1 - LEAST)  # a 0 or a 1 could not be moved
+        up, down = probs * (1 - at), (1 - probs) * at
         return np.where(at == 0.5, predictions, up / (up + down))
 
     def _line(self, k, at, predictions, labels):
-        levels = logit(predictions[:, k].clip(LEAST, 1 - LEAST))
+        probs = predictions.clip(LEAST, 1 - LEAST)
+        levels, given = logit(probs[:, k]), probs >= at
         order = levels.argsort()
-        given = predictions >= at
         return levels[order], order, lambda metric: label_scores_along(metric, labels, given, k, order)
 
 

@@ -3,13 +3,17 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from kagglekit.ensembling.blend import fit_blend
 from kagglekit.ensembling.crossfit import cross_fit, fit_by_fold
 from kagglekit.ensembling.ensembler import Ensembler, Level
 from kagglekit.ensembling.estimate import make_estimate
+from kagglekit.ensembling.methods import Plan
 from kagglekit.ensembling.pools import LinearPool, Mean
 from kagglekit.metrics import score
+from kagglekit.tables import Run
 
 
 class Nearest(Ensembler):
@@ -111,3 +115,21 @@ def test_an_estimate_is_told_and_kept():
     assert "bootstrap over 300 rows" in str(estimate) and "Note: the plain mean does as well" in str(estimate)
     kept = json.loads(json.dumps(estimate.as_dict()))
     assert kept["low"] == estimate.low and kept["warnings"] == estimate.warnings
+
+
+@pytest.mark.parametrize("fold", [0, 7])
+@pytest.mark.parametrize("method", ["mean", "rank", "weights"])
+def test_all_rows_of_a_single_fold_are_scored_with_what_a_blend_has_fitted(method, fold):
+    level, labels, _ = make_level()
+    folds, plan = np.full(300, fold), Plan("multiclass", "log_loss", method)
+    fitted, _, _ = fit_blend([make_run(f"r{k}", level.members[k], folds) for k in range(3)], labels, plan, level)
+    estimate = make_estimate(plan.ensembler(), level, labels, folds, fitted=fitted, draws=100)
+    assert estimate.rows == 300 and (estimate.gap == 0) == (method != "weights")
+    assert estimate == make_estimate(plan.ensembler(), level, labels, folds, draws=100)
+
+
+def make_run(name, probs, folds):
+    oof = pd.DataFrame(probs, columns=list("abc"))
+    oof.insert(0, "id", np.arange(len(folds)).astype(str))
+    oof.insert(1, "fold", folds)
+    return Run(name, None, list("abc"), oof, np.arange(len(folds)), {int(folds[0]): probs[:0]}, [])

@@ -162,3 +162,11 @@ def test_the_line_that_builds_it_rebuilds_it_and_fresh_forgets(kind, metric, met
     assert vars(eval(repr(method))) == vars(method) and metric in METRICS
     predictions, labels = planted(kind, 50)
     assert vars(fitted(method, predictions, labels, kind, metric)[0].fresh()) == vars(method)
+
+
+def test_probabilities_of_exactly_0_and_1_can_be_moved_over_a_threshold():
+    sure = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    labels = np.column_stack([np.ones(5), np.zeros(5)]).astype(np.float32)
+    thresholds, level = fitted(LabelThresholds(), sure, labels, "multilabel", "f1_micro")
+    moved = thresholds.predict(level)
+    assert np.array_equal(moved >= 0.5, labels == 1) and moved.min() >= 0 and moved.max() <= 1
