@@ -93,7 +93,8 @@ def reliability(
         table = reliability_table(labels, probs, kind, bins, column)
         error = np.average(table["gap"].abs(), weights=table["rows"])
         shown = table[table["rows"] >= 5] if (table["rows"] >= 5).any() else table
-        line = {"color": colour, "marker": "o", "markersize": 4.5, "label": f"{label}: ECE {error:.3f}"}
+        marker = {"marker": "o", "markersize": 4.5, "clip_on": False}
+        line = {"color": colour, **marker, "label": f"{label}: ECE {error:.3f}"}
         left.plot(shown["confidence"], shown["share"], style, **line)
         sure, _ = confidences(labels, probs, kind, column)
         weights = np.full(len(sure), 1 / len(sure))
@@ -101,7 +102,7 @@ def reliability(
         right.hist(sure, np.linspace(0, 1, bins + 1), histtype="step", **options)
         if number == 0:
             right.hist(sure, np.linspace(0, 1, bins + 1), weights=weights, color=colour, alpha=0.12)
-    left.legend(loc="upper left")
+    left.legend(loc="best")  # too careful lines run through the upper left
     left.set(
         xlim=(0, 1), ylim=(0, 1), xlabel=f"probability of {what}", ylabel="share that is right", title="Reliability"
     )

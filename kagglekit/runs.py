@@ -209,7 +209,9 @@ def read_repeats(work: str | Path, run: str) -> pd.DataFrame:
     """The scores of a run of one name in a work folder and in those of its other splits, work.2, work.3, ...: how much
     the score hangs on the folds. A row a split: score and standard_error."""
     first, found = resolve(work), {}
-    for place in [first, *sorted(first.parent.glob(f"{first.name}.[0-9]*"))]:
+    ends = {place: place.name.removeprefix(f"{first.name}.") for place in first.parent.glob(f"{first.name}.[0-9]*")}
+    others = {place: int(end) for place, end in ends.items() if end.isdecimal()}
+    for place in [first, *sorted(others, key=others.get)]:
         if (place / run / "score.json").is_file():
             found[place.name] = read_json(place / run / "score.json")
     return pd.DataFrame(found.values(), columns=["score", "standard_error"], index=pd.Index(found, name="split"))

@@ -84,3 +84,14 @@ def test_the_picture_can_be_drawn_into_given_axes_also_of_few_rows():
     assert reliability(LABELS[:3], {"one": PROBS[:3]}, "binary", column=0, axes=axes) is figure
     assert axes[0].get_xlabel() == "probability of column 0" and all(ax.has_data() for ax in axes)
     plt.close(figure)
+
+
+def test_the_legend_does_not_lie_on_a_line_that_is_too_careful():
+    labels = (np.arange(1200) % 12 != 0).astype(int)  # 92 % are right
+    probs = np.linspace(0.05, 0.55, 1200)
+    figure = reliability(labels, {"before": np.column_stack([1 - probs, probs])}, "binary")
+    figure.canvas.draw()
+    left = figure.axes[0]
+    points = left.transData.transform(left.lines[1].get_xydata())
+    assert not left.get_legend().get_window_extent().count_contains(points)
+    plt.close(figure)

@@ -41,7 +41,7 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8, seed: in
     20 seconds on one core (tests/benchmarks/near_duplicates.py).
     Raises ModuleNotFoundError without datasketch, unless threshold=1.
     """
-    check_range("threshold", threshold, 0.3 <= threshold <= 1, "0.3 to 1: below, unlike texts would be chained")
+    check_range("threshold", threshold, 0.3 <= threshold <= 1, "0.3 to 1 (near_duplicates likewise, or 0 for none)")
     groups = identical_groups(texts)
     if threshold == 1 or not len(groups):
         return groups

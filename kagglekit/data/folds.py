@@ -85,14 +85,17 @@ def repeated_folds(
     repeats: int = 3,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    times: Sequence | None = None,
 ) -> np.ndarray:
     """Folds drawn several times, to see how much a score hangs on the draw; int64 (n, repeats).
 
     Column r is `assign_folds` with the seed `seed + r`, so that repeats=1 is one column of the usual folds. Each column
-    is a split of its own: the runs of one say nothing about the folds of another. There is only one split by time.
+    is a split of its own: the runs of one say nothing about the folds of another. There is only one split by time, so
+    that repeats=1 is all there is with `times`.
     """
     check_range("repeats", repeats, repeats >= 1, "at least 1")
-    return np.column_stack([assign_folds(labels, groups, n_splits, seed + r, names) for r in range(repeats)])
+    check_range("repeats", repeats, repeats == 1 or times is None, "1 where folds go by time: there is but one split")
+    return np.column_stack([assign_folds(labels, groups, n_splits, seed + r, names, times) for r in range(repeats)])
 
 
 def is_multilabel(labels: np.ndarray) -> bool:
@@ -147,6 +150,7 @@ def fold_report(
 
 def tell_balance(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> str:
     """How alike the folds are, in two or three sentences: sizes, the largest difference, and what a fold lacks.
+    Fold -1 is called the first block, as no model is validated on it.
 
     The largest difference is that between the share of a class or label in a fold and in all rows, in percentage
     points; of targets that between means, in standard deviations. Arguments as in `fold_report`.
@@ -154,19 +158,23 @@ def tell_balance(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) ->
     (values, counted), numbers = _columns(labels, names), np.unique(folds)
     values, rows = values.astype(np.float64), np.array([(folds == fold).sum() for fold in numbers])
     means = np.array([values[folds == fold].mean(axis=0) for fold in numbers])  # (folds, columns)
+    called = [f"fold {number}" if number >= 0 else "the first block" for number in numbers]
+    kept, first = rows[numbers >= 0], rows[numbers < 0].sum()
+    before = f", after {first:,} rows that are learned from alone" if first else ""
     overall, scale = values.mean(axis=0), 1.0 if counted else np.maximum(values.std(axis=0), 1e-12)
     fold, column = np.unravel_index((np.abs(means - overall) / scale).argmax(), means.shape)
     here, all_ = means[fold, column], overall[column]
     if counted:
-        largest = f"{names[column]!r} has {here:.1%} of fold {numbers[fold]} and {all_:.1%} of all rows"
+        largest = f"{names[column]!r} has {here:.1%} of {called[fold]} and {all_:.1%} of all rows"
     else:
         far = abs(here - all_) / scale[column]
-        largest = f"the mean of {names[column]!r} is {here:.4g} in fold {numbers[fold]} and {all_:.4g} in all rows"
+        largest = f"the mean of {names[column]!r} is {here:.4g} in {called[fold]} and {all_:.4g} in all rows"
         largest += f" ({far:.2f} standard deviations)"
-    lines = [f"{len(numbers)} folds of {rows.min():,} to {rows.max():,} rows. The largest difference: {largest}."]
-    for number, mean in zip(numbers, means, strict=True) if counted else ():
+    sizes = " to ".join(f"{size:,}" for size in np.unique([kept.min(), kept.max()]))
+    lines = [f"{len(kept)} folds of {sizes} rows{before}. The largest difference: {largest}."]
+    for call, mean in zip(called, means, strict=True) if counted else ():
         if lacking := [repr(name) for name, share in zip(names, mean, strict=True) if share == 0]:
-            lines.append(f"Fold {number} has no row with {', '.join(lacking)}.")
+            lines.append(f"{call[0].upper()}{call[1:]} has no row with {', '.join(lacking)}.")
     return " ".join(lines)
 
 

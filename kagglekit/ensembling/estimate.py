@@ -50,7 +50,12 @@ class Estimate:
         if self.gap > 2 * self.standard_error:
             told.append(
                 f"the ensemble fits its own rows: it looks {self.gap:.4f} better on them than on others, more than "
-                "twice the standard error. Something simpler may do better"
+                "twice the standard error"
+            )
+        if self.low == self.high:
+            told.append(
+                f"the score is the same on whatever rows are drawn, and so the interval has no width: errors in up to "
+                f"{3 / self.groups:.1%} of the rows may not have shown among {self.groups} (the rule of three)"
             )
         if self.groups < 30:
             told.append(f"{self.groups} groups of rows are few: the interval is rough")
@@ -112,7 +117,7 @@ def make_estimate(
         metric=level.metric,
         in_sample=float(in_sample),
         cross_fitted=float(cross_fitted),
-        gap=float(sign * (in_sample - cross_fitted)),
+        gap=float(sign * (in_sample - cross_fitted)) + 0.0,  # no -0.0
         low=low,
         high=high,
         standard_error=spread(drawn[:, 0]),
@@ -120,7 +125,7 @@ def make_estimate(
         groups=units,
         members=len(level.members),
         mean_score=float(mean_score),
-        better_by=float(sign * (cross_fitted - mean_score)),
+        better_by=float(sign * (cross_fitted - mean_score)) + 0.0,
         better_error=spread(drawn[:, 0] - drawn[:, 1]),
         level=confidence,
     )

@@ -12,10 +12,16 @@ from kagglekit.ensembling.members import Beside
 from kagglekit.ensembling.outside import read_outside
 from kagglekit.epochs import honest_run
 from kagglekit.lineage import tell_caution
+from kagglekit.origin import goes_forward
 from kagglekit.ranges import check_range
 from kagglekit.runs import trained_runs
 from kagglekit.tables import Run, read_folds, read_run
 from kagglekit.task import Task, encode_labels, load_task, read_test, read_train
+
+FORWARD = (
+    "The folds go forward in time, and the models of a fold learned from earlier rows alone; what is fitted here "
+    "(weights, thresholds) is fitted on all other folds, later ones too"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,7 @@ def read_ingredients(work: str | Path, runs: Sequence[str] = (), meta: Sequence[
     documents = (train["group"].to_numpy(), test["group"].to_numpy()) if "group" in test else (None, None)
     beside = Beside(folds["group"].to_numpy(), documents[0], known[0], documents[1], known[1])
     cautions = [tell_caution(run.folder, run.cross_fitted) for run in members]
+    cautions += [FORWARD] if goes_forward(folds) else []
     return Ingredients(task, members, labels, train, beside, [told for told in cautions if told])
 
 

@@ -7,7 +7,7 @@ columns:
 - the predictions. Classes: a column per class, named as the class is in the labels. Two classes may have one column
   instead, of any name: the probability of the second (the larger number, or the later by alphabet). Several labels or
   targets: a column each, named as the labels. One number, or classes in order: one column of any name, on the scale of
-  the labels.
+  the labels; where `labels.csv` holds those, it may be called `label` or `target` too.
 - the labels, here or in `labels.csv`: one column `label` or `target`; where there are several, a column `label_NAME`
   for each column NAME of predictions. If `labels.csv` has no column of such a name, every one beside id, fold and group
   is a label; if it has, the rest is not read.
@@ -104,7 +104,8 @@ def _read_folds(files: Files, labels: np.ndarray, task: Task, n_folds: int, seed
     """The folds of the files, or new ones."""
     groups = np.arange(len(labels)) if files.group is None else join_groups(files.group.tolist())
     if files.fold is None:
-        folds = assign_folds(labels, groups, n_folds, seed, task.columns if task.classes else None)
+        spread = labels[:, None] == np.arange(len(task.classes)) if task.classes else labels
+        folds = assign_folds(spread, groups, n_folds, seed)  # a class may have fewer rows than there are folds
     else:
         folds = pd.to_numeric(files.fold, errors="coerce").to_numpy(dtype=np.float64)
         bad = ~(folds >= 0) | (folds % 1 != 0)

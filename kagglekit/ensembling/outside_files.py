@@ -48,6 +48,10 @@ def read_files(folder: Path) -> Files:
         if _stem(path) in tables:
             raise ValueError(f"{names[_stem(path)]} and {path.name} have the same name: keep one, or rename it")
         tables[_stem(path)], names[_stem(path)] = _read(path), path.name
+    for stem in tables.keys() - {LABELS}:
+        alone = [column for column in tables[stem].columns if column not in BESIDE]
+        if len(alone) == 1 and alone[0] in ONE_LABEL and (LABELS in tables or stem.endswith(".test")):
+            tables[stem] = tables[stem].rename(columns={alone[0]: "prediction"})  # as in a submission
     models = [stem for stem in tables if stem != LABELS and not stem.endswith(".test")]
     if not models:
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
@@ -61,6 +65,7 @@ def read_files(folder: Path) -> Files:
             f"no file in {folder} holds the labels: add labels.csv with the columns id and label, or a column 'label' "
             f"to {names[first]}"
         )
+    _check_several(tables[first], names[first], _labels_of(tables[first], first))
     for stem in sources:
         table, own = tables[stem], _labels_of(tables[stem], stem)
         _check_ids(table, names[stem], ids, names[first])
@@ -123,10 +128,20 @@ def _check_ids(table: pd.DataFrame, name: str, ids: list[str], first: str) -> No
             )
 
 
+def _check_several(table: pd.DataFrame, name: str, labels: dict[str, str]) -> None:
+    for column in labels.values() if len(labels) > 1 else ():
+        if pd.to_numeric(table[column], errors="coerce").isna().all():
+            raise ValueError(
+                f"{name}: {', '.join([*labels.values()][:9])} are taken for labels, and column {column!r} holds no "
+                "number: call the column of the label 'label', or leave out those that are no labels"
+            )
+
+
 def _agree(facts: dict, what: str, values: pd.Series, name: str) -> None:
-    """Keep what a file says of the rows, or compare it with what an earlier file says."""
+    """Keep what a file says of the rows, or compare it with what an earlier file says; "1.0" and "1" are equal."""
     known, where = facts.setdefault(what, (values, name))
-    differ = (known != values).to_numpy()
+    left, right = (pd.to_numeric(column, errors="coerce").to_numpy() for column in (known, values))
+    differ = (known != values).to_numpy() & (left != right)
     if differ.any():
         row = int(differ.argmax())
         raise ValueError(

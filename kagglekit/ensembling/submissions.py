@@ -101,7 +101,8 @@ def choose_submissions(
     chosen, expected = _choose(scores, private, n)
     table["chosen"] = [k in chosen for k in range(len(runs))]
     table.loc[[names[k] for k in chosen], "expected_best"] = sign * np.array(expected)
-    wins = np.bincount(private[:, chosen].argmax(axis=1), minlength=n) / len(private)
+    best = private[:, chosen] == private[:, chosen].max(axis=1, keepdims=True)
+    wins = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)  # equal ones share a draw
     table.loc[[names[k] for k in chosen], "wins"] = wins
     order = [np.sign(some[:, :, None] - some[:, None, :]) for some in (public, private)]
     flips = pd.DataFrame((order[0] * order[1] < 0).mean(axis=0), index=names, columns=names)

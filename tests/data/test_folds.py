@@ -155,10 +155,14 @@ def test_report_counts_groups_where_they_are_given():
 def test_balance_is_told_in_words():
     labels, folds = np.array([0, 0, 0, 1, 0, 0, 1, 1]), np.repeat([0, 1], 4)
     assert tell_balance(labels, folds, ["no", "yes"]) == (
-        "2 folds of 4 to 4 rows. The largest difference: 'no' has 75.0% of fold 0 and 62.5% of all rows."
+        "2 folds of 4 rows. The largest difference: 'no' has 75.0% of fold 0 and 62.5% of all rows."
     )
     assert tell_balance(labels, np.repeat([0, 1, 2], [3, 3, 2]), ["no", "yes"]).endswith(
         "Fold 0 has no row with 'yes'. Fold 2 has no row with 'no'."
+    )
+    assert tell_balance(labels, np.array([-1, -1, -1, 0, 0, 0, 1, 1]), ["no", "yes"]) == (
+        "2 folds of 2 to 3 rows, after 3 rows that are learned from alone. The largest difference: 'no' has 0.0% of "
+        "fold 1 and 62.5% of all rows. The first block has no row with 'yes'. Fold 1 has no row with 'no'."
     )
     values = np.array([[1.0], [3.0], [1.0], [7.0]], dtype=np.float32)
     assert "the mean of 'grade' is 2 in fold 0 and 3 in all rows (0.41 standard" in tell_balance(
@@ -192,6 +196,14 @@ def test_repeated_folds_are_different_splits_of_which_the_first_is_the_usual_one
     assert np.array_equal(repeated_folds(labels, groups, 4, repeats=1), assign_folds(labels, groups, 4)[:, None])
     with pytest.raises(ValueError, match="repeats=0 is out of range"):
         repeated_folds(labels, groups, repeats=0)
+
+
+def test_folds_by_time_are_one_split_and_no_repeats():
+    labels, times = np.arange(12) % 2, np.arange(12)[::-1]
+    folds = repeated_folds(labels, None, 3, repeats=1, times=times)
+    assert np.array_equal(folds[:, 0], assign_folds(labels, None, 3, times=times)) and folds.min() == -1
+    with pytest.raises(ValueError, match="repeats=2 is out of range: it must be 1 where folds go by time"):
+        repeated_folds(labels, None, 3, repeats=2, times=times)
 
 
 @pytest.mark.parametrize("forward", [False, True])

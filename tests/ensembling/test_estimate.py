@@ -133,3 +133,20 @@ def make_run(name, probs, folds):
     oof.insert(0, "id", np.arange(len(folds)).astype(str))
     oof.insert(1, "fold", folds)
     return Run(name, None, list("abc"), oof, np.arange(len(folds)), {int(folds[0]): probs[:0]}, [])
+
+
+def test_a_score_without_any_error_is_told_to_be_one_of_few_rows():
+    labels = np.arange(40) % 2
+    sure = np.eye(2)[labels]
+    level = Level(np.stack([sure, sure]), "binary", "accuracy")
+    found = make_estimate(Mean(), level, labels, np.arange(40) % 4)
+    assert found.low == found.high == 1 and "errors in up to 7.5% of the rows" in " ".join(found.warnings)
+
+
+def test_no_gap_is_no_gap_below_nothing_where_lower_is_better():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=60)
+    probs = rng.random((2, 60))
+    level = Level(np.stack([1 - probs, probs], axis=-1), "binary", "log_loss")
+    found = make_estimate(Mean(), level, labels, np.arange(60) % 3)
+    assert f"{found.gap:.4f} {found.better_by:.4f}" == "0.0000 0.0000"

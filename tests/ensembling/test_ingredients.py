@@ -82,3 +82,21 @@ def test_the_scores_of_other_splits_stand_side_by_side(tmp_path):
     found = read_repeats(tmp_path / "bbc", "base")
     assert found.index.tolist() == ["bbc", "bbc.2", "bbc.3"] and found["score"].tolist() == [0.8, 0.9, 0.7]
     assert read_repeats(tmp_path / "bbc", "nothing").empty
+
+
+def test_folds_that_go_forward_are_told_of(work):
+    (work / "folds.parquet").unlink()
+    for run in ("good", "fair"):
+        for k in range(3):
+            for name in ("oof", "test"):
+                table = pd.read_parquet(work / run / f"fold{k}" / f"{name}.parquet")
+                table.to_parquet(work / run / f"fold{k}" / f"{name}.parquet")  # without its lineage
+    folds = pd.DataFrame({"id": [str(k) for k in range(12)], "fold": FOLDS, "group": FOLDS, "forward": True})
+    folds.to_parquet(work / "folds.parquet", index=False)
+    assert "later ones too" in read_ingredients(work).cautions[0]
+
+
+def test_other_splits_are_in_the_order_of_their_numbers_and_nothing_else_is_one(tmp_path):
+    for name in ("bbc", "bbc.2", "bbc.10", "bbc.2024-01"):
+        write_json(tmp_path / name / "blend" / "score.json", {"score": 0.5, "standard_error": 0.1})
+    assert read_repeats(tmp_path / "bbc", "blend").index.tolist() == ["bbc", "bbc.2", "bbc.10"]

@@ -230,3 +230,34 @@ def test_an_empty_folder_and_one_that_is_not_there_are_named(tmp_path):
 def test_a_kind_that_does_not_fit_is_refused(tmp_path, kind, words):
     with pytest.raises(ValueError, match=words):
         read_outside(make_folder(tmp_path), kind=kind)
+
+
+def test_folds_that_are_written_with_and_without_a_point_agree(tmp_path):
+    write(tmp_path / "a.csv", label=LABELS, fold=[float(row % 4) for row in range(N)])
+    write(tmp_path / "b.csv", fold=[row % 4 for row in range(N)])
+    assert read_outside(tmp_path).folds["fold"].tolist() == [row % 4 for row in range(N)]
+
+
+def test_predictions_may_be_called_as_in_a_submission_where_the_labels_have_their_own_file(tmp_path):
+    truth, says = np.linspace(0, 7, N), np.linspace(1, 6, N)
+    write(tmp_path / "labels.csv", columns=["target"], values=truth[:, None])
+    write(tmp_path / "a.csv", columns=["target"], values=says[:, None])
+    write(tmp_path / "a.test.csv", ids=["t1", "t2"], columns=["target"], values=[[1.5], [2.5]])
+    outside = read_outside(tmp_path)
+    np.testing.assert_allclose(outside.labels.ravel(), truth, rtol=1e-6)
+    np.testing.assert_allclose(outside.runs[0].oof_array.ravel(), says, rtol=1e-6)
+    assert outside.runs[0].tests[0].ravel().tolist() == [1.5, 2.5]
+
+
+def test_a_class_with_fewer_rows_than_folds_is_no_hindrance(tmp_path):
+    labels = ["rare", *LABELS[1:]]
+    write(tmp_path / "a.csv", columns=[*CLASSES, "rare"], label=labels)
+    outside = read_outside(tmp_path)
+    assert (outside.labels == 3).sum() == 1 and outside.folds["fold"].value_counts().tolist() == [8] * 5
+
+
+def test_a_text_that_would_be_taken_for_a_label_is_named(tmp_path):
+    make_folder(tmp_path)
+    write(tmp_path / "labels.csv", columns=[], values=np.zeros((N, 0)), category=LABELS, text=["words"] * N)
+    with pytest.raises(ValueError, match=r"category, text are taken for labels.*call the column of the label 'label'"):
+        read_outside(tmp_path)

@@ -110,3 +110,9 @@ def test_what_cannot_be_chosen_is_told():
         choose_submissions(runs, 1, labels, "accuracy", test_rows=1)
     with pytest.raises(ValueError, match="'twin' and 'short' were validated on different rows"):
         choose_submissions([runs[0], make_run("short", np.ones(5, dtype=bool))], 1, labels, "accuracy")
+
+
+def test_runs_that_say_the_same_share_the_draws():
+    right = np.arange(N) % 5 > 0
+    found = choose_submissions([make_run("a", right), make_run("b", right)], 2, np.ones(N, dtype=np.int64), "accuracy")
+    assert found.table["wins"].tolist() == [0.5, 0.5]
