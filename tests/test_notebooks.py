@@ -238,7 +238,8 @@ def test_a_work_folder_of_another_competition_is_refused(work, tmp_path, capsys)
 @pytest.mark.parametrize(("sample", "rows"), [("tweets", 300), ("reviews-zh", 300), ("drugs", 300)])
 def test_the_other_samples_go_through_with_the_baseline(sample, rows, tmp_path):
     work = str(tmp_path / "work")
-    run_notebook("1_eda", {"data": str(write_sample(sample, tmp_path / "data", rows=rows)), "work": work, "n_folds": 3})
+    data, near = str(write_sample(sample, tmp_path / "data", rows=rows)), 0.0 if sample == "tweets" else 0.8
+    run_notebook("1_eda", {"data": data, "work": work, "n_folds": 3, "near_duplicates": near})
     run_notebook("3_train", {"work": work, "run": "tfidf", "backbone": "tfidf", "start": ""})
     run_notebook("5_submit", {"work": work, "run": "tfidf"})
     true = read_json(Path(work) / "submission.json")["true_score"]
