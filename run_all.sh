@@ -54,7 +54,7 @@ run 3_train run=tfidf backbone=tfidf start=
 # The backbone reads all the text, then is fine-tuned on the labels.
 run 2_pretrain run=mlm
 run 3_train run=base start=mlm
-# They err differently, so their blend beats both. Weights for a fold are fitted on the other folds.
+# They err differently, so their blend beats both. How they are blended is chosen for each fold without it.
 run 4_ensemble run=blend runs='["tfidf", "base"]'
 run 5_submit run=blend
 
