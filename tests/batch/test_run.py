@@ -163,6 +163,7 @@ def test_an_interrupted_runner_takes_its_kernel_along(number, code):
         "import os\nopen('pid.part', 'w').write(str(os.getpid()))\nos.rename('pid.part', 'pid')",
         "import time\ntime.sleep(60)",
     )
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a script ignore it
     runner = command()
     wait_for("pid")
     runner.send_signal(number)
