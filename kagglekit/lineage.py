@@ -102,8 +102,8 @@ def refuse_crossed(run: Path, what: str, name: str) -> None:
 
 
 def check_members(runs: Sequence[Run]) -> None:
-    """Raise ValueError when what is fitted on the out-of-fold predictions of these runs would be fitted on a leak: a
-    run that crossed folds, or runs whose rows are in different folds."""
+    """Raise ValueError when a blend of these runs, fitted or not, would have a score that leaked: by a run that crossed
+    folds, or by runs whose rows are in different folds."""
     for run in runs:
         if run.folder is not None:
             refuse_crossed(run.folder, "runs", run.name)

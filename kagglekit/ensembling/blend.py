@@ -17,7 +17,7 @@ from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
 from kagglekit.ensembling.ensembler import Ensembler, Level
 from kagglekit.ensembling.members import Beside, make_level
 from kagglekit.ensembling.methods import Plan
-from kagglekit.lineage import check_members, tell_lineage
+from kagglekit.lineage import tell_lineage
 from kagglekit.metrics import CLASSES
 from kagglekit.origin import hash_tables
 from kagglekit.paths import fold_folders, replacing, run_folder, write_json
@@ -94,7 +94,7 @@ def blend_runs(runs: Sequence[Run], labels: np.ndarray, plan: Plan, beside: Besi
 
     labels: of all rows of train. beside: what is known of rows beside predictions. With a single fold the test rows are
     predicted by what was fitted on all of it, and a fifth of its rows each by what was fitted on the other four.
-    Raises ValueError for runs with different folds, and where something would be fitted on a leak.
+    Raises ValueError for runs with different folds, and for one that learned from out-of-fold predictions.
     """
     level, beside, first = make_level(runs, plan.kind, plan.metric, beside), beside or Beside(), runs[0]
     fitted, makers, parts = fit_blend(runs, np.asarray(labels)[first.rows], plan, level)
@@ -129,7 +129,6 @@ def fit_blend(
         same = ensembler.fresh().fit(level, labels, folds)
         fitted = dict.fromkeys(runs[0].folds, same)
         return fitted, fitted, folds
-    check_members(runs)
     parts = divide(level, folds)
     fitted = fit_by_fold(ensembler, level, labels, parts)
     if len(runs[0].folds) > 1:

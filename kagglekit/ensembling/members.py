@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kagglekit.ensembling.ensembler import Level
+from kagglekit.lineage import check_members
 from kagglekit.tables import Run
 
 
@@ -34,7 +35,8 @@ def make_level(runs: Sequence[Run], kind: str, metric: str = "", beside: Beside 
 
 
 def check_runs(runs: Sequence[Run]) -> None:
-    """Raise ValueError unless the runs can be blended: some, different, with the same finished folds and columns."""
+    """Raise ValueError unless the runs can be blended: some, different, with the same finished folds and columns, and
+    none that would be a leak, see `check_members`."""
     names = [run.name for run in runs]
     if not runs or len(set(names)) < len(names):
         raise ValueError(f"runs={names}: give at least one run, and each only once")
@@ -48,3 +50,4 @@ def check_runs(runs: Sequence[Run]) -> None:
         not run.oof["id"].equals(runs[0].oof["id"]) for run in runs
     ):
         raise ValueError(f"the runs {', '.join(names)} do not belong to the same task and folds")
+    check_members(runs)

@@ -136,7 +136,7 @@ def read_teacher(
     if (run.folder / "weights.json").is_file():
         told = read_json(run.folder / "weights.json")
         members = [read_teacher(work, member, task, folds, test_ids, labels, cache) for member in told["members"]]
-        check_members(run, told)
+        check_unchanged(run, told)
         if not told["beside"]:
             makers = _make_anew(task, [member.run for member in members], Plan(**told["plan"]), folds, labels)
     elif recipe and _folds_of(run.folder) != hash_files([resolve(work) / "folds.parquet"]):
@@ -156,7 +156,7 @@ def _make_anew(
     return fit_blend(runs, labels[runs[0].rows], plan, level)[1]
 
 
-def check_members(run: Run, told: dict[str, Any]) -> None:
+def check_unchanged(run: Run, told: dict[str, Any]) -> None:
     """Raise ValueError for a blend that is not made of what its members say now: what they said before, and what that
     had seen, nobody knows. told: what its weights.json says."""
     for member in told["members"]:

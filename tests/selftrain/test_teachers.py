@@ -47,6 +47,12 @@ def save_tables(work, name, tables, recipe=None, folds=(0, 1), seed=0):
     return folder
 
 
+def cross(work, name):
+    """The run turns out to have learned from out-of-fold predictions."""
+    told = read_json(work / name / "params.json")
+    write_json(work / name / "params.json", {**told, "recipe": {**told["recipe"], "crosses": True}})
+
+
 def blend(work, tables, name, members, method="mean"):
     train, test = tables
     runs = [read_run(work, member, TASK, read_folds(work, train["id"]), test["id"]) for member in members]
@@ -147,8 +153,9 @@ def test_what_has_no_model_labels_test_alone(trained, read, tables):
 
 def test_a_blend_whose_members_changed_since_or_are_gone_is_refused(work, read, tables):
     """One that crossed folds may have been among them, and is in the tables of the blend all the same."""
-    save_tables(work, "crossed", tables, {"crosses": True})
+    save_tables(work, "crossed", tables)
     blend(work, tables, "both", ["crossed", "base"])
+    cross(work, "crossed")
     shutil.rmtree(work / "crossed")
     with pytest.raises(ValueError, match="teacher='both' was blended from crossed too, of which nothing is left"):
         read(work, "both")
@@ -179,12 +186,15 @@ def test_runs_of_other_folds_or_other_data_are_refused(work, read, tables):
 
 def test_what_crossed_folds_is_refused_whatever_way_it_comes(work, read, tables):
     """crossed -> start of one, teacher of the next, member of a blend, teacher again."""
-    save_tables(work, "crossed", tables, {"crosses": True, "distill": {"teacher": "tables", "by": "oof"}})
+    save_tables(work, "crossed", tables, {"distill": {"teacher": "tables", "by": "oof"}})
     save_tables(work, "begun", tables)
     told = read_json(work / "begun" / "params.json")
     write_json(work / "begun" / "params.json", {**told, "recipe": {**told["recipe"], "start": "crossed"}})
     save_tables(work, "taught", tables, {"pseudo": {"teacher": "begun"}})
     blend(work, tables, "both", ["taught", "base"])
+    cross(work, "crossed")
+    with pytest.raises(ValueError, match="runs='taught' stands on 'crossed', which crossed folds"):
+        blend(work, tables, "more", ["taught", "base"])  # not even by the mean
     save_tables(work, "again", tables, {"distill": {"teacher": "both"}})
     with pytest.raises(ValueError, match="teacher='crossed' crossed folds: it learned from out-of-fold predictions"):
         read(work, "crossed")
