@@ -37,33 +37,36 @@ VALUES = ("ordinal", "regression")
 
 @dataclass(frozen=True)
 class Method:
-    """A way to combine members, or to correct what comes out: what makes it, and the kinds of task it fits. tried: by
-    `method="auto"`, where no candidates are named; the others cost more, or say the same."""
+    """A way to combine members, or to correct what comes out: what makes it, and the kinds of task it fits.
+
+    tried: the kinds for which `method="auto"` tries it, where no candidates are named; what it does not try costs more,
+    or says the same as another.
+    """
 
     make: Callable[..., Ensembler]
     kinds: tuple[str, ...] = EVERY
-    tried: bool = False
+    tried: tuple[str, ...] = ()
 
 
 METHODS = {
-    "best": Method(BestMember, tried=True),
-    "mean": Method(Mean, tried=True),
-    "geometric": Method(GeometricMean, CHANCES, tried=True),
+    "best": Method(BestMember, tried=EVERY),
+    "mean": Method(Mean, tried=EVERY),
+    "geometric": Method(GeometricMean, CHANCES, tried=EVERY),
     "power": Method(PowerMean, CHANCES),
     "rank": Method(RankMean),
     "median": Method(Median),
     "vote": Method(Vote),
     "weighted_vote": Method(partial(Vote, weighted=True), CHANCES),
-    "weights": Method(LinearPool, tried=True),
-    "log_pool": Method(LogPool, CHANCES, tried=True),
+    "weights": Method(LinearPool, tried=EVERY),
+    "log_pool": Method(LogPool, CHANCES, tried=EVERY),
     "log_pool_sharpened": Method(partial(LogPool, sharpen=True), CHANCES),
-    "hill_climbing": Method(HillClimbing, tried=True),
+    "hill_climbing": Method(HillClimbing, tried=EVERY),
     "nelder_mead": Method(partial(Search, method="nelder-mead")),
     "optuna": Method(partial(Search, method="optuna")),
-    "weights_per_column": Method(partial(LinearPool, per_column=True)),
+    "weights_per_column": Method(partial(LinearPool, per_column=True), tried=("multilabel", "regression")),
     "log_pool_per_column": Method(partial(LogPool, per_column=True), CHANCES),
-    "logistic": Method(Stack, CHANCES, tried=True),
-    "ridge": Method(partial(Stack, model="ridge"), VALUES, tried=True),
+    "logistic": Method(Stack, CHANCES, tried=EVERY),
+    "ridge": Method(partial(Stack, model="ridge"), VALUES, tried=EVERY),
     "boosting": Method(partial(Stack, model="boosting")),
 }
 CALIBRATIONS = {
@@ -139,7 +142,7 @@ class Plan:
         """The methods that are tried."""
         if self.method != "auto":
             return [self.method]
-        fitting = [name for name, method in METHODS.items() if self.kind in method.kinds and method.tried]
+        fitting = [name for name, method in METHODS.items() if self.kind in method.kinds and self.kind in method.tried]
         return list(self.candidates) or fitting
 
     def make(self, name: str, thresholds: str = "") -> Ensembler:

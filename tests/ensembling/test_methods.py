@@ -72,6 +72,7 @@ def test_auto_chooses_from_plain_ways_and_from_their_thresholds(kind):
     names = list(plan.candidates_made())
     assert names[0] == "best" and "mean" in names and "weights" in names and "hill_climbing" in names
     assert any(" + " in name for name in names) == METRICS[METRIC[kind]].decides
+    assert ("weights_per_column" in names) == (kind in ("multilabel", "regression"))
     assert isinstance(plan.ensembler(), Choice)
     assert "hill_climbing" not in Plan(kind, METRIC[kind], candidates=["mean", "weights"]).candidates_made()
 
