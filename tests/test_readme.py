@@ -17,7 +17,7 @@ from kagglekit.batch.parameters import read_parameters
 from kagglekit.data.augment import AUGMENTERS, make_augmenter
 from kagglekit.data.clean import CLEANERS, check_cleaners
 from kagglekit.data.cuts import CUTS
-from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS
+from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, Plan
 from kagglekit.losses import LOSSES
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
@@ -91,14 +91,19 @@ OTHERS = [
 ]
 
 
+def check_line(switch, test, names):
+    """Its tests exist, and one of these notebooks has all the parameters that a line gives; these."""
+    given = re.findall(r"`(\w+)=", switch)
+    assert any(set(given) <= read_parameters(find_notebook(name)).keys() for name in names), given
+    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
+    return given
+
+
 @pytest.mark.parametrize("row", OTHERS, ids=lambda row: row[0])
 def test_a_line_about_text_and_labels_names_parameters_and_tests_that_exist(row):
     _, source, switch, cost, test = row
-    notebooks = [read_parameters(find_notebook(name)) for name in ("1_eda", "2_pretrain", "3_train")]
-    given = re.findall(r"`(\w+)=", switch)
+    given = check_line(switch, test, ("1_eda", "2_pretrain", "3_train"))
     assert source and cost and (given or "`objective`" in switch or "`cut`" in switch)
-    assert any(set(given) <= parameters.keys() for parameters in notebooks), given
-    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
 
 
 BELIEVED = [
@@ -111,10 +116,7 @@ BELIEVED = [
 @pytest.mark.parametrize("row", BELIEVED, ids=lambda row: row[0])
 def test_a_line_about_the_score_names_parameters_and_tests_that_exist(row):
     _, source, switch, test = row
-    notebooks = [read_parameters(find_notebook(name)) for name in ("1_eda", "3_train", "4_ensemble")]
-    given = re.findall(r"`(\w+)=", switch)
-    assert source and given and any(set(given) <= parameters.keys() for parameters in notebooks), given
-    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
+    assert source and check_line(switch, test, ("1_eda", "3_train", "4_ensemble"))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,7 @@ def test_the_tables_of_the_score_name_every_way_that_there_is(knob, names):
     assert told - {"auto"} == set(names)
 
 
+ALL = ("1_eda", "2_pretrain", "3_train", "4_ensemble")
 CHECKS = {  # parameter -> what refuses a value that does not fit
     "tricks": make_tricks,
     "clean": check_cleaners,
@@ -137,8 +140,9 @@ CHECKS = {  # parameter -> what refuses a value that does not fit
     "schedule": SCHEDULES.index,
     "objective": lambda name: OBJECTIVES[name],
     "masking": lambda name: MASKINGS[name],
+    "options": lambda knobs: Plan("multiclass", "accuracy", options=knobs),
 }
-SWITCHES = sorted({switch for row in [*TRICKS, *OTHERS] for switch in re.findall(r"`(\w+=[^`]+)`", row[2])})
+SWITCHES = sorted({switch for row in [*TRICKS, *OTHERS, *BELIEVED] for switch in re.findall(r"`(\w+=[^`]+)`", row[2])})
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -147,7 +151,7 @@ def test_a_switch_of_the_readme_is_taken_as_it_stands(switch, tmp_path, monkeypa
     (tmp_path / "synonyms.txt").write_text("good fine\n")
     name, _, value = switch.partition("=")
     value = ast.literal_eval(value)
-    notebooks = [read_parameters(find_notebook(notebook)) for notebook in ("1_eda", "2_pretrain", "3_train")]
+    notebooks = [read_parameters(find_notebook(notebook)) for notebook in ALL]
     assert any(name in known and known[name].accepts(value) for known in notebooks)
     if name in CHECKS:
         CHECKS[name](value)

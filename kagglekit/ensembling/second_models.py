@@ -42,7 +42,7 @@ class Linear:
                 ridge = Ridge(alpha=strength, fit_intercept=False).fit(inputs, errors / spread)
                 weights = np.atleast_2d(ridge.coef_).T * spread
             else:
-                weights = fit_logistic(inputs, mean, _targets(labels, kind, mean.shape[1]), strength, weights, kind)
+                weights = fit_with_offset(inputs, mean, _targets(labels, kind, mean.shape[1]), strength, weights, kind)
             found.append(cls(center, scale, weights))
         return found
 
@@ -59,7 +59,7 @@ def _targets(labels: np.ndarray, kind: str, columns: int) -> np.ndarray:
     return (np.eye(columns)[labels] if kind == "multiclass" else labels.reshape(-1, columns)).astype(np.float64)
 
 
-def fit_logistic(
+def fit_with_offset(
     features: np.ndarray, offset: np.ndarray, targets: np.ndarray, strength: float, start: np.ndarray, kind: str
 ) -> np.ndarray:
     """The weights (f, columns) with the least log loss of offset + features @ weights, plus strength / 2 their squares.

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from kagglekit.ensembling.crossfit import cross_fit
 from kagglekit.ensembling.ensembler import Level
 from kagglekit.ensembling.level_features import from_evidence, to_evidence
-from kagglekit.ensembling.second_models import fit_logistic
+from kagglekit.ensembling.second_models import fit_with_offset
 from kagglekit.ensembling.stack import MODELS, Stack
 from kagglekit.metrics import score
 
@@ -70,7 +70,7 @@ def test_a_stack_held_back_without_end_is_the_mean(kind, models):
 def test_what_is_learned_without_an_offset_is_scikit_learn_s_logistic_regression():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(200, 4)), rng.integers(0, 3, 200)
-    ours = fit_logistic(features, np.zeros((200, 3)), np.eye(3)[labels], 5.0, np.zeros((4, 3)), "multiclass")
+    ours = fit_with_offset(features, np.zeros((200, 3)), np.eye(3)[labels], 5.0, np.zeros((4, 3)), "multiclass")
     theirs = LogisticRegression(C=1 / 5, fit_intercept=False, tol=1e-8).fit(features, labels).coef_.T
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
