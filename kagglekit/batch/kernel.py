@@ -177,7 +177,7 @@ def check_finished(content) -> None:
 def explain(error) -> str:
     """A cell's error in words: the message alone where kagglekit itself refused, else the end of the traceback."""
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
-    places = [line for line in trace if line.startswith(("File ", "Cell In"))]
+    places = [line for line in trace if re.match(r"File |Cell In|[~/]\S*\.py in ", line)]  # the last: IPython 7
     kind = getattr(builtins, error.ename, Exception)
     if issubclass(kind, (ValueError, OSError)) and places and re.search(r"kagglekit/(?!.*site-packages/)", places[-1]):
         return f"cell [{error.exec_count}]: {error.evalue}"

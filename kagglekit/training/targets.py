@@ -54,7 +54,7 @@ def _read_auxiliary(column: pd.Series, weight: float) -> Auxiliary:
     if several < 2:
         raise ValueError(f"{what} fewer than two values: nothing can be learned")
     if numbers and several > 20:
-        classes, values = [], pd.to_numeric(given)
+        classes, values = [], given.astype(float)  # "1e999" is infinite
         if not (values.abs() < np.finfo(np.float32).max).all():
             raise ValueError(f"{what} numbers that are not finite")
     elif several > len(given) / 2:

@@ -38,6 +38,8 @@ from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer
 
+NEWER = "train_sampling_strategy" in TrainingArguments.__dataclass_fields__  # transformers after 5.0
+GROUP_BY_LENGTH = {"train_sampling_strategy": "group_by_length"} if NEWER else {"group_by_length": True}
 WORKLOADS = {"bbc": (256, 192), "tweets": (128, 3200)}  # sample -> (max_length, rows of a round)
 
 
@@ -102,7 +104,7 @@ def time_plain(
             "bf16": precision == "bf16",
             "fp16": precision == "fp16",
             "use_cpu": choose_device().type == "cpu",  # bf16 asks for it
-            "train_sampling_strategy": "group_by_length",
+            **GROUP_BY_LENGTH,
             "per_device_train_batch_size": Recipe.batch_size,
             "per_device_eval_batch_size": 64,
         }

@@ -77,6 +77,7 @@ def test_classes_with_one_or_two_rows_are_learned_and_those_without_have_probabi
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*encountered in matmul")  # of BLAS, now and then
+        warnings.filterwarnings("ignore", message="scipy.optimize", category=DeprecationWarning)  # scikit-learn 1.6
         (found,) = fit_shallow("multiclass", 5, x[:-2], np.array(y), [x[-2:]], classifier)
     assert np.allclose(found.sum(axis=1), 1, atol=1e-5)
     assert (found[:, np.setdiff1d(range(5), y)] == 0).all() and (found[:, np.unique(y)] > 0).all()
