@@ -21,6 +21,7 @@ from kagglekit.selftrain.nested import check_shared
 from kagglekit.selftrain.selftrainer import SelfTrainer
 from kagglekit.starts import find_starts, find_vocabulary
 from kagglekit.task import Task
+from kagglekit.time_budget import TimeBudget
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 
@@ -69,13 +70,15 @@ def choose_learner(
     parameters: Mapping[str, Any],
 ) -> Choice:
     """The learner for a notebook's parameters: those of `Recipe`, and backbone, start, learner, learner_options,
-    pseudo, distill, soup_of, soup, seed and checkpoint_every.
+    pseudo, distill, soup_of, soup, seed, checkpoint_every and hours, which a fine-tuner stops in: what it was in the
+    middle of is kept, and OutOfTime comes through all learners around it. The others end what they have begun.
 
     train, test: as from `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`. folds: as from
     `read_folds`. to_train: the folds that starts are needed for.
     Raises ValueError for parameters that do not go together, before anything is trained.
     """
     recipe, backbone, kind = Recipe.choose(parameters), parameters["backbone"], parameters["learner"]
+    budget = TimeBudget(parameters.get("hours", 0.0))
     check_range("learner", kind, kind in LEARNERS, f"one of {', '.join(LEARNERS)}")
     plain = backbone in ("tfidf", "soup")
     check_range("learner", kind, not plain or kind == "finetune", f"left as it is for backbone={backbone!r}")
@@ -94,9 +97,8 @@ def choose_learner(
         learner = _make_other(kind, task, cleaned, found, recipe, cache, parameters["learner_options"])
         settings |= dict(clean=recipe.clean, learner_options=learner.settings)
         return Choice(learner, settings, starts, tell_chosen(work, settings))
-    learner = FineTuner(
-        task, train, test, found, recipe, cache, parameters["checkpoint_every"], find_vocabulary(starts, found)
-    )
+    every, vocabulary = parameters["checkpoint_every"], find_vocabulary(starts, found)
+    learner = FineTuner(task, train, test, found, recipe, cache, every, vocabulary, budget)
     if parameters["distill"]:
         learner = Distiller(learner, work, task, train, test, folds, parameters["distill"], parameters["seed"])
         for models in starts.values() if learner.plan.source == "nested" else ():

@@ -11,6 +11,7 @@ from pathlib import Path
 from kagglekit.batch.progress import clock
 from kagglekit.paths import hash_files, read_json, resolve, write_json
 from kagglekit.provenance import versions
+from kagglekit.time_budget import unfinished
 
 LIBRARY = Path(__file__).parents[1]
 SKIPPED = re.compile(
@@ -83,13 +84,17 @@ def fingerprint(notebook, parameters: dict) -> dict:
 
 
 def changes(marker: Path, now: dict) -> str:
-    """What differs between a marker and `fingerprint` and files as they are now, in words; empty when nothing does."""
+    """What differs between a marker and `fingerprint` and files as they are now, in words; empty when nothing does.
+
+    What time has cut is no longer as it should be, see `unfinished`.
+    """
     before, changed = read_json(marker), []
     names = now["parameters"]
     changed += [f"the parameter {name}" for name in names if before["parameters"].get(name, ...) != names[name]]
     changed += [f"the {part}" for part in ("notebook", "library") if before[part] != now[part]]
     changed += [path for path, value in now["inputs"].items() if before["inputs"].get(path) != value]
     changed += [path for path, value in before["outputs"].items() if hash_path(resolve(path)) != value]
+    changed += [f"{path}, which time has cut" for path in before["outputs"] if unfinished(resolve(path))]
     return ", ".join(changed)
 
 

@@ -18,8 +18,9 @@ from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space, read_json, replacing, write_json
 from kagglekit.pretraining.importance import check_task_model, label_texts, score_tokens, token_budget
 from kagglekit.ranges import check_range
+from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.arguments import training_arguments
-from kagglekit.training.callbacks import SaveEvery, ShowProgress
+from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
 from kagglekit.training.hardware import choose_attention, choose_device, choose_precision
 from kagglekit.training.seeds import random_state_kept
 from kagglekit.training.trainer import Trainer, remove_checkpoints
@@ -77,6 +78,7 @@ def train_token_scorer(
     learning_rate: float | None = None,
     seed: int = 0,
     save_seconds: float = 60.0,
+    budget: TimeBudget = UNLIMITED,
 ) -> TokenScorer:
     """Learn from a task model which tokens matter, so that one pass over any text finds them (Gu et al., 2020).
 
@@ -85,8 +87,9 @@ def train_token_scorer(
     many of them, drawn by `seed`, are labelled by it, the costly part; a tenth is held out to measure with. The scorer
     begins as the task model's backbone. learning_rate: None is by the size of it. It goes to `folder/model` with its
     figures: the texts that were used, those that need no word, the share of tokens that matters, and the ROC AUC on
-    held-out texts (0.5 has learned nothing). A run that was cut off goes on; one that is done is read back. The random
-    state is left as it was. Raises ValueError where the task model or its texts have nothing to learn from.
+    held-out texts (0.5 has learned nothing). A run that was cut off, as by OutOfTime when `budget` is over, goes on;
+    one that is done is read back. The random state is left as it was. Raises ValueError where the task model or its
+    texts have nothing to learn from.
     """
     if (folder / "model" / "figures.json").is_file():
         return TokenScorer.load(folder / "model")
@@ -125,7 +128,7 @@ def train_token_scorer(
             Examples(tokens[train], tokenizer.pad_token_id, labels[train]),
             importance_loss,
             adamw(parameter_groups(scorer, rate)),
-            callbacks=[SaveEvery(save_seconds), ShowProgress("scorer")],
+            callbacks=[SaveEvery(save_seconds), ShowProgress("scorer"), StopInTime(budget, "scorer")],
         )
         trainer.fit()
         scorer.figures = {

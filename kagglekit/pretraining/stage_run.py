@@ -27,9 +27,10 @@ from kagglekit.sources import read_sources
 from kagglekit.starts import find_scorer, find_starts, make_backbone
 from kagglekit.tables import read_folds, training_rows
 from kagglekit.task import Task, encode_labels
+from kagglekit.time_budget import TimeBudget
 
 OF_SCORER = [k.name for k in inspect.signature(train_token_scorer).parameters.values() if k.kind is k.KEYWORD_ONLY]
-OF_SCORER = [name for name in OF_SCORER if name not in ("rule", "seed", "save_seconds")]  # among masking_options
+OF_SCORER = [name for name in OF_SCORER if name not in ("rule", "seed", "save_seconds", "budget")]  # masking_options
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class StageRun:
 
     train: as from `read_train`. texts: what is pretrained on. backbone, start, folds, scorer: as in the notebook.
     pairs: a file for supervised SimCSE, see `read_pairs`; without one it takes texts of a class for alike. probe_every:
-    steps, 0 is no probe.
+    steps, 0 is no probe. budget: when it is over, training stops with a checkpoint and OutOfTime.
     Supervised SimCSE by classes, and masking by a scorer, know the labels of training rows: then there is a training
     for each fold, which has seen nothing of that fold. So there is where the start goes by folds; folds that begin from
     the same model share one. With a probe the training is shared, and the best step is each fold's own; folds that go
@@ -71,6 +72,7 @@ class StageRun:
     pairs: str = ""
     probe_every: int = 0
     save_seconds: float = field(default=60.0, repr=False)
+    budget: TimeBudget = field(default_factory=TimeBudget, repr=False)
 
     def __post_init__(self):
         stage = self.stage
@@ -134,25 +136,29 @@ class StageRun:
         return given | asdict(self.stage)
 
     def fit(self, folder: Path) -> dict[str, Pretrained]:
-        """Train all parts, one after the other; those that are done are read back.
+        """Train all parts, one after the other."""
+        return {part.name: self.fit_part(part, folder) for part in self.parts}
+
+    def fit_part(self, part: Part, folder: Path) -> Pretrained:
+        """Train a part in its place below `folder`, that of the run; one that is done is read back.
 
         Where there is a model for each fold, models.json says where: fold -> folder below that of the run.
         """
-        done, models = {}, read_json(folder / "models.json") if (folder / "models.json").is_file() else {}
-        for part in self.parts:
-            place = folder / part.name
-            done[part.name] = result = self._train(part, place)
-            remove(place / "start")
-            self.begun_.pop(part.name, None)
-            if self.by_fold:
-                kept = result.models or dict.fromkeys(map(str, part.folds), "model")
-                models |= {fold: str(Path(part.name, at)) for fold, at in kept.items()}
-                write_json(folder / "models.json", dict(sorted(models.items(), key=lambda item: int(item[0]))))
-        return done
+        place, file = folder / part.name, folder / "models.json"
+        result = self._train(part, place)
+        remove(place / "start")
+        self.begun_.pop(part.name, None)
+        if self.by_fold:
+            kept = result.models or dict.fromkeys(map(str, part.folds), "model")
+            models = read_json(file) if file.is_file() else {}
+            models |= {fold: str(Path(part.name, at)) for fold, at in kept.items()}
+            write_json(file, dict(sorted(models.items(), key=lambda item: int(item[0]))))
+        return result
 
     def _train(self, part: Part, place: Path) -> Pretrained:
         if (place / "pretraining.json").is_file():
             return Pretrained(**read_json(place / "pretraining.json"))
+        self.budget.check(place.name)
         begin = self.begin(part, place)
         tokenizer = self.tokenizer(begin)
         masking = self.masking(part, place) if self.stage.objective in HIDING else None
@@ -167,6 +173,7 @@ class StageRun:
             probe=self._probe(tokenizer),
             folds=part.folds,
             save_seconds=self.save_seconds,
+            budget=self.budget,
         )
 
     def begin(self, part: Part, place: Path) -> str:
@@ -210,6 +217,7 @@ class StageRun:
             rule=self.stage.masking,
             seed=self.stage.seed,
             save_seconds=self.save_seconds,
+            budget=self.budget,
             **options,
         )
 

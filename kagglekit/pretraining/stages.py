@@ -23,8 +23,9 @@ from kagglekit.pretraining.rtd import prepare_rtd
 from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
 from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
 from kagglekit.ranges import check_range
+from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.arguments import training_arguments
-from kagglekit.training.callbacks import SaveEvery, ShowProgress
+from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
 from kagglekit.training.hardware import choose_device, choose_precision, keep_memory
 from kagglekit.training.trainer import Trainer, history, remove_checkpoints
 
@@ -88,6 +89,7 @@ def pretrain(
     probe: Probe | None = None,
     folds: Sequence[int] = (),
     save_seconds: float = 60.0,
+    budget: TimeBudget = UNLIMITED,
 ) -> Pretrained:
     """Train `backbone` on `texts` as `stage` says; the model and its tokenizer go to `folder/model`.
 
@@ -97,7 +99,8 @@ def pretrain(
     goes on, see `KeepCandidates`; for a fold of `folds` (none: all that the probe knows) whose best step is another
     than the best overall, that model goes to `folder/stepN/model`. One fold alone has the model of its own best step.
     A run that was cut off goes on from its last checkpoint; one that is done, with `folder/pretraining.json` as the
-    last thing written, is read back. Of several processes, the first one writes.
+    last thing written, is read back. When `budget` is over, it stops with a checkpoint and OutOfTime. Of several
+    processes, the first one writes.
     Raises ValueError for a stage that does not fit the backbone or the text, before anything is trained.
     """
     file, place = folder / "pretraining.json", folder / "candidates"
@@ -116,6 +119,7 @@ def pretrain(
     copies = max(8 + kept, 4 + 2 * kept)  # before: two checkpoints, each the model and twice as much of Adam's
     check_space(folder, copies * 4 * sum(p.numel() for p in model.parameters()))
     before = prepared.measure()
+    watching = [SaveEvery(save_seconds), ShowProgress(stage.objective), StopInTime(budget, stage.objective)]
     trainer = Trainer(
         model,
         _arguments(stage, folder / "checkpoints", len(prepared.examples)),
@@ -123,7 +127,7 @@ def pretrain(
         prepared.loss,
         adamw(parameter_groups(model, stage.learning_rate or suggest_learning_rate(model.backbone))),
         prepared.tricks,
-        callbacks=[*([candidates] if candidates else []), SaveEvery(save_seconds), ShowProgress(stage.objective)],
+        callbacks=[candidates, *watching] if candidates else watching,
     )
     receipts = trainer.fit()
     trainer.accelerator.wait_for_everyone()

@@ -18,10 +18,11 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
 from kagglekit.paths import check_space, replacing
 from kagglekit.task import Task, encode_labels
+from kagglekit.time_budget import TimeBudget
 from kagglekit.training.arguments import training_arguments
 from kagglekit.training.best import KeepBest
 from kagglekit.training.building import build_model
-from kagglekit.training.callbacks import SaveEvery, ShowProgress
+from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
 from kagglekit.training.evaluations import RecordEvaluations
 from kagglekit.training.extra import Extra
 from kagglekit.training.fitted import Fitted
@@ -52,6 +53,7 @@ class FineTuner:
     train, test: as from `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`.
     backbone: what `find_backbone` gives. cache: a folder for tokens. save_seconds: between checkpoints. vocabulary: a
     folder with the tokenizer of the models that folds start from, where it has tokens that the backbone's has not.
+    budget: when it is over, training stops with a checkpoint and OutOfTime.
     Raises ValueError for a recipe that does not fit the task or the backbone, before anything is trained.
     """
 
@@ -63,6 +65,7 @@ class FineTuner:
     cache: Path | None = field(default=None, repr=False)
     save_seconds: float = field(default=60.0, repr=False)
     vocabulary: str | None = field(default=None, repr=False)
+    budget: TimeBudget = field(default_factory=TimeBudget, repr=False)
 
     def __post_init__(self):
         recipe = self.recipe
@@ -128,7 +131,7 @@ class FineTuner:
             latest["step"], latest["predictions"] = trainer.state.global_step, predict(model, valid, self.precision)
             return {"score": score(self.task.metric, self.labels[valid_rows], latest["predictions"])}
 
-        tricks = [*make_tricks(recipe.tricks), *tricks]
+        tricks, phase = [*make_tricks(recipe.tricks), *tricks], folder.name.replace("fold", "fold ")
         trainer = Trainer(
             model,
             self._arguments(folder / "checkpoints", len(lesson.inputs), seed),
@@ -137,7 +140,7 @@ class FineTuner:
             adamw([*groups, *_weight_groups(model)]),
             [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks,
             evaluation,
-            [SaveEvery(self.save_seconds), ShowProgress(folder.name.replace("fold", "fold "))],
+            [SaveEvery(self.save_seconds), ShowProgress(phase), StopInTime(self.budget, phase)],
         )
         zero_shot = {"before training": evaluation(model)} if recipe.verbalizer else {}
         receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot, **trainer.fit()}

@@ -16,9 +16,11 @@ from transformers import PrinterCallback
 
 from kagglekit.data.batches import EpochSampler, Examples
 from kagglekit.optim import make_schedule
+from kagglekit.paths import read_json, write_json
 from kagglekit.training.trick import Trick
 
 COMPLETE = "complete"  # a file in a checkpoint that was written to its end
+UNLOGGED = "unlogged.json"  # in one between two logged steps: the losses since the last one
 
 
 class Trainer(transformers.Trainer):
@@ -56,6 +58,8 @@ class Trainer(transformers.Trainer):
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # losses are batch means: accumulation divides them
         self.loss, self.tricks, self.evaluation = loss, list(tricks), evaluation
+        self.losses_ = torch.zeros(())  # their sum in this process since the last logged step
+        self.unlogged_: dict | None = None  # the same before a resumed run's first step
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of the epoch that the global step lies in: a resumed run sees what the stopped one would have.
@@ -124,7 +128,15 @@ class Trainer(transformers.Trainer):
 
         for trick in self._started():
             step = partial(trick.training_step, step, self.model)
-        return step(self._prepare_inputs(inputs))
+        loss = step(self._prepare_inputs(inputs))
+        if self.unlogged_:  # the mean at the next logged step is that of all steps since the last one
+            loss = loss + self.unlogged_["losses"][self.args.process_index]
+            self._globalstep_last_logged, self.unlogged_ = self.unlogged_["since"], None
+        return loss
+
+    def _maybe_log_save_evaluate(self, tr_loss, *args, **kwargs):
+        self.losses_ = tr_loss  # zero again once it is logged
+        super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
 
     def evaluating(self) -> ExitStack:
         """The third seam: a context in which the model has the weights to evaluate and to save.
@@ -175,9 +187,12 @@ class Trainer(transformers.Trainer):
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        losses = self.accelerator.gather(self.losses_.reshape(1)).tolist()
         self.accelerator.wait_for_everyone()  # each process has written its random state
         if not self.args.should_save:
             return
+        if self._globalstep_last_logged < self.state.global_step:
+            write_json(folder / UNLOGGED, {"since": self._globalstep_last_logged, "losses": losses})
         for number, trick in enumerate(self.tricks):
             save_file(trick.state_dict(), folder / f"trick-{number}.safetensors")
         (folder / COMPLETE).touch()
@@ -185,6 +200,8 @@ class Trainer(transformers.Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
+        file = Path(checkpoint or "", UNLOGGED)
+        self.unlogged_ = read_json(file) if checkpoint and file.is_file() else None
         for number, trick in enumerate(self.tricks if checkpoint else ()):
             state = load_file(Path(checkpoint) / f"trick-{number}.safetensors")
             trick.load_state_dict({name: tensor.to(self.args.device) for name, tensor in state.items()})

@@ -1,0 +1,112 @@
+"""How much time is left of a kernel's hours: training stops before they are over, with what it needs to go on later."""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kagglekit.paths import read_json, remove, write_json
+from kagglekit.ranges import check_range
+
+STARTED = "KAGGLEKIT_STARTED"  # environment variable: when the kernel began, in seconds since 1970
+UNFINISHED = "unfinished.json"  # in the folder of a fold, or of a part of pretraining, that time has cut
+
+
+class OutOfTime(RuntimeError):
+    """The hours are over. What was begun is kept in a checkpoint; what was not begun is as it was."""
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """The time that a kernel may take, such as `TimeBudget(11.5)` of Kaggle's 12 hours.
+
+    hours: since the kernel began, see `kernel_began`; 0 is no limit. reserve: minutes of them that are kept for what
+    comes after training, such as predictions, scores and files; None is a twentieth of the hours, at most 10 minutes,
+    and 0 trains to the last second.
+    Raises ValueError for hours below 0, and for a reserve that leaves nothing of them.
+    """
+
+    hours: float = 0.0
+    reserve: float | None = None
+
+    def __post_init__(self):
+        check_range("hours", self.hours, 0 <= self.hours < math.inf, "0 for no limit, or above")
+        if self.reserve is not None:
+            fits = self.reserve >= 0 and (not self.hours or self.reserve < 60 * self.hours)
+            check_range("reserve", self.reserve, fits, "0 or more minutes, and less than the hours")
+        if self.hours:
+            kernel_began()  # a wrong variable shows now
+
+    @property
+    def reserved(self) -> float:
+        """Minutes that are kept for what comes after training."""
+        return min(10.0, 3.0 * self.hours) if self.reserve is None else self.reserve
+
+    def left(self) -> float:
+        """Seconds until the reserve begins: infinite without a limit, below 0 when that has begun."""
+        return kernel_began() + 3600 * self.hours - 60 * self.reserved - time.time() if self.hours else math.inf
+
+    def over(self) -> bool:
+        """Whether nothing more may be begun."""
+        return self.left() <= 0
+
+    def holds(self, seconds: float) -> bool:
+        """Whether something that takes so many seconds would end in time."""
+        return seconds <= self.left()
+
+    def check(self, what: str) -> None:
+        """Raise OutOfTime when no time is left to begin `what`, such as "fold 2"."""
+        if self.over():
+            raise self.refusal(what)
+
+    def refusal(self, what: str) -> OutOfTime:
+        """The error that says that `what` is not begun."""
+        return OutOfTime(f"of {self.hours:g} hours no time is left for {what}: the same command goes on there")
+
+
+UNLIMITED = TimeBudget()
+
+
+def kernel_began() -> float:
+    """When this kernel began, in seconds since 1970: as KAGGLEKIT_STARTED says, else when this process began.
+
+    A notebook that starts others in processes of their own hands the variable on, so that all count from the same time.
+    Raises ValueError for a variable that is no time, or one to come.
+    """
+    text = os.environ.get(STARTED, "")
+    if not text:
+        import psutil  # which accelerate and ipykernel need too
+
+        return psutil.Process().create_time()
+    try:
+        began = float(text)
+    except ValueError:
+        began = math.nan
+    if not 0 < began < time.time() + 60:
+        raise ValueError(f"{STARTED}={text!r} is no time that has been: set it to seconds since 1970, or unset it")
+    return began
+
+
+@contextmanager
+def stopping_in_time(place: Path) -> Iterator[None]:
+    """Go on after the block when time is over inside: that is printed, and kept in `place/unfinished.json`.
+
+    place: the folder of the fold or part that is made inside. Whoever asks whether the notebook is done finds the file
+    there, and runs it again, see `unfinished`; it is deleted when the block comes to its end.
+    """
+    try:
+        yield
+    except OutOfTime as stop:
+        print(stop)
+        write_json(place / UNFINISHED, {"why": str(stop)})
+    else:
+        remove(place / UNFINISHED)
+
+
+def unfinished(run: Path) -> dict[str, str]:
+    """What time has cut of a run: name of a fold or part ("" is the run itself) -> why; empty when it is complete."""
+    files = [run / UNFINISHED, *sorted(run.glob(f"*/{UNFINISHED}"))]
+    return {file.parent.name if file.parent != run else "": read_json(file)["why"] for file in files if file.is_file()}

@@ -1,0 +1,224 @@
+"""Training that ends with its hours goes on later as if it had never stopped."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import TrainerCallback
+
+from kagglekit.learners import choose_learner
+from kagglekit.model.backbones import load_tokenizer
+from kagglekit.paths import hash_files, read_json
+from kagglekit.pretraining.objective import Stage
+from kagglekit.pretraining.stages import pretrain
+from kagglekit.tables import write_folds
+from kagglekit.time_budget import STARTED, OutOfTime, TimeBudget, unfinished
+from kagglekit.training.best import KeepBest
+from kagglekit.training.callbacks import StopInTime
+from kagglekit.training.trainer import history, last_checkpoint
+from kagglekit.tricks import EMA, FGM
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+FOLDS = np.arange(24) % 3
+SMALL = {"max_length": 12, "epochs": 1.0, "batch_size": 4, "dropout": 0.1}
+
+
+@dataclass(frozen=True)
+class Scripted(TimeBudget):
+    """Hours that are over after so many questions, of which the first is asked before the first step."""
+
+    hours: float = 1.0
+    answers: Iterator[bool] = field(default_factory=itertools.count)
+
+    def over(self):
+        return next(self.answers)
+
+    @classmethod
+    def after(cls, questions):
+        return cls(answers=itertools.chain([False] * questions, itertools.repeat(True)))
+
+
+def in_short_kernels(train, questions):
+    """What `train(budget)` gives when each kernel may ask so often, and how often it was stopped before."""
+    for stops in range(30):
+        try:
+            return train(Scripted.after(questions)), stops
+        except OutOfTime as stop:
+            assert "the same command goes on" in str(stop)
+    raise AssertionError("it never comes to its end")
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulation": 2, "precision": "bf16"}], ids=["plain", "accumulation"])
+def test_stopped_between_two_logged_steps_it_goes_on_bit_for_bit(trainer, tmp_path, weights, same, options):
+    options = {"dropout": 0.1, "log_every": 5, "evaluation": lambda model: {"score": 0.5}, **options}
+    straight = trainer([FGM(), EMA(0.9)], "straight", evaluate_every=3, **options)
+    receipts, last = straight.fit(), straight.state.max_steps
+    for stop in (3, last - 2):
+        budget = StopInTime(Scripted.after(stop), "fold 2")
+        with pytest.raises(OutOfTime) as told:
+            trainer([FGM(), EMA(0.9)], f"stop{stop}", evaluate_every=3, callbacks=[budget], **options).fit()
+        assert str(told.value).startswith(f"stopped at step {stop} of {last} of fold 2: the checkpoint is kept")
+        assert last_checkpoint(tmp_path / f"stop{stop}").name == f"checkpoint-{stop}"
+        resumed = trainer([FGM(), EMA(0.9)], f"stop{stop}", evaluate_every=3, **options)
+        assert resumed.fit() == receipts
+        assert same(weights(straight.model), weights(resumed.model))
+        assert history(straight.state.log_history) == history(resumed.state.log_history)
+
+
+def test_stopped_at_every_step_it_is_still_the_same(trainer, weights, same):
+    straight = trainer([], "straight", epochs=1, dropout=0.1, log_every=5)
+    straight.fit()
+
+    def train(budget):
+        watch = [StopInTime(budget, "fold 0")]
+        run = trainer([], "again", epochs=1, dropout=0.1, log_every=5, callbacks=watch)
+        run.fit()
+        return run
+
+    again, stops = in_short_kernels(train, 1)
+    assert stops == straight.state.max_steps - 1
+    assert same(weights(straight.model), weights(again.model))
+    assert history(straight.state.log_history) == history(again.state.log_history)
+
+
+def test_without_a_limit_and_at_the_last_step_it_does_not_stop(trainer, monkeypatch, tmp_path):
+    monkeypatch.setenv(STARTED, "1")
+    run = trainer(callbacks=[StopInTime(TimeBudget(), "fold 0")])
+    run.fit()
+    trainer(folder="last", callbacks=[StopInTime(Scripted.after(run.state.max_steps), "fold 0")]).fit()
+    assert not last_checkpoint(tmp_path / "last")
+    with pytest.raises(OutOfTime, match="of 1 hours no time is left for fold 0"):
+        trainer(folder="none", callbacks=[StopInTime(TimeBudget(1.0), "fold 0")]).fit()
+    assert not last_checkpoint(tmp_path / "none")
+
+
+def test_training_that_ends_for_want_of_a_better_score_in_that_step_has_ended(trainer, tmp_path):
+    options = {"evaluation": lambda model: {"score": 0.5}, "evaluate_every": 1}
+    callbacks = [StopInTime(Scripted.after(3), "fold 0")]
+    run = trainer([KeepBest(patience=2)], callbacks=callbacks, **options)
+    assert run.fit()["KeepBest"]["best step"] == 1 and run.state.global_step == 3
+    assert not last_checkpoint(tmp_path / "run")
+
+
+def test_a_checkpoint_of_the_clock_is_no_end(trainer):
+    class Late(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_save = True
+
+    run = trainer(callbacks=[Late(), StopInTime(Scripted.after(99), "fold 0")])
+    run.fit()
+    assert run.state.global_step == run.state.max_steps
+
+
+@pytest.fixture
+def place(tmp_path, task, tables):
+    """A work folder with a task of 24 rows in three folds."""
+    what = task("multiclass")
+    train, test = tables(what)
+    made = {"train": train, "test": test, "sample_submission": test[["id"]].assign(label="bad")}
+    for name, table in made.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    files = {name: f"{name}.csv" for name in made}
+    print_of = hash_files([tmp_path / file for file in files.values()])
+    replace(what, data=str(tmp_path), files=files, fingerprint=print_of).save(tmp_path / "work")
+    write_folds(tmp_path / "work", [str(n) for n in range(24)], FOLDS)
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def notebook(backbone, place, monkeypatch):
+    """notebook(name, **parameters): the cells of a notebook, one after the other, up to `last`; what they leave."""
+    monkeypatch.chdir(place.parent)
+    monkeypatch.setenv("KAGGLEKIT_PROGRESS", str(place / "progress.json"))
+
+    def run(name, last=None, **parameters):
+        cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        left = {}
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                exec("".join(cell["source"]), left)
+            if "parameters" in cell["metadata"].get("tags", []):
+                left |= {"work": str(place), "backbone": backbone, "start": "", **parameters}
+            if cell["id"] == last:
+                break
+        return left
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"keep_best": True},
+        {"distill": {"by": "nested"}},
+        {"pseudo": {"threshold": 0.0}},
+    ],
+    ids=["plain", "nested teachers", "pseudo labels"],
+)
+def test_a_fold_in_many_short_kernels_is_that_of_one(notebook, place, parameters):
+    given = notebook("3_train", last="3-04", **SMALL, **parameters)
+    read = [given[name] for name in ("task", "train", "test", "table")]
+    ours, held_out = np.flatnonzero(FOLDS != 0), np.flatnonzero(FOLDS == 0)
+
+    def train(folder, budget):
+        choice = choose_learner(place, *read, [0], given)
+        choice.tuner.budget = budget
+        return choice.learner.fit(ours, held_out, folder / "fold0", 7)
+
+    straight = train(place / "straight", TimeBudget())
+    stopped, stops = in_short_kernels(lambda budget: train(place / "stopped", budget), 2)
+    assert stops >= (1 if "keep_best" in parameters else 3)
+    assert np.array_equal(straight.oof, stopped.oof) and np.array_equal(straight.test, stopped.test)
+    assert straight.history == stopped.history and straight.receipts == stopped.receipts
+    models = [place / name / "fold0" / "model" / "model.safetensors" for name in ("straight", "stopped")]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    assert not list((place / "stopped").rglob("checkpoint-*"))
+
+
+def test_a_stage_of_pretraining_in_many_short_kernels_is_that_of_one(backbone, tmp_path):
+    texts = [f"the {a} film was {b} !" for a in ("good", "old", "new", "fun", "sad") for b in ("good", "bad", "poor")]
+    stage = Stage(steps=9, max_length=16, batch_size=4, learning_rate=1e-2, held_out=0.2, pack=False, dropout=0.1)
+    made = [backbone, load_tokenizer(backbone), texts]
+    straight = pretrain(stage, *made, tmp_path / "straight")
+    stopped, stops = in_short_kernels(lambda budget: pretrain(stage, *made, tmp_path / "stopped", budget=budget), 4)
+    assert stops == 2 and stopped == straight
+    files = [tmp_path / name / "model" / "model.safetensors" for name in ("straight", "stopped")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_when_the_hours_are_over_3_train_ends_well_and_the_same_command_goes_on(notebook, place, monkeypatch, capsys):
+    recipe = {"run": "base", "hours": 2.0, **SMALL}
+    monkeypatch.setenv(STARTED, str(time.time()))
+    assert notebook("3_train", folds=[1], **recipe)["finished"] == [1]
+    monkeypatch.setenv(STARTED, str(time.time() - 7200))
+    left = notebook("3_train", folds=[1, 2], **recipe)
+    assert left["finished"] == [1] and left["scores"]["folds"].keys() == {1}
+    assert unfinished(place / "base").keys() == {"fold2"} and "written: " in capsys.readouterr().out
+    other = notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})
+    assert other["finished"] == [] and unfinished(place / "other").keys() == {"fold0", "fold1", "fold2"}
+    told = capsys.readouterr().out
+    assert "of 2 hours no time is left for fold 1" in told and "no fold is finished, so there is no score yet" in told
+    monkeypatch.setenv(STARTED, str(time.time()))
+    assert notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})["finished"] == [0, 1, 2]
+    assert notebook("3_train", folds=[2], **recipe)["finished"] == [1, 2]
+    assert unfinished(place / "base") == unfinished(place / "other") == {}
+
+
+def test_when_the_hours_are_over_2_pretrain_ends_well_and_the_same_command_goes_on(
+    notebook, place, monkeypatch, capsys
+):
+    recipe = {"run": "mlm", "hours": 2.0, "max_length": 16, "steps": 3, "batch_size": 4, "pack": False}
+    monkeypatch.setenv(STARTED, str(time.time() - 7200))
+    assert notebook("2_pretrain", **recipe)["results"] == {}
+    assert unfinished(place / "mlm").keys() == {""} and "mlm: nothing is finished yet" in capsys.readouterr().out
+    monkeypatch.setenv(STARTED, str(time.time()))
+    (result,) = notebook("2_pretrain", **recipe)["results"].values()
+    assert result.history[-1]["step"] == 3 and unfinished(place / "mlm") == {}
+    monkeypatch.setenv(STARTED, str(time.time() - 7200))
+    assert list(notebook("2_pretrain", **recipe)["results"]) == [""]  # what is done is read, whatever the time
+    assert read_json(place / "mlm" / "pretraining.json")["steps"] == {"overall": 3}
