@@ -1,6 +1,7 @@
 """Run a notebook in batch: papermill, with checked parameters, a limit for the whole run, and a trustworthy `done`.
 
 python -m kagglekit.run 3_train work=runs/bbc run=base folds='[0]' [-- epochs=3 ...] [--force] [--limit SECONDS]
+python -m kagglekit.run 3_train work=runs/bbc run=base --slots auto    (a fold on each GPU at a time)
 python -m kagglekit.run --summary runs/bbc
 """
 
@@ -10,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 
 import nbformat
 
@@ -21,9 +23,11 @@ from kagglekit.paths import resolve, run_folder
 
 
 def notebook_folder() -> Path:
-    """`notebooks/` beside the library, or that of the working directory where the library is installed elsewhere."""
-    beside = Path(__file__).parents[1] / "notebooks"
-    return beside if beside.is_dir() else resolve("notebooks")
+    """`notebooks/` beside the library; where the library is installed elsewhere, that of the working directory, or else
+    those that came along inside the library."""
+    beside, inside = Path(__file__).parents[1] / "notebooks", Path(__file__).parent / "notebooks"
+    places = [place for place in (beside, resolve("notebooks"), inside) if place.is_dir()]
+    return places[0] if places else resolve("notebooks")
 
 
 def find_notebook(name: str, folder: Path | None = None) -> Path:
@@ -44,12 +48,15 @@ def run_notebook(
     folder: Path | None = None,
     force: bool = False,
     limit: float | None = None,
+    part: str = "",
 ) -> Path:
     """Run a notebook unless that was done before and nothing has changed since; the path of the executed copy.
 
-    `parameters`: those that differ from the notebook's own. `limit`: seconds for the whole run. Raises ValueError for
-    wrong parameters before anything starts, NotebookFailed when a cell fails, the kernel dies or the limit is over, and
-    RuntimeError while another process runs the same.
+    `parameters`: those that differ from the notebook's own. `limit`: seconds for the whole run. `part`: a name for what
+    these parameters do of a run that several processes make together, such as fold0: it has a copy and a lock of its
+    own, and no marker, for what it wrote is not all. Raises ValueError for wrong parameters before anything starts,
+    NotebookFailed when a cell fails, the kernel dies or the limit is over, and RuntimeError while another process runs
+    the same.
     """
     source = find_notebook(str(notebook), folder)
     known = read_parameters(source)
@@ -62,6 +69,7 @@ def run_notebook(
     title = source.stem
     if "run" in values:
         title += f" {run_folder(values['work'], values['run']).name}"
+    title += f" {part}" if part else ""
     content = nbformat.read(source, as_version=4)
     writes = content.metadata.get("kagglekit", {}).get("writes", [])
     fill(writes, values)  # a wrong template is told now, not after the training
@@ -69,28 +77,29 @@ def run_notebook(
     copies, stem = resolve(values["work"]) / "notebooks", title.replace(" ", ".")
     copies.mkdir(parents=True, exist_ok=True)
     copy, failed, marker = (copies / f"{stem}{end}" for end in (".ipynb", ".failed.ipynb", ".done.json"))
-    part = copies / f".{stem}.part.ipynb"
+    draft = copies / f".{stem}.part.ipynb"
     with locked(copies / f".{stem}.lock", title) as lock:
-        now = fingerprint(content, values)
-        if marker.is_file() and copy.is_file() and not force:
+        now = None if part else fingerprint(content, values)
+        if now and marker.is_file() and copy.is_file() and not force:
             changed = changes(marker, now)
             if not changed:
                 print(f"{title}  done before, nothing has changed: {shorten(copy)}", flush=True)
                 os.utime(marker)  # later than `finished_at`: the summary can tell
                 return copy
             print(f"{title}  runs again, for these changed: {changed}", flush=True)
-        for stale in [marker, failed, part, *copies.glob(f".{marker.name}.*.part")]:
+        for stale in [marker, failed, draft, *copies.glob(f".{marker.name}.*.part")]:
             stale.unlink(missing_ok=True)
         began = time.monotonic()
         try:
-            execute(source, part, given, title, lock, limit)
+            execute(source, draft, given, title, lock, limit)
         except BaseException as error:
-            if part.is_file():
-                os.replace(part, failed)
+            if draft.is_file():
+                os.replace(draft, failed)
                 error.add_note(f"{title} did not finish ({clock(time.monotonic() - began)}): see {shorten(failed)}")
             raise
-        os.replace(part, copy)
-        write_marker(marker, now, writes, time.monotonic() - began)
+        os.replace(draft, copy)
+        if now:
+            write_marker(marker, now, writes, time.monotonic() - began)
         print(f"{title}  done in {clock(time.monotonic() - began)}: {shorten(copy)}", flush=True)
     return copy
 
@@ -133,6 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="run it, also when it is done and nothing has changed")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="for the whole run; then the exit code is 124")
     parser.add_argument("--notebooks", type=Path, metavar="DIR", help="where the notebooks are")
+    parser.add_argument("--slots", metavar="GPUS", help="auto, or numbers of GPUs such as 0,1: one fold on each")
+    parser.add_argument("--part", default="", help="what is run of a run that several processes make; see --slots")
     parser.add_argument("--summary", metavar="WORK", help="print what came out in this work folder")
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
@@ -148,7 +159,15 @@ def main(arguments: list[str] | None = None) -> int:
         texts = read_arguments(options.parameters[:own])
         values = parse_arguments(notebook, read_parameters(notebook), texts)
         values = choose_shared(notebook, read_arguments(options.parameters[own:])) | values
-        run_notebook(notebook, values, folder=notebook.parent, force=options.force, limit=options.limit)
+        how = dict(folder=notebook.parent, force=options.force, limit=options.limit)
+        if options.slots:
+            from kagglekit.batch.slots import parse_slots, run_in_slots  # it needs this module
+
+            run_in_slots(notebook, values, parse_slots(options.slots), **how)
+            return 0
+        if options.part:
+            Thread(target=end_with_parent, daemon=True).start()
+        run_notebook(notebook, values, part=options.part, **how)
         return 0
     except KeyboardInterrupt as error:
         return report(error, "interrupted; the same command goes on from there", 130)
@@ -156,6 +175,13 @@ def main(arguments: list[str] | None = None) -> int:
         return report(error, str(error), 2)
     except RuntimeError as error:
         return report(error, str(error), getattr(error, "code", 1))
+
+
+def end_with_parent() -> None:
+    """Stop when the process that started this one has closed our input, as it does when it dies, however that is."""
+    while os.read(0, 1 << 16):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def report(error: BaseException, message: str, code: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kagglekit.alone import alone
 from kagglekit.bootstrap import standard_error
 from kagglekit.epochs import score_cross_fitted, write_evaluations
 from kagglekit.lineage import members_of, split_start, teachers_of, tell_lineage
@@ -30,7 +31,8 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     weights of teachers, the files of vectors, texts and augmenters), package versions, and the library's git commit.
     Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then a run that
     differs is deleted. A run that is the same is kept in any case, and so goes on where it was cut off; a run to start
-    from that goes fold by fold may have got more folds since.
+    from that goes fold by fold may have got more folds since. Of processes that open a run at a time, one makes it, and
+    the others find it.
     """
     folder = run_folder(work, run)
     now = hash_inputs(resolve(work), recipe, folds)
@@ -38,16 +40,22 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     made_from = [source.folder for source in _sources(resolve(work), recipe)]
     if folder in (*made_from, *_teachers(resolve(work), recipe)):
         raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
-    file = folder / "params.json"
-    changed = []
-    if folder.is_dir() and [path.name for path in folder.iterdir()] == ["params.json"]:
-        file.unlink()  # nothing came of it
-    if file.is_file():
+    with alone(folder):
+        _settle(folder, identity, overwrite)
+    return folder
+
+
+def _settle(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
+    """Make sure that params.json says `identity`, see `open_run`."""
+    file, now, changed = folder / "params.json", identity["inputs"], []
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    began = len(there) > 1 and file.name in there  # else nothing came of it
+    if began:
         before = read_json(file)
         then = before["inputs"]
         changed = differences(before["recipe"], identity["recipe"])
         changed += [f"the {name} changed" for name in {**then, **now} if not _agree(then.get(name), now.get(name))]
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif there - {file.name}:
         changed = ["it is no run of this notebook"]
     if changed and not overwrite:
         raise ValueError(
@@ -56,12 +64,11 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
         )
     if changed:
         shutil.rmtree(folder)
-    if not file.is_file():
+    if changed or not began:
         write_json(file, {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
     elif now != then:  # runs that it is made from have other folds than they had
         more = {name: then[name] | hashes for name, hashes in now.items() if isinstance(hashes, dict)}
         write_json(file, {**before, "inputs": then | more})
-    return folder
 
 
 def hash_inputs(work: Path, recipe: dict[str, Any], folds: bool) -> dict[str, str | dict[str, str]]:
@@ -158,9 +165,10 @@ def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_
     remove(place / "start")
     with replacing(place / "history.jsonl") as part:
         part.write_text("".join(json.dumps(row) + "\n" for row in fitted.history))
-    params = read_json(folder / "params.json")
-    params["receipts"][str(fold)] = fitted.receipts
-    write_json(folder / "params.json", params)
+    with alone(folder):  # another process may be training another fold
+        params = read_json(folder / "params.json")
+        params["receipts"][str(fold)] = fitted.receipts
+        write_json(folder / "params.json", params)
     oof, test = tell_lineage(folder, fold), tell_lineage(folder, fold, test=True)
     write_evaluations(place, ids, fitted.evaluations, task.columns, oof)
     write_predictions(place / "test.parquet", test_ids, fitted.test, task.columns, lineage=test)
