@@ -156,14 +156,14 @@ def _make_anew(
     return fit_blend(runs, labels[runs[0].rows], plan, level)[1]
 
 
-def check_unchanged(run: Run, told: dict[str, Any]) -> None:
+def check_unchanged(run: Run, told: dict[str, Any], what: str = "teacher") -> None:
     """Raise ValueError for a blend that is not made of what its members say now: what they said before, and what that
-    had seen, nobody knows. told: what its weights.json says."""
+    had seen, nobody knows. told: what its weights.json says. what: the parameter that names the blend."""
     for member in told["members"]:
         now = hash_tables(run.folder.parent / member)
         if any(now.get(fold) != then for fold, then in told["tables"][member].items()):
             raise ValueError(
-                f"teacher={run.name!r} was blended from other predictions of {member} than it has now: run 4_ensemble "
+                f"{what}={run.name!r} was blended from other predictions of {member} than it has now: run 4_ensemble "
                 "again"
             )
 
