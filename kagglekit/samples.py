@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.metrics import score
+from kagglekit.mounts import competition_folders, find_tables, mount_root
 from kagglekit.paths import hash_files, read_json, replacing, resolve, write_json
 from kagglekit.reading.files import read_table
 from kagglekit.task import Task, encode_labels
@@ -85,10 +86,17 @@ def read_answers(folder: str | Path) -> pd.DataFrame | None:
 
 
 def find_data(data: str, work: str | Path) -> Path:
-    """The folder of a competition's files: `data` itself, or for a sample's name work/data, with the sample in it."""
-    if data in SAMPLES and not resolve(data).is_dir():
+    """The folder of a competition's files: `data` itself, else a competition of that name that Kaggle mounted, or for
+    a sample's name work/data, with the sample in it.
+
+    Raises FileNotFoundError with what is attached when there are inputs, and no competition of that name.
+    """
+    place = resolve(data)
+    if place.is_dir() or "/" in data or (data not in SAMPLES and not mount_root().is_dir()):
+        return place
+    if data in SAMPLES and not competition_folders(data):
         return write_sample(data, resolve(work) / "data")
-    return resolve(data)
+    return find_tables(data)
 
 
 def score_held_back(task: Task, test_ids: Sequence[str], predictions: np.ndarray) -> float | None:

@@ -1,19 +1,12 @@
-"""Models among the inputs that Kaggle mounts below a notebook, in the layouts of before and after 2026."""
+"""Models among the inputs that Kaggle mounts below a notebook."""
 
-import os
 import re
 from collections.abc import Collection, Iterator
-from itertools import islice
 from pathlib import Path
 
+from kagglekit.mounts import DEPTH, folders_below, mount_root
+
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
-DEPTH = 8  # models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, and two folders in it
-ENTRIES = 1000  # folders with more than that hold data, no model
-
-
-def mount_root(root: Path | None = None) -> Path:
-    """Where inputs are: `root`, or what the variable KAGGLEKIT_INPUTS says, or /kaggle/input."""
-    return Path(root or os.environ.get("KAGGLEKIT_INPUTS") or "/kaggle/input")
 
 
 def has_weights(folder: Path) -> bool:
@@ -40,17 +33,10 @@ def find_mounted(names: Collection[str], root: Path | None = None) -> Path | Non
 
 
 def model_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """The folders with config.json and weights at most `depth` levels below `folder`, by name."""
-    if depth == 0 or not folder.is_dir():
-        return
-    with os.scandir(folder) as entries:
-        some = sorted(islice(entries, ENTRIES + 1), key=lambda entry: entry.name)
-    for entry in some if len(some) <= ENTRIES else ():
-        if entry.is_dir() and not entry.name.startswith("."):
-            below = Path(entry.path)
-            if (below / "config.json").is_file() and has_weights(below):
-                yield below
-            yield from model_folders(below, depth - 1)
+    """The folders with config.json and weights at most `depth` levels below `folder`, near ones first."""
+    for below in folders_below(folder, depth):
+        if (below / "config.json").is_file() and has_weights(below):
+            yield below
 
 
 def _plain(name: str) -> str:
