@@ -1,0 +1,140 @@
+"""A bundle: a flat data set with the files that a kernel's notebooks read, each with its place, size and hash."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from kagglekit import __version__
+from kagglekit.kaggle.keys import DATASET_FILE
+from kagglekit.kaggle.metadata import Ref, dataset_metadata, read_object
+from kagglekit.paths import replacing, write_json
+from kagglekit.ranges import accepts
+
+BUNDLE_FILE = "bundle.json"
+UNPACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")  # by Kaggle, on arrival
+RECORD = {"path": "str", "name": "str", "bytes": "int", "sha256": "str"}  # what bundle.json says of a file
+
+
+def pack(files: Mapping[str, Path], place: Path, ref: Ref | str, title: str = "", **told) -> Path:
+    """Make the data set folder `place` of `files`: where each goes in the kernel -> the file here.
+
+    "runs/bbc/task.json" lies flat as 0001-task.json, since the client passes over sub-folders; what Kaggle would unpack
+    gets ".bin" behind. Empty files are left out: the client says no size of them, and Kaggle may not take
+    them. Files are hard links where the disk allows it, else copies. An older bundle in `place` is
+    replaced when this one is whole, and nothing has changed after an error.
+    told: more for bundle.json, such as train={"name": "train.csv", "sha256": "..."}.
+    Raises ValueError for a path that does not stay below the kernel's folder, FileNotFoundError for a missing file.
+    """
+    for path, file in files.items():
+        _check_path(path, files, "files")
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"{file} is not a file: {path} of the kernel cannot be made of it")
+    files = {path: file for path, file in files.items() if Path(file).stat().st_size}
+    place, records = Path(place), []
+    metadata = dataset_metadata(ref, title)
+    with replacing(place) as part:
+        part.mkdir()
+        for number, (path, file) in enumerate(files.items(), start=1):
+            name = f"{number:04d}-{_plain(PurePosixPath(path).name)}"
+            _link(Path(file).resolve(), part / name)
+            records.append({"path": path, "name": name, **measure(part / name)})
+        write_json(part / BUNDLE_FILE, {**told, "kagglekit": __version__, "files": records})
+        write_json(part / DATASET_FILE, metadata)
+    return place
+
+
+def unpack(bundle: Path, root: Path) -> list[Path]:
+    """Put the files of a bundle where they go below `root`: links to them, in folders that are real and can be written.
+
+    A file that is there already stays, so does a link to the same bytes. Returns the links. Sizes and hashes of all
+    files are checked before the first link (reads them once: about 1 s for each GB).
+    Raises FileNotFoundError or ValueError when the bundle is not what was packed.
+    """
+    bundle, links = Path(bundle).resolve(), []
+    records = read_bundle(bundle)["files"]
+    for record in records:
+        problem = differs(bundle / record["name"], record)
+        if problem:
+            raise (ValueError if (bundle / record["name"]).is_file() else FileNotFoundError)(
+                f"{bundle}: {problem}. Build the bundle again and push it as a new version of the data set"
+            )
+    for record in records:
+        link = Path(root) / record["path"]
+        if link.exists() and not link.is_symlink():
+            continue
+        if link.exists() and differs(link.resolve(), record):
+            raise ValueError(f"{link} is {link.resolve()}, and {bundle} has another file for this place: attach one")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            with replacing(link) as part:
+                part.symlink_to(bundle / record["name"])
+        links.append(link)
+    return links
+
+
+def read_bundle(bundle: Path) -> dict:
+    """What bundle.json of a folder says. Raises FileNotFoundError or ValueError that name the file and the key."""
+    file = Path(bundle) / BUNDLE_FILE
+    told = read_object(file)
+    if not accepts("list[dict[str, Any]]", told.get("files")):
+        raise ValueError(f"{file}: files must be a list of objects with {', '.join(RECORD)}")
+    for number, record in enumerate(told["files"]):
+        for key, kind in RECORD.items():
+            if not accepts(kind, record.get(key)):
+                raise ValueError(f"{file}: files[{number}].{key}={record.get(key)!r} must be of type {kind}")
+        if record["name"] != Path(record["name"]).name:
+            raise ValueError(f"{file}: files[{number}].name={record['name']!r} must be a plain file name")
+    for key in ("path", "name"):
+        known = [record[key] for record in told["files"]]
+        for twice in {value for value in known if known.count(value) > 1}:
+            raise ValueError(f"{file}: {key}={twice!r} is there twice")
+    paths = {record["path"] for record in told["files"]}
+    for path in paths:
+        _check_path(path, paths, str(file))
+    return told
+
+
+def differs(file: Path, record: Mapping) -> str:
+    """How a file differs from its record in bundle.json or wheels.json, in words; "" when it is the same."""
+    if not file.is_file():
+        return f"{file.name} is not there"
+    found = measure(file) if file.stat().st_size == record["bytes"] else {"bytes": file.stat().st_size}
+    for key, value in found.items():
+        if value != record[key]:
+            return f"{file.name} has {key} {value}, and {record[key]} was written down"
+    return ""
+
+
+def measure(file: Path) -> dict:
+    """The size and the SHA-256 of a file, as bundle.json and wheels.json write them."""
+    with open(file, "rb") as stream:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def is_unpacked(name: str) -> bool:
+    """Whether Kaggle unpacks a file of this name when it arrives, so that a kernel finds a folder in its place."""
+    return name.lower().endswith(UNPACKED)
+
+
+def _check_path(path: str, known, where: str) -> None:
+    parts = path.split("/")
+    if "\\" in path or path.startswith("~") or not path or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{where}: {path!r} does not stay below the kernel's folder: write it as runs/bbc/task.json")
+    for above in PurePosixPath(path).parents:
+        if str(above) in known:
+            raise ValueError(f"{where}: {above} is a file, and {path} needs it as a folder")
+
+
+def _plain(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-100:]
+    return plain + ".bin" if is_unpacked(plain) else plain
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        os.link(file, link)
+    except OSError:  # another disk, or one that knows no hard links
+        shutil.copyfile(file, link)
