@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-RESERVED = {"data", "notebooks", "tokens"}  # folders of a work folder that are not runs
+RESERVED = {"data", "kaggle", "notebooks", "tokens"}  # folders of a work folder that are not runs
 
 
 def resolve(path: str | Path) -> Path:

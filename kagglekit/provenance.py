@@ -20,7 +20,13 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The git commit of the library, None where it is not in a checkout."""
+    """The git commit of the library: of its checkout, or the one that its wheel was built from; None for any other.
+
+    A wheel says "-dirty" behind it when it was built from files that differed from the commit.
+    """
+    told = Path(__file__).parent / "commit.txt"
+    if told.is_file():
+        return told.read_text(encoding="utf-8").strip()
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,179 @@
+"""From notebooks with parameters to folders to push: a kernel, or one for each fold, and the data set they read."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from kagglekit.kaggle import cells
+from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
+from kagglekit.kaggle.keys import KERNEL_FILE
+from kagglekit.kaggle.metadata import Ref, kernel_metadata, slugify
+from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs
+from kagglekit.kaggle.steps import Step as Step
+from kagglekit.kaggle.steps import parse_steps as parse_steps
+from kagglekit.paths import remove, replacing, resolve, write_json
+from kagglekit.ranges import check_range
+from kagglekit.runs import choose_folds
+
+HOURS = 11.5  # of the 12 that a session has
+PREDICTING = ("3_train", "4_ensemble", "5_submit")  # their run can become a submission
+
+
+@dataclass(frozen=True)
+class Built:
+    """Folders to push. bundle: the data set with what the kernels read; None where they read nothing but mounts."""
+
+    kernels: list[Path]
+    bundle: Path | None
+
+
+def build(
+    steps: Sequence[Step],
+    place: str | Path,
+    owner: str,
+    slug: str = "",
+    *,
+    competition: str = "",
+    each_fold: bool = False,
+    gpu: str = "NvidiaTeslaT4",
+    internet: bool = False,
+    hours: float | None = None,
+    datasets: Sequence[str] = (),
+    kernels: Sequence[str] = (),
+    models: Sequence[str] = (),
+    title: str = "",
+    wheels: str = "",
+) -> Built:
+    """Make `place`/SLUG, the kernel that runs the steps, and `place`/SLUG-inputs, the data set with what they read.
+
+    slug: "": made of the title, else of the work folder and the last step. competition: its slug, whose files the
+    kernel reads; "": a data set has them. each_fold: a kernel for each fold (SLUG-fold0, ...), which share the data
+    set. gpu: a machine_shape; "": a CPU. hours: when steps that know of it stop by themselves, counted from the start
+    of the kernel; None: 11.5 of the 12 (most code competitions allow 9); 0: never. datasets, kernels, models: what else
+    is attached, as owner/slug[/version], and a model's five parts. wheels: the data set that the kernel installs from,
+    "": OWNER/kagglekit-wheels, see `wheels_folder`.
+    All is there whole or not at all, in place of an older build of this slug. Weights are linked, not copied.
+    Raises FileNotFoundError and ValueError for what a step reads and is not here, and for settings that do not fit.
+    """
+    if not (competition or datasets or kernels):
+        raise ValueError(
+            "the kernel reads the competition's files: say competition= its slug on Kaggle, or attach a data set that "
+            "has them (datasets=)"
+        )
+    check_range("competition", competition, slugify(competition) == competition, "the slug, as in its address")
+    check_range("hours", hours, hours is None or hours >= 0, "0 (never stop) or more")
+    place = resolve(place)
+    hours = HOURS if hours is None else hours
+    steps = [step if "hours" in step.parameters else step.with_values(hours=hours) for step in steps]
+    slug, folds = slug or slugify(title) or _default_slug(steps), find_folds(steps)
+    if each_fold:
+        _check_each_fold(steps)
+    ends = [f"-fold{fold}" for fold in folds] if each_fold else [""]
+    for name in (*(slug + end for end in ends), f"{slug}-inputs"):
+        check_range("slug", name, slugify(name) == name and 6 <= len(name) <= 50, "6 to 50 of a-z, 0-9 and -")
+    wheels, bundle = wheels or f"{owner}/kagglekit-wheels", Ref.parse(f"{owner}/{slug}-inputs")
+    with tempfile.TemporaryDirectory(prefix="kagglekit-") as scratch, ExitStack() as stack:
+        inputs = Inputs(steps, competition, Path(scratch), elsewhere=bool(kernels))
+        options = {
+            "gpu": gpu,
+            "internet": internet,
+            "competitions": [competition] if competition else [],
+            "datasets": [wheels, *([bundle] if inputs.files else []), *datasets],
+            "kernels": kernels,
+            "models": models,
+        }
+        for end in ends:
+            name, own = slug + end, inputs.steps
+            if each_fold:
+                own = [step.with_values(folds=[int(end.removeprefix("-fold"))]) for step in own]
+            side_by_side = bool(gpu) and not each_fold and len(folds) > 1
+            notebook = make_notebook(own, competition, gpu, internet, wheels, side_by_side)
+            titled = title + end.replace("-", " ") if title else ""
+            part = stack.enter_context(replacing(place / name))
+            part.mkdir()
+            nbformat.write(notebook, part / f"{name}.ipynb")
+            metadata = kernel_metadata(f"{owner}/{name}", titled, f"{name}.ipynb", **options)
+            write_json(part / KERNEL_FILE, metadata)
+        folder = pack(inputs.files, place / bundle.slug, bundle, **inputs.told) if inputs.files else None
+    if folder is None and (place / bundle.slug / BUNDLE_FILE).is_file():
+        remove(place / bundle.slug)  # of an older build, and not read any more
+    return Built([place / (slug + end) for end in ends], folder)
+
+
+def make_notebook(
+    steps: Sequence[Step],
+    competition: str,
+    gpu: str,
+    internet: bool,
+    wheels: Ref | str,
+    side_by_side: bool,
+) -> nbformat.NotebookNode:
+    """The notebook of a kernel: one step is that notebook with its parameters, several are run one after the other.
+
+    steps: with the paths of the kernel. side_by_side: train one fold on each GPU, where there are two.
+    """
+    work, runs = steps[0].work, [step.values["run"] for step in steps if step.notebook in PREDICTING]
+    install = cells.install_cell(wheels, internet)
+    enter = cells.enter_cell(work, competition, bool(gpu))
+    leave = cells.leave_cell(work, runs[-1] if runs else "")
+    if len(steps) > 1:
+        notebook = nbformat.v4.new_notebook()
+        notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        title, *calls = cells.step_cells(steps)
+        notebook.cells = [install, title, enter, *calls, leave]
+        return notebook
+    step = steps[0]
+    notebook = strip(nbformat.read(step.source, as_version=4))
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    cut = next(number for number, names in enumerate(tags, 1) if "parameters" in names)
+    beside = [cells.side_by_side_cell(step)] if side_by_side and step.notebook == "3_train" else []
+    begin = [install, *notebook.cells[:cut], cells.parameter_cell(step.parameters), enter, *beside]
+    notebook.cells = [*begin, *notebook.cells[cut:], leave]
+    return notebook
+
+
+def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The same notebook without outputs, and without what running it left: counts, times, paths, old parameters."""
+    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)  # cells with ids
+    known = ("kagglekit", "kernelspec", "language_info")
+    notebook.metadata = {name: notebook.metadata[name] for name in known if name in notebook.metadata}
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags"}
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def find_folds(steps: Sequence[Step]) -> list[int]:
+    """The folds that the last step with `folds` trains; of a kernel that makes them first, as many as it makes."""
+    trained = [step.values["folds"] for step in steps if "folds" in step.known]
+    made = [step.values["n_folds"] for step in steps if "n_folds" in step.known]
+    file = resolve(steps[0].work) / "folds.parquet"
+    if not trained:
+        return []
+    if made or not file.is_file():
+        return trained[-1] or list(range(made[0] if made else 0))
+    return choose_folds(pd.read_parquet(file), trained[-1])
+
+
+def _check_each_fold(steps: Sequence[Step]) -> None:
+    other = [step.notebook for step in steps if step.notebook not in ("1_eda", *LEARNERS)]
+    if other or not find_folds(steps):
+        raise ValueError(
+            f"each_fold makes a kernel for each fold of 3_train or 2_pretrain, and "
+            f"{other[0] if other else steps[-1].notebook} has no folds of its own: build that kernel by itself"
+        )
+
+
+def _default_slug(steps: Sequence[Step]) -> str:
+    """Of the work folder and of what is made: "bbc-base"."""
+    last = steps[-1]
+    made = "submit" if last.notebook == "5_submit" else ""
+    name = slugify(" ".join([resolve(last.work).name, last.values.get("run", last.notebook), made]))
+    return name if len(name) > 5 else f"kernel-{name}"

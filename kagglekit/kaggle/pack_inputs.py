@@ -1,0 +1,188 @@
+"""What the notebooks of a kernel read, found here and given a place there: `runs/NAME/...` or `inputs/NAME`."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from kagglekit.batch.done import fill
+from kagglekit.kaggle.parity import FILE as GOLDEN
+from kagglekit.kaggle.parity import write_golden
+from kagglekit.kaggle.places import Places
+from kagglekit.kaggle.steps import Step
+from kagglekit.lineage import find_run, members_of, run_of, split_start, with_ancestors
+from kagglekit.model.backbones import PACKAGES
+from kagglekit.paths import read_json, resolve, write_json
+from kagglekit.samples import SAMPLES
+from kagglekit.sources import find_models
+from kagglekit.tables import list_runs
+from kagglekit.task import load_task
+
+VECTORS = ("vectors", "test_vectors", "word_vectors")  # of `beside`: files
+ASIDE = ("start", "tokens", "__pycache__", GOLDEN)  # in a run's folder: what nobody reads from it later
+LEARNERS = ("2_pretrain", "3_train")  # they go on from models, not from predictions alone
+
+
+class Inputs:
+    """The files that the steps of a kernel read: `files`, path in the kernel -> file here.
+
+    steps: of one kernel, in order. scratch: a folder for files that are rewritten, so that none of them names a path of
+    this machine. elsewhere: runs that are not here may come with what else is attached.
+    Raises FileNotFoundError and ValueError for what is missing, or cannot be in a kernel.
+    """
+
+    def __init__(self, steps: Sequence[Step], competition: str, scratch: Path, elsewhere: bool = False):
+        self.work, self.competition = resolve(steps[0].work), competition
+        self.scratch, self.elsewhere = scratch, elsewhere
+        self.files: dict[str, Path] = {}
+        self.told: dict[str, Any] = {}  # more for bundle.json
+        self.places = Places(self.work)
+        self.written: set[Path] = set()  # by earlier steps: not packed
+        self.predicts = any(step.values.get("predict") for step in steps)
+        self.steps = [self._step(step) for step in steps]
+
+    def _step(self, step: Step) -> Step:
+        """Find what a step reads; the same step with the paths of the kernel."""
+        values = step.values
+        travels = nbformat.read(step.source, as_version=4).metadata.get("kagglekit", {})
+        for template in travels.get("reads", []):
+            if template == "{data}":
+                values["data"] = self._data(values["data"])
+            elif template.startswith("{work}/"):
+                self._read_below(step, template.removeprefix("{work}/"))
+            else:
+                for path in fill([template], values):
+                    self._read_path(path, required=template != "{backbone}", what=f"{step.title}: {template}")
+        self._read_knobs(values)
+        self.written |= {resolve(path) for path in fill(travels.get("writes", []), step.values)}
+        values = self.places.moved_knobs(values)
+        values["work"] = self.places.of(self.work)
+        given = {name: values[name] for name in step.known if name in {*step.parameters, "work"} or name == "data"}
+        return Step(step.notebook, given, step.notebooks)
+
+    def _data(self, data: str) -> str:
+        if self.competition:
+            return self.competition
+        if data in SAMPLES or resolve(data).is_dir():
+            raise ValueError(
+                f"data={data!r} is a folder of this machine or a sample: name the competition that the kernel reads in "
+                "its place, competition=its slug on Kaggle"
+            )
+        return data
+
+    def _read_below(self, step: Step, rest: str) -> None:
+        """What a template below the work folder names: its two tables, or runs."""
+        if "{" not in rest and "*" not in rest:
+            if self.work / rest not in self.written:
+                self._add_task() if rest == "task.json" else self._add(self.work / rest)
+            return
+        names = [name for value in fill([rest], step.values) for name in split_start(value)] if "*" not in rest else []
+        if rest == "{runs}" and not names and not step.values.get("files"):
+            names = list_runs(self.work)
+        for name in names:
+            run = find_run(self.work, name)
+            if run in self.written:
+                continue
+            if run.is_dir():
+                asked = self.predicts and step.notebook not in LEARNERS
+                self.add_run(run, models=asked or step.notebook in LEARNERS)
+                if asked and (golden := write_golden(self.work, name)):
+                    self._add_golden(golden)
+            elif not self.elsewhere:
+                raise FileNotFoundError(
+                    f"{step.title} reads the run {name!r}, and {run} does not exist: make it here, make it in an "
+                    "earlier step of the kernel, or attach the kernel that made it (kernels=)"
+                )
+
+    def _read_path(self, path: str, required: bool, what: str) -> None:
+        """A file or a folder that a parameter names; a name on the hub, or of the catalogue, is none."""
+        here = resolve(path)
+        required = required or path.startswith(("/", "~", "."))
+        if path in PACKAGES or not (here.exists() or required):
+            return
+        if not here.exists():
+            raise FileNotFoundError(f"{what} is {path!r}, and {here} does not exist")
+        self.places.typed(path)
+        run = run_of(here)
+        if run and (run.parent / "task.json").is_file():  # the model of a run: where it is from counts too
+            self.add_run(run, models=True)
+        else:
+            self._add(here)
+
+    def _read_knobs(self, values: dict[str, Any]) -> None:
+        """Files in the knobs that are dicts: vectors beside the text, and dictionaries and models of augmenters."""
+        for name in VECTORS:
+            if file := values.get("beside", {}).get(name):
+                self._read_path(file, True, f"beside: {name}")
+        for name, options in values.get("augment", {}).items():
+            for value in options.values():
+                if isinstance(value, str) and value:
+                    self._read_path(value, False, f"augment: {name}")
+
+    def add_run(self, run: Path, models: bool) -> None:
+        """A run, the members of a blend, and without their models all those that they grew from."""
+        asked = {run} if models else set()
+        while models and (more := {member for one in asked for member in members_of(one)} - asked):
+            asked |= more
+        for one in with_ancestors([run]):
+            if one.parent != self.work:
+                self._add_task(one.parent)
+                self._add(one.parent / "folds.parquet")
+            if one in asked and (one / "params.json").is_file():
+                self._read_knobs({"beside": read_json(one / "params.json")["recipe"].get("beside", {})})
+            for file in run_files(one, one in asked):
+                self._add(file)
+            if (one / "params.json").is_file():
+                self._rewrite(one / "params.json", self._params(one))
+
+    def _params(self, run: Path) -> dict[str, Any]:
+        params = read_json(run / "params.json")
+        return {**params, "recipe": self.places.moved_knobs(params["recipe"])}
+
+    def _add_task(self, work: Path | None = None) -> None:
+        """task.json, which does not say where the competition's files are on this machine."""
+        work = work or self.work
+        if work == self.work:
+            task = load_task(work)
+            with open(Path(task.data, task.files["train"]), "rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            self.told["train"] = {"name": task.files["train"], "sha256": digest}
+        mounted = f"/kaggle/input/competitions/{self.competition}" if self.competition else "/kaggle/input"
+        self._rewrite(work / "task.json", {**read_json(work / "task.json"), "data": mounted})
+
+    def _add_golden(self, golden: Path) -> None:
+        """Golden rows, which do not stay here: a run that has another file would count as changed."""
+        place = self.places.of(golden)
+        (self.scratch / place).parent.mkdir(parents=True, exist_ok=True)
+        self.files[place] = Path(shutil.move(golden, self.scratch / place))
+
+    def _rewrite(self, file: Path, value: dict[str, Any]) -> None:
+        place = self.places.of(file)
+        write_json(self.scratch / place, value)
+        self.files[place] = self.scratch / place
+
+    def _add(self, path: Path) -> None:
+        """A file, or all of a folder but what is hidden."""
+        if path.is_dir():
+            for file in sorted(path.rglob("*")):
+                if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
+                    self.files.setdefault(f"{self.places.of(path)}/{file.relative_to(path).as_posix()}", file)
+        elif path.is_file():
+            self.files.setdefault(self.places.of(path), path)
+        else:
+            raise FileNotFoundError(f"{path} does not exist, and the kernel reads it: run 1_eda first")
+
+
+def run_files(run: Path, models: bool) -> Iterator[Path]:
+    """The files of a run that later steps read: not checkpoints, caches and hidden ones; with `models`, those of its
+    finished folds, and not those of steps in between."""
+    kept = {run / "model", *find_models(run).values()} if models else set()
+    for file in sorted(run.rglob("*")):
+        parts = file.relative_to(run).parts
+        aside = any(part in ASIDE or part.startswith((".", "checkpoint")) for part in parts)  # golden rows are new
+        weights = "model" in parts[:-1] and not kept & set(file.parents)
+        if file.is_file() and not aside and not weights:
+            yield file
