@@ -1,0 +1,158 @@
+"""What was made before comes into a kernel: files of a bundle, runs of earlier kernels, and the task with its data."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kagglekit.kaggle.bundle import BUNDLE_FILE, measure, read_bundle, unpack
+from kagglekit.merging import is_run, merge_runs
+from kagglekit.mounts import find_competition, find_marked, show_inputs
+from kagglekit.paths import hash_files, read_json, replacing, resolve, write_json
+
+KERNEL_FILE = "kernel.json"  # what a kernel writes last, see `inside.leave`
+
+
+def gather(root: Path | None = None) -> list[str]:
+    """Bring all that is attached into the working directory, and say in a line each what came.
+
+    Files of bundles become links, but for those that `is_copied` tells. Runs of earlier kernels are copied with their
+    finished folds and checkpoints, so that training goes on where it was; what is there already stays. 1 s for each GB
+    of a bundle, and what copying takes.
+    root: of the inputs, see `mount_root`. Raises ValueError for bundles that contradict each other or came damaged, and
+    for runs of other settings, folds or tasks, see `merge_runs`.
+    """
+    here, lines = resolve("."), []
+    bundles, outputs = find_bundles(root), find_outputs(root)
+    _check_bundles(bundles)
+    for bundle in bundles:
+        links = unpack(bundle, here)
+        for link in links:
+            if is_copied(str(link.relative_to(here))):
+                with replacing(link) as part:
+                    shutil.copyfile(link, part)
+        lines.append(f"{bundle}: {len(links)} files")
+    for source, place in outputs:
+        target = here / place
+        for name in ("task.json", "folds.parquet"):
+            if (source / name).is_file() and not (target / name).exists():
+                with replacing(target / name) as part:
+                    shutil.copyfile(source / name, part)
+        runs = any(is_run(folder) for folder in source.iterdir())
+        came = merge_runs(source, target) if runs else {}
+        told = ", ".join(f"{run} {folds}" if folds else run for run, folds in came.items())
+        lines.append(f"{source}: {f'runs {told} go on in {place}' if told else f'nothing new for {place}'}")
+    return lines or [f"neither a bundle nor the output of a kernel is attached; {show_inputs(root)}"]
+
+
+def is_copied(path: str) -> bool:
+    """Whether a file of a bundle, by its place in the kernel, must be no link: one that a parameter may name itself,
+    and so all that is in no work folder, except weights. `resolve` would follow the link to a file of another name."""
+    return not path.startswith("runs/") and not path.endswith((".safetensors", "pytorch_model.bin"))
+
+
+def find_bundles(root: Path | None = None) -> list[Path]:
+    """The folders of the bundles among the inputs. A bundle.json that another tool wrote does not count."""
+    return [file.parent for file in find_marked(BUNDLE_FILE, root) if "kagglekit" in _read_object(file)]
+
+
+def _check_bundles(bundles: list[Path]) -> None:
+    """Raise ValueError when two bundles have different files for one place."""
+    known: dict[str, tuple[str, Path]] = {}
+    for bundle in bundles:
+        for record in read_bundle(bundle)["files"]:
+            content, first = known.setdefault(record["path"], (record["sha256"], bundle))
+            if content != record["sha256"]:
+                raise ValueError(
+                    f"{first} and {bundle} hold different files for {record['path']}: attach one of these data sets, "
+                    "or build them anew from one work folder"
+                )
+
+
+def find_outputs(root: Path | None = None) -> list[tuple[Path, str]]:
+    """The work folders in outputs of earlier kernels, and where they go: ("/.../someone/kernel/runs/bbc", "runs/bbc").
+
+    A kernel tells in kernel.json which folder it worked in; without that, runs/NAME with a task.json is one.
+    """
+    found: dict[Path, str] = {}
+    for file in find_marked(KERNEL_FILE, root):
+        told = _read_object(file)
+        work = PurePosixPath(str(told.get("work", "")))
+        if "kagglekit" in told and work.name and ".." not in work.parts and (file.parent / work).is_dir():
+            found[file.parent / work] = str(work)
+    for file in find_marked("task.json", root):
+        if file.parent.parent.name == "runs" and "fingerprint" in _read_object(file):
+            found.setdefault(file.parent, f"runs/{file.parent.name}")
+    return list(found.items())
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; nothing for a file that holds none."""
+    with suppress(ValueError):
+        told = read_json(file)
+        return told if isinstance(told, dict) else {}
+    return {}
+
+
+def settle_task(work: str | Path, competition: str = "", root: Path | None = None) -> str:
+    """Write work/task.json anew, with the folder where the competition's files are here; returns what to say of it.
+
+    The same is done for other work folders beside it that have the same data. competition: its slug; empty: the files
+    are where task.json says, else in any of the inputs. Train must hold the same bytes as at home. Where only test or
+    the sample submission differ, as in the rerun of a code competition, the fingerprint is that of now.
+    Without a task.json nothing is done: 1_eda may be about to write one.
+    Raises FileNotFoundError with what is attached when the files are not there, ValueError for another train.
+    """
+    file = resolve(work) / "task.json"
+    if not file.is_file():
+        return f"{work} has no task yet: 1_eda writes it"
+    task = read_json(file)
+    names = list(task["files"].values())
+    place = resolve(task["data"])
+    if competition or not all((place / name).is_file() for name in names):
+        place = find_competition(competition, names, root)
+    fingerprint = hash_files(place / name for name in names)
+    same = fingerprint == task["fingerprint"]
+    if not same:
+        _check_train(place / task["files"]["train"], set(_told_trains(root)))
+    beside = [path for path in file.parent.parent.glob("*/task.json") if path != file]
+    for path in [file, *(path for path in beside if _read_object(path).get("fingerprint") == task["fingerprint"])]:
+        write_json(path, {**read_json(path), "data": str(place), "fingerprint": fingerprint})
+    if same:
+        return f"the competition's files are in {place}, the same as at home"
+    return (
+        f"the competition's files are in {place}: train is the same as at home, and test or the sample submission are "
+        "others, as in the rerun of a code competition. Predictions made before do not fit: 5_submit needs predict=True"
+    )
+
+
+def tell_train(work: str | Path) -> dict[str, str]:
+    """Name and SHA-256 of the train file of a work folder, by which the next machine knows it; nothing without one."""
+    task = _read_object(file) if (file := resolve(work) / "task.json").is_file() else {}
+    train = Path(task.get("data", ""), task.get("files", {}).get("train", ""))
+    return {"name": train.name, "sha256": measure(train)["sha256"]} if task and train.is_file() else {}
+
+
+def _told_trains(root: Path | None) -> Iterator[str]:
+    """The hashes of train that bundles and earlier kernels tell of."""
+    files = [bundle / BUNDLE_FILE for bundle in find_bundles(root)]
+    files += [file for file in find_marked(KERNEL_FILE, root) if "kagglekit" in _read_object(file)]
+    for told in map(_read_object, files):
+        if isinstance(told.get("train"), dict) and told["train"].get("sha256"):
+            yield told["train"]["sha256"]
+
+
+def _check_train(file: Path, known: set[str]) -> None:
+    """Raise ValueError unless a train file is the one that was told of."""
+    if not known:
+        raise ValueError(
+            f"the files beside {file} are not those that task.json was made from, and nothing attached tells which "
+            "train that was: attach the bundle that was built with the kernel"
+        )
+    if measure(file)["sha256"] not in known:
+        raise ValueError(
+            f"{file} is not the train file that the folds and models were made from: the competition's data have "
+            "changed, or another competition is attached. Fetch its files again, run 1_eda on them in a new work "
+            "folder, and build the kernel from that"
+        )

@@ -1,0 +1,174 @@
+"""Golden rows: what the models of a run said at home of a few rows of train, to see whether they say so in a kernel.
+
+A model that is read with other weights, another tokenizer or another version of transformers predicts without a word of
+complaint. Here it is asked first about rows whose logits travel with it.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kagglekit.data.batches import Examples
+from kagglekit.lineage import recipe_of
+from kagglekit.model.classifier import Classifier
+from kagglekit.origin import read_lineage, write_table
+from kagglekit.paths import resolve, run_folder
+from kagglekit.provenance import versions
+from kagglekit.ranges import check_range
+from kagglekit.saved_models import columns_beside, free_memory, leaves, saved_models
+from kagglekit.task import load_task, read_train
+from kagglekit.training.hardware import choose_precision
+from kagglekit.training.inputs import read_inputs
+from kagglekit.training.predict import predict
+from kagglekit.training.saved import SavedModel
+
+FILE = "golden.parquet"  # in the folder of a run
+# Of the spread of a model's logits, see `check_parity`. Measured against float32 on a CPU: bf16 0.006 to 0.03 and fp16
+# 0.001 to 0.003 (MiniLM trained on articles, and random models of six architectures with up to 24 layers; the worst, a
+# chaotic one, 0.1 and 0.006). What must not pass is, in any precision: texts cut at 120 tokens, not 128: 0.18; cut at
+# the other end: 1.3; one of 6 layers begun anew: 1.3, or taken from another run: 0.7. Noise of 3 % on the weights of a
+# layer, or two words that have changed places, is 0.02 to 0.1: bf16 does not see that, and the others do.
+TOLERANCE = {"fp32": 0.002, "fp16": 0.015, "bf16": 0.1}
+FLOOR = 0.05  # the least spread that counts: a model may say nearly the same of all rows
+
+
+def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
+    """Write RUN/golden.parquet: rows of train, and the logits that the models of a run give them, in float32.
+
+    rows: how many, from the shortest text to the longest; more take longer and find no more. The table has id and text,
+    the columns beside it, and for each model (of a blend: of each run in it) a column such as `base/fold0` with a list
+    of logits in every row; vectors of documents stand in `base/vectors`. Versions and tolerances are in its metadata,
+    see `read_lineage`. None, and no file, where no model is kept, as for TF-IDF, which learns again.
+    The texts of train are in the file: publish it to those who may have them. Costs loading each model once.
+    Raises ValueError for fewer than one row, and as `load_task` and `SavedModel` do.
+    """
+    check_range("rows", rows, rows >= 1, "1 or more")
+    work, folder = resolve(work), run_folder(work, run)
+    path, models = folder / FILE, _models(folder)
+    if not models:
+        path.unlink(missing_ok=True)
+        return None
+    table = _choose_rows(read_train(load_task(work), columns_beside(work, run)), rows)
+    for name, model in models.items():
+        place, recipe = run_folder(work, name.split("/")[0]), None
+        recipe = recipe_of(place)
+        vectors = recipe.get("beside", {}).get("vectors") or None
+        saved = SavedModel(model, recipe, precision="fp32")
+        inputs = read_inputs(table, saved.tokenizer, saved.knobs, vectors=vectors)
+        if vectors:
+            table[f"{place.name}/vectors"] = list(inputs.vectors)
+        table[name] = list(_logits(saved, saved.beside.examples(inputs)))
+        del saved
+        free_memory()
+    told = {"models": {name: model.relative_to(work).as_posix() for name, model in models.items()}}
+    write_table(path, table, {**told, "tolerance": TOLERANCE, "versions": versions()})
+    return path
+
+
+def check_parity(work: str | Path, run: str, precision: str | None = None) -> pd.DataFrame:
+    """Score the golden rows of a run again, and raise RuntimeError where a model says something else than at home.
+
+    precision: "fp32", "fp16" or "bf16"; None is that of this machine, in which the test rows are predicted too.
+    Returns a row for each model: run, fold ("all" for an average over all folds), rows, largest difference and
+    tolerance. A difference is that of two logits over the spread (standard deviation) of the model's golden logits: 0
+    is equal, and 1 that a row has become another one. Costs loading each model once.
+    Raises FileNotFoundError where there are no golden rows, and RuntimeError with the fold, the row, by how much, and
+    what the versions were there and are here.
+    """
+    work, folder = resolve(work), run_folder(work, run)
+    if not (folder / FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} has no {FILE}: build the kernel again, or write_golden(work, {run!r}) at home"
+        )
+    table, told = pd.read_parquet(folder / FILE), read_lineage(folder / FILE)
+    precision, found = precision or choose_precision(), []
+    check_range("precision", precision, precision in told["tolerance"], f"one of {', '.join(told['tolerance'])}")
+    for name, model in told["models"].items():
+        golden, limit = np.stack(table[name]), told["tolerance"][precision]
+        here = _score_again(work / model, work / name.split("/")[0], table, precision)
+        if here.shape != golden.shape:
+            raise RuntimeError(f"{work / model} gives {here.shape[1]} logits a row, and gave {golden.shape[1]} at home")
+        drift = differences(here, golden)
+        row = int(np.argmax(drift))
+        if not drift[row] <= limit:
+            raise RuntimeError(_explain(name, table["id"][row], drift[row], limit, precision, told["versions"]))
+        of, fold = name.split("/")
+        found.append((of, fold.removeprefix("fold"), len(table), float(drift[row]), limit))
+    return pd.DataFrame(found, columns=["run", "fold", "rows", "largest difference", "tolerance"])
+
+
+def differences(here: np.ndarray, golden: np.ndarray) -> np.ndarray:
+    """By how much each row of logits (rows, outputs) has moved, (rows,), in units of the spread of `golden`.
+
+    The spread is their standard deviation, at least `FLOOR`. NaN counts as infinitely far.
+    """
+    far = np.abs(here.astype(np.float64) - golden).max(axis=1) / max(float(np.std(golden)), FLOOR)
+    return np.where(np.isnan(far), np.inf, far)
+
+
+def _models(folder: Path) -> dict[str, Path]:
+    """The models of a run, or of those that a blend is made of: `base/fold0` -> folder."""
+    found = {}
+    for run in dict.fromkeys(leaves(folder)):
+        models = saved_models(run)
+        one = len(models) > 1 and len(set(models.values())) == 1
+        found |= {f"{run.name}/{'all' if one else f'fold{fold}'}": model for fold, model in models.items()}
+    return found
+
+
+def _choose_rows(train: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """Rows from the shortest text to the longest, as different in length as there are."""
+    order = np.argsort(train["text"].str.len().to_numpy(), kind="stable")
+    places = np.unique(np.linspace(0, len(order) - 1, min(rows, len(order))).round().astype(int))
+    return train.iloc[order[places]].reset_index(drop=True)
+
+
+def _score_again(model: Path, run: Path, table: pd.DataFrame, precision: str) -> np.ndarray:
+    saved = SavedModel(model, recipe_of(run), precision=precision)
+    inputs = read_inputs(table, saved.tokenizer, saved.knobs)
+    if f"{run.name}/vectors" in table:
+        inputs = replace(inputs, vectors=np.stack(table[f"{run.name}/vectors"]))
+    logits = _logits(saved, saved.beside.examples(inputs))
+    del saved
+    free_memory()
+    return logits
+
+
+def _logits(saved: SavedModel, examples: Examples) -> np.ndarray:
+    """The logits of the task's own outputs, (rows, outputs) float32."""
+    return predict(_Raw(saved.classifier), examples, saved.precision)
+
+
+class _Raw(torch.nn.Module):
+    """A classifier whose predictions are its logits as they are."""
+
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.model = model
+
+    @property
+    def backbone(self) -> torch.nn.Module:
+        return self.model.backbone
+
+    def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.model(**batch)
+
+    def predictions(self, logits: torch.Tensor) -> torch.Tensor:
+        """Without those of auxiliary targets, which nothing is predicted by."""
+        return logits[:, : len(self.model.center)].float()
+
+
+def _explain(name: str, row: str, far: float, limit: float, precision: str, then: dict[str, Any]) -> str:
+    now = versions()
+    changed = [package for package in {**then, **now} if then.get(package) != now.get(package)]
+    other = [f"{package} {then.get(package)} there, {now.get(package)} here" for package in changed]
+    return (
+        f"The model {name} does not say what it said at home: the logits of row {row!r} are {far:.3g} times their "
+        f"spread away, and {precision} may be {limit:g}. Versions: {'; '.join(other) or 'all are the same'}. Other "
+        "weights, another tokenizer or another way of transformers to read them do this: build and push the models "
+        "again with this version, or pin the kernel to the image whose versions are those of home"
+    )
