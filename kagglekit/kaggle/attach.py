@@ -1,0 +1,143 @@
+"""The tree that a kernel finds at /kaggle/input: its sources where Kaggle mounts them, before and after 2026."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from kagglekit.kaggle.metadata import Ref, read_dataset_metadata, read_kernel_metadata, shelves
+from kagglekit.paths import read_json
+from kagglekit.ranges import check_range
+
+KEYS = {"dataset": "dataset_sources", "competition": "competition_sources", "kernel": "kernel_sources"}
+KEYS |= {"model": "model_sources"}
+METADATA = ("dataset-metadata.json", "kernel-metadata.json", "datapackage.json")
+
+
+def wanted_sources(metadata: Mapping) -> list[str]:
+    """What a kernel's metadata asks for: "dataset:owner/slug", "competition:slug", "kernel:owner/slug", "model:...".
+
+    Versions of data sets and kernels are left out: here there is one of each.
+    """
+    return [plain_source(f"{kind}:{name}") for kind, key in KEYS.items() for name in metadata.get(key) or []]
+
+
+def plain_source(source: str) -> str:
+    """A source as `wanted_sources` writes it. Raises ValueError for what is none."""
+    kind, _, name = source.partition(":")
+    check_range("source", source, kind in KEYS and bool(name), f"KIND:NAME, where KIND is one of {', '.join(KEYS)}")
+    if kind in ("dataset", "kernel"):
+        name = str(Ref.parse(name, source).bare)
+    if kind == "model":
+        parts = name.split("/")
+        check_range(source, name, len(parts) == 5, "owner/model/framework/variation/version")
+    return f"{kind}:{name.lower()}"
+
+
+def find_sources(kernel: str | Path) -> dict[str, Path]:
+    """The local folders of a kernel's sources, as far as they can be found: data sets on its `shelves`, by the id in
+    their dataset-metadata.json, and the competition's files where task.json of the work folder has them.
+
+    Outputs of other kernels and models lie nowhere in particular: they have to be given.
+    """
+    kernel = Path(kernel).resolve()
+    wanted, found = wanted_sources(read_kernel_metadata(kernel)), {}
+    for shelf in shelves(kernel):  # what lies nearest counts
+        here = {}
+        for file in sorted(shelf.glob("*/dataset-metadata.json")):
+            source = plain_source(f"dataset:{read_dataset_metadata(file.parent)['id']}")
+            if source in here:
+                raise ValueError(f"{here[source]} and {file.parent} have the same id: {source}. Delete one of them")
+            here[source] = file.parent
+        found = {source: folder for source, folder in here.items() if source in wanted} | found
+    competitions = [source for source in wanted if source.startswith("competition:")]
+    task = kernel.parent.parent / "task.json"
+    if len(competitions) == 1 and task.is_file():
+        data = Path(read_json(task).get("data") or "/nowhere")
+        if data.is_dir():
+            found[competitions[0]] = data
+    return found
+
+
+def check_sources(kernel: Path, sources: Mapping[str, str | Path] | None) -> dict[str, Path]:
+    """The folder of every source that the kernel asks for, `sources` first, then those that are found.
+
+    Raises FileNotFoundError that says how to give the missing ones, and ValueError for one that the kernel does not ask
+    for: Kaggle would not mount it either.
+    """
+    given = {plain_source(source): Path(folder).resolve() for source, folder in (sources or {}).items()}
+    wanted = wanted_sources(read_kernel_metadata(kernel))
+    for source, folder in given.items():
+        rule = f"one of those in {kernel}/kernel-metadata.json: {', '.join(wanted) or 'none'}"
+        check_range("source", source, source in wanted, rule)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{source}: {folder} is no folder")
+    missing = [source for source in wanted if source not in given]
+    found = find_sources(kernel) if missing else {}
+    missing = [source for source in missing if source not in found]
+    if missing:
+        raise FileNotFoundError(
+            f"{kernel.name} reads {', '.join(missing)}, and there is no folder for that here: give it as "
+            f"sources={{{missing[0]!r}: FOLDER}} (data sets are also found beside the kernel, and a competition where "
+            f"{kernel.parent.parent / 'task.json'} has its files)"
+        )
+    return {source: given.get(source) or found[source] for source in wanted}
+
+
+def mount_point(source: str, layout: str) -> Path:
+    """Where Kaggle mounts a source, relative to /kaggle/input. layout: "new", of 2026, or "old"."""
+    check_range("layout", layout, layout in ("new", "old"), "new or old")
+    kind, _, name = source.partition(":")
+    if layout == "new":
+        return Path({"kernel": "notebooks"}.get(kind, f"{kind}s"), name)
+    return Path(name) if kind == "competition" else Path(*name.split("/")[1:])
+
+
+def attach(sources: Mapping[str, Path], inputs: Path, layout: str = "new", link: bool = True) -> None:
+    """Fill `inputs` with the sources at their places. Hidden files and metadata are left out, and sub-folders of a
+    folder that is still to be pushed, as the client skips them.
+
+    link: by hard links where the disk allows; safe only where `inputs` is read-only then. Else by copies that may not
+    be written to. Raises ValueError for two sources of one place.
+    """
+    places: dict[Path, str] = {}
+    inputs.mkdir(parents=True)
+    for source, folder in sources.items():
+        place = mount_point(source, layout)
+        if place in places:
+            raise ValueError(f"{source} and {places[place]} are mounted at the same place in the old layout: {place}")
+        places[place] = source
+        _attach_folder(folder, inputs / place, link, flat=(folder / "dataset-metadata.json").is_file())
+    if not link:
+        for folder, _, _ in os.walk(inputs):
+            os.chmod(folder, 0o555)
+
+
+def release(folder: Path) -> None:
+    """Delete a folder, also one whose parts may not be written to."""
+    for below, _, _ in os.walk(folder):
+        os.chmod(below, 0o755)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _attach_folder(folder: Path, place: Path, link: bool, flat: bool) -> None:
+    place.mkdir(parents=True)
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry.name in METADATA:
+            continue
+        if entry.is_dir():
+            if not flat:
+                _attach_folder(entry, place / entry.name, link, flat)
+        else:
+            _attach_file(entry.resolve(), place / entry.name, link)
+
+
+def _attach_file(file: Path, place: Path, link: bool) -> None:
+    if link:
+        try:
+            os.link(file, place)
+            return
+        except OSError:  # another disk, or a file of another user
+            pass
+    shutil.copyfile(file, place)
+    place.chmod(0o444)

@@ -1,0 +1,118 @@
+"""What came of an executed kernel: the cell that failed, in words, and whether its submission is valid."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pandas as pd
+
+from kagglekit.batch.kernel import NotebookFailed, check_finished, explain
+from kagglekit.paths import read_json
+from kagglekit.reading.files import find_table, read_table
+from kagglekit.submission import check_submission
+from kagglekit.task import Task
+
+AGAIN = re.compile(r"\Acell \[\w+\](: | failed(?=\n))")  # how `explain` begins
+NOISE = re.compile(r"over TCP without encryption|^\s*$|frozen_modules|-Xfrozen_modules|PYDEVD_DISABLE")
+
+
+def find_error(notebook: Path, code: int, log: str) -> str:
+    """Why a notebook that papermill executed did not come to its end, "" when it did. code: papermill's exit code.
+
+    The cell is named by its number among all cells, from 1, and by its first line. Exit code 0 alone proves nothing:
+    `sys.exit(0)` in a cell gives it too.
+    """
+    try:
+        content = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError) as error:
+        return f"{notebook.name} cannot be read ({error}); the log ends with\n{last_lines(log)}"
+    content.cells = [cell for cell in content.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    for number, cell in enumerate(content.cells, 1):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error" and not (output.ename == "SystemExit" and code == 0):
+                words = explain(SimpleNamespace(**output, exec_count=cell.execution_count))
+                return f"{_name(number, cell)} failed: {AGAIN.sub('', words)}"
+    if code != 0:
+        return f"{where_it_was(notebook)}: {how_it_died(code, log)}"
+    try:
+        check_finished(content)
+    except NotebookFailed as error:
+        return str(error)
+    return ""
+
+
+def where_it_was(notebook: Path) -> str:
+    """Where a notebook was when papermill was stopped: "in cell 2 (its first line)", "before the first cell"."""
+    try:
+        content = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError):
+        return f"in a cell that {notebook.name} does not tell"
+    for number, cell in enumerate(content.cells, 1):
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") == "running":
+            return f"in {_name(number, cell)}"
+    done = [n for n, cell in enumerate(content.cells, 1) if cell.get("execution_count") is not None]
+    return f"after cell {done[-1]}" if done else "before the first cell"
+
+
+def how_it_died(code: int, log: str) -> str:
+    """In words, why papermill ended with an exit code that is not 0 though no cell shows an error."""
+    if "DeadKernelError" in log or code in (137, 138):
+        return "the kernel died: most often the machine ran out of memory; try a smaller batch or shorter texts"
+    return f"papermill ended with exit code {code}; the log ends with\n{last_lines(log)}"
+
+
+def last_lines(log: str, count: int = 12) -> str:
+    """The last lines of a log that say something."""
+    return "\n".join([line for line in log.splitlines() if not NOISE.search(line)][-count:])
+
+
+def judge_submission(working: Path, competition: Path | None, home: Path | None = None) -> tuple[bool, str]:
+    """Whether submission.csv in `working` may be sent, and a line that says why.
+
+    competition: the folder with the sample submission. Its form is that of the task that the kernel worked on
+    (runs/NAME/task.json in `working`, else task.json of `home`); without a task columns, rows and ids are compared. A
+    submission that is missing is not wrong: (True, "none").
+    """
+    file = working / "submission.csv"
+    if not file.is_file():
+        return True, "none"
+    if competition is None:
+        return True, "there, and not checked: no competition is attached"
+    try:
+        path = find_table(competition, "sample_submission")
+        sample, frame = read_table(path), read_table(file)
+        task = _find_task(working, home)
+        if task is not None:
+            check_submission(frame, sample, task)
+            return True, f"valid: {len(frame):,} rows, as {path.name}"
+        _compare(frame, sample)
+        return True, f"columns, rows and ids as {path.name} ({len(frame):,} rows)"
+    except (ValueError, OSError) as error:
+        return False, str(error)
+
+
+def _find_task(working: Path, home: Path | None) -> Task | None:
+    files = sorted(working.glob("*/*/task.json"))
+    files += [home / "task.json"] if home is not None and (home / "task.json").is_file() else []
+    values = read_json(files[0]) if files else {}
+    return Task(**values) if set(values) == {field.name for field in fields(Task)} else None
+
+
+def _compare(frame: pd.DataFrame, sample: pd.DataFrame) -> None:
+    if list(frame.columns) != list(sample.columns):
+        raise ValueError(
+            f"submission.csv has the columns {', '.join(frame.columns)}, the sample {', '.join(sample.columns)}"
+        )
+    id = sample.columns[0]
+    if len(frame) != len(sample) or (frame[id].to_numpy(object) != sample[id].to_numpy(object)).any():
+        raise ValueError(
+            f"submission.csv has {len(frame):,} rows and the sample {len(sample):,}: the {id} of each row must be that "
+            "of the sample, in its order"
+        )
+
+
+def _name(number: int, cell) -> str:
+    lines = [line.strip() for line in cell.source.splitlines() if line.strip()]
+    return f"cell {number} ({lines[0][:70]})" if lines else f"cell {number}"
