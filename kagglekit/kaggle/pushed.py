@@ -1,0 +1,75 @@
+"""What was pushed from here: `.pushed.json` beside the folders. Nothing is sent twice, and versions are known."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kagglekit.alone import alone
+from kagglekit.kaggle.keys import KERNEL_FILE
+from kagglekit.kaggle.metadata import Ref, read_kernel_metadata, shelves
+from kagglekit.paths import read_json, write_json
+
+RECORD = ".pushed.json"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What is on Kaggle now. kind: dataset or kernel. new: False where the same was there already."""
+
+    ref: str
+    version: int
+    url: str
+    kind: str
+    new: bool = True
+
+    def __str__(self):
+        return f"{self.kind} {self.ref}/{self.version}{'' if self.new else ' (there already)'}  {self.url}"
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """What was pushed of a folder and of those that it goes with: owner/slug -> version, url, and what it was."""
+    files = [shelf / RECORD for shelf in reversed(shelves(folder))]
+    return {ref: told for file in files if file.is_file() for ref, told in read_json(file).items()}
+
+
+def remember(folder: Path, ref: str, **told) -> None:
+    """Write down that a push is done."""
+    file = folder.parent / RECORD
+    with alone(file):
+        write_json(file, (read_json(file) if file.is_file() else {}) | {ref: told})
+
+
+def last_version(folder: str | Path) -> int | None:
+    """The version that the last push of a kernel folder made; None where it was not pushed from here."""
+    ref = str(Ref.parse(read_kernel_metadata(folder)["id"]).bare)
+    return read_records(Path(folder)).get(ref, {}).get("version")
+
+
+def pin(folder: Path, ref: str) -> dict[str, int]:
+    """Write versions into the data set sources of a kernel: of a source without one, and of one that an earlier push
+    has written, the version of the last push of that data set. Returns them; other versions stay as they are."""
+    metadata, records = read_kernel_metadata(folder), read_records(folder)
+    before, pinned, sources = records.get(ref, {}).get("pinned", {}), {}, []
+    for text in metadata.get("dataset_sources", []):
+        source = Ref.parse(text)
+        known = records.get(str(source.bare), {}).get("version")
+        if known and source.version in (None, known, before.get(str(source.bare))):
+            pinned[str(source.bare)] = known
+            text = f"{source.bare}/{known}"
+        sources.append(text)
+    if sources != metadata.get("dataset_sources", []):
+        write_json(folder / KERNEL_FILE, {**metadata, "dataset_sources": sources})
+    return pinned
+
+
+def hash_content(folder: Path) -> str:
+    """A hash of what a data set folder holds: bundle.json and wheels.json tell the hashes of the other files."""
+    digest = hashlib.sha256()
+    listed = any((folder / name).is_file() for name in ("bundle.json", "wheels.json"))
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        if file.suffix == ".json" or not listed:
+            with open(file, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""Submissions: a file that was checked against the sample, or the version of a kernel, and what Kaggle says of it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from kagglekit.kaggle.client import KaggleError, asked, connect
+from kagglekit.kaggle.metadata import Ref
+from kagglekit.kaggle.secrets import redact
+from kagglekit.paths import resolve
+from kagglekit.reading.files import read_table
+from kagglekit.submission import check_submission
+from kagglekit.task import load_task, read_sample
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A submission.
+
+    state: pending or complete, empty where Kaggle did not say. left: submissions that are still allowed today, None
+    where Kaggle did not say.
+    """
+
+    ref: int
+    state: str = ""
+    score: str = ""
+    message: str = ""
+    left: int | None = None
+
+    def __str__(self):
+        told = [f"submission {self.ref}: {self.state or 'taken'}", f"score {self.score}" if self.score else ""]
+        told += [self.message, "" if self.left is None else f"{self.left} left today"]
+        return ", ".join(part for part in told if part)
+
+
+def submit_file(
+    path: str | Path, competition: str, message: str, *, wait: float = 0.0, every: float = 10.0, api=None
+) -> Submitted:
+    """Submit a work folder's submission.csv, or a file in it or below it, after a check against the sample.
+
+    wait: seconds to wait for the score, 0 not at all. Raises FileNotFoundError and ValueError for a file that is not
+    there or wrong, before anything is sent; KaggleError where Kaggle does not take it.
+    """
+    path = resolve(path)
+    file = path / "submission.csv" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there: run 5_submit first, or name the file")
+    work = next((place for place in file.parents if (place / "task.json").is_file()), None)
+    if work is None:
+        raise FileNotFoundError(
+            f"{file} lies in no work folder, so there is no sample to check it against: put it there"
+        )
+    task = load_task(work)
+    try:
+        check_submission(read_table(file, task.encoding), read_sample(task), task)
+    except ValueError as error:
+        raise ValueError(f"{file} was not submitted: {error}") from error
+    api = api or connect()
+    answer = asked(
+        lambda: api.competition_submit(str(file), message, competition, quiet=True),
+        f"submit {file.name} to {competition}", again=False,
+    )  # fmt: skip
+    if answer.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE or not answer.ref:
+        raise KaggleError(f"{file} was not submitted to {competition}: {answer.message or 'Kaggle gave no number'}")
+    return _follow(api, competition, answer.ref, wait, every)
+
+
+def submit_kernel(
+    ref: Ref | str,
+    version: int | None,
+    competition: str,
+    message: str,
+    file: str = "submission.csv",
+    *,
+    wait: float = 0.0,
+    every: float = 30.0,
+    api=None,
+) -> Submitted:
+    """Submit what a version of a kernel makes, as code competitions want it: Kaggle runs it again on the hidden test.
+
+    version: of the kernel, as `push` said; None: the one in `ref`, "owner/slug/3". wait: as for `submit_file`.
+    """
+    kernel = Ref.parse(str(ref))
+    version = version or kernel.version
+    if not version:
+        raise ValueError(f"version={version!r}: say which version of {kernel} to submit, `push` tells it")
+    api = api or connect()
+    answer = asked(
+        lambda: api.competition_submit_code(file, message, competition, str(kernel.bare), int(version), quiet=True),
+        f"submit {kernel.bare}/{version} to {competition}", again=False,
+    )  # fmt: skip
+    if not answer.ref:
+        raise KaggleError(f"{kernel.bare}/{version} was not submitted to {competition}: {answer.message}")
+    return _follow(api, competition, answer.ref, wait, every)
+
+
+def _follow(api, competition: str, ref: int, wait: float, every: float) -> Submitted:
+    """What Kaggle says of a submission, now or after so many seconds. It is made: what fails here is no error of it,
+    but a score that Kaggle refuses to give is."""
+    begin = time.monotonic()
+    told = _look(api, competition, ref)
+    while told.state in ("", "pending") and time.monotonic() - begin + every <= wait:
+        time.sleep(every)
+        told = _look(api, competition, ref)
+    if told.state == "error":
+        raise KaggleError(
+            f"submission {ref} to {competition}: Kaggle could not score it: {told.message or 'it says not why'}"
+        )
+    return told
+
+
+def _look(api, competition: str, ref: int) -> Submitted:
+    try:
+        listed = asked(lambda: api.competition_submissions(competition), f"submissions to {competition}", patience=30)
+    except KaggleError as error:
+        return Submitted(ref, message=f"its state is not known: {error}", left=_left(api, competition))
+    found = next((each for each in listed or [] if each and each.ref == ref), None)
+    if found is None:
+        return Submitted(ref, left=_left(api, competition))
+    said = redact(found.error_description or "")
+    return Submitted(ref, found.status.name.lower(), found.public_score or "", said, _left(api, competition))
+
+
+def _left(api, competition: str) -> int | None:
+    try:
+        limits = asked(lambda: api.competition_get_submission_limits(competition), "limits", patience=0)
+    except KaggleError:  # not every competition tells
+        return None
+    return limits.num_allowed_now

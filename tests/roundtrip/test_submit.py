@@ -1,0 +1,86 @@
+"""Submissions of both kinds: a checked file, and a version of a kernel; what Kaggle says of them is told."""
+
+import pandas as pd
+import pytest
+
+from kagglekit.kaggle.client import KaggleError
+from kagglekit.kaggle.push import push, wait
+from kagglekit.kaggle.submit import submit_file, submit_kernel
+
+KERNEL = "stubuser/small-base"
+
+
+def count_good(file):
+    labels = pd.read_csv(file)["label"]
+    if len(labels) != 4:
+        raise ValueError("the file has other rows than the test")
+    return f"{(labels == 'good').mean():.3f}"
+
+
+@pytest.fixture
+def made(server, work):
+    server.competitions["bbc"] = (None, count_good)
+    frame = pd.DataFrame({"id": [f"t{n}" for n in range(4)], "label": ["good", "bad", "good", "good"]})
+    frame.to_csv(work / "submission.csv", index=False)
+    return frame
+
+
+def test_a_checked_file_is_submitted_and_its_score_waited_for(server, client, work, made):
+    submitted = submit_file(work, "bbc", "base, three folds", wait=5, every=0.01, api=client)
+    assert (submitted.state, submitted.score, submitted.left) == ("complete", "0.750", 4)
+    (told,) = server.submissions["bbc"]
+    assert told["description"] == "base, three folds" and told["fileName"] == "submission.csv"
+    assert str(submitted) == "submission 100: complete, score 0.750, 4 left today"
+    submitted = submit_file(work / "submission.csv", "bbc", "again", api=client)
+    assert (submitted.state, submitted.score, submitted.left) == ("pending", "", 3)
+    server.fail("GetSubmissionLimits", 404)
+    server.fail("ListSubmissions", 403)
+    submitted = submit_file(work, "bbc", "again", api=client)
+    assert submitted.state == "" and "its state is not known" in submitted.message and submitted.left is None
+
+
+def test_a_wrong_file_is_not_sent(server, client, work, made, tmp_path):
+    made.assign(label=["good", "bad", "fine", "good"]).to_csv(work / "submission.csv", index=False)
+    calls = len(server.calls)
+    with pytest.raises(ValueError, match=r"submission.csv was not submitted: .*'fine'"):
+        submit_file(work, "bbc", "", api=client)
+    made.to_csv(tmp_path / "submission.csv", index=False)
+    with pytest.raises(FileNotFoundError, match="lies in no work folder"):
+        submit_file(tmp_path, "bbc", "", api=client)
+    with pytest.raises(FileNotFoundError, match="run 5_submit first"):
+        submit_file(tmp_path / "data", "bbc", "", api=client)
+    assert len(server.calls) == calls
+
+
+def test_a_submission_is_never_made_twice(server, client, work, made):
+    server.fail("CreateSubmission", 500)
+    with pytest.raises(KaggleError, match=r"submit submission.csv to bbc: Kaggle's server failed"):
+        submit_file(work, "bbc", "", api=client)
+    assert server.calls.count("CreateSubmission") == 1
+    server.fail("upload", 400)
+    with pytest.raises(KaggleError, match="was not submitted to bbc"):
+        submit_file(work, "bbc", "", api=client)
+    with pytest.raises(KaggleError, match="Kaggle does not know it"):
+        submit_file(work, "bbx", "", api=client)
+    server.allowed = 0
+    with pytest.raises(KaggleError, match="400: no submissions left today"):
+        submit_file(work, "bbc", "", api=client)
+
+
+def test_a_code_competition_gets_the_version_of_a_kernel(server, client, folders, made):
+    def run(folder, output):
+        made.to_csv(output / "submission.csv", index=False)
+        made[:2].to_csv(output / "half.csv", index=False)
+        return ""
+
+    server.run = run
+    push(folders, every=0.01, api=client)
+    wait([KERNEL], 0.01, api=client)
+    submitted = submit_kernel(KERNEL, 1, "bbc", "code", wait=5, every=0.01, api=client)
+    assert (submitted.state, submitted.score) == ("complete", "0.750")
+    with pytest.raises(KaggleError, match="could not score it: the file has other rows"):
+        submit_kernel(f"{KERNEL}/1", None, "bbc", "code", "half.csv", wait=5, every=0.01, api=client)
+    with pytest.raises(KaggleError, match="no such version"):
+        submit_kernel(KERNEL, 7, "bbc", "code", api=client)
+    with pytest.raises(ValueError, match="say which version"):
+        submit_kernel(KERNEL, None, "bbc", "code", api=client)
