@@ -1,0 +1,250 @@
+"""To Kaggle and back.
+
+python -m kagglekit.kaggle wheels     the library, as a data set that kernels install from
+python -m kagglekit.kaggle build      notebooks with their parameters, as a kernel, and what they read, as a data set
+python -m kagglekit.kaggle lint       what Kaggle would choke on, or let pass to your harm
+python -m kagglekit.kaggle dry-run    run a kernel here as Kaggle would: no network, its folders, its limits
+python -m kagglekit.kaggle push       data sets, then kernels
+python -m kagglekit.kaggle status     how far kernels are
+python -m kagglekit.kaggle pull       what kernels made, as runs of a work folder
+python -m kagglekit.kaggle submit     a file, or the version of a kernel
+python -m kagglekit.kaggle budget     how many hours a run takes, and its inference on a hidden test
+
+Each tells more with --help.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from kagglekit.paths import resolve
+from kagglekit.run import report
+
+
+def wheels(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """The library as a data set: its wheel, and those that Kaggle's image lacks."""
+    from kagglekit.kaggle.wheels import EXTRAS, wheels_folder
+
+    add_owner(parser)
+    parser.add_argument("--to", default="runs/kaggle", metavar="DIR", help="where to put it (runs/kaggle)")
+    parser.add_argument("--with", nargs="*", default=[], metavar="PACKAGE", dest="more", help="other pure packages")
+    parser.add_argument("--bare", action="store_true", help=f"without {', '.join(EXTRAS)}")
+    options = parser.parse_args(texts)
+    extras = [*(() if options.bare else EXTRAS), *options.more]
+    print(wheels_folder(resolve(options.to) / "kagglekit-wheels", options.owner, extras))
+    return 0
+
+
+def build(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """Notebooks with their parameters as a kernel: 3_train work=runs/bbc run=base [+ 4_ensemble run=blend ...]."""
+    from kagglekit.kaggle.build import build, parse_steps
+
+    add_owner(parser)
+    parser.add_argument("steps", nargs="+", metavar="NOTEBOOK name=value ...", help="several notebooks: + between them")
+    parser.add_argument("--slug", default="", help="of the kernel; by default that of work and run")
+    parser.add_argument("--title", default="", help="by default one that gives the slug")
+    parser.add_argument("--competition", default="", metavar="SLUG", help="whose files are attached")
+    parser.add_argument("--code-competition", action="store_true", help="its limit is 9 hours, and the test is hidden")
+    parser.add_argument("--each-fold", action="store_true", help="a kernel for each fold, in place of one for all")
+    parser.add_argument("--gpu", default="NvidiaTeslaT4", metavar="SHAPE", help="machine_shape (NvidiaTeslaT4, two T4)")
+    parser.add_argument("--cpu", action="store_const", const="", dest="gpu", help="no GPU")
+    parser.add_argument("--internet", action="store_true", help="on; code competitions want it off")
+    parser.add_argument("--hours", type=float, help="after which training stops cleanly (11.5; code competition: 8.5)")
+    for kind, form in (("dataset", "OWNER/SLUG"), ("kernel", "OWNER/SLUG"), ("model", "OWNER/MODEL/FRAMEWORK/VAR/N")):
+        more = ": its output, from which a run goes on" if kind == "kernel" else ""
+        parser.add_argument(f"--{kind}", action="append", default=[], metavar=form, help=f"attach it too{more}")
+    parser.add_argument("--wheels", default="", metavar="REF", help="data set of the library (OWNER/kagglekit-wheels)")
+    parser.add_argument("--to", metavar="DIR", help="where to put it (WORK/kaggle)")
+    cut = texts.index("--") if "--" in texts else len(texts)
+    options = parser.parse_intermixed_args(texts[:cut])
+    steps = parse_steps([*options.steps, *texts[cut:]])
+    built = build(
+        steps,
+        resolve(options.to or Path(steps[0].parameters["work"]) / "kaggle"),
+        options.owner,
+        options.slug,
+        competition=options.competition,
+        each_fold=options.each_fold,
+        gpu=options.gpu,
+        internet=options.internet,
+        hours=options.hours if options.hours is not None else (8.5 if options.code_competition else 11.5),
+        datasets=options.dataset,
+        kernels=options.kernel,
+        models=options.model,
+        title=options.title,
+        wheels=options.wheels or f"{options.owner}/kagglekit-wheels",
+    )
+    print(*[place for place in [built.bundle, *built.kernels] if place], sep="\n")
+    return 0
+
+
+def lint(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """What Kaggle would choke on, or let pass to your harm; exit code 1 when there is an error."""
+    from kagglekit.kaggle.lint import lint_all, show
+
+    parser.add_argument("folders", nargs="+", type=resolve, metavar="DIR", help="of kernels and data sets")
+    findings = lint_all(parser.parse_args(texts).folders)
+    print(show(findings))
+    return int(any(finding.level == "error" for finding in findings))
+
+
+def dry_run(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """Run a kernel here as Kaggle would: no network, a fresh environment, its folders and limits."""
+    from kagglekit.kaggle.dry_run import dry_run
+
+    parser.add_argument("kernel", type=resolve, metavar="DIR", help="of the kernel")
+    parser.add_argument("--source", action="append", default=[], metavar="KIND:REF=DIR", help="competition:bbc=my/data")
+    parser.add_argument("--layout", default="new", choices=("new", "old"), help="of /kaggle/input")
+    parser.add_argument("--hours", type=float, help="limit for the whole run (12; with --rerun 9)")
+    parser.add_argument("--disk", type=float, default=20.0, metavar="GB", help="limit for /kaggle/working")
+    parser.add_argument("--rerun", action="store_true", help="as the scoring of a code competition, see --source")
+    parser.add_argument("--to", metavar="DIR", help="keep /kaggle here, to look at")
+    options = parser.parse_args(texts)
+    for text in options.source:
+        if "=" not in text:
+            parser.error(f"--source {text}: write KIND:REF=DIR, such as competition:bbc-news=my/data")
+    sources = {name: resolve(place) for name, _, place in (text.partition("=") for text in options.source)}
+    run = dry_run(
+        options.kernel,
+        sources,
+        layout=options.layout,
+        hours=options.hours,
+        disk=options.disk * 1e9,
+        root=resolve(options.to) if options.to else None,
+        rerun=options.rerun,
+        keep=bool(options.to),
+    )
+    print(run)
+    return int(not run.ok)
+
+
+def push(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """Push data sets, then kernels; what Kaggle has already is not sent again."""
+    from kagglekit.kaggle.push import push, wait
+
+    parser.add_argument("folders", nargs="+", type=resolve, metavar="DIR", help="of kernels and data sets")
+    parser.add_argument("--message", default="", help="of new versions of data sets")
+    parser.add_argument("--wait", action="store_true", help="until the kernels have run")
+    add_every(parser)
+    options = parser.parse_args(texts)
+    pushed = push(options.folders, options.message)
+    for one in pushed:
+        print(one)
+    kernels = [one.ref for one in pushed if one.kind == "kernel"]
+    if options.wait and kernels:
+        wait(kernels, options.every)
+    return 0
+
+
+def status(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """How far kernels are."""
+    from kagglekit.kaggle.push import status, wait
+
+    parser.add_argument("kernels", nargs="+", metavar="OWNER/SLUG")
+    parser.add_argument("--wait", action="store_true", help="until they have run")
+    add_every(parser)
+    options = parser.parse_args(texts)
+    if options.wait:
+        wait(options.kernels, options.every)
+    for kernel in options.kernels:
+        print(f"{kernel}  {status(kernel)}")
+    return 0
+
+
+def pull(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """Fetch what kernels made, as runs of a work folder: folds of several kernels come together."""
+    from kagglekit.kaggle.pull import pull
+
+    parser.add_argument("kernels", nargs="+", metavar="OWNER/SLUG")
+    parser.add_argument("--work", required=True, type=resolve, help="the work folder, such as runs/bbc")
+    options = parser.parse_args(texts)
+    for place in pull(options.kernels, options.work):
+        print(place)
+    return 0
+
+
+def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """Submit a file (checked before), or the version of a kernel to a code competition."""
+    from kagglekit.kaggle.submit import submit_file, submit_kernel
+
+    parser.add_argument("what", metavar="WORK|FILE|OWNER/SLUG", help="work folder or CSV; with --version a kernel")
+    parser.add_argument("--competition", required=True, metavar="SLUG")
+    parser.add_argument("--message", default="kagglekit")
+    parser.add_argument("--version", type=int, help="of the kernel")
+    parser.add_argument("--file", default="submission.csv", help="that the kernel writes")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for the score")
+    options = parser.parse_args(texts)
+    if options.version is None:
+        print(submit_file(resolve(options.what), options.competition, options.message, wait=options.wait))
+    else:
+        told = (options.what, options.version, options.competition, options.message, options.file)
+        print(submit_kernel(*told, wait=options.wait))
+    return 0
+
+
+def budget(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+    """How many hours a run of 3_train takes, and its inference on a hidden test, by a timed sample on this machine."""
+    from kagglekit.kaggle.budget import measure
+    from kagglekit.run import find_notebook, parse_arguments, read_arguments, read_parameters
+
+    parser.add_argument("parameters", nargs="*", metavar="name=value", help="of 3_train, such as max_length=512")
+    parser.add_argument("--work", required=True, type=resolve, help="the work folder, such as runs/bbc")
+    parser.add_argument("--test-rows", type=int, help="rows of the hidden test; by default those of test")
+    parser.add_argument("--limit", type=float, default=12.0, help="hours of a session (12; code competitions: 9)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for the sample")
+    options = parser.parse_intermixed_args(texts)
+    notebook = find_notebook("3_train")
+    values = parse_arguments(notebook, read_parameters(notebook), read_arguments(options.parameters))
+    print(measure(options.work, values, options.seconds, limit=options.limit, test_rows=options.test_rows))
+    return 0
+
+
+COMMANDS = {
+    "wheels": wheels,
+    "build": build,
+    "lint": lint,
+    "dry-run": dry_run,
+    "push": push,
+    "status": status,
+    "pull": pull,
+    "submit": submit,
+    "budget": budget,
+}
+
+
+def add_owner(parser: argparse.ArgumentParser) -> None:
+    """The name under which one is known at Kaggle."""
+    known = os.environ.get("KAGGLE_USERNAME")
+    parser.add_argument("--owner", default=known, required=not known, help="your name at Kaggle (KAGGLE_USERNAME)")
+
+
+def add_every(parser: argparse.ArgumentParser) -> None:
+    """How often Kaggle is asked how far it is."""
+    parser.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="between two looks (30)")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in COMMANDS:
+        asked = bool(arguments) and arguments[0] in ("-h", "--help")
+        print(__doc__.strip(), file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    name, *texts = arguments
+    command = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"python -m kagglekit.kaggle {name}", description=command.__doc__)
+    try:
+        return command(parser, texts)
+    except KeyboardInterrupt as error:
+        return report(error, "interrupted", 130)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        return report(error, str(error), 2)
+    except RuntimeError as error:
+        return report(error, str(error), getattr(error, "code", 1))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a dry run is stopped and cleared away
+    sys.exit(main())
