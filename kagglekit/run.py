@@ -20,6 +20,7 @@ from kagglekit.batch.kernel import execute, locked
 from kagglekit.batch.parameters import Parameter, check_parameters, did_you_mean, read_parameters
 from kagglekit.batch.progress import clock
 from kagglekit.paths import resolve, run_folder
+from kagglekit.time_budget import unfinished
 
 
 def notebook_folder() -> Path:
@@ -100,7 +101,9 @@ def run_notebook(
         os.replace(draft, copy)
         if now:
             write_marker(marker, now, writes, time.monotonic() - began)
-        print(f"{title}  done in {clock(time.monotonic() - began)}: {shorten(copy)}", flush=True)
+        cut = unfinished(resolve(values["work"]) / values["run"]) if "run" in values else {}
+        how = "stopped by the clock, unfinished," if cut else "done"
+        print(f"{title}  {how} in {clock(time.monotonic() - began)}: {shorten(copy)}", flush=True)
     return copy
 
 

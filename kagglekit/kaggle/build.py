@@ -120,7 +120,7 @@ def make_notebook(
     work, runs = steps[0].work, [step.values["run"] for step in steps if step.notebook in PREDICTING]
     install = cells.install_cell(wheels, internet)
     enter = cells.enter_cell(work, competition, bool(gpu))
-    leave = cells.leave_cell(work, runs[-1] if runs else "")
+    leave = cells.leave_cell(work, runs)
     if len(steps) > 1:
         notebook = nbformat.v4.new_notebook()
         notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}

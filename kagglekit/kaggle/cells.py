@@ -56,9 +56,13 @@ def enter_cell(work: str, competition: str, gpu: bool, runs: Sequence[str] = ())
     return code_cell("kaggle-enter", f"from kagglekit.kaggle.inside import enter\n\nenter({work!r}{options})")
 
 
-def leave_cell(work: str, run: str = "") -> nbformat.NotebookNode:
-    """The last cell, which leaves a submission, and of everything else only what is worth keeping."""
-    return code_cell("kaggle-leave", f"from kagglekit.kaggle.inside import leave\n\nleave({work!r}{_options(run=run)})")
+def leave_cell(work: str, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
+    """The last cell, which leaves a submission, and of everything else only what is worth keeping.
+
+    runs: that could become the submission, in the order in which they are made.
+    """
+    told = ", ".join(repr(name) for name in (work, *dict.fromkeys(runs)))
+    return code_cell("kaggle-leave", f"from kagglekit.kaggle.inside import leave\n\nleave({told})")
 
 
 def side_by_side_cell(step: "Step") -> nbformat.NotebookNode:
@@ -77,7 +81,7 @@ def step_cells(steps: Sequence["Step"]) -> list[nbformat.NotebookNode]:
     )
     cells = [title]
     for number, step in enumerate(steps, 1):
-        source = f"from kagglekit.batch.slots import run_in_slots\n\n{_call('run_in_slots', step)}"
+        source = f"from kagglekit.kaggle.inside import run_step\n\n{_call('run_step', step)}"
         cells.append(code_cell(f"kaggle-step-{number}", source))
     return cells
 

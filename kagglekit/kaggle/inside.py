@@ -4,17 +4,24 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import nbformat
 
 from kagglekit import __version__
+from kagglekit.batch.done import fill
+from kagglekit.batch.parameters import read_parameters
+from kagglekit.batch.slots import run_in_slots
 from kagglekit.gpus import Gpus, working_gpus
 from kagglekit.kaggle.fresh import MARK as DRY_RUN
 from kagglekit.kaggle.gather import KERNEL_FILE, gather, settle_task, tell_train
 from kagglekit.kaggle.leaving import tell_sizes, tidy, write_last_submission
 from kagglekit.merging import is_run
 from kagglekit.origin import read_lineage
-from kagglekit.paths import fold_folders, resolve, write_json
+from kagglekit.paths import fold_folders, resolve, run_folder, write_json
 from kagglekit.provenance import commit, versions
-from kagglekit.time_budget import kernel_began
+from kagglekit.run import find_notebook
+from kagglekit.time_budget import kernel_began, unfinished
 from kagglekit.training.hardware import choose_precision
 
 IMAGE = ("/etc/git_commit", "/etc/build_date")  # what Kaggle's image tells of itself
@@ -96,16 +103,35 @@ def check_golden(work: str | Path, runs: Sequence[str] = ()) -> list[str]:
     return lines
 
 
-def leave(work: str | Path, run: str = "") -> None:
+def run_step(notebook: str, parameters: dict[str, Any]) -> None:
+    """Run a notebook as one of several steps of a kernel, its folds side by side where there are GPUs for it.
+
+    After time has cut a step, those that read its run, or one that was not made for want of it, are passed over: the
+    kernel comes to its end, and its output is kept. An error of a step is the kernel's.
+    """
+    source = find_notebook(notebook)
+    values = {name: known.default for name, known in read_parameters(source).items()} | parameters
+    reads = nbformat.read(source, as_version=4).metadata.get("kagglekit", {}).get("reads", [])
+    cut = {run.name for run in resolve(values["work"]).glob("*") if unfinished(run)}
+    read = [Path(path) for path in fill(reads, values) if "*" not in path]
+    read = [path.name for path in read if path.parent == Path(values["work"]) and not path.suffix]
+    if lacking := [name for name in read if cut and (name in cut or not run_folder(values["work"], name).is_dir())]:
+        print(f"{notebook} is passed over: time has cut {', '.join(sorted(cut))}, and it reads {', '.join(lacking)}")
+        return
+    run_in_slots(notebook, parameters)
+
+
+def leave(work: str | Path, *runs: str) -> None:
     """Leave a submission, what the kernel made, and kernel.json that tells of it; delete links and caches.
 
-    submission.csv in the working directory is what 5_submit made; else the mean of the finished folds of `run`; with
-    none, the sample submission itself, and that is said loudly: a kernel without the file scores nothing, and an error
-    here would lose the folds. Without `run`, as for a kernel that only looks at the data, there is no submission.
+    submission.csv in the working directory is what 5_submit made; else the mean of the finished folds of the last of
+    `runs` that has some; with none, the sample submission itself, and that is said loudly: a kernel without the file
+    scores nothing, and an error here would lose the folds. Without `runs`, as for a kernel that only looks at the data,
+    there is no submission.
     kernel.json: kagglekit, versions, commit, seconds since the kernel began, work, train (name and sha256), runs (name
     -> finished folds), and submission: what it is made of.
     """
-    submission = write_last_submission(work, run)
+    submission = write_last_submission(work, runs)
     train = tell_train(work)
     tidy(work)
     told = {

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ CACHES = ("tokens", "__pycache__", ".ipynb_checkpoints")
 DISK = 20e9  # bytes that Kaggle keeps of a kernel's working directory
 
 
-def write_last_submission(work: str | Path, run: str = "") -> dict[str, Any]:
+def write_last_submission(work: str | Path, runs: Sequence[str] = ()) -> dict[str, Any]:
     """Write submission.csv in the working directory, see `leave`, say of what, and return that.
 
+    runs: in the order in which they were made; the last one counts that has a finished fold which fits.
     {"from": "5_submit" or "folds" or "sample" or "nothing", "run": its name, "folds": [...], "why": in words}.
     """
     target, made = resolve("submission.csv"), resolve(work) / "submission.csv"
@@ -30,9 +31,9 @@ def write_last_submission(work: str | Path, run: str = "") -> dict[str, Any]:
         if made != target:
             with replacing(target) as part:
                 shutil.copyfile(made, part)
-        print(f"submission.csv is that of 5_submit, run {told.get('run', run)}")
-        return {"from": "5_submit", "run": told.get("run", run)}
-    if not run:
+        print(f"submission.csv is that of 5_submit, run {told.get('run')}")
+        return {"from": "5_submit", "run": told.get("run")}
+    if not runs:
         print("no submission: this kernel was not asked for one")
         return {"from": "nothing", "run": ""}
     try:
@@ -40,21 +41,24 @@ def write_last_submission(work: str | Path, run: str = "") -> dict[str, Any]:
         sample = read_sample(task)
     except (FileNotFoundError, ValueError) as error:
         print(f"WARNING: there is NO submission.csv: {error}")
-        return {"from": "nothing", "run": run, "why": str(error)}
-    try:
-        test = read_test(task)
-        result = read_run(work, run, task, read_folds(work, read_train(task)["id"]), test["id"])
-        frame = make_submission(task, sample, test["id"], result.test_mean)
-        check_submission(frame, sample, task)
-    except (FileNotFoundError, ValueError) as error:
-        write_submission(sample, target)
-        print(
-            f"WARNING: submission.csv is the SAMPLE SUBMISSION itself and will score as that. No fold to use: {error}"
-        )
-        return {"from": "sample", "run": run, "why": str(error)}
-    write_submission(frame, target)
-    print(f"submission.csv is the mean of the finished folds {result.folds} of {run}")
-    return {"from": "folds", "run": run, "folds": result.folds}
+        return {"from": "nothing", "run": runs[-1], "why": str(error)}
+    why = []
+    for run in reversed(runs):
+        try:
+            test = read_test(task)
+            result = read_run(work, run, task, read_folds(work, read_train(task)["id"]), test["id"])
+            frame = make_submission(task, sample, test["id"], result.test_mean)
+            check_submission(frame, sample, task)
+        except (FileNotFoundError, ValueError) as error:
+            why.append(str(error))
+            continue
+        write_submission(frame, target)
+        print(f"submission.csv is the mean of the finished folds {result.folds} of {run}")
+        return {"from": "folds", "run": run, "folds": result.folds}
+    write_submission(sample, target)
+    why = "; ".join(why)
+    print(f"WARNING: submission.csv is the SAMPLE SUBMISSION itself and will score as that. No fold to use: {why}")
+    return {"from": "sample", "run": runs[-1], "why": why}
 
 
 def tidy(work: str | Path) -> None:

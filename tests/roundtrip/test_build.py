@@ -94,7 +94,7 @@ def test_a_kernel_of_one_step_is_that_notebook_with_its_parameters_between_insta
     }  # fmt: skip
     assert sources[4].endswith("enter(\"runs/w\", competition='bbc-news', gpu=True)".replace('"', "'"))
     assert 'train_side_by_side(\n    "3_train"' in sources[5] and '"run": "next"' in sources[5]
-    assert sources[-1].endswith("leave('runs/w', run='next')")
+    assert sources[-1].endswith("leave('runs/w', 'next')")
     original = nbformat.read(Step("3_train").source, as_version=4)
     assert sources[6:-1] == [cell.source for cell in original.cells[2:]]
     assert notebook.metadata["kagglekit"] == original.metadata["kagglekit"] and "papermill" not in notebook.metadata
@@ -167,7 +167,7 @@ def test_several_steps_are_a_cell_each_and_what_one_makes_is_not_packed_for_the_
     sources = [cell.source for cell in read_notebook(built.kernels[0]).cells]
     assert len(sources) == 8 and sources[1].startswith("# 1_eda, then 3_train, then 4_ensemble, then 5_submit")
     assert ['"3_train"' in source and '"seed": 3' in source for source in sources].index(True) == 4
-    assert '"data": "bbc-news"' in sources[3] and '"work": "runs/w"' in sources[6] and "run='blend'" in sources[7]
+    assert '"data": "bbc-news"' in sources[3] and '"work": "runs/w"' in sources[6] and "'new', 'blend'" in sources[7]
     assert packed(built) == {f"tfidf/fold{k}/{t}.parquet" for k in (0, 1) for t in ("oof", "test")} | {
         "tfidf/params.json"
     }

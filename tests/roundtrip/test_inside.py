@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from kagglekit.gpus import Gpu, Gpus
 from kagglekit.kaggle.bundle import pack
 from kagglekit.kaggle.gather import tell_train
-from kagglekit.kaggle.inside import check_golden, enter, hide_broken, leave
+from kagglekit.kaggle.inside import check_golden, enter, hide_broken, leave, run_step
 from kagglekit.kaggle.parity import write_golden
 from kagglekit.origin import write_table
 from kagglekit.paths import read_json, write_json
@@ -69,7 +69,7 @@ def kernel(tmp_path, monkeypatch):
 def test_enter_says_what_the_kernel_runs_on_and_brings_in_what_is_attached(kernel, capsys):
     enter("runs/bbc", "news")
     told = capsys.readouterr().out
-    for words in (f"torch {torch.__version__}", "CPU cores, precision", "bbc-inputs: 12 files", "the same as at home"):
+    for words in (f"torch {torch.__version__}", "CPU cores, precision", "bbc-inputs: 10 files", "the same as at home"):
         assert words in told
     assert (kernel / "inputs" / "words.txt").read_text() == "words"
     assert not (kernel / "inputs" / "words.txt").is_symlink()
@@ -140,6 +140,25 @@ def test_without_5_submit_the_submission_is_the_mean_of_the_finished_folds(kerne
     enter("runs/bbc", "news")
     leave("runs/bbc", "base")
     assert check_written(kernel) == ["yes"] * 3
+
+
+def test_a_blend_that_was_not_made_gives_way_to_the_last_run_that_has_folds(kernel, capsys):
+    enter("runs/bbc", "news")
+    leave("runs/bbc", "untouched", "base", "cut", "blend")
+    assert check_written(kernel) == ["yes"] * 3
+    assert "the finished folds [0] of base" in capsys.readouterr().out
+
+
+def test_after_time_has_cut_a_run_the_steps_that_read_it_are_passed_over_and_no_other(kernel, capsys):
+    enter("runs/bbc", "news")
+    write_json(kernel / "runs/bbc/base/fold1/unfinished.json", {"why": "stopped at step 3 of 9"})
+    run_step("4_ensemble", {"work": "runs/bbc", "run": "blend", "runs": ["untouched", "base"]})
+    run_step("5_submit", {"work": "runs/bbc", "run": "blend"})
+    told = capsys.readouterr().out
+    assert "4_ensemble is passed over: time has cut base, and it reads base" in told
+    assert "5_submit is passed over: time has cut base, and it reads blend" in told
+    run_step("5_submit", {"work": "runs/bbc", "run": "untouched"})
+    assert pd.read_csv(kernel / "runs/bbc/submission.csv")["label"].tolist() == ["yes"] * 3
 
 
 @pytest.mark.parametrize("why", ["no finished fold", "hidden test"])

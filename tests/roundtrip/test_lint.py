@@ -103,7 +103,7 @@ def test_wheels_may_lie_elsewhere(kernel):
 @pytest.mark.parametrize("way", ["parameters", "call"])
 def test_a_backbone_that_nothing_provides_is_found(kernel, way):
     values = {"backbone": "deberta-v3-base", "start": ""}
-    call = f'from kagglekit.batch.slots import run_in_slots\n\nrun_in_slots("3_train", {values!r})'
+    call = f'from kagglekit.kaggle.inside import run_step\n\nrun_step("3_train", {values!r})'
     if way == "call":
         add_cell(kernel, call)
     else:
