@@ -19,6 +19,8 @@ from kagglekit.data.augment import AUGMENTERS, make_augmenter
 from kagglekit.data.clean import CLEANERS, check_cleaners
 from kagglekit.data.cuts import CUTS
 from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, Plan
+from kagglekit.kaggle.__main__ import main as kaggle
+from kagglekit.kaggle.steps import parse_steps
 from kagglekit.losses import LOSSES
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
@@ -43,17 +45,27 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_of_the_readme_is_one_that_exists(command):
+def test_a_command_of_the_readme_is_one_that_exists(command, capsys):
     """Parameters are checked against the notebooks; the scripts themselves run in test_notebooks.py."""
     own, _, shared = " ".join(command).partition(" -- ")
     if command[0] == "./run_all.sh":
-        assert own.split()[1:] in ([], ["test"], ["lab"], ["path/to/folder"])
+        assert own.split()[1:] in ([], ["test"], ["lab"], ["compat"], ["path/to/folder"])
         choose_shared(find_notebook("3_train"), read_arguments(shlex.split(shared)))
     elif command[:3] == ["python", "-m", "kagglekit.run"] and command[3] != "--summary":
         notebook = find_notebook(command[3])
         assert parse_arguments(notebook, read_parameters(notebook), read_arguments(command[4:]))
     elif command[:3] == ["python", "-m", "kagglekit.samples"]:
         assert command[3] in SAMPLES
+    elif command[:3] == ["python", "-m", "kagglekit.kaggle"]:
+        with pytest.raises(SystemExit):
+            kaggle([command[3], "--help"])
+        known, given = (set(re.findall(r"--\w[\w-]+", text)) for text in (capsys.readouterr().out, " ".join(command)))
+        assert given <= known
+        if command[3] == "build":
+            plain = re.sub(
+                r"--(owner|competition|model|kernel) \S+|--(each-fold|code-competition)", "", " ".join(command)
+            )
+            assert parse_steps(shlex.split(plain)[4:])
     else:
         known = [["python", "-m", "kagglekit.run", "--summary"], ["source", ".venv/bin/activate"]]
         known += [["python", "-m", "tests.benchmarks.train_speed"], ["python", "-m", "tests.benchmarks.step_cost"]]
