@@ -92,12 +92,16 @@ def asked(call: Callable[[], T], what: str, patience: float = 300.0, again: bool
             if failure.status == 429:
                 pause = _retry_after(error)
             elif failure.status not in (0, *range(500, 600)) or not again or isinstance(error, ValueError):
+                if failure.status >= 500 or _is_broken(error):
+                    failure = KaggleError(f"{failure}. It may be done all the same: look there first", failure.status)
                 raise failure from None
             elif failure.status == 0 and not _is_broken(error):
                 raise
         pause = wait if pause is None else pause
         if time.monotonic() - begin + pause > patience:
             raise KaggleError(f"{failure}. It was tried for {time.monotonic() - begin:.0f} s", failure.status)
+        if pause >= 5:
+            print(f"{failure}; asked again in {pause:.0f} s", flush=True)
         time.sleep(pause)
         wait = min(2 * wait, LONGEST)
 

@@ -11,6 +11,7 @@ from kagglekit.kaggle.lint import lint_all, show
 from kagglekit.kaggle.metadata import Ref, read_dataset_metadata, read_kernel_metadata
 from kagglekit.kaggle.pushed import Pushed as Pushed
 from kagglekit.kaggle.pushed import hash_content, pin, read_records, remember
+from kagglekit.kaggle.sessions import ENDED
 from kagglekit.kaggle.sessions import status as status
 from kagglekit.kaggle.sessions import wait as wait
 from kagglekit.paths import resolve
@@ -19,7 +20,8 @@ KINDS = ("dataset", "competition", "kernel", "model")
 
 
 def push(folders: Sequence[str | Path], message: str = "", *, every: float = 10.0, api=None) -> list[Pushed]:
-    """Push data sets, then kernels; a kernel that takes the output of another one of them waits until that has run.
+    """Push data sets, then kernels; a kernel that takes the output of another one of them waits until that has run,
+    and one that is more than Kaggle runs of a user at a time (two with GPUs) until one of them has.
 
     message: of the versions of data sets. every: seconds between two looks at what is waited for.
     Raises ValueError for a folder that `lint` finds an error in, before anything is sent, and KaggleError.
@@ -35,7 +37,7 @@ def push(folders: Sequence[str | Path], message: str = "", *, every: float = 10.
     for ref in order:
         if before := _takes(left[ref], order[: order.index(ref)]):
             wait(before, every, api=api)
-        done.append(_send_kernel(api, left[ref]))
+        done.append(_send_when_free(api, left[ref], order[: order.index(ref)], every))
     return done
 
 
@@ -142,10 +144,24 @@ def _await_dataset(api, ref: str, before: int, every: float, limit: float) -> in
         time.sleep(every)
 
 
+def _send_when_free(api, folder: Path, others: Sequence[str], every: float) -> Pushed:
+    """Push a kernel; where Kaggle has no room for it beside `others`, pushed before it, again when one has run."""
+    while True:
+        try:
+            return _send_kernel(api, folder)
+        except KaggleError as error:
+            if "session count" not in str(error) or not others:
+                raise
+            print(f"{error}: it waits until another one has run", flush=True)
+            others = [ref for ref in others if status(ref, api).state not in ENDED]
+        time.sleep(every)
+
+
 def _send_kernel(api, folder: Path) -> Pushed:
     ref = _id(read_kernel_metadata(folder))
     pinned = pin(folder, ref)
-    answer = asked(lambda: api.kernels_push(str(folder)), f"push kernel {ref}")
+    # once: where the answer is lost Kaggle may run it already, and a second version would run beside it
+    answer = asked(lambda: api.kernels_push(str(folder)), f"push kernel {ref}", again=False)
     if answer.error:
         raise KaggleError(f"kernel {ref}: Kaggle says: {answer.error}")
     sources = {f"{kind} sources": getattr(answer, f"invalid_{kind}_sources") for kind in KINDS}

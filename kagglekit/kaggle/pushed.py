@@ -7,6 +7,7 @@ from typing import Any
 
 from kagglekit.alone import alone
 from kagglekit.kaggle.keys import KERNEL_FILE
+from kagglekit.kaggle.lint_sources import find_datasets
 from kagglekit.kaggle.metadata import Ref, read_kernel_metadata, shelves
 from kagglekit.paths import read_json, write_json
 
@@ -48,18 +49,29 @@ def last_version(folder: str | Path) -> int | None:
 
 def pin(folder: Path, ref: str) -> dict[str, int]:
     """Write versions into the data set sources of a kernel: of a source without one, and of one that an earlier push
-    has written, the version of the last push of that data set. Returns them; other versions stay as they are."""
-    metadata, records = read_kernel_metadata(folder), read_records(folder)
+    has written, the version of the last push of that data set. Returns them; those written by hand stay as they are.
+
+    Raises ValueError where the data set on the kernel's `shelves` is no more what was pushed: the kernel would read
+    what another one was built with.
+    """
+    metadata, records, here = read_kernel_metadata(folder), read_records(folder), find_datasets(folder, {})
     before, pinned, sources = records.get(ref, {}).get("pinned", {}), {}, []
     for text in metadata.get("dataset_sources", []):
         source = Ref.parse(text)
-        known = records.get(str(source.bare), {}).get("version")
-        if known and source.version in (None, known, before.get(str(source.bare))):
+        told, place = records.get(str(source.bare), {}), here.get(str(source.bare).lower())
+        known = told.get("version")
+        if known and source.version in (None, before.get(str(source.bare))):
+            if place and told.get("content") != hash_content(place):
+                raise ValueError(
+                    f"kernel {ref} was not pushed: {place} has changed since it became {source.bare}/{known}. Push it "
+                    "too, together with the kernel"
+                )
             pinned[str(source.bare)] = known
             text = f"{source.bare}/{known}"
         sources.append(text)
     if sources != metadata.get("dataset_sources", []):
         write_json(folder / KERNEL_FILE, {**metadata, "dataset_sources": sources})
+    remember(folder, ref, **records.get(ref, {}) | {"pinned": pinned})  # also when Kaggle does not take the kernel now
     return pinned
 
 
