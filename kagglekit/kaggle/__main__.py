@@ -85,7 +85,7 @@ def lint(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     from kagglekit.kaggle.lint import lint_all, show
 
     parser.add_argument("folders", nargs="+", type=resolve, metavar="DIR", help="of kernels and data sets")
-    findings = lint_all(parser.parse_args(texts).folders)
+    findings = lint_all(to_push(parser.parse_args(texts).folders))
     print(show(findings))
     return int(any(finding.level == "error" for finding in findings))
 
@@ -115,6 +115,7 @@ def dry_run(parser: argparse.ArgumentParser, texts: list[str]) -> int:
         root=resolve(options.to) if options.to else None,
         rerun=options.rerun,
         keep=bool(options.to),
+        progress=True,
     )
     print(run)
     return int(not run.ok)
@@ -129,7 +130,7 @@ def push(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     parser.add_argument("--wait", action="store_true", help="until the kernels have run")
     add_every(parser)
     options = parser.parse_args(texts)
-    pushed = push(options.folders, options.message)
+    pushed = push(to_push(options.folders), options.message)
     for one in pushed:
         print(one)
     kernels = [one.ref for one in pushed if one.kind == "kernel"]
@@ -201,6 +202,7 @@ def budget(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return 0
 
 
+PULLED = {("kaggle", "outputs"), ("kaggle", "logs")}
 COMMANDS = {
     "wheels": wheels,
     "build": build,
@@ -212,6 +214,11 @@ COMMANDS = {
     "submit": submit,
     "budget": budget,
 }
+
+
+def to_push(folders: list[Path]) -> list[Path]:
+    """Without those that `pull` makes beside kernels, so that runs/bbc/kaggle/* are kernels and data sets."""
+    return [folder for folder in folders if (folder.parent.name, folder.name) not in PULLED]
 
 
 def add_owner(parser: argparse.ArgumentParser) -> None:

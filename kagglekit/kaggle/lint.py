@@ -23,6 +23,8 @@ def lint(folder: str | Path, sources: Mapping[str, str | Path] | None = None) ->
         return lint_kernel(folder, sources or {})
     if (folder / DATASET_FILE).is_file():
         return lint_dataset(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder: is the path right, and has it been built?")
     raise FileNotFoundError(
         f"{folder} has neither {KERNEL_FILE} nor {DATASET_FILE}: name the folder of a kernel or of a data set, as "
         "`python -m kagglekit.kaggle build` and `wheels` print them"
@@ -33,4 +35,10 @@ def lint_all(folders: Iterable[str | Path]) -> list[Finding]:
     """The findings of several folders, in order; kernels also find those data sets among them that lie elsewhere."""
     folders = [Path(folder) for folder in folders]
     datasets = {f"dataset:{name}": folder for folder in folders if (name := read_id(folder))}
-    return [finding for folder in folders for finding in lint(folder, datasets)]
+    findings = []
+    for folder in folders:
+        try:
+            findings += lint(folder, datasets)
+        except (FileNotFoundError, ValueError) as error:  # of one folder; the others are looked at all the same
+            findings.append(Finding("error", folder.name, "", str(error)))
+    return findings

@@ -16,7 +16,7 @@ from kagglekit.run import find_notebook
 
 MOST, MANY = 1_000_000, 800_000  # bytes: Kaggle's own limit is about 1 MB, which its client does not check
 BROKEN = (ValueError, AttributeError, nbformat.ValidationError)  # what nbformat raises for a file that is no notebook
-CALLS = ("run_step", "run_in_slots", "train_side_by_side", "run_notebook")  # with the name of a notebook and its parameters
+CALLS = ("run_step", "run_in_slots", "train_side_by_side", "run_notebook")  # with a notebook's name and parameters
 
 
 def lint_notebook(file: Path, internet: bool = False, notebook: bool = True) -> list[Finding]:

@@ -23,9 +23,9 @@ def pull(refs: Sequence[Ref | str], work: str | Path, api=None) -> list[Path]:
     """Fetch the output of kernels, and bring the runs in it into the work folder: folds trained in several kernels
     become one run, see `merge_runs`. Returns the folders of the runs that got something.
 
-    Each output goes to WORK/kaggle/outputs/SLUG (its runs are moved out of there), the log to
-    WORK/kaggle/logs/SLUG.log and the executed notebook to WORK/notebooks/SLUG.ipynb. A kernel that failed is fetched
-    too: its finished folds and checkpoints count. All outputs are looked at before the first run is moved.
+    Each output goes to WORK/kaggle/outputs/OWNER/SLUG (its runs are moved out of there), the log to
+    WORK/kaggle/logs/OWNER/SLUG.log and the executed notebook to WORK/notebooks/SLUG.ipynb. A kernel that failed is
+    fetched too: its finished folds and checkpoints count. All outputs are looked at before the first run is moved.
     Scores of runs that got folds are computed anew where the competition's files are at home.
     Raises KaggleError for a kernel that still runs, and ValueError for runs that do not fit those at home.
     """
@@ -36,6 +36,8 @@ def pull(refs: Sequence[Ref | str], work: str | Path, api=None) -> list[Path]:
             raise KaggleError(
                 f"kernel {ref} is {now}: wait until it has run, `python -m kagglekit.kaggle status --wait`"
             )
+        if now.state in FAILED:
+            print(f"{ref} ended as {now}: what it has finished is fetched", flush=True)
         fetched.append(_fetch(api, ref, work))
     test_ids = _test_ids(work)
     for folder in fetched:
@@ -55,7 +57,7 @@ def pull(refs: Sequence[Ref | str], work: str | Path, api=None) -> list[Path]:
 
 def _fetch(api, ref: Ref, work: Path) -> Path:
     """All output files of a kernel, in the folder that is returned; an older one is replaced when all are there."""
-    place = work / OUTPUTS / ref.slug
+    place = work / OUTPUTS / ref.owner / ref.slug
     with replacing(place) as part:
         part.mkdir(parents=True)
         log, number = "", 0
@@ -65,7 +67,7 @@ def _fetch(api, ref: Ref, work: Path) -> Path:
                 number += 1
                 size = _download(url, part / name, f"{ref}: {name}")
                 print(f"{ref}: {number}. {name}, {size / 1e6:,.2f} MB", flush=True)
-    with replacing(work / LOGS / f"{ref.slug}.log") as part:
+    with replacing(work / LOGS / ref.owner / f"{ref.slug}.log") as part:
         part.write_text(read_log(log), encoding="utf-8")
     executed = next((place / name for name in (*EXECUTED, f"{ref.slug}.ipynb") if (place / name).is_file()), None)
     if executed:

@@ -64,7 +64,7 @@ def test_a_planted_credential_stands_in_no_output_file_message_or_log(
         push_kernel(folders[1], api=api)
     messages.append(str(error.value))
     assert "***" in messages[0] and "***" in messages[1]
-    assert (work / "kaggle" / "logs" / "small-base.log").read_text() == "a cell printed ***\n"
+    assert (work / "kaggle" / "logs" / "stubuser" / "small-base.log").read_text() == "a cell printed ***\n"
     out, err = capfd.readouterr()
     said = "\n".join([out, err, caplog.text, *messages, *map(str, pushed), str(submitted)])
     assert "PLANTED" not in said and not server.strangers

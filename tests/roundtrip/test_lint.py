@@ -20,6 +20,11 @@ def test_a_good_kernel_and_its_data_sets_have_nothing_to_mend(kernel):
     assert findings == [] and show(findings) == "nothing to mend"
 
 
+def test_a_folder_that_is_not_there_is_not_called_one_without_metadata(kernel):
+    with pytest.raises(FileNotFoundError, match="gone is no folder"):
+        lint(kernel.parent / "gone")
+
+
 def test_errors_are_shown_first_and_counted():
     shown = show([Finding("warning", "a", "b", "c"), Finding("error", "d", "", "e")])
     assert shown == "error: d: e\nwarning: a: b: c\n1 error(s), 1 warning(s)"

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from kagglekit.kaggle.__main__ import main
 from kagglekit.kaggle.client import KaggleError
 from kagglekit.kaggle.pull import pull
 from kagglekit.kaggle.push import push, wait
@@ -62,11 +63,25 @@ def test_folds_of_two_kernels_come_home_as_one_run_with_its_score(kernels, clien
     run = read_run(work, "base", task, folds, [f"t{n}" for n in range(4)])
     assert run.folds == [0, 1, 2] and np.allclose(run.oof_array.max(axis=1), 0.8)
     assert read_json(work / "base" / "score.json")["folds"] == {"0": 1.0, "1": 1.0, "2": 1.0}
-    assert (work / "kaggle" / "logs" / "small-fold0.log").read_text() == "fold is done\n"
+    assert (work / "kaggle" / "logs" / "stubuser" / "small-fold0.log").read_text() == "fold is done\n"
     assert (work / "notebooks" / "small-fold1.ipynb").read_text() == "{}"
-    assert (work / "kaggle" / "outputs" / "small-fold1" / "submission.csv").is_file()
+    assert (work / "kaggle" / "outputs" / "stubuser" / "small-fold1" / "submission.csv").is_file()
     assert "stubuser/small-fold0: 1. __notebook__.ipynb" in capsys.readouterr().out
     assert task.data.endswith("data") and pull(refs, work, api=client) == []
+
+
+def test_kernels_of_two_people_that_have_one_name_do_not_take_each_others_place(kernels, server, client, work):
+    kernels(0, 1)
+    server.sessions["friend/small-fold0"] = server.sessions.pop("stubuser/small-fold1")
+    assert pull(["stubuser/small-fold0", "friend/small-fold0"], work, api=client) == [work / "base"]
+    assert list(fold_folders(work / "base")) == [0, 1]
+
+
+def test_what_was_pulled_is_neither_linted_nor_pushed_with_the_kernels_beside_it(kernels, client, work, capsys):
+    pull(kernels(0), work, api=client)
+    beside = [str(place) for place in sorted((work / "kaggle").glob("[!.]*"))]
+    assert main(["lint", *beside]) == 0 and main(["push", *beside]) == 0
+    assert "kernel stubuser/small-fold0/2" in capsys.readouterr().out
 
 
 def test_nothing_is_moved_when_one_of_the_outputs_does_not_fit(kernels, client, work, train_fold):
@@ -87,12 +102,12 @@ def test_an_output_that_breaks_off_is_not_there_and_the_next_pull_has_it(kernels
     server.fail("file", 404, message="the address is too old")
     with pytest.raises(KaggleError, match=r"small-fold0: __notebook__.ipynb: .*404"):
         pull(refs, work, api=client)
-    assert not (work / "kaggle" / "outputs").exists() or not list((work / "kaggle" / "outputs").iterdir())
+    assert not list((work / "kaggle").glob("outputs/*/*"))
     server.fail("file", 503)
     assert pull(refs, work, api=client) == [work / "base"]
 
 
-def test_a_kernel_that_runs_is_not_pulled_and_a_failed_one_gives_what_it_has(kernels, server, client, work, train_fold):
+def test_a_kernel_that_runs_is_not_pulled_and_a_failed_one_gives_what_it_has(kernels, server, client, work, capsys):
     refs = kernels(0)
     session = server.sessions[refs[0]][-1]
     session.state, session.states = "QUEUED", ["QUEUED"]
@@ -100,6 +115,7 @@ def test_a_kernel_that_runs_is_not_pulled_and_a_failed_one_gives_what_it_has(ker
         pull(refs, work, api=client)
     session.state, session.failure, session.states = "ERROR", "out of time", []
     assert pull(refs, work, api=client) == [work / "base"]
+    assert "small-fold0 ended as error: out of time: what it has finished is fetched" in capsys.readouterr().out
 
 
 def test_a_file_that_would_lie_outside_of_the_folder_is_refused(kernels, server, client, work):
