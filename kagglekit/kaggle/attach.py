@@ -78,8 +78,8 @@ def check_sources(kernel: Path, sources: Mapping[str, str | Path] | None) -> dic
     if missing:
         raise FileNotFoundError(
             f"{kernel.name} reads {', '.join(missing)}, and there is no folder for that here: give it as "
-            f"sources={{{missing[0]!r}: FOLDER}} (data sets are also found beside the kernel, and a competition where "
-            f"{kernel.parent.parent / 'task.json'} has its files)"
+            f"--source {missing[0]}=FOLDER, in Python sources={{{missing[0]!r}: FOLDER}} (data sets are also found "
+            f"beside the kernel, and a competition where {kernel.parent.parent / 'task.json'} has its files)"
         )
     return {source: given.get(source) or found[source] for source in wanted}
 

@@ -36,6 +36,9 @@ if done.returncode:
 importlib.invalidate_caches()
 print("installed", *names, "from", folder)"""
 OFFLINE = 'os.environ["HF_HUB_OFFLINE"] = "1"\n'
+ENTER = "# Look at the machine, bring in what is attached, check models\nfrom kagglekit.kaggle.inside import enter"
+SLOTS = "# Train a fold on each GPU, where there are two\nfrom kagglekit.batch.slots import train_side_by_side"
+LEAVE = "# Leave a submission, and what is worth keeping\nfrom kagglekit.kaggle.inside import leave"
 MARK = "# Install kagglekit"  # how the first cell of a kernel begins
 
 
@@ -53,7 +56,7 @@ def install_cell(wheels: Ref | str, internet: bool = False) -> nbformat.Notebook
 def enter_cell(work: str, competition: str, gpu: bool, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
     """The cell that shows what the kernel runs on, gathers its inputs and checks that models score as at home."""
     options = _options(competition=competition, gpu=gpu, runs=list(runs))
-    return code_cell("kaggle-enter", f"from kagglekit.kaggle.inside import enter\n\nenter({work!r}{options})")
+    return code_cell("kaggle-enter", f"{ENTER}\n\nenter({work!r}{options})")
 
 
 def leave_cell(work: str, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
@@ -62,13 +65,13 @@ def leave_cell(work: str, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
     runs: that could become the submission, in the order in which they are made.
     """
     told = ", ".join(repr(name) for name in (work, *dict.fromkeys(runs)))
-    return code_cell("kaggle-leave", f"from kagglekit.kaggle.inside import leave\n\nleave({told})")
+    return code_cell("kaggle-leave", f"{LEAVE}\n\nleave({told})")
 
 
 def side_by_side_cell(step: "Step") -> nbformat.NotebookNode:
     """The cell that trains one fold on each GPU; on fewer than two it does nothing, and the fold loop does the work."""
     call = _call("train_side_by_side", step)
-    return code_cell("kaggle-slots", f"from kagglekit.batch.slots import train_side_by_side\n\n{call}")
+    return code_cell("kaggle-slots", f"{SLOTS}\n\ntrained = {call}")
 
 
 def step_cells(steps: Sequence["Step"]) -> list[nbformat.NotebookNode]:
@@ -81,7 +84,7 @@ def step_cells(steps: Sequence["Step"]) -> list[nbformat.NotebookNode]:
     )
     cells = [title]
     for number, step in enumerate(steps, 1):
-        source = f"from kagglekit.kaggle.inside import run_step\n\n{_call('run_step', step)}"
+        source = f"# {step.title}\nfrom kagglekit.kaggle.inside import run_step\n\n{_call('run_step', step)}"
         cells.append(code_cell(f"kaggle-step-{number}", source))
     return cells
 

@@ -1,12 +1,14 @@
 """Run a built kernel here as Kaggle would: its sources mounted, the network off, a fresh environment, the limits."""
 
+import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kagglekit.batch.progress import clock
 from kagglekit.kaggle.attach import attach, check_sources, release
 from kagglekit.kaggle.attach import find_sources as find_sources
 from kagglekit.kaggle.fresh import clean_environment, make_environment, prove_fresh
@@ -74,6 +76,7 @@ def dry_run(
     rerun: bool = False,
     keep: bool = False,
     isolation: str = "",
+    progress: bool = False,
 ) -> DryRun:
     """Execute a kernel folder from its first cell on, as Kaggle's batch session does; nothing of the user's is changed.
 
@@ -82,7 +85,7 @@ def dry_run(
     limit of the session, 12, or 9 with `rerun`, when the kernel is told that it is scored on the hidden test; disk:
     bytes of /kaggle/working. root: where the output is to stay; else everything is deleted when it went well. keep:
     keep all of it, also environment and inputs. isolation: "" takes a network namespace where it may be made, else
-    refuses sockets; "namespace" or "sockets" take only that.
+    refuses sockets; "namespace" or "sockets" take only that. progress: print each cell as it begins.
 
     What fails in the kernel is told by `ok` and `error`. Raises FileNotFoundError for a source that is missing,
     ValueError for wrong metadata or options, RuntimeError when the network cannot be shut off. Takes 3 s more than the
@@ -110,7 +113,8 @@ def dry_run(
         prove_fresh(python, variables, working)
         shutil.copyfile(code, working / NOTEBOOK)
         words = sandboxed([python, *PAPERMILL], how, inputs, python)
-        watched = watch(words, variables, working, log, limit * 3600, disk)
+        tell = _teller(working / NOTEBOOK) if progress else lambda seconds: None
+        watched = watch(words, variables, working, log, limit * 3600, disk, tell)
         text = log.read_text(encoding="utf-8", errors="replace")
         if watched.code == NOT_ISOLATED:
             raise RuntimeError(f"the network of the dry run could not be shut off: {text.strip()}")
@@ -142,6 +146,20 @@ def dry_run(
     return result
 
 
+def _teller(notebook: Path) -> Callable[[float], None]:
+    """A function of the seconds that have gone, which prints the cell that runs when it is another one."""
+    shown = ""
+
+    def tell(seconds: float) -> None:
+        nonlocal shown
+        where = where_it_was(notebook)
+        if where.startswith("in cell ") and where != shown:
+            shown = where
+            print(f"{clock(seconds)}  {where}", flush=True)
+
+    return tell
+
+
 def _explain(watched: Watched, working: Path, log: str, limit: float, disk: float) -> str:
     """What went wrong, in words, or ""."""
     if watched.over == "time":
@@ -150,7 +168,13 @@ def _explain(watched: Watched, working: Path, log: str, limit: float, disk: floa
     if watched.over == "disk" or size > disk:
         where = where_it_was(working / NOTEBOOK)
         return f"the output has {_shown(size)}, and Kaggle keeps {_shown(disk)}: {where}"
-    return find_error(working / NOTEBOOK, watched.code, log)
+    error = find_error(working / NOTEBOOK, watched.code, log)
+    if re.search(r"(?<![\w.-])/kaggle/(input|working)\b", error):
+        error += (
+            "\nA dry run has no folder /kaggle: read below os.environ.get('KAGGLEKIT_INPUTS', '/kaggle/input'), as the "
+            "first cell does, and write to the working directory"
+        )
+    return error
 
 
 def _is_on(metadata: Mapping, key: str) -> bool:

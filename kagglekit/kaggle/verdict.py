@@ -86,11 +86,20 @@ def judge_submission(working: Path, competition: Path | None, home: Path | None 
         task = _find_task(working, home)
         if task is not None:
             check_submission(frame, sample, task)
-            return True, f"valid: {len(frame):,} rows, as {path.name}"
+            return True, f"valid: {len(frame):,} rows, as {path.name}{_made_of(working)}"
         _compare(frame, sample)
-        return True, f"columns, rows and ids as {path.name} ({len(frame):,} rows)"
+        return True, f"columns, rows and ids as {path.name} ({len(frame):,} rows){_made_of(working)}"
     except (ValueError, OSError) as error:
         return False, str(error)
+
+
+def _made_of(working: Path) -> str:
+    """What kernel.json says that a submission is made of, where that is less than all that was asked for."""
+    file = working / "kernel.json"
+    told = read_json(file).get("submission", {}) if file.is_file() else {}
+    if told.get("from") == "sample":
+        return "; but it is the SAMPLE SUBMISSION itself, since no fold is finished"
+    return f"; the mean of folds {told['folds']} of {told['run']}" if told.get("from") == "folds" else ""
 
 
 def _find_task(working: Path, home: Path | None) -> Task | None:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,18 @@ class Watched:
 
 
 def watch(
-    words: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path, seconds: float, disk: float
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    log: Path,
+    seconds: float,
+    disk: float,
+    tell: Callable[[float], None] = lambda seconds: None,
 ) -> Watched:
     """Run `words` in `folder`, both outputs into the file `log`, until it ends or a limit is over.
 
-    seconds: of wall time. disk: bytes that files in `folder` may take. All its processes are killed at the end, also
+    seconds: of wall time. disk: bytes that files in `folder` may take. tell: called at each look, with the seconds that
+    have gone. All its processes are killed at the end, also
     those that left its group: they are known by the variable MARK in `environment`, which has to be theirs alone.
     """
     memory, over, began = 0, "", time.monotonic()
@@ -49,6 +56,7 @@ def watch(
                     break
                 looked = time.monotonic()
                 memory = max(memory, _memory(process.pid))
+                tell(looked - began)
                 over = "disk" if size_of(folder) > disk else "time" if looked - began > seconds else ""
                 pause = max(EVERY, 10 * (time.monotonic() - looked))
         finally:

@@ -5,6 +5,7 @@ import pytest
 
 from kagglekit.kaggle.attach import attach, mount_point, release
 from kagglekit.kaggle.verdict import find_error, judge_submission
+from kagglekit.paths import write_json
 from kagglekit.task import infer
 
 
@@ -43,6 +44,10 @@ def test_a_submission_is_compared_with_the_sample_by_the_task_or_without_one(tmp
     assert judge_submission(work, None)[0]
     assert judge_submission(work, data) == (True, "columns, rows and ids as sample_submission.csv (2 rows)")
     assert not judge_submission(work, data, work)[0]
+    file.write_text("id,label\n20,no\n21,no\n")
+    for made, words in (({"from": "sample"}, "SAMPLE SUBMISSION itself"), ({"from": "5_submit"}, "2 rows")):
+        write_json(work / "kernel.json", {"submission": made})
+        assert judge_submission(work, data, work)[0] and words in judge_submission(work, data, work)[1]
     for wrong in ("id,label\n21,no\n20,no\n", "id,label\n20,no\n", "id,kind\n20,no\n21,no\n", ""):
         file.write_text(wrong)
         assert not judge_submission(work, data)[0]

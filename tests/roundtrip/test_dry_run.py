@@ -145,13 +145,20 @@ def test_a_scoring_rerun_in_the_old_layout_without_a_namespace_leaves_nothing(ke
     assert not run.output.parents[1].exists()
 
 
-def test_a_failing_cell_is_named_and_what_it_said(kernel, tmp_path):
-    failing = "# look for it\nraise ValueError('column x is not there')"
-    run = dry_run(kernel("fine = 1", failing, "never = 1", install=False, internet=True), root=tmp_path / "root")
+def test_a_failing_cell_is_named_and_what_it_said(kernel, tmp_path, capsys):
+    failing = "# look for it\nimport time; time.sleep(2)\nraise ValueError('column x is not there')"
+    folder = kernel("fine = 1", failing, "never = 1", install=False, internet=True)
+    run = dry_run(folder, root=tmp_path / "root", progress=True)
+    assert capsys.readouterr().out.count("in cell 2 (# look for it)\n") == 1
     assert run.error.startswith("cell 2 (# look for it) failed")
     assert run.error.endswith("ValueError: column x is not there")
     assert "FAILED" in str(run)
     assert (run.ok, run.isolation, run.notebook.is_file()) == (False, "none", True)
+
+
+def test_a_cell_that_asks_for_kaggle_s_own_folder_is_told_where_a_dry_run_has_it(kernel, tmp_path):
+    run = dry_run(kernel("open('/kaggle/input/bbc/train.csv')", install=False), root=tmp_path / "root")
+    assert "A dry run has no folder /kaggle: read below os.environ.get('KAGGLEKIT_INPUTS'" in run.error
 
 
 def test_a_cell_that_leaves_early_and_a_wrong_submission_are_failures(kernel, tmp_path):
@@ -180,7 +187,7 @@ def test_what_is_missing_or_wrong_is_told_before_anything_runs(kernel, work, tmp
     folder = kernel("1", datasets=["me/kagglekit-wheels", "you/models"], models=["a/b/pyTorch/d/1"])
     assert sorted(find_sources(folder)) == ["competition:bbc", "dataset:me/kagglekit-wheels"]
     with pytest.raises(
-        FileNotFoundError, match=r"reads dataset:you/models, model:a/b/pytorch/d/1, .*sources={'dataset:"
+        FileNotFoundError, match=r"reads dataset:you/models, model:a/b/pytorch/d/1, .*--source dataset:you/models="
     ):
         dry_run(folder, root=tmp_path / "root")
     with pytest.raises(ValueError, match=r"one of those in .*kernel-metadata.json: dataset:me/kagglekit-wheels"):
