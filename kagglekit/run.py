@@ -26,8 +26,9 @@ from kagglekit.time_budget import unfinished
 def notebook_folder() -> Path:
     """`notebooks/` beside the library; where the library is installed elsewhere, that of the working directory, or else
     those that came along inside the library."""
-    beside, inside = Path(__file__).parents[1] / "notebooks", Path(__file__).parent / "notebooks"
-    places = [place for place in (beside, resolve("notebooks"), inside) if place.is_dir()]
+    home, inside = Path(__file__).parents[1], Path(__file__).parent / "notebooks"
+    checkout = [home / "notebooks"] if home.name not in ("site-packages", "dist-packages") else []  # else another's
+    places = [place for place in (*checkout, resolve("notebooks"), inside) if place.is_dir()]
     return places[0] if places else resolve("notebooks")
 
 

@@ -83,8 +83,8 @@ class Budget:
         return {name: seconds / 3600 for name, seconds in found.items()}
 
     def table(self) -> pd.DataFrame:
-        """The hours with one GPU and with two, a row for each of `hours`, columns `1 GPU` and `2 GPUs`."""
-        columns = {"1 GPU": self.hours(), "2 GPUs": self.hours(gpus=2)}
+        """The hours with one fold at a time and with two, on a GPU each; a row for each of `hours`."""
+        columns = {"1 at a time": self.hours(), "2 at a time": self.hours(gpus=2)}
         return pd.DataFrame(columns).rename_axis("hours")
 
     def advice(self) -> list[str]:
@@ -92,7 +92,7 @@ class Budget:
         one, two = self.hours(), self.hours(gpus=2)
         found = []
         if one["training"] > self.limit:
-            found.append(f"training takes {one['training']:.1f} hours of {self.limit:g} on one GPU. What fits:")
+            found.append(f"training takes {one['training']:.1f} hours of {self.limit:g}, a fold at a time. What fits:")
             if two["training"] <= self.limit:
                 found.append(f"  a fold on each of two GPUs: {two['training']:.1f} hours")
             if one["a fold"] <= self.limit:
@@ -100,8 +100,11 @@ class Budget:
                 found.append(f"  one kernel a fold: {one['a fold']:.1f} hours each")
                 found.append(f"  {fits} of {self.folds} folds in a kernel, the others in the next")
             else:
-                epochs = self.epochs * self.limit / one["a fold"]
-                found.append(f"  less work a fold: shorter texts (max_length), or about {epochs:.1g} epochs")
+                reading = (self.rows + self.test_rows) * self.tokenise / 3600
+                learning = one["a fold"] - one["predicting"] / self.folds - reading
+                epochs = self.epochs * (self.limit - one["a fold"] + learning) / learning
+                more = f", or about {epochs:.1g} epochs" if epochs > 0 else ": predicting alone takes longer"
+                found.append(f"  less work a fold: shorter texts (max_length), a smaller backbone{more}")
         if one["inference"] > self.limit:
             models = int(self.limit / one["inference"] * self.folds)
             kept = f"the models of {models} folds" if models else "shorter texts (max_length) or a smaller backbone"

@@ -18,7 +18,6 @@ from kagglekit.kaggle.steps import Step as Step
 from kagglekit.kaggle.steps import parse_steps as parse_steps
 from kagglekit.paths import remove, replacing, resolve, write_json
 from kagglekit.ranges import check_range
-from kagglekit.runs import choose_folds
 
 HOURS = 11.5  # of the 12 that a session has
 PREDICTING = ("3_train", "4_ensemble", "5_submit")  # their run can become a submission
@@ -62,8 +61,8 @@ def build(
     """
     if not (competition or datasets or kernels):
         raise ValueError(
-            "the kernel reads the competition's files: say competition= its slug on Kaggle, or attach a data set that "
-            "has them (datasets=)"
+            "the kernel reads the competition's files: say competition= its slug on Kaggle (--competition bbc-news), "
+            "or attach a data set that has them (--dataset)"
         )
     check_range("competition", competition, slugify(competition) == competition, "the slug, as in its address")
     check_range("hours", hours, hours is None or hours >= 0, "0 (never stop) or more")
@@ -159,6 +158,8 @@ def find_folds(steps: Sequence[Step]) -> list[int]:
         return []
     if made or not file.is_file():
         return trained[-1] or list(range(made[0] if made else 0))
+    from kagglekit.runs import choose_folds  # torch comes with it, and takes seconds
+
     return choose_folds(pd.read_parquet(file), trained[-1])
 
 

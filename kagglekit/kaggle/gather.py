@@ -1,7 +1,7 @@
 """What was made before comes into a kernel: files of a bundle, runs of earlier kernels, and the task with its data."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,9 +27,9 @@ def gather(root: Path | None = None) -> list[str]:
     bundles, outputs = find_bundles(root), find_outputs(root)
     _check_bundles(bundles)
     for bundle in bundles:
-        links = unpack(bundle, here)
+        links, paths = unpack(bundle, here), {record["path"] for record in read_bundle(bundle)["files"]}
         for link in links:
-            if is_copied(str(link.relative_to(here))):
+            if is_copied(str(link.relative_to(here)), paths):
                 with replacing(link) as part:
                     shutil.copyfile(link, part)
         lines.append(f"{bundle}: {len(links)} files")
@@ -46,10 +46,20 @@ def gather(root: Path | None = None) -> list[str]:
     return lines or [f"neither a bundle nor the output of a kernel is attached; {show_inputs(root)}"]
 
 
-def is_copied(path: str) -> bool:
+def is_copied(path: str, bundle: Collection[str]) -> bool:
     """Whether a file of a bundle, by its place in the kernel, must be no link: one that a parameter may name itself,
-    and so all that is in no work folder, except weights. `resolve` would follow the link to a file of another name."""
-    return not path.startswith("runs/") and not path.endswith((".safetensors", "pytorch_model.bin"))
+    and so all that is in no run, except weights. `resolve` would follow the link to a file of another name.
+
+    bundle: the places of all its files, by which the folders of runs are known.
+    """
+    if path.endswith((".safetensors", "pytorch_model.bin")):
+        return False
+    top, *inside = path.split("/")
+    if top != "runs":
+        return True
+    run = "/".join([top, *inside[:2]])
+    known = inside[1:] in (["task.json"], ["folds.parquet"])
+    return not known and not any(f"{run}/{name}" in bundle for name in ("params.json", "weights.json"))
 
 
 def find_bundles(root: Path | None = None) -> list[Path]:

@@ -21,6 +21,7 @@ from kagglekit.origin import read_lineage
 from kagglekit.paths import fold_folders, resolve, run_folder, write_json
 from kagglekit.provenance import commit, versions
 from kagglekit.run import find_notebook
+from kagglekit.runs import read_scores
 from kagglekit.time_budget import kernel_began, unfinished
 from kagglekit.training.hardware import choose_precision
 
@@ -115,6 +116,8 @@ def run_step(notebook: str, parameters: dict[str, Any]) -> None:
     cut = {run.name for run in resolve(values["work"]).glob("*") if unfinished(run)}
     read = [Path(path) for path in fill(reads, values) if "*" not in path]
     read = [path.name for path in read if path.parent == Path(values["work"]) and not path.suffix]
+    if "{work}/{runs}" in reads and not (values["runs"] or values["files"]):  # then it reads all that there are
+        read += sorted(cut)
     if lacking := [name for name in read if cut and (name in cut or not run_folder(values["work"], name).is_dir())]:
         print(f"{notebook} is passed over: time has cut {', '.join(sorted(cut))}, and it reads {', '.join(lacking)}")
         return
@@ -145,4 +148,7 @@ def leave(work: str | Path, *runs: str) -> None:
         "submission": submission,
     }
     write_json(resolve(KERNEL_FILE), told)
+    scores = read_scores(work)
+    if len(scores):
+        print(scores.round(4).to_string())
     print(*tell_sizes(resolve(".")), sep="\n")

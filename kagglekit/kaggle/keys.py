@@ -5,6 +5,7 @@ client says of enable_internet that it is false when absent, and its code that i
 """
 
 KERNEL_FILE, DATASET_FILE = "kernel-metadata.json", "dataset-metadata.json"
+GOLDEN_FILE = "golden.parquet"  # golden rows, in the folder of a run
 BOOL = 'bool | Literal["true", "false", "True", "False"]'
 KERNEL_KEYS = {  # key -> its type, as kaggle 2.2 reads it; what it does not know it passes over in silence
     "id": "str",

@@ -76,9 +76,11 @@ def tidy(work: str | Path) -> None:
         for name in RECORDS:
             _make_real(folder / name)
     _make_real(work / "folds.parquet")
-    for record in [record for bundle in bundles for record in read_bundle(bundle)["files"]]:
+    records = [record for bundle in bundles for record in read_bundle(bundle)["files"]]
+    paths = {record["path"] for record in records}
+    for record in records:
         copy = here / record["path"]
-        if is_copied(record["path"]) and not copy.is_symlink() and not differs(copy, record):
+        if is_copied(record["path"], paths) and not copy.is_symlink() and not differs(copy, record):
             copy.unlink()
             _prune(copy, here)
     for link in list(_links(here, [mount_root(), *bundles])):

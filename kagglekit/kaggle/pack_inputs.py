@@ -9,12 +9,11 @@ from typing import Any
 import nbformat
 
 from kagglekit.batch.done import fill
-from kagglekit.kaggle.parity import FILE as GOLDEN
-from kagglekit.kaggle.parity import write_golden
+from kagglekit.kaggle.keys import GOLDEN_FILE as GOLDEN
 from kagglekit.kaggle.places import Places
 from kagglekit.kaggle.steps import Step
 from kagglekit.lineage import find_run, members_of, run_of, split_start, with_ancestors
-from kagglekit.model.backbones import PACKAGES
+from kagglekit.model.catalogue import PACKAGES
 from kagglekit.paths import read_json, resolve, write_json
 from kagglekit.samples import SAMPLES
 from kagglekit.sources import find_models
@@ -24,6 +23,7 @@ from kagglekit.task import load_task
 VECTORS = ("vectors", "test_vectors", "word_vectors")  # of `beside`: files
 ASIDE = ("start", "tokens", "__pycache__", GOLDEN)  # in a run's folder: what nobody reads from it later
 LEARNERS = ("2_pretrain", "3_train")  # they go on from models, not from predictions alone
+PLAIN = ("tfidf", "soup")  # backbones that begin from nothing, whatever `start` says
 
 
 class Inputs:
@@ -46,6 +46,8 @@ class Inputs:
 
     def _step(self, step: Step) -> Step:
         """Find what a step reads; the same step with the paths of the kernel."""
+        if step.values.get("backbone") in PLAIN:
+            step = step.with_values(start="")
         values = step.values
         travels = nbformat.read(step.source, as_version=4).metadata.get("kagglekit", {})
         for template in travels.get("reads", []):
@@ -89,12 +91,13 @@ class Inputs:
             if run.is_dir():
                 asked = self.predicts and step.notebook not in LEARNERS
                 self.add_run(run, models=asked or step.notebook in LEARNERS)
-                if asked and (golden := write_golden(self.work, name)):
-                    self._add_golden(golden)
+                if asked:
+                    self._add_golden(name)
             elif not self.elsewhere:
+                without = "; or say start= to begin without it" if rest == "{start}" else ""
                 raise FileNotFoundError(
                     f"{step.title} reads the run {name!r}, and {run} does not exist: make it here, make it in an "
-                    "earlier step of the kernel, or attach the kernel that made it (kernels=)"
+                    f"earlier step of the kernel, or attach the kernel that made it (--kernel){without}"
                 )
 
     def _read_path(self, path: str, required: bool, what: str) -> None:
@@ -153,8 +156,13 @@ class Inputs:
         mounted = f"/kaggle/input/competitions/{self.competition}" if self.competition else "/kaggle/input"
         self._rewrite(work / "task.json", {**read_json(work / "task.json"), "data": mounted})
 
-    def _add_golden(self, golden: Path) -> None:
+    def _add_golden(self, run: str) -> None:
         """Golden rows, which do not stay here: a run that has another file would count as changed."""
+        from kagglekit.kaggle.parity import write_golden  # torch comes with it, and takes seconds
+
+        golden = write_golden(self.work, run)
+        if golden is None:
+            return
         place = self.places.of(golden)
         (self.scratch / place).parent.mkdir(parents=True, exist_ok=True)
         self.files[place] = Path(shutil.move(golden, self.scratch / place))

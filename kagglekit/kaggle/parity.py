@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from kagglekit.data.batches import Examples
+from kagglekit.kaggle.keys import GOLDEN_FILE as FILE
 from kagglekit.lineage import recipe_of
 from kagglekit.model.classifier import Classifier
 from kagglekit.origin import read_lineage, write_table
@@ -26,7 +27,6 @@ from kagglekit.training.inputs import read_inputs
 from kagglekit.training.predict import predict
 from kagglekit.training.saved import SavedModel
 
-FILE = "golden.parquet"  # in the folder of a run
 # Of the spread of a model's logits, see `check_parity`. Measured against float32 on a CPU: bf16 0.006 to 0.03 and fp16
 # 0.001 to 0.003 (MiniLM trained on articles, and random models of six architectures with up to 24 layers; the worst, a
 # chaotic one, 0.1 and 0.006). What must not pass is, in any precision: texts cut at 120 tokens, not 128: 0.18; cut at

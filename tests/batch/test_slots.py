@@ -226,6 +226,7 @@ def test_notebooks_inside_the_library_are_those_of_an_installed_wheel(tmp_path, 
 
     library = tmp_path / "site-packages/kagglekit"
     (library / "notebooks").mkdir(parents=True)
+    (library.parent / "notebooks").mkdir()  # that some other package has left there
     monkeypatch.setattr(kagglekit.run, "__file__", str(library / "run.py"))
     assert notebook_folder() == Path("notebooks").resolve()  # the user's own come before them
     (tmp_path / "elsewhere").mkdir()

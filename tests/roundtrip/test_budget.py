@@ -36,10 +36,10 @@ def test_hours_are_those_of_a_count_by_hand():
 def test_what_fits_is_no_warning_and_what_does_not_is_one_with_what_would():
     assert BUDGET.advice() == [] and "WARNING" not in str(BUDGET)
     assert "made-up GPU: 500 ms a step (± 10), 11 ms a row of test" in str(BUDGET)
-    assert list(BUDGET.table().columns) == ["1 GPU", "2 GPUs"]
+    assert list(BUDGET.table().columns) == ["1 at a time", "2 at a time"]
     long = replace(BUDGET, step=8.0, limit=9.0)  # 3.4 hours a fold, 16.8 for all
     told = str(long)
-    assert "WARNING: training takes 16.8 hours of 9 on one GPU" in told
+    assert "WARNING: training takes 16.8 hours of 9, a fold at a time" in told
     assert "one kernel a fold: 3.4 hours each" in told and "2 of 5 folds in a kernel" in told
     assert "two GPUs" not in told and "two GPUs: 10.1 hours" in str(replace(long, limit=12.0))
     assert "shorter texts (max_length), or about 1 epochs" in str(replace(long, step=64.0))

@@ -175,6 +175,15 @@ def test_several_steps_are_a_cell_each_and_what_one_makes_is_not_packed_for_the_
     assert_no_local_path(built, tmp_path)
 
 
+def test_tfidf_and_soups_begin_from_nothing_so_no_start_is_packed_or_missed(work):
+    built = make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "+", "5_submit", "run=next")
+    assert packed(built) == {"task.json", "folds.parquet"}
+    made = make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "start=gone", "+", "5_submit", "run=next")
+    assert any('"start": ""' in cell.source for cell in read_notebook(made.kernels[0]).cells)
+    with pytest.raises(FileNotFoundError, match="or say start= to begin without it"):
+        make("3_train", "work=runs/w", "run=next", "start=gone")
+
+
 def test_each_fold_gets_a_kernel_and_all_share_what_they_read(work):
     built = make("3_train", "work=runs/w", "run=next", "start=mlm", each_fold=True)
     assert [kernel.name for kernel in built.kernels] == ["w-next-fold0", "w-next-fold1", "w-next-fold2"]

@@ -9,7 +9,8 @@ import pytest
 
 from kagglekit.kaggle.bundle import measure, pack
 from kagglekit.kaggle.gather import find_outputs, gather, settle_task, tell_train
-from kagglekit.paths import fold_folders, read_json, write_json
+from kagglekit.kaggle.leaving import tidy
+from kagglekit.paths import fold_folders, hash_files, read_json, resolve, write_json
 from kagglekit.runs import open_run, save_fold
 from kagglekit.tables import read_folds, read_run, write_folds
 from kagglekit.task import infer, load_task
@@ -93,6 +94,20 @@ def test_a_bundle_becomes_the_work_folder_and_the_task_knows_where_the_data_are(
     assert not (work / "task.json").is_symlink() and (work / "folds.parquet").is_symlink()
     assert fold_folders(open_run("runs/bbc", "base", RECIPE)).keys() == {0}
     assert read_json(home / "task.json")["data"] != task.data
+
+
+def test_a_file_in_the_work_folder_that_a_parameter_names_keeps_its_name_and_is_not_left_behind(kernel, home):
+    (home / "more.csv.gz").write_bytes(b"packed texts")
+    (home / "far").mkdir()
+    pd.DataFrame({"id": IDS}).to_parquet(home / "far" / "vectors.parquet")
+    bundle_of(home, kernel.parent / "input" / "datasets" / "me" / "bbc-inputs")
+    _, work = gathered(kernel)
+    for name in ("more.csv.gz", "far/vectors.parquet"):
+        assert hash_files([resolve(f"runs/bbc/{name}")]) == hash_files([home / name])
+    settle_task("runs/bbc", "news")
+    finish(work, "base", 1)
+    tidy("runs/bbc")
+    assert {path.name for path in work.iterdir() if path.name[0] != "."} == {"base", "folds.parquet", "task.json"}
 
 
 @pytest.mark.parametrize("kernel_file", [True, False])

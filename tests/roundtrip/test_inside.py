@@ -157,8 +157,20 @@ def test_after_time_has_cut_a_run_the_steps_that_read_it_are_passed_over_and_no_
     told = capsys.readouterr().out
     assert "4_ensemble is passed over: time has cut base, and it reads base" in told
     assert "5_submit is passed over: time has cut base, and it reads blend" in told
-    run_step("5_submit", {"work": "runs/bbc", "run": "untouched"})
-    assert pd.read_csv(kernel / "runs/bbc/submission.csv")["label"].tolist() == ["yes"] * 3
+    with pytest.raises(ValueError, match="5_submit has no parameter 'typo'"):  # this one would have run
+        run_step("5_submit", {"work": "runs/bbc", "run": "untouched", "typo": 1})
+
+
+def test_a_blend_of_all_runs_is_passed_over_too_when_one_of_them_is_cut(kernel, capsys):
+    enter("runs/bbc", "news")
+    finish("runs/bbc", "whole", 0)
+    finish("runs/bbc", "whole", 1)
+    write_json(kernel / "runs/bbc/base/fold1/unfinished.json", {"why": "stopped at step 3 of 9"})
+    run_step("4_ensemble", {"work": "runs/bbc", "run": "blend"})
+    run_step("5_submit", {"work": "runs/bbc", "run": "blend"})
+    leave("runs/bbc", "whole", "base", "blend")
+    assert "4_ensemble is passed over: time has cut base, and it reads base" in capsys.readouterr().out
+    assert check_written(kernel) == ["yes"] * 3
 
 
 @pytest.mark.parametrize("why", ["no finished fold", "hidden test"])
