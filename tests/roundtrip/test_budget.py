@@ -42,7 +42,8 @@ def test_what_fits_is_no_warning_and_what_does_not_is_one_with_what_would():
     assert "WARNING: training takes 16.8 hours of 9, a fold at a time" in told
     assert "one kernel a fold: 3.4 hours each" in told and "2 of 5 folds in a kernel" in told
     assert "two GPUs" not in told and "two GPUs: 10.1 hours" in str(replace(long, limit=12.0))
-    assert "shorter texts (max_length), or about 1 epochs" in str(replace(long, step=64.0))
+    assert "a smaller backbone, or about 1 epochs" in str(replace(long, step=64.0))
+    assert "a smaller backbone: predicting alone takes longer" in str(replace(BUDGET, test_rows=5_000_000, limit=9.0))
     hidden = replace(BUDGET, test_rows=1_000_000, limit=9.0)
     assert "inference takes 15.3 hours of 9. What fits: the models of 2 folds" in str(hidden)
 
