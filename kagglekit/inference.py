@@ -11,16 +11,13 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.batch.progress import clock
-from kagglekit.ensembling.blend import fit_blend
 from kagglekit.ensembling.ensembler import Level
-from kagglekit.ensembling.members import Beside, make_level
 from kagglekit.ensembling.methods import Plan
-from kagglekit.epochs import honest_run
 from kagglekit.learners import choose_learner
 from kagglekit.lineage import recipe_of
 from kagglekit.paths import fold_folders, read_json, resolve, run_folder
-from kagglekit.saved_models import free_memory, knobs_of, saved_models
-from kagglekit.selftrain.teachers import check_unchanged
+from kagglekit.saved_models import free_memory, saved_models
+from kagglekit.selftrain.teachers import check_unchanged, make_anew
 from kagglekit.starts import make_start
 from kagglekit.tables import Run, read_predictions, read_run, training_rows
 from kagglekit.task import Task
@@ -129,13 +126,13 @@ class _Asked:
                 "nor does a run from elsewhere, and a copy may lack it. Submit its file of predictions as it is "
                 "(predict=False), or a blend without it"
             )
-        if missing := [column for column in knobs_of(recipe).columns if column not in self.test.columns]:
+        if missing := [column for column in Recipe.read(recipe).columns if column not in self.test.columns]:
             raise ValueError(
                 f"run={run.name!r} reads the column {missing[0]!r} beside the text, and the rows of test have "
                 f"{', '.join(self.test.columns)}: read them with the columns of columns_beside"
             )
 
-        beside = knobs_of(recipe).beside
+        beside = Recipe.read(recipe).beside
         vectors = beside.get("test_vectors") or beside.get("vectors")
         if vectors and not resolve(vectors).is_file():
             raise FileNotFoundError(
@@ -180,10 +177,9 @@ class _Asked:
             raise ValueError(f"run={run.name!r} is a blend by the column {self.task.group!r}, which test does not have")
         check_unchanged(run, told, "run")
         own, theirs = (table["group"].to_numpy() if reads else None for table in (self.train, self.test))
-        members = [honest_run(_only(self.read(name), run.folds), self.task, self.labels) for name in told["members"]]
+        members = [_only(self.read(name), run.folds) for name in told["members"]]
         asked, plan = [self.find(name) for name in told["members"]], Plan(**told["plan"])
-        level = make_level(members, plan.kind, plan.metric, Beside(self.folds["group"].to_numpy(), own))
-        makers = fit_blend(members, self.labels[members[0].rows], plan, level)[1]
+        makers = make_anew(self.task, members, plan, self.folds, self.labels, own)
 
         def predict(fold: int) -> np.ndarray:
             found = np.stack([member(fold) for member in asked]).astype(np.float64)

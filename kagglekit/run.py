@@ -17,7 +17,7 @@ import nbformat
 
 from kagglekit.batch.done import changes, fill, fingerprint, shorten, summarize, write_marker
 from kagglekit.batch.kernel import execute, locked
-from kagglekit.batch.parameters import Parameter, check_parameters, did_you_mean, read_parameters
+from kagglekit.batch.parameters import Parameter, check_parameters, did_you_mean, read_parameters, with_defaults
 from kagglekit.batch.progress import clock
 from kagglekit.paths import resolve, run_folder
 from kagglekit.time_budget import unfinished
@@ -63,7 +63,7 @@ def run_notebook(
     source = find_notebook(str(notebook), folder)
     known = read_parameters(source)
     given = check_parameters(source.stem, known, parameters)
-    values = {name: parameter.default for name, parameter in known.items()} | given
+    values = with_defaults(known, given)
     if limit is not None and limit <= 0:
         raise ValueError(f"the limit is {limit:g} seconds: it has to be more than 0")
     if not values.get("work"):

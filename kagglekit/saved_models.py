@@ -2,9 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,14 +28,9 @@ def leaves(run: Path) -> Iterator[Path]:
         yield run
 
 
-def knobs_of(recipe: dict[str, Any]) -> Recipe:
-    """The knobs of fine-tuning in a recipe of params.json, which may have others too; those that it lacks are plain."""
-    return Recipe(**{knob.name: recipe[knob.name] for knob in fields(Recipe) if knob.name in recipe})
-
-
 def columns_beside(work: str | Path, run: str) -> list[str]:
     """The columns of test that the models of a run, or of the members of a blend, read beside the text."""
-    found = [name for place in leaves(run_folder(work, run)) for name in knobs_of(recipe_of(place)).columns]
+    found = [name for place in leaves(run_folder(work, run)) for name in Recipe.read(recipe_of(place)).columns]
     return list(dict.fromkeys(found))
 
 

@@ -5,6 +5,7 @@ import difflib
 import io
 import json
 import tokenize
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +121,11 @@ def check_parameters(notebook: str, parameters: dict[str, Parameter], values: di
         listed = "\n".join(f"  {parameter}" for parameter in parameters.values())
         raise ValueError(f"{problem}\n{notebook} takes\n{listed or '  no parameters'}")
     return dict(values)
+
+
+def with_defaults(parameters: dict[str, Parameter], given: Mapping[str, object]) -> dict:
+    """All values that a notebook runs with: its own defaults, and over them those that were given."""
+    return {name: parameter.default for name, parameter in parameters.items()} | dict(given)
 
 
 def did_you_mean(name: str, known) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.batch.kernel import locked
-from kagglekit.batch.parameters import Parameter, check_parameters, read_parameters
+from kagglekit.batch.parameters import Parameter, check_parameters, read_parameters, with_defaults
 from kagglekit.batch.team import Team
 from kagglekit.gpus import working_gpus
 from kagglekit.paths import fold_folders, resolve, run_folder
@@ -82,7 +82,7 @@ def train_side_by_side(
         raise ValueError(f"{source.stem} does not train fold by fold: it has no parameter {missing[0]!r}")
     known = read_parameters(source)
     given = check_parameters(source.stem, known, parameters)
-    values = {name: parameter.default for name, parameter in known.items()} | given
+    values = with_defaults(known, given)
     to_do = _folds_to_do(values)
     if slots is None:
         if len(to_do) < 2:

@@ -69,12 +69,12 @@ def build(parser: argparse.ArgumentParser, texts: list[str]) -> int:
         each_fold=options.each_fold,
         gpu=options.gpu,
         internet=options.internet,
-        hours=options.hours if options.hours is not None else (8.5 if options.code_competition else 11.5),
+        hours=8.5 if options.hours is None and options.code_competition else options.hours,
         datasets=options.dataset,
         kernels=options.kernel,
         models=options.model,
         title=options.title,
-        wheels=options.wheels or f"{options.owner}/kagglekit-wheels",
+        wheels=options.wheels,
     )
     print(*[place for place in [built.bundle, *built.kernels] if place], sep="\n")
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kagglekit.batch.parameters import read_parameters
+from kagglekit.batch.parameters import read_parameters, with_defaults
 from kagglekit.kaggle.timing import describe_device, time_prediction, time_recipe
 from kagglekit.lineage import recipe_of
 from kagglekit.model.backbones import find_backbone
@@ -140,8 +140,7 @@ def measure(
     Raises ValueError for what does not fine-tune, or fine-tunes more than once: its time does not follow from a step.
     """
     check_range("seconds", seconds, seconds > 0, "above 0")
-    own = {name: parameter.default for name, parameter in read_parameters(find_notebook("3_train")).items()}
-    parameters = own | dict(parameters)
+    parameters = with_defaults(read_parameters(find_notebook("3_train")), parameters)
     for name, plain in (("learner", "finetune"), ("pseudo", {}), ("distill", {})):
         fits = parameters[name] == plain
         check_range(name, parameters[name], fits, f"{plain!r}, for the time of one fine-tuning is measured")

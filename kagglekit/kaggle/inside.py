@@ -10,7 +10,7 @@ import nbformat
 
 from kagglekit import __version__
 from kagglekit.batch.done import fill
-from kagglekit.batch.parameters import read_parameters
+from kagglekit.batch.parameters import read_parameters, with_defaults
 from kagglekit.batch.slots import run_in_slots
 from kagglekit.gpus import Gpus, working_gpus
 from kagglekit.kaggle.fresh import MARK as DRY_RUN
@@ -111,7 +111,7 @@ def run_step(notebook: str, parameters: dict[str, Any]) -> None:
     kernel comes to its end, and its output is kept. An error of a step is the kernel's.
     """
     source = find_notebook(notebook)
-    values = {name: known.default for name, known in read_parameters(source).items()} | parameters
+    values = with_defaults(read_parameters(source), parameters)
     reads = nbformat.read(source, as_version=4).metadata.get("kagglekit", {}).get("reads", [])
     cut = {run.name for run in resolve(values["work"]).glob("*") if unfinished(run)}
     read = [Path(path) for path in fill(reads, values) if "*" not in path]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from kagglekit.batch.parameters import read_parameters
+from kagglekit.batch.parameters import read_parameters, with_defaults
 from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.findings import Finding
 from kagglekit.kaggle.secrets import find_secrets, local_paths
@@ -153,5 +153,5 @@ def _called(node: ast.Call) -> dict:
                 known = read_parameters(find_notebook(name))
             except (FileNotFoundError, ValueError):  # a notebook of somebody's own
                 known = {}
-            return {key: parameter.default for key, parameter in known.items()} | told
+            return with_defaults(known, told)
     return {}

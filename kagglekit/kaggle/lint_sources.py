@@ -10,6 +10,7 @@ from kagglekit.kaggle.keys import DATASET_FILE, KERNEL_FILE
 from kagglekit.kaggle.metadata import Ref, read_object, shelves
 from kagglekit.kaggle.wheels import MINILM, SLUG
 from kagglekit.model.catalogue import SOURCES
+from kagglekit.model.mounts import plain_name
 
 NO_MODEL = {"", "tfidf", "soup"}  # values of backbone= that read none
 
@@ -70,7 +71,7 @@ def lint_backbones(kernel: Path, metadata: Mapping, backbones: set[str], sources
     hidden = [name for name, folder in attached.items() if folder is None] + _texts(metadata, "kernel_sources")
     folders = [folder for folder in attached.values() if folder is not None]
     texts = _texts(metadata, "dataset_sources") + _texts(metadata, "model_sources")
-    parts = {_plain(part) for text in texts for part in text.split("/")}
+    parts = {plain_name(part) for text in texts for part in text.split("/")}
     for name in sorted(backbones - NO_MODEL):
         if name.startswith("/kaggle/input/"):  # whoever writes that knows what is attached
             continue
@@ -79,7 +80,7 @@ def lint_backbones(kernel: Path, metadata: Mapping, backbones: set[str], sources
             found = any(any(folder.glob(f"{MINILM.replace('-', '_')}-*.whl")) for folder in folders)
             mend = f"build the wheels with {MINILM} (wheels --with {MINILM})"
         else:
-            wanted = {_plain(text.rsplit("/", 1)[-1]) for text in (name, SOURCES.get(name, name))}
+            wanted = {plain_name(text.rsplit("/", 1)[-1]) for text in (name, SOURCES.get(name, name))}
             found = bool(wanted & parts) or any(_holds(folder, name) for folder in folders)
             mend = "attach it (build --model, --dataset), or name a local folder, which is packed"
         if not found and unknown:
@@ -121,7 +122,3 @@ def _texts(metadata: Mapping, key: str) -> list[str]:
 
 def _bare(text: str) -> str:
     return "/".join(text.lower().split("/")[:2])
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())

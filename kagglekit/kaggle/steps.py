@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kagglekit.batch.parameters import Parameter, check_parameters, read_parameters
+from kagglekit.batch.parameters import Parameter, check_parameters, read_parameters, with_defaults
 from kagglekit.paths import run_folder
 from kagglekit.run import choose_shared, find_notebook, parse_arguments, read_arguments
 
@@ -43,7 +43,7 @@ class Step:
     @property
     def values(self) -> dict[str, Any]:
         """All its parameters: its own, and over them those that were given."""
-        return {name: parameter.default for name, parameter in self.known.items()} | self.parameters
+        return with_defaults(self.known, self.parameters)
 
     @property
     def work(self) -> str:

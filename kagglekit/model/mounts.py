@@ -23,9 +23,9 @@ def find_mounted(names: Collection[str], root: Path | None = None) -> Path | Non
     `models/OWNER/deberta-v3-base/transformers/default/1/`.
     Raises ValueError when several fit equally well.
     """
-    root, wanted = mount_root(root), {_plain(name.rsplit("/", 1)[-1]) for name in names}
-    found = [folder for folder in model_folders(root) if wanted & set(map(_plain, folder.relative_to(root).parts))]
-    best = [folder for folder in found if _plain(folder.name) in wanted] or found
+    root, wanted = mount_root(root), {plain_name(name.rsplit("/", 1)[-1]) for name in names}
+    found = [folder for folder in model_folders(root) if wanted & set(map(plain_name, folder.relative_to(root).parts))]
+    best = [folder for folder in found if plain_name(folder.name) in wanted] or found
     if len(best) > 1:
         shown = ", ".join(str(folder) for folder in best[:5])
         raise ValueError(f"backbone={min(names, key=len)!r} is {len(best)} of the inputs: {shown}. Give one folder")
@@ -39,5 +39,6 @@ def model_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
             yield below
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name without what Kaggle changes of it: case, and what stands between its words."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())

@@ -138,7 +138,7 @@ def read_teacher(
         members = [read_teacher(work, member, task, folds, test_ids, labels, cache) for member in told["members"]]
         check_unchanged(run, told)
         if not told["beside"]:
-            makers = _make_anew(task, [member.run for member in members], Plan(**told["plan"]), folds, labels)
+            makers = make_anew(task, [member.run for member in members], Plan(**told["plan"]), folds, labels)
     elif recipe and _folds_of(run.folder) != hash_files([resolve(work) / "folds.parquet"]):
         raise ValueError(
             f"teacher={name!r} was trained with other folds than folds.parquet has now: its models have seen rows that "
@@ -147,12 +147,18 @@ def read_teacher(
     return Teacher(run, task.kind, task.metric, len(folds), recipe, members, makers, cache)
 
 
-def _make_anew(
-    task: Task, runs: list[Run], plan: Plan, folds: pd.DataFrame, labels: np.ndarray
+def make_anew(
+    task: Task,
+    runs: list[Run],
+    plan: Plan,
+    folds: pd.DataFrame,
+    labels: np.ndarray,
+    documents: np.ndarray | None = None,
 ) -> dict[int, Ensembler]:
-    """Fold -> what combines the members in it, fitted as 4_ensemble did."""
+    """Fold -> what combines the members in it, fitted as 4_ensemble did. documents: of all rows of train, see `Level`;
+    None for a blend that does not read them."""
     runs = [honest_run(run, task, labels) for run in runs]
-    level = make_level(runs, plan.kind, plan.metric, Beside(folds["group"].to_numpy()))
+    level = make_level(runs, plan.kind, plan.metric, Beside(folds["group"].to_numpy(), documents))
     return fit_blend(runs, labels[runs[0].rows], plan, level)[1]
 
 

@@ -192,6 +192,11 @@ class Recipe:
         """The recipe that a notebook's parameters spell out; those that are no knobs are left aside."""
         return cls(**{knob.name: parameters[knob.name] for knob in fields(cls)})
 
+    @classmethod
+    def read(cls, recipe: Mapping[str, Any]) -> Recipe:
+        """The knobs in a recipe of params.json, which may have other names too; those that it lacks are plain."""
+        return cls(**{knob.name: recipe[knob.name] for knob in fields(cls) if knob.name in recipe})
+
 
 def _check_type(name: str, value: Any, kind: str) -> None:
     check_range(name, value, accepts(kind, value), kind)

@@ -1,6 +1,6 @@
 """The model of a finished fold, read from its folder and asked about new rows."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,7 @@ class SavedModel:
         self.folder = Path(self.folder)
         if not (self.folder / "classifier.json").is_file():
             raise FileNotFoundError(f"{self.folder} has no model: train its fold again")
-        self.knobs = Recipe(
-            **{knob.name: self.recipe[knob.name] for knob in fields(Recipe) if knob.name in self.recipe}
-        )
+        self.knobs = Recipe.read(self.recipe)
         self.tokenizer, self.beside = load_tokenizer(str(self.folder)), Beside.load(self.folder)
 
     @cached_property
