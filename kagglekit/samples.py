@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.metrics import score
-from kagglekit.mounts import competition_folders, find_tables, mount_root
-from kagglekit.paths import hash_files, read_json, replacing, resolve, write_json
-from kagglekit.reading.files import read_table
-from kagglekit.task import Task, encode_labels
+from kagglekit.competition.mounts import competition_folders, find_tables, mount_root
+from kagglekit.competition.read import read_table
+from kagglekit.competition.task import Task, encode_labels
+from kagglekit.files import hash_files, read_json, replacing, resolve, write_json
+from kagglekit.scoring.metrics import score
 
 FILES = ("train.csv", "test.csv", "sample_submission.csv")
 

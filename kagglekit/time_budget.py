@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kagglekit.paths import read_json, remove, write_json
-from kagglekit.ranges import check_range
+from kagglekit.files import read_json, remove, write_json
+from kagglekit.options import check_range
 
 STARTED = "KAGGLEKIT_STARTED"  # environment variable: when the kernel began, in seconds since 1970
 UNFINISHED = "unfinished.json"  # in the folder of a fold, or of a part of pretraining, that time has cut

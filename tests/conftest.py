@@ -15,16 +15,16 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import Tokens
-from kagglekit.losses import check_loss, default_loss
+from kagglekit.losses.catalogue import check_loss, default_loss
 from kagglekit.model.backbones import load_backbone, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS
-from kagglekit.optim import adamw, parameter_groups
-from kagglekit.task import Task
 from kagglekit.training.arguments import training_arguments
 from kagglekit.training.callbacks import SaveEvery
+from kagglekit.training.optim import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer
 
 torch.set_num_threads(1)

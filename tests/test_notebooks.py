@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.files import read_json
 from kagglekit.model.backbones import load_tokenizer
-from kagglekit.paths import read_json
-from kagglekit.run import main, run_notebook
+from kagglekit.run import main
+from kagglekit.running.notebook import run_notebook
 from kagglekit.samples import write_sample
 
 ROOT = Path(__file__).parents[1]

@@ -14,23 +14,22 @@ from pathlib import Path
 import pytest
 
 from kagglekit import tricks
-from kagglekit.batch.parameters import read_parameters
-from kagglekit.data.augment import AUGMENTERS, make_augmenter
+from kagglekit.augment.catalogue import AUGMENTERS, make_augmenter
 from kagglekit.data.clean import CLEANERS, check_cleaners
-from kagglekit.data.cuts import CUTS
+from kagglekit.data.truncation import CUTS
 from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, Plan
 from kagglekit.kaggle.__main__ import main as kaggle
 from kagglekit.kaggle.steps import parse_steps
-from kagglekit.losses import LOSSES
+from kagglekit.losses.catalogue import LOSSES
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
-from kagglekit.optim import SCHEDULES
-from kagglekit.pretraining.masking import MASKINGS
+from kagglekit.pretraining.masking_catalogue import MASKINGS
 from kagglekit.pretraining.stages import OBJECTIVES
-from kagglekit.run import choose_shared, find_notebook, parse_arguments, read_arguments
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import choose_shared, parse_arguments, read_arguments, read_parameters
 from kagglekit.samples import SAMPLES
-from kagglekit.selftrain.options import SelfTraining
-from kagglekit.selftrain.teaching import Teaching
+from kagglekit.selftraining.options import SelfTraining, Teaching
+from kagglekit.training.optim import SCHEDULES
 from kagglekit.tricks import make_tricks
 
 ROOT = Path(__file__).parents[1]

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from kagglekit.batch.done import changes
-from kagglekit.paths import write_json
+from kagglekit.files import write_json
+from kagglekit.running.done import changes
 from kagglekit.time_budget import STARTED, UNFINISHED, OutOfTime, TimeBudget, kernel_began, stopping_in_time, unfinished
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from kagglekit.competition.task import Task
 from kagglekit.data.minhash import Hashes, jaccard, near_pairs
-from kagglekit.ranges import check_range
-from kagglekit.task import Task
+from kagglekit.options import check_range
 
 EXCERPT = 60  # characters of a text in a table
 COMPARED = 200  # texts of a cluster that its table compares with its first one

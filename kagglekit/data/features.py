@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kagglekit.reading.checks import name_row
-from kagglekit.reading.guess import are_numbers
-from kagglekit.task import Task
+from kagglekit.competition.checks import name_row
+from kagglekit.competition.guess import are_numbers
+from kagglekit.competition.task import Task
 
 MISSING = ("", "nan", "na", "n/a", "null", "none", "<na>")  # how a number is left out, in any case
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from kagglekit.metrics import CLASSES
-from kagglekit.ranges import check_range
-from kagglekit.task import Task
+from kagglekit.competition.task import Task
+from kagglekit.options import check_range
+from kagglekit.scoring.metrics import CLASSES
 
 NORMAL = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
 

@@ -11,7 +11,7 @@ from string import Formatter
 import numpy as np
 
 from kagglekit.data.tokens import Tokens, join_tokens, special_ends, tokenize
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
 
 
 @dataclass(frozen=True)

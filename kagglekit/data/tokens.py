@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kagglekit.data.cuts import CUTS, keep_head_tail, key_parts
-from kagglekit.paths import replacing
-from kagglekit.ranges import check_range
+from kagglekit.data.truncation import CUTS, keep_head_tail, key_parts
+from kagglekit.files import replacing
+from kagglekit.options import check_range
 
 WHOLE = 10**9  # a max_length that cuts nothing
 

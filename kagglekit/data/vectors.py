@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from tokenizers import decoders
 
-from kagglekit.paths import resolve
+from kagglekit.files import resolve
 
 ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes beside the columns
 

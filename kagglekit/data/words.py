@@ -1,14 +1,18 @@
-"""A text as its words and what stands between them, in any language: by spaces, and Chinese by a segmenter."""
+"""A text as its words and what stands between them, in any language: by spaces, and Chinese by a segmenter.
+
+Where sentences end, in English and in Chinese.
+"""
 
 import logging
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
 
 CHINESE = ("jieba", "characters")  # what a word of Chinese text is
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -121,3 +125,26 @@ def fitting(word: str, candidates: Sequence[str]) -> list[str]:
     chinese = is_chinese(word)
     others = (other for other in candidates if other.lower() != word.lower() and is_chinese(other) == chinese)
     return [other for other in others if (chinese or len(other) > 1) and not is_stop_word(other)]
+
+
+END = re.compile(
+    r"""[.!?…]+["'”’)\]»]*(?=\s)"""  # English and its kin: a space follows
+    r"""|(?:[。！？；｡]|…{2})+["'”’」』）》】]*"""  # Chinese and Japanese: none need
+    r"""|(?=\n)"""
+)
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, English or Chinese; a line break ends one too. Joined they are the text again.
+
+    The space before a sentence goes with it. Abbreviations ("Mr. Smith") are taken for ends.
+    """
+    ends = [0, *(match.end() for match in END.finditer(text)), len(text)]
+    sentences = []
+    for start, stop in pairwise(ends):
+        part = text[start:stop]
+        if sentences and not (part.strip() and sentences[-1].strip()):
+            sentences[-1] += part  # nothing but space is no sentence
+        elif part:
+            sentences.append(part)
+    return sentences

@@ -13,15 +13,15 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.ensembling.base_predictions import Beside, make_level
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
-from kagglekit.ensembling.ensembler import Ensembler, Level
-from kagglekit.ensembling.members import Beside, make_level
 from kagglekit.ensembling.methods import Plan
-from kagglekit.lineage import tell_lineage
-from kagglekit.metrics import CLASSES
-from kagglekit.origin import hash_tables
-from kagglekit.paths import fold_folders, replacing, run_folder, write_json
-from kagglekit.tables import Run, write_predictions
+from kagglekit.files import fold_folders, replacing, run_folder, write_json
+from kagglekit.runs.lineage import tell_lineage
+from kagglekit.runs.table_metadata import hash_tables
+from kagglekit.runs.tables import Run, write_predictions
+from kagglekit.scoring.metrics import CLASSES
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,9 @@ import numpy as np
 from scipy.special import expit, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 
-from kagglekit.ensembling.corrections import check_kind, fit_logistic, fit_softmax, only_member
-from kagglekit.ensembling.ensembler import Ensembler, Level
-from kagglekit.metrics import CLASSES
-from kagglekit.ranges import check_range
+from kagglekit.ensembling.base import Ensembler, Level, check_kind, fit_logistic, fit_softmax, only_member
+from kagglekit.options import check_range
+from kagglekit.scoring.metrics import CLASSES
 
 LEAST = 1e-8  # a probability of 0 has no logarithm
 PROBABILITIES = (*CLASSES, "multilabel")

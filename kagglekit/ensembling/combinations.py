@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import expit, logit, softmax
 from scipy.stats import pmean
 
-from kagglekit.metrics import CLASSES
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
+from kagglekit.scoring.metrics import CLASSES
 
 FLOOR = 1e-6  # the least probability of which a logarithm is taken: a member that says 0 can be outvoted
 

@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 from scipy.special import expit, log_softmax
 
 from kagglekit.ensembling.combinations import FLOOR, log_scores
-from kagglekit.metrics import CLASSES
+from kagglekit.scoring.metrics import CLASSES
 
 CHUNK = 8192  # cells at a time: small enough for a processor's cache
 

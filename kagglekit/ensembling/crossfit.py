@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
-from kagglekit.bootstrap import bootstrap_scores, spread
-from kagglekit.ensembling.ensembler import Ensembler, Level
-from kagglekit.metrics import is_higher_better, score
-from kagglekit.ranges import check_range
+from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.options import check_range
+from kagglekit.scoring.bootstrap import bootstrap_scores, spread
+from kagglekit.scoring.metrics import is_higher_better, score
 
 PARTS = 5  # of the rows of a single fold
 

@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from kagglekit.bootstrap import bootstrap_scores, interval, spread
+from kagglekit.ensembling.base import Ensembler, Level
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
-from kagglekit.ensembling.ensembler import Ensembler, Level
-from kagglekit.metrics import is_higher_better, score
+from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread
+from kagglekit.scoring.metrics import is_higher_better, score
 
 
 @dataclass(frozen=True)

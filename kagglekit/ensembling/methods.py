@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from kagglekit.ensembling.base import Ensembler, LinearCalibration
 from kagglekit.ensembling.calibration import Beta, Isotonic, Temperature, VectorScaling
-from kagglekit.ensembling.corrections import LinearCalibration
 from kagglekit.ensembling.crossfit import Chain, Choice
-from kagglekit.ensembling.ensembler import Ensembler
-from kagglekit.ensembling.hill_climbing import HillClimbing
 from kagglekit.ensembling.pools import (
     BestMember,
     GeometricMean,
@@ -24,11 +22,11 @@ from kagglekit.ensembling.pools import (
     RankMean,
     Vote,
 )
-from kagglekit.ensembling.search import Search
+from kagglekit.ensembling.search import HillClimbing, Search
 from kagglekit.ensembling.stack import Stack
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints, LabelThresholds, TopK
-from kagglekit.metrics import CLASSES, METRICS
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
+from kagglekit.scoring.metrics import CLASSES, METRICS
 
 EVERY = (*CLASSES, "multilabel", "ordinal", "regression")
 CHANCES = (*CLASSES, "multilabel")  # kinds of task whose predictions are probabilities

@@ -11,10 +11,10 @@ from scipy.special import logit
 from sklearn.metrics import recall_score
 
 from kagglekit.ensembling import combinations
+from kagglekit.ensembling.base import Ensembler, Level
 from kagglekit.ensembling.convex import fit_log_weights, fit_weights
-from kagglekit.ensembling.ensembler import Ensembler, Level
-from kagglekit.metrics import CLASSES, is_higher_better, score
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
+from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
 
 
 class BestMember(Ensembler):

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from kagglekit.bootstrap import bootstrap_scores, spread
-from kagglekit.metrics import is_higher_better, score
-from kagglekit.ranges import check_range
-from kagglekit.tables import Run
+from kagglekit.options import check_range
+from kagglekit.runs.tables import Run
+from kagglekit.scoring.bootstrap import bootstrap_scores, spread
+from kagglekit.scoring.metrics import is_higher_better, score
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,10 @@ from typing import Self
 import numpy as np
 from scipy.special import expit, logit
 
-from kagglekit.ensembling.corrections import check_kind, only_member
-from kagglekit.ensembling.ensembler import Ensembler, Level
-from kagglekit.ensembling.scans import label_scores_along, scores_along
-from kagglekit.ensembling.threshold_search import Thresholds, check_decides
-from kagglekit.metrics import is_higher_better, score
-from kagglekit.ranges import check_range
+from kagglekit.ensembling.base import Ensembler, Level, check_kind, only_member
+from kagglekit.ensembling.threshold_search import Thresholds, check_decides, label_scores_along, scores_along
+from kagglekit.options import check_range
+from kagglekit.scoring.metrics import is_higher_better, score
 
 LEAST, MARGIN = 1e-9, 1e-4
 

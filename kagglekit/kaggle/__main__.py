@@ -19,8 +19,8 @@ import signal
 import sys
 from pathlib import Path
 
-from kagglekit.paths import resolve
-from kagglekit.run import report
+from kagglekit.files import resolve
+from kagglekit.running.notebook import report
 
 
 def wheels(parser: argparse.ArgumentParser, texts: list[str]) -> int:
@@ -188,7 +188,8 @@ def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 def budget(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     """How many hours a run of 3_train takes, and its inference on a hidden test, by a timed sample on this machine."""
     from kagglekit.kaggle.budget import measure
-    from kagglekit.run import find_notebook, parse_arguments, read_arguments, read_parameters
+    from kagglekit.running.notebook import find_notebook
+    from kagglekit.running.parameters import parse_arguments, read_arguments, read_parameters
 
     parser.add_argument("parameters", nargs="*", metavar="name=value", help="of 3_train, such as max_length=512")
     parser.add_argument("--work", required=True, type=resolve, help="the work folder, such as runs/bbc")

@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from kagglekit.files import read_json
 from kagglekit.kaggle.metadata import Ref, read_dataset_metadata, read_kernel_metadata, shelves
-from kagglekit.paths import read_json
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
 
 KEYS = {"dataset": "dataset_sources", "competition": "competition_sources", "kernel": "kernel_sources"}
 KEYS |= {"model": "model_sources"}

@@ -8,17 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from kagglekit.batch.parameters import read_parameters, with_defaults
+from kagglekit.competition.task import load_task, read_test, read_train
+from kagglekit.files import resolve, run_folder
 from kagglekit.kaggle.timing import describe_device, time_prediction, time_recipe
-from kagglekit.lineage import recipe_of
 from kagglekit.model.backbones import find_backbone
-from kagglekit.paths import resolve, run_folder
-from kagglekit.ranges import check_range
-from kagglekit.run import find_notebook
-from kagglekit.saved_models import leaves, saved_models
-from kagglekit.task import load_task, read_test, read_train
+from kagglekit.options import check_range
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import read_parameters, with_defaults
+from kagglekit.runs.lineage import recipe_of
+from kagglekit.training.predict import SavedModel, leaves, saved_models
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.saved import SavedModel
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
+from kagglekit.files import remove, replacing, resolve, write_json
 from kagglekit.kaggle import cells
 from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
 from kagglekit.kaggle.keys import KERNEL_FILE
@@ -16,8 +17,7 @@ from kagglekit.kaggle.metadata import Ref, kernel_metadata, slugify
 from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs
 from kagglekit.kaggle.steps import Step as Step
 from kagglekit.kaggle.steps import parse_steps as parse_steps
-from kagglekit.paths import remove, replacing, resolve, write_json
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
 
 HOURS = 11.5  # of the 12 that a session has
 PREDICTING = ("3_train", "4_ensemble", "5_submit")  # their run can become a submission
@@ -158,7 +158,7 @@ def find_folds(steps: Sequence[Step]) -> list[int]:
         return []
     if made or not file.is_file():
         return trained[-1] or list(range(made[0] if made else 0))
-    from kagglekit.runs import choose_folds  # torch comes with it, and takes seconds
+    from kagglekit.runs.record import choose_folds  # torch comes with it, and takes seconds
 
     return choose_folds(pd.read_parquet(file), trained[-1])
 

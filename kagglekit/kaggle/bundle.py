@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from kagglekit import __version__
+from kagglekit.files import replacing, write_json
 from kagglekit.kaggle.keys import DATASET_FILE
 from kagglekit.kaggle.metadata import Ref, dataset_metadata, read_object
-from kagglekit.paths import replacing, write_json
-from kagglekit.ranges import accepts
+from kagglekit.options import accepts
 
 BUNDLE_FILE = "bundle.json"
 UNPACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")  # by Kaggle, on arrival

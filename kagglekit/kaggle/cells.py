@@ -10,6 +10,7 @@ from kagglekit.kaggle.metadata import Ref
 if TYPE_CHECKING:
     from kagglekit.kaggle.steps import Step
 
+
 INSTALL = """\
 # Install kagglekit, and what Kaggle lacks, from the attached data set {owner}/{slug}: no internet is needed
 import glob, importlib, os, subprocess, sys, time
@@ -37,7 +38,7 @@ importlib.invalidate_caches()
 print("installed", *names, "from", folder)"""
 OFFLINE = 'os.environ["HF_HUB_OFFLINE"] = "1"\n'
 ENTER = "# Look at the machine, bring in what is attached, check models\nfrom kagglekit.kaggle.inside import enter"
-SLOTS = "# Train a fold on each GPU, where there are two\nfrom kagglekit.batch.slots import train_side_by_side"
+SLOTS = "# Train a fold on each GPU, where there are two\nfrom kagglekit.running.parallel import train_side_by_side"
 LEAVE = "# Leave a submission, and what is worth keeping\nfrom kagglekit.kaggle.inside import leave"
 MARK = "# Install kagglekit"  # how the first cell of a kernel begins
 

@@ -18,6 +18,7 @@ from kagglekit.kaggle.secrets import redact
 if TYPE_CHECKING:
     from kaggle.api.kaggle_api_extended import KaggleApi
 
+
 T = TypeVar("T")
 HOW = (
     "make a new token at https://www.kaggle.com/settings (API, Generate New Token), and put it into the file "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kagglekit.batch.progress import clock
+from kagglekit.files import resolve
 from kagglekit.kaggle.attach import attach, check_sources, release
 from kagglekit.kaggle.attach import find_sources as find_sources
 from kagglekit.kaggle.fresh import clean_environment, make_environment, prove_fresh
@@ -16,8 +16,8 @@ from kagglekit.kaggle.metadata import read_kernel_metadata
 from kagglekit.kaggle.sandbox import NOT_ISOLATED, sandboxed, why_no_namespace
 from kagglekit.kaggle.verdict import find_error, judge_submission, where_it_was
 from kagglekit.kaggle.watch import Watched, size_of, watch
-from kagglekit.paths import resolve
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
+from kagglekit.progress import clock
 
 HOURS, HOURS_OF_CODE = 12.0, 9.0  # of a session, and what code competitions mostly set
 MEMORY = 29e9  # bytes that Kaggle's machines with T4s have

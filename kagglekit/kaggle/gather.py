@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kagglekit.competition.mounts import find_competition, find_marked, show_inputs
+from kagglekit.files import hash_files, read_json, replacing, resolve, write_json
 from kagglekit.kaggle.bundle import BUNDLE_FILE, measure, read_bundle, unpack
-from kagglekit.merging import is_run, merge_runs
-from kagglekit.mounts import find_competition, find_marked, show_inputs
-from kagglekit.paths import hash_files, read_json, replacing, resolve, write_json
+from kagglekit.runs.merge import is_run, merge_runs
 
 KERNEL_FILE = "kernel.json"  # what a kernel writes last, see `inside.leave`
 

@@ -9,21 +9,21 @@ from typing import Any
 import nbformat
 
 from kagglekit import __version__
-from kagglekit.batch.done import fill
-from kagglekit.batch.parameters import read_parameters, with_defaults
-from kagglekit.batch.slots import run_in_slots
-from kagglekit.gpus import Gpus, working_gpus
+from kagglekit.device import choose_precision
+from kagglekit.files import fold_folders, resolve, run_folder, write_json
 from kagglekit.kaggle.fresh import MARK as DRY_RUN
 from kagglekit.kaggle.gather import KERNEL_FILE, gather, settle_task, tell_train
 from kagglekit.kaggle.leaving import tell_sizes, tidy, write_last_submission
-from kagglekit.merging import is_run
-from kagglekit.origin import read_lineage
-from kagglekit.paths import fold_folders, resolve, run_folder, write_json
-from kagglekit.provenance import commit, versions
-from kagglekit.run import find_notebook
-from kagglekit.runs import read_scores
+from kagglekit.running.done import fill
+from kagglekit.running.gpus import Gpus, working_gpus
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parallel import run_in_slots
+from kagglekit.running.parameters import read_parameters, with_defaults
+from kagglekit.runs.environment import commit, versions
+from kagglekit.runs.merge import is_run
+from kagglekit.runs.record import read_scores
+from kagglekit.runs.table_metadata import read_lineage
 from kagglekit.time_budget import kernel_began, unfinished
-from kagglekit.training.hardware import choose_precision
 
 IMAGE = ("/etc/git_commit", "/etc/build_date")  # what Kaggle's image tells of itself
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kagglekit.competition.mounts import mount_root
+from kagglekit.competition.submission import check_submission, make_submission, write_submission
+from kagglekit.competition.task import load_task, read_sample, read_test, read_train
+from kagglekit.files import read_json, remove, replacing, resolve
 from kagglekit.kaggle.bundle import differs, read_bundle
 from kagglekit.kaggle.gather import find_bundles, is_copied
-from kagglekit.mounts import mount_root
-from kagglekit.paths import read_json, remove, replacing, resolve
-from kagglekit.submission import check_submission, make_submission, write_submission
-from kagglekit.tables import read_folds, read_run
-from kagglekit.task import load_task, read_sample, read_test, read_train
+from kagglekit.runs.tables import read_folds, read_run
 
 RECORDS = ("params.json", "weights.json", "models.json", "score.json")  # what tells of a run
 CACHES = ("tokens", "__pycache__", ".ipynb_checkpoints")

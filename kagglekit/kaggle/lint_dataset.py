@@ -11,7 +11,7 @@ from kagglekit.kaggle.lint_kernel import name_rules, unknown_keys
 from kagglekit.kaggle.metadata import read_object, wrong_values
 from kagglekit.kaggle.secrets import find_known, find_secrets
 from kagglekit.kaggle.wheels import MANIFEST
-from kagglekit.ranges import accepts
+from kagglekit.options import accepts
 
 IGNORED = {".git", ".cache", ".huggingface"}  # never sent by Kaggle's client
 TOLD = (".json", ".txt", ".md", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".py", ".ipynb", ".env", ".log")

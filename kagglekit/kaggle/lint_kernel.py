@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kagglekit.batch.parameters import did_you_mean
 from kagglekit.kaggle.findings import Finding
 from kagglekit.kaggle.keys import ABSENT, KERNEL_FILE, KERNEL_KEYS, KERNEL_REQUIRED, RETIRED, SHAPES
 from kagglekit.kaggle.lint_notebook import find_backbones, lint_notebook, lint_text
 from kagglekit.kaggle.lint_sources import lint_backbones, lint_sources
 from kagglekit.kaggle.metadata import Ref, read_object, slugify, wrong_values
+from kagglekit.running.parameters import did_you_mean
 
 
 def lint_kernel(folder: Path, sources: Mapping[str, str | Path]) -> list[Finding]:

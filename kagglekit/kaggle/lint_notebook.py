@@ -8,11 +8,11 @@ from pathlib import Path
 
 import nbformat
 
-from kagglekit.batch.parameters import read_parameters, with_defaults
 from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.findings import Finding
 from kagglekit.kaggle.secrets import find_secrets, local_paths
-from kagglekit.run import find_notebook
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import read_parameters, with_defaults
 
 MOST, MANY = 1_000_000, 800_000  # bytes: Kaggle's own limit is about 1 MB, which its client does not check
 BROKEN = (ValueError, AttributeError, nbformat.ValidationError)  # what nbformat raises for a file that is no notebook

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from kagglekit.competition.mounts import plain_name
 from kagglekit.kaggle.bundle import BUNDLE_FILE, read_bundle
 from kagglekit.kaggle.findings import Finding
 from kagglekit.kaggle.keys import DATASET_FILE, KERNEL_FILE
 from kagglekit.kaggle.metadata import Ref, read_object, shelves
 from kagglekit.kaggle.wheels import MINILM, SLUG
 from kagglekit.model.catalogue import SOURCES
-from kagglekit.model.mounts import plain_name
 
 NO_MODEL = {"", "tfidf", "soup"}  # values of backbone= that read none
 

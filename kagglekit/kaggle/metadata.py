@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kagglekit.files import read_json
 from kagglekit.kaggle.keys import (
     DATASET_FILE,
     DATASET_KEYS,
@@ -17,8 +18,7 @@ from kagglekit.kaggle.keys import (
 )
 from kagglekit.kaggle.keys import RETIRED as RETIRED
 from kagglekit.kaggle.keys import SHAPES as SHAPES
-from kagglekit.paths import read_json
-from kagglekit.ranges import accepts, check_range
+from kagglekit.options import accepts, check_range
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from typing import Any
 
 import nbformat
 
-from kagglekit.batch.done import fill
+from kagglekit.competition.task import load_task
+from kagglekit.files import read_json, resolve, write_json
 from kagglekit.kaggle.keys import GOLDEN_FILE as GOLDEN
 from kagglekit.kaggle.places import Places
 from kagglekit.kaggle.steps import Step
-from kagglekit.lineage import find_run, members_of, run_of, split_start, with_ancestors
 from kagglekit.model.catalogue import PACKAGES
-from kagglekit.paths import read_json, resolve, write_json
+from kagglekit.running.done import fill
+from kagglekit.runs.lineage import find_run, members_of, run_of, split_start, with_ancestors
+from kagglekit.runs.sources import find_models
+from kagglekit.runs.tables import list_runs
 from kagglekit.samples import SAMPLES
-from kagglekit.sources import find_models
-from kagglekit.tables import list_runs
-from kagglekit.task import load_task
 
 VECTORS = ("vectors", "test_vectors", "word_vectors")  # of `beside`: files
 ASIDE = ("start", "tokens", "__pycache__", GOLDEN)  # in a run's folder: what nobody reads from it later

@@ -12,20 +12,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from kagglekit.competition.task import load_task, read_train
 from kagglekit.data.batches import Examples
+from kagglekit.device import choose_precision
+from kagglekit.files import resolve, run_folder
 from kagglekit.kaggle.keys import GOLDEN_FILE as FILE
-from kagglekit.lineage import recipe_of
 from kagglekit.model.classifier import Classifier
-from kagglekit.origin import read_lineage, write_table
-from kagglekit.paths import resolve, run_folder
-from kagglekit.provenance import versions
-from kagglekit.ranges import check_range
-from kagglekit.saved_models import columns_beside, free_memory, leaves, saved_models
-from kagglekit.task import load_task, read_train
-from kagglekit.training.hardware import choose_precision
+from kagglekit.options import check_range
+from kagglekit.runs.environment import versions
+from kagglekit.runs.lineage import recipe_of
+from kagglekit.runs.table_metadata import read_lineage, write_table
 from kagglekit.training.inputs import read_inputs
-from kagglekit.training.predict import predict
-from kagglekit.training.saved import SavedModel
+from kagglekit.training.predict import SavedModel, columns_beside, free_memory, leaves, predict, saved_models
 
 # Of the spread of a model's logits, see `check_parity`. Measured against float32 on a CPU: bf16 0.006 to 0.03 and fp16
 # 0.001 to 0.003 (MiniLM trained on articles, and random models of six architectures with up to 24 layers; the worst, a

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kagglekit.lineage import split_start
+from kagglekit.files import resolve
 from kagglekit.model.catalogue import PACKAGES
-from kagglekit.paths import resolve
+from kagglekit.runs.lineage import split_start
 
 KNOBS = (  # parameters that name files, folders, or runs of other work folders
     *("backbone", "start", "soup_of", "scorer", "pseudo", "distill"),

@@ -6,14 +6,14 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from kagglekit.competition.task import encode_labels, load_task, read_test, read_train
+from kagglekit.files import check_space, read_json, replacing, resolve, write_json
 from kagglekit.kaggle.client import KaggleError, asked, connect
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.kaggle.sessions import FAILED, read_log, status
-from kagglekit.merging import find_works, merge_runs, plan_merge
-from kagglekit.paths import check_space, read_json, replacing, resolve, write_json
-from kagglekit.runs import score_run
-from kagglekit.tables import read_folds, read_run
-from kagglekit.task import encode_labels, load_task, read_test, read_train
+from kagglekit.runs.merge import find_works, merge_runs, plan_merge
+from kagglekit.runs.record import score_run
+from kagglekit.runs.tables import read_folds, read_run
 
 OUTPUTS, LOGS = "kaggle/outputs", "kaggle/logs"  # in the work folder
 EXECUTED = ("__notebook__.ipynb",)  # the notebook with its outputs, as Kaggle names it

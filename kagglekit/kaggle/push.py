@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from kagglekit.files import resolve
 from kagglekit.kaggle.client import KaggleError, asked, connect
 from kagglekit.kaggle.keys import DATASET_FILE
 from kagglekit.kaggle.lint import lint_all, show
@@ -14,7 +15,6 @@ from kagglekit.kaggle.pushed import hash_content, pin, read_records, remember
 from kagglekit.kaggle.sessions import ENDED
 from kagglekit.kaggle.sessions import status as status
 from kagglekit.kaggle.sessions import wait as wait
-from kagglekit.paths import resolve
 
 KINDS = ("dataset", "competition", "kernel", "model")
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kagglekit.alone import alone
+from kagglekit.files import alone, read_json, write_json
 from kagglekit.kaggle.keys import KERNEL_FILE
 from kagglekit.kaggle.lint_sources import find_datasets
 from kagglekit.kaggle.metadata import Ref, read_kernel_metadata, shelves
-from kagglekit.paths import read_json, write_json
 
 RECORD = ".pushed.json"
 

@@ -6,9 +6,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kagglekit.batch.parameters import Parameter, check_parameters, read_parameters, with_defaults
-from kagglekit.paths import run_folder
-from kagglekit.run import choose_shared, find_notebook, parse_arguments, read_arguments
+from kagglekit.files import run_folder
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import (
+    Parameter,
+    check_parameters,
+    choose_shared,
+    parse_arguments,
+    read_arguments,
+    read_parameters,
+    with_defaults,
+)
 
 
 @dataclass(frozen=True)

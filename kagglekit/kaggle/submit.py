@@ -4,13 +4,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from kagglekit.competition.read import read_table
+from kagglekit.competition.submission import check_submission
+from kagglekit.competition.task import load_task, read_sample
+from kagglekit.files import resolve
 from kagglekit.kaggle.client import KaggleError, asked, connect
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.kaggle.secrets import redact
-from kagglekit.paths import resolve
-from kagglekit.reading.files import read_table
-from kagglekit.submission import check_submission
-from kagglekit.task import load_task, read_sample
 
 
 @dataclass(frozen=True)

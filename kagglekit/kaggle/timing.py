@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kagglekit.task import Task, encode_labels
+from kagglekit.competition.task import Task, encode_labels
+from kagglekit.device import choose_device, choose_precision
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.hardware import choose_device, choose_precision
-from kagglekit.training.predict import predict
+from kagglekit.training.predict import SavedModel, predict
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.saved import SavedModel
-from kagglekit.training.trick import Trick
+from kagglekit.tricks.trick import Trick
 
 SAMPLE = 4000  # rows of train and of test at most that the sample is drawn from
 SHORT, LEAST = 3, 8  # batches in an epoch of the first training; steps of the second one at least

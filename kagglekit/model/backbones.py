@@ -13,10 +13,10 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
+from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
+from kagglekit.files import read_json, resolve
 from kagglekit.model.catalogue import PACKAGES, SOURCES
-from kagglekit.model.mounts import find_mounted, has_weights, mount_root
 from kagglekit.model.surgery import split_dropout
-from kagglekit.paths import read_json, resolve
 
 
 def find_backbone(name: str, run: Path | None = None, inputs: Path | None = None) -> str:

@@ -1,25 +1,29 @@
-"""A backbone, a pooling and a head."""
+"""A backbone, a pooling and a head.
+
+One vector per chunk of a long text, in memory that does not grow with the number of chunks.
+"""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
+from kagglekit.data.batches import prediction_batches
+from kagglekit.files import read_json, replacing, write_json
 from kagglekit.model.backbones import without_pooler
-from kagglekit.model.chunked import encode_chunks
 from kagglekit.model.features import DocumentVectors, FeatureEncoder, WordVectors
-from kagglekit.model.heads import HEADS
-from kagglekit.model.hooks import output_changed
-from kagglekit.model.links import LINKS
+from kagglekit.model.heads import HEADS, LINKS
 from kagglekit.model.pooling import POOLINGS, make_pooling
+from kagglekit.model.surgery import output_changed
 from kagglekit.model.verbalizer import Verbalizer
-from kagglekit.paths import read_json, replacing, write_json
 
 SINGLE = ("sigmoid", "identity", "unit")  # links that read each output by itself: each is a target of its own
 
@@ -195,3 +199,51 @@ def load_encoder(backbone: nn.Module, folder: Path) -> None:
     ours = {name: x for name, x in backbone.state_dict().items() if name.startswith("pooler.")}
     theirs = {name: x for name, x in theirs.items() if name in ours or not name.startswith("pooler.")}
     backbone.load_state_dict(ours | theirs)
+
+
+def encode_chunks(
+    encode: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    inputs: torch.Tensor,
+    attention_mask: torch.Tensor,
+    budget: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode all chunks of all texts, in slices of at most `budget` padded tokens; empty chunks are left out.
+
+    encode: (inputs, attention_mask) of n chunks -> vectors (n, width). inputs: `input_ids` (texts, chunks, tokens), or
+    embeddings with one more dimension. attention_mask: (texts, chunks, tokens), chunks padded on the right.
+    budget: what fits in one slice costs nothing more; below one chunk it is one chunk a slice. Where gradients are
+    needed, all slices but one forget their activations and are encoded once more in the backward pass
+    (torch.utils.checkpoint, dropout included), which takes up to a third more time; gradients are those of one large
+    batch. `encode` must then be what it was in the forward pass: hooks and changed weights stay until it is over.
+
+    Returns the vectors (texts, chunks, width), 0 for empty chunks, and the mask (texts, chunks) of those that are not.
+    Which chunks are empty is asked of the GPU once per call, which waits for it.
+    """
+    shape = attention_mask.shape[:2]
+    inputs, attention_mask = inputs.flatten(0, 1), attention_mask.flatten(0, 1)
+    places = torch.arange(1, attention_mask.shape[1] + 1, device=inputs.device)
+    ends = ((attention_mask != 0) * places).amax(dim=1)  # (texts * chunks,) behind the last real token
+    lengths = ends.cpu().numpy()
+    vectors, order = [], []
+    slices = _slices(lengths, budget)
+    for number, chunks in enumerate(slices, start=1):
+        rows = torch.from_numpy(chunks).to(inputs.device)
+        part = [x.index_select(0, rows)[:, : lengths[chunks].max()] for x in (inputs, attention_mask)]
+        if torch.is_grad_enabled() and number < len(slices):  # the last one is the first to go backward
+            vectors.append(checkpoint(encode, *part, use_reentrant=False))
+        else:
+            vectors.append(encode(*part))
+        order.append(rows)
+    if not slices:  # nothing but empty chunks: how wide are the vectors?
+        with torch.no_grad():
+            one = encode(inputs[:1, :1], torch.ones_like(attention_mask[:1, :1]))
+        return one.new_zeros(*shape, one.shape[1]), attention_mask.new_zeros(shape)
+    vectors, order = torch.cat(vectors), torch.cat(order)  # (chunks that are not empty, width)
+    placed = vectors.new_zeros(len(lengths), vectors.shape[1]).index_copy(0, order, vectors)
+    return placed.unflatten(0, shape), (ends > 0).to(attention_mask.dtype).unflatten(0, shape)
+
+
+def _slices(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Chunks of like lengths together, the longest last; in a slice they stand as they stood in the batch."""
+    chunks = np.flatnonzero(lengths)
+    return [np.sort(chunks[part]) for part in prediction_batches(lengths[chunks], budget)[::-1]]

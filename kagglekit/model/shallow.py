@@ -2,12 +2,15 @@
 
 How strongly they are regularised is cross-validated within the rows that are learned from, and probabilities are
 calibrated there: no other label is looked at. The same seed gives the same predictions.
+
+Texts as vectors of a backbone that nothing trains: for probes, and for classifiers on frozen embeddings.
 """
 
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_approximation import Nystroem
@@ -17,8 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC, LinearSVR
 
-from kagglekit.metrics import CLASSES
-from kagglekit.ranges import check_range
+from kagglekit.data.batches import Examples, prediction_batches
+from kagglekit.data.tokens import Tokens
+from kagglekit.device import autocast, fast_attention
+from kagglekit.model.pooling import make_pooling
+from kagglekit.options import check_range
+from kagglekit.scoring.metrics import CLASSES
 
 SHALLOW = ("logistic", "svm", "boosting")
 STRENGTHS = {  # that are tried; a larger one fits more closely
@@ -169,3 +176,38 @@ def _boost(x, y, unseen, count: int, inner: Splits, seed: int) -> list[np.ndarra
             losses[n] += _losses(full, y[b], count).sum()
     model = make(int(losses.argmin()) + 1 if losses.any() else 50, len(y)).fit(x, y)
     return [model.predict_proba(rows) if count else model.predict(rows)[:, None] for rows in unseen]
+
+
+PLAIN = ("mean", "cls", "max", "mean_max", "last_token", "last4_concat", "last4_max", "all_cls")  # poolings that learn
+# nothing; others would make random vectors of good ones
+
+
+@torch.inference_mode()
+def embed(
+    backbone: torch.nn.Module, tokens: Tokens, pad_id: int, precision: str = "fp32", pooling: str = "mean"
+) -> np.ndarray:
+    """A vector for each text, in the order of the texts: (texts, width) float32.
+
+    backbone: an encoder of transformers, on the device where it shall compute; it comes back in the mode (train or
+    eval) that it had, and no random number is drawn. precision: see `choose_precision`; poolings compute in float32.
+    pooling: one of PLAIN; with some of them the vectors are wider than the backbone.
+    Costs a forward pass of all texts, in batches sorted by length. Raises ValueError for another pooling.
+    """
+    check_range("pooling", pooling, pooling in PLAIN, f"one of {', '.join(PLAIN)}, which need no training")
+    pool, examples = make_pooling(pooling, backbone), Examples(tokens, pad_id)
+    device, training, vectors = next(backbone.parameters()).device, backbone.training, []
+    order = prediction_batches(tokens.lengths, 2048 if device.type == "cpu" else 16384)
+    options = {"output_hidden_states": True} if pool.all_layers else {}
+    backbone.eval()
+    try:
+        with fast_attention(backbone, device):
+            for rows in order:
+                batch = {name: x.to(device, non_blocking=True) for name, x in examples.__getitems__(rows).items()}
+                with autocast(device, precision):
+                    outputs = backbone(**batch, **options)
+                below = outputs.hidden_states[:-1] if pool.all_layers else ()
+                states = [state.float() for state in (*below, outputs.last_hidden_state)]
+                vectors.append(pool(states, batch["attention_mask"]))  # (batch, width)
+    finally:
+        backbone.train(training)
+    return torch.cat(vectors).cpu().numpy()[np.argsort(np.concatenate(order))]

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from kagglekit.files import read_json, replacing
 from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
-from kagglekit.paths import read_json, replacing
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
 
 State = dict[str, torch.Tensor]  # what state_dict() gives
 ASIDE = {"_name_or_path", "architectures", "dtype", "transformers_version", "use_cache", "id2label", "label2id"}  # of

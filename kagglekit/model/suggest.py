@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from kagglekit.competition.guess import UNSPACED
+from kagglekit.competition.task import Task, read_train
 from kagglekit.model.catalogue import BACKBONES, Backbone
-from kagglekit.reading.guess import UNSPACED
-from kagglekit.task import Task, read_train
 
 SHORT = 512  # tokens that most backbones read
 ENGLISH = "the|of|and|to|that|is|it|for|was|with|this|are|have|not|but|you|they|from|be|we|my"

@@ -1,10 +1,16 @@
-"""What is changed in a backbone before it is trained. Depth is read from the module tree, never from names."""
+"""What is changed in a backbone before it is trained. Depth is read from the module tree, never from names.
+
+The output of a module, changed for a moment: the primitive under NEFTune, mixup and FreeLB.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from kagglekit.ranges import check_range
+from kagglekit.options import check_range
 
 
 def find_layers(backbone: nn.Module) -> nn.ModuleList:
@@ -80,3 +86,23 @@ def _count(backbone: nn.Module, name: str, n: int) -> nn.ModuleList:
     layers = find_layers(backbone)
     check_range(name, n, 0 <= n <= len(layers), f"from 0 to {len(layers)}, the layers of this backbone")
     return layers
+
+
+@contextmanager
+def output_changed(module: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """While the block runs, `module` gives `function(output)`; of a tuple only the first element is changed.
+
+    What is in place is removed when the block ends, also after an exception. Several of them on one module act in the
+    order in which they were opened.
+    """
+
+    def hook(module, inputs, output):
+        if isinstance(output, tuple):
+            return (function(output[0]), *output[1:])
+        return function(output)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

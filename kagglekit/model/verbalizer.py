@@ -12,9 +12,9 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from kagglekit.files import read_json
 from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.heads import Drop
-from kagglekit.paths import read_json
 
 HEAD = "head.model."  # where a classifier has it
 

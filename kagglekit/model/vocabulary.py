@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from torch import nn
 from transformers import PreTrainedModel
 
-from kagglekit.training.seeds import random_state_kept
+from kagglekit.device import random_state_kept
 
 LIST = "new_tokens"  # in tokenizer_config.json, and in the config.json of a model
 JOINED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # no spaces

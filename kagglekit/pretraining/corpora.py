@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kagglekit.paths import resolve
-from kagglekit.ranges import check_range
-from kagglekit.reading.files import KINDS, PACKED, decode, read_table, unpack
+from kagglekit.competition.read import KINDS, PACKED, decode, read_table, unpack
+from kagglekit.files import resolve
+from kagglekit.options import check_range
 
 PLAIN = (".txt", ".text")
 SPLITS = ("line", "paragraph", "file")

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kagglekit.batch.progress import Progress
 from kagglekit.data.batches import prediction_batches
 from kagglekit.data.tokens import Tokens
+from kagglekit.device import autocast, choose_precision
 from kagglekit.model.classifier import Classifier
-from kagglekit.pretraining.hiding import choose_best
-from kagglekit.training.hardware import autocast, choose_precision
+from kagglekit.pretraining.masking import choose_best
+from kagglekit.progress import Progress
 
 DISTRIBUTIONS = {  # link -> logits to distributions, (batch, distributions, values); the last dimension sums to 1
     "softmax": lambda logits: logits.softmax(dim=-1)[:, None],

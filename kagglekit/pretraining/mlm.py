@@ -10,13 +10,11 @@ from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 
 from kagglekit.data.batches import Examples, prediction_batches
+from kagglekit.device import autocast, choose_precision, random_state_kept
 from kagglekit.model.backbones import quiet
-from kagglekit.pretraining.loading import load_model, read_options
-from kagglekit.pretraining.masking import Masking, make_masking
-from kagglekit.pretraining.objective import Prepared, Stage
+from kagglekit.pretraining.masking_catalogue import Masking, make_masking
+from kagglekit.pretraining.objective import Prepared, Stage, load_model, read_options
 from kagglekit.pretraining.packing import read_pieces
-from kagglekit.training.hardware import autocast, choose_precision
-from kagglekit.training.seeds import random_state_kept
 
 
 class MaskedLM(nn.Module):

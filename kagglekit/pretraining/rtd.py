@@ -3,6 +3,8 @@
 A small masked-language model, the generator, fills hidden places with likely tokens; the backbone, the discriminator,
 tells at every place whether the token was replaced. For ELECTRA and DeBERTa-v3, which were pretrained in this way and
 come without a masked-language head (He et al., 2021, arXiv 2111.09543).
+
+What the generator and the discriminator of replaced-token detection have in common: the embeddings.
 """
 
 import math
@@ -12,21 +14,18 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, AutoModelForMaskedLM, ElectraConfig, ElectraForPreTraining
+from transformers import AutoModel, AutoModelForMaskedLM, ElectraConfig, ElectraForPreTraining, PreTrainedModel
 
 from kagglekit.data.batches import Examples, prediction_batches
+from kagglekit.device import autocast, choose_precision, random_state_kept
 from kagglekit.model.backbones import find_backbone, load_config, load_tokenizer, quiet
-from kagglekit.pretraining.alike import LabelledTexts
-from kagglekit.pretraining.loading import freeze_pooler, load_model, read_options
-from kagglekit.pretraining.masking import Masking, make_masking
+from kagglekit.options import check_range
+from kagglekit.pretraining.masking_catalogue import Masking, make_masking
 from kagglekit.pretraining.mlm import MaskedLM, masked_cross_entropy, perplexity
-from kagglekit.pretraining.objective import Prepared, Stage
+from kagglekit.pretraining.objective import Prepared, Stage, freeze_pooler, load_model, read_options
 from kagglekit.pretraining.packing import read_pieces
-from kagglekit.pretraining.sharing import SHARING, merged, share_embeddings
-from kagglekit.ranges import check_range
-from kagglekit.training.hardware import autocast, choose_precision
-from kagglekit.training.seeds import random_state_kept
-from kagglekit.training.trick import Trick
+from kagglekit.pretraining.pairs import LabelledTexts
+from kagglekit.tricks.trick import Trick
 
 
 def draw_tokens(logits: torch.Tensor) -> torch.Tensor:
@@ -182,3 +181,62 @@ def prepare_rtd(
             whole.save_pretrained(folder, state_dict=merged(whole, tables))
 
     return Prepared(model, train, masked_cross_entropy, [masking, Detection(weight)], measure, save)
+
+
+SHARING = {
+    "shared": "one table, which learns from both losses (ELECTRA; Clark et al., 2020)",
+    "disentangled": "the discriminator's is the generator's, which its loss leaves alone, plus a difference of its own "
+    "(DeBERTa-v3; He et al., 2021)",
+    "none": "each has its own",
+}
+
+
+def find_tables(backbone: nn.Module) -> dict[str, nn.Embedding]:
+    """The word embeddings and the tables beside them (positions, types), by their names in the backbone."""
+    words = backbone.get_input_embeddings()
+    place = next(name for name, module in backbone.named_modules() if module is words).rpartition(".")[0]
+    inside = backbone.get_submodule(place) if place else backbone
+    found = {name: module for name, module in inside.named_children() if isinstance(module, nn.Embedding)}
+    return {f"{place}.{name}".lstrip("."): module for name, module in found.items()}
+
+
+def share_embeddings(
+    discriminator: PreTrainedModel, generator: PreTrainedModel, sharing: str
+) -> list[tuple[nn.Embedding, nn.Embedding]]:
+    """Let two models have their embedding tables in common, as `sharing`, a name of SHARING, says.
+
+    What either model computes stays the same where both had equal tables; with "shared" the generator takes those of
+    the discriminator. With "disentangled" the discriminator's modules hold the differences, which begin at 0 for equal
+    tables, and add the generator's tables, without a gradient for them. Returns (discriminator's, generator's) tables
+    of which that is so, for `merged`; none with the other two.
+    Raises ValueError for tables of different sizes.
+    """
+    if sharing == "none":
+        return []
+    ours, theirs = find_tables(discriminator.base_model), find_tables(generator.base_model)
+    if any(name not in theirs or ours[name].weight.shape != theirs[name].weight.shape for name in ours):
+        raise ValueError(f"sharing={sharing!r}: the generator's embeddings have other sizes. Use sharing='none'")
+    if sharing == "shared":
+        for name, table in ours.items():
+            theirs[name].weight = table.weight
+        generator.tie_weights()
+        return []
+    pairs = [(table, theirs[name]) for name, table in ours.items()]
+    for table, base in pairs:
+        table.weight = nn.Parameter(table.weight.detach() - base.weight.detach())
+        table.register_forward_hook(_adding(base))
+    return pairs
+
+
+def _adding(base: nn.Embedding):
+    def add(module, inputs, output):
+        return output + F.embedding(inputs[0], base.weight.detach())
+
+    return add
+
+
+def merged(discriminator: PreTrainedModel, tables: list[tuple[nn.Embedding, nn.Embedding]]) -> dict[str, torch.Tensor]:
+    """The weights of a discriminator as those of a model that shares nothing. tables: of `share_embeddings`."""
+    state, names = discriminator.state_dict(), {module: name for name, module in discriminator.named_modules()}
+    sums = {f"{names[table]}.weight": table.weight.detach() + base.weight.detach() for table, base in tables}
+    return state | sums

@@ -12,17 +12,16 @@ from transformers import AutoConfig, AutoModel, set_seed
 
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.data.tokens import Tokens
+from kagglekit.device import choose_attention, choose_device, choose_precision, random_state_kept
+from kagglekit.files import check_space, read_json, replacing, write_json
 from kagglekit.model.backbones import without_pooler
 from kagglekit.model.classifier import Classifier
-from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
-from kagglekit.paths import check_space, read_json, replacing, write_json
+from kagglekit.options import check_range
 from kagglekit.pretraining.importance import check_task_model, label_texts, score_tokens, token_budget
-from kagglekit.ranges import check_range
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.arguments import training_arguments
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
-from kagglekit.training.hardware import choose_attention, choose_device, choose_precision
-from kagglekit.training.seeds import random_state_kept
+from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.training.trainer import Trainer, remove_checkpoints
 
 

@@ -10,23 +10,22 @@ import numpy as np
 import pandas as pd
 from transformers import AutoConfig, set_seed
 
+from kagglekit.device import choose_device, choose_precision, keep_memory
+from kagglekit.files import check_space, read_json, remove, replacing, write_json
 from kagglekit.model.backbones import check_max_length, load_config
-from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
-from kagglekit.paths import check_space, read_json, remove, replacing, write_json
-from kagglekit.pretraining.alike import LabelledTexts
-from kagglekit.pretraining.masking import Masking
+from kagglekit.options import check_range
+from kagglekit.pretraining.masking_catalogue import Masking
 from kagglekit.pretraining.mlm import prepare_mlm
 from kagglekit.pretraining.objective import Prepared, Stage
-from kagglekit.pretraining.probe import Probe
-from kagglekit.pretraining.probing import OVERALL, KeepCandidates
+from kagglekit.pretraining.pairs import LabelledTexts
+from kagglekit.pretraining.probe import OVERALL, KeepCandidates, Probe
 from kagglekit.pretraining.rtd import prepare_rtd
 from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
 from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
-from kagglekit.ranges import check_range
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.arguments import training_arguments
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
-from kagglekit.training.hardware import choose_device, choose_precision, keep_memory
+from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.training.trainer import Trainer, history, remove_checkpoints
 
 OBJECTIVES: dict[str, Callable[..., Prepared]] = {

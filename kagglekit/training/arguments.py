@@ -4,9 +4,9 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from kagglekit.optim import SCHEDULES
-from kagglekit.ranges import check_range
-from kagglekit.training.hardware import choose_device
+from kagglekit.device import choose_device
+from kagglekit.options import check_range
+from kagglekit.training.optim import SCHEDULES
 
 
 def training_arguments(

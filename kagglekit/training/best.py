@@ -1,13 +1,18 @@
-"""Keep the weights of the best evaluation, and stop when none is better any more (Prechelt, 1998)."""
+"""Keep the weights of the best evaluation, and stop when none is better any more (Prechelt, 1998).
+
+What every evaluation predicted, kept, so that the choice among them can be made again by rows of other folds.
+"""
 
 import math
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
-from kagglekit.training.weights import restored
+from kagglekit.options import check_range
+from kagglekit.scoring.metrics import is_better
+from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.weights import restored
 
 
 class KeepBest(Trick):
@@ -20,7 +25,7 @@ class KeepBest(Trick):
     schedule is that of the full run all the same. start: evaluations before it do not count. Costs one copy of the
     weights, also in each checkpoint. The score of a model that was chosen by it is too good: the more so, the more
     evaluations there were and the fewer rows they had. That holds for the out-of-fold score of a run in which each
-    fold's model is chosen by the fold's own rows; `kagglekit.epochs` tells what it is when the other folds choose.
+    fold's model is chosen by the fold's own rows; `runs.best_epoch` tells what it is when the other folds choose.
     """
 
     finished = False  # training is over: the best weights are the ones to save
@@ -90,6 +95,35 @@ class KeepBest(Trick):
             setattr(self, name, state[name].item())
 
 
-def is_better(score: float, best: float, higher: bool) -> bool:
-    """Whether `score` beats `best`; nan beats nothing, and is beaten by every number."""
-    return not math.isnan(score) and (math.isnan(best) or (score > best if higher else score < best))
+class RecordEvaluations(Trick):
+    """Keeps the predictions of each evaluation in training: as weights are chosen by the scores of these, the score of
+    the chosen ones is too good, and what others would have been chosen can only be told while all are known.
+
+    latest: a dict in which each evaluation leaves its `predictions`, (rows, columns). Costs rows x columns x 4 bytes of
+    main memory for each evaluation, also in each checkpoint, so that nothing is lost or told twice when a run stops.
+    """
+
+    def __init__(self, latest: dict):
+        self.latest = latest
+        self.at_: list[int] = []  # the steps of the evaluations
+        self.predictions_: list[np.ndarray] = []
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self.steps_ += 1
+        self.at_.append(state.global_step)
+        self.predictions_.append(np.array(self.latest["predictions"], dtype=np.float32, order="C"))
+
+    @property
+    def evaluations(self) -> dict[int, np.ndarray]:
+        """Step -> predictions (rows, columns) float32, in their order."""
+        return dict(zip(self.at_, self.predictions_, strict=True))
+
+    def state_dict(self):
+        made = {str(step): torch.from_numpy(predictions) for step, predictions in self.evaluations.items()}
+        return {"steps_": torch.tensor(self.steps_), **made}
+
+    def load_state_dict(self, state):
+        state = {name: tensor.cpu() for name, tensor in state.items()}
+        self.steps_ = state.pop("steps_").item()
+        self.at_ = sorted(map(int, state))
+        self.predictions_ = [state[str(step)].numpy() for step in self.at_]

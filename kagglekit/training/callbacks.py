@@ -5,7 +5,7 @@ import time
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
-from kagglekit.batch.progress import Progress
+from kagglekit.progress import Progress
 from kagglekit.time_budget import OutOfTime, TimeBudget
 
 

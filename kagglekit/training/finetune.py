@@ -10,38 +10,30 @@ import numpy as np
 import pandas as pd
 from transformers import set_seed
 
-from kagglekit.data.augment import make_augmenter
+from kagglekit.augment.catalogue import make_augmenter
+from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.features import check_beside
-from kagglekit.metrics import is_higher_better, score
+from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept
+from kagglekit.files import check_space, replacing
 from kagglekit.model.backbones import check_max_length, load_tokenizer
 from kagglekit.model.classifier import Classifier
-from kagglekit.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
-from kagglekit.paths import check_space, replacing
-from kagglekit.task import Task, encode_labels
+from kagglekit.runs.record import Fitted
+from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.arguments import training_arguments
-from kagglekit.training.best import KeepBest
-from kagglekit.training.building import build_model
+from kagglekit.training.best import KeepBest, RecordEvaluations
+from kagglekit.training.build import build_model
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
-from kagglekit.training.evaluations import RecordEvaluations
-from kagglekit.training.extra import Extra
-from kagglekit.training.fitted import Fitted
-from kagglekit.training.hardware import (
-    choose_device,
-    choose_precision,
-    keep_memory,
-)
 from kagglekit.training.inputs import Beside, read_inputs, vector_files, word_vector_options
-from kagglekit.training.lesson import Lesson, fold_targets
 from kagglekit.training.lr_finder import try_learning_rates
+from kagglekit.training.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
 from kagglekit.training.predict import predict
-from kagglekit.training.prompt import prompt_options
-from kagglekit.training.recipe import Recipe
-from kagglekit.training.seeds import random_state_kept
+from kagglekit.training.recipe import Recipe, prompt_options
+from kagglekit.training.rows import Extra, Lesson, fold_targets
 from kagglekit.training.targets import read_auxiliary, read_soft_targets
 from kagglekit.training.trainer import Trainer, history, remove_checkpoints
-from kagglekit.training.trick import Trick
 from kagglekit.tricks import make_tricks
+from kagglekit.tricks.trick import Trick
 
 WEIGHTS_RATE = 1e-2  # learning rate of the weights of losses: at a backbone's they would never get away from 1
 

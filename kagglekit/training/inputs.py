@@ -17,7 +17,7 @@ from kagglekit.data.features import Features
 from kagglekit.data.patterns import fill_pattern, make_pattern
 from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.vectors import read_document_vectors, read_word_vectors
-from kagglekit.paths import read_json, write_json
+from kagglekit.files import read_json, write_json
 from kagglekit.training.recipe import Recipe
 
 FILE = "beside.json"  # in the folder of a model

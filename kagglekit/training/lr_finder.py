@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 
 from kagglekit.data.batches import Examples, training_batches
-from kagglekit.optim import adamw
-from kagglekit.training.hardware import autocast
-from kagglekit.training.weights import restored
+from kagglekit.device import autocast
+from kagglekit.training.optim import adamw
+from kagglekit.tricks.weights import restored
 
 
 def try_learning_rates(

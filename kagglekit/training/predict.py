@@ -1,10 +1,27 @@
-"""Predictions in batches sorted by length, in the order of the rows."""
+"""Predictions in batches sorted by length, in the order of the rows.
+
+The model of a finished fold, read from its folder and asked about new rows.
+"""
+
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from kagglekit.data.batches import Examples, prediction_batches
-from kagglekit.training.hardware import autocast, fast_attention
+from kagglekit.device import autocast, choose_device, choose_precision, fast_attention
+from kagglekit.files import fold_folders, run_folder
+from kagglekit.model.backbones import load_tokenizer
+from kagglekit.model.classifier import Classifier
+from kagglekit.runs.lineage import members_of, recipe_of
+from kagglekit.training.inputs import Beside, read_inputs
+from kagglekit.training.recipe import Recipe
 
 
 @torch.inference_mode()
@@ -28,3 +45,83 @@ def predict(model: torch.nn.Module, examples: Examples, precision: str, tokens: 
         model.train(training)
     predictions = torch.cat(results).cpu().numpy()
     return predictions[np.argsort(np.concatenate(order))]
+
+
+@dataclass
+class SavedModel:
+    """Reads new rows as the rows were read that the model was trained on.
+
+    folder: a model that `FineTuner.fit` wrote, such as runs/bbc/base/fold0/model: weights, tokenizer, and how what
+    stands beside the text is scaled. recipe: of its run, as params.json has it; names that are no knobs do not count.
+    cache: a folder for tokens. The model is loaded when it is first asked, to the device that there is, and stays there
+    as long as this object.
+    Raises FileNotFoundError for a folder without a model.
+    """
+
+    folder: Path
+    recipe: dict[str, Any] = field(repr=False)
+    cache: Path | None = field(default=None, repr=False)
+    precision: str = field(default_factory=choose_precision, repr=False)
+
+    def __post_init__(self):
+        self.folder = Path(self.folder)
+        if not (self.folder / "classifier.json").is_file():
+            raise FileNotFoundError(f"{self.folder} has no model: train its fold again")
+        self.knobs = Recipe.read(self.recipe)
+        self.tokenizer, self.beside = load_tokenizer(str(self.folder)), Beside.load(self.folder)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The model itself, ready to predict."""
+        return Classifier.load(self.folder).to(choose_device()).eval()
+
+    def examples(self, table: pd.DataFrame, of_train: bool = False) -> Examples:
+        """The rows of a table as batches want them.
+
+        table: id, text, and the columns beside the text that the recipe names, all str. of_train: they are rows of
+        train; vectors of documents are then read from the file of train, else from that of test, where these are two.
+        Raises ValueError for a column that is not there.
+        """
+        for name in self.knobs.columns:
+            if name not in table.columns:
+                raise ValueError(
+                    f"the model of {self.folder} reads the column {name!r}, which the rows do not have: set beside of "
+                    "this run to that of the run it is from"
+                )
+        beside = self.knobs.beside
+        vectors = (not of_train and beside.get("test_vectors")) or beside.get("vectors") or None
+        return self.beside.examples(read_inputs(table, self.tokenizer, self.knobs, self.cache, vectors))
+
+    def predict(self, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
+        """The predictions of the rows of a table, see `examples`: (rows, columns) float32."""
+        return predict(self.classifier, self.examples(table, of_train), self.precision)
+
+
+def saved_models(run: Path) -> dict[int, Path]:
+    """Fold -> the folder of the model that predicts test in it, of the finished folds of a fine-tuned run or a soup;
+    that of an average over all folds is the same in each. A run that keeps no such model has none."""
+    one = recipe_of(run).get("soup") == "folds"
+    found = {k: (run if one else place) / "model" for k, place in fold_folders(run).items()}
+    return {k: model for k, model in found.items() if (model / "classifier.json").is_file()}
+
+
+def leaves(run: Path) -> Iterator[Path]:
+    """The run itself, or of a blend the runs that it is made of in the end; one that is named twice comes twice."""
+    members = members_of(run)
+    for member in members:
+        yield from leaves(member)
+    if not members:
+        yield run
+
+
+def columns_beside(work: str | Path, run: str) -> list[str]:
+    """The columns of test that the models of a run, or of the members of a blend, read beside the text."""
+    found = [name for place in leaves(run_folder(work, run)) for name in Recipe.read(recipe_of(place)).columns]
+    return list(dict.fromkeys(found))
+
+
+def free_memory() -> None:
+    """Give back what a model held that nothing names any more, so that the next one has room."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from kagglekit.competition.checks import name_row
+from kagglekit.competition.guess import are_numbers
 from kagglekit.data.features import MISSING
-from kagglekit.losses import Loss, make_loss
-from kagglekit.model.links import LINKS
-from kagglekit.reading.checks import name_row
-from kagglekit.reading.guess import are_numbers
+from kagglekit.losses.catalogue import Loss, make_loss
+from kagglekit.model.heads import LINKS
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 
 from kagglekit.data.batches import EpochSampler, Examples
-from kagglekit.optim import make_schedule
-from kagglekit.paths import read_json, write_json
-from kagglekit.training.trick import Trick
+from kagglekit.files import read_json, write_json
+from kagglekit.training.optim import make_schedule
+from kagglekit.tricks.trick import Trick
 
 COMPLETE = "complete"  # a file in a checkpoint that was written to its end
 UNLOGGED = "unlogged.json"  # in one between two logged steps: the losses since the last one

@@ -3,7 +3,6 @@
 import inspect
 from typing import Any
 
-from kagglekit.training.trick import Trick
 from kagglekit.tricks.awp import AWP
 from kagglekit.tricks.checkpoint_soup import CheckpointSoup
 from kagglekit.tricks.ema import EMA
@@ -17,6 +16,7 @@ from kagglekit.tricks.rdrop import RDrop
 from kagglekit.tricks.supcon import SupCon
 from kagglekit.tricks.swa import SWA
 from kagglekit.tricks.token_masking import TokenMasking
+from kagglekit.tricks.trick import Trick
 from kagglekit.tricks.unfreezing import GradualUnfreezing
 
 __all__ = [

@@ -5,9 +5,9 @@ import math
 import torch
 from torch.nn.utils import get_total_norm
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
-from kagglekit.training.weights import restored
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.weights import restored
 
 
 def relative_ascent(

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import torch
 
 from kagglekit.model.soup import average_weights
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
-from kagglekit.training.weights import restored
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.weights import restored
 
 
 class CheckpointSoup(Trick):

@@ -2,8 +2,8 @@
 
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kagglekit.ranges import check_range
-from kagglekit.tricks.average import WeightAverage, trainable
+from kagglekit.options import check_range
+from kagglekit.tricks.weights import WeightAverage, trainable
 
 
 def warmed_up(decay: float, updates: int) -> float:

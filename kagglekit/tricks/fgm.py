@@ -4,9 +4,9 @@ import math
 
 import torch
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
-from kagglekit.training.weights import restored
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.weights import restored
 
 
 def ascent(gradient: torch.Tensor, epsilon: float, dim: tuple[int, ...] | None = None) -> torch.Tensor:

@@ -6,10 +6,10 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
-from kagglekit.training.weights import gradients_averaged
+from kagglekit.options import check_range
 from kagglekit.tricks.pgd import climb, project
+from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.weights import gradients_averaged
 
 TEXT = (1, 2)  # tokens and width: one length for each text
 

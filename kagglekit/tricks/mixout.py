@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
-from kagglekit.training.weights import distance
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.weights import distance
 
 
 def mixout(weight: torch.Tensor, pretrained: torch.Tensor, probability: float) -> torch.Tensor:

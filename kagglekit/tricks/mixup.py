@@ -10,10 +10,9 @@ import torch
 from torch.distributions import Beta
 from torch.nn import functional as F
 
-from kagglekit.model.hooks import output_changed
-from kagglekit.model.surgery import find_layers
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
+from kagglekit.model.surgery import find_layers, output_changed
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
 
 
 def partners(values: torch.Tensor, shift: int, rows: int) -> torch.Tensor:

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import torch
 
+from kagglekit.model.surgery import output_changed
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
+
 try:
     from transformers.integrations.neftune import neftune_post_forward_hook
 except ImportError:  # before it moved
     from transformers.trainer_utils import neftune_post_forward_hook
-
-from kagglekit.model.hooks import output_changed
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
 
 
 def add_noise(embedded: torch.Tensor, alpha: float, training: bool = True) -> torch.Tensor:

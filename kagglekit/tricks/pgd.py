@@ -5,10 +5,10 @@ from contextlib import nullcontext
 
 import torch
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
-from kagglekit.training.weights import gradients_aside, restored
+from kagglekit.options import check_range
 from kagglekit.tricks.fgm import ascent, embedding_matrix
+from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.weights import gradients_aside, restored
 
 
 def project(move: torch.Tensor, epsilon: float, dim: tuple[int, ...] | None = None) -> torch.Tensor:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
 
 
 def disagreement(logits: torch.Tensor, others: torch.Tensor, link: str) -> torch.Tensor:

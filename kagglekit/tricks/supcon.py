@@ -8,8 +8,8 @@ import math
 import torch
 from torch.nn import functional as F
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
 
 
 def supervised_contrastive(vectors: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:

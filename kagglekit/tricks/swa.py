@@ -4,8 +4,8 @@ import math
 
 from torch.optim.swa_utils import get_swa_multi_avg_fn
 
-from kagglekit.ranges import check_range
-from kagglekit.tricks.average import WeightAverage, trainable
+from kagglekit.options import check_range
+from kagglekit.tricks.weights import WeightAverage, trainable
 
 
 def sawtooth(step: int, cycle: int) -> float:

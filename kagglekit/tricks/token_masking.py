@@ -2,8 +2,8 @@
 
 import torch
 
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
 
 
 def hide_tokens(

@@ -1,8 +1,8 @@
 """Gradual unfreezing: the head learns first, then one more layer after the other (Howard and Ruder, 2018)."""
 
 from kagglekit.model.surgery import split_by_depth
-from kagglekit.ranges import check_range
-from kagglekit.training.trick import Trick
+from kagglekit.options import check_range
+from kagglekit.tricks.trick import Trick
 
 
 def frozen_parts(parts: int, share: float) -> int:

@@ -29,15 +29,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 
+from kagglekit.competition.task import encode_labels, infer, read_test, read_train
 from kagglekit.data.duplicates import near_duplicate_groups
 from kagglekit.data.folds import assign_folds
+from kagglekit.ensembling.base import Level
 from kagglekit.ensembling.crossfit import fit_by_fold
-from kagglekit.ensembling.ensembler import Level
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.methods import Plan
-from kagglekit.metrics import is_higher_better, score
 from kagglekit.samples import SAMPLES, read_answers, write_sample
-from kagglekit.task import encode_labels, infer, read_test, read_train
+from kagglekit.scoring.metrics import is_higher_better, score
 
 MODELS = {
     "words, logistic": ("words", lambda: LogisticRegression(C=10, max_iter=200)),

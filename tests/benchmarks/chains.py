@@ -10,11 +10,11 @@ import csv
 import tempfile
 from pathlib import Path
 
-from kagglekit.batch.progress import clock
-from kagglekit.paths import read_json
-from kagglekit.run import run_notebook
+from kagglekit.competition.task import infer, read_train
+from kagglekit.files import read_json
+from kagglekit.progress import clock
+from kagglekit.running.notebook import run_notebook
 from kagglekit.samples import write_sample
-from kagglekit.task import infer, read_train
 
 CHAINS = {  # the runs before 3_train, of the next one's start
     "labels alone": [],

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import softmax
 
-from kagglekit.ensembling.ensembler import Ensembler, Level
-from kagglekit.ensembling.hill_climbing import HillClimbing
+from kagglekit.ensembling.base import Ensembler, Level
 from kagglekit.ensembling.pools import LinearPool, LogPool
-from kagglekit.metrics import is_higher_better, score
+from kagglekit.ensembling.search import HillClimbing
+from kagglekit.scoring.metrics import is_higher_better, score
 
 KINDS = {"qwk": "ordinal", "rmse": "regression"}  # of other metrics: multiclass
 METRICS = ("log_loss", "accuracy", "f1_macro", "roc_auc", "qwk", "rmse")

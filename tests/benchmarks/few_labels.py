@@ -17,17 +17,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from kagglekit.metrics import score
+from kagglekit.competition.task import Task, encode_labels, infer, read_train
+from kagglekit.learners.frozen import Frozen
+from kagglekit.learners.setfit import SetFit
+from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone, load_tokenizer
-from kagglekit.model.frozen import Frozen
-from kagglekit.model.setfit_run import SetFit
-from kagglekit.model.tfidf import Baseline
-from kagglekit.pretraining.masking import make_masking
+from kagglekit.pretraining.masking_catalogue import make_masking
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.stages import pretrain
 from kagglekit.samples import write_sample
-from kagglekit.selftrain.selftrainer import SelfTrainer
-from kagglekit.task import Task, encode_labels, infer, read_train
+from kagglekit.scoring.metrics import score
+from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 

@@ -21,9 +21,9 @@ import torch
 import transformers
 from transformers import TrainerCallback
 
+from kagglekit.competition.task import infer, read_test, read_train
 from kagglekit.model.backbones import find_backbone
 from kagglekit.samples import write_sample
-from kagglekit.task import infer, read_test, read_train
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 

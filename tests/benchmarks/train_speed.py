@@ -24,16 +24,16 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, TrainerCallback, TrainingArguments, set_seed
 
+from kagglekit.competition.task import encode_labels, infer, read_train
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
-from kagglekit.losses import default_loss
+from kagglekit.device import choose_attention, choose_device, choose_precision, keep_memory
+from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import find_backbone, load_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
-from kagglekit.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.samples import SAMPLES, write_sample
-from kagglekit.task import encode_labels, infer, read_train
 from kagglekit.training.arguments import training_arguments
-from kagglekit.training.hardware import choose_attention, choose_device, choose_precision, keep_memory
+from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer

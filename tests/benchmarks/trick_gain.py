@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kagglekit.metrics import score
+from kagglekit.competition.task import infer, read_test, read_train
 from kagglekit.model.backbones import find_backbone
 from kagglekit.samples import write_sample
-from kagglekit.task import infer, read_test, read_train
+from kagglekit.scoring.metrics import score
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kagglekit.clean_views import count_changes, show_cleaning
 from kagglekit.data.clean import ASCII, CLEANERS, EMOJI, check_cleaners, clean_table, clean_texts
+from kagglekit.show.texts import count_changes, show_cleaning
 
 PLAIN = "Plain text, of 2 lines:\nit's 1,000 - isn't it? (a < b & c > d) 你好"
 HARD = "soooo !!! #GoodDay #话题的# @bob a@b.com http://t.co/x). www.a.com &amp;lt;b&gt; <br/> <b> <user> <!-- x --> "

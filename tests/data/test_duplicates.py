@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.competition.task import encode_labels, infer, read_train
 from kagglekit.data.duplicates import (
     conflicting_labels,
     duplicate_summary,
@@ -15,7 +16,6 @@ from kagglekit.data.duplicates import (
 )
 from kagglekit.data.minhash import jaccard
 from kagglekit.samples import write_sample
-from kagglekit.task import encode_labels, infer, read_train
 
 needs_datasketch = pytest.mark.skipif(find_spec("datasketch") is None, reason="datasketch is not installed")
 

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagglekit.data.folds import assign_folds, fold_report, join_groups, repeated_folds, tell_balance
-from kagglekit.data.time_blocks import read_times, time_blocks
+from kagglekit.data.folds import (
+    assign_folds,
+    fold_report,
+    join_groups,
+    read_times,
+    repeated_folds,
+    tell_balance,
+    time_blocks,
+)
 
 
 def counts(labels, folds):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagglekit.data.sentences import split_sentences
+from kagglekit.data.words import split_sentences
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from kagglekit.data.cuts import CUTS, keep_head_tail, keep_tail
 from kagglekit.data.tokens import WHOLE, Tokens, chunk, cut_tokens, special_ends, tokenize
+from kagglekit.data.truncation import CUTS, keep_head_tail, keep_tail
 from kagglekit.model.backbones import load_tokenizer
 
 TEXTS = ["the good film !", "", "bad", "😀 \0 unknown", "a " * 50]

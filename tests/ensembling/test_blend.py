@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kagglekit.ensembling.base_predictions import Beside, make_level
 from kagglekit.ensembling.blend import blend_runs, correlation
 from kagglekit.ensembling.combinations import weighted_mean
 from kagglekit.ensembling.convex import fit_weights
-from kagglekit.ensembling.members import Beside, make_level
 from kagglekit.ensembling.methods import Plan
 from kagglekit.ensembling.stack import Stack
-from kagglekit.origin import read_lineage
-from kagglekit.tables import Run, read_run, write_folds, write_predictions
+from kagglekit.runs.table_metadata import read_lineage
+from kagglekit.runs.tables import Run, read_run, write_folds, write_predictions
 
 METHODS = ("mean", "rank", "vote", "weights")
 METRIC = {"ordinal": "qwk", "regression": "rmse"}

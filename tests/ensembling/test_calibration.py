@@ -5,11 +5,10 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from kagglekit.ensembling.base import Level, LinearCalibration, fit_logistic, fit_softmax
 from kagglekit.ensembling.calibration import Beta, Isotonic, Temperature, VectorScaling
-from kagglekit.ensembling.corrections import LinearCalibration, fit_logistic, fit_softmax
-from kagglekit.ensembling.ensembler import Level
-from kagglekit.metrics import score
-from kagglekit.reliability import expected_calibration_error
+from kagglekit.scoring.metrics import score
+from kagglekit.show.reliability import expected_calibration_error
 
 ALL = [Temperature(), VectorScaling(), Beta(), Isotonic()]
 OFF = [Temperature(np.inf), VectorScaling(np.inf), Beta(np.inf), Isotonic(np.inf)]

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.ensembling.base import Ensembler, Level
 from kagglekit.ensembling.blend import fit_blend
 from kagglekit.ensembling.crossfit import cross_fit, fit_by_fold
-from kagglekit.ensembling.ensembler import Ensembler, Level
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.methods import Plan
 from kagglekit.ensembling.pools import LinearPool, Mean
-from kagglekit.metrics import score
-from kagglekit.tables import Run
+from kagglekit.runs.tables import Run
+from kagglekit.scoring.metrics import score
 
 
 class Nearest(Ensembler):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from kagglekit.ensembling.fast_scores import FAST, make_scorer
-from kagglekit.metrics import METRICS, score
+from kagglekit.scoring.fast_scores import FAST, make_scorer
+from kagglekit.scoring.metrics import METRICS, score
 
 PAIRS = [(name, kind) for name, metric in METRICS.items() for kind in metric.kinds]
 every_pair = pytest.mark.parametrize(("metric", "kind"), PAIRS)
@@ -97,7 +97,7 @@ def test_many_rows_are_scored_in_blocks_and_few_at_once_with_the_same_result(mon
     labels = make_labels("multiclass", rng)
     members = make_members("multiclass", labels, rng, m=7)
     at_once, _ = both("f1_macro", labels, members)
-    monkeypatch.setattr("kagglekit.ensembling.fast_scores.BLOCK", 1200)  # two members
+    monkeypatch.setattr("kagglekit.scoring.fast_scores.BLOCK", 1200)  # two members
     assert np.array_equal(both("f1_macro", labels, members)[0], at_once)
 
 

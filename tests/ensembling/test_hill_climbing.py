@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from test_fast_scores import OWN, PAIRS, make_labels, make_members
 
-from kagglekit.ensembling.ensembler import Level
-from kagglekit.ensembling.hill_climbing import HillClimbing, draw_bags
-from kagglekit.metrics import is_higher_better, score
+from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.search import HillClimbing, draw_bags
+from kagglekit.scoring.metrics import is_higher_better, score
 from tests.benchmarks.ensembles import budget_table, make_level, measure
 
 METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "f1_macro", "ordinal": "qwk"}

@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 
+from kagglekit.ensembling.base import Level
 from kagglekit.ensembling.crossfit import Chain, Choice, cross_fit
-from kagglekit.ensembling.ensembler import Level
 from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, Plan
-from kagglekit.metrics import CLASSES, METRICS, is_higher_better, score
+from kagglekit.scoring.metrics import CLASSES, METRICS, is_higher_better, score
 
 METRIC = {"binary": "f1_macro", "multiclass": "accuracy", "multilabel": "f1_macro", "ordinal": "qwk"}
 METRIC |= {"regression": "rmse"}

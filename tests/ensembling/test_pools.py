@@ -6,6 +6,7 @@ from scipy.special import expit, logit, softmax
 from scipy.stats import gmean, hmean, rankdata
 from sklearn.metrics import log_loss, roc_auc_score
 
+from kagglekit.ensembling.base import Level
 from kagglekit.ensembling.combinations import (
     geometric_mean,
     log_pool,
@@ -18,7 +19,6 @@ from kagglekit.ensembling.combinations import (
     weighted_mean,
 )
 from kagglekit.ensembling.crossfit import cross_fit
-from kagglekit.ensembling.ensembler import Level
 from kagglekit.ensembling.pools import (
     BestMember,
     GeometricMean,
@@ -31,7 +31,7 @@ from kagglekit.ensembling.pools import (
     Vote,
     vote_weights,
 )
-from kagglekit.metrics import score
+from kagglekit.scoring.metrics import score
 
 COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
 METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "f1_macro", "ordinal": "qwk"}

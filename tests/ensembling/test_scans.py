@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from kagglekit.ensembling.scans import cut_places, label_scores_along, scores_along
-from kagglekit.metrics import score
+from kagglekit.ensembling.threshold_search import cut_places, label_scores_along, scores_along
+from kagglekit.scoring.metrics import score
 
 CLASS_METRICS = ["accuracy", "f1_macro", "f1_micro", "mcc", "qwk"]
 LABEL_METRICS = ["accuracy", "f1_macro", "f1_micro"]

@@ -6,9 +6,9 @@ import pytest
 from test_fast_scores import OWN, PAIRS
 from test_hill_climbing import METRIC, gain, make
 
-from kagglekit.ensembling.ensembler import Level
+from kagglekit.ensembling.base import Level
 from kagglekit.ensembling.search import Search, combine
-from kagglekit.metrics import score
+from kagglekit.scoring.metrics import score
 
 HAS_OPTUNA = importlib.util.find_spec("optuna") is not None
 methods = pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from kagglekit.ensembling.base import Level
 from kagglekit.ensembling.crossfit import Chain, Choice, cross_fit, fit_by_fold
-from kagglekit.ensembling.ensembler import Level
 from kagglekit.ensembling.estimate import make_estimate
-from kagglekit.ensembling.hill_climbing import HillClimbing
 from kagglekit.ensembling.pools import BestMember, LinearPool, LogPool, Mean
+from kagglekit.ensembling.search import HillClimbing
 from kagglekit.ensembling.thresholds import ClassThresholds
-from kagglekit.metrics import score
+from kagglekit.scoring.metrics import score
 
 SKILLS = np.array([2.4, 2.2, 2.2, 2.0, 2.0, 1.8, 1.8, 1.6, 1.4, 1.2, 0.6, 0.0])  # the last one knows nothing
 SHARES = np.array([0.6, 0.3, 0.1])

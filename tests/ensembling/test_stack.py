@@ -7,12 +7,11 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
+from kagglekit.ensembling.base import Level
 from kagglekit.ensembling.crossfit import cross_fit
-from kagglekit.ensembling.ensembler import Level
-from kagglekit.ensembling.level_features import from_evidence, to_evidence
-from kagglekit.ensembling.second_models import fit_with_offset
-from kagglekit.ensembling.stack import MODELS, Stack
-from kagglekit.metrics import score
+from kagglekit.ensembling.stack import MODELS, Stack, fit_with_offset
+from kagglekit.ensembling.stack_features import from_evidence, to_evidence
+from kagglekit.scoring.metrics import score
 
 KINDS = dict.fromkeys(("binary", "multiclass", "multilabel"), "log_loss") | {"ordinal": "qwk", "regression": "rmse"}
 COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 2, "ordinal": 1, "regression": 2}

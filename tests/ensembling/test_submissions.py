@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kagglekit.ensembling.submissions import choose_submissions
-from kagglekit.tables import Run
+from kagglekit.runs.tables import Run
 
 N = 1000
 

@@ -3,11 +3,11 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
+from kagglekit.ensembling.base import Level
 from kagglekit.ensembling.crossfit import cross_fit
-from kagglekit.ensembling.ensembler import Level
 from kagglekit.ensembling.threshold_search import bootstrap_rows
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints
-from kagglekit.metrics import score
+from kagglekit.scoring.metrics import score
 
 
 def planted(n, seed=0, classes=4):

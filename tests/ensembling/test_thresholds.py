@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from kagglekit.ensembling.ensembler import Level
+from kagglekit.ensembling.base import Level
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints, LabelThresholds, TopK, choose_top, place_values
-from kagglekit.metrics import METRICS, score
+from kagglekit.scoring.metrics import METRICS, score
 
 CLASS_METRICS = ["accuracy", "f1_macro", "f1_micro", "mcc", "qwk"]
 LABEL_METRICS = ["accuracy", "f1_macro", "f1_micro"]

@@ -14,6 +14,8 @@ from transformers import (
     RobertaConfig,
 )
 
+from kagglekit.competition.mounts import model_folders
+from kagglekit.files import write_json
 from kagglekit.model import backbones as module
 from kagglekit.model.backbones import (
     check_max_length,
@@ -23,8 +25,6 @@ from kagglekit.model.backbones import (
     load_config,
     load_tokenizer,
 )
-from kagglekit.model.mounts import model_folders
-from kagglekit.paths import write_json
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 

@@ -10,8 +10,7 @@ from transformers import AutoTokenizer
 from kagglekit.data.chunks import Chunks
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier, load_encoder
-from kagglekit.model.heads import HEADS
-from kagglekit.model.links import LINKS
+from kagglekit.model.heads import HEADS, LINKS
 from kagglekit.model.pooling import POOLINGS
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]

@@ -4,8 +4,8 @@ import torch
 
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import load_backbone
-from kagglekit.model.embed import PLAIN, embed
 from kagglekit.model.pooling import POOLINGS
+from kagglekit.model.shallow import PLAIN, embed
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.features import DocumentVectors, FeatureEncoder, WordVectors
-from kagglekit.model.hooks import output_changed
+from kagglekit.model.surgery import output_changed
 
 
 @pytest.fixture

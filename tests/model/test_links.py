@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kagglekit.model.links import LINKS
+from kagglekit.model.heads import LINKS
 
 CLASSES = np.array([2, 0, 1, 3, 3, 1])
 SURE = 60.0  # a logit whose sigmoid is 1 in float32

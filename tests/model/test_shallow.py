@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kagglekit.metrics import score
 from kagglekit.model.shallow import SHALLOW, fit_shallow
+from kagglekit.scoring.metrics import score
 
 
 def vectors(rows=150, seed=0):

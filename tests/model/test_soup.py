@@ -7,16 +7,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
+from kagglekit.files import read_json, write_json
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.soup import (
-    average_models,
-    average_models_greedily,
-    average_weights,
-    fuse_backbones,
-    greedy_soup,
-)
-from kagglekit.paths import read_json, write_json
+from kagglekit.model.soup import average_models, average_models_greedily, average_weights, fuse_backbones, greedy_soup
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 

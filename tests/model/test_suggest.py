@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from kagglekit.competition.task import infer
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.model.catalogue import BACKBONES
 from kagglekit.model.suggest import estimate_tokens, look_at, suggest, suggest_backbones
-from kagglekit.task import infer
 
 SIZES = {backbone.name: backbone.size for backbone in BACKBONES}
 GENERAL = {

@@ -4,7 +4,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kagglekit.pretraining.documents import PiecePairs, cut_documents, cut_places, pair_layout
+from kagglekit.pretraining.sentence_pairs import PiecePairs, cut_documents, cut_places, pair_layout
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=20), st.integers(2, 25), st.randoms())

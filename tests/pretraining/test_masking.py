@@ -4,7 +4,8 @@ import torch
 from scipy.stats import binomtest, chisquare
 
 from kagglekit.pretraining.importance import EntropyScorer, score_tokens
-from kagglekit.pretraining.masking import (
+from kagglekit.pretraining.masking import number, span_starts
+from kagglekit.pretraining.masking_catalogue import (
     MASKINGS,
     DynamicMasking,
     choose_best,
@@ -13,7 +14,6 @@ from kagglekit.pretraining.masking import (
     show_masking,
 )
 from kagglekit.pretraining.selective import TokenScorer
-from kagglekit.pretraining.word_masking import number, span_starts
 
 MASK, VOCABULARY = 4, 1000
 EVERY = pytest.mark.parametrize("name", MASKINGS)

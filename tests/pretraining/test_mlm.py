@@ -6,9 +6,9 @@ from transformers import AutoModelForMaskedLM
 
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
+from kagglekit.files import write_json
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
-from kagglekit.paths import write_json
-from kagglekit.pretraining.masking import make_masking
+from kagglekit.pretraining.masking_catalogue import make_masking
 from kagglekit.pretraining.mlm import MaskedLM, exp_of_mean, masked_cross_entropy, perplexity, prepare_mlm
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.stages import pretrain

@@ -10,14 +10,14 @@ from transformers import AutoModel, AutoModelForMaskedLM
 
 from kagglekit.model.backbones import load_tokenizer, quiet
 from kagglekit.model.vocabulary import add_tokens
-from kagglekit.optim import adamw, parameter_groups
-from kagglekit.pretraining.alike import LabelledTexts
 from kagglekit.pretraining.objective import Stage
+from kagglekit.pretraining.pairs import LabelledTexts
 from kagglekit.pretraining.rtd import prepare_rtd
 from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
 from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
 from kagglekit.training.arguments import training_arguments
 from kagglekit.training.callbacks import SaveEvery
+from kagglekit.training.optim import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer
 
 PREPARE = {

@@ -6,10 +6,10 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from kagglekit.competition.task import encode_labels
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import load_backbone
 from kagglekit.pretraining.probe import STRENGTH, Probe, cross_validate
-from kagglekit.task import encode_labels
 
 
 @pytest.fixture

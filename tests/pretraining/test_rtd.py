@@ -8,16 +8,9 @@ from transformers import AutoModel, AutoModelForMaskedLM, ElectraForPreTraining
 
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.surgery import find_layers
-from kagglekit.pretraining.masking import DynamicMasking
+from kagglekit.pretraining.masking_catalogue import DynamicMasking
 from kagglekit.pretraining.objective import Stage
-from kagglekit.pretraining.rtd import (
-    Detection,
-    detection_auc,
-    detection_loss,
-    draw_tokens,
-    mark_replaced,
-    prepare_rtd,
-)
+from kagglekit.pretraining.rtd import Detection, detection_auc, detection_loss, draw_tokens, mark_replaced, prepare_rtd
 
 WORDS = ("good", "bad", "fine", "poor")
 TEXTS = [f"the {a} film was {b} !" for a in ("good", "old", "new", "fun", "sad") for b in WORDS]

@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
-from kagglekit.losses import default_loss
-from kagglekit.optim import adamw, parameter_groups
+from kagglekit.device import random_state_kept
+from kagglekit.losses.catalogue import default_loss
 from kagglekit.pretraining import selective
 from kagglekit.pretraining.importance import (
     DISTRIBUTIONS,
@@ -16,10 +16,10 @@ from kagglekit.pretraining.importance import (
     label_texts,
     score_tokens,
 )
-from kagglekit.pretraining.masking import make_masking
+from kagglekit.pretraining.masking_catalogue import make_masking
 from kagglekit.pretraining.selective import TokenScorer, importance_loss, train_token_scorer
 from kagglekit.training.arguments import training_arguments
-from kagglekit.training.seeds import random_state_kept
+from kagglekit.training.optim import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer
 
 MASK = 4

@@ -6,14 +6,9 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from kagglekit.model.backbones import load_backbone, load_tokenizer
-from kagglekit.pretraining.masking import DynamicMasking
+from kagglekit.pretraining.masking_catalogue import DynamicMasking
 from kagglekit.pretraining.objective import Stage
-from kagglekit.pretraining.sentence_pairs import (
-    PairLoss,
-    measure_pairs,
-    prepare_mlm_nsp,
-    prepare_mlm_sop,
-)
+from kagglekit.pretraining.sentence_pairs import PairLoss, measure_pairs, prepare_mlm_nsp, prepare_mlm_sop
 
 TEXTS = [f"{a} film. it was {b}!" for a in ("good", "bad", "old") for b in ("fun", "sad", "fine", "poor")]
 

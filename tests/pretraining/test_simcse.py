@@ -7,10 +7,20 @@ from torch.nn import functional as F
 
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import load_backbone
-from kagglekit.pretraining.alike import ClassPairs, LabelledTexts, read_pairs
 from kagglekit.pretraining.objective import Stage
-from kagglekit.pretraining.simcse import SimCSE, info_nce, prepare_simcse, prepare_simcse_supervised
-from kagglekit.pretraining.similarity import alignment, halve, make_figures, recall_at_1, same_class, uniformity
+from kagglekit.pretraining.pairs import ClassPairs, LabelledTexts, read_pairs
+from kagglekit.pretraining.simcse import (
+    SimCSE,
+    alignment,
+    halve,
+    info_nce,
+    make_figures,
+    prepare_simcse,
+    prepare_simcse_supervised,
+    recall_at_1,
+    same_class,
+    uniformity,
+)
 
 TEXTS = ["good film", "a bad plot", "very sad", "it was fun", "the end .", "old plot ?"]
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, TrainerCallback
 
+from kagglekit.files import read_json
 from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer
 from kagglekit.model.classifier import Classifier
-from kagglekit.paths import read_json
 from kagglekit.pretraining import stages
 from kagglekit.pretraining.objective import Stage
-from kagglekit.pretraining.stage_run import StageRun
-from kagglekit.pretraining.stage_views import compare_maskings, scorer_figures, show_masks
+from kagglekit.pretraining.run import StageRun
 from kagglekit.pretraining.stages import OBJECTIVES, choose_stage, pretrain, split_corpus
-from kagglekit.runs import open_run, save_fold
-from kagglekit.sources import find_models
-from kagglekit.starts import find_starts, find_vocabulary, make_start
-from kagglekit.tables import write_folds
+from kagglekit.runs.record import open_run, save_fold
+from kagglekit.runs.sources import find_models
+from kagglekit.runs.starts import find_starts, find_vocabulary, make_start
+from kagglekit.runs.tables import write_folds
+from kagglekit.show.pretraining import compare_maskings, scorer_figures, show_masks
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer, last_checkpoint

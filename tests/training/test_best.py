@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kagglekit.training.best import KeepBest, is_better
+from kagglekit.scoring.metrics import is_better
+from kagglekit.training.best import KeepBest
 from kagglekit.training.trainer import history, last_checkpoint
-from kagglekit.training.trick import Trick
 from kagglekit.tricks import EMA, FGM
+from kagglekit.tricks.trick import Trick
 
 SCORES = [0.2, 0.5, 0.9, 0.4, 0.9, 0.3]  # of the evaluations at steps 2, 4, ... 12: the best is that of step 6
 

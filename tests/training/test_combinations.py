@@ -8,7 +8,7 @@ import torch
 
 from kagglekit import tricks
 from kagglekit.data.batches import Examples
-from kagglekit.losses import LOSSES
+from kagglekit.losses.catalogue import LOSSES
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.training.finetune import FineTuner

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from kagglekit.metrics import score
-from kagglekit.training.best import KeepBest
-from kagglekit.training.evaluations import RecordEvaluations
+from kagglekit.scoring.metrics import score
+from kagglekit.training.best import KeepBest, RecordEvaluations
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 from kagglekit.tricks import EMA

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kagglekit.losses import LOSSES
+from kagglekit.losses.catalogue import LOSSES
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.heads import HEADS

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from kagglekit.data.batches import Examples
-from kagglekit.metrics import score
 from kagglekit.model.classifier import Classifier
+from kagglekit.scoring.metrics import score
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
@@ -183,7 +183,7 @@ import json, sys
 import numpy as np, pandas as pd, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from kagglekit.task import Task
+from kagglekit.competition.task import Task
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 work = Path(sys.argv[1])

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from kagglekit.data.batches import training_batches
-from kagglekit.losses import default_loss
-from kagglekit.optim import adamw, parameter_groups
+from kagglekit.losses.catalogue import default_loss
 from kagglekit.training.lr_finder import smooth, suggest_rate, try_learning_rates
+from kagglekit.training.optim import adamw, parameter_groups
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from transformers import TrainerCallback
 
-from kagglekit.learners import choose_learner
+from kagglekit.files import hash_files, read_json
+from kagglekit.learners.choose import choose_learner
 from kagglekit.model.backbones import load_tokenizer
-from kagglekit.paths import hash_files, read_json
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.stages import pretrain
-from kagglekit.tables import write_folds
+from kagglekit.runs.tables import write_folds
 from kagglekit.time_budget import STARTED, OutOfTime, TimeBudget, unfinished
 from kagglekit.training.best import KeepBest
 from kagglekit.training.callbacks import StopInTime

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from kagglekit import tricks
-from kagglekit.optim import SCHEDULES
 from kagglekit.training.best import KeepBest
+from kagglekit.training.optim import SCHEDULES
 from kagglekit.training.trainer import history, last_checkpoint, remove_checkpoints
 from kagglekit.tricks import EMA, FGM, SWA, make_tricks
 

@@ -5,8 +5,8 @@ import pytest
 
 from kagglekit.model.classifier import Classifier
 from kagglekit.training.finetune import FineTuner
+from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.saved import SavedModel
 
 TRAIN, VALID = np.arange(6, 24), np.arange(6)
 

@@ -6,16 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kagglekit.losses import LOSSES, make_loss
-from kagglekit.model.links import LINKS
-from kagglekit.training.targets import (
-    Auxiliary,
-    MultiTaskLoss,
-    Part,
-    make_targets,
-    read_auxiliary,
-    read_soft_targets,
-)
+from kagglekit.losses.catalogue import LOSSES, make_loss
+from kagglekit.model.heads import LINKS
+from kagglekit.training.targets import Auxiliary, MultiTaskLoss, Part, make_targets, read_auxiliary, read_soft_targets
 
 ROWS = 12
 CLASSES = np.arange(ROWS) % 3

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from kagglekit.training.trick import Trick
 from kagglekit.tricks.awp import AWP, relative_ascent
 from kagglekit.tricks.ema import EMA
 from kagglekit.tricks.rdrop import RDrop
+from kagglekit.tricks.trick import Trick
 
 
 class Twice(Trick):

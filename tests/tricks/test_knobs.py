@@ -6,9 +6,9 @@ import math
 import pytest
 
 from kagglekit import tricks
-from kagglekit.pretraining.masking import DynamicMasking
-from kagglekit.training.trick import Trick
+from kagglekit.pretraining.masking_catalogue import DynamicMasking
 from kagglekit.tricks import make_tricks
+from kagglekit.tricks.trick import Trick
 
 NAMES = sorted(set(tricks.__all__) - {"make_tricks"})
 KNOBS = {name: inspect.signature(getattr(tricks, name)).parameters for name in NAMES}

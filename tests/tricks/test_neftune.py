@@ -128,7 +128,7 @@ def test_chunks_that_are_encoded_twice_have_the_same_noise(classifier, batch, co
     for again in (True, False):
         model = classifier(chunk_pooling="mean", chunk_tokens=16).train()  # in several slices
         if not again:
-            monkeypatch.setattr("kagglekit.model.chunked.checkpoint", lambda encode, *args, **_: encode(*args))
+            monkeypatch.setattr("kagglekit.model.classifier.checkpoint", lambda encode, *args, **_: encode(*args))
         torch.manual_seed(0)
         NEFTune(20.0).training_step(step_of(compute(model), []), model, chunks)
         found.append([parameter.grad for parameter in model.parameters()])

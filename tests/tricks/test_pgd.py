@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from kagglekit.training.trick import Trick
 from kagglekit.tricks.ema import EMA
 from kagglekit.tricks.fgm import FGM
 from kagglekit.tricks.pgd import PGD, climb, project
 from kagglekit.tricks.rdrop import RDrop
+from kagglekit.tricks.trick import Trick
 
 
 class Twice(Trick):

@@ -3,8 +3,8 @@ import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
-from kagglekit.training.trick import Trick
 from kagglekit.tricks.rdrop import RDrop, disagreement
+from kagglekit.tricks.trick import Trick
 
 LINKS = ["softmax", "expectation", "sigmoid", "corn", "cumulative", "identity", "unit"]
 BOTH = pytest.mark.parametrize("doubled", [False, True], ids=["two-passes", "doubled"])

@@ -1,0 +1,1 @@
+"""Training texts in other words: each augmenter is a switch."""

@@ -1,0 +1,178 @@
+"""Back-translation: a text into another language and back again, in other words (Sennrich et al., 2016, arXiv
+1511.06709; for classification Xie et al., 2020, arXiv 1904.12848)."""
+
+from __future__ import annotations  # the types of knobs are texts, by which options are checked
+
+import re
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, LogitsProcessor, LogitsProcessorList
+
+from kagglekit.augment.augmenter import Augmenter, random_of
+from kagglekit.data.batches import prediction_batches
+from kagglekit.data.words import split_sentences
+from kagglekit.device import autocast, choose_device, choose_precision, random_state_kept
+from kagglekit.model.backbones import find_backbone, load_tokenizer, quiet
+from kagglekit.options import check_range
+
+PIECE = re.compile(r"\S(?:.{0,398}\S)?(?=\s|$)|\S.{0,399}", re.DOTALL)  # of sentences that never end, in characters
+
+
+def cut_pieces(text: str) -> tuple[list[str], list[str]]:
+    """The sentences of a text, long ones in several pieces, and what stands before, between and behind: one more."""
+    pieces, gaps = [], [""]
+    for sentence in split_sentences(text):
+        end = 0
+        for piece in PIECE.finditer(sentence):
+            gaps[-1] += sentence[end : piece.start()]
+            pieces.append(piece[0])
+            gaps.append("")
+            end = piece.end()
+        gaps[-1] += sentence[end:]
+    return pieces, gaps
+
+
+class Draw(LogitsProcessor):
+    """Make the likeliest next token a drawn one: Gumbel noise on the `top` best logits, and greedy decoding picks from
+    the softmax at `temperature`, with random numbers of each row's own."""
+
+    def __init__(self, randoms: Sequence[np.random.Generator], temperature: float, top: int):
+        self.randoms = randoms
+        self.temperature = temperature
+        self.top = top
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        values, ids = scores.float().topk(min(self.top, scores.shape[1]))  # (rows, top)
+        noise = np.stack([random.gumbel(size=values.shape[1]) for random in self.randoms])
+        noise = torch.from_numpy(noise).to(values)
+        drawn = ids.gather(1, (values / self.temperature + noise).argmax(dim=1, keepdim=True))  # (rows, 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
+
+
+class Translator:
+    """One direction: a model with its tokenizer. prefix: what stands before each text ("translate English to German: ",
+    ">>fra<< "). languages: (from, to) as the tokenizer names them ("eng_Latn", "deu_Latn"), for models of many."""
+
+    def __init__(self, name: str, prefix: str = "", languages: Sequence[str] = ()):
+        path = find_backbone(name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # which changes quotes only
+            self.tokenizer = load_tokenizer(path)
+        self.prefix, self.options = prefix, {}
+        config = AutoConfig.from_pretrained(path)
+        if not config.is_encoder_decoder:
+            raise ValueError(
+                f"BackTranslation: {path} ({config.model_type}) does not translate: name a model such as Marian or T5"
+            )
+        self.limit = min(self.tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 512)
+        if languages:
+            self.tokenizer.src_lang = languages[0]
+            self.options["forced_bos_token_id"] = self._language_id(path, languages[1])
+        with random_state_kept(), quiet():
+            self.model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32)
+        self.model.generation_config.forced_eos_token_id = None  # at a place that hangs on the batch
+        self.model.eval().to(choose_device())
+
+    def _language_id(self, path: str, language: str) -> int:
+        number = self.tokenizer.convert_tokens_to_ids(language)
+        if number in (None, self.tokenizer.unk_token_id):
+            raise ValueError(f"BackTranslation: the tokenizer of {path} has no language {language!r}")
+        return number
+
+    @torch.inference_mode()
+    def translate(self, texts: Sequence[str], seed: int, temperature: float, top: int, tokens: int = 2048) -> list[str]:
+        """Each text in the other language. tokens: of a batch, padding and all; texts of a length go together."""
+        device, found = self.model.device, [""] * len(texts)
+        precision = choose_precision(device) if device.type == "cuda" else "fp32"
+        options = {"truncation": True, "max_length": self.limit}
+        read = self.tokenizer([self.prefix + text for text in texts], **options)["input_ids"] if texts else []
+        lengths = np.array([len(ids) for ids in read])
+        for batch in prediction_batches(lengths, tokens):
+            inputs = self.tokenizer.pad({"input_ids": [read[row] for row in batch]}, return_tensors="pt").to(device)
+            options = {
+                "num_beams": 1,
+                "do_sample": False,
+                "max_new_tokens": self._most(lengths[batch[0]]),
+                **self.options,
+            }
+            if temperature:
+                draw = Draw([random_of(seed, texts[row]) for row in batch], temperature, top)
+                options["logits_processor"] = LogitsProcessorList([draw])
+            with autocast(device, precision), quiet():
+                told = self.model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], **options)
+            for row, ids in zip(batch, told.tolist(), strict=True):
+                own = ids[1 : 1 + self._most(lengths[row])]  # no start token, nor what longer neighbours need
+                found[row] = self.tokenizer.decode(own, skip_special_tokens=True).strip()
+        return found
+
+    def _most(self, length: int) -> int:
+        """How many tokens a translation of so many may have: enough for any, and an end for models that repeat."""
+        return min(int(2 * length + 10), self.limit - 2)
+
+
+class BackTranslation(Augmenter):
+    """Translate each text and translate it back, sentence by sentence, by any two translation models of transformers.
+
+    there, back: their folders or names, such as Helsinki-NLP/opus-mt-en-de and Helsinki-NLP/opus-mt-de-en. prefixes:
+    what stands before a text on its way there and back, for models that are told in words. languages: own and other, as
+    the tokenizer names them, for models of many languages. temperature: 0 takes the likeliest token each time, so that
+    every seed gives the same; 0.7 to 1 draws among the `top` likeliest, for other words in each copy (Edunov et al.,
+    2018, arXiv 1808.09381). A sentence without letters, or of which nothing comes back, stays as it is.
+    Meaning mostly stays, style does not: slang, emoji, names and spelling are translated away. Costs hours on a CPU for
+    thousands of texts, minutes on a GPU: do it ahead, and cached. Models are held from the first call on.
+    """
+
+    translators_: list[Translator] | None = None
+
+    def __init__(
+        self,
+        there: str,
+        back: str,
+        temperature: float = 0.0,
+        top: int = 10,
+        prefixes: list[str] = ("", ""),
+        languages: list[str] = (),
+    ):
+        self.there = there
+        self.back = back
+        self.temperature = temperature
+        self.top = top
+        self.prefixes = prefixes
+        self.languages = languages
+
+    def check(self):
+        check_range("BackTranslation: temperature", self.temperature, 0 <= self.temperature <= 2, "from 0 to 2")
+        check_range("BackTranslation: top", self.top, self.top > 0, "above 0")
+        check_range("BackTranslation: prefixes", self.prefixes, len(self.prefixes) == 2, "two: there and back")
+        check_range("BackTranslation: languages", self.languages, len(self.languages) in (0, 2), "two: own and other")
+
+    def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
+        split = [cut_pieces(text) for text in texts]
+        told = {}
+        unique = dict.fromkeys(one for sentences, _ in split for one in sentences if any(map(str.isalpha, one)))
+        for own, other in zip(unique, self._translate(list(unique), seed), strict=True):
+            told[own] = other or own
+        return [_join([told.get(one, one) for one in sentences], gaps) for sentences, gaps in split]
+
+    def _translate(self, sentences: list[str], seed: int) -> list[str]:
+        for translator in self._load():
+            sentences = translator.translate(sentences, seed, self.temperature, self.top)
+        return sentences
+
+    def _load(self) -> list[Translator]:
+        if self.translators_ is None:
+            languages = [self.languages, self.languages[::-1]]
+            names = (self.there, self.back)
+            try:
+                self.translators_ = [Translator(*one) for one in zip(names, self.prefixes, languages, strict=True)]
+            except OSError as error:
+                error.add_note("BackTranslation: there and back each name a translation model")
+                raise
+        return self.translators_
+
+
+def _join(sentences: list[str], gaps: list[str]) -> str:
+    return "".join(gap + sentence for gap, sentence in zip(gaps, [*sentences, ""], strict=True))

@@ -1,0 +1,91 @@
+"""The catalogue of augmenters. In a notebook they are data: `{"EDA": {"keep": ["not"]}, "AEDA": {}}`."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kagglekit.augment.augmenter import Augmenter
+from kagglekit.augment.back_translation import BackTranslation
+from kagglekit.augment.eda import AEDA, EDA
+from kagglekit.augment.synonyms import Dictionary, MLMSynonyms
+from kagglekit.files import replacing, resolve
+from kagglekit.options import accepts
+
+AUGMENTERS = {one.__name__: one for one in (EDA, AEDA, MLMSynonyms, Dictionary, BackTranslation)}
+
+
+class Chain(Augmenter):
+    """Several augmenters one after the other; none leaves texts as they are."""
+
+    def __init__(self, augmenters: Sequence[Augmenter] = ()):
+        self.augmenters = augmenters
+
+    def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
+        texts = list(texts)
+        for augmenter in self.augmenters:
+            texts = augmenter(texts, seed)
+        return texts
+
+
+def make_augmenter(recipe: dict[str, dict[str, Any]], backbone: str) -> Augmenter:
+    """The augmenters of a recipe, name -> options, which work in its order; nothing is loaded yet.
+
+    backbone: the one that is trained, a folder or a name; an augmenter that needs one takes it unless its options name
+    another. Raises ValueError for an unknown name or option, and for an option out of range, and says which there are;
+    FileNotFoundError for a file that is not there.
+    """
+    chosen = []
+    for name, options in recipe.items():
+        if name not in AUGMENTERS:
+            raise ValueError(f"augment: there is no augmenter {name!r}; there are {', '.join(AUGMENTERS)}")
+        knobs = inspect.signature(AUGMENTERS[name])
+        try:
+            knobs.bind(**options)
+        except TypeError as error:
+            raise ValueError(f"augment: {name} takes {', '.join(knobs.parameters)}, not {options}: {error}") from None
+        for option, value in options.items():
+            kind = knobs.parameters[option].annotation
+            if not accepts(kind, value):
+                raise ValueError(f"augment: {name} has {option}={value!r}: it must be {kind}")
+        needs = "backbone" in knobs.parameters and not options.get("backbone")
+        chosen.append(AUGMENTERS[name](**options, **({"backbone": backbone} if needs else {})))
+        chosen[-1].check()
+    return Chain(chosen)
+
+
+def augment_texts(texts: Sequence[str], augmenter: Augmenter, seed: int, cache: Path | None = None) -> list[str]:
+    """`augmenter(texts, seed)`, read from the folder `cache` when it has been made before.
+
+    The file's name is a hash of the texts, the knobs, the seed and the state of the files that the knobs name; it is
+    written whole or not at all.
+    """
+    if cache is None:
+        return augmenter(texts, seed)
+    texts = list(texts)
+    key = hashlib.sha256(json.dumps([texts, repr(augmenter), seed, _named_files(augmenter)]).encode())
+    file = cache / f"{key.hexdigest()[:16]}.json"
+    if file.is_file():
+        return json.loads(file.read_text())
+    told = augmenter(texts, seed)
+    with replacing(file) as part:
+        part.write_text(json.dumps(told))  # in ASCII, so that half a surrogate is no error
+    return told
+
+
+def _named_files(augmenter: Augmenter) -> list:
+    """Name, size and time of change of the files that an augmenter's knobs name, or that the folders hold."""
+    if isinstance(augmenter, Chain):
+        return [_named_files(one) for one in augmenter.augmenters]
+    paths = [resolve(value) for value in vars(augmenter).values() if isinstance(value, str) and value]
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.glob("*")))]
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def show_augmenting(texts: Sequence[str], augmenter: Augmenter, seed: int = 0) -> pd.DataFrame:
+    """Each text as it is, and as an augmenter writes it: look whether the label would still be right."""
+    return pd.DataFrame({"text": list(texts), "augmented": augmenter(texts, seed)})

@@ -1,0 +1,174 @@
+"""Do a competition's files and the settings given agree? Each check raises ValueError and names the first bad row."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.competition.guess import are_numbers
+
+KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
+FORMS = ("label", "probability", "columns")
+
+
+def name_row(row: int, ids: Iterable[str] | None = None) -> str:
+    """Position 6 is "data row 7 (id 12)": the header does not count."""
+    return f"data row {row + 1}" + ("" if ids is None else f" (id {list(ids)[row]!r})")
+
+
+def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -> None:
+    """Ids are there, once each, and the sample submission has exactly those of test. Train may lack the column."""
+    for what, table in tables.items():
+        if id not in table.columns:
+            if what == "train":
+                continue
+            raise ValueError(
+                f"{names[what]} has no column {id!r} (id); it has {_listed(table)}. Say id=, or rename one"
+            )
+        empty = table[id] == ""
+        if empty.any():
+            raise ValueError(
+                f"{names[what]}: {name_row(int(empty.argmax()))} has no value in the id column {id!r}; add it"
+            )
+        twice = table[id].duplicated()
+        if twice.any():
+            again = int(twice.argmax())
+            value = table[id].iloc[again]
+            first = int((table[id] == value).argmax())
+            raise ValueError(
+                f"{names[what]}: column {id!r} holds {value!r} in data rows {first + 1} and {again + 1}; "
+                f"ids must differ ({twice.sum():,} repeat an earlier one)"
+            )
+    if len(tables["sample_submission"].columns) < 2:
+        raise ValueError(f"{names['sample_submission']} has only the id column {id!r}: it must show what to submit")
+    for one, other in (("sample_submission", "test"), ("test", "sample_submission")):
+        alone = ~tables[one][id].isin(tables[other][id])
+        if alone.any():
+            where = name_row(int(alone.argmax()), tables[one][id])
+            raise ValueError(
+                f"{names[one]}: {where} is not in column {id!r} of {names[other]} "
+                f"({alone.sum():,} such ids); both must have the same ids, written the same way"
+            )
+
+
+def check_columns(train: pd.DataFrame, name: str, id: str, group: str | None, labels: list[str]) -> None:
+    """The group and label columns are in train, apart from each other, and filled in."""
+    for what, columns in (("group", [group] if group else []), ("labels", labels)):
+        for column in columns:
+            if column not in train.columns:
+                raise ValueError(f"{what}={column!r} is no column of {name}; it has {_listed(train)}")
+            empty = train[column].str.strip() == ""
+            if empty.any():
+                where = name_row(int(empty.argmax()), train.get(id))
+                raise ValueError(
+                    f"{name}: column {column!r} has no value in {where} ({empty.sum():,} such rows); fill them in, or "
+                    "remove the rows"
+                )
+    reserved = {id, "id", "text", *([group, "group"] if group else [])}
+    clash = [label for label in labels if label in reserved]
+    if clash or len(set(labels)) < len(labels):
+        raise ValueError(
+            f"labels={labels} of {name}: {clash[0] if clash else labels[0]!r} stands for another column too"
+        )
+
+
+def check_kind(kind: str, train: pd.DataFrame, name: str, id: str, labels: list[str], ordered: bool) -> None:
+    """The labels can be of this kind. `ordered`: the order of the classes was given."""
+    several = len(labels) > 1
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r} is not known: use one of {', '.join(KINDS)}")
+    if several and kind not in ("multilabel", "regression"):
+        raise ValueError(f"kind={kind!r} has one label column, and labels= names {len(labels)}: {', '.join(labels)}")
+    if kind == "multilabel" and not several:
+        raise ValueError(f"kind='multilabel' needs several label columns of 0 and 1, and there is one: {labels[0]!r}")
+    for label in labels:
+        values = train[label]
+        if values.nunique() == 1:
+            raise ValueError(f"{name}: column {label!r} is {values.iloc[0]!r} in every row; there is nothing to learn")
+        bad = np.zeros(len(train), dtype=bool)
+        if kind in ("multilabel", "regression") or (kind == "ordinal" and not ordered):
+            bad = ~are_numbers(values)
+        if kind == "multilabel":
+            bad[~bad] = ~np.isin([float(value) for value in values[~bad]], (0, 1))
+        if bad.any():
+            row = int(bad.argmax())
+            wanted = "0 or 1" if kind == "multilabel" else "a number"
+            advice = (
+                "say classes= in their order" if kind == "ordinal" else "correct it, or say another kind= or labels="
+            )
+            raise ValueError(
+                f"{name}: column {label!r} holds {values.iloc[row]!r} in {name_row(row, train.get(id))}, and "
+                f"kind={kind!r} wants {wanted} ({bad.sum():,} such rows); {advice}"
+            )
+    if kind == "binary" and train[labels[0]].nunique() != 2:
+        values = sorted(train[labels[0]].unique())
+        raise ValueError(
+            f"kind='binary' wants 2 classes, and column {labels[0]!r} of {name} has {len(values)} "
+            f"({', '.join(values[:9])}); say kind='multiclass', or correct them"
+        )
+
+
+def check_classes(kind: str, classes: list[str], train: pd.DataFrame, name: str, id: str, labels: list[str]) -> None:
+    """Every label is a class and every class has a row."""
+    if kind in ("multilabel", "regression"):
+        if classes:
+            raise ValueError(f"classes= does not go with kind={kind!r}, which has none")
+        return
+    values = train[labels[0]]
+    unknown = ~values.isin(classes)
+    if unknown.any():
+        row = int(unknown.argmax())
+        where = name_row(row, train.get(id))
+        raise ValueError(
+            f"{name}: column {labels[0]!r} holds {values.iloc[row]!r} in {where}, which is none of the classes "
+            f"{', '.join(classes[:20])} ({unknown.sum():,} such rows); correct it, or say classes="
+        )
+    without = [one for one in classes if one not in set(values)]
+    if without or len(set(classes)) < len(classes):
+        what = f"class {without[0]!r} has no row in" if without else "a class is named twice for"
+        raise ValueError(f"{what} column {labels[0]!r} of {name}; say classes= without it")
+    if are_numbers(classes).all() and len({float(one) for one in classes}) < len(classes):
+        raise ValueError(f"{name}: column {labels[0]!r} writes the same number in two ways ({', '.join(classes[:20])})")
+
+
+def check_form(form: str, kind: str, classes: list[str], labels: list[str], targets: list[str], name: str) -> None:
+    """The sample submission's columns are those that the form asks for."""
+    if form not in FORMS:
+        raise ValueError(f"form={form!r} is not known: use one of {', '.join(FORMS)}")
+    if form == "columns":
+        wanted = labels if kind in ("multilabel", "regression", "ordinal") else classes
+        if set(wanted) != set(targets):
+            odd = sorted(set(wanted) ^ set(targets))[0]
+            raise ValueError(
+                f"{name} has the columns {', '.join(targets[:9])} beside the id, and kind={kind!r} asks for "
+                f"{', '.join(wanted[:9])}: {odd!r} is in one of them only. Correct labels= or classes="
+            )
+    elif len(targets) > 1 or len(labels) > 1:
+        raise ValueError(
+            f"form={form!r} submits one column beside the id; {name} has {', '.join(targets[:9])}, and the labels are "
+            f"{', '.join(labels[:9])}: say form='columns', or another labels="
+        )
+    elif form == "probability" and kind != "binary":
+        raise ValueError(f"form='probability' is for kind='binary', and this is {kind}: say form='label'")
+
+
+def check_text(
+    text: list[str], taken: set[str], train: pd.DataFrame, test: pd.DataFrame, names: dict[str, str]
+) -> None:
+    """The text columns are in train and test, and are not numbers."""
+    for column in text:
+        for what, table in (("train", train), ("test", test)):
+            if column not in table.columns:
+                raise ValueError(f"text={column!r} is no column of {names[what]}; it has {_listed(table)}")
+        if column in taken:
+            raise ValueError(f"text={column!r} is the id or a label already; name a column of text")
+        cells = [cell for cell in train[column] if cell.strip()]
+        if are_numbers(cells).all():
+            what = f"numeric (data row 1 holds {train[column].iloc[0]!r})" if cells else "empty"
+            raise ValueError(
+                f"{names['train']}: the text column {column!r} is {what} in every row; name a column of text"
+            )
+
+
+def _listed(table: pd.DataFrame) -> str:
+    return ", ".join(table.columns[:20]) + (" ..." if len(table.columns) > 20 else "")

@@ -1,0 +1,230 @@
+"""What a competition is: read off its three files, checked, and kept in work/task.json."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.competition import checks, guess
+from kagglekit.competition.read import find_table, read_table
+from kagglekit.files import hash_files, read_json, resolve, write_json
+from kagglekit.scoring.metrics import CLASSES, check_metric, is_higher_better
+
+FILES = ("train", "test", "sample_submission")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A competition: its columns, what is to be predicted, in what form, and how it is scored."""
+
+    kind: str  # binary, multiclass, multilabel, regression or ordinal
+    id: str
+    text: list[str]  # joined by a line break
+    labels: list[str]  # columns of train
+    classes: list[str]  # in order, as written in the file; none for multilabel and regression
+    form: str  # of the submission: label (or value), probability (of classes[1]), columns (one per class or label)
+    submission: list[str]  # columns of the sample submission
+    metric: str
+    group: str | None  # rows with the same value are never split between folds
+    data: str  # folder of the files
+    files: dict[str, str]  # names of train, test and sample_submission
+    encoding: str
+    fingerprint: str  # of the three files
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a predictions table: one per class for binary and multiclass, else one per label."""
+        return self.classes if self.kind in CLASSES else self.labels
+
+    def save(self, work: str | Path, overwrite: bool = False) -> Path:
+        """Write work/task.json. Raises ValueError when the folder belongs to another competition, or (unless
+        `overwrite`) when it has runs that were trained for other settings."""
+        path = resolve(work) / "task.json"
+        if path.is_file():
+            old, new = read_json(path), asdict(self)
+            if old.get("fingerprint") != self.fingerprint:
+                raise ValueError(
+                    f"{path.parent} belongs to another competition, or to other versions of its files (those in "
+                    f"{old.get('data')}): use another work=, or delete the folder"
+                )
+            runs = sorted(run.parent.name for run in path.parent.glob("*/params.json"))
+            changed = [f"{k}: {old.get(k)!r} is now {new[k]!r}" for k in new if k != "data" and old.get(k) != new[k]]
+            if changed and runs and not overwrite:
+                raise ValueError(
+                    f"{path.parent} has runs made for other settings ({', '.join(runs[:9])}); {'; '.join(changed)}. "
+                    "Use another work=, or delete these runs"
+                )
+        write_json(path, asdict(self))
+        return path
+
+
+def load_task(work: str | Path) -> Task:
+    """The task of a work folder. Raises FileNotFoundError before 1_eda has run or when the data files have moved, and
+    ValueError when they have changed since."""
+    path = resolve(work) / "task.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: run 1_eda first, with the same work=")
+    values = read_json(path)
+    if set(values) != {field.name for field in fields(Task)}:
+        raise ValueError(f"{path} was written by another version of kagglekit: run 1_eda again")
+    task = Task(**values)
+    paths = _paths(task)
+    missing = [str(file) for file in paths.values() if not file.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{missing[0]} is gone: put it back, or run 1_eda again with data= where the files are now"
+        )
+    if hash_files(paths.values()) != task.fingerprint:
+        raise ValueError(
+            f"the files in {task.data} have changed since 1_eda read them: put the former ones back, or run 1_eda with "
+            "another work="
+        )
+    return task
+
+
+def infer(
+    folder: str | Path,
+    encoding: str = "utf-8",
+    *,
+    id: str | None = None,
+    text: str | list[str] | None = None,
+    labels: str | list[str] | None = None,
+    kind: str | None = None,
+    classes: list[str] | None = None,
+    form: str | None = None,
+    metric: str | None = None,
+    group: str | None = None,
+) -> tuple[Task, pd.DataFrame]:
+    """Read off train*, test* and sample_submission* in `folder` what the task is, and check that the files agree.
+
+    Returns the task and a table of what was found and why (columns what, found, reason). What is given is taken as it
+    is, where it fits. Raises FileNotFoundError, and ValueError that names file, column and the first bad row: data row
+    1 is the one below the header.
+    """
+    folder = resolve(folder)
+    paths = {what: find_table(folder, what) for what in FILES}
+    tables = {what: read_table(path, encoding) for what, path in paths.items()}
+    train, test, sample = tables.values()
+    names = {what: path.name for what, path in paths.items()}
+    findings = []
+
+    def settle(what, given, rule, *known):
+        value, reason = (given, "given") if given else rule(*known)
+        findings.append((what, _shown(value), reason))
+        return value
+
+    id = settle("id", id, guess.guess_id, sample)
+    checks.check_ids(tables, names, id)
+    if id not in train.columns:
+        findings.append(("ids of train", "row1, row2, ...", f"{names['train']} has no column {id!r}"))
+    group = settle("group", group, guess.guess_group, train)
+    targets = [column for column in sample.columns if column != id]
+    labels = settle("labels", _listed(labels), guess.guess_labels, train, test, targets, {id, group})
+    checks.check_columns(train, names["train"], id, group, labels)
+    kind = settle("kind", kind, guess.guess_kind, train, labels, sample, targets, metric)
+    checks.check_kind(kind, train, names["train"], id, labels, bool(classes))
+    classes = [str(name) for name in classes or []]
+    if kind in ("binary", "multiclass", "ordinal"):
+        classes = settle("classes", classes, guess.guess_classes, train[labels[0]], targets)
+    checks.check_classes(kind, classes, train, names["train"], id, labels)
+    form = settle("form", form, guess.guess_form, kind, classes, sample, targets)
+    checks.check_form(form, kind, classes, labels, targets, names["sample_submission"])
+    metric = settle("metric", metric, guess.guess_metric, kind, form, labels)
+    check_metric(metric, kind)
+    better = "higher" if is_higher_better(metric) else "lower"
+    findings.append(("better", better, f"{metric} says so"))
+    text = settle("text", _listed(text), guess.guess_text, train, test, {id, group, *labels})
+    checks.check_text(text, {id, *labels}, train, test, names)
+    for what, table in (("train", train), ("test", test)):
+        empty = [row for row, value in enumerate(_join(table, text)) if not value.strip()]
+        if empty:
+            first = checks.name_row(empty[0], row_ids(table, id))
+            findings.append(
+                (f"empty texts in {what}", f"{len(empty):,} of {len(table):,}", f"kept as empty; first {first}")
+            )
+
+    fingerprint = hash_files(paths.values())
+    submission = list(sample.columns)
+    data = str(folder)
+    task = Task(kind, id, text, labels, classes, form, submission, metric, group, data, names, encoding, fingerprint)
+    return task, pd.DataFrame(findings, columns=["what", "found", "reason"])
+
+
+def row_ids(table: pd.DataFrame, id: str) -> list[str]:
+    """The ids of a table; "row1", "row2" ... where train has no id column."""
+    return table[id].tolist() if id in table.columns else [f"row{row}" for row in range(1, len(table) + 1)]
+
+
+def read_train(task: Task, beside: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns id, text, group (if the task has one), the labels and those named in `beside`, as they are written; all
+    str. Raises ValueError for a column in `beside` that train does not have, or whose name is one of the others."""
+    table = read_table(_paths(task)["train"], task.encoding)
+    columns = {"id": row_ids(table, task.id), "text": _join(table, task.text)}
+    if task.group:
+        columns["group"] = table[task.group]
+    columns |= {label: table[label] for label in task.labels}
+    return pd.DataFrame(columns | _beside(table, beside, columns, task.files["train"]))
+
+
+def read_test(task: Task, beside: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns id, text, group (if the task has one, and test has it too) and those named in `beside`, all str, in the
+    order of the file. Raises ValueError as `read_train` does."""
+    table = read_table(_paths(task)["test"], task.encoding)
+    columns = {"id": table[task.id], "text": _join(table, task.text)}
+    if task.group in table.columns:
+        columns["group"] = table[task.group]
+    return pd.DataFrame(columns | _beside(table, beside, columns, task.files["test"]))
+
+
+def read_sample(task: Task) -> pd.DataFrame:
+    """The sample submission as it is, all str."""
+    return read_table(_paths(task)["sample_submission"], task.encoding)
+
+
+def encode_labels(task: Task, train: pd.DataFrame) -> np.ndarray:
+    """The labels as numbers: int64 (n,), an index into `task.classes`; float32 (n, labels) for multilabel, regression.
+
+    `train` needs the label columns, as they are written. Raises ValueError for a value that is no class or no number.
+    """
+    for label in task.labels:
+        bad = ~train[label].isin(task.classes) if task.classes else ~guess.are_numbers(train[label])
+        if bad.any():
+            row = int(np.argmax(bad))
+            what = f"one of the classes {_shown(task.classes)}" if task.classes else "a number"
+            where = checks.name_row(row, row_ids(train, "id"))
+            raise ValueError(f"column {label!r} holds {train[label].iloc[row]!r} in {where}, which is not {what}")
+    if task.classes:
+        index = {name: k for k, name in enumerate(task.classes)}
+        return np.array([index[value] for value in train[task.labels[0]]], dtype=np.int64)
+    return train[task.labels].to_numpy(dtype=object).astype(np.float64).astype(np.float32)
+
+
+def _paths(task: Task) -> dict[str, Path]:
+    return {what: Path(task.data) / task.files[what] for what in FILES}
+
+
+def _beside(table: pd.DataFrame, names: Sequence[str], taken: Collection[str], file: str) -> dict[str, pd.Series]:
+    for name in names:
+        if name not in table.columns:
+            raise ValueError(f"{file} has no column {name!r}: it has {', '.join(table.columns)}")
+        if name in taken:
+            raise ValueError(f"column {name!r} of {file} cannot be read beside the text: the name is taken")
+    return {name: table[name] for name in names}
+
+
+def _listed(columns: str | list[str] | None) -> list[str] | None:
+    return [columns] if columns and isinstance(columns, str) else columns and list(columns)
+
+
+def _join(table: pd.DataFrame, columns: list[str]) -> list[str]:
+    parts = zip(*(table[column] for column in columns), strict=True)
+    return ["\n".join(part for part in row if part.strip()) for row in parts]
+
+
+def _shown(value) -> str:
+    if isinstance(value, list):
+        more = f" ... ({len(value)})" if len(value) > 12 else ""
+        return ", ".join(value[:12]) + more
+    return "none" if value is None else str(value)

@@ -1,0 +1,123 @@
+"""The runs that an ensemble is made of: checked to belong together, and put side by side.
+
+What an ensemble is made of: runs of a work folder, or predictions that somebody else made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
+from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.imported import read_outside
+from kagglekit.ensembling.stack_features import MEASURES, read_meta
+from kagglekit.options import check_range
+from kagglekit.runs.best_epoch import honest_run
+from kagglekit.runs.lineage import check_members, tell_caution
+from kagglekit.runs.record import trained_runs
+from kagglekit.runs.table_metadata import goes_forward
+from kagglekit.runs.tables import Run, read_folds, read_run
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What is known of rows beside the predictions: of those of train, and of those of test; None: nothing.
+
+    groups, documents, meta: as in `Level`, for all rows of train. A blend by an ensembler that reads documents or meta
+    needs them of test too.
+    """
+
+    groups: np.ndarray | None = None
+    documents: np.ndarray | None = None
+    meta: np.ndarray | None = None
+    test_documents: np.ndarray | None = None
+    test_meta: np.ndarray | None = None
+
+
+def make_level(runs: Sequence[Run], kind: str, metric: str = "", beside: Beside | None = None) -> Level:
+    """The out-of-fold rows of runs, checked to belong together, as the input of a second-level model."""
+    check_runs(runs)
+    beside, rows = beside or Beside(), runs[0].rows
+    more = {name: getattr(beside, name) for name in ("groups", "documents", "meta")}
+    more = {name: None if values is None else np.asarray(values)[rows] for name, values in more.items()}
+    return Level(np.stack([run.oof_array for run in runs]).astype(np.float64), kind, metric, **more)
+
+
+def check_runs(runs: Sequence[Run]) -> None:
+    """Raise ValueError unless the runs can be blended: some, different, with the same finished folds and columns, and
+    none that would be a leak, see `check_members`."""
+    names = [run.name for run in runs]
+    if not runs or len(set(names)) < len(names):
+        raise ValueError(f"runs={names}: give at least one run, and each only once")
+    everything = {k for run in runs for k in run.folds}
+    lacking = [f"{r.name!r} lacks {sorted(everything - set(r.folds))}" for r in runs if everything - set(r.folds)]
+    if lacking:
+        raise ValueError(
+            f"the runs have different finished folds: {'; '.join(lacking)}. Train these folds, or leave the run out"
+        )
+    if any(run.columns != runs[0].columns for run in runs) or any(
+        not run.oof["id"].equals(runs[0].oof["id"]) for run in runs
+    ):
+        raise ValueError(f"the runs {', '.join(names)} do not belong to the same task and folds")
+    check_members(runs)
+
+
+FORWARD = (
+    "The folds go forward in time, and the models of a fold learned from earlier rows alone; what is fitted here "
+    "(weights, thresholds) is fitted on all other folds, later ones too"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Ingredients:
+    """The task, its runs, and what is known of their rows.
+
+    members: as a second level may believe them, see `honest_run`. labels: of all rows of train. train: as from
+    `read_train`; for files from elsewhere the ids alone. cautions: what speaks against a member's score. findings: what
+    was read off files from elsewhere, and why; None for runs.
+    """
+
+    task: Task
+    members: list[Run]
+    labels: np.ndarray
+    train: pd.DataFrame
+    beside: Beside
+    cautions: list[str]
+    findings: pd.DataFrame | None = None
+
+
+def read_ingredients(work: str | Path, runs: Sequence[str] = (), meta: Sequence[str] = ()) -> Ingredients:
+    """Runs of a work folder: those named, or all trained ones.
+
+    meta: what stackers see beside predictions, see `read_meta`. Where train and test have the task's group column, rows
+    with the same value in it are a document to them. Raises FileNotFoundError and ValueError for runs that are not
+    there or do not fit, and for columns that are not there.
+    """
+    task, columns = load_task(work), [name for name in meta if name not in MEASURES]
+    train, test = read_train(task, columns), read_test(task, columns)
+    labels, folds = encode_labels(task, train), read_folds(work, train["id"])
+    read = [read_run(work, name, task, folds, test["id"]) for name in runs or trained_runs(work)]
+    members = [honest_run(run, task, labels) for run in read]
+    known = read_meta(meta, train, test) if meta else (None, None)
+    documents = (train["group"].to_numpy(), test["group"].to_numpy()) if "group" in test else (None, None)
+    beside = Beside(folds["group"].to_numpy(), documents[0], known[0], documents[1], known[1])
+    cautions = [tell_caution(run.folder, run.cross_fitted) for run in members]
+    cautions += [FORWARD] if goes_forward(folds) else []
+    return Ingredients(task, members, labels, train, beside, [told for told in cautions if told])
+
+
+def read_files(
+    folder: str | Path, kind: str | None = None, metric: str | None = None, runs: Sequence[str] = (), seed: int = 0
+) -> Ingredients:
+    """The models of a folder of prediction files, see `read_outside`: those named, or all."""
+    found = read_outside(folder, kind, metric, seed)
+    there = {run.name: run for run in found.runs}
+    for name in runs:
+        check_range("runs", name, name in there, f"one of the models in {folder}: {', '.join(there)}")
+    members = [there[name] for name in runs] or found.runs
+    cautions = ["Whether the makers of these files saw the labels of the rows that they predict, nobody can tell here"]
+    train, beside = found.folds[["id"]], Beside(found.folds["group"].to_numpy())
+    return Ingredients(found.task, members, found.labels, train, beside, cautions, found.found)

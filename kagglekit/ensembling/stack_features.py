@@ -1,0 +1,160 @@
+"""What a second-level model reads of a row: what the members say, the other rows of its document, and what else is
+known of its text."""
+
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+
+from kagglekit.competition.checks import name_row
+from kagglekit.competition.guess import UNSPACED, are_numbers
+from kagglekit.data.features import MISSING, Features
+from kagglekit.ensembling.base import Level
+
+SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1: float32 says little beyond
+
+
+def to_evidence(members: np.ndarray, kind: str) -> np.ndarray:
+    """Predictions on the scale on which independent pieces of evidence add up; (..., columns) of `members` (..., k).
+
+    binary: the log-odds of the second class, one column. multiclass: log-probabilities less their mean over the classes
+    (the centred log-ratio, Aitchison, 1982). multilabel: the log-odds of each label. Values stay what they are.
+    """
+    if kind not in ("binary", "multiclass", "multilabel"):
+        return np.asarray(members, dtype=np.float64)
+    logs = np.log(np.clip(members, SMALLEST, 1))
+    if kind == "binary":
+        return logs[..., 1:] - logs[..., :1]
+    if kind == "multiclass":
+        return logs - logs.mean(axis=-1, keepdims=True)
+    return logs - np.log(np.clip(1 - np.asarray(members, dtype=np.float64), SMALLEST, 1))
+
+
+def from_evidence(evidence: np.ndarray, kind: str) -> np.ndarray:
+    """The way back from `to_evidence`: predictions (n, k), probabilities whose rows sum to 1 for classes."""
+    if kind == "binary":
+        return expit(np.concatenate([-evidence, evidence], axis=1))
+    if kind == "multiclass":
+        return softmax(evidence, axis=1)
+    return expit(evidence) if kind == "multilabel" else evidence
+
+
+def make_features(level: Level, aggregates: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """What a second-level model reads, (n, features), and what it starts from, the members' mean, (n, columns).
+
+    Both as `to_evidence` has it. Features: each member, their mean, `document_aggregates` of the mean (where the level
+    has documents, and unless `aggregates` is False), and the level's meta; NaN where a row is alone in its document.
+    """
+    evidence = to_evidence(level.members, level.kind)  # (members, n, columns)
+    mean = evidence.mean(axis=0)
+    parts = [*evidence, mean]
+    if aggregates and level.documents is not None:
+        parts.append(document_aggregates(mean, level.documents))
+    if level.meta is not None:
+        parts.append(level.meta)
+    return np.concatenate(parts, axis=1), mean
+
+
+def document_aggregates(values: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """Mean, min, max and standard deviation of `values` (n, k) over the OTHER rows of each row's document, then the
+    logarithm of the number of its rows, then 1 for a row that is alone; (n, 4 k + 2).
+
+    A lone row has NaN in the first 4 k columns. Rows of one document should lie in one fold (make it the group): where
+    folds part a document, what is fitted sees more of it than what is predicted. No label is looked at.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    codes = pd.factorize(np.asarray(documents))[0]
+    sizes = np.bincount(codes)[codes]
+    others = np.where(sizes > 1, sizes - 1, np.nan)
+    columns = []
+    for column in values.T:
+        center = np.bincount(codes, column) / np.bincount(codes)
+        away = column - center[codes]  # from the mean of the document
+        mean = -away / others  # of the others, from there
+        squares = np.bincount(codes, away**2)[codes] - away**2
+        low, high = _extremes_of_others(column, codes)
+        spread = np.sqrt(np.maximum(squares / others - mean**2, 0))
+        columns += [center[codes] + mean, low, high, spread]
+    return np.column_stack([*columns, np.log(sizes), sizes == 1]).astype(np.float64)
+
+
+def _extremes_of_others(column: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest value of the other rows of a document, NaN for a lone row."""
+    order = np.lexsort((column, codes))  # by document, then by value
+    ordered, last = column[order], len(order) - 1
+    counts = np.bincount(codes)
+    ends = counts.cumsum()[codes] - 1  # of each row's document, in that order
+    starts = ends - counts[codes] + 1
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    low = ordered[np.where(place == starts, np.minimum(starts + 1, last), starts)]
+    high = ordered[np.where(place == ends, np.maximum(ends - 1, 0), ends)]
+    alone = counts[codes] == 1
+    return np.where(alone, np.nan, low), np.where(alone, np.nan, high)
+
+
+def _count_words(text: str) -> int:
+    """Words between spaces; in scripts without spaces two characters count as one."""
+    return len(text.split()) + len(UNSPACED.findall(text)) // 2
+
+
+def _share_of_punctuation(text: str) -> float:
+    return sum(unicodedata.category(sign).startswith("P") for sign in text) / max(1, len(text))
+
+
+MEASURES = {
+    "characters": lambda text: np.log1p(len(text)),
+    "words": lambda text: np.log1p(_count_words(text)),
+    "lines": lambda text: np.log1p(text.strip().count("\n") + 1),
+    "punctuation": _share_of_punctuation,
+}  # what can be measured of a text; lengths as logarithms, punctuation as a share of the characters
+
+
+def read_meta(names: Sequence[str], train: pd.DataFrame, test: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """What else is known of the rows, for a second-level model: float64 (rows of train, f) and (rows of test, f).
+
+    names: "characters", "words", "lines", "punctuation" of the text, or columns of numbers that train and test share
+    (they go first where a column is called so). train, test: tables as from `read_train`, all text. Each has mean 0 and
+    standard deviation 1 over train, and is 0 where it is missing ("", "NA", "nan" ...); a column with gaps in train is
+    followed, behind all others, by one with 1 where it is missing. No names: no columns.
+    Raises ValueError that names the column, and the first row that holds no number.
+    """
+    names = list(names)
+    if len(set(names)) < len(names):
+        raise ValueError(f"meta={names}: name each only once")
+    if not names:
+        return np.zeros((len(train), 0)), np.zeros((len(test), 0))
+    for name in names:
+        if (name in train.columns) != (name in test.columns):
+            has, lacks = ("train", "test") if name in train.columns else ("test", "train")
+            raise ValueError(f"meta: {has} has the column {name!r} and {lacks} has not: name one that both have")
+    tables = [
+        pd.DataFrame({name: _read_column(name, table, file) for name in names}, dtype=object)
+        for table, file in ((train, "train"), (test, "test"))
+    ]
+    learned = Features.fit(tables[0], numbers=names)
+    return tuple(learned.transform(table)["numbers"].astype(np.float64) for table in tables)
+
+
+def _read_column(name: str, table: pd.DataFrame, file: str) -> list[str]:
+    """A column of numbers as written, or a measure of the text written likewise."""
+    if name not in table.columns:
+        if name in MEASURES and "text" in table.columns:
+            return [repr(float(MEASURES[name](text))) for text in table["text"]]
+        raise ValueError(
+            f"meta: {file} has no column {name!r}. Name one of {', '.join(MEASURES)}, or a column of numbers that "
+            f"train and test have; {file} has {', '.join(map(str, table.columns))}"
+        )
+    cells = table[name].astype(str)
+    written = pd.to_numeric(cells.where(are_numbers(cells)), errors="coerce")
+    finite = np.isfinite(written.astype(np.float64))  # 1e999 is written as a number, and is none
+    bad = ~(finite | cells.str.strip().str.lower().isin(MISSING)).to_numpy()
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"meta: column {name!r} of {file} holds {cells.iloc[row]!r} in {name_row(row, table.get('id'))}, which is "
+            f"no number ({bad.sum():,} such rows): correct it, leave it empty, or leave the column out"
+        )
+    return cells.tolist()

@@ -1,0 +1,1 @@
+"""Whatever can learn the folds of a run: fine-tuning, TF-IDF, frozen vectors, SetFit, soups."""

@@ -1,0 +1,113 @@
+"""A run in minutes: a backbone's vectors as they are, and a classifier of scikit-learn on top of them."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoConfig, AutoModel
+
+from kagglekit.competition.task import Task, encode_labels
+from kagglekit.data.tokens import Tokens, tokenize
+from kagglekit.data.truncation import CUTS
+from kagglekit.device import choose_device, choose_precision
+from kagglekit.files import replacing
+from kagglekit.model.backbones import check_max_length, load_backbone, load_tokenizer, without_pooler
+from kagglekit.model.classifier import load_encoder
+from kagglekit.model.shallow import PLAIN, SHALLOW, embed, fit_shallow
+from kagglekit.options import check_range
+from kagglekit.runs.record import Fitted
+
+
+@dataclass
+class Frozen:
+    """Frozen embeddings with a classifier on top, in the folds of a task; its predictions blend well with fine-tuning.
+
+    train, test: as from `read_train` and `read_test`. backbone: what `find_backbone` gives; sentence encoders such as
+    minilm and models that were pretrained further have better vectors than bare masked-language models.
+    classifier: "logistic" (for values a ridge regression), "svm" or "boosting", see `fit_shallow`; pooling: one of
+    `embed.PLAIN`; max_length: tokens that are read; cut: what is kept of longer texts. cache: a folder for tokens and
+    vectors.
+    Costs one forward pass of all texts for each model that a fold begins from, and the classifier. Features from
+    frozen BERT: Devlin et al. (2019).
+    Raises ValueError for knobs out of range.
+    """
+
+    task: Task = field(repr=False)
+    train: pd.DataFrame = field(repr=False)
+    test: pd.DataFrame = field(repr=False)
+    backbone: str
+    classifier: str = "logistic"
+    pooling: str = "mean"
+    max_length: int = 256
+    cut: str = "head"
+    cache: Path | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        for name, known in (("classifier", SHALLOW), ("pooling", PLAIN), ("cut", tuple(CUTS))):
+            value = getattr(self, name)
+            check_range(name, value, value in known, f"one of {', '.join(known)}")
+        check_max_length(self.backbone, self.max_length)
+        self.labels = encode_labels(self.task, self.train)
+        self._known: tuple[str | None, np.ndarray] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The knobs, for params.json."""
+        return {name: getattr(self, name) for name in ("classifier", "pooling", "max_length", "cut")}
+
+    def fit(
+        self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
+    ) -> Fitted:
+        """Learn from the vectors of `train_rows` (row numbers) and predict `valid_rows` and the test rows.
+
+        start: a folder with a model of `Classifier.save` or of transformers; its encoder and its tokenizer are used.
+        Nothing goes to `folder`. The same seed gives the same predictions.
+        """
+        vectors = self.vectors(start)
+        unseen = [vectors[valid_rows], vectors[len(self.train) :]]
+        x, y = vectors[train_rows], self.labels[train_rows]
+        found = fit_shallow(self.task.kind, len(self.task.columns), x, y, unseen, self.classifier, seed)
+        return Fitted(*found, receipts={"frozen": {"width": vectors.shape[1], "rows": len(train_rows)}})
+
+    def vectors(self, start: str | None = None) -> np.ndarray:
+        """Those of train, and behind them those of test: (rows, width) float32, computed once for each model."""
+        if self._known is None or self._known[0] != start:
+            backbone, tokenizer = self._load(start)
+            texts = [*self.train["text"], *self.test["text"]]
+            tokens = tokenize(texts, tokenizer, self.max_length, self.cache, self.cut)
+            self._known = start, self._embed(backbone, tokens, tokenizer.pad_token_id)
+        return self._known[1]
+
+    def _load(self, start: str | None):
+        if start is not None and (Path(start) / "classifier.json").is_file():
+            backbone = without_pooler(AutoModel.from_config(AutoConfig.from_pretrained(start)))
+            load_encoder(backbone, Path(start))
+        else:
+            backbone = load_backbone(start or self.backbone)
+        own = start is not None and (Path(start) / "tokenizer_config.json").is_file()
+        return backbone, load_tokenizer(start if own else self.backbone)
+
+    def _embed(self, backbone: torch.nn.Module, tokens: Tokens, pad_id: int) -> np.ndarray:
+        device = choose_device()
+        precision = choose_precision(device)
+        file = self.cache and self.cache / f"vectors-{self._hash(backbone, tokens, precision)}.npy"
+        if file and file.is_file():
+            return np.load(file)
+        vectors = embed(backbone.to(device), tokens, pad_id, precision, self.pooling)
+        if file:
+            with replacing(file) as part, open(part, "wb") as stream:
+                np.save(stream, vectors)
+        return vectors
+
+    def _hash(self, backbone: torch.nn.Module, tokens: Tokens, precision: str) -> str:
+        """Of all that the vectors hang on: weights, architecture, tokens, pooling and precision."""
+        config = {k: v for k, v in backbone.config.to_dict().items() if not k.startswith("_") and "version" not in k}
+        digest = hashlib.sha256(repr((self.pooling, precision, sorted(config.items(), key=lambda kv: kv[0]))).encode())
+        for array in (tokens.flat, tokens.lengths, *backbone.state_dict().values()):
+            array = array if isinstance(array, np.ndarray) else array.numpy()
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()[:16]

@@ -1,0 +1,152 @@
+"""SetFit: a sentence encoder trained on pairs of texts, then a classifier on its vectors; for a few labels a class."""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from transformers import PrinterCallback
+
+from kagglekit.competition.task import Task, encode_labels
+from kagglekit.device import autocast, choose_device, choose_precision
+from kagglekit.files import remove, replacing
+from kagglekit.model.backbones import check_max_length, quiet
+from kagglekit.model.shallow import SHALLOW, fit_shallow
+from kagglekit.model.soup import fuse_backbones
+from kagglekit.options import check_range
+from kagglekit.runs.record import Fitted
+
+
+@dataclass
+class SetFit:
+    """A run with the library setfit (Tunstall et al., 2022, arXiv 2209.11055), which is an extra.
+
+    Pairs of training texts of the same class are pulled together, others apart (cosine similarity 1 and 0); of several
+    labels a pair is alike when it shares one. Then a classifier learns from the vectors.
+    train, test: as from `read_train` and `read_test`. backbone: what `find_backbone` gives, best a sentence encoder.
+    num_iterations: pairs alike, and as many unlike ones, for each text; 20 in the paper, 0 trains no encoder and is
+    `Frozen`. epochs: over the pairs. steps: in their place, where above 0. learning_rate: of the encoder. pair_rows: at
+    most so many texts, drawn by the seed, make pairs: all pairs of them are counted in memory. classifier: see
+    `fit_shallow`. max_length: tokens that are read, from the head.
+    Costs 80 forward and backward passes a text in an epoch with num_iterations=20, in float32: for hundreds of rows.
+    Raises ImportError without the library, ValueError for regression and for knobs out of range.
+    """
+
+    task: Task = field(repr=False)
+    train: pd.DataFrame = field(repr=False)
+    test: pd.DataFrame = field(repr=False)
+    backbone: str
+    num_iterations: int = 20
+    epochs: float = 1.0
+    steps: int = 0
+    batch_size: int = 16
+    learning_rate: float = 2e-5
+    pair_rows: int = 2000
+    classifier: str = "logistic"
+    max_length: int = 128
+
+    def __post_init__(self):
+        check_range("classifier", self.classifier, self.classifier in SHALLOW, f"one of {', '.join(SHALLOW)}")
+        for name in ("num_iterations", "steps"):
+            check_range(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        check_range("epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")
+        check_range("batch_size", self.batch_size, self.batch_size > 0, "above 0")
+        check_range("learning_rate", self.learning_rate, 0 < self.learning_rate < 1, "above 0 and below 1")
+        check_range("pair_rows", self.pair_rows, self.pair_rows > 1, "above 1")
+        if self.task.kind == "regression":
+            raise ValueError("setfit learns which texts are alike from classes, and the task has values: use frozen")
+        check_max_length(self.backbone, self.max_length)
+        import_setfit()
+        self.labels = encode_labels(self.task, self.train)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The knobs, for params.json."""
+        return {knob.name: getattr(self, knob.name) for knob in fields(self)[4:]}
+
+    def fit(
+        self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
+    ) -> Fitted:
+        """Train on `train_rows` (row numbers) and predict `valid_rows` and the test rows.
+
+        start: a folder with a model of `Classifier.save` or of transformers. The encoder goes to `folder/model`, as
+        sentence-transformers and transformers read it, so that another run may begin from it; the classifier is not
+        kept. A fold that was cut off begins anew.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        device = choose_device()
+        with _hushed():
+            path = start or self.backbone
+            if (Path(path) / "classifier.json").is_file():
+                fuse_backbones([Path(path)], folder / "encoder")  # of one: as transformers reads it
+                path = str(folder / "encoder")
+            body = SentenceTransformer(path, device=str(device))
+            body.max_seq_length = self.max_length
+            receipts = self._train(body, train_rows, folder / "checkpoints", seed)
+            texts = [*self.train["text"], *self.test["text"]]
+            with autocast(device, choose_precision(device)):
+                vectors = body.encode(texts, show_progress_bar=False, normalize_embeddings=True)  # (rows, width)
+            with replacing(folder / "model") as part:
+                body.save_pretrained(str(part), create_model_card=False)
+        for place in ("encoder", "checkpoints"):
+            remove(folder / place)
+        vectors = vectors.astype(np.float32)
+        unseen = [vectors[valid_rows], vectors[len(self.train) :]]
+        x, y = vectors[train_rows], self.labels[train_rows]
+        found = fit_shallow(self.task.kind, len(self.task.columns), x, y, unseen, self.classifier, seed)
+        return Fitted(*found, receipts={"setfit": receipts})
+
+    def _train(self, body, rows: np.ndarray, folder: Path, seed: int) -> dict[str, float]:
+        """Train the encoder on pairs of `rows`; returns how many there were and the loss."""
+        setfit = import_setfit()
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[: self.pair_rows])
+        labels = self.labels[rows].astype(int)
+        if not self.num_iterations or len(np.unique(labels, axis=0)) < 2:
+            return {"pairs": 0, "steps": 0}
+        n = self.num_iterations
+        pairs = 2 * n * len(rows)
+        steps = self.steps or math.ceil(pairs * self.epochs / self.batch_size)  # the library makes no more than these
+        several = "one-vs-rest" if self.task.kind == "multilabel" else None
+        options = {"batch_size": self.batch_size, "num_iterations": n, "max_steps": steps, "seed": seed}
+        rates = {"body_learning_rate": self.learning_rate}
+        silence = {"report_to": "none", "save_strategy": "no", "show_progress_bar": False}
+        args = setfit.TrainingArguments(output_dir=str(folder), **options, **rates, **silence)
+        trainer = setfit.Trainer(setfit.SetFitModel(body, multi_target_strategy=several), args)
+        trainer.st_trainer.remove_callback(PrinterCallback)
+        trainer.train_embeddings(self.train["text"].iloc[rows].tolist(), labels.tolist(), args=args)
+        log = trainer.st_trainer.state.log_history
+        return {"pairs": pairs, "steps": steps, "loss": next(e["train_loss"] for e in log if "train_loss" in e)}
+
+
+def import_setfit():
+    """The library. Raises ImportError that says how to get it."""
+    try:
+        import setfit
+    except ImportError as error:
+        raise ImportError(
+            f"learner='setfit' needs the library setfit, which is an extra ({error}): pip install setfit"
+        ) from error
+    return setfit
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what the libraries tell of themselves."""
+    loggers = [logging.getLogger(name) for name in ("setfit", "sentence_transformers")]
+    levels = [logger.level for logger in loggers]
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

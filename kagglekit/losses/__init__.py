@@ -1,0 +1,1 @@
+"""What training minimises: the catalogue, and the formula of each loss."""

@@ -1,1 +1,0 @@
-"""What a competition's files say: read as text, guessed at, checked."""

@@ -1,0 +1,139 @@
+"""Is a notebook run done, and still true? A marker file with hashes of all that went in and came out."""
+
+import hashlib
+import itertools
+import os
+import re
+import string
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kagglekit.files import hash_files, read_json, resolve, write_json
+from kagglekit.progress import clock
+from kagglekit.runs.environment import versions
+from kagglekit.time_budget import unfinished
+
+LIBRARY = Path(__file__).parents[1]
+SKIPPED = re.compile(
+    r"(^|/)(\.|checkpoint|__pycache__|fold\d+/model/)"
+)  # checkpoints come and go, predictions follow models
+
+
+def hash_path(path: Path, pattern: str = "*") -> str:
+    """A hash of a file's content, or of all files below a folder with their names; `absent` where there is nothing."""
+    if path.is_file():
+        return hash_files([path])
+    if not path.is_dir():
+        return "absent"
+    files = {p.relative_to(path).as_posix(): p for p in path.rglob(pattern) if p.is_file()}
+    files = {name: p for name, p in sorted(files.items()) if not SKIPPED.search(name)}
+    return hashlib.sha256("\n".join([*files, hash_files(files.values())]).encode()).hexdigest()[:16]
+
+
+def fill(templates: list[str], parameters: dict) -> list[str]:
+    """Paths such as `{work}/{runs}` with the parameters filled in; a list gives several, None and empty text none.
+
+    `{pseudo[teacher]}` is what a dict has under that name; "one+other", without a slash, are two names.
+    Raises ValueError for a name that is no parameter.
+    """
+    paths = []
+    for template in templates:
+        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        if missing := [name for name in names if name.split("[")[0] not in parameters]:
+            raise ValueError(
+                f"{template!r} in the notebook's metadata names {missing[0]!r}, which is none of its parameters"
+            )
+        for values in itertools.product(*(_values(name, parameters) for name in names)):
+            path = template
+            for name, value in zip(names, values, strict=True):
+                path = path.replace("{" + name + "}", str(value))
+            paths.append(path)
+    return list(dict.fromkeys(paths))
+
+
+def _values(name: str, parameters: dict) -> list:
+    """What a name in a path stands for."""
+    name, _, key = name.removesuffix("]").partition("[")
+    value = parameters[name].get(key, "") if key else parameters[name]
+    values = value if isinstance(value, list) else [value]
+    parts = [part for v in values for part in (v.split("+") if isinstance(v, str) and "/" not in v else [v])]
+    return [part for part in parts if part is not None and part != ""]
+
+
+def hash_paths(paths: list[str]) -> dict[str, str]:
+    """Path as filled in -> hash. A path with `*` stands for all files of that pattern."""
+    return {path: hash_pattern(resolve(path)) if "*" in path else hash_path(resolve(path)) for path in paths}
+
+
+def hash_pattern(pattern: Path) -> str:
+    """One hash of all files that fit a pattern, with their paths."""
+    root = Path(pattern.anchor)
+    files = sorted(path for path in root.glob(str(pattern.relative_to(root))) if path.is_file())
+    return hashlib.sha256("\n".join([*map(str, files), hash_files(files)]).encode()).hexdigest()[:16]
+
+
+def fingerprint(notebook, parameters: dict) -> dict:
+    """All that a run depends on: parameters, the notebook's code, this library, and the files it declares to read."""
+    code = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return {
+        "parameters": parameters,
+        "notebook": hashlib.sha256(code.encode()).hexdigest()[:16],
+        "library": hash_path(LIBRARY, "*.py"),
+        "inputs": hash_paths(fill(notebook.metadata.get("kagglekit", {}).get("reads", []), parameters)),
+    }
+
+
+def changes(marker: Path, now: dict) -> str:
+    """What differs between a marker and `fingerprint` and files as they are now, in words; empty when nothing does.
+
+    What time has cut is no longer as it should be, see `unfinished`.
+    """
+    before, changed = read_json(marker), []
+    names = now["parameters"]
+    changed += [f"the parameter {name}" for name in names if before["parameters"].get(name, ...) != names[name]]
+    changed += [f"the {part}" for part in ("notebook", "library") if before[part] != now[part]]
+    changed += [path for path, value in now["inputs"].items() if before["inputs"].get(path) != value]
+    changed += [path for path, value in before["outputs"].items() if hash_path(resolve(path)) != value]
+    changed += [f"{path}, which time has cut" for path in before["outputs"] if unfinished(resolve(path))]
+    return ", ".join(changed)
+
+
+def write_marker(marker: Path, now: dict, writes: list[str], seconds: float) -> None:
+    """Write down that a run is done: what it depended on, what it wrote, how long it took, with which versions."""
+    outputs = hash_paths(fill(writes, now["parameters"]))
+    finished = datetime.now(UTC).isoformat(timespec="milliseconds")
+    ends = {"outputs": outputs, "seconds": round(seconds, 1), "finished_at": finished, "versions": versions()}
+    write_json(marker, {**now, **ends})
+
+
+def summarize(work: str | Path) -> str:
+    """The scores of what was submitted, where things are, and how long each notebook took."""
+    work = resolve(work)
+    done = {path: read_json(path) for path in (work / "notebooks").glob("*.done.json")}
+    if not done:
+        raise FileNotFoundError(f"{shorten(work)} has no finished notebooks")
+    done = dict(sorted(done.items(), key=lambda item: item[1]["finished_at"]))
+    submissions = [marker for marker in done.values() if any("submission.csv" in path for path in marker["outputs"])]
+    told = read_json(work / "submission.json") if (work / "submission.json").is_file() else {}
+    run = told.get("run") or (submissions[-1]["parameters"].get("run") if submissions else None)
+    lines = []
+    if run and (work / run / "score.json").is_file():
+        score = read_json(work / run / "score.json")
+        reach = f", 95 % interval {score['low']:.4f} to {score['high']:.4f}" if "low" in score else ""
+        told_of = f"{score['metric']} {score['score']:.4f} ± {score['standard_error']:.4f}{reach}"
+        lines.append(f"out-of-fold  {told_of} ({run})")
+    if told.get("true_score") is not None:
+        lines.append(f"true score   {told['metric']} {told['true_score']:.4f} (on the held-back test labels)")
+    if (work / "submission.csv").is_file():
+        lines.append(f"submission   {shorten(work / 'submission.csv')}")
+    lines.append(f"notebooks    {shorten(work / 'notebooks')}/")
+    for path, marker in done.items():
+        before = os.stat(path).st_mtime - datetime.fromisoformat(marker["finished_at"]).timestamp() > 1
+        name = path.name.removesuffix(".done.json")
+        lines.append(f"  {name:<24} {clock(marker['seconds']):>7}{' (done before)' if before else ''}")
+    return "\n".join(lines)
+
+
+def shorten(path: Path) -> Path:
+    """The path from the working directory, where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,106 @@
+"""Run one notebook in batch: papermill, with checked parameters, a limit for it all, and a trustworthy `done`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+
+from kagglekit.files import resolve, run_folder
+from kagglekit.progress import clock
+from kagglekit.running.done import changes, fill, fingerprint, shorten, write_marker
+from kagglekit.running.kernel import execute, locked
+from kagglekit.running.parameters import check_parameters, did_you_mean, read_parameters, with_defaults
+from kagglekit.time_budget import unfinished
+
+
+def notebook_folder() -> Path:
+    """`notebooks/` beside the library; where the library is installed elsewhere, that of the working directory, or else
+    those that came along inside the library."""
+    home, inside = Path(__file__).parents[2], Path(__file__).parents[1] / "notebooks"
+    checkout = [home / "notebooks"] if home.name not in ("site-packages", "dist-packages") else []  # else another's
+    places = [place for place in (*checkout, resolve("notebooks"), inside) if place.is_dir()]
+    return places[0] if places else resolve("notebooks")
+
+
+def find_notebook(name: str, folder: Path | None = None) -> Path:
+    """`3_train` -> the path of 3_train.ipynb. Raises FileNotFoundError with the names that there are."""
+    folder = Path(folder or notebook_folder())
+    known = [path.stem for path in sorted(folder.glob("*.ipynb"))]
+    name = Path(name).name.removesuffix(".ipynb")
+    if name not in known:
+        listed = ", ".join(known) or "no notebooks"
+        raise FileNotFoundError(f"there is no notebook {name!r}{did_you_mean(name, known)} {folder} has {listed}")
+    return folder / f"{name}.ipynb"
+
+
+def run_notebook(
+    notebook: str | Path,
+    parameters: dict,
+    *,
+    folder: Path | None = None,
+    force: bool = False,
+    limit: float | None = None,
+    part: str = "",
+) -> Path:
+    """Run a notebook unless that was done before and nothing has changed since; the path of the executed copy.
+
+    `parameters`: those that differ from the notebook's own. `limit`: seconds for the whole run. `part`: a name for what
+    these parameters do of a run that several processes make together, such as fold0: it has a copy and a lock of its
+    own, and no marker, for what it wrote is not all. Raises ValueError for wrong parameters before anything starts,
+    NotebookFailed when a cell fails, the kernel dies or the limit is over, and RuntimeError while another process runs
+    the same.
+    """
+    source = find_notebook(str(notebook), folder)
+    known = read_parameters(source)
+    given = check_parameters(source.stem, known, parameters)
+    values = with_defaults(known, given)
+    if limit is not None and limit <= 0:
+        raise ValueError(f"the limit is {limit:g} seconds: it has to be more than 0")
+    if not values.get("work"):
+        raise ValueError(f"{source.stem} needs the parameter work: the folder that it works in")
+    title = source.stem
+    if "run" in values:
+        title += f" {run_folder(values['work'], values['run']).name}"
+    title += f" {part}" if part else ""
+    content = nbformat.read(source, as_version=4)
+    writes = content.metadata.get("kagglekit", {}).get("writes", [])
+    fill(writes, values)  # a wrong template is told now, not after the training
+
+    copies, stem = resolve(values["work"]) / "notebooks", title.replace(" ", ".")
+    copies.mkdir(parents=True, exist_ok=True)
+    copy, failed, marker = (copies / f"{stem}{end}" for end in (".ipynb", ".failed.ipynb", ".done.json"))
+    draft = copies / f".{stem}.part.ipynb"
+    with locked(copies / f".{stem}.lock", title) as lock:
+        now = None if part else fingerprint(content, values)
+        if now and marker.is_file() and copy.is_file() and not force:
+            changed = changes(marker, now)
+            if not changed:
+                print(f"{title}  done before, nothing has changed: {shorten(copy)}", flush=True)
+                os.utime(marker)  # later than `finished_at`: the summary can tell
+                return copy
+            print(f"{title}  runs again, for these changed: {changed}", flush=True)
+        for stale in [marker, failed, draft, *copies.glob(f".{marker.name}.*.part")]:
+            stale.unlink(missing_ok=True)
+        began = time.monotonic()
+        try:
+            execute(source, draft, given, title, lock, limit)
+        except BaseException as error:
+            if draft.is_file():
+                os.replace(draft, failed)
+                error.add_note(f"{title} did not finish ({clock(time.monotonic() - began)}): see {shorten(failed)}")
+            raise
+        os.replace(draft, copy)
+        if now:
+            write_marker(marker, now, writes, time.monotonic() - began)
+        cut = unfinished(resolve(values["work"]) / values["run"]) if "run" in values else {}
+        how = "stopped by the clock, unfinished," if cut else "done"
+        print(f"{title}  {how} in {clock(time.monotonic() - began)}: {shorten(copy)}", flush=True)
+    return copy
+
+
+def report(error: BaseException, message: str, code: int) -> int:
+    """Print an error in words, what to know about it first; `code` comes back."""
+    print("\n".join([*getattr(error, "__notes__", []), message]), file=sys.stderr, flush=True)
+    return code

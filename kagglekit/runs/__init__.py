@@ -1,0 +1,1 @@
+"""What a run is, what it left on disk, and what it was made from."""

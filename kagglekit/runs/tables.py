@@ -1,0 +1,225 @@
+"""Predictions as tables, what one notebook leaves for the next: a row per text, a column per class or target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.files import fold_folders, replacing, resolve, run_folder
+from kagglekit.runs.table_metadata import check_table, goes_forward, hash_folds, write_table
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The predictions of one run, read and checked.
+
+    `oof` has the columns `id`, `fold` and one per class or target, in the order of train: only the rows of the finished
+    folds. `rows` are these rows' positions in train, so `labels[run.rows]` belong to `oof`. `tests` holds one array
+    (rows of test, columns) per finished fold, in the order of `test_ids`. `cross_fitted`: `oof` is not what the saved
+    models predict, but what those of other epochs do, see `cross_fitted_oof`.
+    """
+
+    name: str
+    folder: Path | None
+    columns: list[str]
+    oof: pd.DataFrame = field(repr=False)
+    rows: np.ndarray = field(repr=False)
+    tests: dict[int, np.ndarray] = field(repr=False)
+    test_ids: list[str] = field(repr=False)
+    cross_fitted: bool = field(default=False, kw_only=True)
+
+    @property
+    def folds(self) -> list[int]:
+        """The finished folds."""
+        return sorted(self.tests)
+
+    @property
+    def oof_array(self) -> np.ndarray:
+        """The out-of-fold predictions, float32 (rows, columns)."""
+        return self.oof.iloc[:, 2:].to_numpy(dtype=np.float32)
+
+    @property
+    def test_mean(self) -> np.ndarray:
+        """The mean of the folds' test predictions, float32 (rows of test, columns)."""
+        return np.mean([self.tests[k] for k in self.folds], axis=0, dtype=np.float64).astype(np.float32)
+
+
+def column_names(columns: Sequence[str]) -> list[str]:
+    """The names under which classes or targets stand in a table: their own, unless one is called `id` or `fold`."""
+    return [f"{name} (class)" if name in ("id", "fold") else str(name) for name in columns]
+
+
+def write_predictions(
+    path: str | Path,
+    ids: Sequence[str],
+    predictions: np.ndarray,
+    columns: Sequence[str],
+    fold: int | None = None,
+    lineage: dict[str, Any] | None = None,
+) -> None:
+    """Write predictions (rows, columns) as parquet, whole or not at all; `fold` is given for out-of-fold rows.
+
+    lineage: who made them, and what it saw, as from `tell_lineage`; `read_lineage` reads it back.
+    Raises ValueError for a shape that does not fit, an id that comes twice, and NaN or infinity.
+    """
+    predictions = np.asarray(predictions)
+    if predictions.shape != (len(ids), len(columns)):
+        raise ValueError(
+            f"{path}: the predictions have the shape {predictions.shape}, and {len(ids)} ids with {len(columns)} "
+            f"columns ({', '.join(map(str, columns))}) need {(len(ids), len(columns))}"
+        )
+    frame = pd.DataFrame(predictions.astype(np.float32), columns=column_names(columns))
+    bad = ~np.isfinite(frame.to_numpy())
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{path}: {bad.any(axis=1).sum()} of {len(ids)} rows hold NaN or infinity, the first is id "
+            f"{ids[row]!r}, column {columns[column]!r} ({predictions[row, column]}): nothing was written. "
+            "A smaller learning rate or another precision often helps"
+        )
+    frame.insert(0, "id", [str(value) for value in ids])
+    if frame["id"].duplicated().any():
+        raise ValueError(
+            f"{path}: id {frame['id'][frame['id'].duplicated()].iloc[0]!r} comes twice: nothing was written"
+        )
+    if fold is not None:
+        frame.insert(1, "fold", np.int64(fold))
+    write_table(path, frame, lineage)
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """The table that `write_predictions` wrote: `id`, `fold` if out-of-fold, then a column per class or target."""
+    try:
+        return pd.read_parquet(path)
+    except ValueError as error:  # pyarrow's ArrowInvalid
+        raise ValueError(f"{path} is not a predictions table: delete it and run its fold again") from error
+
+
+def list_runs(work: str | Path) -> list[str]:
+    """The names of the runs in a work folder that have a finished fold."""
+    work = resolve(work)
+    return sorted(p.name for p in work.iterdir() if p.is_dir() and fold_folders(p)) if work.is_dir() else []
+
+
+def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Sequence[str]) -> Run:
+    """Read the finished folds of a run, and check that they belong to this task, these folds and this test file.
+
+    `folds` is folds.parquet (`id` and `fold`, in the order of train), `test_ids` the ids of test in its order.
+    Raises FileNotFoundError for a run that is not there, ValueError for one that does not fit.
+    """
+    folder, test_ids = run_folder(work, run), [str(value) for value in test_ids]
+    if not folder.is_dir():
+        there = ", ".join(list_runs(work)) or "none with a finished fold"
+        raise FileNotFoundError(f"run={run!r} does not exist in {resolve(work)}. Runs there: {there}")
+    found = fold_folders(folder)
+    if not found:
+        raise FileNotFoundError(f"run={run!r} has no finished fold in {folder}: train one, or wait until it is done")
+    again = f"Train it again (delete {folder}), or give run another name"
+    if unknown := set(found) - set(folds["fold"]):
+        raise ValueError(
+            f"run={run!r} was made with other folds: it has fold {min(unknown)}, and folds.parquet has "
+            f"{folds['fold'].min()} to {folds['fold'].max()}. {again}"
+        )
+    expected, oofs, tests, ours = column_names(task.columns), [], {}, hash_folds(folds)
+    for k, path in found.items():
+        oof, test = read_predictions(path / "oof.parquet"), read_predictions(path / "test.parquet")
+        for file, table, lead in (("oof.parquet", oof, ["id", "fold"]), ("test.parquet", test, ["id"])):
+            if list(table.columns) != lead + expected:
+                raise ValueError(
+                    f"{path / file} has the columns {', '.join(table.columns)} and the task needs "
+                    f"{', '.join(lead + expected)}: the run was made for another task. {again}"
+                )
+        rows = folds.loc[folds["fold"] == k, "id"].tolist()
+        if where := first_difference(oof["id"].tolist(), rows):
+            raise ValueError(f"{path / 'oof.parquet'} was made with other folds than folds.parquet: {where}. {again}")
+        if (oof["fold"] != k).any():
+            raise ValueError(
+                f"{path / 'oof.parquet'} holds rows of fold {oof['fold'][oof['fold'] != k].iloc[0]}. {again}"
+            )
+        if where := first_difference(test["id"].tolist(), test_ids):
+            raise ValueError(f"{path / 'test.parquet'} was made for another test file: {where}. {again}")
+        for file in ("oof.parquet", "test.parquet"):
+            check_table(path / file, k, ours, again)
+        oofs.append(oof)
+        tests[k] = test[expected].to_numpy(dtype=np.float32)
+    rows = np.flatnonzero(folds["fold"].isin(list(found)).to_numpy())
+    oof = pd.concat(oofs).set_index("id").loc[folds["id"].iloc[rows]].reset_index()
+    return Run(run, folder, list(task.columns), oof, rows, tests, test_ids)
+
+
+def first_difference(have: list[str], want: list[str]) -> str:
+    """Where two lists of ids first differ, in words; an empty string where they are equal."""
+    for number, (left, right) in enumerate(zip(have, want, strict=False), 1):
+        if left != right:
+            return f"row {number} has id {left!r}, expected {right!r}"
+    return "" if len(have) == len(want) else f"{len(have)} rows, expected {len(want)}"
+
+
+def write_folds(
+    work: str | Path,
+    ids: Sequence[str],
+    folds: np.ndarray,
+    groups: np.ndarray | None = None,
+    forward: bool = False,
+) -> Path:
+    """Write folds.parquet in the order of train, and return its path: `id`, `fold`, `group`, `forward`.
+
+    folds: (n,), fold -1 for rows that every model learns from. groups: (n,) numbers of rows that belong together; None:
+    each row by itself. forward: the model of a fold learns from earlier folds alone, see `training_rows`.
+    Raises ValueError for a group in two folds, for forward folds without a fold -1, and when runs were trained on other
+    folds: they would fit nothing any more. A file of these folds without groups, by an older version, stays as it is
+    while there are runs.
+    """
+    path, folds = resolve(work) / "folds.parquet", np.asarray(folds).astype(np.int64)
+    groups = np.arange(len(folds)) if groups is None else np.asarray(groups).astype(np.int64)
+    table = pd.DataFrame({"id": list(ids), "fold": folds, "group": groups, "forward": bool(forward)})
+    split = table.groupby("group")["fold"].nunique().gt(1)
+    if split.any():
+        raise ValueError(f"group {split.idxmax()} lies in several folds: assign the folds with these groups")
+    if forward and folds.min() != -1:
+        raise ValueError("forward folds begin with fold -1, which the model of fold 0 learns from: this has none")
+    runs = list_runs(work)
+    if path.is_file() and runs:
+        before = pd.read_parquet(path)
+        if not before.equals(table[list(before.columns)]) or (forward and "forward" not in before):
+            raise ValueError(
+                f"{path.parent} has runs of other folds ({', '.join(runs)}): use another work=, or delete them"
+            )
+        if list(before.columns) != list(table.columns):
+            return path
+    with replacing(path) as part:
+        table.to_parquet(part, index=False)
+    return path
+
+
+def read_folds(work: str | Path, ids: Sequence[str]) -> pd.DataFrame:
+    """The table of folds.parquet: `id`, `fold` int64, `group` int64, `forward` bool, in the order of train.
+
+    A file by an older version has neither groups nor times: each row is then its own group, and no fold goes forward.
+    Raises FileNotFoundError before 1_eda has run, ValueError when the file has other ids.
+    """
+    path = resolve(work) / "folds.parquet"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: run 1_eda first, with the same work=")
+    table = pd.read_parquet(path)
+    if where := first_difference(table["id"].tolist(), list(ids)):
+        raise ValueError(f"{path} was made for another train file: {where}. Run 1_eda again")
+    added = {"group": np.arange(len(table)), "forward": False}
+    return table.assign(**{name: values for name, values in added.items() if name not in table})
+
+
+def training_rows(table: pd.DataFrame, fold: int) -> np.ndarray:
+    """The numbers of the rows that the model of a fold learns from, int64 in the order of train.
+
+    table: as from `read_folds`. All rows of other folds, with those of fold -1; where the folds go forward in time, the
+    rows of earlier folds alone. Raises ValueError for a fold that nothing is validated on.
+    """
+    fold_of = table["fold"].to_numpy()
+    if fold < 0 or fold not in fold_of:
+        raise ValueError(
+            f"fold {fold} is not in folds.parquet: it has {fold_of[fold_of >= 0].min()} to {fold_of.max()}"
+        )
+    return np.flatnonzero(fold_of < fold if goes_forward(table) else fold_of != fold)

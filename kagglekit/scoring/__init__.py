@@ -1,0 +1,1 @@
+"""Metrics, their fast forms, and how much a score would differ with other rows."""

@@ -1,0 +1,253 @@
+"""What a model says of the pool, what of it is added, and how good that is: self-training between two models.
+
+Rows without labels: those of test, and those of other files.
+
+What is left of one model of self-training once it is trained: predictions, kept in files.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accelerate import PartialState
+
+from kagglekit.competition.read import read_table
+from kagglekit.competition.task import Task, row_ids
+from kagglekit.data.clean import clean_texts
+from kagglekit.data.duplicates import normalise
+from kagglekit.data.features import check_beside
+from kagglekit.files import replacing, resolve
+from kagglekit.runs.record import Fitted
+from kagglekit.scoring.metrics import score
+from kagglekit.selftraining.options import SelfTraining
+from kagglekit.selftraining.pseudo import (
+    Chosen,
+    Guess,
+    agreement,
+    choose_rows,
+    confidence,
+    estimate,
+    find_groups,
+    group_names,
+    make_labels,
+)
+from kagglekit.selftraining.teachers import Teacher
+from kagglekit.selftraining.ust import confidence_weights, draw_predictions, draw_rows, summarise
+from kagglekit.training.predict import SavedModel
+from kagglekit.training.recipe import Recipe
+from kagglekit.training.rows import Extra
+
+TEST = "test"  # the source of rows of test
+
+
+def make_pool(
+    task: Task, train: pd.DataFrame, test: pd.DataFrame | None, files: Sequence[str], recipe: Recipe
+) -> pd.DataFrame:
+    """The rows to label: columns id, text, those beside the text that the recipe names, and source: those of test first
+    (test=None leaves them out), then those of the files.
+
+    A row of a file is left out when its text is empty, is in the pool already, or is in train, as the model reads it,
+    upper case and white space aside: a copy of a row to be validated on would make it one that was seen. Raises
+    FileNotFoundError, and ValueError that names file and column, and when no row is left.
+    """
+    parts = [] if test is None else [test.assign(source=TEST)]
+    parts += [read_unlabelled(task, file, recipe) for file in files]
+    pool = pd.concat(parts, ignore_index=True)
+    texts, ours = pd.Series(_plain(pool, recipe)), np.arange(len(pool)) < (0 if test is None else len(test))
+    new = ~texts.isin(_plain(train, recipe)) & ~texts.duplicated() & (texts != "")
+    pool = pool[ours | new].reset_index(drop=True)
+    if not len(pool):
+        raise ValueError(f"pseudo: no text in {', '.join(files)} is new: all are empty, or in train")
+    return pool
+
+
+def read_unlabelled(task: Task, file: str | Path, recipe: Recipe) -> pd.DataFrame:
+    """The rows of a file that has the task's text columns: id (row1, row2, ... where it has none), text, the columns
+    beside the text, and source, the name of the file."""
+    path = resolve(file)
+    table = read_table(path, task.encoding)
+    for name in task.text:
+        if name not in table.columns:
+            raise ValueError(f"{path} has no column {name!r}, the text: it has {', '.join(table.columns)}")
+    for name in recipe.columns:
+        if name not in table.columns:
+            raise ValueError(f"{path} has no column {name!r}, which the model reads beside the text")
+    parts = zip(*(table[column] for column in task.text), strict=True)
+    texts = ["\n".join(part for part in row if part.strip()) for row in parts]
+    columns = {"id": row_ids(table, task.id), "text": texts, **{name: table[name] for name in recipe.columns}}
+    read = pd.DataFrame(columns)
+    where = replace(task, files={"train": path.name, "test": path.name})
+    check_beside(where, read, read, *(recipe.beside.get(kind, ()) for kind in ("numbers", "categories")))
+    return read.assign(source=path.name)
+
+
+def _plain(table: pd.DataFrame, recipe: Recipe) -> list[str]:
+    """The texts, cleaned, without what makes copies look different."""
+    return [normalise(text) for text in clean_texts(table["text"], recipe.clean)]
+
+
+DONE = "done"  # a folder in that of a round, which is there once its model is trained and asked
+ADDED = "added.parquet"  # in it: the rows that the model was taught
+GUESS = ("mean", "uncertainty", "variance")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One model: what it says of the pool, and of the held-out rows of its fold, both asked in the same way.
+
+    fitted: as `FineTuner.fit` gives it; None for a teacher from elsewhere.
+    """
+
+    pool: Guess
+    held_out: Guess
+    fitted: Fitted | None = None
+
+    def save(self, folder: Path, added: pd.DataFrame | None = None) -> None:
+        """Write it to a folder, whole or not at all, with the table of the rows that the model was taught; of several
+        processes the first one writes, and the others wait."""
+        state = PartialState()
+        if state.is_main_process:
+            guesses = {"pool": self.pool, "held_out": self.held_out}
+            arrays = {f"{name} {part}": getattr(guess, part) for name, guess in guesses.items() for part in GUESS}
+            arrays |= {"oof": self.fitted.oof, "test": self.fitted.test}
+            words = {"history": self.fitted.history, "receipts": self.fitted.receipts}
+            with replacing(folder) as part:
+                part.mkdir(parents=True)
+                np.savez(part / "arrays.npz", **{name: x for name, x in arrays.items() if x is not None})
+                (part / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+                if added is not None:
+                    added.to_parquet(part / ADDED, index=False)
+        state.wait_for_everyone()
+
+    @classmethod
+    def load(cls, folder: Path) -> "Step":
+        """What `save` wrote."""
+        with np.load(folder / "arrays.npz") as file:
+            arrays = dict(file)
+        words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+        guesses = [Guess(**{part: arrays.get(f"{name} {part}") for part in GUESS}) for name in ("pool", "held_out")]
+        fitted = Fitted(arrays["oof"], arrays["test"], words["history"], words["receipts"])
+        return cls(*guesses, fitted)
+
+
+@dataclass
+class Labelling:
+    """The rule by which rows of the pool get labels.
+
+    train, labels: of all rows, by which the labels of held-out rows are known. pool: as from `make_pool`.
+    """
+
+    knobs: SelfTraining
+    task: Task
+    train: pd.DataFrame
+    labels: np.ndarray
+    pool: pd.DataFrame
+
+    def ask_teacher(self, teacher: Teacher, fold: int, held_out: np.ndarray, seed: int) -> Step:
+        """What a teacher's fold says of the pool and of `held_out`, row numbers of train which it never saw."""
+        if self.knobs.labels == "ust":
+            return self._draw(teacher.saved(fold), held_out, seed)
+        files = self._files()
+        others = [teacher.predict(fold, files)] if len(files) else []
+        return Step(self._guess(teacher.test(fold), others), Guess(teacher.oof[held_out]))
+
+    def ask_model(self, fitted: Fitted, model: SavedModel, held_out: np.ndarray, seed: int) -> Step:
+        """The same of a model that was just trained; it has predicted the rows of test, and those held out, already."""
+        if self.knobs.labels == "ust":
+            return self._draw(model, held_out, seed, fitted)
+        files = self._files()
+        others = [model.predict(files)] if len(files) else []
+        return Step(self._guess(fitted.test, others), Guess(fitted.oof), fitted)
+
+    def _files(self) -> pd.DataFrame:
+        return self.pool[self.pool["source"] != TEST]
+
+    def _guess(self, test: np.ndarray, others: list[np.ndarray]) -> Guess:
+        return Guess(np.concatenate([*([test] if self.knobs.test else []), *others]))
+
+    def _draw(self, model: SavedModel, held_out: np.ndarray, seed: int, fitted: Fitted | None = None) -> Step:
+        """By passes with dropout; of the pool only `size` rows are asked."""
+        knobs, size, rows = self.knobs, len(self.pool), np.arange(len(self.pool))
+        if 0 < knobs.size < size:
+            rows = np.sort(np.random.default_rng([seed, size]).choice(size, knobs.size, replace=False))
+
+        def ask(table: pd.DataFrame, of_train: bool = False) -> Guess:
+            examples = model.examples(table, of_train)
+            draws = draw_predictions(model.classifier, examples, model.precision, knobs.passes, seed, knobs.dropout)
+            return summarise(draws, self.task.kind)
+
+        pool = ask(self.pool.iloc[rows])
+        values = (_spread(part, rows, size) for part in (pool.mean, pool.uncertainty, pool.variance))
+        return Step(Guess(*values), ask(self.train.iloc[held_out], of_train=True), fitted)
+
+    def choose(self, guess: Guess, seed: int, share: float = 1.0) -> Chosen:
+        """The rows to be added, by the rule that the knobs say. share: of `top` that counts."""
+        knobs, kind = self.knobs, self.task.kind
+        top = max(1, round(knobs.top * share)) if knobs.top else 0
+        if knobs.labels == "ust":
+            rows = draw_rows(guess, kind, top, knobs.sample, seed)
+            weights = knobs.weight * confidence_weights(guess.variance[rows])
+        else:
+            rows = choose_rows(guess.mean, kind, knobs.least(kind), top)
+            sure = confidence(guess.mean[rows], kind)
+            weights = sure if knobs.weight == "confidence" else np.full(len(rows), knobs.weight)
+        found = guess.mean[rows]
+        labels = make_labels(found, kind, len(self.task.classes), knobs.labels == "soft")
+        return Chosen(rows, labels, weights.astype(np.float32), confidence(found, kind))
+
+    def extra(self, chosen: Chosen) -> Extra | None:
+        """What was chosen as rows to learn; nothing where there is none, or where they weigh nothing."""
+        if not chosen.weights.any():
+            return None
+        return Extra(self.pool.iloc[chosen.rows].drop(columns="source"), chosen.labels, chosen.weights)
+
+    def show(self, chosen: Chosen, name: str, maker: str) -> pd.DataFrame:
+        """The rows that were added: id, source, text, label (or a column for each), confidence, weight, the fold that
+        they are for (of its `name`, such as fold0) and the model that labelled them, `maker`."""
+        table = self.pool.iloc[chosen.rows][["id", "source", "text"]].reset_index(drop=True)
+        if chosen.labels.ndim == 1:
+            table["label"] = [self.task.classes[number] for number in chosen.labels]
+        else:
+            table[[f"label {name}" for name in self.task.columns]] = chosen.labels
+        table = table.assign(confidence=chosen.confidence, weight=chosen.weights)
+        return table.assign(fold=int(name.removeprefix("fold")), maker=maker)
+
+    def receipt(self, before: Step, after: Step, chosen: Chosen, held_out: np.ndarray, seed: int) -> dict[str, Any]:
+        """What a round did. The same rule on held-out rows, whose labels are known, says how good its labels are."""
+        kind, classes, truth = self.task.kind, len(self.task.classes), self.labels[held_out]
+        asked = int((~np.isnan(before.pool.mean).any(axis=1)).sum())
+        known = self.choose(before.held_out, seed, len(held_out) / asked).rows
+        groups = find_groups(before.pool.mean[chosen.rows], kind).sum(axis=0).tolist()
+        return {
+            "pool": asked,
+            "added": len(chosen.rows),
+            "mean confidence": _mean(chosen.confidence),
+            "mean weight": _mean(chosen.weights),
+            **estimate(before.held_out.mean[known], truth[known], kind, classes),
+            "agreement": agreement(before.pool.mean, after.pool.mean, kind, classes),
+            "score before": float(score(self.task.metric, truth, before.held_out.mean)),
+            "score": float(score(self.task.metric, truth, after.fitted.oof)),
+            "classes": dict(zip(group_names(kind, self.task.columns), groups, strict=True)),
+        }
+
+
+def name_maker(teacher: Teacher | None, name: str, number: int) -> str:
+    """Who labels for round `number` of a fold, `name`: that fold of another run, or an earlier model of its own."""
+    if teacher and number == 1:
+        return f"{teacher.run.name}/{name}"
+    return f"{name}/round{number - 1}" if number > 1 else f"{name}/teacher"
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
+    """The values of some rows among all, the others NaN."""
+    whole = np.full((size, *values.shape[1:]), np.nan, dtype=np.float32)
+    whole[rows] = values
+    return whole
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,106 @@
+"""The pictures of what goes on along the steps: each function takes a table and returns a figure, as in `plots`."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kagglekit.show.style import BLUE, COLOURS, ORANGE, PALE, SHADES, make_axes, make_panels, note, styled
+
+
+@styled
+def learning_curves(history: pd.DataFrame, metric: str = "score", axes: Sequence[Axes] | None = None) -> Figure:
+    """Loss, score and learning rate over the steps, a line per fold, in a panel for each that is there.
+
+    `history` has the columns `fold`, `step`, `loss`, `score` (the value of `metric`) and `learning_rate`; no row needs
+    all of them. A loss with many points is drawn pale, under its mean over a twentieth of the run.
+    """
+    names = {"loss": "loss", "score": metric, "learning_rate": "learning rate"}
+    titles = {"loss": "Training loss", "score": f"Validation {metric}", "learning_rate": "Learning rate"}
+    there = [name for name in names if name in history and history[name].notna().any()]
+    panels = make_panels(axes, [3.2 if name == "learning_rate" else 4.2 for name in there], 3.2)
+    for ax, name in zip(panels, there, strict=False):
+        for number, (fold, rows) in enumerate(history.dropna(subset=[name]).groupby("fold")):
+            style = ("-", "--", ":")[number // len(COLOURS) % 3]
+            line, values = {"color": COLOURS[number % len(COLOURS)]}, rows[name]
+            if name == "loss" and len(rows) > 40:
+                ax.plot(rows["step"], values, alpha=0.2, linewidth=0.9, **line)
+                values = values.rolling(len(rows) // 20, center=True, min_periods=1).mean()
+            marker = "o" if len(rows) < 12 else ""
+            ax.plot(rows["step"], values, style, marker=marker, markersize=4.5, label=f"fold {fold}", **line)
+        ax.set(xlabel="step", ylabel=names[name], title=titles[name])
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if name == "learning_rate":
+            ax.yaxis.set_major_formatter("{x:.3g}")
+    if history["fold"].nunique() > 1:
+        panels[0].legend()
+    return panels[0].figure
+
+
+@styled
+def learning_rates(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
+    """The rate of every group over the run, from a table of `optim.learning_rates`: the deeper the layer, the paler.
+
+    The head has a colour of its own. The legend names the head, and the highest and the lowest of the others.
+    """
+    ax = make_axes(ax, 7.0, 3.4)
+    others = [name for name in table if name != "head"]
+    for place, name in enumerate(others):
+        colour = SHADES(0.25 + 0.75 * (place + 1) / len(others))
+        label = f"{name}: {table[name].max():.2g}" if place in (0, len(others) - 1) else None
+        ax.plot(table.index, table[name], color=colour, linewidth=1.3, label=label)
+    if "head" in table:
+        ax.plot(table.index, table["head"], "--", color=ORANGE, label=f"head: {table['head'].max():.2g}")
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], title="highest rate", loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set(xlabel="step", ylabel="learning rate", title="The rate of each group over the run", ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.yaxis.set_major_formatter("{x:.3g}")
+    return ax.figure
+
+
+@styled
+def rate_trial(table: pd.DataFrame, suggestion: float, ax: Axes | None = None) -> Figure:
+    """Loss against rate, from a table of `lr_finder.try_learning_rates`, with the rate that it suggests.
+
+    The axis ends where the smoothed loss is a third above the first one: what is higher only hides the rest.
+    """
+    ax = make_axes(ax, 6.5, 3.2)
+    rates, smoothed = table["learning_rate"], table["smoothed"]
+    ax.plot(rates, table["loss"], color=PALE, linewidth=1.0, label="loss of a batch")
+    ax.plot(rates, smoothed, color=BLUE, label="smoothed")
+    ax.axvline(suggestion, color=ORANGE, linewidth=1.2, linestyle="--")
+    note(ax, f"{suggestion:.2g}", suggestion, 1, xycoords=("data", "axes fraction"), xytext=(4, -6), color=ORANGE)
+    low, high = np.nanmin(smoothed), np.nanmax(smoothed)
+    top = min(high, smoothed.iloc[0] + (smoothed.iloc[0] - low) / 3)
+    margin = 0.15 * (max(top, smoothed.iloc[0]) - low) + 1e-9
+    ax.set(xscale="log", xlabel="learning rate of the topmost layer", ylabel="training loss")
+    ax.set(title="A trial with a growing rate", ylim=(low - margin, max(top, smoothed.iloc[0]) + margin))
+    ax.legend(loc="lower left")
+    return ax.figure
+
+
+@styled
+def probe_scores(table: pd.DataFrame, steps: Mapping[str, int], metric: str, ax: Axes | None = None) -> Figure:
+    """The scores of a probe by step, and the step that goes on, from `Pretrained.scores` and `Pretrained.steps`.
+
+    The thick line is overall, or the one fold that there is; the thin ones are folds, each by what is known without its
+    own rows, with a dot at the step that goes on for it.
+    """
+    ax = make_axes(ax, 6.5, 3.2)
+    main = next(iter(steps))
+    for name in [name for name in steps if name != main]:
+        ax.plot(table.index, table[name], color=PALE, linewidth=1.0)
+        ax.plot(steps[name], table[name][steps[name]], "o", color=ORANGE, markersize=4)
+    ax.plot(table.index, table[main], color=BLUE, marker="o", markersize=4)
+    ax.axvline(steps[main], color=ORANGE, linewidth=1.2, linestyle="--")
+    place = {"xycoords": ("data", "axes fraction"), "xytext": (4, -6), "color": ORANGE}
+    note(ax, f"step {steps[main]}: {table[main][steps[main]]:.4f}", steps[main], 1, **place)
+    title = "What a linear model makes of the vectors"
+    ax.set(xlabel="step", ylabel=metric, title=title if main == "overall" else f"{title}, without fold {main}")
+    ax.margins(x=0.04, y=0.15)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return ax.figure

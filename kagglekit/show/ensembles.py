@@ -1,0 +1,43 @@
+"""Pictures and tables of an ensemble: what each way to blend seems to bring, and what it brings."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.ensembling.estimate import make_estimate
+from kagglekit.scoring.metrics import is_higher_better
+from kagglekit.show.style import BLUE, ORANGE, PALE, legend_above, make_axes, name_rows, note, styled
+
+
+def compare(candidates: dict[str, Ensembler], level: Level, labels: np.ndarray, folds: np.ndarray) -> pd.DataFrame:
+    """The estimate of each ensembler: a row each, with the columns in_sample, cross_fitted, gap, and the
+    standard_error, low and high of the cross-fitted score. What was best among many is a little too good again."""
+    names = ("in_sample", "cross_fitted", "gap", "standard_error", "low", "high")
+    found = {name: make_estimate(one, level, labels, folds) for name, one in candidates.items()}
+    rows = [[getattr(estimate, name) for name in names] for estimate in found.values()]
+    return pd.DataFrame(rows, columns=names, index=pd.Index(found, name="ensemble"))
+
+
+@styled
+def optimism(table: pd.DataFrame, metric: str, ax: Axes | None = None) -> Figure:
+    """In-sample against cross-fitted scores, the best cross-fitted one on top: a row for each of the table of
+    `compare`. The grey line between the two is what the rows that were fitted on flatter by."""
+    higher = is_higher_better(metric)
+    table = table.sort_values("cross_fitted", ascending=not higher, kind="stable")
+    ax, places = make_axes(ax, 7.5, 1.5 + 0.34 * len(table), grid="x"), np.arange(len(table))
+    ax.hlines(places, table["in_sample"], table["cross_fitted"], color=PALE, linewidth=4)
+    ax.plot(table["in_sample"], places, "o", color=ORANGE, markersize=6, markerfacecolor="white", label="in-sample")
+    reach = (table["cross_fitted"] - table["low"], table["high"] - table["cross_fitted"])
+    style = {"fmt": "o", "color": BLUE, "markersize": 6, "elinewidth": 1.4, "capsize": 2.5}
+    ax.errorbar(table["cross_fitted"], places, xerr=reach, label="cross-fitted, 95 %", **style)
+    for place, (score, gap) in enumerate(zip(table["cross_fitted"], table["gap"], strict=True)):
+        note(ax, f"{score:.4f}, {gap:+.4f}", 1, place, xycoords=("axes fraction", "data"))
+    name_rows(ax, table.index)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    legend_above(ax)
+    better = "higher" if higher else "lower"
+    ax.set(xlabel=f"{metric} ({better} is better; right: cross-fitted, and by how much in-sample is too good)")
+    return ax.figure

@@ -1,0 +1,275 @@
+"""The pictures of the notebooks: each function takes data and returns a matplotlib figure, which a notebook shows once.
+
+`ax` (or `axes`, for pictures of several panels) draws into axes that are there already.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import ks_2samp
+
+from kagglekit.competition.submission import decide
+from kagglekit.scoring.metrics import is_higher_better
+from kagglekit.show.style import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    ORANGE,
+    PALE,
+    PERCENT,
+    SKY,
+    dress,
+    heat_map,
+    legend_above,
+    make_axes,
+    make_figure,
+    make_panels,
+    name_rows,
+    note,
+    short,
+    styled,
+)
+
+
+@styled
+def label_balance(labels: np.ndarray, names: Sequence[str], ax: Axes | None = None, most: int = 30) -> Figure:
+    """How often each class or label comes, or how a target's values are spread.
+
+    `labels` as from `encode_labels`; `names` the task's classes, or else its label columns. Of many classes only the
+    `most` frequent are shown.
+    """
+    labels = np.asarray(labels)
+    several = labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all()
+    if labels.dtype.kind == "f" and not several:
+        ax, values = make_axes(ax, 6.5, 3.2), labels.reshape(len(labels), -1)
+        bins = np.linspace(values.min(), values.max(), 41)
+        for k, name in enumerate(short(names)):
+            style = "stepfilled" if len(names) == 1 else "step"
+            ax.hist(values[:, k], bins, histtype=style, color=COLOURS[k % len(COLOURS)], label=name, linewidth=1.6)
+        if len(names) > 1:
+            ax.legend()
+        ax.set(xlabel=short(names)[0] if len(names) == 1 else "value", ylabel="texts", title="How the target is spread")
+        return ax.figure
+    counts = pd.Series(labels.sum(axis=0) if several else np.bincount(labels, minlength=len(names)), index=list(names))
+    shown = counts if len(counts) <= most else counts.sort_values(ascending=False, kind="stable")[:most]
+    ax = make_axes(ax, 6.5, 1.1 + 0.32 * len(shown), grid="x")
+    ax.barh(range(len(shown)), shown, color=BLUE, height=0.68)
+    for row, count in enumerate(shown):
+        note(ax, f"{count:,.0f}  ({count / len(labels):.1%})", count, row)
+    name_rows(ax, shown.index)
+    ax.set_xlim(0, max(shown.max(), 1) * 1.22)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    title = f"How often each {'label' if several else 'class'} comes"
+    ax.set(xlabel="texts", title=title if len(shown) == len(counts) else f"The {most} most frequent of {len(counts)}")
+    return ax.figure
+
+
+@styled
+def token_lengths(
+    lengths: np.ndarray, max_lengths: Sequence[int] = (64, 128, 256, 512), axes: Sequence[Axes] | None = None
+) -> Figure:
+    """How long the texts are in tokens, what share of them each max_length cuts, and how many tokens are lost with it.
+
+    `axes`: two. The histogram ends at the 99th percentile; what is longer stands in its last bar.
+    """
+    left, right = make_panels(axes, (6.0, 3.6), 3.2)
+    lengths = np.asarray(lengths)
+    top = max(np.ceil(np.quantile(lengths, 0.99) * 1.03), 10)
+    left.hist(np.minimum(lengths, top), bins=np.linspace(0, top, min(int(top), 50) + 1), color=BLUE)
+    left.margins(y=0.12)
+    for limit in max_lengths:
+        if limit < top:
+            left.axvline(limit, color=ORANGE, linewidth=1.2, linestyle="--")
+            place = {"xycoords": ("data", "axes fraction"), "xytext": (3, -2), "va": "top", "color": ORANGE}
+            note(left, str(limit), limit, 1, **place)
+    left.set(xlabel=f"tokens per text (median {np.median(lengths):,.0f}, longest {lengths.max():,})", ylabel="texts")
+    left.set(title="Token lengths", xlim=(0, top))
+    for row, limit in enumerate(max_lengths):
+        cut, lost = np.mean(lengths > limit), 1 - np.minimum(lengths, limit).sum() / max(lengths.sum(), 1)
+        right.barh(row - 0.19, cut, color=ORANGE, height=0.36, label="texts cut" if row == 0 else None)
+        right.barh(row + 0.19, lost, color=PALE, height=0.36, label="tokens lost" if row == 0 else None)
+        note(right, f"{cut:.1%}", cut, row - 0.19)
+        note(right, f"{lost:.1%}", lost, row + 0.19)
+    name_rows(dress(right, "x"), max_lengths)
+    right.set(xlim=(0, 1.3), xticks=[0, 0.5, 1], ylabel="max_length", xlabel="share", title="What is cut off")
+    right.xaxis.set_major_formatter(PERCENT)
+    right.legend(loc="lower right")
+    return left.figure
+
+
+@styled
+def compare_train_test(
+    train: np.ndarray, test: np.ndarray, ax: Axes | None = None, unit: str = "tokens per text"
+) -> Figure:
+    """Are the texts of test like those of train? One number per text each, such as its length in `unit`.
+
+    The KS distance is the largest difference of the two cumulative shares: 0 where they are equal, 1 where they are
+    apart. With a long tail the axis is logarithmic.
+    """
+    ax = make_axes(ax, 6.5, 3.2)
+    train, test = (np.asarray(values, dtype=np.float64) for values in (train, test))
+    both = np.concatenate([train, test])
+    low, high = both.min(), both.max()
+    if low > 0 and np.quantile(both, 0.99) > 8 * np.median(both):
+        bins = np.geomspace(low, high, 41)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+    else:
+        bins = np.linspace(low, max(np.quantile(both, 0.995), low + 1), 41)
+    for values, name, colour in ((train, "train", BLUE), (test, "test", ORANGE)):
+        clipped, shares = values.clip(bins[0], bins[-1]), np.full(len(values), 1 / len(values))
+        ax.hist(clipped, bins, weights=shares, histtype="stepfilled", color=colour, alpha=0.12)
+        label = f"{name}: {len(values):,} texts, median {np.median(values):,.0f}"
+        ax.hist(clipped, bins, weights=shares, histtype="step", color=colour, linewidth=1.6, label=label)
+    ax.yaxis.set_major_formatter(PERCENT)
+    ax.legend(loc="upper right")
+    distance = ks_2samp(train, test).statistic
+    ax.set(xlabel=unit, ylabel="share of texts", title=f"Train against test (KS distance {distance:.3f})")
+    return ax.figure
+
+
+@styled
+def fold_scores(
+    scores: Mapping[int, float], mean: float, standard_error: float, metric: str = "score", ax: Axes | None = None
+) -> Figure:
+    """The score of each fold, beside that of all out-of-fold rows (`mean`) with its standard error."""
+    ax = make_axes(ax, 6.0, 1.2 + 0.32 * len(scores), grid="x")
+    ax.axvspan(mean - standard_error, mean + standard_error, color=SKY, alpha=0.25, linewidth=0)
+    ax.axvline(mean, color=BLUE)
+    ax.plot(list(scores.values()), range(len(scores)), "o", color=ORANGE, markersize=8)
+    for row, value in enumerate(scores.values()):
+        note(ax, f"{value:.4f}", 1, row, xycoords=("axes fraction", "data"))
+    name_rows(ax, [f"fold {fold}" for fold in scores])
+    ax.margins(x=0.2)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.set(xlabel=f"{metric} (band: one standard error)", title=f"Out of fold: {mean:.4f} ± {standard_error:.4f}")
+    return ax.figure
+
+
+@styled
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], ax: Axes | None = None) -> Figure:
+    """What each class is taken for: counts, and as colour the share of the true class. Both int (n,), class indices."""
+    size = len(classes)
+    counts = np.bincount(np.asarray(labels) * size + np.asarray(predicted), minlength=size * size).reshape(size, size)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(2.0 + (0.72 if size <= 12 else 0.28) * size, 11)
+    ax = make_axes(ax, side + 1, side, grid="")
+    texts = lambda row, column: f"{counts[row, column]:,}\n{shares[row, column]:.0%}" if counts[row, column] else ""  # noqa: E731
+    heat_map(ax, shares, classes, texts, 0, "share of the true class", PERCENT)
+    right = np.trace(counts) / max(counts.sum(), 1)
+    ax.set(xlabel="predicted", ylabel="true", title=f"{right:.1%} of {counts.sum():,} right")
+    return ax.figure
+
+
+@styled
+def label_errors(labels: np.ndarray, probs: np.ndarray, names: Sequence[str], ax: Axes | None = None) -> Figure:
+    """Of each of several labels, how many are found, missed and wrongly given at 0.5. Both (n, labels)."""
+    labels, given = np.asarray(labels) == 1, np.asarray(probs) >= 0.5
+    ax = make_axes(ax, 6.5, 1.5 + 0.34 * len(names), grid="x")
+    start = np.zeros(len(names))
+    parts = {"found": labels & given, "missed": labels & ~given, "wrongly given": ~labels & given}
+    for (name, part), colour in zip(parts.items(), (BLUE, PALE, ORANGE), strict=True):
+        ax.barh(range(len(names)), part.sum(axis=0), left=start, color=colour, height=0.68, label=name)
+        start += part.sum(axis=0)
+    name_rows(ax, names)
+    legend_above(ax)
+    ax.set(xlabel="texts")
+    return ax.figure
+
+
+@styled
+def residuals(
+    labels: np.ndarray, predictions: np.ndarray, name: str = "target", axes: Sequence[Axes] | None = None
+) -> Figure:
+    """Predicted against true values of one target, and how the errors are spread. Both (n,); `axes`: two."""
+    left, right = make_panels(axes, (4.6, 4.2), 3.4)
+    labels, predictions = (np.asarray(values, dtype=np.float64).ravel() for values in (labels, predictions))
+    errors, name = predictions - labels, short([name])[0]
+    if len(labels) > 2000:
+        image = left.hexbin(labels, predictions, gridsize=36, cmap="Blues", bins="log", mincnt=1, linewidths=0.1)
+        bar = left.figure.colorbar(image, ax=left, label="texts")
+        bar.outline.set_visible(False)
+        dress(bar.ax, "")
+    else:
+        left.plot(labels, predictions, "o", color=BLUE, markersize=4.5, alpha=0.35, markeredgewidth=0)
+    left.axline((labels.mean(), labels.mean()), slope=1, color=ORANGE, linewidth=1.2, linestyle="--")
+    left.set(xlabel=f"true {name}", ylabel=f"predicted {name}", title="Predicted against true")
+    right.hist(errors, bins=41, color=BLUE)
+    right.axvline(0, color=ORANGE, linewidth=1.2, linestyle="--")
+    right.set(xlabel=f"error of {name} (predicted minus true)", ylabel="texts")
+    right.set(title=f"Errors: mean {errors.mean():+.3g}, sd {errors.std():.3g}")
+    return left.figure
+
+
+def errors(task, labels: np.ndarray, predictions: np.ndarray) -> Figure:
+    """What a run gets wrong, in the picture for the task's kind: `confusion`, `label_errors`, or `residuals` by target.
+
+    `labels` as from `encode_labels`, `predictions` (n, columns) of the same rows.
+    """
+    if task.classes:
+        return confusion(labels, decide(task, predictions), task.classes)
+    if task.kind == "multilabel":
+        return label_errors(labels, predictions, task.labels)
+    return residual_rows(labels.reshape(predictions.shape), predictions, task.labels)
+
+
+@styled
+def residual_rows(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> Figure:
+    """`residuals` of several targets, one below the other. Both (n, targets)."""
+    figure = make_figure(8.8, 3.4 * len(names))
+    for axes, label, prediction, name in zip(
+        figure.subplots(len(names), 2, squeeze=False), labels.T, predictions.T, names, strict=True
+    ):
+        residuals(label, prediction, name, axes=axes)
+    return figure
+
+
+@styled
+def run_correlation(frame: pd.DataFrame, ax: Axes | None = None, title: str = "Correlation of the runs") -> Figure:
+    """How alike the runs are: the table of `blend.correlation`."""
+    values, side = frame.to_numpy(dtype=np.float64), min(2.0 + 0.72 * len(frame), 11)
+    ax = make_axes(ax, side + 1, side, grid="")
+    low = min(0.5, np.nanmin(values))
+    heat_map(
+        ax, values, list(frame.index), lambda row, column: f"{values[row, column]:.2f}", low, "Pearson correlation"
+    )
+    ax.set_title(title)
+    return ax.figure
+
+
+@styled
+def run_scores(frame: pd.DataFrame, metric: str, ax: Axes | None = None) -> Figure:
+    """The runs by score, the best on top: a row per run, with the columns `score` and `standard_error`."""
+    higher = is_higher_better(metric)
+    frame = frame[["score", "standard_error"]].astype(float).sort_values("score", ascending=not higher, kind="stable")
+    ax = make_axes(ax, 7.0, 1.2 + 0.36 * len(frame), grid="x")
+    for row, (score, error) in enumerate(frame.to_numpy()):
+        style = {"color": ORANGE if row == 0 else BLUE, "markersize": 7, "elinewidth": 1.6, "capsize": 3}
+        ax.errorbar(score, row, xerr=error, fmt="o", **style)
+        note(ax, f"{score:.4f} ± {error:.4f}", 1, row, xycoords=("axes fraction", "data"))
+    name_rows(ax, frame.index)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    better = "higher" if higher else "lower"
+    ax.set(xlabel=f"{metric} ({better} is better; bars: one standard error)", title="Out-of-fold scores")
+    return ax.figure
+
+
+@styled
+def label_rates(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
+    """What test is predicted to be, beside what train is: a line per row of the table of `submission.label_rates`."""
+    ax, unit = make_axes(ax, 6.5, 1.4 + 0.34 * len(frame), grid="x"), frame.columns.name or "share of rows"
+    ax.hlines(range(len(frame)), frame.min(axis=1), frame.max(axis=1), color=PALE, linewidth=3)
+    for name, colour, marker in zip(frame.columns, (BLUE, ORANGE, GREEN), ("o", "D", "|"), strict=False):
+        style = {"markersize": 11 if marker == "|" else 7, "markeredgewidth": 2 if marker == "|" else 0}
+        ax.plot(frame[name], range(len(frame)), marker, color=colour, label=name, **style)
+    name_rows(ax, frame.index)
+    if unit == "share of rows":
+        ax.xaxis.set_major_formatter(PERCENT)
+        ax.set_xlim(left=0)
+    legend_above(ax)
+    ax.set(xlabel=unit)
+    return ax.figure

@@ -1,0 +1,101 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from kagglekit.competition.task import encode_labels, infer, read_train
+from kagglekit.ensembling.base_predictions import read_files, read_ingredients
+from kagglekit.files import write_json
+from kagglekit.runs.record import Fitted, open_run, read_repeats, save_fold, score_run
+from kagglekit.runs.tables import write_folds
+
+FOLDS = np.arange(12) % 3
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A competition of twelve rows in four documents with two runs, "good" and "fair"."""
+    data, work = tmp_path / "data", tmp_path / "work"
+    data.mkdir()
+    train = pd.DataFrame({"id": range(12), "text": [f"text {k}, says" for k in range(12)], "label": ["a", "b"] * 6})
+    train["author"], train["age"] = [f"author {k}" for k in FOLDS], np.arange(12) * 2.5
+    test = train[:4].drop(columns="label").assign(id=range(100, 104))
+    train.to_csv(data / "train.csv", index=False)
+    test.to_csv(data / "test.csv", index=False)
+    pd.DataFrame({"id": test["id"], "a": 0.5, "b": 0.5}).to_csv(data / "sample_submission.csv", index=False)
+    task, _ = infer(data, group="author", text="text")
+    task.save(work)
+    write_folds(work, train["id"].astype(str), FOLDS, FOLDS)
+    truth = np.eye(2)[encode_labels(task, read_train(task))]
+    for name, share in (("good", 0.8), ("fair", 0.4)):
+        folder, says = open_run(work, name, {"backbone": "tiny"}), share * truth + (1 - share) / 2
+        for k in range(3):
+            made = Fitted(says[k == FOLDS], np.full((4, 2), 0.5))
+            save_fold(folder, k, made, train["id"].astype(str)[k == FOLDS], test["id"].astype(str), task)
+    return work
+
+
+def test_all_trained_runs_are_taken_with_what_is_known_of_their_rows(work):
+    found = read_ingredients(work, meta=["words", "age"])
+    assert [run.name for run in found.members] == ["fair", "good"] and found.cautions == []
+    assert found.labels.tolist() == [0, 1] * 6 and found.train["id"].tolist() == [str(k) for k in range(12)]
+    assert np.array_equal(found.beside.groups, FOLDS) and found.beside.meta.shape == (12, 2)
+    assert found.beside.documents.tolist() == [f"author {k}" for k in FOLDS]
+    assert found.beside.test_documents.tolist() == ["author 0", "author 1", "author 2", "author 0"]
+    assert found.beside.test_meta[:, 1] == pytest.approx(found.beside.meta[:4, 1])  # in units of train
+    assert [run.name for run in read_ingredients(work, ["good"]).members] == ["good"]
+    assert read_ingredients(work).beside.meta is None
+
+
+def test_without_the_group_in_test_there_are_no_documents(work):
+    test = work.parent / "data" / "test.csv"
+    pd.read_csv(test).drop(columns="author").to_csv(test, index=False)
+    task, _ = infer(work.parent / "data", group="author", text="text")
+    write_json(work / "task.json", vars(task))
+    assert read_ingredients(work).beside.documents is None
+
+
+def test_files_from_elsewhere_are_ingredients_with_a_caution(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        table = pd.DataFrame({"id": range(40), "p": rng.random(40), "label": np.arange(40) % 2})
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    found = read_files(tmp_path)
+    assert [run.name for run in found.members] == ["one", "two"] and len(found.labels) == len(found.train) == 40
+    assert "nobody can tell" in found.cautions[0] and "metric" in found.findings["what"].tolist()
+    assert [run.name for run in read_files(tmp_path, runs=["two"]).members] == ["two"]
+    with pytest.raises(ValueError, match=r"runs='three' is out of range: it must be one of the models in .*: one, two"):
+        read_files(tmp_path, runs=["three"])
+
+
+def test_the_error_of_a_score_is_larger_where_rows_belong_together(work):
+    found = read_ingredients(work, ["fair"])
+    predictions = found.members[0]
+    predictions.oof.loc[predictions.oof["fold"] == 0, ["a", "b"]] = [[0.9, 0.1]]
+    scores = [score_run(predictions, found.task, found.labels, groups) for groups in (None, found.beside.groups)]
+    assert scores[0]["score"] == scores[1]["score"] and scores[0]["standard_error"] != scores[1]["standard_error"]
+
+
+def test_the_scores_of_other_splits_stand_side_by_side(tmp_path):
+    for place, value in (("bbc", 0.8), ("bbc.2", 0.9), ("bbc.3", 0.7), ("bbc.old", 0.1)):
+        write_json(tmp_path / place / "base" / "score.json", {"score": value, "standard_error": 0.01})
+    found = read_repeats(tmp_path / "bbc", "base")
+    assert found.index.tolist() == ["bbc", "bbc.2", "bbc.3"] and found["score"].tolist() == [0.8, 0.9, 0.7]
+    assert read_repeats(tmp_path / "bbc", "nothing").empty
+
+
+def test_folds_that_go_forward_are_told_of(work):
+    (work / "folds.parquet").unlink()
+    for run in ("good", "fair"):
+        for k in range(3):
+            for name in ("oof", "test"):
+                table = pd.read_parquet(work / run / f"fold{k}" / f"{name}.parquet")
+                table.to_parquet(work / run / f"fold{k}" / f"{name}.parquet")  # without its lineage
+    folds = pd.DataFrame({"id": [str(k) for k in range(12)], "fold": FOLDS, "group": FOLDS, "forward": True})
+    folds.to_parquet(work / "folds.parquet", index=False)
+    assert "later ones too" in read_ingredients(work).cautions[0]
+
+
+def test_other_splits_are_in_the_order_of_their_numbers_and_nothing_else_is_one(tmp_path):
+    for name in ("bbc", "bbc.2", "bbc.10", "bbc.2024-01"):
+        write_json(tmp_path / name / "blend" / "score.json", {"score": 0.5, "standard_error": 0.1})
+    assert read_repeats(tmp_path / "bbc", "blend").index.tolist() == ["bbc", "bbc.2", "bbc.10"]

@@ -1,0 +1,303 @@
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from kagglekit.competition.task import infer, read_train
+from kagglekit.files import read_json, write_json
+from kagglekit.kaggle.build import Step, build, parse_steps
+from kagglekit.kaggle.bundle import read_bundle, unpack
+from kagglekit.kaggle.cells import MARK
+from kagglekit.kaggle.metadata import KERNEL_KEYS, read_kernel_metadata
+from kagglekit.runs.tables import write_folds
+from kagglekit.training.inputs import Beside
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """runs/w: a task with folds, and the runs tfidf, mlm, base (of mlm, with models of two folds) and their blend."""
+    monkeypatch.chdir(tmp_path)
+    texts = [f"a {('good', 'bad')[row % 2]} film, number {row} of those that I saw" for row in range(18)]
+    rows = [f"{row},{text!r},{row % 2}" for row, text in enumerate(texts)]
+    tables = {"train": ["id,text,label", *rows[:12]], "test": ["id,text", *(row[:-2] for row in rows[12:])]}
+    tables["sample_submission"] = ["id,label", *(f"{row},0" for row in range(12, 18))]
+    Path("far/bbc").mkdir(parents=True)
+    for name, lines in tables.items():
+        Path("far/bbc", f"{name}.csv").write_text("\n".join(lines).replace("'", '"') + "\n")
+    task, _ = infer("far/bbc")
+    train = read_train(task)
+    work = task.save("runs/w").parent
+    write_folds(work, train["id"], [row % 3 for row in range(12)], range(12))
+    recipes = {"tfidf": {"backbone": "tfidf"}, "mlm": {"backbone": "minilm"}}
+    recipes["base"] = {"backbone": "minilm", "start": "mlm", "pattern": "a + b / {text}", "beside": {}}
+    for name, recipe in recipes.items():
+        write_json(work / name / "params.json", {"recipe": recipe, "inputs": {}, "receipts": {}})
+        for fold in (0, 1) if name != "mlm" else ():
+            write(work / name / f"fold{fold}" / "oof.parquet", work / name / f"fold{fold}" / "test.parquet")
+    write(work / "mlm/model/model.safetensors", work / "base/checkpoints/step.pt", work / "base/fold2/start/x.bin")
+    for fold in (0, 1):
+        write(
+            work / f"base/fold{fold}/model/model.safetensors", work / f"base/fold{fold}/teachers/0/model/m.safetensors"
+        )
+    write(work / "base/.hidden", work / "base/golden.parquet", work / "blend/fold0/oof.parquet", work / "tokens/cache")
+    write_json(work / "blend" / "weights.json", {"members": ["tfidf", "base"]})
+    return work
+
+
+def write(*files):
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(file.name)
+
+
+def make(*texts, **options):
+    steps = parse_steps(texts)
+    return build(steps, "runs/w/kaggle", "me", **{"competition": "bbc-news", **options})
+
+
+def read_notebook(kernel):
+    (file,) = kernel.glob("*.ipynb")
+    return nbformat.read(file, as_version=4)
+
+
+def packed(built):
+    return {record["path"].removeprefix("runs/w/") for record in read_bundle(built.bundle)["files"]}
+
+
+def assert_no_local_path(built, place):
+    """Neither the notebooks nor any text among what they read names a folder of this machine."""
+    for folder in [*built.kernels, *([built.bundle] if built.bundle else [])]:
+        for file in folder.iterdir():
+            assert str(place).encode() not in file.read_bytes(), file
+
+
+def test_a_kernel_of_one_step_is_that_notebook_with_its_parameters_between_install_and_leave(work, tmp_path):
+    built = make("3_train", "work=runs/w", "run=next", "start=mlm", "epochs=2", "backbone=minilm")
+    (kernel,) = built.kernels
+    assert kernel == work / "kaggle" / "w-next" and {path.name for path in kernel.iterdir()} == {
+        "kernel-metadata.json",
+        "w-next.ipynb",
+    }
+    notebook = read_notebook(kernel)
+    nbformat.validate(notebook)
+    sources = [cell.source for cell in notebook.cells]
+    tags = [cell.metadata.get("tags") for cell in notebook.cells]
+    assert sources[0].startswith(MARK) and "me/kagglekit-wheels" in sources[0] and sources[1].startswith("# 3")
+    assert tags[2] == ["parameters"] and tags[3] == ["injected-parameters"]
+    values = {}
+    exec(sources[3], values)
+    assert {name: values[name] for name in ("work", "run", "start", "epochs")} == {
+        "work": "runs/w", "run": "next", "start": "mlm", "epochs": 2,
+    }  # fmt: skip
+    assert sources[4].endswith("enter(\"runs/w\", competition='bbc-news', gpu=True)".replace('"', "'"))
+    assert 'train_side_by_side(\n    "3_train"' in sources[5] and '"run": "next"' in sources[5]
+    assert sources[-1].endswith("leave('runs/w', 'next')")
+    original = nbformat.read(Step("3_train").source, as_version=4)
+    assert sources[6:-1] == [cell.source for cell in original.cells[2:]]
+    assert notebook.metadata["kagglekit"] == original.metadata["kagglekit"] and "papermill" not in notebook.metadata
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    assert_no_local_path(built, tmp_path)
+
+
+def test_the_metadata_tells_every_key_and_attaches_wheels_inputs_and_what_was_asked_for(work):
+    ours = dict(datasets=["you/texts/2"], kernels=["me/before"], models=["o/m/transformers/v/1"])
+    told = read_kernel_metadata(make("3_train", "work=runs/w", "run=next", "start=", **ours).kernels[0])
+    assert set(told) >= {*KERNEL_KEYS} - {"id_no"} and told["enable_internet"] is False and told["is_private"] is True
+    assert told["dataset_sources"] == ["me/kagglekit-wheels", "me/w-next-inputs", "you/texts/2"]
+    assert told["competition_sources"] == ["bbc-news"] and told["kernel_sources"] == ["me/before"]
+    assert (told["id"], told["title"], told["machine_shape"]) == ("me/w-next", "W next", "NvidiaTeslaT4")
+    cpu = read_kernel_metadata(make("3_train", "work=runs/w", "run=n", "start=", gpu="", slug="on-a-cpu").kernels[0])
+    assert (cpu["enable_gpu"], cpu["machine_shape"], cpu["id"]) == (False, None, "me/on-a-cpu")
+
+
+def test_what_a_step_reads_is_packed_models_only_where_training_goes_on_from_them(work, tmp_path):
+    light = {
+        "mlm/params.json",
+        "base/params.json",
+        "tfidf/params.json",
+        "blend/weights.json",
+        "blend/fold0/oof.parquet",
+    }
+    tables = {f"{run}/fold{k}/{t}.parquet" for run in ("base", "tfidf") for k in (0, 1) for t in ("oof", "test")}
+    submit = make("5_submit", "work=runs/w", "run=blend")
+    assert packed(submit) == {"task.json", "folds.parquet"} | light | tables
+    onward = make("3_train", "work=runs/w", "run=more", "start=base")
+    models = {f"base/fold{k}/model/model.safetensors" for k in (0, 1)}
+    of_base = {path for path in tables if path.startswith("base")} | {"base/params.json", "mlm/params.json"}
+    assert packed(onward) == {"task.json", "folds.parquet"} | of_base | models
+    told = read_bundle(onward.bundle)
+    assert told["train"]["name"] == "train.csv" and len(told["train"]["sha256"]) == 64
+    unpack(onward.bundle, tmp_path / "kernel")
+    task = read_json(tmp_path / "kernel/runs/w/task.json")
+    assert task == read_json(work / "task.json") | {"data": "/kaggle/input/competitions/bbc-news"}
+    assert read_json(tmp_path / "kernel/runs/w/base/params.json") == read_json(work / "base/params.json")
+    assert_no_local_path(onward, tmp_path)
+
+
+def test_to_predict_anew_the_models_of_all_members_travel_with_golden_rows(work, classifier, tokenizer):
+    params = read_json(work / "base" / "params.json")
+    write_json(work / "base" / "params.json", {**params, "recipe": {"backbone": "minilm", "max_length": 20}})
+    for fold in (0, 1):
+        classifier(outputs=2, seed=fold).save(work / f"base/fold{fold}/model")
+        tokenizer.save_pretrained(work / f"base/fold{fold}/model")
+        Beside(None, None, None, False).save(work / f"base/fold{fold}/model")
+    built = make("5_submit", "work=runs/w", "run=blend", "predict=true")
+    files = packed(built)
+    assert {
+        f"base/fold{fold}/model/{file}" for fold in (0, 1) for file in ("model.safetensors", "tokenizer.json")
+    } <= files
+    assert "blend/golden.parquet" in files and "base/golden.parquet" not in files  # that one is of an older build
+    unpack(built.bundle, work.parent / "kernel")
+    golden = pd.read_parquet(work.parent / "kernel/runs/w/blend/golden.parquet")
+    assert {"base/fold0", "base/fold1"} <= {*golden.columns}
+    assert not (work / "blend" / "golden.parquet").exists()  # the run at home is what it was
+    assert not any("golden" in path or "/model/" in path for path in packed(make("5_submit", "work=runs/w")))
+    whole = make(
+        "4_ensemble", "work=runs/w", 'runs=["base", "tfidf"]', "run=two", "+", "5_submit", "run=two", "predict=true"
+    )
+    assert "base/fold1/model/model.safetensors" in packed(whole) and "base/golden.parquet" in packed(whole)
+
+
+def test_several_steps_are_a_cell_each_and_what_one_makes_is_not_packed_for_the_next(work, tmp_path):
+    built = make("1_eda", "work=runs/w", "data=far/bbc", "+", "3_train", "run=new", "start=", "+", "4_ensemble",
+                 'runs=["new", "tfidf"]', "+", "5_submit", "--", "seed=3")  # fmt: skip
+    sources = [cell.source for cell in read_notebook(built.kernels[0]).cells]
+    assert len(sources) == 8 and sources[1].startswith("# 1_eda, then 3_train, then 4_ensemble, then 5_submit")
+    assert ['"3_train"' in source and '"seed": 3' in source for source in sources].index(True) == 4
+    assert '"data": "bbc-news"' in sources[3] and '"work": "runs/w"' in sources[6] and "'new', 'blend'" in sources[7]
+    assert packed(built) == {f"tfidf/fold{k}/{t}.parquet" for k in (0, 1) for t in ("oof", "test")} | {
+        "tfidf/params.json"
+    }
+    assert make("1_eda", "work=runs/w", "data=far/bbc", slug="only-eda").bundle is None
+    assert_no_local_path(built, tmp_path)
+
+
+def test_tfidf_and_soups_begin_from_nothing_so_no_start_is_packed_or_missed(work):
+    built = make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "+", "5_submit", "run=next")
+    assert packed(built) == {"task.json", "folds.parquet"}
+    made = make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "start=gone", "+", "5_submit", "run=next")
+    assert any('"start": ""' in cell.source for cell in read_notebook(made.kernels[0]).cells)
+    with pytest.raises(FileNotFoundError, match="or say start= to begin without it"):
+        make("3_train", "work=runs/w", "run=next", "start=gone")
+
+
+def test_each_fold_gets_a_kernel_and_all_share_what_they_read(work):
+    built = make("3_train", "work=runs/w", "run=next", "start=mlm", each_fold=True)
+    assert [kernel.name for kernel in built.kernels] == ["w-next-fold0", "w-next-fold1", "w-next-fold2"]
+    for fold, kernel in enumerate(built.kernels):
+        sources = [cell.source for cell in read_notebook(kernel).cells]
+        assert f"folds = [{fold}]" in sources[3] and not any("train_side_by_side" in source for source in sources)
+        assert read_kernel_metadata(kernel)["dataset_sources"][1] == "me/w-next-inputs"
+    two = make("3_train", "work=runs/w", "run=next", "start=mlm", "folds=[2, 0]", each_fold=True)
+    assert [kernel.name for kernel in two.kernels] == ["w-next-fold2", "w-next-fold0"]
+    with pytest.raises(ValueError, match="5_submit has no folds of its own"):
+        make("3_train", "work=runs/w", "run=next", "start=", "+", "5_submit", "run=next", each_fold=True)
+
+
+def test_files_from_elsewhere_get_a_place_and_the_parameters_name_it(work, tmp_path):
+    far, near = tmp_path.parent / f"{tmp_path.name}.far", Path("models/tiny")
+    write(
+        far / "tiny" / "config.json", near / "config.json", far / "texts.csv", far / "vectors.parquet", far / "d.tsv.gz"
+    )
+    texts = ["3_train", "work=runs/w", "run=next", "start=", f"backbone={far}/tiny"]
+    knobs = [f'augment={{"Dictionary": {{"file": "{far}/d.tsv.gz"}}}}', f'pseudo={{"unlabelled": "{far}/texts.csv"}}']
+    built = make(*texts, *knobs, f'beside={{"vectors": "{far}/vectors.parquet"}}')
+    values = {}
+    exec(read_notebook(built.kernels[0]).cells[3].source, values)
+    assert values["backbone"] == "inputs/tiny" and values["pseudo"] == {"unlabelled": "inputs/texts.csv"}
+    assert values["augment"] == {"Dictionary": {"file": "inputs/d.tsv.gz"}}
+    assert values["beside"] == {"vectors": "inputs/vectors.parquet"}
+    unpack(built.bundle, tmp_path / "kernel")
+    for name in ("tiny/config.json", "texts.csv", "vectors.parquet", "d.tsv.gz"):
+        assert (tmp_path / "kernel/inputs" / name).read_text() == Path(name).name
+    assert_no_local_path(built, far)
+    close = make("3_train", "work=runs/w", "run=next", "start=", "backbone=models/tiny")  # the recipe stays the same
+    assert "models/tiny/config.json" in packed(close) and 'backbone = "models/tiny"' in str(
+        read_notebook(close.kernels[0])
+    )
+
+
+def test_a_run_that_was_made_from_a_far_folder_names_its_place_in_the_kernel_too(work, tmp_path):
+    far = tmp_path.parent / f"{tmp_path.name}.far"
+    write(far / "tiny" / "config.json")
+    write_json(work / "mlm" / "params.json", {"recipe": {"backbone": f"{far}/tiny"}, "inputs": {}, "receipts": {}})
+    built = make("3_train", "work=runs/w", "run=next", "start=mlm", f"backbone={far}/tiny")
+    unpack(built.bundle, tmp_path / "kernel")
+    assert read_json(tmp_path / "kernel/runs/w/mlm/params.json")["recipe"] == {"backbone": "inputs/tiny"}
+    assert_no_local_path(built, far)
+
+
+def test_a_run_of_another_work_folder_comes_with_its_task(work, tmp_path):
+    other = tmp_path / "elsewhere" / "w"  # of the same name
+    write_json(other / "task.json", read_json(work / "task.json"))
+    write(other / "folds.parquet", other / "lm" / "model" / "model.safetensors")
+    write_json(other / "lm" / "params.json", {"recipe": {"backbone": "minilm"}, "inputs": {}})
+    built = make("3_train", "work=runs/w", "run=next", "start=elsewhere/w/lm+mlm")
+    assert 'start = "runs/2-w/lm+mlm"' in read_notebook(built.kernels[0]).cells[3].source
+    assert {"runs/2-w/task.json", "runs/2-w/folds.parquet", "runs/2-w/lm/model/model.safetensors"} <= packed(built)
+    assert_no_local_path(built, tmp_path)
+
+
+WRONG = {
+    "did you mean epochs": ["3_train", "work=runs/w", "epohcs=3"],
+    "reads the run 'nowhere'": ["3_train", "work=runs/w", "start=nowhere"],
+    r"backbone.* is '/no/such', and /no/such does not exist": ["3_train", "work=runs/w", "start=", "backbone=/no/such"],
+    "needs work=": ["3_train", "start="],
+    "step 2 names no notebook": ["3_train", "work=runs/w", "+", "run=base"],
+    "steps of a kernel share a work folder": ["3_train", "work=runs/w", "start=", "+", "5_submit", "work=other"],
+    "run 1_eda first": ["5_submit", "work=runs/none", "run=tfidf"],
+    "cannot name a run": ["3_train", "work=runs/w", "start=", "run=kaggle"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_is_wrong_is_said_in_words_and_an_older_build_stays(work, words):
+    built = make("3_train", "work=runs/w", "run=next", "start=mlm", slug="the-kernel")
+    before = {path: path.read_bytes() for path in (work / "kaggle").rglob("*") if path.is_file()}
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        make(*WRONG[words], slug="the-kernel")
+    assert {path: path.read_bytes() for path in (work / "kaggle").rglob("*") if path.is_file()} == before
+    assert built.kernels[0].is_dir()
+
+
+def test_options_that_do_not_fit_are_refused(work):
+    step = ["3_train", "work=runs/w", "run=next", "start="]
+    with pytest.raises(ValueError, match="say competition= its slug"):
+        make(*step, competition="")
+    with pytest.raises(ValueError, match=r"slug='a.*6 to 50"):
+        make(*step, slug="a" * 45)
+    with pytest.raises(ValueError, match="NvidiaTeslaP100"):
+        make(*step, gpu="NvidiaTeslaP100")
+    with pytest.raises(ValueError, match="is a folder of this machine or a sample"):
+        make("1_eda", "work=runs/w", competition="", datasets=["me/files"])
+    assert not (work / "kaggle").exists() or not [*(work / "kaggle").iterdir()]
+
+
+def test_a_build_takes_the_place_of_the_one_before_and_gives_the_same_bytes_again(work):
+    step = ["3_train", "work=runs/w", "run=next", "start=mlm"]
+    first = make(*step)
+    files = {path: path.read_bytes() for path in (work / "kaggle").rglob("*") if path.is_file()}
+    make(*step)
+    assert {path: path.read_bytes() for path in (work / "kaggle").rglob("*") if path.is_file()} == files
+    (model,) = (r["name"] for r in read_bundle(first.bundle)["files"] if r["path"].endswith("model.safetensors"))
+    assert os.stat(first.bundle / model).st_nlink == 2  # linked, not copied
+    write(first.kernels[0] / "stale.txt")
+    make(*step[:3], "start=")
+    assert not (first.kernels[0] / "stale.txt").exists() and "mlm/params.json" not in packed(first)
+
+
+def test_hours_are_baked_into_the_steps_that_know_of_them(work):
+    folder = Path("own")
+    folder.mkdir()
+    for name, more in (("3_train", "hours = 0.0"), ("5_submit", "kept = 1")):
+        cell = nbformat.v4.new_code_cell(f'work = ""\nrun = "base"\n{more}', metadata={"tags": ["parameters"]})
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / f"{name}.ipynb")
+    for hours, baked in ((None, 11.5), (8.5, 8.5), (0, 0)):
+        steps = parse_steps(["3_train", "work=runs/w", "+", "5_submit"], folder)
+        cells = read_notebook(build(steps, "k", "me", competition="bbc", hours=hours).kernels[0]).cells
+        assert f'"hours": {baked}' in cells[3].source and "hours" not in cells[4].source
+    own = parse_steps(["3_train", "work=runs/w", "hours=2"], folder)
+    assert "hours = 2" in json.dumps(read_notebook(build(own, "k", "me", competition="bbc").kernels[0]))

@@ -1,0 +1,204 @@
+"""The dry run of small kernels: as Kaggle mounts, limits and isolates them, and what it says when they fail."""
+
+import json
+import shutil
+import zipfile
+
+import nbformat
+import psutil
+import pytest
+
+from kagglekit.competition.task import infer
+from kagglekit.files import write_json
+from kagglekit.kaggle.attach import find_sources
+from kagglekit.kaggle.cells import install_cell
+from kagglekit.kaggle.dry_run import dry_run
+from kagglekit.kaggle.metadata import dataset_metadata, kernel_metadata
+
+FACTS = """
+import json, os, socket, sys
+from pathlib import Path
+import kagglekit
+
+def attempt(call):
+    try:
+        call()
+        return "works"
+    except OSError as error:
+        return error.errno
+
+inputs = Path(os.environ["KAGGLEKIT_INPUTS"])
+files = sorted(str(path.relative_to(inputs)) for path in inputs.rglob("*") if path.is_file())
+facts = {
+    "files": files,
+    "write": attempt(lambda: (inputs / files[0]).open("a")),
+    "outside": attempt(lambda: socket.create_connection(("192.0.2.1", 80), timeout=3)),
+    "environment": dict(os.environ),
+    "here": [Path.cwd().name, Path.cwd().parent.name, str(Path.home().relative_to(inputs.parents[1]))],
+    "kagglekit": [kagglekit.where, Path(kagglekit.__file__).is_relative_to(sys.prefix)],
+    "rerun": os.environ.get("KAGGLE_IS_COMPETITION_RERUN"),
+}
+print("FACTS", json.dumps(facts))
+Path("kept.txt").write_text("x" * 9)
+"""
+SUBMIT = """
+import os, shutil
+from pathlib import Path
+shutil.copy(next(Path(os.environ["KAGGLEKIT_INPUTS"]).rglob("sample_submission.csv")), "submission.csv")
+"""
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A work folder with task.json, the competition's files elsewhere, and a data set with a wheel of kagglekit."""
+    data, work = tmp_path / "data", tmp_path / "work"
+    (data / ".answers").mkdir(parents=True)
+    (data / ".answers" / "answers.csv").write_text("id,label\n9,yes\n")
+    rows = [f"{n},a {'good' if n % 2 else 'bad'} film number {n},{'yes' if n % 2 else 'no'}" for n in range(12)]
+    (data / "train.csv").write_text("\n".join(["id,text,label", *rows]) + "\n")
+    (data / "test.csv").write_text("id,text\n20,a fine film\n21,a poor plot\n")
+    (data / "sample_submission.csv").write_text("id,label\n20,no\n21,no\n")
+    infer(data)[0].save(work)
+    wheels = work / "kaggle" / "kagglekit-wheels"
+    wheels.mkdir(parents=True)
+    write_json(wheels / "dataset-metadata.json", dataset_metadata("me/kagglekit-wheels"))
+    (wheels / "skipped").mkdir()
+    (wheels / "skipped" / "file.txt").write_text("the client skips sub-folders")
+    info = "kagglekit-9.9.dist-info"
+    with zipfile.ZipFile(wheels / "kagglekit-9.9-py3-none-any.whl", "w") as archive:
+        archive.writestr("kagglekit/__init__.py", "where = 'the wheel'\n")
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: kagglekit\nVersion: 9.9\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return work
+
+
+@pytest.fixture
+def kernel(work, monkeypatch):
+    """kernel(*cells, **metadata): a kernel folder in the work folder with the install cell first."""
+    for name in ("KAGGLE_KEY", "KAGGLE_API_TOKEN", "HF_TOKEN", "https_proxy"):
+        monkeypatch.setenv(name, "PLANTED")
+
+    def make(*cells, install=True, **options):
+        folder = work / "kaggle" / "first-try"
+        folder.mkdir()
+        code = [nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
+        first = [install_cell("me/kagglekit-wheels")] if install else []
+        nbformat.write(nbformat.v4.new_notebook(cells=first + code), folder / "first-try.ipynb")
+        sources = {"competitions": ["bbc"], "datasets": ["me/kagglekit-wheels/3"], "gpu": ""} | options
+        write_json(folder / "kernel-metadata.json", kernel_metadata("me/first-try", "", "first-try.ipynb", **sources))
+        return folder
+
+    return make
+
+
+def read_facts(run, files):
+    """What the kernel printed, after a look at what has to be so in every layout and isolation."""
+    facts = json.loads(next(line for line in run.log.splitlines() if line.startswith("FACTS"))[5:])
+    assert facts["files"] == sorted(files)
+    assert facts["outside"] == 101
+    assert facts["kagglekit"] == ["the wheel", True]
+    assert facts["here"] == ["working", "kaggle", "home"]
+    assert facts["environment"]["KAGGLE_KERNEL_RUN_TYPE"] == "Batch"
+    assert facts["environment"]["CUDA_VISIBLE_DEVICES"] == ""
+    assert "PLANTED" not in json.dumps(facts)
+    return facts
+
+
+WHEEL = "kagglekit-9.9-py3-none-any.whl"
+DATA = ("sample_submission.csv", "test.csv", "train.csv")
+
+
+def test_a_kernel_runs_as_on_kaggle_and_only_its_output_stays(kernel, work, tmp_path):
+    folder, root = kernel(FACTS, SUBMIT), tmp_path / "root"
+    run = dry_run(folder, root=root)
+    assert (run.ok, run.error) == (True, ""), run.log
+    files = [f"competitions/bbc/{name}" for name in DATA] + [f"datasets/me/kagglekit-wheels/{WHEEL}"]
+    facts = read_facts(run, files)
+    if run.isolation == "namespace":
+        assert facts["write"] == 30  # a read-only file system, as there
+    assert facts["rerun"] is None
+    assert run.submission.startswith("valid: 2 rows")
+    assert {name for name, _ in run.biggest} == {"__notebook__.ipynb", "kept.txt", "submission.csv"}
+    assert run.bytes == sum(size for _, size in run.biggest)
+    assert run.memory > 1e6
+    executed = nbformat.read(run.notebook, as_version=4)
+    assert [cell.execution_count for cell in executed.cells] == [1, 2, 3]
+    assert sorted(path.name for path in root.iterdir()) == [".dry-run", "kaggle"]
+    assert sorted(path.name for path in (root / "kaggle").iterdir()) == ["log.txt", "working"]
+    assert str(run).splitlines()[0].startswith("dry run: ended well after")
+    assert [file.stat().st_nlink for file in sorted((tmp_path / "data").glob("*.csv"))] == [1, 1, 1]
+
+
+def test_a_scoring_rerun_in_the_old_layout_without_a_namespace_leaves_nothing(kernel, tmp_path):
+    hidden = shutil.copytree(tmp_path / "data", tmp_path / "hidden")
+    (hidden / "sample_submission.csv").write_text("id,label\n20,no\n21,no\n22,no\n")
+    sources = {"competition:bbc": hidden}
+    run = dry_run(kernel(FACTS, SUBMIT), sources, layout="old", rerun=True, isolation="sockets")
+    assert (run.ok, run.error) == (True, ""), run.log
+    facts = read_facts(run, [f"bbc/{name}" for name in DATA] + [f"kagglekit-wheels/{WHEEL}"])
+    assert facts["rerun"] == "1"
+    assert run.submission.startswith("valid: 3 rows")
+    assert run.isolation == "sockets"
+    assert "sockets are refused" in str(run)
+    assert "kept" not in str(run).replace("kept.txt", "")
+    assert not run.output.parents[1].exists()
+
+
+def test_a_failing_cell_is_named_and_what_it_said(kernel, tmp_path, capsys):
+    failing = "# look for it\nimport time; time.sleep(2)\nraise ValueError('column x is not there')"
+    folder = kernel("fine = 1", failing, "never = 1", install=False, internet=True)
+    run = dry_run(folder, root=tmp_path / "root", progress=True)
+    assert capsys.readouterr().out.count("in cell 2 (# look for it)\n") == 1
+    assert run.error.startswith("cell 2 (# look for it) failed")
+    assert run.error.endswith("ValueError: column x is not there")
+    assert "FAILED" in str(run)
+    assert (run.ok, run.isolation, run.notebook.is_file()) == (False, "none", True)
+
+
+def test_a_cell_that_asks_for_kaggle_s_own_folder_is_told_where_a_dry_run_has_it(kernel, tmp_path):
+    run = dry_run(kernel("open('/kaggle/input/bbc/train.csv')", install=False), root=tmp_path / "root")
+    assert "A dry run has no folder /kaggle: read below os.environ.get('KAGGLEKIT_INPUTS'" in run.error
+
+
+def test_a_cell_that_leaves_early_and_a_wrong_submission_are_failures(kernel, tmp_path):
+    write = "open('submission.csv', 'w').write('id,label\\n20,no\\n21,maybe\\n')"
+    run = dry_run(kernel(write, "import sys; sys.exit(0)", "print('below')", install=False), root=tmp_path / "root")
+    assert not run.ok
+    assert "left the notebook by sys.exit" in run.error
+    assert run.submission.startswith("WRONG: submission, data row 2 ")
+    assert "column 'label' holds 'maybe'" in str(run)
+
+
+def test_the_limits_end_a_kernel_with_all_its_processes_and_say_where_it_was(kernel, tmp_path):
+    wait = "import subprocess, time\nsubprocess.Popen(['sleep', '50.25'], start_new_session=True)"
+    wait += "\nopen('big', 'wb').write(bytes(2_000_000))\ntime.sleep(50)"
+    folder = kernel("1", wait, install=False)
+    run = dry_run(folder, disk=1e6, root=tmp_path / "root")
+    assert not run.ok
+    assert run.error == "the output has 2.0 MB, and Kaggle keeps 1.0 MB: in cell 2 (import subprocess, time)"
+    assert not any("50.25" in (process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    run = dry_run(folder, hours=0.3 / 3600, root=tmp_path / "root")  # in place of the earlier one
+    assert run.error == "the limit of 8.33333e-05 hours is over before the first cell"
+    assert not (run.output / "big").exists()
+
+
+def test_what_is_missing_or_wrong_is_told_before_anything_runs(kernel, work, tmp_path):
+    folder = kernel("1", datasets=["me/kagglekit-wheels", "you/models"], models=["a/b/pyTorch/d/1"])
+    assert sorted(find_sources(folder)) == ["competition:bbc", "dataset:me/kagglekit-wheels"]
+    with pytest.raises(
+        FileNotFoundError, match=r"reads dataset:you/models, model:a/b/pytorch/d/1, .*--source dataset:you/models="
+    ):
+        dry_run(folder, root=tmp_path / "root")
+    with pytest.raises(ValueError, match=r"one of those in .*kernel-metadata.json: dataset:me/kagglekit-wheels"):
+        dry_run(folder, {"competition:other": tmp_path}, root=tmp_path / "root")
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        dry_run(folder, {"dataset:you/models": tmp_path / "gone"}, root=tmp_path / "root")
+    with pytest.raises(ValueError, match="hours"):
+        dry_run(folder, hours=0)
+    given = {"dataset:you/models/2": tmp_path / "data", "model:a/b/pyTorch/d/1": tmp_path / "data"}
+    with pytest.raises(ValueError, match="holds other things"):
+        dry_run(folder, given, root=work)
+    with pytest.raises(ValueError, match="layout"):
+        dry_run(folder, given, layout="ancient", root=tmp_path / "root")
+    assert not (tmp_path / "root").exists()

@@ -1,0 +1,147 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import kagglekit.kaggle.wheels
+from kagglekit.files import read_json
+from kagglekit.kaggle.cells import install_cell
+from kagglekit.kaggle.metadata import read_dataset_metadata
+from kagglekit.kaggle.wheels import build_wheel, needs, read_pins, wheels_folder
+
+
+def write_wheel(folder, name, version="1.0", tag="py3-none-any", needs=()):
+    """A wheel with one module that says its tag."""
+    told = f"{name}-{version}.dist-info"
+    requires = "".join(f"Requires-Dist: {need}\n" for need in needs)
+    files = {
+        f"{name.lower()}.py": f"tag = {tag!r}\n",
+        f"{told}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
+        f"{told}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+        archive.writestr(f"{told}/RECORD", "".join(f"{file},,\n" for file in (*files, f"{told}/RECORD")))
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The real wheel of this checkout."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_wheel_has_the_notebooks_and_tells_its_commit(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+        dates = {entry.date_time for entry in archive.infolist()}
+    assert {f"kagglekit/notebooks/{path.name}" for path in Path("notebooks").glob("*.ipynb")} <= {*names}
+    assert "kagglekit/commit.txt" in names and not [name for name in names if "tests" in name or ".pyc" in name]
+    assert len(dates) == 1  # that of the commit
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    told = subprocess.run(
+        [sys.executable, "-c", "from kagglekit.runs.environment import commit; print(commit())"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    ).stdout.strip()  # fmt: skip
+    assert told.removesuffix("-dirty") == head
+
+
+def test_outside_of_a_checkout_no_wheel_is_built_and_the_error_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(kagglekit.kaggle.wheels, "HOME", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"is no checkout of kagglekit.*lacks kagglekit, notebooks"):
+        build_wheel(tmp_path / "wheels")
+    assert not (tmp_path / "wheels").exists()
+
+
+def test_the_data_set_has_pure_wheels_once_compiled_ones_for_each_python_and_what_they_need(wheel, tmp_path):
+    links = tmp_path / "links"
+    write_wheel(links, "datasketch", "2.0.0", needs=["numpy>=1", "leftpad", "redis; extra == 'redis'"])
+    write_wheel(links, "datasketch", "9.0")  # requirements.txt pins 2.0.0
+    write_wheel(links, "leftpad", needs=["numpy"])
+    for python in ("311", "312", "313"):
+        write_wheel(links, "compiled", tag=f"cp{python}-cp{python}-manylinux_2_17_x86_64")
+    folder = wheels_folder(tmp_path / "w", "me", ["datasketch", "compiled"], ("3.12", "3.13"), links)
+    told = read_json(folder / "wheels.json")
+    assert [name for name in told if not name.startswith("kagglekit-")] == [
+        "compiled-1.0-cp312-cp312-manylinux_2_17_x86_64.whl",
+        "compiled-1.0-cp313-cp313-manylinux_2_17_x86_64.whl",
+        "datasketch-2.0.0-py3-none-any.whl",
+        "leftpad-1.0-py3-none-any.whl",
+    ]
+    for name, record in told.items():
+        content = (folder / name).read_bytes()
+        expected = {"version": name.split("-")[1], "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        assert record == expected
+    assert (folder / wheel.name).read_bytes() == wheel.read_bytes()  # the same files give the same bytes
+    assert {path.name for path in folder.iterdir()} == {*told, "wheels.json", "dataset-metadata.json"}
+    assert read_dataset_metadata(folder)["id"] == "me/kagglekit-wheels"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(RuntimeError, match=r"pip download failed:(.|\n)*nowhere"):
+        wheels_folder(folder, "me", ["nowhere"], ("3.12",), links)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir() if "part" in path.name] == []
+
+
+def test_needs_leave_out_extras_and_other_systems_and_pins_are_read_by_their_plain_names(tmp_path):
+    lines = ["Foo_Bar>=2", "old; python_version < '3.12'", "win; sys_platform == 'win32'", "x; extra == 'all'"]
+    wheel = write_wheel(tmp_path, "thing", needs=lines)
+    assert [*needs(wheel, "3.11")] == ["Foo_Bar", "old"] and [*needs(wheel, "3.12")] == ["Foo_Bar"]
+    (tmp_path / "r.txt").write_text("Open_CC==1.4.2  # why\nloose>=1\n\n# a comment\n")
+    assert read_pins(tmp_path / "r.txt") == {"open-cc": "==1.4.2"} and read_pins(tmp_path / "none.txt") == {}
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A Python without packages of its own: those of this one lie behind it, pip among them."""
+    home = tmp_path_factory.mktemp("fresh")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    (home / "venv" / "lib" / version / "site-packages" / "behind.pth").write_text(sysconfig.get_paths()["purelib"])
+    return home / "venv" / "bin" / "python"
+
+
+LAYOUTS = {"new": "datasets/me/kagglekit-wheels/archive", "old": "kagglekit-wheels"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_first_cell_installs_the_attached_wheels_without_the_internet(fresh, wheel, tmp_path, layout):
+    folder = tmp_path / "input" / LAYOUTS[layout]
+    write_wheel(folder, "beside", version=f"1.{len(layout)}", needs=["not-to-be-had"])
+    (folder / wheel.name).symlink_to(wheel)
+    after = """
+import beside, json, kagglekit, pathlib
+whole = pathlib.Path(kagglekit.__file__).with_name("commit.txt").exists()
+seconds = time.time() - float(os.environ["KAGGLEKIT_STARTED"])
+print(json.dumps([kagglekit.__file__, beside.__file__, whole, os.environ["HF_HUB_OFFLINE"], seconds]))"""
+    done = run_cell(fresh, tmp_path, install_cell("me/kagglekit-wheels/3").source + after)
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.strip().splitlines()
+    assert first == f"installed beside kagglekit from {folder}"
+    library, beside, whole, offline, seconds = json.loads(last)
+    assert Path(library).is_relative_to(fresh.parents[1]) and Path(beside).is_relative_to(fresh.parents[1])
+    assert whole and offline == "1" and 0 < seconds < 60
+
+
+def test_the_first_cell_says_what_is_attached_when_the_wheels_are_not(fresh, tmp_path):
+    (tmp_path / "input" / "competitions" / "bbc").mkdir(parents=True)
+    done = run_cell(fresh, tmp_path, install_cell("me/kagglekit-wheels", internet=True).source)
+    assert done.returncode == 1 and "attach the data set me/kagglekit-wheels" in done.stderr
+    assert f"{tmp_path}/input/competitions/bbc" in done.stderr
+    assert "HF_HUB_OFFLINE" not in install_cell("me/kagglekit-wheels", internet=True).source
+
+
+def run_cell(python, place, source):
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
+    environment |= {"KAGGLEKIT_INPUTS": str(place / "input"), "PIP_NO_INDEX": "1"}
+    return subprocess.run([python, "-c", source], capture_output=True, text=True, cwd=place, env=environment)

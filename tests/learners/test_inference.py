@@ -1,0 +1,210 @@
+"""The test rows of today predicted by what a run has kept: as at home, where they are those of home."""
+
+import copy
+import json
+import shutil
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from kagglekit.competition.task import encode_labels, infer, read_sample, read_test, read_train
+from kagglekit.ensembling.base_predictions import Beside
+from kagglekit.ensembling.blend import blend_runs
+from kagglekit.ensembling.methods import Plan
+from kagglekit.files import read_json, write_json
+from kagglekit.learners.choose import choose_learner
+from kagglekit.learners.frozen import Frozen
+from kagglekit.learners.inference import predict_anew
+from kagglekit.learners.tfidf import Baseline
+from kagglekit.runs.record import open_run, save_fold
+from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
+from kagglekit.time_budget import STARTED, TimeBudget
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.predict import columns_beside, saved_models
+from kagglekit.training.recipe import Recipe
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "5_submit.ipynb"
+FOLDS = np.arange(40) % 2
+KNOBS = {"max_length": 16, "epochs": 1, "batch_size": 10, "learning_rate": 2e-2}
+
+
+class Home:
+    """A work folder with a competition, as it is at home."""
+
+    def __init__(self, folder, texts):
+        self.data, self.work = folder / "data", folder / "work"
+        self.write(texts)
+        self.task, _ = infer(self.data, kind="multiclass")
+        self.task.save(self.work)
+        self.train, self.test = read_train(self.task, ["stars"]), read_test(self.task, ["stars"])
+        write_folds(self.work, self.train["id"], FOLDS)
+        self.folds, self.labels = read_folds(self.work, self.train["id"]), encode_labels(self.task, self.train)
+
+    def write(self, texts):
+        words, balance = texts(40)
+        self.data.mkdir(parents=True)
+        labels, stars = np.array(["bad", "mixed", "good"])[np.sign(balance) + 1], [str(n) for n in range(40)]
+        rows = {"id": [f"a{n}" for n in range(40)], "text": words, "stars": stars, "label": labels}
+        pd.DataFrame(rows).to_csv(self.data / "train.csv", index=False)
+        test = pd.DataFrame({"id": [f"t{n}" for n in range(9)], "text": texts(9, seed=1)[0], "stars": stars[:9]})
+        test.to_csv(self.data / "test.csv", index=False)
+        test[["id"]].assign(label="bad").to_csv(self.data / "sample_submission.csv", index=False)
+
+    def train_run(self, name, learner, recipe, folds=(0, 1), seed=3):
+        if hasattr(learner, "precision"):
+            learner.precision = "fp32"
+        folder = open_run(self.work, name, {"seed": seed, "start": "", **recipe})
+        for k in folds:
+            held_out = np.flatnonzero(k == FOLDS)
+            fitted = learner.fit(training_rows(self.folds, k), held_out, folder / f"fold{k}", seed=seed + k)
+            save_fold(folder, k, fitted, self.train["id"].iloc[held_out], self.test["id"], self.task)
+
+    def fine_tune(self, name, backbone, **knobs):
+        recipe = Recipe(**KNOBS, **knobs)
+        learner = FineTuner(self.task, self.train, self.test, backbone, recipe)
+        self.train_run(name, learner, {"backbone": backbone} | recipe.as_dict())
+
+    def read(self, name):
+        return read_run(self.work, name, self.task, self.folds, self.test["id"])
+
+    def blend(self, name, members, method, **beside):
+        plan, beside = Plan(self.task.kind, self.task.metric, method), Beside(self.folds["group"].to_numpy(), **beside)
+        blend_runs([self.read(m) for m in members], self.labels, plan, beside).save(self.work, name, self.task)
+
+    def anew(self, name, test=None, budget=None, work=None):
+        test = self.test if test is None else test
+        known = (self.folds, self.train, test, self.labels)
+        return predict_anew(work or self.work, name, self.task, *known, budget or TimeBudget(), "fp32")
+
+
+@pytest.fixture(scope="module")
+def home(texts, backbone, tmp_path_factory):
+    home = Home(tmp_path_factory.mktemp("home"), texts)
+    home.fine_tune("base", backbone, cut="tail")
+    home.fine_tune("stars", backbone, beside={"numbers": ["stars"]})
+    tables = (home.task, home.train, home.test)
+    home.train_run("tfidf", Baseline(*tables), {"backbone": "tfidf", "clean": []})
+    frozen = Frozen(*tables, backbone, max_length=12, pooling="cls")
+    options = {"learner": "frozen", "clean": [], "learner_options": frozen.settings}
+    home.train_run("frozen", frozen, {"backbone": backbone} | options)
+    asked = {"soup_of": ["base"], "soup": "folds", "backbone": "soup", "learner": "finetune", "learner_options": {}}
+    asked = Recipe().as_dict() | asked | {"start": "", "pseudo": {}, "distill": {}}
+    soup = choose_learner(home.work, *tables, home.folds, [0, 1], asked)
+    home.train_run("soup", soup.learner, soup.settings)
+    home.blend("both", ["base", "tfidf"], "weights")
+    home.blend("nested", ["both", "stars", "base"], "mean")
+    return home
+
+
+@pytest.mark.parametrize("name", ["base", "stars", "tfidf", "frozen", "soup", "both", "nested"])
+def test_with_the_test_rows_of_home_the_predictions_are_those_of_home(home, name):
+    stored, now = home.read(name), home.anew(name)
+    assert now.folds == stored.folds == [0, 1] and now.test_ids == stored.test_ids
+    for k in (0, 1):
+        assert np.allclose(now.tests[k], stored.tests[k], atol=2e-5), (name, k)
+    assert name == "soup" or not np.allclose(now.tests[0], now.tests[1], atol=1e-3)
+    assert np.array_equal(now.oof_array, stored.oof_array)
+
+
+def test_hidden_test_rows_are_predicted_though_the_tables_of_home_know_other_ids(home):
+    hidden = pd.concat([home.test.iloc[[4, 0]], home.train[["id", "text", "stars"]].iloc[:30]], ignore_index=True)
+    hidden["id"] = [f"h{n}" for n in range(32)]
+    with pytest.raises(ValueError, match=r"was made for another test file"):
+        read_run(home.work, "nested", home.task, home.folds, hidden["id"])
+    for name in ("base", "nested"):
+        now = home.anew(name, hidden)
+        assert now.test_ids == hidden["id"].tolist() and now.test_mean.shape == (32, 3)
+        assert np.allclose(now.test_mean.sum(axis=1), 1, atol=1e-5)
+    known = home.read("base").test_mean[[4, 0]]
+    assert np.allclose(home.anew("base", hidden).test_mean[:2], known, atol=2e-5)
+
+
+def test_when_the_time_is_over_the_mean_of_the_folds_that_are_done_is_left(home, monkeypatch, capsys):
+    monkeypatch.setenv(STARTED, str(time.time() - 7200))
+    late = home.anew("both", budget=TimeBudget(1.0))
+    assert late.folds == [0] and np.allclose(late.test_mean, home.read("both").tests[0], atol=2e-5)
+    assert "The time is nearly over: the mean of folds [0] of [0, 1], as another fold takes" in capsys.readouterr().out
+    assert home.anew("both", budget=TimeBudget(3.0)).folds == [0, 1]
+    assert "nearly over" not in capsys.readouterr().out
+
+
+def test_what_cannot_predict_new_rows_is_refused_before_anything_is_predicted(home, tmp_path, capsys):
+    work = shutil.copytree(home.work, tmp_path / "work")
+    (work / "base" / "fold1" / "model" / "classifier.json").unlink()
+    for name in ("base", "both", "nested"):
+        with pytest.raises(ValueError, match="run='base' has no model of fold 1 that could predict new rows: setfit"):
+            home.anew(name, work=work)
+    told = read_json(work / "both" / "weights.json")
+    write_json(work / "both" / "weights.json", {**told, "beside": ["meta"]})
+    with pytest.raises(ValueError, match=r"run='both' is a blend that saw more of a row than predictions \(meta\)"):
+        home.anew("nested", work=work)
+    write_json(work / "both" / "weights.json", {**told, "beside": ["documents"]})
+    with pytest.raises(ValueError, match="is a blend by the column None, which test does not have"):
+        home.anew("both", work=work)
+    write_json(work / "both" / "weights.json", told)
+    shutil.copytree(work / "frozen" / "fold0", work / "tfidf" / "fold0", dirs_exist_ok=True)
+    with pytest.raises(ValueError, match="run='both' was blended from other predictions of tfidf than it has now"):
+        home.anew("both", work=work)
+    params = read_json(work / "stars" / "params.json")
+    params["recipe"]["beside"] |= {"vectors": "v.parquet", "test_vectors": "gone.parquet"}
+    write_json(work / "stars" / "params.json", params)
+    with pytest.raises(FileNotFoundError, match=r"run='stars' reads a vector of each row of test from gone.parquet"):
+        home.anew("stars", work=work)
+    with pytest.raises(FileNotFoundError, match="run='gone' does not exist"):
+        home.anew("gone")
+    assert "predicted in" not in capsys.readouterr().out
+
+
+def test_columns_beside_the_text_are_asked_for_and_missed(home):
+    assert columns_beside(home.work, "nested") == columns_beside(home.work, "stars") == ["stars"]
+    assert columns_beside(home.work, "both") == []
+    with pytest.raises(ValueError, match="run='stars' reads the column 'stars' beside the text"):
+        home.anew("nested", home.test.drop(columns="stars"))
+
+
+def test_a_blend_that_reads_documents_finds_them_in_the_present_test(home):
+    own, theirs = np.arange(40) // 2 * 2, np.arange(9) // 3
+    train, test = home.train.assign(group=own.astype(str)), home.test.assign(group=theirs.astype(str))
+    home.blend("grouped", ["base", "stars"], "mean", documents=own, test_documents=theirs)
+    known = (home.folds, train, test, home.labels)
+    now = predict_anew(home.work, "grouped", home.task, *known, TimeBudget(), "fp32")
+    assert np.allclose(now.test_mean, home.read("grouped").test_mean, atol=2e-5)
+
+
+def test_a_blend_is_made_again_of_the_folds_it_had_though_its_members_have_got_more(home, tmp_path):
+    early = copy.copy(home)
+    early.work = shutil.copytree(home.work, tmp_path / "work")
+    for name in ("base", "tfidf"):
+        shutil.rmtree(early.work / name / "fold1")
+    early.blend("early", ["base", "tfidf"], "weights")
+    for name in ("base", "tfidf"):
+        shutil.copytree(home.work / name / "fold1", early.work / name / "fold1")
+    now = early.anew("early")
+    assert now.folds == [0] and np.allclose(now.tests[0], early.read("early").tests[0], atol=2e-5)
+
+
+def test_an_average_over_all_folds_is_one_model(home):
+    models = saved_models(home.work / "soup")
+    assert models == dict.fromkeys((0, 1), home.work / "soup" / "model")
+    assert saved_models(home.work / "base")[1] == home.work / "base" / "fold1" / "model"
+    assert saved_models(home.work / "tfidf") == {} == saved_models(home.work / "both")
+
+
+def test_the_notebook_submits_the_same_with_stored_and_with_new_predictions(home, tmp_path):
+    work = shutil.copytree(home.work, tmp_path / "work")
+    code = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    written = []
+    for predict in (False, True):
+        names = {}
+        for cell in code:
+            exec(cell.source, names)
+            if "parameters" in cell.metadata.get("tags", []):
+                assert names["predict"] is False and names["hours"] == 0.0
+                names |= {"work": str(work), "run": "nested", "predict": predict}
+        written.append(pd.read_csv(work / "submission.csv"))
+        assert json.loads((work / "submission.json").read_text())["predicted anew"] is predict
+    assert written[0].equals(written[1]) and len(written[0]) == len(read_sample(home.task)) == 9

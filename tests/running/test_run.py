@@ -1,0 +1,372 @@
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import kagglekit.running.done
+from kagglekit.files import read_json, write_json
+from kagglekit.progress import VARIABLE, Progress, TerminalLine, clock
+from kagglekit.run import main
+from kagglekit.running.done import changes, fill, fingerprint, hash_path, summarize
+from kagglekit.running.kernel import locked
+from kagglekit.running.notebook import run_notebook
+
+PARAMETERS = 'work = ""  # the work folder\nrun = "base"\nvalue: float = 1.0  # to write\nruns: list[str] = []'
+WRITE = """\
+from pathlib import Path
+out = Path(work) / run / "out.txt"
+out.parent.mkdir(parents=True, exist_ok=True)
+out.write_text(str(value))
+with open(Path(work) / "times.txt", "a") as file:
+    file.write("x")
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A working directory without the library in it, and a library that stands still."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "code.py").write_text("a = 1")
+    monkeypatch.setattr(kagglekit.running.done, "LIBRARY", tmp_path / "library")
+
+
+def write_notebook(*cells, name="3_train", parameters=PARAMETERS, folder="notebooks"):
+    cells = [nbformat.v4.new_code_cell(cell) for cell in (parameters, *cells)]
+    cells[0].metadata["tags"] = ["parameters"]
+    travels = {"reads": ["{work}/in.txt", "{work}/{runs}"], "writes": ["{work}/{run}"]}
+    Path(folder).mkdir(exist_ok=True)
+    path = Path(folder, f"{name}.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kagglekit": travels}), path)
+    return path
+
+
+def run(**parameters):
+    return run_notebook("3_train", {"work": "w", **parameters}, folder=Path("notebooks"))
+
+
+def command(*arguments):
+    """The command line in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    line = [sys.executable, "-m", "kagglekit.run", "3_train", "work=w", "--notebooks", "notebooks", *arguments]
+    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path, seconds=30):
+    end = time.monotonic() + seconds
+    while not Path(path).exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def test_a_run_is_skipped_while_nothing_changed_and_runs_again_when_something_did(capsys):
+    source = write_notebook(WRITE)
+    Path("w").mkdir()
+    Path("w/in.txt").write_text("1")
+    copy, marker = run(value=2.5), Path("w/notebooks/3_train.base.done.json")
+    assert copy == Path("w/notebooks/3_train.base.ipynb").resolve()
+    assert Path("w/base/out.txt").read_text() == "2.5"
+    assert not [path for path in Path("w/notebooks").iterdir() if "part" in path.name]
+    assert "papermill" not in nbformat.read(copy, as_version=4).metadata
+    told = read_json(marker)
+    assert told["parameters"] == {"work": "w", "run": "base", "value": 2.5, "runs": []}
+    assert set(told["inputs"]) == {"w/in.txt"}
+    assert told["outputs"] == {"w/base": hash_path(Path("w/base"))}
+    assert told["versions"]["papermill"]
+
+    capsys.readouterr()
+    assert run(value=2.5) == copy
+    assert "done before, nothing has changed" in capsys.readouterr().out
+    assert Path("w/times.txt").read_text() == "x"
+
+    def changed(**parameters):
+        return changes(marker, fingerprint(nbformat.read(source, 4), told["parameters"] | parameters))
+
+    assert changed() == ""
+    assert changed(value=3.0) == "the parameter value"
+    Path("library/code.py").write_text("a = 2")
+    assert changed() == "the library"
+    Path("library/code.py").write_text("a = 1")
+    Path("w/base/out.txt").write_text("3")
+    assert changed() == "w/base"
+    Path("w/base/out.txt").write_text("2.5")
+    write_notebook(WRITE, "1 + 1")
+    assert changed() == "the notebook"
+    write_notebook(WRITE)
+    assert changed() == ""
+
+    Path("w/in.txt").write_text("2")
+    run(value=2.5)
+    assert "runs again, for these changed: w/in.txt" in capsys.readouterr().out
+    assert Path("w/times.txt").read_text() == "xx"
+    assert main(["3_train", "work=w", "value=2.5", "--notebooks", "notebooks", "--force"]) == 0
+    assert Path("w/times.txt").read_text() == "xxx"
+
+
+@pytest.mark.parametrize(
+    ("cell", "limit", "code", "message"),
+    [
+        ("number = 1\nnumber / 0", None, 1, "ZeroDivisionError: division by zero"),
+        ("import os\nos.kill(os.getpid(), 9)", None, 1, "the kernel was killed"),
+        ("import os\nos._exit(3)", None, 1, "the kernel ended with exit code 3"),
+        ("import sys\nsys.exit(0)", None, 1, "by sys.exit: the cells below did not run"),
+        ("import time\ntime.sleep(60)", 3, 124, "the limit of 3 seconds is over"),
+        ("from kagglekit.files import run_folder\nrun_folder(work, 'fold1')", None, 1, "run='fold1' cannot name a run"),
+    ],
+)
+def test_a_notebook_that_fails_leaves_a_copy_to_look_at_and_no_marker(capsys, cell, limit, code, message):
+    write_notebook(WRITE, cell, "print('the end')")
+    write_json("w/notebooks/3_train.base.done.json", {"of": "an earlier run"})
+    began = time.monotonic()
+    arguments = ["3_train", "work=w", "--notebooks", "notebooks", *(["--limit", str(limit)] if limit else [])]
+    assert main(arguments) == code
+    told = capsys.readouterr().err
+    assert message in told.splitlines()[-1]
+    assert "\x1b" not in told
+    assert "see w/notebooks/3_train.base.failed.ipynb" in told.splitlines()[0]
+    if "run_folder" in cell:
+        assert len(told.splitlines()) == 2
+    names = sorted(path.name for path in Path("w/notebooks").iterdir())
+    assert names == [".3_train.base.lock", "3_train.base.failed.ipynb"]
+    assert limit or Path("w/base/out.txt").exists()
+    assert time.monotonic() - began < 15
+
+
+def test_after_sigkill_of_the_runner_the_same_command_succeeds():
+    wait = "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.1)"
+    write_notebook(WRITE, wait)
+    runner = command()
+    wait_for("w/times.txt")
+    runner.kill()
+    runner.communicate()
+    assert not list(Path("w/notebooks").glob("*.json"))
+    assert list(Path("w/notebooks").glob(".*.part.ipynb"))
+    Path("go").touch()
+    run()
+    assert sorted(path.name for path in Path("w/notebooks").glob("*3_train*")) == [
+        ".3_train.base.lock",
+        "3_train.base.done.json",
+        "3_train.base.ipynb",
+    ]
+    assert Path("w/times.txt").read_text() == "xx"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_runner_takes_its_kernel_along(number, code):
+    write_notebook(
+        "import os\nopen('pid.part', 'w').write(str(os.getpid()))\nos.rename('pid.part', 'pid')",
+        "import time\ntime.sleep(60)",
+    )
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a script ignore it
+    runner = command()
+    wait_for("pid")
+    runner.send_signal(number)
+    runner.communicate(timeout=30)
+    assert runner.returncode == code
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("pid").read_text()), 0)
+    assert Path("w/notebooks/3_train.base.failed.ipynb").exists()
+    assert not Path("w/notebooks/3_train.base.done.json").exists()
+
+
+def test_two_runners_of_the_same_run_do_not_meet(tmp_path):
+    already = f"3_train base is being run already .by process {os.getpid()}"
+    with locked(tmp_path / "lock", "3_train base"), pytest.raises(RuntimeError, match=already):
+        locked(tmp_path / "lock", "3_train base", patience=0.1).__enter__()
+    with locked(tmp_path / "lock", "3_train base", patience=0.1):
+        pass
+
+
+def test_the_kernel_is_this_python_with_this_library_whatever_kernelspecs_say(tmp_path, monkeypatch, capsys):
+    spec = {"argv": ["/bin/false"], "display_name": "x", "language": "python"}
+    write_json(tmp_path / "jupyter/kernels/python3/kernel.json", spec)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    show = "import os, sys, kagglekit\nprint(sys.executable, kagglekit.__file__, os.getcwd())"
+    bar = "from tqdm import tqdm\nfor _ in tqdm(range(300), mininterval=0): pass"
+    phase = """\
+import time
+from kagglekit.progress import Progress
+for fold in range(2):
+    with Progress(f"fold {fold}/2", 200) as progress:
+        for step in range(200):
+            progress.update(step + 1, loss=lambda: 0.5)
+            time.sleep(0.003)
+"""
+    write_notebook(show, bar, phase)
+    cells = nbformat.read(run(work="{w}"), as_version=4).cells[-3:]
+    assert cells[0].outputs[0].text.split() == [sys.executable, kagglekit.__file__, str(tmp_path)]
+    assert len(cells[1].outputs) == 1
+    assert len(cells[2].outputs) == 1
+    assert cells[2].outputs[0].text == "fold 0/2: 200 steps in 0:01\nfold 1/2: 200 steps in 0:01\n"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [f"3_train base  fold {fold}/2: 200 steps in 0:01" for fold in range(2)]
+    assert printed[2].startswith("3_train base  done in 0:0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["value=x"], "3_train: value='x' is of type str, and value takes float"),
+        (["vaule=1"], r"3_train has no parameter 'vaule': did you mean value\?"),
+        (["value"], "'value' is no name=value"),
+        (["run=fold1"], "run='fold1' cannot name a run"),
+        (["--limit", "0"], "more than 0"),
+        (["--", "epocs=3"], r"no notebook has a parameter 'epocs': did you mean epochs\?"),
+        (["--", "epochs=x"], "2_pretrain: epochs='x' is of type str"),
+    ],
+)
+def test_wrong_parameters_are_told_before_anything_starts(capsys, arguments, problem):
+    write_notebook(WRITE)
+    write_notebook(name="2_pretrain", parameters="epochs = 1")
+    assert main(["3_train", "work=w", "--notebooks", "notebooks", *arguments]) == 2
+    assert re.search(problem, capsys.readouterr().err)
+    assert not Path("w").exists()
+
+
+def test_what_stands_after_the_dashes_goes_to_the_notebooks_that_have_it_and_yields_to_what_stands_before(monkeypatch):
+    write_notebook(WRITE)
+    write_notebook(name="2_pretrain", parameters="epochs = 1")
+    seen = []
+    monkeypatch.setattr(
+        "kagglekit.run.run_notebook", lambda notebook, values, **options: seen.append((values, options))
+    )
+    assert main(["3_train", "work=w", "value=2", "--notebooks", "notebooks", "--", "value=3", "epochs=2", "run=a"]) == 0
+    assert main(["3_train", "work=w", "--notebooks", "notebooks", "--", "value=2e-5", "--force", "--limit", "9"]) == 0
+    assert seen[0][0] == {"work": "w", "value": 2, "run": "a"}
+    assert seen[1][0] == {"work": "w", "value": 2e-5}
+    assert (seen[1][1]["force"], seen[1][1]["limit"]) == (True, 9)
+
+
+def test_an_unknown_notebook_is_named_with_those_that_there_are(capsys):
+    write_notebook()
+    assert main(["3_trian", "work=w", "--notebooks", "notebooks"]) == 2
+    assert "no notebook '3_trian': did you mean 3_train?" in capsys.readouterr().err
+
+
+def test_templates_expand_lists_and_drop_what_is_empty():
+    values = {"work": "w", "runs": ["a", "b"], "start": "", "data": None, "k": 3}
+    assert fill(["{data}", "{work}/t", "{work}/{runs}", "{work}/{start}", "{k}"], values) == ["w/t", "w/a", "w/b", "3"]
+    with pytest.raises(ValueError, match="'rnu', which is none of its parameters"):
+        fill(["{work}/{rnu}"], values)
+
+
+def test_a_path_names_what_a_dict_has_under_a_name_and_each_of_several_joined_runs():
+    values = {"work": "w", "pseudo": {"teacher": "base", "unlabelled": ["a.csv", "b.csv"]}, "start": "one+other"}
+    paths = ["{work}/{pseudo[teacher]}", "{pseudo[unlabelled]}", "{work}/{start}", "{work}/{pseudo[lacking]}"]
+    assert fill(paths, values) == ["w/base", "a.csv", "b.csv", "w/one", "w/other"]
+
+
+def test_the_hash_of_a_folder_sees_names_and_contents_but_no_checkpoints_and_no_models_of_folds(tmp_path):
+    assert hash_path(tmp_path / "none") == "absent"
+    folder = tmp_path / "run"
+    for name in ("a.txt", "fold0/oof", "model/weights"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("1")
+    first = hash_path(folder)
+    for name in ("checkpoint-7/x", "fold0/checkpoint", "fold0/model/weights", ".hidden", "a/.b/c"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("1")
+    assert hash_path(folder) == first
+    (folder / "model/weights").write_text("2")
+    second = hash_path(folder)
+    (folder / "a.txt").rename(folder / "b.txt")
+    assert len({first, second, hash_path(folder)}) == 3
+
+
+def test_progress_reports_twice_a_second_and_asks_for_figures_only_then(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.json"))
+    monkeypatch.setattr(Progress, "_closed", [])
+    now, asked = [100.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with Progress("fold 2/5", 225, start=25) as progress:
+        for step in range(26, 126):
+            now[0] += 0.125
+            progress.update(step, loss=lambda: asked.append(1) or 0.41234, lr=8.1e-5, epoch=1500)
+        line = read_json(tmp_path / "progress.json")["line"]
+    assert len(asked) == 26  # at once, then every 0.5 of 12.5 s
+    assert line == "fold 2/5  step 125/225  loss 0.412  lr 8.1e-05  epoch 1500  0:12 left"
+    assert capsys.readouterr().out == "fold 2/5: 100 steps in 0:12\n"
+
+
+def test_progress_left_by_an_exception_has_no_closing_line_and_one_without_a_runner_is_a_bar(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.json"))
+    with pytest.raises(KeyError), Progress("fold 1/5", 3):
+        raise KeyError
+    assert capsys.readouterr().out == ""
+    monkeypatch.delenv(VARIABLE)
+    with Progress("fold 1/5", 3) as progress:
+        progress.update(3, loss=0.5)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "3/3" in shown.err
+
+
+def test_the_terminal_shows_one_line_written_over(tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    file, terminal = tmp_path / "progress.json", Terminal()
+    line = TerminalLine("3_train base", file, terminal)
+    line.refresh()
+    write_json(file, {"line": "fold 2/5  step 140/225", "closed": []})
+    line.refresh()
+    file.write_text('{"line": "fold')  # being written
+    line.close()
+    shown = terminal.getvalue().split("\r")
+    assert shown[1:] == [
+        "3_train base  running for 0:00\x1b[K",
+        "3_train base  fold 2/5  step 140/225\x1b[K",
+        "3_train base  fold 2/5  step 140/225\x1b[K",
+        "\x1b[K",
+    ]
+    assert "\n" not in terminal.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_in_thirty_seconds_and_one_for_each_ended_phase(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    file, output = tmp_path / "progress.json", io.StringIO()
+    line = TerminalLine("1_eda", file, output)
+    for second in range(0, 70):
+        now[0] = float(second)
+        closed = ["fold 1: 9 steps in 0:40"] if second >= 40 else []
+        write_json(file, {"line": f"at {second}", "closed": closed})
+        line.refresh()
+    assert output.getvalue().splitlines() == ["1_eda  at 30", "1_eda  fold 1: 9 steps in 0:40"]
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 72, 3672)] == ["0:00", "1:12", "1:01:12"]
+
+
+def test_the_summary_has_scores_paths_and_times(capsys):
+    work = Path("w").resolve()
+    with pytest.raises(FileNotFoundError, match="w has no finished notebooks"):
+        summarize("w")
+    for minute, (name, outputs) in enumerate({"1_eda": {}, "5_submit.blend": {"w/submission.csv": "x"}}.items()):
+        marker = {"parameters": {"run": "blend"}, "outputs": outputs, "seconds": 72.0 + minute}
+        write_json(work / f"notebooks/{name}.done.json", marker | {"finished_at": f"2099-01-01T00:0{minute}:00+00:00"})
+    os.utime(work / "notebooks/1_eda.done.json", (2**32, 2**32))
+    write_json(work / "blend/score.json", {"metric": "accuracy", "score": 0.98654, "standard_error": 0.003})
+    (work / "submission.csv").write_text("id\n")
+    assert main(["--summary", "w"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "out-of-fold  accuracy 0.9865 ± 0.0030 (blend)",
+        "submission   w/submission.csv",
+        "notebooks    w/notebooks/",
+        f"  {'1_eda':<24} {'1:12':>7} (done before)",
+        f"  {'5_submit.blend':<24} {'1:13':>7}",
+    ]
+    told = {"run": "blend", "submission": "w/submission.csv", "metric": "accuracy", "true_score": 0.99}
+    write_json(work / "submission.json", told)
+    assert "true score   accuracy 0.9900 (on the held-back test labels)" in summarize("w")

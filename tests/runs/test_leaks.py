@@ -1,0 +1,218 @@
+"""Every way in which the label of a row could reach the model that the row is scored with: planted, and refused."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kagglekit.files import write_json
+from kagglekit.runs.lineage import check_members, tell_caution, tell_lineage
+from kagglekit.runs.record import Fitted, open_run, save_fold
+from kagglekit.runs.sources import read_sources
+from kagglekit.runs.table_metadata import hash_folds
+from kagglekit.runs.tables import read_folds, read_run, write_folds, write_predictions
+from kagglekit.selftraining.labelling import make_pool
+from kagglekit.selftraining.nested import PairModels
+from kagglekit.selftraining.teachers import read_teacher
+from kagglekit.show.selftraining import read_added
+from kagglekit.training.recipe import Recipe
+from kagglekit.training.rows import Extra
+
+FOLD_OF = np.array([0, 1, 2, 0, 1, 2])
+OTHER = np.array([1, 0, 2, 0, 1, 2])
+TEST = ["t0", "t1"]
+
+
+class Place:
+    """A work folder with runs of every sort, and the ways to read them."""
+
+    def __init__(self, work, task, tables):
+        self.work, self.task = work, task("binary")
+        self.train, self.test = tables(self.task, len(FOLD_OF), len(TEST))
+        self.ids = self.train["id"].tolist()
+        write_json(work / "task.json", {"fingerprint": "ours"})
+        write_folds(work, self.ids, FOLD_OF)
+        self.folds = read_folds(work, self.ids)
+
+    def run(self, name, fold_of=FOLD_OF, **recipe):
+        """A trained run with a model in each fold."""
+        folder = open_run(self.work, name, {"backbone": "tiny", **recipe})
+        for k in range(3):
+            (folder / f"fold{k}" / "model").mkdir(parents=True)
+            made = Fitted(np.full((2, 2), 0.5), np.full((2, 2), 0.25 + k / 4))
+            save_fold(folder, k, made, [self.ids[row] for row in np.flatnonzero(fold_of == k)], TEST, self.task)
+        return folder
+
+    def blend(self, name, *members, **more):
+        """Written as 4_ensemble does it: weights.json first."""
+        folder = self.work / name
+        weights = {str(k): dict.fromkeys(members, 1 / len(members)) for k in range(3)}
+        write_json(
+            folder / "weights.json", {"members": members, "weights": weights, "tables": {}, "beside": [], **more}
+        )
+        for k in range(3):
+            ids, place = [self.ids[row] for row in np.flatnonzero(k == FOLD_OF)], folder / f"fold{k}"
+            oof, test = tell_lineage(folder, k), tell_lineage(folder, k, test=True)
+            write_predictions(place / "oof.parquet", ids, np.full((2, 2), 0.5), self.task.columns, k, oof)
+            says = np.full((2, 2), 0.25 + k / 4)
+            write_predictions(place / "test.parquet", TEST, says, self.task.columns, lineage=test)
+        return folder
+
+    def read(self, name, folds=None):
+        return read_run(self.work, name, self.task, self.folds if folds is None else folds, TEST)
+
+    def teach(self, name):
+        return read_teacher(self.work, name, self.task, self.folds, TEST, np.arange(6) % 2)
+
+
+@pytest.fixture
+def place(tmp_path, task, tables):
+    return Place(tmp_path / "work", task, tables)
+
+
+def blend_runs_of_other_folds(place):
+    """Folds that were swapped keep the rows of fold 2 together: only its tables tell that its neighbours changed."""
+    place.run("base")
+    (place.work / "base" / "fold0" / "oof.parquet").unlink(), (place.work / "base" / "fold1" / "oof.parquet").unlink()
+    place.read("base", place.folds.assign(fold=OTHER))
+
+
+def blend_runs_that_go_forward_with_runs_that_do_not(place):
+    place.run("base")
+    place.read("base", place.folds.assign(forward=True))
+
+
+def blend_runs_read_from_two_places(place):
+    place.run("base")
+    one, two = place.read("base"), place.read("base")
+    check_members([one, two])
+    two.oof["fold"] = OTHER
+    check_members([one, two])
+
+
+def blend_a_run_that_crossed(place):
+    place.run("base"), place.run("crossed", crosses=True)
+    check_members([place.read("base"), place.read("crossed")])
+
+
+def blend_a_blend_whose_member_crossed(place):
+    place.run("base"), place.run("crossed", crosses=True), place.blend("inner", "base", "crossed")
+    place.blend("outer", "inner", "base")
+    check_members([place.read("outer")])
+
+
+def blend_a_blend_whose_member_crossed_and_is_gone(place):
+    place.run("base"), place.run("crossed", crosses=True), place.blend("inner", "base", "crossed")
+    place.blend("outer", "inner", "base")
+    shutil.rmtree(place.work / "crossed"), shutil.rmtree(place.work / "inner")
+    check_members([place.read("outer")])
+
+
+def start_from_a_run_that_learned_from_one_that_crossed_and_is_gone(place):
+    place.run("crossed", crosses=True), place.run("base", distill={"teacher": "crossed"})
+    shutil.rmtree(place.work / "crossed")
+    read_sources(place.work, ["base"])
+
+
+def learn_from_a_run_that_crossed(place):
+    place.run("crossed", crosses=True)
+    place.teach("crossed")
+
+
+def learn_from_a_run_of_other_folds(place):
+    place.run("base")
+    write_json(place.work / "base" / "params.json", {"recipe": {"start": ""}, "inputs": {"folds": "others"}})
+    place.teach("base")
+
+
+def learn_from_the_average_of_all_folds(place):
+    place.run("base"), place.run("soup", soup="folds", soup_of=["base"])
+    place.teach("soup")
+
+
+def learn_from_a_blend_of_an_average_of_all_folds_that_has_no_record(place):
+    place.run("base"), place.run("soup", soup="folds", soup_of=["base"]), place.blend("blend", "base", "soup")
+    write_json(place.work / "soup" / "params.json", {"recipe": {}})
+    place.teach("blend")
+
+
+def learn_from_a_blend_that_was_fitted_on_the_fold_itself(place):
+    place.run("base")
+    place.blend("blend", "base", crosses=True)
+    place.teach("blend")
+
+
+def take_the_test_predictions_of_another_fold(place):
+    base = place.run("base")
+    shutil.copy(base / "fold1" / "test.parquet", base / "fold0" / "test.parquet")
+    place.teach("base")
+
+
+def keep_pairs_of_other_folds(place):
+    """Pair 0-1 has the same rows when these two folds are mixed, and the models without fold 2 then do not."""
+
+    class Learner:
+        def fit(self, train_rows, valid_rows, folder, seed):
+            return Fitted(np.full((len(valid_rows), 2), 0.5), np.zeros((0, 2)))
+
+    for fold_of in (FOLD_OF, OTHER):
+        pairs = PairModels(Learner(), fold_of, place.ids, place.task.columns, place.work / "pairs")
+        pairs.predict(np.flatnonzero(fold_of == 2), 0, 1)
+
+
+def label_for_another_fold(place):
+    folder = place.run("base")
+    for k in range(2):
+        done = folder / f"fold{k}" / "round1" / "done"
+        done.mkdir(parents=True)
+        pd.DataFrame({"id": ["t0"], "fold": 1, "maker": "base/fold1"}).to_parquet(done / "added.parquet")
+    read_added(folder)
+
+
+def learn_a_changed_copy_of_a_held_out_row(place):
+    table = pd.DataFrame({"id": ["4 retold", "new", "0 retold"], "text": ["a", "b", "c"]})
+    extra = Extra(table, np.zeros(3, np.int64), np.ones(3), np.array([4, -1, 0]))
+    extra.check_sources(np.array([0, 1, 4]))
+    extra.check_sources(np.flatnonzero(FOLD_OF != 0))
+
+
+def label_rows_of_train_as_if_they_had_no_labels(place):
+    place.train.assign(text=place.train["text"].str.upper() + "  ").to_csv(place.work / "more.csv", index=False)
+    make_pool(place.task, place.train, None, [str(place.work / "more.csv")], Recipe())
+
+
+LEAKS = {
+    blend_runs_of_other_folds: r"fold2/oof.parquet was made with other folds .* all folds but 2 of those",
+    blend_runs_that_go_forward_with_runs_that_do_not: r"was made with other folds than folds.parquet has now",
+    blend_runs_read_from_two_places: r"'base' and 'base' have different folds: id '0' is in fold 0 of the one and 1 of",
+    blend_a_run_that_crossed: r"runs='crossed' crossed folds: it learned from out-of-fold predictions",
+    blend_a_blend_whose_member_crossed: r"runs='outer' stands on 'crossed', which crossed folds",
+    blend_a_blend_whose_member_crossed_and_is_gone: r"runs='outer' stands on 'crossed', which crossed folds",
+    start_from_a_run_that_learned_from_one_that_crossed_and_is_gone: r"start='base' stands on 'crossed', which crossed",
+    learn_from_a_run_that_crossed: r"teacher='crossed' crossed folds",
+    learn_from_a_run_of_other_folds: r"teacher='base' was trained with other folds than folds.parquet has now",
+    learn_from_the_average_of_all_folds: r"teacher='soup': 'soup' predicts test with the average over all folds",
+    learn_from_a_blend_of_an_average_of_all_folds_that_has_no_record: r"test.parquet says that its maker saw all",
+    learn_from_a_blend_that_was_fitted_on_the_fold_itself: r"test.parquet says that its maker saw all folds",
+    take_the_test_predictions_of_another_fold: r"fold0/test.parquet holds predictions by the model of fold 1",
+    keep_pairs_of_other_folds: r"0-1.parquet holds predictions of a model that has seen other rows.*Delete it",
+    label_for_another_fold: r"holds rows that were labelled for fold 1, by models that have seen fold 0",
+    learn_a_changed_copy_of_a_held_out_row: r"1 of 3 are changed copies .* id '0 retold', a copy of row 0: leave out",
+    label_rows_of_train_as_if_they_had_no_labels: r"no text in .*more.csv is new: all are empty, or in train",
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.__name__)
+def test_it_is_refused_to(place, leak):
+    with pytest.raises(ValueError, match=LEAKS[leak]):
+        leak(place)
+
+
+def test_what_does_not_leak_is_not_refused(place):
+    place.run("base"), place.run("soup", soup="uniform", soup_of=["base"])
+    place.blend("inner", "base", "soup"), place.blend("outer", "inner", "base")
+    check_members([place.read(name) for name in ("base", "soup", "inner", "outer")])
+    assert place.teach("base").run.folds == [0, 1, 2] and tell_caution(place.work / "outer") == ""
+    assert [source.name for source in read_sources(place.work, ["base", "soup"])] == ["base", "soup"]
+    assert tell_lineage(place.work / "outer", 1)["folds"] == hash_folds(place.folds)

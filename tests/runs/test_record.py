@@ -1,0 +1,210 @@
+"""Folders of training runs: opened, refused, filled fold by fold, scored."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kagglekit.files import fold_folders, read_json
+from kagglekit.runs.record import (
+    Fitted,
+    choose_folds,
+    open_run,
+    read_history,
+    read_scores,
+    save_fold,
+    score_run,
+    trained_runs,
+)
+from kagglekit.runs.tables import read_folds, read_run, write_folds
+
+TASK = SimpleNamespace(kind="multiclass", columns=["a", "b"], classes=["a", "b"], metric="accuracy")
+RECIPE = {"backbone": "minilm", "start": "", "epochs": 2.0, "tricks": {"FGM": {"epsilon": 0.5}}}
+IDS = [f"00{i}" for i in range(6)]
+FOLDS = np.array([0, 1, 0, 1, 0, 1])
+LABELS = np.array([0, 0, 0, 1, 1, 1])
+
+
+@pytest.fixture
+def work(tmp_path):
+    (tmp_path / "task.json").write_text("{}")
+    write_folds(tmp_path, IDS, FOLDS)
+    return tmp_path
+
+
+def finish(folder, fold, probs):
+    fitted = Fitted(np.array(probs), np.array([[0.5, 0.5]]), [{"step": 1, "loss": 0.7}], {"FGM": {"steps": 3}})
+    save_fold(folder, fold, fitted, [IDS[i] for i in np.flatnonzero(fold == FOLDS)], ["t1"], TASK)
+
+
+def test_a_run_opened_again_with_the_same_recipe_keeps_its_folds(work):
+    folder = open_run(work, "base", RECIPE)
+    finish(folder, 0, [[0.9, 0.1]] * 3)
+    assert open_run(work, "base", json.loads(json.dumps(RECIPE))) == folder
+    assert open_run(work, "base", RECIPE, overwrite=True) == folder
+    assert list(fold_folders(folder)) == [0]
+
+
+def test_a_run_of_another_recipe_is_refused_by_name_of_what_differs(work):
+    folder = open_run(work, "base", RECIPE)
+    finish(folder, 0, [[0.9, 0.1]] * 3)
+    with pytest.raises(ValueError, match=r"epochs was 2.0 and is 3.0\. Name another run=, or say overwrite=True"):
+        open_run(work, "base", {**RECIPE, "epochs": 3.0})
+    assert list(fold_folders(folder)) == [0]
+    open_run(work, "base", {**RECIPE, "epochs": 3.0}, overwrite=True)
+    assert list(fold_folders(folder)) == []
+    assert read_json(folder / "params.json")["recipe"]["epochs"] == 3.0
+
+
+def test_a_run_of_which_nothing_came_can_be_begun_with_another_recipe(work):
+    open_run(work, "base", {**RECIPE, "epochs": 9.0})
+    folder = open_run(work, "base", RECIPE)
+    assert read_json(folder / "params.json")["recipe"]["epochs"] == 2.0
+
+
+def test_a_run_stays_the_same_when_its_data_folder_moves_and_without_folds_when_folds_change(work):
+    (work / "task.json").write_text('{"kind": "binary", "data": "here"}')
+    (open_run(work, "base", RECIPE) / "fold0").mkdir()
+    (open_run(work, "mlm", RECIPE, folds=False) / "model").mkdir()
+    (work / "task.json").write_text('{"kind": "binary", "data": "there"}')
+    open_run(work, "base", RECIPE)
+    write_folds(work, IDS, 1 - FOLDS)
+    open_run(work, "mlm", RECIPE, folds=False)
+    (work / "task.json").write_text('{"kind": "multiclass", "data": "there"}')
+    with pytest.raises(ValueError, match="the task changed"):
+        open_run(work, "mlm", RECIPE, folds=False)
+
+
+def test_folds_are_not_changed_under_runs_that_were_trained_on_them(work):
+    write_folds(work, IDS, 1 - FOLDS)
+    finish(open_run(work, "base", RECIPE), 0, [[0.9, 0.1]] * 3)
+    write_folds(work, IDS, 1 - FOLDS)
+    with pytest.raises(ValueError, match=r"has runs of other folds \(base\): use another work="):
+        write_folds(work, IDS, FOLDS)
+
+
+def test_other_folds_or_another_model_to_start_from_make_it_another_run(work):
+    weights = work / "mlm" / "model" / "model.safetensors"
+    (open_run(work, "mlm", RECIPE, folds=False) / "model").mkdir()
+    weights.write_bytes(b"one")
+    started = {**RECIPE, "start": "mlm"}
+    (open_run(work, "base", started) / "fold0").mkdir()
+    weights.write_bytes(b"two")
+    with pytest.raises(ValueError, match="the weights of mlm changed"):
+        open_run(work, "base", started)
+    weights.write_bytes(b"one")
+    open_run(work, "base", started)
+    write_folds(work, IDS, 1 - FOLDS)
+    with pytest.raises(ValueError, match="the folds changed"):
+        open_run(work, "base", started)
+
+
+def test_a_trained_run_to_start_from_may_get_more_folds_and_no_others(work):
+    def train(fold, content):
+        weights = work / "first" / f"fold{fold}" / "model" / "model.safetensors"
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        weights.write_bytes(content)
+        finish(work / "first", fold, [[0.9, 0.1]] * 3)
+
+    open_run(work, "first", RECIPE)
+    train(0, b"one")
+    started = {**RECIPE, "start": "first"}
+    finish(open_run(work, "base", started), 0, [[0.9, 0.1]] * 3)
+    before = read_json(work / "base" / "params.json")
+    train(1, b"two")
+    after = read_json(open_run(work, "base", started) / "params.json")
+    assert after["inputs"]["weights of first"].keys() == {"0", "1"} and after["receipts"] == before["receipts"]
+    assert after["inputs"]["weights of first"]["0"] == before["inputs"]["weights of first"]["0"]
+    for fold in (0, 1):
+        train(fold, b"three")
+        with pytest.raises(ValueError, match="the weights of first changed"):
+            open_run(work, "base", started)
+        train(fold, [b"one", b"two"][fold])
+    open_run(work, "base", started)
+
+
+def test_a_run_is_never_deleted_for_one_that_is_made_from_it(work):
+    finish(open_run(work, "new", RECIPE), 1, [[0.9, 0.1]] * 3)
+    (work / "new" / "fold1" / "model").mkdir()
+    for made_from in ({"start": "new"}, {"soup_of": ["new"]}):
+        with pytest.raises(ValueError, match="run='new' would take the place of a run that it is made from"):
+            open_run(work, "new", {**RECIPE, **made_from}, overwrite=True)
+    assert list(fold_folders(work / "new")) == [1]
+
+
+def test_a_file_of_vectors_that_changed_makes_it_another_run(work):
+    vectors = work / "words.vec"
+    vectors.write_text("a 1 2")
+    beside = {**RECIPE, "beside": {"numbers": ["stars"], "word_vectors": str(vectors)}}
+    (open_run(work, "base", beside) / "fold0").mkdir()
+    open_run(work, "base", beside)
+    vectors.write_text("a 1 3")
+    with pytest.raises(ValueError, match="the word vectors changed"):
+        open_run(work, "base", beside)
+
+
+def test_a_dictionary_of_an_augmenter_that_changed_makes_it_another_run(work):
+    words = work / "words.txt"
+    words.write_text("good fine")
+    augment = {**RECIPE, "augment": {"Dictionary": {"file": str(words), "share": 0.2}}}
+    (open_run(work, "base", augment) / "fold0").mkdir()
+    open_run(work, "base", augment)
+    words.write_text("good bad")
+    with pytest.raises(ValueError, match=r"the file words.txt of Dictionary changed"):
+        open_run(work, "base", augment)
+
+
+@pytest.mark.parametrize("name", ["data", "notebooks", "fold3", "../out", "", "a b"])
+def test_a_name_that_cannot_be_a_run_is_refused(work, name):
+    with pytest.raises(ValueError, match="cannot name a run"):
+        open_run(work, name, RECIPE)
+
+
+def test_a_folder_that_is_no_run_is_not_deleted_without_being_told(work):
+    (work / "mine").mkdir()
+    (work / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(ValueError, match="no run of this notebook"):
+        open_run(work, "mine", RECIPE)
+    assert (work / "mine" / "notes.txt").read_text() == "keep"
+
+
+def test_a_fold_that_folds_parquet_lacks_is_named(work):
+    table = read_folds(work, IDS)
+    assert choose_folds(table, []) == [0, 1]
+    assert choose_folds(table, [1]) == [1]
+    with pytest.raises(ValueError, match=r"fold 7 is not in folds\.parquet: it has 0 to 1"):
+        choose_folds(table, [0, 7])
+
+
+def test_what_was_saved_is_read_back_and_scored(work):
+    folder = open_run(work, "base", RECIPE)
+    finish(folder, 0, [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    finish(folder, 1, [[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
+    run = read_run(work, "base", TASK, read_folds(work, IDS), ["t1"])
+    scores = score_run(run, TASK, LABELS)
+    assert scores["score"] == pytest.approx(5 / 6)
+    assert scores["folds"] == {0: pytest.approx(2 / 3), 1: 1.0}
+    assert 0 < scores["standard_error"] < 0.5
+    (folder / "score.json").write_text(json.dumps(scores))
+    assert read_scores(work).loc["base", "folds"] == 2
+    assert read_json(folder / "params.json")["receipts"] == {"0": {"FGM": {"steps": 3}}, "1": {"FGM": {"steps": 3}}}
+    pd.testing.assert_frame_equal(
+        read_history(folder), pd.DataFrame({"fold": [0, 1], "step": [1, 1], "loss": [0.7, 0.7]})
+    )
+    assert trained_runs(work) == ["base"]
+
+
+def test_only_one_fold_finished_is_scored_on_its_rows(work):
+    folder = open_run(work, "base", RECIPE)
+    finish(folder, 1, [[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]])
+    run = read_run(work, "base", TASK, read_folds(work, IDS), ["t1"])
+    assert score_run(run, TASK, LABELS)["score"] == pytest.approx(2 / 3)
+
+
+def test_nan_predictions_are_refused_and_leave_the_fold_unfinished(work):
+    folder = open_run(work, "base", RECIPE)
+    with pytest.raises(ValueError, match="NaN"):
+        finish(folder, 0, [[np.nan, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    assert fold_folders(folder) == {}

@@ -1,0 +1,201 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from kagglekit.scoring.bootstrap import standard_error
+from kagglekit.scoring.metrics import METRICS, check_metric, is_higher_better, score
+
+RNG = np.random.default_rng(0)
+
+
+def example(kind, rows=400, columns=3):
+    """Labels and predictions that know something of them."""
+    if kind == "regression":
+        labels = RNG.normal(size=(rows, columns)).astype(np.float32)
+        return labels, labels + RNG.normal(size=labels.shape).astype(np.float32)
+    if kind == "multilabel":
+        labels = (RNG.random((rows, columns)) < 0.3).astype(np.float32)
+        return labels, ((labels + 2 * RNG.random(labels.shape)) / 3).astype(np.float32)
+    labels = RNG.integers(columns, size=rows)
+    if kind == "ordinal":
+        return labels, (labels + RNG.normal(size=rows)).astype(np.float32)[:, None]
+    probs = RNG.random((rows, columns)) + 0.3 * np.eye(columns)[labels]
+    return labels, (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def perfect(kind, labels):
+    columns = labels.max() + 1
+    return np.eye(columns)[labels] if kind in ("binary", "multiclass") else labels.reshape(len(labels), -1)
+
+
+PAIRS = [(name, kind) for name, metric in METRICS.items() for kind in metric.kinds]
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_perfect_predictions_have_the_best_score_and_others_a_worse_one(name, kind):
+    labels, predictions = example(kind, columns=2 if kind == "binary" else 3)
+    best, other = score(name, labels, perfect(kind, labels)), score(name, labels, predictions)
+    assert best == pytest.approx(1.0 if is_higher_better(name) else 0.0, abs=1e-9)
+    assert (best > other) is is_higher_better(name)
+    assert isinstance(other, float)
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_the_order_of_the_rows_does_not_matter(name, kind):
+    labels, predictions = example(kind, columns=2 if kind == "binary" else 3)
+    order = RNG.permutation(len(labels))
+    assert score(name, labels[order], predictions[order]) == pytest.approx(score(name, labels, predictions), abs=1e-6)
+
+
+def test_metrics_of_classes_are_those_of_scikit_learn_on_the_likeliest_class():
+    labels, probs = example("multiclass")
+    decided = probs.argmax(axis=1)
+    assert score("accuracy", labels, probs) == pytest.approx((labels == decided).mean())
+    assert score("f1_macro", labels, probs) == pytest.approx(sk.f1_score(labels, decided, average="macro"))
+    assert score("f1_micro", labels, probs) == pytest.approx((labels == decided).mean())
+    assert score("mcc", labels, probs) == pytest.approx(sk.matthews_corrcoef(labels, decided))
+    assert score("log_loss", labels, probs) == pytest.approx(
+        -np.log(probs[np.arange(len(labels)), labels]).mean(), rel=1e-5
+    )
+    assert score("roc_auc", labels, probs) == pytest.approx(
+        sk.roc_auc_score(labels, probs, multi_class="ovr"), rel=1e-3
+    )
+
+
+def test_several_labels_are_decided_at_one_half():
+    labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], np.float32)
+    probs = np.array([[0.5, 0.4], [0.4, 0.6], [0.9, 0.2], [0.1, 0.49]], np.float32)
+    assert score("accuracy", labels, probs) == 0.75  # every label of a row right
+    assert score("f1_micro", labels, probs) == pytest.approx(6 / 7)
+    assert score("roc_auc", labels, probs) == pytest.approx((1.0 + 0.5) / 2)
+
+
+def test_ordinal_values_are_rounded_and_clipped():
+    labels = np.array([0, 1, 2, 2])
+    values = np.array([[-3.0], [1.4], [1.6], [9.0]])
+    assert score("accuracy", labels, values) == score("qwk", labels, values) == 1.0
+    assert score("accuracy", labels, values[:, 0]) == 1.0
+
+
+def test_qwk_counts_the_distance_to_a_class_that_is_not_there():
+    labels, values = np.array([0, 0, 3, 3]), np.array([0, 3, 3, 3])
+    weights = (np.arange(4)[:, None] - np.arange(4)) ** 2
+    observed = np.zeros((4, 4))
+    np.add.at(observed, (labels, values), 1)
+    expected = np.outer(observed.sum(1), observed.sum(0)) / 4
+    assert score("qwk", labels, values) == pytest.approx(1 - (weights * observed).sum() / (weights * expected).sum())
+
+
+def test_several_regressions_are_averaged_as_documented():
+    labels, values = np.zeros((2, 2), np.float32), np.array([[1, 2], [1, 4]], np.float32)
+    assert score("mcrmse", labels, values) == pytest.approx((1 + np.sqrt(10)) / 2)
+    assert score("rmse", labels, values) == pytest.approx(np.sqrt(22 / 4))
+    assert score("mae", labels, values) == pytest.approx(2.0)
+
+
+def test_a_constant_prediction_has_no_correlation():
+    labels = np.arange(5.0)[:, None]
+    assert score("pearson", labels, np.ones((5, 1))) == score("spearman", labels, np.ones((5, 1))) == 0.0
+
+
+def test_a_fold_that_lacks_a_class_still_has_a_score():
+    labels, probs = example("multiclass")
+    some = labels < 2
+    expected = np.mean([sk.roc_auc_score(labels[some] == k, probs[some, k]) for k in (0, 1)])
+    assert score("roc_auc", labels[some], probs[some]) == pytest.approx(expected)
+    assert np.isfinite(score("log_loss", labels[some], probs[some]))
+    one = labels == 0
+    assert score("log_loss", labels[one], probs[one]) == pytest.approx(-np.log(probs[one, 0]).mean(), rel=1e-5)
+    assert score("mcc", labels[one], np.eye(3)[labels[one]]) == 0.0
+    assert score("qwk", labels[one], np.eye(3)[labels[one]]) == 0.0
+    with pytest.raises(ValueError, match=r"roc_auc is not defined: these .* rows are all of one class"):
+        score("roc_auc", labels[one], probs[one])
+
+
+def test_the_standard_error_of_accuracy_is_that_of_a_share():
+    labels, probs = example("multiclass", rows=2000)
+    accuracy = score("accuracy", labels, probs)
+    assert standard_error("accuracy", labels, probs) == pytest.approx(
+        np.sqrt(accuracy * (1 - accuracy) / 2000), rel=0.15
+    )
+
+
+def test_the_standard_error_of_mae_is_that_of_a_mean():
+    labels, values = example("regression", rows=2000, columns=1)
+    assert standard_error("mae", labels, values) == pytest.approx(
+        np.abs(labels - values).std() / np.sqrt(2000), rel=0.15
+    )
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_every_metric_has_a_standard_error_that_a_seed_repeats(name, kind):
+    labels, predictions = example(kind, rows=40, columns=2 if kind == "binary" else 3)
+    assert 0 < standard_error(name, labels, predictions, n=20) == standard_error(name, labels, predictions, n=20) < 1
+
+
+def test_resamples_that_miss_a_class_are_tolerated():
+    labels, probs = np.array([0] * 30 + [1]), np.linspace([0.9, 0.1], [0.1, 0.9], 31)
+    assert standard_error("roc_auc", labels, probs) < 0.2
+    assert standard_error("f1_macro", labels, probs) > 0
+    with pytest.raises(ValueError, match="has no standard error on these 30 rows"):
+        standard_error("roc_auc", labels[:30], probs[:30])
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 6), st.integers(2, 50), st.integers(0, 10**6))
+def test_the_fast_bootstrap_agrees_with_drawing_rows(classes, rows, seed):
+    rng = np.random.default_rng(seed)
+    labels, probs = rng.integers(classes, size=rows), rng.random((rows, classes))
+    fast = standard_error("accuracy", labels, probs, n=600)
+    accuracy = score("accuracy", labels, probs)
+    assert fast == pytest.approx(np.sqrt(accuracy * (1 - accuracy) / rows), rel=0.2, abs=1e-9)
+
+
+def cost(labels, predictions):
+    return float(len(labels) + predictions.shape[1])
+
+
+cost.higher_is_better = False
+not_callable = 1
+
+
+def test_any_function_of_labels_and_predictions_is_a_metric():
+    labels, probs = example("multiclass")
+    assert score(f"{__name__}:cost", labels, probs) == 403.0
+    assert not is_higher_better(f"{__name__}:cost")
+    assert is_higher_better("sklearn.metrics:r2_score")
+    assert standard_error(f"{__name__}:cost", labels, probs, n=5) == 0.0
+    check_metric(f"{__name__}:cost", "ordinal")
+
+
+def test_a_metric_that_is_unknown_or_does_not_fit_says_which_do():
+    with pytest.raises(ValueError, match="metric='acc' is not known: use one of accuracy, f1_macro"):
+        check_metric("acc", "binary")
+    with pytest.raises(
+        ValueError, match=r"metric='rmse' does not fit kind='ordinal': it is for regression\. Choose one of acc"
+    ):
+        check_metric("rmse", "ordinal")
+    with pytest.raises(ValueError, match="cannot be imported: No module named 'no_such'"):
+        score("no_such:f", [0], [0])
+    with pytest.raises(ValueError, match=r"cannot be imported.*no_such"):
+        check_metric("math:no_such", "binary")
+    with pytest.raises(ValueError, match="is int, not a function"):
+        check_metric(f"{__name__}:not_callable", "binary")
+
+
+def test_predictions_that_are_not_finite_or_too_few_are_errors():
+    with pytest.raises(ValueError, match=r"1 predictions are not finite numbers, the first in row 1"):
+        score("rmse", np.zeros((2, 1)), np.array([[0.0], [np.nan]]))
+    with pytest.raises(ValueError, match="2 labels do not go with 3 predictions"):
+        score("rmse", np.zeros((2, 1)), np.zeros((3, 1)))
+
+
+def no_number(labels, predictions):
+    return float("nan")
+
+
+def test_a_metric_that_gives_no_number_is_an_error_in_words():
+    with pytest.raises(ValueError, match="no_number is nan on these 2 rows, and cannot be compared"):
+        score(f"{__name__}:no_number", np.array([0, 1]), np.full((2, 2), 0.5))

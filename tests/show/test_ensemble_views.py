@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.estimate import make_estimate
+from kagglekit.ensembling.pools import LinearPool, Mean
+from kagglekit.show.ensembles import compare, optimism
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    labels, folds = rng.integers(2, size=90), np.arange(90) % 3
+    probs = 1 / (1 + np.exp(-(labels - 0.5) * [[3], [2], [0]] - rng.normal(size=(3, 90))))
+    level = Level(np.stack([1 - probs, probs], axis=-1), "binary", "log_loss")
+    table = compare({"mean": Mean(), "weights": LinearPool()}, level, labels, folds)
+    assert table.loc["weights", "cross_fitted"] == make_estimate(LinearPool(), level, labels, folds).cross_fitted
+    return table
+
+
+def test_each_way_has_its_three_numbers_and_interval(table):
+    assert table.index.tolist() == ["mean", "weights"] and table.loc["mean", "gap"] == 0
+    assert table.loc["weights", "cross_fitted"] - table.loc["weights", "in_sample"] == pytest.approx(
+        table["gap"].iloc[1]
+    )
+    assert (table["low"] < table["cross_fitted"]).all() and (table["cross_fitted"] < table["high"]).all()
+
+
+def test_the_picture_has_the_best_on_top_and_tells_both_scores(table):
+    axes = optimism(table, "log_loss").axes[0]
+    best = table["cross_fitted"].idxmin()
+    assert axes.get_yticklabels()[0].get_text() == best
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row is on top
+    words = [text.get_text() for text in axes.texts]
+    assert words[0] == f"{table.loc[best, 'cross_fitted']:.4f}, {table.loc[best, 'gap']:+.4f}"
+    assert "lower is better" in axes.get_xlabel()

@@ -1,0 +1,97 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.calibration import calibration_curve
+
+from kagglekit.show.reliability import confidences, expected_calibration_error, reliability, reliability_table
+
+RNG = np.random.default_rng(0)
+SURE = RNG.random(3000)
+LABELS = (RNG.random(3000) < SURE).astype(np.int64)
+PROBS = np.stack([1 - SURE, SURE], axis=1)
+TOO_SURE = np.stack([1 - expit(3 * np.log(SURE / (1 - SURE))), expit(3 * np.log(SURE / (1 - SURE)))], axis=1)
+
+
+def test_the_table_is_the_calibration_curve_of_scikit_learn():
+    table = reliability_table(LABELS, PROBS, "binary", bins=10)
+    shares, means = calibration_curve(LABELS, SURE, n_bins=10)
+    assert np.allclose(table["share"], shares) and np.allclose(table["confidence"], means)
+    assert table["rows"].sum() == 3000 and table["low"].tolist() == pytest.approx(np.arange(10) / 10)
+
+
+def test_the_error_is_the_mean_gap_by_hand():
+    labels, probs = np.array([1, 0, 1, 1]), np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3], [0.0, 1.0]])
+    by_hand = abs(3 * 0.9 - 2) / 4 + abs(0.3 - 1) / 4  # two bins: 0.9, 0.8, 1.0 with two right, and 0.3 with one
+    assert expected_calibration_error(labels, probs, "binary", bins=2) == pytest.approx(by_hand)
+    assert expected_calibration_error(labels, probs, "binary", bins=1) == pytest.approx(0.0)
+
+
+def test_right_probabilities_have_little_error_and_sharpened_ones_much():
+    assert expected_calibration_error(LABELS, PROBS, "binary") < 0.04
+    assert expected_calibration_error(LABELS, TOO_SURE, "binary") > 0.1
+    gaps = reliability_table(LABELS, TOO_SURE, "binary")["gap"]
+    assert gaps.iloc[0] > 0 > gaps.iloc[-1]  # too sure at both ends
+
+
+def test_each_kind_has_its_rows():
+    probs = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+    sure, right = confidences(np.array([1, 2]), probs, "multiclass")
+    assert sure.tolist() == [0.5, 0.6] and right.tolist() == [True, False]
+    sure, right = confidences(np.array([1, 2]), probs, "multiclass", column=2)
+    assert sure.tolist() == [0.3, 0.1] and right.tolist() == [False, True]
+    labels = np.array([[0, 1, 0], [1, 0, 0]], dtype=np.float32)
+    sure, right = confidences(labels, probs, "multilabel")
+    assert sure.tolist() == probs.ravel().tolist() and right.sum() == 2
+    by_label = [np.mean([abs(reliability_table(labels, probs, "multilabel", 1, k)["gap"].item()) for k in range(3)])]
+    assert expected_calibration_error(labels, probs, "multilabel", bins=1) == pytest.approx(by_label[0])
+    two = [expected_calibration_error(LABELS, TOO_SURE, "binary", classwise=classwise) for classwise in (False, True)]
+    assert two[0] == pytest.approx(two[1], abs=0.01)  # the first class mirrors the second
+
+
+def test_what_has_no_probability_is_refused_in_words():
+    with pytest.raises(ValueError, match="kind='ordinal' has values, not probabilities"):
+        reliability_table(LABELS, SURE[:, None], "ordinal")
+    with pytest.raises(ValueError, match="bins=0 is out of range: it must be 1 or more"):
+        reliability_table(LABELS, PROBS, "binary", bins=0)
+    with pytest.raises(ValueError, match="column=2 is out of range: it must be from 0 to 1"):
+        reliability_table(LABELS, PROBS, "binary", column=2)
+    with pytest.raises(ValueError, match="3000 labels do not go with 10 predictions"):
+        expected_calibration_error(LABELS, PROBS[:10], "binary")
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_the_picture_tells_the_error_before_and_after(kind, tmp_path):
+    labels = np.stack([1 - LABELS, LABELS], axis=1) if kind == "multilabel" else LABELS
+    before = dict(matplotlib.rcParams)
+    figure = reliability(labels, {"before $5": TOO_SURE, "after": PROBS}, kind)
+    assert plt.get_fignums() == [] and dict(matplotlib.rcParams) == before
+    left, right = figure.axes
+    named = [text.get_text() for text in left.get_legend().get_texts()]
+    table = reliability_table(labels, TOO_SURE, kind)
+    error = np.average(table["gap"].abs(), weights=table["rows"])
+    assert named[0] == f"before $5: ECE {error:.3f}" and len(named) == 2
+    assert left.get_xlabel() == right.get_xlabel() != "" and left.get_ylabel() == "share that is right"
+    figure.savefig(tmp_path / "picture.png")
+
+
+def test_the_picture_can_be_drawn_into_given_axes_also_of_few_rows():
+    figure, axes = plt.subplots(1, 2)
+    assert reliability(LABELS[:3], {"one": PROBS[:3]}, "binary", column=0, axes=axes) is figure
+    assert axes[0].get_xlabel() == "probability of column 0" and all(ax.has_data() for ax in axes)
+    plt.close(figure)
+
+
+def test_the_legend_does_not_lie_on_a_line_that_is_too_careful():
+    labels = (np.arange(1200) % 12 != 0).astype(int)  # 92 % are right
+    probs = np.linspace(0.05, 0.55, 1200)
+    figure = reliability(labels, {"before": np.column_stack([1 - probs, probs])}, "binary")
+    figure.canvas.draw()
+    left = figure.axes[0]
+    points = left.transData.transform(left.lines[1].get_xydata())
+    assert not left.get_legend().get_window_extent().count_contains(points)
+    plt.close(figure)
