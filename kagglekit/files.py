@@ -131,7 +131,7 @@ if os.name == "posix":
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def file_lock(folder: Path) -> Iterator[None]:
     """Wait until no other process is in such a block about the same folder, which need not exist.
 
     The lock is an empty file beside the folder, `.NAME.lock`; the system gives it back when a process dies. A block of

@@ -16,7 +16,7 @@ import pytest
 from kagglekit import tricks
 from kagglekit.augment.catalogue import AUGMENTERS, make_augmenter
 from kagglekit.data.clean import CLEANERS, check_cleaners
-from kagglekit.data.truncation import CUTS
+from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, Plan
 from kagglekit.kaggle.__main__ import main as kaggle
 from kagglekit.kaggle.steps import parse_steps
@@ -148,7 +148,7 @@ CHECKS = {  # parameter -> what refuses a value that does not fit
     "augment": lambda recipe: make_augmenter(recipe, "minilm"),
     "pooling": lambda name: POOLINGS[name],
     "head": lambda name: HEADS[name],
-    "cut": lambda name: CUTS[name],
+    "cut": lambda name: TRUNCATIONS[name],
     "schedule": SCHEDULES.index,
     "objective": lambda name: OBJECTIVES[name],
     "masking": lambda name: MASKINGS[name],
@@ -189,7 +189,7 @@ def test_a_line_of_the_tables_names_parameters_and_tests_that_exist(row):
 
 def test_the_tables_have_every_pooling_loss_head_schedule_and_cut():
     switches = " ".join(row[2] for row in TRICKS)
-    for name in [*POOLINGS, *LOSSES, *HEADS, *SCHEDULES, *CUTS]:
+    for name in [*POOLINGS, *LOSSES, *HEADS, *SCHEDULES, *TRUNCATIONS]:
         assert re.search(rf"[\"`]{name}[\"`]", switches) or name in DEFAULT, name
 
 

@@ -43,7 +43,7 @@ def random_of(seed: int, text: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(key, "little")])
 
 
-class RetoldExamples(Examples):
+class AugmentedExamples(Examples):
     """The same rows, a share of them changed anew in every epoch.
 
     texts: of each row. retell: f(texts, seed) -> their tokens, changed. share: of the rows, at each visit; 0 changes

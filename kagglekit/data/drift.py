@@ -22,7 +22,7 @@ WORDS = 50_000  # words and pairs of words, at most
 
 
 @dataclass(frozen=True)
-class Adversarial:
+class Drift:
     """How well train and test can be told apart.
 
     auc: ROC AUC, 0.5 is by chance, 1 without an error; low, high: its 95 % interval. words: columns word, speaks_for
@@ -67,7 +67,7 @@ def adversarial_validation(
     groups: np.ndarray | None = None,
     n_splits: int = 5,
     seed: int = 0,
-) -> Adversarial:
+) -> Drift:
     """Train a model to say which rows are of test, and score it on rows that it did not see.
 
     TF-IDF of words and pairs of words with logistic regression, cross-validated. groups: (rows of train, then of test),
@@ -98,7 +98,7 @@ def adversarial_validation(
     ends = np.percentile(draws[1:], [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     low, high = np.clip(draws[0] + np.sqrt(1 + n_splits / (n_splits - 1)) * (ends - draws[0]), 0, 1)
     words = _weigh_words(names, rows, is_test, _fit(rows, is_test).coef_[0])
-    return Adversarial(float(draws[0]), float(low), float(high), words, probs[~is_test], probs[is_test])
+    return Drift(float(draws[0]), float(low), float(high), words, probs[~is_test], probs[is_test])
 
 
 def bootstrap_auc(

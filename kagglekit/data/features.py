@@ -69,7 +69,7 @@ class Features:
         return given
 
 
-def check_beside(
+def check_features(
     task: Task, train: pd.DataFrame, test: pd.DataFrame, numbers: Sequence[str] = (), categories: Sequence[str] = ()
 ) -> None:
     """Raise ValueError unless columns of a competition can stand beside its text.

@@ -151,7 +151,7 @@ def fold_report(
     return frame
 
 
-def tell_balance(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> str:
+def describe_balance(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> str:
     """How alike the folds are, in two or three sentences: sizes, the largest difference, and what a fold lacks.
     Fold -1 is called the first block, as no model is validated on it.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kagglekit.data.truncation import CUTS, keep_head_tail, key_parts
+from kagglekit.data.truncation import TRUNCATIONS, keep_head_tail, key_parts
 from kagglekit.files import replacing
 from kagglekit.options import check_range
 
@@ -81,15 +81,15 @@ def tokenize(
     With `cache` (a folder) the arrays are kept there under a hash of the texts, the tokenizer and the length, and the
     next call with the same three reads them back; all cuts but "head" and "key_parts" share what is kept.
     """
-    check_range("cut", cut, cut in CUTS, f"one of {', '.join(CUTS)}")
+    check_range("cut", cut, cut in TRUNCATIONS, f"one of {', '.join(TRUNCATIONS)}")
     check_range("head_tokens", head_tokens, head_tokens is None or head_tokens >= 0, "0 or more, or None")
     if cut == "head" and tokenizer.truncation_side == "right":
         return _tokenize_cached(texts, tokenizer, max_length, cache)
     if cut == "key_parts":
         fits = tokenize(texts, tokenizer, max_length + 1, cache).lengths <= max_length
         texts = [text if fit else key_parts(text) for text, fit in zip(texts, fits, strict=True)]
-    keep = partial(keep_head_tail, head=head_tokens) if cut == "head_tail" else CUTS[cut]
-    return cut_tokens(_tokenize_cached(texts, tokenizer, WHOLE, cache), tokenizer, max_length, keep)
+    keep = partial(keep_head_tail, head=head_tokens) if cut == "head_tail" else TRUNCATIONS[cut]
+    return truncate(_tokenize_cached(texts, tokenizer, WHOLE, cache), tokenizer, max_length, keep)
 
 
 def _tokenize_cached(texts, tokenizer, max_length, cache) -> Tokens:
@@ -132,7 +132,7 @@ def special_ends(tokenizer) -> tuple[np.ndarray, np.ndarray]:
     return np.array(whole[:start], dtype=np.int32), np.array(whole[start + len(body) :], dtype=np.int32)
 
 
-def cut_tokens(tokens: Tokens, tokenizer, max_length: int, keep: Callable[[np.ndarray, int], np.ndarray]) -> Tokens:
+def truncate(tokens: Tokens, tokenizer, max_length: int, keep: Callable[[np.ndarray, int], np.ndarray]) -> Tokens:
     """Cut whole texts, as `tokenize` makes them with `WHOLE`, to `max_length` tokens; special tokens stay.
 
     keep: one of the functions of `cuts`, such as `keep_tail`.

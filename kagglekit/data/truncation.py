@@ -59,7 +59,7 @@ def key_parts(text: str) -> str:
     return text[: breaks[0].start()] + text[breaks[-1].start() :] if breaks else text
 
 
-CUTS = {
+TRUNCATIONS = {
     "head": keep_head,
     "tail": keep_tail,
     "head_tail": keep_head_tail,

@@ -38,7 +38,7 @@ importlib.invalidate_caches()
 print("installed", *names, "from", folder)"""
 OFFLINE = 'os.environ["HF_HUB_OFFLINE"] = "1"\n'
 ENTER = "# Look at the machine, bring in what is attached, check models\nfrom kagglekit.kaggle.inside import enter"
-SLOTS = "# Train a fold on each GPU, where there are two\nfrom kagglekit.running.parallel import train_side_by_side"
+SLOTS = "# Train a fold on each GPU, where there are two\nfrom kagglekit.running.parallel import train_in_parallel"
 LEAVE = "# Leave a submission, and what is worth keeping\nfrom kagglekit.kaggle.inside import leave"
 MARK = "# Install kagglekit"  # how the first cell of a kernel begins
 
@@ -71,7 +71,7 @@ def leave_cell(work: str, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
 
 def side_by_side_cell(step: "Step") -> nbformat.NotebookNode:
     """The cell that trains one fold on each GPU; on fewer than two it does nothing, and the fold loop does the work."""
-    call = _call("train_side_by_side", step)
+    call = _call("train_in_parallel", step)
     return code_cell("kaggle-slots", f"{SLOTS}\n\ntrained = {call}")
 
 

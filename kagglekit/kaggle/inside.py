@@ -17,7 +17,7 @@ from kagglekit.kaggle.leaving import tell_sizes, tidy, write_last_submission
 from kagglekit.running.done import fill
 from kagglekit.running.gpus import Gpus, working_gpus
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parallel import run_in_slots
+from kagglekit.running.parallel import run_in_parallel
 from kagglekit.running.parameters import read_parameters, with_defaults
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.merge import is_run
@@ -121,7 +121,7 @@ def run_step(notebook: str, parameters: dict[str, Any]) -> None:
     if lacking := [name for name in read if cut and (name in cut or not run_folder(values["work"], name).is_dir())]:
         print(f"{notebook} is passed over: time has cut {', '.join(sorted(cut))}, and it reads {', '.join(lacking)}")
         return
-    run_in_slots(notebook, parameters)
+    run_in_parallel(notebook, parameters)
 
 
 def leave(work: str | Path, *runs: str) -> None:

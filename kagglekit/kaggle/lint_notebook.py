@@ -16,7 +16,7 @@ from kagglekit.running.parameters import read_parameters, with_defaults
 
 MOST, MANY = 1_000_000, 800_000  # bytes: Kaggle's own limit is about 1 MB, which its client does not check
 BROKEN = (ValueError, AttributeError, nbformat.ValidationError)  # what nbformat raises for a file that is no notebook
-CALLS = ("run_step", "run_in_slots", "train_side_by_side", "run_notebook")  # with a notebook's name and parameters
+CALLS = ("run_step", "run_in_parallel", "train_in_parallel", "run_notebook")  # with a notebook's name and parameters
 
 
 def lint_notebook(file: Path, internet: bool = False, notebook: bool = True) -> list[Finding]:
@@ -141,7 +141,7 @@ def _assigned(tree: ast.Module) -> dict:
 
 
 def _called(node: ast.Call) -> dict:
-    """The parameters that a call such as run_in_slots("3_train", {...}) runs a notebook of the library with."""
+    """The parameters that a call such as run_in_parallel("3_train", {...}) runs a notebook of the library with."""
     match node:
         case ast.Call(func=ast.Name(id=function), args=[ast.Constant(value=str(name)), ast.Dict() as given, *_]):
             if function not in CALLS:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kagglekit.files import alone, read_json, write_json
+from kagglekit.files import file_lock, read_json, write_json
 from kagglekit.kaggle.keys import KERNEL_FILE
 from kagglekit.kaggle.lint_sources import find_datasets
 from kagglekit.kaggle.metadata import Ref, read_kernel_metadata, shelves
@@ -36,7 +36,7 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
 def remember(folder: Path, ref: str, **told) -> None:
     """Write down that a push is done."""
     file = folder.parent / RECORD
-    with alone(file):
+    with file_lock(file):
         write_json(file, (read_json(file) if file.is_file() else {}) | {ref: told})
 
 

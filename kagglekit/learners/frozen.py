@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.tokens import Tokens, tokenize
-from kagglekit.data.truncation import CUTS
+from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.device import choose_device, choose_precision
 from kagglekit.files import replacing
 from kagglekit.model.backbones import check_max_length, load_backbone, load_tokenizer, without_pooler
@@ -47,7 +47,7 @@ class Frozen:
     cache: Path | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        for name, known in (("classifier", SHALLOW), ("pooling", PLAIN), ("cut", tuple(CUTS))):
+        for name, known in (("classifier", SHALLOW), ("pooling", PLAIN), ("cut", tuple(TRUNCATIONS))):
             value = getattr(self, name)
             check_range(name, value, value in known, f"one of {', '.join(known)}")
         check_max_length(self.backbone, self.max_length)

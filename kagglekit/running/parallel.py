@@ -40,7 +40,7 @@ def parse_slots(text: str) -> list[int] | None:
     return [int(number) for number in text.split(",")]
 
 
-def run_in_slots(
+def run_in_parallel(
     notebook: str,
     parameters: dict[str, Any],
     slots: Sequence[int] | None = None,
@@ -49,7 +49,7 @@ def run_in_slots(
     force: bool = False,
     limit: float | None = None,
 ) -> Path:
-    """Run a notebook as `run_notebook` does, its folds before that side by side, see `train_side_by_side`.
+    """Run a notebook as `run_notebook` does, its folds before that side by side, see `train_in_parallel`.
 
     The run of the whole notebook comes last: it finds the folds finished, and makes scores and pictures. A notebook
     that does not train fold by fold is just run. Two kernels that train at a time take half the time of one (for GPUs
@@ -58,12 +58,12 @@ def run_in_slots(
     began, trains = time.monotonic(), not _missing(find_notebook(notebook, folder))
     with _one_clock():
         if trains:
-            train_side_by_side(notebook, parameters, slots, folder, limit=limit)
+            train_in_parallel(notebook, parameters, slots, folder, limit=limit)
         left = None if limit is None else max(limit - (time.monotonic() - began), 0.001)
         return run_notebook(notebook, parameters, folder=folder, force=force, limit=left)
 
 
-def train_side_by_side(
+def train_in_parallel(
     notebook: str,
     parameters: dict[str, Any],
     slots: Sequence[int] | None = None,
@@ -173,7 +173,7 @@ PATIENCE = 20  # seconds that processes have to end when they are told to
 
 
 class Team:
-    """Processes that train the folds of a run, see `train_side_by_side`.
+    """Processes that train the folds of a run, see `train_in_parallel`.
 
     command: fold -> the command line that trains it; it ends well with a fold unfinished when its time is over, and
     ends with its input. finished: fold -> whether it is. place: a folder for what the processes write to stderr.

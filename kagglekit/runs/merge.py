@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.competition.task import Task
-from kagglekit.files import alone, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
+from kagglekit.files import file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
 from kagglekit.runs.record import differences
 from kagglekit.runs.table_metadata import hash_folds, read_lineage
 from kagglekit.runs.tables import read_predictions, read_run
@@ -61,7 +61,7 @@ def merge_runs(
         if (plan.source / "weights.json").is_file():
             _bring(plan.source, plan.target, copy)
             continue
-        with alone(plan.target):
+        with file_lock(plan.target):
             _merge_records(plan)
         for name in plan.names:
             _bring(plan.source / name, plan.target / name, copy)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.files import (
-    alone,
+    file_lock,
     fold_folders,
     hash_files,
     read_json,
@@ -63,7 +63,7 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     made_from = [source.folder for source in _sources(resolve(work), recipe)]
     if folder in (*made_from, *_teachers(resolve(work), recipe)):
         raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
-    with alone(folder):
+    with file_lock(folder):
         _settle(folder, identity, overwrite)
     return folder
 
@@ -188,7 +188,7 @@ def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_
     remove(place / "start")
     with replacing(place / "history.jsonl") as part:
         part.write_text("".join(json.dumps(row) + "\n" for row in fitted.history))
-    with alone(folder):  # another process may be training another fold
+    with file_lock(folder):  # another process may be training another fold
         params = read_json(folder / "params.json")
         params["receipts"][str(fold)] = fitted.receipts
         write_json(folder / "params.json", params)

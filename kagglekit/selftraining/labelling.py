@@ -19,7 +19,7 @@ from kagglekit.competition.read import read_table
 from kagglekit.competition.task import Task, row_ids
 from kagglekit.data.clean import clean_texts
 from kagglekit.data.duplicates import normalise
-from kagglekit.data.features import check_beside
+from kagglekit.data.features import check_features
 from kagglekit.files import replacing, resolve
 from kagglekit.runs.record import Fitted
 from kagglekit.scoring.metrics import score
@@ -81,7 +81,7 @@ def read_unlabelled(task: Task, file: str | Path, recipe: Recipe) -> pd.DataFram
     columns = {"id": row_ids(table, task.id), "text": texts, **{name: table[name] for name in recipe.columns}}
     read = pd.DataFrame(columns)
     where = replace(task, files={"train": path.name, "test": path.name})
-    check_beside(where, read, read, *(recipe.beside.get(kind, ()) for kind in ("numbers", "categories")))
+    check_features(where, read, read, *(recipe.beside.get(kind, ()) for kind in ("numbers", "categories")))
     return read.assign(source=path.name)
 
 

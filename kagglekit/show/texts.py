@@ -15,7 +15,7 @@ from kagglekit.competition.submission import decide
 from kagglekit.competition.task import Task
 from kagglekit.data.clean import CLEANERS, EXTRAS, check_cleaners, is_installed
 from kagglekit.data.tokens import WHOLE, Tokens, chunk_starts, special_ends, tokenize
-from kagglekit.data.truncation import CUTS, key_parts
+from kagglekit.data.truncation import TRUNCATIONS, key_parts
 from kagglekit.scoring.metrics import CLASSES
 
 
@@ -148,7 +148,7 @@ def _visible(text: str, start: int, stop: int) -> str:
 THIRDS = ("beginning", "middle", "end")
 
 
-def compare_cuts(
+def compare_truncation(
     texts: Sequence[str],
     tokenizer,
     max_lengths: Sequence[int] = (128, 256, 512),
@@ -170,7 +170,7 @@ def compare_cuts(
     sizes, parts, table = whole.lengths - special, _find_key_parts(texts, whole, tokenizer), {}
     for max_length in max_lengths:
         room = max_length - special
-        for cut in CUTS:
+        for cut in TRUNCATIONS:
             kept = [_kept_places(n, part, room, cut) for n, part in zip(sizes, parts, strict=True)]
             table[max_length, cut] = _summarise([[places] for places in kept], sizes, room, special)
         chunks = [
@@ -187,7 +187,7 @@ def _draw(texts: Sequence[str], rows: int, seed: int) -> np.ndarray:
 
 
 def _summarise(read: list[list[np.ndarray]], sizes: np.ndarray, room: int, special: int) -> dict[str, float]:
-    """One line of `compare_cuts`. read: for each text, the places of the tokens in each piece of it that is read."""
+    """One line of `compare_truncation`. read: for each text, the token places of each piece that is read."""
     places = [pieces[0] if len(pieces) == 1 else np.unique(np.concatenate(pieces)) for pieces in read]
     kept = np.array([len(p) for p in places])
     long = [(p, n) for p, n in zip(places, sizes, strict=True) if n > room]
@@ -210,7 +210,7 @@ def _third_shares(places: np.ndarray, n: int) -> np.ndarray:
 
 def _kept_places(n: int, key_parts: np.ndarray, room: int, cut: str) -> np.ndarray:
     """The places of the tokens that a cut keeps of a text of `n`, special tokens not counted."""
-    return CUTS[cut](key_parts if cut == "key_parts" and n > room else np.arange(n), room)
+    return TRUNCATIONS[cut](key_parts if cut == "key_parts" and n > room else np.arange(n), room)
 
 
 def _find_key_parts(texts: Sequence[str], whole: Tokens, tokenizer) -> list[np.ndarray]:
@@ -226,13 +226,13 @@ def _find_key_parts(texts: Sequence[str], whole: Tokens, tokenizer) -> list[np.n
     return places
 
 
-def show_cuts(
+def show_truncation(
     texts: Sequence[str], tokenizer, max_length: int, characters: int = 160, rows: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """What each cut keeps of one text, a middling one of those that are longer than `max_length`.
 
     Between pieces that do not follow each other stands [...]; a long piece is shortened in its middle to `characters`.
-    rows, seed: as in `compare_cuts`.
+    rows, seed: as in `compare_truncation`.
     """
     texts = _draw(texts, rows, seed)
     lengths = tokenize(texts, tokenizer, WHOLE).lengths
@@ -242,7 +242,7 @@ def show_cuts(
     (first, last), whole, shown = special_ends(tokenizer), tokenize([text], tokenizer, WHOLE), {}
     body = whole.flat[len(first) : len(whole.flat) - len(last)]
     (parts,) = _find_key_parts([text], whole, tokenizer)
-    for cut in CUTS:
+    for cut in TRUNCATIONS:
         places = _kept_places(len(body), parts, max_length - len(first) - len(last), cut)
         pieces = np.split(body[places], np.flatnonzero(np.diff(places) > 1) + 1)
         read = " [...] ".join(shorten(tokenizer.decode(piece), characters) for piece in pieces)

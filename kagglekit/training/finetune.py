@@ -12,7 +12,7 @@ from transformers import set_seed
 
 from kagglekit.augment.catalogue import make_augmenter
 from kagglekit.competition.task import Task, encode_labels
-from kagglekit.data.features import check_beside
+from kagglekit.data.features import check_features
 from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept
 from kagglekit.files import check_space, replacing
 from kagglekit.model.backbones import check_max_length, load_tokenizer
@@ -63,7 +63,7 @@ class FineTuner:
         recipe = self.recipe
         recipe.check_task(self.task)
         columns = [recipe.beside.get(kind, ()) for kind in ("numbers", "categories")]
-        check_beside(self.task, self.train, self.test, *columns)
+        check_features(self.task, self.train, self.test, *columns)
         self.precision = choose_precision()
         self.tokenizer = load_tokenizer(self.vocabulary or self.backbone)
         check_max_length(self.backbone, recipe.max_length)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kagglekit.competition.task import Task
 from kagglekit.data.clean import check_cleaners
 from kagglekit.data.patterns import count_masks, find_words, make_pattern
-from kagglekit.data.truncation import CUTS
+from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.losses.catalogue import check_loss
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
@@ -38,7 +38,7 @@ BESIDE = {  # what may stand beside the text -> its type
 }
 GOES_WITH = {"vectors_at": "vectors", "test_vectors": "vectors", "word_vectors_at": "word_vectors"}
 NAMED = {  # knobs that are names -> what they may name
-    "cut": CUTS,
+    "cut": TRUNCATIONS,
     "chunk_pooling": ("mean", "max", "attention"),
     "pooling": POOLINGS,
     "head": HEADS,
@@ -68,7 +68,7 @@ class Recipe:
     # the text
     clean: list[str] = field(default_factory=list)  # names of CLEANERS, in order
     max_length: int = 256  # tokens of a text, or of a chunk, that are read
-    cut: str = "head"  # what is kept of longer texts, a name of CUTS
+    cut: str = "head"  # what is kept of longer texts, a name of TRUNCATIONS
     chunks: int = 0  # at most so many chunks of a text, encoded together; 0: texts are cut
     chunk_stride: int = 32  # tokens that a chunk repeats of the one before it
     chunk_pooling: str = "mean"  # vectors of chunks to one: mean, max or attention

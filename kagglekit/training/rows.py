@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kagglekit.augment.augmenter import RetoldExamples
+from kagglekit.augment.augmenter import AugmentedExamples
 from kagglekit.augment.catalogue import augment_texts
 from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
@@ -78,7 +78,7 @@ class Lesson:
         tuner = self.tuner
         if not tuner.recipe.augment or tuner.recipe.augment_copies:
             return made
-        return RetoldExamples(made, self.inputs.columns["text"], self._retell, tuner.recipe.augment_share, seed)
+        return AugmentedExamples(made, self.inputs.columns["text"], self._retell, tuner.recipe.augment_share, seed)
 
     def _retell(self, texts: list[str], seed: int) -> Tokens:
         return _tokenize(self.tuner, self.tuner.augmenter(texts, seed)).tokens

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagglekit.data.features import Features, check_beside
+from kagglekit.data.features import Features, check_features
 from kagglekit.model.features import FeatureEncoder
 
 TABLE = pd.DataFrame({"id": list("abcdef"), "age": ["1", "2", "", "4", " 5 ", "NA"], "price": ["1e3"] * 6})
@@ -104,7 +104,7 @@ def check(task):
     competition = task("binary", files=files, group="shop", labels=["label"])
 
     def check(numbers=(), categories=(), test=TABLE, train=TABLE):
-        check_beside(competition, train, test, numbers, categories)
+        check_features(competition, train, test, numbers, categories)
 
     return check
 

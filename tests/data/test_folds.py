@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from kagglekit.data.folds import (
     assign_folds,
+    describe_balance,
     fold_report,
     join_groups,
     read_times,
     repeated_folds,
-    tell_balance,
     time_blocks,
 )
 
@@ -161,18 +161,18 @@ def test_report_counts_groups_where_they_are_given():
 
 def test_balance_is_told_in_words():
     labels, folds = np.array([0, 0, 0, 1, 0, 0, 1, 1]), np.repeat([0, 1], 4)
-    assert tell_balance(labels, folds, ["no", "yes"]) == (
+    assert describe_balance(labels, folds, ["no", "yes"]) == (
         "2 folds of 4 rows. The largest difference: 'no' has 75.0% of fold 0 and 62.5% of all rows."
     )
-    assert tell_balance(labels, np.repeat([0, 1, 2], [3, 3, 2]), ["no", "yes"]).endswith(
+    assert describe_balance(labels, np.repeat([0, 1, 2], [3, 3, 2]), ["no", "yes"]).endswith(
         "Fold 0 has no row with 'yes'. Fold 2 has no row with 'no'."
     )
-    assert tell_balance(labels, np.array([-1, -1, -1, 0, 0, 0, 1, 1]), ["no", "yes"]) == (
+    assert describe_balance(labels, np.array([-1, -1, -1, 0, 0, 0, 1, 1]), ["no", "yes"]) == (
         "2 folds of 2 to 3 rows, after 3 rows that are learned from alone. The largest difference: 'no' has 0.0% of "
         "fold 1 and 62.5% of all rows. The first block has no row with 'yes'. Fold 1 has no row with 'no'."
     )
     values = np.array([[1.0], [3.0], [1.0], [7.0]], dtype=np.float32)
-    assert "the mean of 'grade' is 2 in fold 0 and 3 in all rows (0.41 standard" in tell_balance(
+    assert "the mean of 'grade' is 2 in fold 0 and 3 in all rows (0.41 standard" in describe_balance(
         values, np.array([0, 0, 1, 1]), ["grade"]
     )
 
@@ -274,7 +274,7 @@ def test_times_that_cannot_be_read_are_named_by_row(times, message):
 def test_by_time_a_class_may_be_missing_in_a_fold_and_is_told():
     labels = np.repeat([0, 1], [25, 5])
     folds = assign_folds(labels, n_splits=5, times=np.arange(30))
-    assert tell_balance(labels, folds, ["old", "new"]).endswith("Fold 4 has no row with 'old'.")
+    assert describe_balance(labels, folds, ["old", "new"]).endswith("Fold 4 has no row with 'old'.")
 
 
 def test_a_day_is_never_cut_in_two():

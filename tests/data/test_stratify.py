@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from kagglekit.data.folds import assign_folds, fold_report, tell_balance
+from kagglekit.data.folds import assign_folds, describe_balance, fold_report
 from kagglekit.data.stratify import count_labels, imbalance, improve, label_deviation, share_out, spread_labels
 
 
@@ -144,7 +144,7 @@ def test_a_label_in_few_groups_is_spread_as_far_as_it_can_be_and_told(groups_of_
     report = fold_report(labels, folds, names, groups)
     assert (report["rare"] > 0).sum() == groups_of_it
     assert list(report.columns) == ["rows", "groups", *names] and report["groups"].sum() == 50
-    assert tell_balance(labels, folds, names).count("has no row with 'rare'.") == 5 - groups_of_it
+    assert describe_balance(labels, folds, names).count("has no row with 'rare'.") == 5 - groups_of_it
 
 
 def test_no_steps_leave_all_groups_and_steps_only_lower_the_imbalance():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from kagglekit.data.tokens import WHOLE, Tokens, chunk, cut_tokens, special_ends, tokenize
-from kagglekit.data.truncation import CUTS, keep_head_tail, keep_tail
+from kagglekit.data.tokens import WHOLE, Tokens, chunk, special_ends, tokenize, truncate
+from kagglekit.data.truncation import TRUNCATIONS, keep_head_tail, keep_tail
 from kagglekit.model.backbones import load_tokenizer
 
 TEXTS = ["the good film !", "", "bad", "😀 \0 unknown", "a " * 50]
@@ -98,7 +98,7 @@ def test_special_tokens_are_found_at_either_end(any_tokenizer, template):
     assert (first.tolist(), last.tolist()) == ENDS[template]
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", TRUNCATIONS)
 @pytest.mark.parametrize("max_length", [4, 7, 20, 1000])
 def test_every_cut_keeps_special_tokens_and_its_part_of_the_text(any_tokenizer, template, cut, max_length):
     first, last = ENDS[template]
@@ -106,12 +106,14 @@ def test_every_cut_keeps_special_tokens_and_its_part_of_the_text(any_tokenizer, 
     texts = LONG if cut != "key_parts" else LONG[:-1]  # its last one has paragraphs
     for text, ids in zip(texts, rows_of(tokenize(texts, any_tokenizer, max_length, cut=cut)), strict=True):
         body = any_tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert ids == [*first, *CUTS[cut](np.array(body, dtype=int), room), *last]
+        assert ids == [*first, *TRUNCATIONS[cut](np.array(body, dtype=int), room), *last]
         assert len(ids) == min(max_length, len(body) + len(first) + len(last))
 
 
 @given(
-    st.lists(st.text("a好😀. \n", max_size=60), min_size=1, max_size=4), st.integers(3, 40), st.sampled_from([*CUTS])
+    st.lists(st.text("a好😀. \n", max_size=60), min_size=1, max_size=4),
+    st.integers(3, 40),
+    st.sampled_from([*TRUNCATIONS]),
 )
 def test_no_cut_is_too_long_and_what_fits_is_unchanged(tokenizer, texts, max_length, cut):
     whole = rows_of(tokenize(texts, tokenizer, WHOLE))
@@ -125,7 +127,7 @@ def test_no_cut_is_too_long_and_what_fits_is_unchanged(tokenizer, texts, max_len
 
 def test_the_head_cut_after_tokenising_is_that_of_the_tokenizer(tokenizer):
     whole = tokenize(LONG, tokenizer, WHOLE)
-    assert rows_of(cut_tokens(whole, tokenizer, 9, CUTS["head"])) == rows_of(tokenize(LONG, tokenizer, 9))
+    assert rows_of(truncate(whole, tokenizer, 9, TRUNCATIONS["head"])) == rows_of(tokenize(LONG, tokenizer, 9))
 
 
 def test_a_tokenizer_that_would_keep_the_tail_is_told_to_keep_the_head(tokenizer, backbone):
@@ -139,7 +141,7 @@ def test_the_head_of_head_and_tail_is_a_knob(tokenizer):
     whole = tokenize(LONG, tokenizer, WHOLE)
     for head_tokens, keep in ((None, keep_head_tail), (0, keep_tail), (3, partial(keep_head_tail, head=3))):
         ours = tokenize(LONG, tokenizer, 9, cut="head_tail", head_tokens=head_tokens)
-        assert rows_of(ours) == rows_of(cut_tokens(whole, tokenizer, 9, keep))
+        assert rows_of(ours) == rows_of(truncate(whole, tokenizer, 9, keep))
 
 
 def test_key_parts_are_read_where_the_whole_is_too_long(tokenizer):
@@ -152,7 +154,7 @@ def test_key_parts_are_read_where_the_whole_is_too_long(tokenizer):
 
 
 def test_cuts_of_the_same_texts_share_a_cache_and_are_the_same_with_it(tokenizer, tmp_path):
-    for cut in CUTS:
+    for cut in TRUNCATIONS:
         for _ in range(2):
             cached = tokenize(LONG, tokenizer, 9, tmp_path, cut)
             assert rows_of(cached) == rows_of(tokenize(LONG, tokenizer, 9, cut=cut))

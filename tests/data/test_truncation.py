@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagglekit.data.truncation import CUTS, keep_halves, keep_head, keep_head_tail, keep_middle, keep_tail, key_parts
+from kagglekit.data.truncation import (
+    TRUNCATIONS,
+    keep_halves,
+    keep_head,
+    keep_head_tail,
+    keep_middle,
+    keep_tail,
+    key_parts,
+)
 
 BODIES = st.integers(0, 700).map(np.arange)
 ROOMS = st.integers(1, 600)
@@ -33,10 +41,10 @@ def test_the_middle_drops_as_much_before_as_after(body, room):
     assert after - before in (0, 1)
 
 
-@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize("name", TRUNCATIONS)
 @given(body=BODIES, room=ROOMS)
 def test_every_cut_fills_the_room_keeps_the_order_and_leaves_short_texts_alone(name, body, room):
-    kept = CUTS[name](body, room)
+    kept = TRUNCATIONS[name](body, room)
     assert len(kept) == min(len(body), room)
     assert (np.diff(kept) > 0).all()
     if len(body) <= room:

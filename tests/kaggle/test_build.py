@@ -93,7 +93,7 @@ def test_a_kernel_of_one_step_is_that_notebook_with_its_parameters_between_insta
         "work": "runs/w", "run": "next", "start": "mlm", "epochs": 2,
     }  # fmt: skip
     assert sources[4].endswith("enter(\"runs/w\", competition='bbc-news', gpu=True)".replace('"', "'"))
-    assert 'train_side_by_side(\n    "3_train"' in sources[5] and '"run": "next"' in sources[5]
+    assert 'train_in_parallel(\n    "3_train"' in sources[5] and '"run": "next"' in sources[5]
     assert sources[-1].endswith("leave('runs/w', 'next')")
     original = nbformat.read(Step("3_train").source, as_version=4)
     assert sources[6:-1] == [cell.source for cell in original.cells[2:]]
@@ -189,7 +189,7 @@ def test_each_fold_gets_a_kernel_and_all_share_what_they_read(work):
     assert [kernel.name for kernel in built.kernels] == ["w-next-fold0", "w-next-fold1", "w-next-fold2"]
     for fold, kernel in enumerate(built.kernels):
         sources = [cell.source for cell in read_notebook(kernel).cells]
-        assert f"folds = [{fold}]" in sources[3] and not any("train_side_by_side" in source for source in sources)
+        assert f"folds = [{fold}]" in sources[3] and not any("train_in_parallel" in source for source in sources)
         assert read_kernel_metadata(kernel)["dataset_sources"][1] == "me/w-next-inputs"
     two = make("3_train", "work=runs/w", "run=next", "start=mlm", "folds=[2, 0]", each_fold=True)
     assert [kernel.name for kernel in two.kernels] == ["w-next-fold2", "w-next-fold0"]

@@ -126,7 +126,7 @@ def test_a_backbone_that_nothing_provides_is_found(kernel, way):
 
 def test_a_packed_backbone_and_a_start_are_enough(kernel):
     for values in ({"backbone": "inputs/my-model", "start": ""}, {"backbone": "deberta-v3-base", "start": "mlm"}):
-        add_cell(kernel, f'run_in_slots("3_train", {values!r})')
+        add_cell(kernel, f'run_in_parallel("3_train", {values!r})')
         assert not lint(kernel)
 
 

@@ -18,7 +18,7 @@ from kagglekit.files import fold_folders, read_json
 from kagglekit.run import main
 from kagglekit.running.kernel import NotebookFailed
 from kagglekit.running.notebook import notebook_folder
-from kagglekit.running.parallel import Team, parse_slots, run_in_slots, train_side_by_side, write_argument
+from kagglekit.running.parallel import Team, parse_slots, run_in_parallel, train_in_parallel, write_argument
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.record import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds
@@ -123,9 +123,9 @@ def test_two_folds_are_trained_at_a_time_each_on_its_gpu_and_the_whole_notebook_
     assert "slot 7  3_train base fold1  done in 0:" in printed
     assert printed.splitlines()[-1].startswith("3_train base  done in 0:")
     assert "finished 0" in str(nbformat.read("real/notebooks/3_train.base.ipynb", 4).cells)
-    assert train_side_by_side("3_train", {"work": "real"}, [0, 1], Path("notebooks")) == []  # nothing is left to do
+    assert train_in_parallel("3_train", {"work": "real"}, [0, 1], Path("notebooks")) == []  # nothing is left to do
     with pytest.raises(ValueError, match="slot=2 is out of range: it must be below 2"):
-        train_side_by_side("3_train", {"work": "real", "overwrite": True}, [2], Path("notebooks"))
+        train_in_parallel("3_train", {"work": "real", "overwrite": True}, [2], Path("notebooks"))
 
 
 def test_a_fold_takes_the_next_slot_that_is_free(train, capfd):
@@ -168,7 +168,7 @@ def test_a_process_of_a_slot_ends_with_the_one_that_started_it():
 
 def test_without_two_gpus_the_notebook_trains_the_folds_one_after_another(monkeypatch, capfd):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert train_side_by_side("3_train", {"work": "w"}, folder=Path("notebooks")) == []
+    assert train_in_parallel("3_train", {"work": "w"}, folder=Path("notebooks")) == []
     assert capfd.readouterr().out == "0 working GPUs: the folds are trained one after another\n"
     assert main(["3_train", "work=w", "--slots", "0,0", "--notebooks", "notebooks"]) == 2
     assert "slots='0,0' is out of range" in capfd.readouterr().err
@@ -190,10 +190,10 @@ def test_a_notebook_that_does_not_train_fold_by_fold_is_refused_and_just_run_by_
     source.cells[0].source = PARAMETERS.replace("learner", "teacher")
     nbformat.write(source, "notebooks/3_train.ipynb")
     with pytest.raises(ValueError, match="3_train does not train fold by fold: it has no parameter 'learner'"):
-        train_side_by_side("3_train", {"work": "w"}, [0], Path("notebooks"))
+        train_in_parallel("3_train", {"work": "w"}, [0], Path("notebooks"))
     Path("w/base/fold2").mkdir(parents=True)
     Path("w/base/fold2/oof.parquet").touch()
-    copy = run_in_slots("3_train", {"work": "w", "folds": [2]}, [0], Path("notebooks"))
+    copy = run_in_parallel("3_train", {"work": "w", "folds": [2]}, [0], Path("notebooks"))
     assert "finished 2" in str(nbformat.read(copy, 4).cells)
 
 

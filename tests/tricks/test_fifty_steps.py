@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from kagglekit import tricks
 from kagglekit.competition.task import infer, read_test, read_train
-from kagglekit.data.truncation import CUTS
+from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.losses.catalogue import LOSSES, fitting_losses
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.heads import HEADS
@@ -43,7 +43,7 @@ MIXES = [  # losses that add up
 ]
 KINDS = ("multiclass", "multilabel", "regression", "ordinal")
 RUNS = [*((kind, {loss: {}}) for kind in KINDS for loss in fitting_losses(kind)), *MIXES]
-LONG = [{"cut": cut} for cut in CUTS]
+LONG = [{"cut": cut} for cut in TRUNCATIONS]
 LONG += [{"chunks": 3, "chunk_stride": 4, "chunk_pooling": pooling} for pooling in NAMED["chunk_pooling"]]
 
 
