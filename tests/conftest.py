@@ -22,10 +22,9 @@ from kagglekit.losses.catalogue import check_loss, default_loss
 from kagglekit.model.backbones import load_backbone, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS
-from kagglekit.training.arguments import training_arguments
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.optim import adamw, parameter_groups
-from kagglekit.training.trainer import Trainer
+from kagglekit.training.trainer import Trainer, training_arguments
 
 torch.set_num_threads(1)
 

@@ -23,7 +23,7 @@ from kagglekit.runs.record import Fitted
 from kagglekit.runs.sources import Source, find_fold, read_sources
 from kagglekit.runs.tables import read_folds
 from kagglekit.scoring.metrics import is_higher_better, score
-from kagglekit.training.inputs import Beside, Inputs, read_inputs, vector_files
+from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs, vector_files
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
@@ -133,10 +133,12 @@ class Soup:
     def _models(self) -> list[Path]:
         return [source.models[fold] for source in self.sources for fold in self.folds]
 
-    def _predict(self, model: Classifier, beside: Beside, inputs: Inputs, rows: np.ndarray | None = None) -> np.ndarray:
+    def _predict(
+        self, model: Classifier, beside: FeatureScaler, inputs: Inputs, rows: np.ndarray | None = None
+    ) -> np.ndarray:
         return predict(model.to(choose_device()), beside.examples(inputs, rows), self.precision)
 
-    def _save(self, model: Classifier, beside: Beside, place: Path) -> None:
+    def _save(self, model: Classifier, beside: FeatureScaler, place: Path) -> None:
         with replacing(place) as part:
             model.save(part, self.tokenizer)
             beside.save(part)
@@ -185,19 +187,19 @@ def _shared_folds(sources: Sequence[Source]) -> list[int]:
     return shared
 
 
-def _average(folders: Sequence[Path]) -> tuple[Classifier, Beside]:
+def _average(folders: Sequence[Path]) -> tuple[Classifier, FeatureScaler]:
     """The soup of models, and how it reads what stands beside the text."""
     beside = average_besides(folders)
     return average_models(folders), beside
 
 
-def average_besides(folders: Sequence[Path]) -> Beside:
+def average_besides(folders: Sequence[Path]) -> FeatureScaler:
     """The mean of how the models in `folders` scale what stands beside the text.
 
     Models of one fold agree in it; those of several learned it from other rows. Raises ValueError when these rows had
     other categories, or gaps in other columns: then numbers in the models mean other things.
     """
-    besides = [Beside.load(folder) for folder in folders]
+    besides = [FeatureScaler.load(folder) for folder in folders]
     codes = [beside.features and (beside.features.known, beside.features.gaps) for beside in besides]
     for folder, theirs in zip(folders, codes, strict=True):
         if theirs != codes[0]:

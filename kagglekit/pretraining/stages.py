@@ -23,10 +23,9 @@ from kagglekit.pretraining.rtd import prepare_rtd
 from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
 from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
 from kagglekit.time_budget import UNLIMITED, TimeBudget
-from kagglekit.training.arguments import training_arguments
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
 from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
-from kagglekit.training.trainer import Trainer, history, remove_checkpoints
+from kagglekit.training.trainer import Trainer, history, remove_checkpoints, training_arguments
 
 OBJECTIVES: dict[str, Callable[..., Prepared]] = {
     "mlm": prepare_mlm,

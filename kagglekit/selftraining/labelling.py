@@ -39,7 +39,7 @@ from kagglekit.selftraining.teachers import Teacher
 from kagglekit.selftraining.ust import confidence_weights, draw_predictions, draw_rows, summarise
 from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import Extra
+from kagglekit.training.rows import ExtraRows
 
 TEST = "test"  # the source of rows of test
 
@@ -199,11 +199,11 @@ class Labelling:
         labels = make_labels(found, kind, len(self.task.classes), knobs.labels == "soft")
         return Chosen(rows, labels, weights.astype(np.float32), confidence(found, kind))
 
-    def extra(self, chosen: Chosen) -> Extra | None:
+    def extra(self, chosen: Chosen) -> ExtraRows | None:
         """What was chosen as rows to learn; nothing where there is none, or where they weigh nothing."""
         if not chosen.weights.any():
             return None
-        return Extra(self.pool.iloc[chosen.rows].drop(columns="source"), chosen.labels, chosen.weights)
+        return ExtraRows(self.pool.iloc[chosen.rows].drop(columns="source"), chosen.labels, chosen.weights)
 
     def show(self, chosen: Chosen, name: str, maker: str) -> pd.DataFrame:
         """The rows that were added: id, source, text, label (or a column for each), confidence, weight, the fold that

@@ -78,7 +78,7 @@ def choose_rows(predictions: np.ndarray, kind: str, threshold: float, top: int =
 
 
 def make_labels(predictions: np.ndarray, kind: str, classes: int, soft: bool = False) -> np.ndarray:
-    """Predictions as labels, as `Extra` takes them.
+    """Predictions as labels, as `ExtraRows` takes them.
 
     hard: int64 class numbers (rows,), the likeliest, for ordinal the nearest of `classes`; float32 (rows, labels) of 0
     and 1, 1 from 0.5 on. soft: the probabilities. Values are what they are.

@@ -64,7 +64,7 @@ def learning_rates(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
 
 @styled
 def rate_trial(table: pd.DataFrame, suggestion: float, ax: Axes | None = None) -> Figure:
-    """Loss against rate, from a table of `lr_finder.try_learning_rates`, with the rate that it suggests.
+    """Loss against rate, from a table of `lr_finder.find_learning_rate`, with the rate that it suggests.
 
     The axis ends where the smoothed loss is a third above the first one: what is higher only hides the rest.
     """

@@ -14,7 +14,7 @@ from kagglekit.model.pooling import POOLINGS
 from kagglekit.model.surgery import freeze, reinit_layers
 from kagglekit.model.verbalizer import load_masked_lm
 from kagglekit.model.vocabulary import resize_embeddings
-from kagglekit.training.inputs import Beside
+from kagglekit.training.inputs import FeatureScaler
 from kagglekit.training.targets import Targets
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def build_model(
-    tuner: FineTuner, targets: Targets, beside: Beside, start: str | None = None, untrained: bool = False
+    tuner: FineTuner, targets: Targets, beside: FeatureScaler, start: str | None = None, untrained: bool = False
 ) -> Classifier:
     """The classifier for targets, and for what stands beside the text.
 

@@ -20,18 +20,17 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.runs.record import Fitted
 from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
-from kagglekit.training.arguments import training_arguments
 from kagglekit.training.best import KeepBest, RecordEvaluations
 from kagglekit.training.build import build_model
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
-from kagglekit.training.inputs import Beside, read_inputs, vector_files, word_vector_options
-from kagglekit.training.lr_finder import try_learning_rates
+from kagglekit.training.inputs import FeatureScaler, read_inputs, vector_files, word_vector_options
+from kagglekit.training.lr_finder import find_learning_rate
 from kagglekit.training.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe, prompt_options
-from kagglekit.training.rows import Extra, Lesson, fold_targets
+from kagglekit.training.rows import ExtraRows, Lesson, fold_targets
 from kagglekit.training.targets import read_auxiliary, read_soft_targets
-from kagglekit.training.trainer import Trainer, history, remove_checkpoints
+from kagglekit.training.trainer import Trainer, history, remove_checkpoints, training_arguments
 from kagglekit.tricks import make_tricks
 from kagglekit.tricks.trick import Trick
 
@@ -94,7 +93,7 @@ class FineTuner:
         seed: int,
         start: str | None = None,
         *,
-        extra: Extra | None = None,
+        extra: ExtraRows | None = None,
         teacher: np.ndarray | None = None,
         tricks: Sequence[Trick] = (),
     ) -> Fitted:
@@ -112,7 +111,7 @@ class FineTuner:
         keep_memory()
         set_seed(seed)
         recipe, lesson = self.recipe, Lesson.gather(self, train_rows, extra, teacher, seed)
-        targets, beside = lesson.targets, Beside.fit(lesson.inputs, np.arange(lesson.own), recipe.beside)
+        targets, beside = lesson.targets, FeatureScaler.fit(lesson.inputs, np.arange(lesson.own), recipe.beside)
         model = build_model(self, targets, beside, start)
         check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
         valid, test = beside.examples(self.rows, valid_rows), beside.examples(self.test_rows)
@@ -152,22 +151,22 @@ class FineTuner:
         told = history(trainer.state.log_history)
         return Fitted(latest["predictions"], predictions, told, receipts, record.evaluations)
 
-    def try_rates(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
-        """The loss while the learning rate grows, see `try_learning_rates`; nothing stays of it."""
+    def find_learning_rate(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
+        """The loss while the learning rate grows, see `find_learning_rate`; nothing stays of it."""
         with random_state_kept():
             set_seed(seed)
             lesson = Lesson.gather(self, train_rows, seed=seed)
-            targets, beside = lesson.targets, Beside.fit(self.rows, train_rows, self.recipe.beside)
+            targets, beside = lesson.targets, FeatureScaler.fit(self.rows, train_rows, self.recipe.beside)
             model = build_model(self, targets, beside, start).to(choose_device())
             examples = lesson.examples(beside, seed)
             batch_size = self.recipe.batch_size
-            return try_learning_rates(
+            return find_learning_rate(
                 model, self._groups(model), examples, targets.loss, batch_size, self.precision, seed=seed
             )
 
     def plan_rates(self, train_rows: np.ndarray) -> pd.DataFrame:
         """The learning rate of each group of parameters at each step of training on `train_rows`."""
-        recipe, beside = self.recipe, Beside.fit(self.rows, train_rows, self.recipe.beside)
+        recipe, beside = self.recipe, FeatureScaler.fit(self.rows, train_rows, self.recipe.beside)
         with random_state_kept():
             groups = self._groups(build_model(self, fold_targets(self, train_rows), beside, untrained=True))
         rows = len(train_rows) * (1 + (recipe.augment_copies if recipe.augment else 0))

@@ -85,7 +85,7 @@ def vector_files(beside: dict[str, Any], ids: Sequence[str], test_ids: Sequence[
 
 
 @dataclass
-class Beside:
+class FeatureScaler:
     """What stands beside the text, as numbers; what there is to learn for that comes from the training rows alone.
 
     features: of the columns. center, scale: of the document vectors, (width,). at_embeddings: document vectors are
@@ -98,7 +98,7 @@ class Beside:
     at_embeddings: bool
 
     @classmethod
-    def fit(cls, inputs: Inputs, rows: np.ndarray, beside: dict[str, Any]) -> "Beside":
+    def fit(cls, inputs: Inputs, rows: np.ndarray, beside: dict[str, Any]) -> "FeatureScaler":
         """Learn from `rows` (row numbers) how columns and vectors are scaled, and which categories there are.
 
         beside: of a `Recipe`.
@@ -140,7 +140,7 @@ class Beside:
         write_json(folder / FILE, asdict(self))
 
     @classmethod
-    def load(cls, folder: Path) -> "Beside":
+    def load(cls, folder: Path) -> "FeatureScaler":
         """What `save` wrote."""
         values = read_json(folder / FILE)
         return cls(**values | {"features": values["features"] and Features(**values["features"])})

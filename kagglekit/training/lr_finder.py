@@ -13,7 +13,7 @@ from kagglekit.training.optim import adamw
 from kagglekit.tricks.weights import restored
 
 
-def try_learning_rates(
+def find_learning_rate(
     model: torch.nn.Module,
     groups: list[dict],
     examples: Examples,
@@ -68,7 +68,7 @@ def smooth(values: list[float], memory: float = 0.9) -> np.ndarray:
 
 
 def suggest_rate(table: pd.DataFrame) -> float:
-    """A tenth of the rate at which the smoothed loss of `try_learning_rates` is lowest, to two digits."""
+    """A tenth of the rate at which the smoothed loss of `find_learning_rate` is lowest, to two digits."""
     return float(f"{table['learning_rate'][table['smoothed'].idxmin()] / 10:.1e}")
 
 

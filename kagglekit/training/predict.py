@@ -20,7 +20,7 @@ from kagglekit.files import fold_folders, run_folder
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.lineage import members_of, recipe_of
-from kagglekit.training.inputs import Beside, read_inputs
+from kagglekit.training.inputs import FeatureScaler, read_inputs
 from kagglekit.training.recipe import Recipe
 
 
@@ -68,7 +68,7 @@ class SavedModel:
         if not (self.folder / "classifier.json").is_file():
             raise FileNotFoundError(f"{self.folder} has no model: train its fold again")
         self.knobs = Recipe.read(self.recipe)
-        self.tokenizer, self.beside = load_tokenizer(str(self.folder)), Beside.load(self.folder)
+        self.tokenizer, self.beside = load_tokenizer(str(self.folder)), FeatureScaler.load(self.folder)
 
     @cached_property
     def classifier(self) -> Classifier:

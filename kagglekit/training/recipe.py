@@ -20,7 +20,7 @@ from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.options import accepts, check_range
 from kagglekit.scoring.metrics import CLASSES
-from kagglekit.training.arguments import SCHEDULES
+from kagglekit.training.optim import SCHEDULES
 from kagglekit.tricks import make_tricks
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import Tokens
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
-from kagglekit.training.inputs import Beside, Inputs, read_inputs
+from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs
 from kagglekit.training.targets import Targets, make_targets
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Lesson:
         cls,
         tuner: FineTuner,
         rows: np.ndarray,
-        extra: Extra | None = None,
+        extra: ExtraRows | None = None,
         teacher: np.ndarray | None = None,
         seed: int = 0,
     ) -> Lesson:
@@ -70,7 +70,7 @@ class Lesson:
         own = len(rows) or len(inputs)
         return cls(tuner, inputs, fold_targets(tuner, told, extra), own, teacher)
 
-    def examples(self, beside: Beside, seed: int) -> Examples:
+    def examples(self, beside: FeatureScaler, seed: int) -> Examples:
         """All rows as batches want them."""
         made = beside.examples(self.inputs, labels=self.targets.labels)
         if self.teacher is not None:
@@ -100,7 +100,7 @@ def _tokenize(tuner: FineTuner, texts: list[str]) -> Inputs:
     return read_inputs(pd.DataFrame({"text": texts}), tuner.tokenizer, tuner.recipe)
 
 
-def _read(tuner: FineTuner, extra: Extra) -> Inputs:
+def _read(tuner: FineTuner, extra: ExtraRows) -> Inputs:
     return read_inputs(extra.table, tuner.tokenizer, tuner.recipe, None, tuner.files[1])
 
 
@@ -108,7 +108,7 @@ def _stack(ours: np.ndarray, theirs: np.ndarray | None) -> np.ndarray:
     return (ours if theirs is None else np.concatenate([ours, theirs])).astype(np.float32)
 
 
-def fold_targets(tuner: FineTuner, rows: np.ndarray, extra: Extra | None = None) -> Targets:
+def fold_targets(tuner: FineTuner, rows: np.ndarray, extra: ExtraRows | None = None) -> Targets:
     """Of rows of train and of extra ones; no other row's label is looked at."""
     task, labels, weights = tuner.task, tuner.labels[rows], None
     soft = None if tuner.soft is None else tuner.soft[rows]
@@ -131,7 +131,7 @@ def fold_targets(tuner: FineTuner, rows: np.ndarray, extra: Extra | None = None)
 
 
 @dataclass(frozen=True, eq=False)
-class Extra:
+class ExtraRows:
     """Rows with labels that may be soft, and how much each counts.
 
     table: id, text, and the columns beside the text that the recipe names. labels: (rows,) int64 class numbers, or

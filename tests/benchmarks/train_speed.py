@@ -32,11 +32,10 @@ from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import find_backbone, load_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.samples import SAMPLES, write_sample
-from kagglekit.training.arguments import training_arguments
 from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.trainer import Trainer
+from kagglekit.training.trainer import Trainer, training_arguments
 
 NEWER = "train_sampling_strategy" in TrainingArguments.__dataclass_fields__  # transformers after 5.0
 GROUP_BY_LENGTH = {"train_sampling_strategy": "group_by_length"} if NEWER else {"group_by_length": True}

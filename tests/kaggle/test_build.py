@@ -13,7 +13,7 @@ from kagglekit.kaggle.bundle import read_bundle, unpack
 from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.metadata import KERNEL_KEYS, read_kernel_metadata
 from kagglekit.runs.tables import write_folds
-from kagglekit.training.inputs import Beside
+from kagglekit.training.inputs import FeatureScaler
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_to_predict_anew_the_models_of_all_members_travel_with_golden_rows(work,
     for fold in (0, 1):
         classifier(outputs=2, seed=fold).save(work / f"base/fold{fold}/model")
         tokenizer.save_pretrained(work / f"base/fold{fold}/model")
-        Beside(None, None, None, False).save(work / f"base/fold{fold}/model")
+        FeatureScaler(None, None, None, False).save(work / f"base/fold{fold}/model")
     built = make("5_submit", "work=runs/w", "run=blend", "predict=true")
     files = packed(built)
     assert {

@@ -22,7 +22,7 @@ from kagglekit.runs.record import Fitted, open_run, save_fold
 from kagglekit.runs.table_metadata import read_lineage, write_table
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import Beside
+from kagglekit.training.inputs import FeatureScaler
 from kagglekit.training.recipe import Recipe
 
 FOLDS = np.arange(40) % 2
@@ -68,7 +68,7 @@ def home(texts, backbone, tmp_path_factory):
     def begin(ours, held_out, folder):
         torch.manual_seed(0)
         Classifier(load_backbone(found), "softmax", 2).save(folder / "model", load_tokenizer(found))
-        Beside(None, None, None, False).save(folder / "model")
+        FeatureScaler(None, None, None, False).save(folder / "model")
         return Fitted(guess[:20], guess[:5])
 
     save("minilm", {"backbone": "minilm"} | Recipe(max_length=12).as_dict(), begin)

@@ -20,7 +20,7 @@ from kagglekit.runs.record import open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_predictions, read_run, write_folds
 from kagglekit.scoring.metrics import score
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import Beside
+from kagglekit.training.inputs import FeatureScaler
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
@@ -134,7 +134,7 @@ def test_a_uniform_soup_predicts_as_the_average_of_the_models_of_its_fold(traine
     assert same(weights_of(tmp_path / "fold1" / "model"), weights(model))
     receipt = {"how": "uniform", "members": ["base", "other"], "number": 2, "models averaged for test": 2}
     assert fitted.receipts == {"soup": receipt} and fitted.history == []
-    assert Beside.load(tmp_path / "fold1" / "model") == Beside(None, None, None, False)
+    assert FeatureScaler.load(tmp_path / "fold1" / "model") == FeatureScaler(None, None, None, False)
 
 
 def test_a_greedy_soup_is_chosen_by_the_other_folds(trained, soup, tmp_path):
@@ -173,7 +173,7 @@ def test_a_greedy_soup_leaves_out_a_run_that_spoils_it(work, soup, tmp_path):
         model = Classifier.load(place)
         with torch.no_grad():
             model.head.bias += torch.tensor([50.0, -50.0, 0.0])
-        tokenizer, beside = soup(work).tokenizer, Beside.load(place)
+        tokenizer, beside = soup(work).tokenizer, FeatureScaler.load(place)
         model.save(place, tokenizer)
         beside.save(place)
     fitted = fit(soup(work, ["other", "base"], how="greedy"), 0, tmp_path)
@@ -285,9 +285,9 @@ def test_columns_beside_the_text_are_read_as_each_fold_learned_it_and_averaged_o
     made = soup(besides, ["columns"], "folds")
     fitted, place = fit(made, 0, tmp_path), besides / "columns"
     assert close(fitted.oof, read_predictions(place / "fold0" / "oof.parquet").iloc[:, 2:])
-    both = [Beside.load(place / f"fold{fold}" / "model").features.center[0] for fold in (0, 1)]
-    assert Beside.load(tmp_path / "fold0" / "model").features.center[0] == both[0] != both[1]
-    assert Beside.load(tmp_path / "model").features.center[0] == pytest.approx(np.mean(both))
+    both = [FeatureScaler.load(place / f"fold{fold}" / "model").features.center[0] for fold in (0, 1)]
+    assert FeatureScaler.load(tmp_path / "fold0" / "model").features.center[0] == both[0] != both[1]
+    assert FeatureScaler.load(tmp_path / "model").features.center[0] == pytest.approx(np.mean(both))
     assert fit(soup(besides, ["columns"]), 1, tmp_path).test.shape == (5, 3)
     with pytest.raises(ValueError, match=r"base and columns cannot be averaged: beside is \{\} in one"):
         soup(besides, ["base", "columns"])
@@ -302,6 +302,6 @@ def test_columns_beside_the_text_are_read_as_each_fold_learned_it_and_averaged_o
 def test_document_vectors_are_scaled_by_the_mean_of_the_folds(tmp_path):
     for number, center in enumerate(([0.0, 2.0], [1.0, 4.0])):
         (tmp_path / str(number)).mkdir()
-        Beside(None, center, [1.0, 1.0], False).save(tmp_path / str(number))
+        FeatureScaler(None, center, [1.0, 1.0], False).save(tmp_path / str(number))
     mean = average_besides([tmp_path / "0", tmp_path / "1"])
-    assert mean == Beside(None, [0.5, 3.0], [1.0, 1.0], False)
+    assert mean == FeatureScaler(None, [0.5, 3.0], [1.0, 1.0], False)

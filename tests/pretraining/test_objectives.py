@@ -15,10 +15,9 @@ from kagglekit.pretraining.pairs import LabelledTexts
 from kagglekit.pretraining.rtd import prepare_rtd
 from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
 from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
-from kagglekit.training.arguments import training_arguments
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.optim import adamw, parameter_groups
-from kagglekit.training.trainer import Trainer
+from kagglekit.training.trainer import Trainer, training_arguments
 
 PREPARE = {
     "simcse": prepare_simcse,

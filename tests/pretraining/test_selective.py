@@ -18,9 +18,8 @@ from kagglekit.pretraining.importance import (
 )
 from kagglekit.pretraining.masking_catalogue import make_masking
 from kagglekit.pretraining.selective import TokenScorer, importance_loss, train_token_scorer
-from kagglekit.training.arguments import training_arguments
 from kagglekit.training.optim import adamw, parameter_groups
-from kagglekit.training.trainer import Trainer
+from kagglekit.training.trainer import Trainer, training_arguments
 
 MASK = 4
 

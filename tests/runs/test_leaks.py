@@ -17,7 +17,7 @@ from kagglekit.selftraining.nested import PairModels
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.show.selftraining import read_added
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import Extra
+from kagglekit.training.rows import ExtraRows
 
 FOLD_OF = np.array([0, 1, 2, 0, 1, 2])
 OTHER = np.array([1, 0, 2, 0, 1, 2])
@@ -172,7 +172,7 @@ def label_for_another_fold(place):
 
 def learn_a_changed_copy_of_a_held_out_row(place):
     table = pd.DataFrame({"id": ["4 retold", "new", "0 retold"], "text": ["a", "b", "c"]})
-    extra = Extra(table, np.zeros(3, np.int64), np.ones(3), np.array([4, -1, 0]))
+    extra = ExtraRows(table, np.zeros(3, np.int64), np.ones(3), np.array([4, -1, 0]))
     extra.check_sources(np.array([0, 1, 4]))
     extra.check_sources(np.flatnonzero(FOLD_OF != 0))
 

@@ -13,7 +13,7 @@ from kagglekit.selftraining.options import Teaching
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import Extra
+from kagglekit.training.rows import ExtraRows
 
 KNOBS = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 1e-2}
 OURS, HELD_OUT = np.flatnonzero(np.arange(24) % 3 != 0), np.flatnonzero(np.arange(24) % 3 == 0)
@@ -180,7 +180,7 @@ def test_a_teacher_that_lacks_a_fold_is_an_error(distiller, base, tmp_path):
 def test_rows_beside_those_of_train_are_learned_too(distiller, tmp_path):
     made = distiller({"by": "fold"})
     labels = np.eye(3, dtype=np.float32)[np.arange(7) % 3]
-    extra = Extra(made.test, labels, np.full(7, 0.5, dtype=np.float32))
+    extra = ExtraRows(made.test, labels, np.full(7, 0.5, dtype=np.float32))
     fitted = learn(made, tmp_path / "more", extra=extra)
     assert fitted.receipts["Distillation"]["steps"] == 4  # 16 rows and 7 in batches of 6
     alone = made.fit(OURS[:0], HELD_OUT, tmp_path / "alone" / "fold0", 7, extra=extra)

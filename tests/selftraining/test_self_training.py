@@ -17,7 +17,7 @@ from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.show.selftraining import read_added, show_added, show_rounds
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import Extra
+from kagglekit.training.rows import ExtraRows
 
 FOLDS = np.arange(24) % 3
 TRAIN, VALID = np.flatnonzero(FOLDS != 1), np.flatnonzero(FOLDS == 1)
@@ -126,7 +126,7 @@ def test_the_student_learns_from_train_and_what_the_teacher_labelled(place, tmp_
     sure = says.max(axis=1) if kind in ("binary", "multiclass") else np.maximum(says, 1 - says).min(axis=1)
     rows = np.flatnonzero(sure >= 0.55) if threshold else np.arange(12)
     made = make_labels(says[rows], kind, 3, labels == "soft")
-    extra = Extra(tuner.test.iloc[rows], made, np.full(len(rows), 0.5, np.float32))
+    extra = ExtraRows(tuner.test.iloc[rows], made, np.full(len(rows), 0.5, np.float32))
     assert len(rows) > 0 and equal(fitted, tuner.fit(TRAIN, VALID, tmp_path / "plain", 3, extra=extra))
 
 
@@ -136,7 +136,7 @@ def test_first_the_pseudo_rows_and_then_train_alone(place, tmp_path):
     fitted = run(work, tuner, teacher="base", threshold=0.6, order="first")
     says = read_test_table(work, 1)
     rows = np.flatnonzero(says.max(axis=1) >= 0.6)
-    extra = Extra(tuner.test.iloc[rows], says[rows].argmax(axis=1), np.ones(len(rows), np.float32))
+    extra = ExtraRows(tuner.test.iloc[rows], says[rows].argmax(axis=1), np.ones(len(rows), np.float32))
     tuner.fit(TRAIN[:0], VALID, tmp_path / "pseudo", 3, extra=extra)
     assert equal(fitted, tuner.fit(TRAIN, VALID, tmp_path / "clean", 3, str(tmp_path / "pseudo" / "model")))
 
@@ -149,7 +149,7 @@ def test_the_student_of_a_round_labels_the_next_one(place, tmp_path, begin):
     for number in (1, 2):
         if begin == "teacher":
             start = str(tmp_path / str(number - 1) / "model")
-        extra = Extra(tuner.test, last.test, np.ones(12, np.float32))
+        extra = ExtraRows(tuner.test, last.test, np.ones(12, np.float32))
         last = tuner.fit(TRAIN, VALID, tmp_path / str(number), 3, start, extra=extra)
         told = fitted.receipts["pseudo"]["rounds"][number - 1]
         assert told["score"] == score("accuracy", tuner.labels[VALID], last.oof) and told["added"] == 12

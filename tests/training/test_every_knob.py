@@ -17,7 +17,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import Beside, read_inputs
+from kagglekit.training.inputs import FeatureScaler, read_inputs
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
@@ -72,7 +72,7 @@ def fit_and_load(fine, folder, seed=0, **options):
     assert fitted.oof.shape == (6, columns) and fitted.test.shape == (7, columns)
     assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all()
     place = folder / "fold0" / "model"
-    model, beside, vectors = Classifier.load(place), Beside.load(place), fine.recipe.beside.get("vectors")
+    model, beside, vectors = Classifier.load(place), FeatureScaler.load(place), fine.recipe.beside.get("vectors")
     test = beside.examples(read_inputs(fine.test, fine.tokenizer, fine.recipe, vectors=vectors))
     assert np.allclose(predict(model, test, "fp32"), fitted.test, rtol=1e-4, atol=1e-5)
     assert np.allclose(predict(model, beside.examples(fine.rows, VALID), "fp32"), fitted.oof, rtol=1e-4, atol=1e-5)
@@ -418,8 +418,8 @@ def test_a_trial_of_rates_leaves_no_trace(tuner, tmp_path):
     fine = tuner(dropout=0.1, beside=EVERYTHING, auxiliary=AUXILIARY, learned_weights=True)
     plain = fine.fit(TRAIN, VALID, tmp_path / "one", 0)
     before = random_states()
-    table = fine.try_rates(TRAIN, seed=0)
+    table = fine.find_learning_rate(TRAIN, seed=0)
     assert random_states() == before and len(table) > 10 and np.isfinite(table["loss"]).all()
-    assert table.equals(fine.try_rates(TRAIN, seed=0))
+    assert table.equals(fine.find_learning_rate(TRAIN, seed=0))
     again = fine.fit(TRAIN, VALID, tmp_path / "two", 0)
     assert np.array_equal(again.test, plain.test) and again.history == plain.history

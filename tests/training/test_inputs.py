@@ -5,7 +5,7 @@ import torch
 
 from kagglekit.data.chunks import Chunks
 from kagglekit.data.tokens import Tokens, tokenize
-from kagglekit.training.inputs import Beside, Inputs, read_inputs, vector_files, word_vector_options
+from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs, vector_files, word_vector_options
 from kagglekit.training.recipe import Recipe
 
 ROWS = 10
@@ -65,7 +65,7 @@ def test_each_table_has_its_file_and_one_file_cannot_have_two_vectors_of_an_id()
 
 
 def test_scales_and_categories_come_from_the_given_rows_alone(inputs, vectors):
-    beside = Beside.fit(inputs, FITTED, COLUMNS)
+    beside = FeatureScaler.fit(inputs, FITTED, COLUMNS)
     stars = np.arange(1.0, 7)
     assert beside.features.center == [stars.mean()] and beside.features.scale == [pytest.approx(stars.std())]
     assert beside.features.known == [["a", "b", "c"]] and beside.features.gaps == [False]
@@ -73,12 +73,12 @@ def test_scales_and_categories_come_from_the_given_rows_alone(inputs, vectors):
     assert np.allclose(beside.scale[:2], vectors[1][FITTED].std(axis=0)[:2]) and beside.scale[2] == 1
     inputs.vectors[6:] = 0
     inputs.columns.iloc[6:, 2:] = "9"
-    assert Beside.fit(inputs, FITTED, COLUMNS) == beside
+    assert FeatureScaler.fit(inputs, FITTED, COLUMNS) == beside
 
 
 @pytest.mark.parametrize(("at", "name"), [("last", "vectors"), ("embeddings", "embedded")])
 def test_batches_have_columns_and_vectors_in_standard_units(inputs, at, name):
-    beside = Beside.fit(inputs, FITTED, {**COLUMNS, "vectors": "f", "vectors_at": at})
+    beside = FeatureScaler.fit(inputs, FITTED, {**COLUMNS, "vectors": "f", "vectors_at": at})
     labels = np.arange(ROWS)
     batch = beside.examples(inputs, FITTED, labels[FITTED]).__getitems__([5, 0, 3])
     assert set(batch) == {"input_ids", "attention_mask", "numbers", "categories", name, "labels"}
@@ -93,13 +93,13 @@ def test_batches_have_columns_and_vectors_in_standard_units(inputs, at, name):
 
 
 def test_a_vector_far_away_stays_finite_in_half_precision(inputs):
-    beside = Beside.fit(inputs, FITTED, {})
+    beside = FeatureScaler.fit(inputs, FITTED, {})
     inputs.vectors[7] = 1e30
     assert np.abs(beside.examples(inputs).arrays["vectors"]).max() == 1e4
 
 
 def test_vectors_of_another_width_are_an_error(inputs, table, tokenizer):
-    beside = Beside.fit(inputs, FITTED, {})
+    beside = FeatureScaler.fit(inputs, FITTED, {})
     inputs.vectors = inputs.vectors[:, :2]
     with pytest.raises(ValueError, match="the vectors have 2 numbers, those of train 3"):
         beside.examples(inputs)
@@ -124,7 +124,7 @@ NOTHING = {"numbers": 0, "categories": [], "vectors": 0}
 def test_the_model_is_told_how_wide_it_all_is(inputs, beside, features, embedded):
     if "vectors" not in beside:
         inputs.vectors = None
-    assert Beside.fit(inputs, FITTED, beside).options() == {"features": features, "embedded_vectors": embedded}
+    assert FeatureScaler.fit(inputs, FITTED, beside).options() == {"features": features, "embedded_vectors": embedded}
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_the_model_is_told_how_wide_it_all_is(inputs, beside, features, embedded
 def test_saved_and_loaded_it_reads_new_rows_alike(inputs, tmp_path, beside):
     if "vectors" not in beside:
         inputs.vectors = None
-    fitted = Beside.fit(inputs, FITTED, beside)
+    fitted = FeatureScaler.fit(inputs, FITTED, beside)
     fitted.save(tmp_path)
-    loaded = Beside.load(tmp_path)
+    loaded = FeatureScaler.load(tmp_path)
     assert loaded == fitted
     ours, theirs = loaded.examples(inputs).arrays, fitted.examples(inputs).arrays
     assert ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
@@ -143,7 +143,7 @@ def test_saved_and_loaded_it_reads_new_rows_alike(inputs, tmp_path, beside):
 
 def test_without_anything_beside_there_are_tokens_alone():
     inputs = Inputs(Tokens(np.arange(6, dtype=np.int32), np.array([3, 3])), 0, pd.DataFrame({"id": ["a", "b"]}))
-    assert Beside.fit(inputs, np.arange(1), {}).examples(inputs).arrays == {}
+    assert FeatureScaler.fit(inputs, np.arange(1), {}).examples(inputs).arrays == {}
 
 
 def test_word_vectors_go_where_they_are_told(tmp_path, tokenizer):

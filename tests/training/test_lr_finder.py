@@ -8,7 +8,7 @@ import torch
 
 from kagglekit.data.batches import training_batches
 from kagglekit.losses.catalogue import default_loss
-from kagglekit.training.lr_finder import smooth, suggest_rate, try_learning_rates
+from kagglekit.training.lr_finder import find_learning_rate, smooth, suggest_rate
 from kagglekit.training.optim import adamw, parameter_groups
 
 
@@ -20,7 +20,7 @@ def tried(classifier, examples):
         model = model or classifier(dropout=0.1)
         groups = parameter_groups(model, 1e-3, head, 0.5)
         options = {"batch_size": 4, "steps": 30, **options}
-        return model, groups, try_learning_rates(model, groups, examples(), default_loss("multiclass"), **options)
+        return model, groups, find_learning_rate(model, groups, examples(), default_loss("multiclass"), **options)
 
     return make
 
@@ -92,7 +92,7 @@ def test_it_leaves_none_after_an_exception_either(classifier, examples, weights,
         return default_loss("multiclass")(logits, labels)
 
     with pytest.raises(KeyError):
-        try_learning_rates(model, parameter_groups(model, 1e-2), examples(), loss, 4, lowest=1e-2)
+        find_learning_rate(model, parameter_groups(model, 1e-2), examples(), loss, 4, lowest=1e-2)
     assert same(weights(model), before) and all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -114,7 +114,7 @@ def test_it_stops_at_a_loss_that_is_no_number(classifier, examples):
         calls.append(1)
         return default_loss("multiclass")(logits, labels) * (math.nan if len(calls) == 5 else 1)
 
-    table = try_learning_rates(model, parameter_groups(model, 1e-2), examples(), loss, 4)
+    table = find_learning_rate(model, parameter_groups(model, 1e-2), examples(), loss, 4)
     assert len(table) == len(calls) == 5 and math.isnan(table["loss"].iloc[-1])
     assert math.isfinite(suggest_rate(table))
 

@@ -15,7 +15,7 @@ from kagglekit.data.patterns import fill_pattern, make_pattern
 from kagglekit.model.backbones import load_backbone, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import Beside, read_inputs
+from kagglekit.training.inputs import FeatureScaler, read_inputs
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
@@ -110,7 +110,7 @@ def fit_and_load(fine, folder, **options):
     """Fit one fold; its predictions are finite, and those of the saved model, which reads the rows anew."""
     fitted, place = fine.fit(TRAIN, VALID, folder / "fold0", 0, **options), folder / "fold0" / "model"
     assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all()
-    model, beside = Classifier.load(place), Beside.load(place)
+    model, beside = Classifier.load(place), FeatureScaler.load(place)
     test = beside.examples(read_inputs(fine.test, fine.tokenizer, fine.recipe))
     assert np.allclose(predict(model, test, "fp32"), fitted.test, atol=1e-5)
     json.dumps(fitted.receipts)

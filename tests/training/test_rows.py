@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import Beside
+from kagglekit.training.inputs import FeatureScaler
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import Extra, Lesson
+from kagglekit.training.rows import ExtraRows, Lesson
 from kagglekit.tricks.trick import Trick
 
 KINDS = ["binary", "multiclass", "multilabel", "regression", "ordinal"]
@@ -31,7 +31,7 @@ def tuner(task, tables, backbone):
 def extra_of(tuner, rows, weights=None):
     """Rows of train as if they came from elsewhere, with the labels that they have."""
     table = tuner.train.iloc[rows][["id", "text"]]
-    return Extra(table, tuner.labels[rows], np.ones(len(rows), np.float32) if weights is None else weights)
+    return ExtraRows(table, tuner.labels[rows], np.ones(len(rows), np.float32) if weights is None else weights)
 
 
 class Recorder(Trick):
@@ -67,9 +67,9 @@ def test_the_extra_rows_alone_can_be_learned(tuner, tmp_path):
 def test_a_row_of_weight_zero_teaches_nothing(tuner, tmp_path, kind):
     fine = tuner(kind)
     extra = extra_of(fine, TRAIN[12:], np.zeros(6, np.float32))
-    wrong = Extra(extra.table, (1 - extra.labels).astype(extra.labels.dtype), extra.weights)
+    wrong = ExtraRows(extra.table, (1 - extra.labels).astype(extra.labels.dtype), extra.weights)
     if kind == "regression":  # the scale of a target comes from all its rows
-        wrong = Extra(extra.table, extra.labels[::-1].copy(), extra.weights)
+        wrong = ExtraRows(extra.table, extra.labels[::-1].copy(), extra.weights)
     results = [fine.fit(TRAIN[:12], VALID, tmp_path / str(k), 0, extra=e).oof for k, e in enumerate((extra, wrong))]
     assert np.array_equal(*results)
 
@@ -162,7 +162,7 @@ def test_texts_are_cleaned_before_they_are_changed(tuner):
 def test_on_the_fly_another_share_of_rows_is_changed_in_each_epoch(tuner):
     fine = tuner(augment={"AEDA": {}}, augment_copies=0, augment_share=0.5, rows=60)
     lesson = Lesson.gather(fine, np.arange(60))
-    examples = lesson.examples(Beside.fit(lesson.inputs, np.arange(60), {}), seed=0)
+    examples = lesson.examples(FeatureScaler.fit(lesson.inputs, np.arange(60), {}), seed=0)
 
     def visit(epoch, rows):
         examples.epoch = epoch
@@ -198,4 +198,4 @@ def test_augmentation_trains_and_stops_like_any_recipe(tuner, tmp_path):
 )
 def test_extra_rows_that_do_not_go_together_are_refused(labels, weights, message):
     with pytest.raises(ValueError, match=message):
-        Extra(pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]}), labels, weights)
+        ExtraRows(pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]}), labels, weights)
