@@ -22,6 +22,7 @@ from kagglekit.selftraining.distillation import Distillation
 from kagglekit.selftraining.nested import PairModels, kept, without_choosing
 from kagglekit.selftraining.options import Teaching
 from kagglekit.selftraining.teachers import read_teacher
+from kagglekit.tricks import TRICKS
 
 
 @dataclass
@@ -60,8 +61,11 @@ class Distiller:
             raise ValueError(
                 "distill: hidden compares texts token by token, and chunks are several texts: set chunks=0"
             )
-        if self.plan.hidden and "Mixup" in self.learner.recipe.tricks:
-            raise ValueError("distill: hidden compares states of one text, and Mixup mixes two: leave one of them out")
+        mixing = [n for n in self.learner.recipe.tricks if TRICKS[n].mixes_texts] if self.plan.hidden else []
+        if mixing:
+            raise ValueError(
+                f"distill: hidden compares states of one text, and {mixing[0]} mixes two: leave one of them out"
+            )
         self.labels, self.fold_of = encode_labels(self.task, self.train), self.folds["fold"].to_numpy()
         self.teacher = None
         if self.plan.teacher:

@@ -19,20 +19,26 @@ from kagglekit.tricks.token_masking import TokenMasking
 from kagglekit.tricks.trick import Trick
 from kagglekit.tricks.unfreezing import GradualUnfreezing
 
-__all__ = [
-    "AWP",
-    "EMA",
-    "FGM",
-    "PGD",
-    "SWA",
-    "CheckpointSoup",
-    "FreeLB",
-    "GradualUnfreezing",
-    "Mixout",
-    "Mixup",
-    "NEFTune",
-]
-__all__ += ["RDrop", "SupCon", "TokenMasking", "make_tricks"]
+TRICKS: dict[str, type[Trick]] = {
+    trick.__name__: trick
+    for trick in (
+        AWP,
+        EMA,
+        FGM,
+        PGD,
+        SWA,
+        CheckpointSoup,
+        FreeLB,
+        GradualUnfreezing,
+        Mixout,
+        Mixup,
+        NEFTune,
+        RDrop,
+        SupCon,
+        TokenMasking,
+    )
+}
+__all__ = [*TRICKS, "make_tricks"]
 
 TYPES = {float: "a number", int: "a whole number", str: "a name", bool: "True or False"}  # of knobs, in words
 
@@ -44,10 +50,9 @@ def make_tricks(recipe: dict[str, dict[str, Any]]) -> list[Trick]:
     """
     tricks = []
     for name, options in recipe.items():
-        if name not in __all__ or name == "make_tricks":
-            known = ", ".join(n for n in __all__ if n != "make_tricks")
-            raise ValueError(f"tricks: there is no trick {name!r}; there are {known}")
-        trick = globals()[name]
+        if name not in TRICKS:
+            raise ValueError(f"tricks: there is no trick {name!r}; there are {', '.join(TRICKS)}")
+        trick = TRICKS[name]
         knobs = inspect.signature(trick)
         try:
             knobs.bind(**options)

@@ -23,8 +23,8 @@ class CheckpointSoup(Trick):
     evaluated once more. Its members were chosen by the fold's own rows, and on few of them the score is too good.
     """
 
-    finished = False  # training is over: the soup is what to save
     chooses = True
+    finished = False  # training is over: the soup is what to save
 
     def __init__(self, keep: int = 3, start: float = 0.5):
         self.keep = keep

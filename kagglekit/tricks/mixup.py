@@ -72,6 +72,8 @@ class Mixup(Trick):
     cut into chunks are an error, and so is a layer other than 0 with a pooling that reads several layers.
     """
 
+    fits_chunks = False
+    mixes_texts = True
     lambda_: torch.Tensor | float = 0.0  # sum over the steps
 
     def __init__(self, alpha: float = 0.2, layer: int = 0, start: float = 0.0):

@@ -53,6 +53,7 @@ class RDrop(Trick):
     needs dropout: without any, both passes agree and the receipt is an error.
     """
 
+    needs_dropout = True
     disagreement_: torch.Tensor | float = 0.0  # sum over the steps; it stays on the device: no waiting
 
     def __init__(self, alpha: float = 1.0, doubled: bool = True, start: float = 0.0):

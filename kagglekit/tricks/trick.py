@@ -16,11 +16,17 @@ class Trick(TrainerCallback):
     A constructor stores its arguments under their own names and does nothing else. What a trick learns or counts ends
     in `_`; tensors among these are saved with every checkpoint. `start` is the share of all steps after which the trick
     begins: 0 is from the first step on, 0.5 at half the steps. Until then the three seams pass it by.
+
+    A trick declares what it needs and does, so that no other module names one: `TRICKS[name].needs_dropout`.
     """
+
+    needs_dropout: bool = False  # it compares passes that differ by dropout alone: without any it does nothing
+    fits_chunks: bool = True  # it works on texts that are cut into chunks
+    mixes_texts: bool = False  # a row of its batches is more than one text
+    chooses: bool = False  # the weights to save are chosen by scores on the fold, and are not those of the last step
 
     start: float = 0.0
     steps_: int = 0  # how often the trick acted
-    chooses: bool = False  # the weights to save are not those of the last evaluation
 
     def compute_loss(self, compute: Callable, model: torch.nn.Module, inputs: dict) -> tuple[torch.Tensor, dict]:
         """The loss of one batch in training: (loss, outputs). `compute(inputs)` gives both for what lies inside."""
