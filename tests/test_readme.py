@@ -17,7 +17,7 @@ from kagglekit import tricks
 from kagglekit.augment.catalogue import AUGMENTERS, make_augmenter
 from kagglekit.data.clean import CLEANERS, check_cleaners
 from kagglekit.data.truncation import TRUNCATIONS
-from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, Plan
+from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, BlendPlan
 from kagglekit.kaggle.__main__ import main as kaggle
 from kagglekit.kaggle.steps import parse_steps
 from kagglekit.losses.catalogue import LOSSES
@@ -152,7 +152,7 @@ CHECKS = {  # parameter -> what refuses a value that does not fit
     "schedule": SCHEDULES.index,
     "objective": lambda name: OBJECTIVES[name],
     "masking": lambda name: MASKINGS[name],
-    "options": lambda knobs: Plan("multiclass", "accuracy", options=knobs),
+    "options": lambda knobs: BlendPlan("multiclass", "accuracy", options=knobs),
 }
 SWITCHES = sorted({switch for row in [*TRICKS, *OTHERS, *BELIEVED] for switch in re.findall(r"`(\w+=[^`]+)`", row[2])})
 

@@ -16,15 +16,15 @@ from kagglekit.options import check_range
 
 
 @dataclass(frozen=True, eq=False)
-class Level:
+class StackInput:
     """What several runs say of n rows, and what the task is: the input of a second-level model.
 
-    members: (members, n, columns) float64, probabilities or values, as in a predictions table. kind, metric: of the
+    predictions: (runs, n, columns) float64, probabilities or values, as in a predictions table. kind, metric: of the
     task. groups: (n,), equal for rows that must not be parted when rows have to be divided. documents: (n,), equal for
     rows of one document. meta: (n, features) float64, what else is known of a row. None: there is none.
     """
 
-    members: np.ndarray
+    predictions: np.ndarray
     kind: str
     metric: str
     groups: np.ndarray | None = None
@@ -32,17 +32,17 @@ class Level:
     meta: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return self.members.shape[1]
+        return self.predictions.shape[1]
 
-    def __getitem__(self, rows: np.ndarray) -> "Level":
+    def __getitem__(self, rows: np.ndarray) -> "StackInput":
         """The rows of these numbers, or where a mask (n,) is true."""
-        beside = {name: getattr(self, name) for name in ("groups", "documents", "meta")}
-        beside = {name: None if values is None else values[rows] for name, values in beside.items()}
-        return replace(self, members=self.members[:, rows], **beside)
+        features = {name: getattr(self, name) for name in ("groups", "documents", "meta")}
+        features = {name: None if values is None else values[rows] for name, values in features.items()}
+        return replace(self, predictions=self.predictions[:, rows], **features)
 
-    def of(self, predictions: np.ndarray) -> "Level":
+    def with_predictions(self, predictions: np.ndarray) -> "StackInput":
         """The same rows with one member alone: predictions (n, columns)."""
-        return replace(self, members=np.asarray(predictions, dtype=np.float64)[None])
+        return replace(self, predictions=np.asarray(predictions, dtype=np.float64)[None])
 
 
 class Ensembler(ABC):
@@ -56,14 +56,14 @@ class Ensembler(ABC):
     uses_labels = True  # False: `fit` never looks at labels, so that nothing needs to be cross-fitted
 
     @abstractmethod
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
         """Learn from rows with labels, which are as from `encode_labels`.
 
         folds: (n,), for what has to be chosen on rows that were not fitted on.
         """
 
     @abstractmethod
-    def predict(self, level: Level) -> np.ndarray:
+    def predict(self, inputs: StackInput) -> np.ndarray:
         """(n, columns) float64."""
 
     def fresh(self) -> Self:
@@ -78,20 +78,20 @@ class Ensembler(ABC):
         return f"{type(self).__name__}({knobs})"
 
 
-def only_member(ensembler: Ensembler, level: Level) -> np.ndarray:
+def single_prediction(ensembler: Ensembler, inputs: StackInput) -> np.ndarray:
     """The predictions (n, columns) of the one member that a correction is for."""
-    if len(level.members) != 1:
+    if len(inputs.predictions) != 1:
         raise ValueError(
-            f"{type(ensembler).__name__} corrects one prediction, and there are {len(level.members)} members: "
+            f"{type(ensembler).__name__} corrects one prediction, and there are {len(inputs.predictions)} members: "
             "combine them first"
         )
-    return level.members[0]
+    return inputs.predictions[0]
 
 
-def check_kind(ensembler: Ensembler, level: Level, kinds: tuple[str, ...]) -> None:
+def check_kind(ensembler: Ensembler, inputs: StackInput, kinds: tuple[str, ...]) -> None:
     """Raise ValueError for a kind of task that a correction is not for."""
-    if level.kind not in kinds:
-        raise ValueError(f"{type(ensembler).__name__} is for {', '.join(kinds)}: it does not fit kind={level.kind!r}")
+    if inputs.kind not in kinds:
+        raise ValueError(f"{type(ensembler).__name__} is for {', '.join(kinds)}: it does not fit kind={inputs.kind!r}")
 
 
 def fit_logistic(
@@ -153,10 +153,10 @@ class LinearCalibration(Ensembler):
 
     penalty: float = 1.0
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        check_kind(self, level, ("ordinal", "regression"))
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        check_kind(self, inputs, ("ordinal", "regression"))
         check_range("penalty", self.penalty, self.penalty >= 0, "0 or more")
-        values, rows = only_member(self, level), len(level)
+        values, rows = single_prediction(self, inputs), len(inputs)
         errors = np.asarray(labels, dtype=np.float64).reshape(values.shape) - values
         spread = values - values.mean(axis=0)
         weight = 1 / (1 + self.penalty / rows)
@@ -166,5 +166,5 @@ class LinearCalibration(Ensembler):
         self.intercept_ = weight * errors.mean(axis=0) - tilt * values.mean(axis=0)
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        return only_member(self, level) * self.slope_ + self.intercept_
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return single_prediction(self, inputs) * self.slope_ + self.intercept_

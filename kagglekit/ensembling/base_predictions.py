@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
-from kagglekit.ensembling.base import Level
-from kagglekit.ensembling.imported import read_outside
+from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.imported import read_imported
 from kagglekit.ensembling.stack_features import MEASURES, read_meta
 from kagglekit.options import check_range
 from kagglekit.runs.best_epoch import honest_run
@@ -23,11 +23,11 @@ from kagglekit.runs.tables import Run, read_folds, read_run
 
 
 @dataclass(frozen=True, eq=False)
-class Beside:
-    """What is known of rows beside the predictions: of those of train, and of those of test; None: nothing.
+class RowFeatures:
+    """What is known of rows beside the predictions, of train and of test; None: nothing.
 
-    groups, documents, meta: as in `Level`, for all rows of train. A blend by an ensembler that reads documents or meta
-    needs them of test too.
+    groups, documents, meta: as in `StackInput`, for all rows of train. A blend by an ensembler that reads documents or
+    meta needs them of test too.
     """
 
     groups: np.ndarray | None = None
@@ -37,13 +37,15 @@ class Beside:
     test_meta: np.ndarray | None = None
 
 
-def make_level(runs: Sequence[Run], kind: str, metric: str = "", beside: Beside | None = None) -> Level:
+def make_stack_input(
+    runs: Sequence[Run], kind: str, metric: str = "", features: RowFeatures | None = None
+) -> StackInput:
     """The out-of-fold rows of runs, checked to belong together, as the input of a second-level model."""
     check_runs(runs)
-    beside, rows = beside or Beside(), runs[0].rows
-    more = {name: getattr(beside, name) for name in ("groups", "documents", "meta")}
+    features, rows = features or RowFeatures(), runs[0].rows
+    more = {name: getattr(features, name) for name in ("groups", "documents", "meta")}
     more = {name: None if values is None else np.asarray(values)[rows] for name, values in more.items()}
-    return Level(np.stack([run.oof_array for run in runs]).astype(np.float64), kind, metric, **more)
+    return StackInput(np.stack([run.oof_array for run in runs]).astype(np.float64), kind, metric, **more)
 
 
 def check_runs(runs: Sequence[Run]) -> None:
@@ -72,24 +74,24 @@ FORWARD = (
 
 
 @dataclass(frozen=True, eq=False)
-class Ingredients:
+class EnsembleData:
     """The task, its runs, and what is known of their rows.
 
-    members: as a second level may believe them, see `honest_run`. labels: of all rows of train. train: as from
+    members: as a second inputs may believe them, see `honest_run`. labels: of all rows of train. train: as from
     `read_train`; for files from elsewhere the ids alone. cautions: what speaks against a member's score. findings: what
     was read off files from elsewhere, and why; None for runs.
     """
 
     task: Task
-    members: list[Run]
+    runs: list[Run]
     labels: np.ndarray
     train: pd.DataFrame
-    beside: Beside
+    features: RowFeatures
     cautions: list[str]
     findings: pd.DataFrame | None = None
 
 
-def read_ingredients(work: str | Path, runs: Sequence[str] = (), meta: Sequence[str] = ()) -> Ingredients:
+def read_run_predictions(work: str | Path, runs: Sequence[str] = (), meta: Sequence[str] = ()) -> EnsembleData:
     """Runs of a work folder: those named, or all trained ones.
 
     meta: what stackers see beside predictions, see `read_meta`. Where train and test have the task's group column, rows
@@ -103,21 +105,21 @@ def read_ingredients(work: str | Path, runs: Sequence[str] = (), meta: Sequence[
     members = [honest_run(run, task, labels) for run in read]
     known = read_meta(meta, train, test) if meta else (None, None)
     documents = (train["group"].to_numpy(), test["group"].to_numpy()) if "group" in test else (None, None)
-    beside = Beside(folds["group"].to_numpy(), documents[0], known[0], documents[1], known[1])
+    features = RowFeatures(folds["group"].to_numpy(), documents[0], known[0], documents[1], known[1])
     cautions = [tell_caution(run.folder, run.cross_fitted) for run in members]
     cautions += [FORWARD] if goes_forward(folds) else []
-    return Ingredients(task, members, labels, train, beside, [told for told in cautions if told])
+    return EnsembleData(task, members, labels, train, features, [told for told in cautions if told])
 
 
-def read_files(
+def read_file_predictions(
     folder: str | Path, kind: str | None = None, metric: str | None = None, runs: Sequence[str] = (), seed: int = 0
-) -> Ingredients:
-    """The models of a folder of prediction files, see `read_outside`: those named, or all."""
-    found = read_outside(folder, kind, metric, seed)
+) -> EnsembleData:
+    """The models of a folder of prediction files, see `read_imported`: those named, or all."""
+    found = read_imported(folder, kind, metric, seed)
     there = {run.name: run for run in found.runs}
     for name in runs:
         check_range("runs", name, name in there, f"one of the models in {folder}: {', '.join(there)}")
     members = [there[name] for name in runs] or found.runs
     cautions = ["Whether the makers of these files saw the labels of the rows that they predict, nobody can tell here"]
-    train, beside = found.folds[["id"]], Beside(found.folds["group"].to_numpy())
-    return Ingredients(found.task, members, found.labels, train, beside, cautions, found.found)
+    train, features = found.folds[["id"]], RowFeatures(found.folds["group"].to_numpy())
+    return EnsembleData(found.task, members, found.labels, train, features, cautions, found.found)

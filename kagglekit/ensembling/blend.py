@@ -13,10 +13,10 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from kagglekit.ensembling.base import Ensembler, Level
-from kagglekit.ensembling.base_predictions import Beside, make_level
+from kagglekit.ensembling.base import Ensembler, StackInput
+from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, replacing, run_folder, write_json
 from kagglekit.runs.lineage import tell_lineage
 from kagglekit.runs.table_metadata import hash_tables
@@ -35,10 +35,10 @@ class Blend(Run):
     """
 
     plan: dict[str, Any]
-    members: list[str]
+    runs: list[str]
     fitted: dict[int, Ensembler] = field(repr=False)
     makers: dict[int, Ensembler] = field(repr=False)
-    beside: list[str] = field(default_factory=list)
+    features: list[str] = field(default_factory=list)
     crosses: bool = False
     honest: list[str] = field(default_factory=list)
 
@@ -59,8 +59,8 @@ class Blend(Run):
 
     def weight_table(self) -> pd.DataFrame:
         """The weights, a row per fold and a column per member; of weights per column, their mean over the columns."""
-        rows = {k: np.reshape(weights, (len(self.members), -1)).mean(axis=1) for k, weights in self.weights.items()}
-        return pd.DataFrame(rows.values(), columns=self.members, index=pd.Index(rows, name="without fold"))
+        rows = {k: np.reshape(weights, (len(self.runs), -1)).mean(axis=1) for k, weights in self.weights.items()}
+        return pd.DataFrame(rows.values(), columns=self.runs, index=pd.Index(rows, name="without fold"))
 
     def save(self, work: str | Path, run: str, task) -> Path:
         """Write the blend as a run: weights.json, then fold by fold its tables. Returns the run's folder.
@@ -69,12 +69,12 @@ class Blend(Run):
         """
         folder = run_folder(work, run)
         trained = any(p.is_dir() for p in folder.glob("*")) and not (folder / "weights.json").is_file()
-        if trained or run in self.members:
+        if trained or run in self.runs:
             raise ValueError(f"run={run!r} is a trained run, or one of the members: give the blend another name")
-        weights = {k: dict(zip(self.members, row, strict=True)) for k, row in self.weights.items()}
-        told = {"plan": self.plan, "members": self.members, "chosen": self.chosen, "weights": weights}
-        told |= {"beside": self.beside, "crosses": self.crosses, "cross_fitted": self.honest}
-        told["tables"] = {name: hash_tables(run_folder(work, name)) for name in self.members}
+        weights = {k: dict(zip(self.runs, row, strict=True)) for k, row in self.weights.items()}
+        told = {"plan": self.plan, "members": self.runs, "chosen": self.chosen, "weights": weights}
+        told |= {"beside": self.features, "crosses": self.crosses, "cross_fitted": self.honest}
+        told["tables"] = {name: hash_tables(run_folder(work, name)) for name in self.runs}
         write_json(folder / "weights.json", told)
         for k in set(fold_folders(folder)) - set(self.folds):
             shutil.rmtree(folder / f"fold{k}")
@@ -88,7 +88,7 @@ class Blend(Run):
         return folder
 
 
-def blend_runs(runs: Sequence[Run], labels: np.ndarray, plan: Plan, beside: Beside | None = None) -> Blend:
+def blend_runs(runs: Sequence[Run], labels: np.ndarray, plan: BlendPlan, features: RowFeatures | None = None) -> Blend:
     """Blend runs fold by fold: fold k's out-of-fold rows, and the fold-k test predictions, by what was fitted on the
     out-of-fold rows of the other folds. So the blend's out-of-fold score is an honest one.
 
@@ -96,44 +96,48 @@ def blend_runs(runs: Sequence[Run], labels: np.ndarray, plan: Plan, beside: Besi
     predicted by what was fitted on all of it, and a fifth of its rows each by what was fitted on the other four.
     Raises ValueError for runs with different folds, and for one that learned from out-of-fold predictions.
     """
-    level, beside, first = make_level(runs, plan.kind, plan.metric, beside), beside or Beside(), runs[0]
-    fitted, makers, parts = fit_blend(runs, np.asarray(labels)[first.rows], plan, level)
-    oof, tests = predict_by_fold(fitted, level, parts), {}
+    inputs, features, first = (
+        make_stack_input(runs, plan.kind, plan.metric, features),
+        features or RowFeatures(),
+        runs[0],
+    )
+    fitted, makers, parts = fit_blend(runs, np.asarray(labels)[first.rows], plan, inputs)
+    oof, tests = predict_by_fold(fitted, inputs, parts), {}
     for k in first.folds:
         members = np.stack([run.tests[k] for run in runs]).astype(np.float64)
-        rows = Level(members, plan.kind, plan.metric, None, beside.test_documents, beside.test_meta)
+        rows = StackInput(members, plan.kind, plan.metric, None, features.test_documents, features.test_meta)
         made = makers[k].predict(rows) if len(rows) else members[0]  # files from elsewhere may have no rows of test
         tests[k] = made.astype(np.float32)
     table = first.oof.copy()
     table.iloc[:, 2:] = oof.astype(np.float32)
     crosses = makers is not fitted and not all(
-        np.allclose(one.predict(level), makers[first.folds[0]].predict(level)) for one in fitted.values()
+        np.allclose(one.predict(inputs), makers[first.folds[0]].predict(inputs)) for one in fitted.values()
     )
-    used = [name for name in ("documents", "meta") if getattr(beside, name) is not None]
+    used = [name for name in ("documents", "meta") if getattr(features, name) is not None]
     names, honest = [run.name for run in runs], [run.name for run in runs if run.cross_fitted]
     return Blend(
-        plan.method, None, first.columns, table, first.rows, tests, first.test_ids, plan=asdict(plan), members=names,
-        fitted=fitted, makers=makers, beside=used, crosses=crosses, honest=honest,
+        plan.method, None, first.columns, table, first.rows, tests, first.test_ids, plan=asdict(plan), runs=names,
+        fitted=fitted, makers=makers, features=used, crosses=crosses, honest=honest,
     )  # fmt: skip
 
 
 def fit_blend(
-    runs: Sequence[Run], labels: np.ndarray, plan: Plan, level: Level
+    runs: Sequence[Run], labels: np.ndarray, plan: BlendPlan, inputs: StackInput
 ) -> tuple[dict[int, Ensembler], dict[int, Ensembler], np.ndarray]:
     """What predicts the rows of each part, what predicts the test rows of each fold, and the part of each row.
 
-    Parts are folds; of a single fold, where labels are used, five parts of its rows. labels: of the rows of `level`.
+    Parts are folds; of a single fold, where labels are used, five parts of its rows. labels: of the rows of `inputs`.
     """
     ensembler, folds = plan.ensembler(), runs[0].oof["fold"].to_numpy()
     if not ensembler.uses_labels:
-        same = ensembler.fresh().fit(level, labels, folds)
+        same = ensembler.fresh().fit(inputs, labels, folds)
         fitted = dict.fromkeys(runs[0].folds, same)
         return fitted, fitted, folds
-    parts = divide(level, folds)
-    fitted = fit_by_fold(ensembler, level, labels, parts)
+    parts = divide(inputs, folds)
+    fitted = fit_by_fold(ensembler, inputs, labels, parts)
     if len(runs[0].folds) > 1:
         return fitted, fitted, parts
-    return fitted, {runs[0].folds[0]: ensembler.fresh().fit(level, labels, folds)}, parts
+    return fitted, {runs[0].folds[0]: ensembler.fresh().fit(inputs, labels, folds)}, parts
 
 
 def correlation(runs: Sequence[Run], labels: np.ndarray | None = None, kind: str = "multiclass") -> pd.DataFrame:

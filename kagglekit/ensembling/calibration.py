@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 
-from kagglekit.ensembling.base import Ensembler, Level, check_kind, fit_logistic, fit_softmax, only_member
+from kagglekit.ensembling.base import Ensembler, StackInput, check_kind, fit_logistic, fit_softmax, single_prediction
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 
@@ -26,30 +26,30 @@ class ByColumn(Ensembler):
     Of two classes only the second has a curve. A class or label that all the fitted rows have, or none, stays as it is.
     """
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        check_kind(self, level, PROBABILITIES)
-        probs = only_member(self, level)
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        check_kind(self, inputs, PROBABILITIES)
+        probs = single_prediction(self, inputs)
         if hasattr(self, "penalty"):
             check_range("penalty", self.penalty, self.penalty >= 0, "0 or more")
         self.curves_ = {}
-        for k in [1] if level.kind == "binary" else range(probs.shape[1]):
-            truth = np.asarray(labels)[:, k] == 1 if level.kind == "multilabel" else np.asarray(labels) == k
+        for k in [1] if inputs.kind == "binary" else range(probs.shape[1]):
+            truth = np.asarray(labels)[:, k] == 1 if inputs.kind == "multilabel" else np.asarray(labels) == k
             curve = self._learn(probs[:, k], truth) if truth.any() and not truth.all() else None
             if curve is not None:
                 self.curves_[k] = curve
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        probs = only_member(self, level).copy()
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        probs = single_prediction(self, inputs).copy()
         if not self.curves_:
             return probs
         for k, curve in self.curves_.items():
             probs[:, k] = self._read(curve, probs[:, k])
-        if level.kind == "binary":
+        if inputs.kind == "binary":
             probs[:, 0] = 1 - probs[:, 1]
-        if level.kind == "multiclass":
+        if inputs.kind == "multiclass":
             sums = probs.sum(axis=1, keepdims=True)
-            probs = np.where(sums > 0, probs / np.where(sums > 0, sums, 1), level.members[0])
+            probs = np.where(sums > 0, probs / np.where(sums > 0, sums, 1), inputs.predictions[0])
         return probs
 
     @abstractmethod
@@ -97,18 +97,18 @@ class VectorScaling(Logistic):
         logits = logit(probs.clip(LEAST, 1 - LEAST))
         return np.stack([logits, np.ones_like(logits)], axis=1)
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        if level.kind != "multiclass":
-            return super().fit(level, labels, folds)
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        if inputs.kind != "multiclass":
+            return super().fit(inputs, labels, folds)
         check_range("penalty", self.penalty, self.penalty >= 0, "0 or more")
-        logits = np.log(only_member(self, level).clip(LEAST))
+        logits = np.log(single_prediction(self, inputs).clip(LEAST))
         self.slope_, self.intercept_ = fit_softmax(logits, np.asarray(labels), self.penalty, self.vector)
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        probs = only_member(self, level)
-        if level.kind != "multiclass":
-            return super().predict(level)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        probs = single_prediction(self, inputs)
+        if inputs.kind != "multiclass":
+            return super().predict(inputs)
         if np.all(self.slope_ == 1) and not self.intercept_.any():
             return probs.copy()
         return softmax(self.slope_ * np.log(probs.clip(LEAST)) + self.intercept_, axis=1)
@@ -129,16 +129,16 @@ class Temperature(VectorScaling):
     def _features(self, probs):
         return logit(probs.clip(LEAST, 1 - LEAST))[:, None]
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        super().fit(level, labels, folds)
-        if level.kind == "multiclass":
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        super().fit(inputs, labels, folds)
+        if inputs.kind == "multiclass":
             slope = self.slope_[:1]
         else:
-            columns = [1] if level.kind == "binary" else range(level.members.shape[2])
+            columns = [1] if inputs.kind == "binary" else range(inputs.predictions.shape[2])
             slope = np.array([self.curves_.get(k, self.start)[0] for k in columns])
         with np.errstate(divide="ignore"):
             found = 1 / slope
-        self.temperature_ = found if level.kind == "multilabel" else float(found[0])
+        self.temperature_ = found if inputs.kind == "multilabel" else float(found[0])
         return self
 
 
@@ -171,9 +171,9 @@ class Isotonic(ByColumn):
 
     smoothing: float = 1.0
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
         check_range("smoothing", self.smoothing, self.smoothing >= 0, "0 or more")
-        return super().fit(level, labels, folds)
+        return super().fit(inputs, labels, folds)
 
     def _learn(self, probs, truth):
         curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")

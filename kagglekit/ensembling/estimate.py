@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread
 from kagglekit.scoring.metrics import is_higher_better, score
@@ -78,7 +78,7 @@ class Estimate:
 
 def make_estimate(
     ensembler: Ensembler,
-    level: Level,
+    inputs: StackInput,
     labels: np.ndarray,
     folds: np.ndarray,
     groups: np.ndarray | None = None,
@@ -89,8 +89,8 @@ def make_estimate(
 ) -> Estimate:
     """Score an ensembler on rows that had no say in it, with an interval, and on its own rows beside that.
 
-    labels, folds: of the rows of `level`; of a single fold five parts are made. groups: (n,), rows that are drawn
-    together; None: `level.groups`. fitted: what `fit_by_fold` made of the same, to save its time (`Blend.fitted`).
+    labels, folds: of the rows of `inputs`; of a single fold five parts are made. groups: (n,), rows that are drawn
+    together; None: `inputs.groups`. fitted: what `fit_by_fold` made of the same, to save its time (`Blend.fitted`).
     What never looks at labels is fitted once, on all rows, as `blend_runs` does it.
 
     The interval is for the mean, over the folds, of the scores that the fitted ensembles would have on very many other
@@ -99,22 +99,22 @@ def make_estimate(
     Costs a fit on all rows beside those of the folds, and the bootstrap.
     """
     labels, folds = np.asarray(labels), np.asarray(folds)
-    groups = level.groups if groups is None else np.asarray(groups)
+    groups = inputs.groups if groups is None else np.asarray(groups)
     known = np.flatnonzero(folds >= 0)  # the other rows are never predicted
-    own = ensembler.fresh().fit(level, labels, folds).predict(level)
+    own = ensembler.fresh().fit(inputs, labels, folds).predict(inputs)
     honest = own  # right where no label had a say
     if ensembler.uses_labels:
-        parts = divide(level, folds)
-        honest = predict_by_fold(fitted or fit_by_fold(ensembler, level, labels, parts), level, parts)
-    truth, own, honest, plain = labels[known], own[known], honest[known], level.members[:, known].mean(axis=0)
+        parts = divide(inputs, folds)
+        honest = predict_by_fold(fitted or fit_by_fold(ensembler, inputs, labels, parts), inputs, parts)
+    truth, own, honest, plain = labels[known], own[known], honest[known], inputs.predictions[:, known].mean(axis=0)
     together = None if groups is None else groups[known]
-    in_sample, cross_fitted, mean_score = (score(level.metric, truth, some) for some in (own, honest, plain))
-    sign = 1 if is_higher_better(level.metric) else -1
-    drawn = bootstrap_scores(level.metric, truth, [honest, plain], together, draws, seed)
+    in_sample, cross_fitted, mean_score = (score(inputs.metric, truth, some) for some in (own, honest, plain))
+    sign = 1 if is_higher_better(inputs.metric) else -1
+    drawn = bootstrap_scores(inputs.metric, truth, [honest, plain], together, draws, seed)
     units = len(known) if together is None else len(np.unique(together))
     low, high = interval(drawn[:, 0], units, confidence)
     return Estimate(
-        metric=level.metric,
+        metric=inputs.metric,
         in_sample=float(in_sample),
         cross_fitted=float(cross_fitted),
         gap=float(sign * (in_sample - cross_fitted)) + 0.0,  # no -0.0
@@ -123,7 +123,7 @@ def make_estimate(
         standard_error=spread(drawn[:, 0]),
         rows=len(known),
         groups=units,
-        members=len(level.members),
+        members=len(inputs.predictions),
         mean_score=float(mean_score),
         better_by=float(sign * (cross_fitted - mean_score)) + 0.0,
         better_error=spread(drawn[:, 0] - drawn[:, 1]),

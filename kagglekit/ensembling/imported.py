@@ -37,7 +37,7 @@ from kagglekit.scoring.metrics import CLASSES, check_metric
 
 
 @dataclass(frozen=True, eq=False)
-class Outside:
+class ImportedPredictions:
     """A folder of predictions, as notebooks have their own.
 
     runs: one per model, without a folder; without test files their tests have no rows. labels: as from `encode_labels`.
@@ -53,13 +53,13 @@ class Outside:
     found: pd.DataFrame
 
 
-def read_outside(
+def read_imported(
     folder: str | Path, kind: str | None = None, metric: str | None = None, seed: int = 0, n_folds: int = 5
-) -> Outside:
+) -> ImportedPredictions:
     """Read predictions that somebody else made; the top of this file says what the tables have to look like.
 
     kind, metric: as of a task; None reads them off the labels and the columns. Without a column `fold`, `n_folds` are
-    made (`assign_folds`, with `seed`), which part the rows for the second level alone: whether the predictions were
+    made (`assign_folds`, with `seed`), which part the rows for the second inputs alone: whether the predictions were
     made without the rows' labels cannot be seen, and if they were not, no score of theirs is worth anything.
     A file of 37,000 rows and 3 classes takes about half a second.
     Raises FileNotFoundError where there is nothing to read, and ValueError that names file, column and row.
@@ -92,11 +92,11 @@ def read_outside(
         ("columns", ", ".join(columns[:12]), "one for each class" if kind in CLASSES else "one for each label"),
         ("metric", metric, why),
         ("rows", f"{len(files.ids):,}", f"labels from {name}"),
-        ("folds", str(folds["fold"].nunique()), "made for the second level" if files.fold is None else "in the files"),
+        ("folds", str(folds["fold"].nunique()), "made for the second inputs" if files.fold is None else "in the files"),
         ("groups", f"{folds['group'].nunique():,}", "in the files" if group else "every row by itself"),
         ("rows of test", f"{len(runs[0].test_ids):,}", "in the files" if files.tests else "no NAME.test.csv"),
     ]
-    return Outside(
+    return ImportedPredictions(
         task, runs, labels, folds, files.fold is None, pd.DataFrame(found, columns=["what", "found", "reason"])
     )
 

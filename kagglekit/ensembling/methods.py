@@ -10,9 +10,9 @@ from typing import Any
 
 from kagglekit.ensembling.base import Ensembler, LinearCalibration
 from kagglekit.ensembling.calibration import Beta, Isotonic, Temperature, VectorScaling
-from kagglekit.ensembling.crossfit import Chain, Choice
+from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline
 from kagglekit.ensembling.pools import (
-    BestMember,
+    BestSingle,
     GeometricMean,
     LinearPool,
     LogPool,
@@ -47,7 +47,7 @@ class Method:
 
 
 METHODS = {
-    "best": Method(BestMember, tried=EVERY),
+    "best": Method(BestSingle, tried=EVERY),
     "mean": Method(Mean, tried=EVERY),
     "geometric": Method(GeometricMean, CHANCES, tried=EVERY),
     "power": Method(PowerMean, CHANCES),
@@ -85,7 +85,7 @@ USUAL = {"binary": "classes", "multiclass": "classes", "multilabel": "labels", "
 
 
 @dataclass(frozen=True)
-class Plan:
+class BlendPlan:
     """How members become one prediction: what 4_ensemble was told, checked, and kept with the blend.
 
     method: a name of METHODS, or "auto": the simplest of the candidates that is within one standard error of the best,
@@ -150,7 +150,7 @@ class Plan:
             steps.append(CALIBRATIONS[self.calibrate].make(**self.options.get(self.calibrate, {})))
         if thresholds:
             steps.append(THRESHOLDS[thresholds].make(**self.options.get(thresholds, {})))
-        return Chain(*steps) if len(steps) > 1 else steps[0]
+        return Pipeline(*steps) if len(steps) > 1 else steps[0]
 
     def candidates_made(self) -> dict[str, Ensembler]:
         """Everything that there is to choose from, from simple to complex: thresholds bend what is decided, so that
@@ -164,4 +164,4 @@ class Plan:
     def ensembler(self) -> Ensembler:
         """The whole plan as one second-level model."""
         made = self.candidates_made()
-        return Choice(made) if len(made) > 1 else next(iter(made.values()))
+        return EnsembleChoice(made) if len(made) > 1 else next(iter(made.values()))

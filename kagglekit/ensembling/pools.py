@@ -11,26 +11,26 @@ from scipy.special import logit
 from sklearn.metrics import recall_score
 
 from kagglekit.ensembling import combinations
-from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.convex import fit_log_weights, fit_weights
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
 
 
-class BestMember(Ensembler):
+class BestSingle(Ensembler):
     """The one member with the best score on the fitted rows, by the metric of the task; of equal ones the first.
 
     The yardstick of every ensemble. With many members alike its score in sample is the luckiest one's.
     """
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        scores = [score(level.metric, labels, member) for member in level.members]
-        best = np.argmax(scores) if is_higher_better(level.metric) else np.argmin(scores)
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        scores = [score(inputs.metric, labels, member) for member in inputs.predictions]
+        best = np.argmax(scores) if is_higher_better(inputs.metric) else np.argmin(scores)
         self.weights_ = np.eye(len(scores))[best]
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        return level.members[self.weights_.argmax()].astype(np.float64)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return inputs.predictions[self.weights_.argmax()].astype(np.float64)
 
 
 class Fixed(Ensembler):
@@ -38,34 +38,34 @@ class Fixed(Ensembler):
 
     uses_labels = False
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        self._combine(level[:1])  # what does not fit the task is an error here, before any row is predicted
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        self._combine(inputs[:1])  # what does not fit the task is an error here, before any row is predicted
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        return self._combine(level)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return self._combine(inputs)
 
     @abstractmethod
-    def _combine(self, level: Level) -> np.ndarray:
+    def _combine(self, inputs: StackInput) -> np.ndarray:
         """(n, columns)."""
 
 
 class Mean(Fixed):
     """The mean of the members. Nothing is learned, so nothing is overfitted: often hard to beat."""
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        self.weights_ = np.full(len(level.members), 1 / len(level.members))
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        self.weights_ = np.full(len(inputs.predictions), 1 / len(inputs.predictions))
         return self
 
-    def _combine(self, level: Level) -> np.ndarray:
-        return combinations.mean(level.members)
+    def _combine(self, inputs: StackInput) -> np.ndarray:
+        return combinations.mean(inputs.predictions)
 
 
 class Median(Fixed):
     """The median of the members, column by column: a few wild ones do not count."""
 
-    def _combine(self, level: Level) -> np.ndarray:
-        return combinations.median(level.members, level.kind)
+    def _combine(self, inputs: StackInput) -> np.ndarray:
+        return combinations.median(inputs.predictions, inputs.kind)
 
 
 class GeometricMean(Fixed):
@@ -74,8 +74,8 @@ class GeometricMean(Fixed):
     Surer than the mean where members agree. Refused for ordinal and regression.
     """
 
-    def _combine(self, level: Level) -> np.ndarray:
-        return combinations.geometric_mean(level.members, level.kind)
+    def _combine(self, inputs: StackInput) -> np.ndarray:
+        return combinations.geometric_mean(inputs.predictions, inputs.kind)
 
 
 class PowerMean(Fixed):
@@ -88,8 +88,8 @@ class PowerMean(Fixed):
     def __init__(self, power: float = 2.0):
         self.power = power
 
-    def _combine(self, level: Level) -> np.ndarray:
-        return combinations.power_mean(level.members, self.power, level.kind)
+    def _combine(self, inputs: StackInput) -> np.ndarray:
+        return combinations.power_mean(inputs.predictions, self.power, inputs.kind)
 
 
 class RankMean(Ensembler):
@@ -102,12 +102,12 @@ class RankMean(Ensembler):
 
     uses_labels = False
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        self.fitted_ = np.sort(level.members, axis=1)
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        self.fitted_ = np.sort(inputs.predictions, axis=1)
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        return combinations.rank_mean(level.members, level.kind, self.fitted_)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return combinations.rank_mean(inputs.predictions, inputs.kind, self.fitted_)
 
 
 class Vote(Ensembler):
@@ -128,15 +128,15 @@ class Vote(Ensembler):
         """Only to weigh the votes."""
         return self.weighted
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        chances = level.kind in (*CLASSES, "multilabel")
-        rule = f"False in a {level.kind} task: its vote is the median"
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        chances = inputs.kind in (*CLASSES, "multilabel")
+        rule = f"False in a {inputs.kind} task: its vote is the median"
         check_range("weighted", self.weighted, chances or not self.weighted, rule)
-        self.votes_ = vote_weights(level.members, labels, level.kind) if self.weighted else None
+        self.votes_ = vote_weights(inputs.predictions, labels, inputs.kind) if self.weighted else None
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        return combinations.vote(level.members, level.kind, self.votes_)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return combinations.vote(inputs.predictions, inputs.kind, self.votes_)
 
 
 def vote_weights(members: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
@@ -171,15 +171,15 @@ class LinearPool(Ensembler):
     def __init__(self, per_column: bool = False):
         self.per_column = per_column
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        self.weights_ = fit_weights(level.members, labels, level.kind, level.metric, self.per_column)
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        self.weights_ = fit_weights(inputs.predictions, labels, inputs.kind, inputs.metric, self.per_column)
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        if self.weights_.ndim == 1 or level.kind not in CLASSES:
-            return combinations.weighted_mean(level.members, self.weights_)
-        pooled = combinations.weighted_mean(level.members.clip(combinations.FLOOR, 1), self.weights_)
-        return combinations.normalise(pooled, level.members, level.kind)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        if self.weights_.ndim == 1 or inputs.kind not in CLASSES:
+            return combinations.weighted_mean(inputs.predictions, self.weights_)
+        pooled = combinations.weighted_mean(inputs.predictions.clip(combinations.FLOOR, 1), self.weights_)
+        return combinations.normalise(pooled, inputs.predictions, inputs.kind)
 
 
 class LogPool(Ensembler):
@@ -196,9 +196,9 @@ class LogPool(Ensembler):
         self.per_column = per_column
         self.sharpen = sharpen
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        self.weights_ = fit_log_weights(level.members, labels, level.kind, self.per_column, self.sharpen)
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        self.weights_ = fit_log_weights(inputs.predictions, labels, inputs.kind, self.per_column, self.sharpen)
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        return combinations.log_pool(level.members, self.weights_, level.kind)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return combinations.log_pool(inputs.predictions, self.weights_, inputs.kind)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.combinations import normalise, weighted_mean
 from kagglekit.options import check_range
 from kagglekit.scoring.fast_scores import Scorer, make_scorer
@@ -58,19 +58,19 @@ class Search(Ensembler):
         check_range("restarts", self.restarts, 1 <= self.restarts <= self.trials, "1 or more, and at most trials")
         check_range("seed", self.seed, self.seed >= 0, "0 or more")
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
         self.check()
-        count, columns = level.members.shape[::2]
+        count, columns = inputs.predictions.shape[::2]
         self.weights_ = np.full(count, 1 / count)
         if count > 1:
-            scorer = make_scorer(level.metric, labels, columns)
-            views, half = scorer.view(level.members), self.trials // 2
+            scorer = make_scorer(inputs.metric, labels, columns)
+            views, half = scorer.view(inputs.predictions), self.trials // 2
 
             def shared(weights: np.ndarray) -> float:
                 return float(scorer.gains(np.tensordot(weights, views, axes=1)[None])[0])
 
             def parted(weights: np.ndarray) -> float:
-                return scorer.gain(combine(level.members, weights, level.kind))
+                return scorer.gain(combine(inputs.predictions, weights, inputs.kind))
 
             self.weights_ = self._search(shared, self.weights_, self.trials - half * self.per_column)
         if self.per_column:
@@ -102,8 +102,8 @@ class Search(Ensembler):
                 nelder_mead(loss, start, len(part), 0.5**number)
         return weights
 
-    def predict(self, level: Level) -> np.ndarray:
-        return combine(level.members, self.weights_, level.kind)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return combine(inputs.predictions, self.weights_, inputs.kind)
 
 
 def combine(members: np.ndarray, weights: np.ndarray, kind: str) -> np.ndarray:
@@ -188,10 +188,10 @@ class HillClimbing(Ensembler):
             check_range(name, getattr(self, name), getattr(self, name) >= least, f"{least} or more")
         check_range("bag_share", self.bag_share, 0 < self.bag_share <= 1, "above 0 and at most 1")
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
         self.check()
-        scorer = make_scorer(level.metric, labels, level.members.shape[2])
-        views = scorer.view(level.members)
+        scorer = make_scorer(inputs.metric, labels, inputs.predictions.shape[2])
+        views = scorer.view(inputs.predictions)
         alone = scorer.gains(views)
         order = np.lexsort((np.einsum("mkn,mkn->m", views, views), -alone))  # the best first; ties by what they hold
         count, rng, self.weights_ = len(order), np.random.default_rng(self.seed), np.zeros(len(order))
@@ -222,8 +222,8 @@ class HillClimbing(Ensembler):
                 break
         return np.bincount(chosen[:kept], minlength=len(views))
 
-    def predict(self, level: Level) -> np.ndarray:
-        return weighted_mean(level.members, self.weights_)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return weighted_mean(inputs.predictions, self.weights_)
 
 
 def draw_bags(count: int, size: int, bags: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from scipy.special import expit, logit, logsumexp, softmax, xlogy
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
-from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.crossfit import divide
 from kagglekit.ensembling.stack_features import SMALLEST, from_evidence, make_features
 from kagglekit.options import check_range
@@ -46,7 +46,7 @@ class Stack(Ensembler):
     mean. boosting: how much a leaf is pulled towards no change; the number of trees, 4 to 128, is chosen likewise.
     With values it starts from the mean; with probabilities from the share of each class, so it has no mean to fall back
     on. None: (1, 10, 100, 1000, 1e9), for boosting (10,).
-    aggregates: read the other rows of the document too, where the level has documents; False: only the row itself.
+    aggregates: read the other rows of the document too, where the inputs has documents; False: only the row itself.
     seed: of boosting alone, which looks at a sample of 200,000 rows where there are more.
 
     After `fit`: `scores_` (strength, and rounds of boosting) -> the metric on rows not fitted on, `chosen_` the best,
@@ -71,52 +71,54 @@ class Stack(Ensembler):
             fits = len(self.strengths) > 0 and all(strength > 0 for strength in self.strengths)
             check_range("strengths", self.strengths, fits, "one or more numbers above 0")
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        self.check(level.kind)
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        self.check(inputs.kind)
         labels, strengths = np.asarray(labels), sorted(self.strengths or STRENGTHS[self.model], reverse=True)
         candidates = [(s, rounds) for s in strengths for rounds in ROUNDS] if self.model == "boosting" else strengths
         self.scores_, self.chosen_ = {}, candidates[0]
         if len(candidates) > 1:
-            self.scores_ = self._score(level, labels, divide(level, folds), strengths)
-            best = max if is_higher_better(level.metric) else min
+            self.scores_ = self._score(inputs, labels, divide(inputs, folds), strengths)
+            best = max if is_higher_better(inputs.metric) else min
             self.chosen_ = best(self.scores_, key=self.scores_.get)  # of equal ones the first, which is the strongest
-        self.features_ = (level.documents is not None and self.aggregates, level.meta is not None)
-        features, mean = make_features(level, self.aggregates)
+        self.features_ = (inputs.documents is not None and self.aggregates, inputs.meta is not None)
+        features, mean = make_features(inputs, self.aggregates)
         if self.model == "boosting":
             strength, rounds = self.chosen_
-            self.model_ = Boosted.fit(features, mean, level.kind, labels, strength, rounds, self.seed)
+            self.model_ = Boosted.fit(features, mean, inputs.kind, labels, strength, rounds, self.seed)
         else:
-            (self.model_,) = Linear.path(features, mean, level.kind, labels, [self.chosen_])
+            (self.model_,) = Linear.path(features, mean, inputs.kind, labels, [self.chosen_])
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        has = (level.documents is not None and self.aggregates, level.meta is not None)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        has = (inputs.documents is not None and self.aggregates, inputs.meta is not None)
         for what, fitted, now in zip(("documents", "meta features"), self.features_, has, strict=True):
             if fitted != now:
                 raise ValueError(
                     f"the stack was fitted with{'' if fitted else 'out'} {what}, and the rows to predict are "
                     f"with{'' if now else 'out'}: give both the same"
                 )
-        if not len(level):
-            return np.zeros((0, level.members.shape[2]))
-        return from_evidence(self.model_.predict(*make_features(level, self.aggregates)), level.kind)
+        if not len(inputs):
+            return np.zeros((0, inputs.predictions.shape[2]))
+        return from_evidence(self.model_.predict(*make_features(inputs, self.aggregates)), inputs.kind)
 
-    def _score(self, level: Level, labels: np.ndarray, folds: np.ndarray, strengths: list[float]) -> dict:
+    def _score(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray, strengths: list[float]) -> dict:
         """The metric of each candidate over all rows with a fold, each predicted without its fold."""
         found, rows = {}, folds >= 0
         if not rows.any():
             raise ValueError(f"none of the {len(folds)} rows has a fold: there are none to choose a strength on")
         for fold in np.unique(folds[rows]):
-            fitted, held = level[folds != fold], level[folds == fold]
+            fitted, held = inputs[folds != fold], inputs[folds == fold]
             new = make_features(held, self.aggregates)
             for candidate, evidence in self._candidates(fitted, labels[folds != fold], strengths, new):
-                predictions = found.setdefault(candidate, np.zeros((len(level), level.members.shape[2])))
-                predictions[folds == fold] = from_evidence(evidence, level.kind)
-        return {key: score(level.metric, labels[rows], predictions[rows]) for key, predictions in found.items()}
+                predictions = found.setdefault(candidate, np.zeros((len(inputs), inputs.predictions.shape[2])))
+                predictions[folds == fold] = from_evidence(evidence, inputs.kind)
+        return {key: score(inputs.metric, labels[rows], predictions[rows]) for key, predictions in found.items()}
 
-    def _candidates(self, level: Level, labels: np.ndarray, strengths: list[float], new: tuple) -> Iterator[tuple]:
+    def _candidates(
+        self, inputs: StackInput, labels: np.ndarray, strengths: list[float], new: tuple
+    ) -> Iterator[tuple]:
         """Each candidate, and what it gives new rows when fitted on these."""
-        known = (*make_features(level, self.aggregates), level.kind, labels)
+        known = (*make_features(inputs, self.aggregates), inputs.kind, labels)
         if self.model == "boosting":
             for strength in strengths:
                 boosted = Boosted.fit(*known, strength, max(ROUNDS), self.seed)

@@ -11,7 +11,7 @@ from scipy.special import expit, softmax
 from kagglekit.competition.checks import name_row
 from kagglekit.competition.guess import UNSPACED, are_numbers
 from kagglekit.data.features import MISSING, Features
-from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.base import StackInput
 
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1: float32 says little beyond
 
@@ -41,19 +41,19 @@ def from_evidence(evidence: np.ndarray, kind: str) -> np.ndarray:
     return expit(evidence) if kind == "multilabel" else evidence
 
 
-def make_features(level: Level, aggregates: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def make_features(inputs: StackInput, aggregates: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """What a second-level model reads, (n, features), and what it starts from, the members' mean, (n, columns).
 
-    Both as `to_evidence` has it. Features: each member, their mean, `document_aggregates` of the mean (where the level
-    has documents, and unless `aggregates` is False), and the level's meta; NaN where a row is alone in its document.
+    Both as `to_evidence` has it. Features: each member, their mean, `document_aggregates` of the mean (where the inputs
+    has documents, and unless `aggregates` is False), and the inputs's meta; NaN where a row is alone in its document.
     """
-    evidence = to_evidence(level.members, level.kind)  # (members, n, columns)
+    evidence = to_evidence(inputs.predictions, inputs.kind)  # (members, n, columns)
     mean = evidence.mean(axis=0)
     parts = [*evidence, mean]
-    if aggregates and level.documents is not None:
-        parts.append(document_aggregates(mean, level.documents))
-    if level.meta is not None:
-        parts.append(level.meta)
+    if aggregates and inputs.documents is not None:
+        parts.append(document_aggregates(mean, inputs.documents))
+    if inputs.meta is not None:
+        parts.append(inputs.meta)
     return np.concatenate(parts, axis=1), mean
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from kagglekit.ensembling.base import Ensembler, Level, check_kind, only_member
+from kagglekit.ensembling.base import Ensembler, StackInput, check_kind, single_prediction
 from kagglekit.options import check_range
 from kagglekit.scoring import counts as decision_scores
 from kagglekit.scoring.counts import f1
@@ -26,7 +26,7 @@ class Thresholds(Ensembler):
     """What the thresholds have in common: each is moved in turn to its best place, until a round changes nothing.
 
     bags: 0 takes the optimum of the rows as they are; more takes the mean of the optima, nearest to it, of so many
-    bootstrap samples (of whole groups, where the level has groups). That varies less from sample to sample, and takes
+    bootstrap samples (of whole groups, where the inputs has groups). That varies less from sample to sample, and takes
     about half as many times as long: for 37,000 rows and 3 classes 1 s in place of 0.2 s. In a simulation with 300 rows
     and macro F1, thresholds without bags seemed to gain 0.037 and gained nothing on fresh rows, with 10 bags 0.016 and
     0.004. shrink: 0 uses what is found; 0.5 half the way from the usual decision; 1 leaves the predictions as they are.
@@ -44,32 +44,32 @@ class Thresholds(Ensembler):
     link: ClassVar = staticmethod(np.asarray)  # to the scale on which thresholds are averaged and shrunk
     unlink: ClassVar = staticmethod(np.asarray)
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
         check_range("bags", self.bags, self.bags >= 0, "0 or more")
         check_range("shrink", self.shrink, 0 <= self.shrink <= 1, "from 0 to 1")
         check_range("rounds", self.rounds, self.rounds >= 1, "1 or more")
-        check_kind(self, level, self.kinds)
-        check_decides(level.metric)
-        predictions, labels, self.thresholds_ = only_member(self, level), np.asarray(labels), None
+        check_kind(self, inputs, self.kinds)
+        check_decides(inputs.metric)
+        predictions, labels, self.thresholds_ = single_prediction(self, inputs), np.asarray(labels), None
         usual = self._usual(predictions, labels)
         if self.shrink == 1 or not len(usual):
             return self
-        whole = self._search(predictions, labels, level.metric, self._starts(predictions, labels, usual))
+        whole = self._search(predictions, labels, inputs.metric, self._starts(predictions, labels, usual))
         optima = [
-            self._search(predictions[rows], labels[rows], level.metric, [whole])
-            for rows in bootstrap_rows(level, self.bags, self.seed)
+            self._search(predictions[rows], labels[rows], inputs.metric, [whole])
+            for rows in bootstrap_rows(inputs, self.bags, self.seed)
         ]
         start = self.link(usual)
         away = np.mean([self.link(at) for at in optima or [whole]], axis=0) - start
         found = self.unlink(start + (1 - self.shrink) * away)
-        if self._value(level.metric, labels, self._map(predictions, found)) > self._value(
-            level.metric, labels, predictions
+        if self._value(inputs.metric, labels, self._map(predictions, found)) > self._value(
+            inputs.metric, labels, predictions
         ):
             self.thresholds_ = found
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        predictions = only_member(self, level)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        predictions = single_prediction(self, inputs)
         return predictions.copy() if self.thresholds_ is None else self._map(predictions, self.thresholds_)
 
     def _value(self, metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -133,10 +133,10 @@ def check_decides(metric: str) -> None:
         )
 
 
-def bootstrap_rows(level: Level, bags: int, seed: int) -> list[np.ndarray]:
-    """Row numbers of bootstrap samples of the level's groups, or of its rows where it has none."""
-    rng, rows = np.random.default_rng(seed), np.arange(len(level))
-    groups = rows if level.groups is None else np.unique(level.groups, return_inverse=True)[1]
+def bootstrap_rows(inputs: StackInput, bags: int, seed: int) -> list[np.ndarray]:
+    """Row numbers of bootstrap samples of the inputs's groups, or of its rows where it has none."""
+    rng, rows = np.random.default_rng(seed), np.arange(len(inputs))
+    groups = rows if inputs.groups is None else np.unique(inputs.groups, return_inverse=True)[1]
     count = groups.max() + 1
     return [np.repeat(rows, np.bincount(rng.integers(count, size=count), minlength=count)[groups]) for _ in range(bags)]
 

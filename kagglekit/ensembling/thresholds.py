@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from scipy.special import expit, logit
 
-from kagglekit.ensembling.base import Ensembler, Level, check_kind, only_member
+from kagglekit.ensembling.base import Ensembler, StackInput, check_kind, single_prediction
 from kagglekit.ensembling.threshold_search import Thresholds, check_decides, label_scores_along, scores_along
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import is_higher_better, score
@@ -91,13 +91,13 @@ class CutPoints(Thresholds):
 
     kinds = ("ordinal", "multiclass")
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        if level.kind == "multiclass" and level.metric != "qwk":
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        if inputs.kind == "multiclass" and inputs.metric != "qwk":
             raise ValueError(
-                f"CutPoints takes the classes of a multiclass task as a scale, which metric={level.metric!r} does not: "
-                "use ClassThresholds"
+                "CutPoints takes the classes of a multiclass task as a scale, which "
+                f"metric={inputs.metric!r} does not: use ClassThresholds"
             )
-        return super().fit(level, labels, folds)
+        return super().fit(inputs, labels, folds)
 
     def _usual(self, predictions, labels):
         classes = predictions.shape[1] if predictions.shape[1] > 1 else int(labels.max()) + 1
@@ -159,21 +159,21 @@ class TopK(Ensembler):
 
     k: int | None = None
 
-    def fit(self, level: Level, labels: np.ndarray, folds: np.ndarray) -> Self:
-        check_kind(self, level, ("multilabel",))
-        check_decides(level.metric)
-        predictions, sign = only_member(self, level), 1 if is_higher_better(level.metric) else -1
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        check_kind(self, inputs, ("multilabel",))
+        check_decides(inputs.metric)
+        predictions, sign = single_prediction(self, inputs), 1 if is_higher_better(inputs.metric) else -1
         most = predictions.shape[1]
         fits = self.k is None or 0 <= self.k <= most
         check_range("k", self.k, fits, f"from 0 to {most}, the number of labels, or None")
         self.k_ = self.k
         if self.k is None:
-            scores = [sign * score(level.metric, labels, choose_top(predictions, k)) for k in range(most + 1)]
+            scores = [sign * score(inputs.metric, labels, choose_top(predictions, k)) for k in range(most + 1)]
             self.k_ = int(np.argmax(scores))
         return self
 
-    def predict(self, level: Level) -> np.ndarray:
-        return choose_top(only_member(self, level), self.k_)
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return choose_top(single_prediction(self, inputs), self.k_)
 
 
 def choose_top(predictions: np.ndarray, k: int) -> np.ndarray:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.device import choose_precision
-from kagglekit.ensembling.base import Level
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, read_json, resolve, run_folder
 from kagglekit.learners.choose import choose_learner
 from kagglekit.progress import clock
@@ -177,12 +177,12 @@ class _Asked:
         check_unchanged(run, told, "run")
         own, theirs = (table["group"].to_numpy() if reads else None for table in (self.train, self.test))
         members = [_only(self.read(name), run.folds) for name in told["members"]]
-        asked, plan = [self.find(name) for name in told["members"]], Plan(**told["plan"])
+        asked, plan = [self.find(name) for name in told["members"]], BlendPlan(**told["plan"])
         makers = make_anew(self.task, members, plan, self.folds, self.labels, own)
 
         def predict(fold: int) -> np.ndarray:
             found = np.stack([member(fold) for member in asked]).astype(np.float64)
-            return makers[fold].predict(Level(found, plan.kind, plan.metric, documents=theirs)).astype(np.float32)
+            return makers[fold].predict(StackInput(found, plan.kind, plan.metric, documents=theirs)).astype(np.float32)
 
         return predict
 

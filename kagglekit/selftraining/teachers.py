@@ -14,10 +14,10 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.device import choose_precision
-from kagglekit.ensembling.base import Ensembler, Level
-from kagglekit.ensembling.base_predictions import Beside, make_level
+from kagglekit.ensembling.base import Ensembler, StackInput
+from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
 from kagglekit.ensembling.blend import fit_blend
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, hash_files, read_json, resolve
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.lineage import members_of, recipe_of, refuse_crossed
@@ -103,8 +103,8 @@ class Teacher:
 
     def _combine(self, fold: int, predictions: list[np.ndarray]) -> np.ndarray:
         """The blend of what its members say, in their order."""
-        level = Level(np.stack(predictions).astype(np.float64), self.kind, self.metric)
-        return self.makers[fold].predict(level).astype(np.float32)
+        inputs = StackInput(np.stack(predictions).astype(np.float64), self.kind, self.metric)
+        return self.makers[fold].predict(inputs).astype(np.float32)
 
 
 def read_teacher(
@@ -138,7 +138,7 @@ def read_teacher(
         members = [read_teacher(work, member, task, folds, test_ids, labels, cache) for member in told["members"]]
         check_unchanged(run, told)
         if not told["beside"]:
-            makers = make_anew(task, [member.run for member in members], Plan(**told["plan"]), folds, labels)
+            makers = make_anew(task, [member.run for member in members], BlendPlan(**told["plan"]), folds, labels)
     elif recipe and _folds_of(run.folder) != hash_files([resolve(work) / "folds.parquet"]):
         raise ValueError(
             f"teacher={name!r} was trained with other folds than folds.parquet has now: its models have seen rows that "
@@ -150,16 +150,16 @@ def read_teacher(
 def make_anew(
     task: Task,
     runs: list[Run],
-    plan: Plan,
+    plan: BlendPlan,
     folds: pd.DataFrame,
     labels: np.ndarray,
     documents: np.ndarray | None = None,
 ) -> dict[int, Ensembler]:
-    """Fold -> what combines the members in it, fitted as 4_ensemble did. documents: of all rows of train, see `Level`;
-    None for a blend that does not read them."""
+    """Fold -> what combines the members in it, fitted as 4_ensemble did. documents: of all rows of train, see
+    `StackInput`; None for a blend that does not read them."""
     runs = [honest_run(run, task, labels) for run in runs]
-    level = make_level(runs, plan.kind, plan.metric, Beside(folds["group"].to_numpy(), documents))
-    return fit_blend(runs, labels[runs[0].rows], plan, level)[1]
+    inputs = make_stack_input(runs, plan.kind, plan.metric, RowFeatures(folds["group"].to_numpy(), documents))
+    return fit_blend(runs, labels[runs[0].rows], plan, inputs)[1]
 
 
 def check_unchanged(run: Run, told: dict[str, Any], what: str = "teacher") -> None:

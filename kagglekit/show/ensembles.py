@@ -6,17 +6,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.scoring.metrics import is_higher_better
 from kagglekit.show.style import BLUE, ORANGE, PALE, legend_above, make_axes, name_rows, note, styled
 
 
-def compare(candidates: dict[str, Ensembler], level: Level, labels: np.ndarray, folds: np.ndarray) -> pd.DataFrame:
+def compare(
+    candidates: dict[str, Ensembler], inputs: StackInput, labels: np.ndarray, folds: np.ndarray
+) -> pd.DataFrame:
     """The estimate of each ensembler: a row each, with the columns in_sample, cross_fitted, gap, and the
     standard_error, low and high of the cross-fitted score. What was best among many is a little too good again."""
     names = ("in_sample", "cross_fitted", "gap", "standard_error", "low", "high")
-    found = {name: make_estimate(one, level, labels, folds) for name, one in candidates.items()}
+    found = {name: make_estimate(one, inputs, labels, folds) for name, one in candidates.items()}
     rows = [[getattr(estimate, name) for name in names] for estimate in found.values()]
     return pd.DataFrame(rows, columns=names, index=pd.Index(found, name="ensemble"))
 

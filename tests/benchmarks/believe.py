@@ -32,10 +32,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from kagglekit.competition.task import encode_labels, infer, read_test, read_train
 from kagglekit.data.duplicates import near_duplicate_groups
 from kagglekit.data.folds import assign_folds
-from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import fit_by_fold
 from kagglekit.ensembling.estimate import make_estimate
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.samples import SAMPLES, read_answers, write_sample
 from kagglekit.scoring.metrics import is_higher_better, score
 
@@ -111,11 +111,11 @@ def judge(pool: Pool, train: int, test: int, seed: int) -> dict:
     labels, groups = pool.labels[ours], pool.groups[ours]
     folds = assign_folds(labels, groups, seed=seed)
     oof, tests = predict(pool, ours, others, folds)
-    plan = Plan(pool.kind, pool.metric, thresholds="auto")
-    level = Level(oof, pool.kind, pool.metric, groups)
-    estimate = make_estimate(plan.ensembler(), level, labels, folds, groups)
-    fitted = fit_by_fold(plan.ensembler(), level, labels, folds)
-    predicted = [fitted[k].predict(Level(tests[k], pool.kind, pool.metric)) for k in fitted]
+    plan = BlendPlan(pool.kind, pool.metric, thresholds="auto")
+    inputs = StackInput(oof, pool.kind, pool.metric, groups)
+    estimate = make_estimate(plan.ensembler(), inputs, labels, folds, groups)
+    fitted = fit_by_fold(plan.ensembler(), inputs, labels, folds)
+    predicted = [fitted[k].predict(StackInput(tests[k], pool.kind, pool.metric)) for k in fitted]
     truth = pool.labels[others]
     true = float(np.mean([score(pool.metric, truth, one) for one in predicted]))
     submitted = float(score(pool.metric, truth, np.mean(predicted, axis=0)))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import softmax
 
-from kagglekit.ensembling.base import Ensembler, Level
+from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.pools import LinearPool, LogPool
 from kagglekit.ensembling.search import HillClimbing
 from kagglekit.scoring.metrics import is_higher_better, score
@@ -28,8 +28,8 @@ ENSEMBLERS = {  # name -> what makes it, the metrics it hangs on, its budget in 
 }
 
 
-def make_level(metric: str, members: int = 35, rows: int = 37_000, columns: int = 3, seed: int = 0):
-    """A level of made-up members for a metric, and labels. Ordinal members have one column."""
+def make_inputs(metric: str, members: int = 35, rows: int = 37_000, columns: int = 3, seed: int = 0):
+    """A inputs of made-up members for a metric, and labels. Ordinal members have one column."""
     rng, kind = np.random.default_rng(seed), KINDS.get(metric, "multiclass")
     skill = rng.uniform(0.5, 2.0, members)[:, None, None]
     if kind == "multiclass":
@@ -41,16 +41,16 @@ def make_level(metric: str, members: int = 35, rows: int = 37_000, columns: int 
         labels = rng.integers(0, columns, rows) if kind == "ordinal" else rng.normal(size=(rows, columns))
         truth = labels.reshape(rows, -1)
         predictions = truth + 0.3 * rng.normal(size=truth.shape) + rng.normal(size=(members, *truth.shape)) / skill
-    return Level(predictions.astype(np.float32).astype(np.float64), kind, metric), labels
+    return StackInput(predictions.astype(np.float32).astype(np.float64), kind, metric), labels
 
 
-def measure(ensembler: Ensembler, level: Level, labels: np.ndarray) -> tuple[float, float]:
+def measure(ensembler: Ensembler, inputs: StackInput, labels: np.ndarray) -> tuple[float, float]:
     """Seconds of a fit and a prediction, and by how much the score is better than that of the mean."""
     start = time.perf_counter()
-    predictions = ensembler.fit(level, labels, np.arange(len(labels)) % 5).predict(level)
+    predictions = ensembler.fit(inputs, labels, np.arange(len(labels)) % 5).predict(inputs)
     seconds = time.perf_counter() - start
-    won = score(level.metric, labels, predictions) - score(level.metric, labels, level.members.mean(axis=0))
-    return seconds, won if is_higher_better(level.metric) else -won
+    won = score(inputs.metric, labels, predictions) - score(inputs.metric, labels, inputs.predictions.mean(axis=0))
+    return seconds, won if is_higher_better(inputs.metric) else -won
 
 
 def budget_table(times: Sequence[tuple[str, str, float, float, float]]) -> tuple[str, list[str]]:
@@ -72,10 +72,10 @@ def main() -> None:
     options = parser.parse_args()
     times = []
     for metric in options.metrics:
-        level, labels = make_level(metric, options.members, options.rows, options.columns)
+        inputs, labels = make_inputs(metric, options.members, options.rows, options.columns)
         for name, (make, fitting, budget) in ENSEMBLERS.items():
             if metric in fitting:
-                seconds, won = measure(make(), level, labels)
+                seconds, won = measure(make(), inputs, labels)
                 times.append((name, metric, seconds, budget, won))
                 print(f"{name}, {metric}: {seconds:.1f} s", file=sys.stderr)
     text, over = budget_table(times)

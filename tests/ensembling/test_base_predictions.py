@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from kagglekit.competition.task import encode_labels, infer, read_train
-from kagglekit.ensembling.base_predictions import read_files, read_ingredients
+from kagglekit.ensembling.base_predictions import read_file_predictions, read_run_predictions
 from kagglekit.files import write_json
 from kagglekit.runs.record import Fitted, open_run, read_repeats, save_fold, score_run
 from kagglekit.runs.tables import write_folds
@@ -35,15 +35,15 @@ def work(tmp_path):
 
 
 def test_all_trained_runs_are_taken_with_what_is_known_of_their_rows(work):
-    found = read_ingredients(work, meta=["words", "age"])
-    assert [run.name for run in found.members] == ["fair", "good"] and found.cautions == []
+    found = read_run_predictions(work, meta=["words", "age"])
+    assert [run.name for run in found.runs] == ["fair", "good"] and found.cautions == []
     assert found.labels.tolist() == [0, 1] * 6 and found.train["id"].tolist() == [str(k) for k in range(12)]
-    assert np.array_equal(found.beside.groups, FOLDS) and found.beside.meta.shape == (12, 2)
-    assert found.beside.documents.tolist() == [f"author {k}" for k in FOLDS]
-    assert found.beside.test_documents.tolist() == ["author 0", "author 1", "author 2", "author 0"]
-    assert found.beside.test_meta[:, 1] == pytest.approx(found.beside.meta[:4, 1])  # in units of train
-    assert [run.name for run in read_ingredients(work, ["good"]).members] == ["good"]
-    assert read_ingredients(work).beside.meta is None
+    assert np.array_equal(found.features.groups, FOLDS) and found.features.meta.shape == (12, 2)
+    assert found.features.documents.tolist() == [f"author {k}" for k in FOLDS]
+    assert found.features.test_documents.tolist() == ["author 0", "author 1", "author 2", "author 0"]
+    assert found.features.test_meta[:, 1] == pytest.approx(found.features.meta[:4, 1])  # in units of train
+    assert [run.name for run in read_run_predictions(work, ["good"]).runs] == ["good"]
+    assert read_run_predictions(work).features.meta is None
 
 
 def test_without_the_group_in_test_there_are_no_documents(work):
@@ -51,7 +51,7 @@ def test_without_the_group_in_test_there_are_no_documents(work):
     pd.read_csv(test).drop(columns="author").to_csv(test, index=False)
     task, _ = infer(work.parent / "data", group="author", text="text")
     write_json(work / "task.json", vars(task))
-    assert read_ingredients(work).beside.documents is None
+    assert read_run_predictions(work).features.documents is None
 
 
 def test_files_from_elsewhere_are_ingredients_with_a_caution(tmp_path):
@@ -59,19 +59,19 @@ def test_files_from_elsewhere_are_ingredients_with_a_caution(tmp_path):
     for name in ("one", "two"):
         table = pd.DataFrame({"id": range(40), "p": rng.random(40), "label": np.arange(40) % 2})
         table.to_csv(tmp_path / f"{name}.csv", index=False)
-    found = read_files(tmp_path)
-    assert [run.name for run in found.members] == ["one", "two"] and len(found.labels) == len(found.train) == 40
+    found = read_file_predictions(tmp_path)
+    assert [run.name for run in found.runs] == ["one", "two"] and len(found.labels) == len(found.train) == 40
     assert "nobody can tell" in found.cautions[0] and "metric" in found.findings["what"].tolist()
-    assert [run.name for run in read_files(tmp_path, runs=["two"]).members] == ["two"]
+    assert [run.name for run in read_file_predictions(tmp_path, runs=["two"]).runs] == ["two"]
     with pytest.raises(ValueError, match=r"runs='three' is out of range: it must be one of the models in .*: one, two"):
-        read_files(tmp_path, runs=["three"])
+        read_file_predictions(tmp_path, runs=["three"])
 
 
 def test_the_error_of_a_score_is_larger_where_rows_belong_together(work):
-    found = read_ingredients(work, ["fair"])
-    predictions = found.members[0]
+    found = read_run_predictions(work, ["fair"])
+    predictions = found.runs[0]
     predictions.oof.loc[predictions.oof["fold"] == 0, ["a", "b"]] = [[0.9, 0.1]]
-    scores = [score_run(predictions, found.task, found.labels, groups) for groups in (None, found.beside.groups)]
+    scores = [score_run(predictions, found.task, found.labels, groups) for groups in (None, found.features.groups)]
     assert scores[0]["score"] == scores[1]["score"] and scores[0]["standard_error"] != scores[1]["standard_error"]
 
 
@@ -92,7 +92,7 @@ def test_folds_that_go_forward_are_told_of(work):
                 table.to_parquet(work / run / f"fold{k}" / f"{name}.parquet")  # without its lineage
     folds = pd.DataFrame({"id": [str(k) for k in range(12)], "fold": FOLDS, "group": FOLDS, "forward": True})
     folds.to_parquet(work / "folds.parquet", index=False)
-    assert "later ones too" in read_ingredients(work).cautions[0]
+    assert "later ones too" in read_run_predictions(work).cautions[0]
 
 
 def test_other_splits_are_in_the_order_of_their_numbers_and_nothing_else_is_one(tmp_path):

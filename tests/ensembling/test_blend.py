@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagglekit.ensembling.base_predictions import Beside, make_level
+from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
 from kagglekit.ensembling.blend import blend_runs, correlation
 from kagglekit.ensembling.combinations import weighted_mean
 from kagglekit.ensembling.convex import fit_weights
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.ensembling.stack import Stack
 from kagglekit.runs.table_metadata import read_lineage
 from kagglekit.runs.tables import Run, read_run, write_folds, write_predictions
@@ -58,7 +58,7 @@ def make_runs(kind, seed=0, skills=(2.0, 1.5, 0.5), folds=FOLDS):
 
 
 def blend_by(runs, labels, kind, method="mean", beside=None):
-    return blend_runs(runs, labels, Plan(kind, METRIC.get(kind, "log_loss"), method), beside)
+    return blend_runs(runs, labels, BlendPlan(kind, METRIC.get(kind, "log_loss"), method), beside)
 
 
 kinds, methods = pytest.mark.parametrize("kind", KINDS), pytest.mark.parametrize("method", METHODS)
@@ -131,7 +131,7 @@ def test_a_folds_test_table_is_blended_with_its_own_weights():
     for k in range(FOLDS):
         expected = weighted_mean([run.tests[k] for run in runs], blend.weights[k])
         assert np.array_equal(blend.tests[k], expected.astype(np.float32))
-    assert blend.members == ["run0", "run1", "run2"] and blend.test_ids == runs[0].test_ids
+    assert blend.runs == ["run0", "run1", "run2"] and blend.test_ids == runs[0].test_ids
 
 
 def test_runs_that_cannot_be_blended_are_named():
@@ -165,10 +165,10 @@ def test_a_saved_blend_is_a_run(tmp_path):
     assert (
         told["plan"]["method"] == "weights"
         and told["chosen"]["2"] == "weights"
-        and told["weights"]["2"] == dict(zip(blend.members, blend.weights[2], strict=True))
+        and told["weights"]["2"] == dict(zip(blend.runs, blend.weights[2], strict=True))
     )
     again = blend_by([read, *runs], labels, "multiclass", "mean")  # blends nest
-    assert again.members[0] == "blend"
+    assert again.runs[0] == "blend"
 
 
 def test_saving_again_leaves_nothing_of_the_older_blend(tmp_path):
@@ -205,18 +205,20 @@ def test_correlation_is_pearson_of_predictions_or_of_errors():
 def test_a_blend_sees_what_stands_beside_predictions_and_each_fold_without_its_own_rows():
     runs, labels = make_runs("multiclass")
     rng = np.random.default_rng(0)
-    beside = Beside(None, np.arange(N) // 2, rng.normal(size=(N, 1)), np.arange(N_TEST), rng.normal(size=(N_TEST, 1)))
+    beside = RowFeatures(
+        None, np.arange(N) // 2, rng.normal(size=(N, 1)), np.arange(N_TEST), rng.normal(size=(N_TEST, 1))
+    )
     blend = blend_by(runs, labels, "multiclass", "logistic", beside)
-    assert blend.beside == ["documents", "meta"] and blend.weights == {} and blend.weight_table().empty
-    level, folds = make_level(runs, "multiclass", "log_loss", beside), np.arange(N) % FOLDS
+    assert blend.features == ["documents", "meta"] and blend.weights == {} and blend.weight_table().empty
+    inputs, folds = make_stack_input(runs, "multiclass", "log_loss", beside), np.arange(N) % FOLDS
     for k in range(FOLDS):
-        fitted = Stack().fit(level[folds != k], labels[folds != k], folds[folds != k])
-        assert np.allclose(blend.oof_array[folds == k], fitted.predict(level[folds == k]), atol=1e-6)
+        fitted = Stack().fit(inputs[folds != k], labels[folds != k], folds[folds != k])
+        assert np.allclose(blend.oof_array[folds == k], fitted.predict(inputs[folds == k]), atol=1e-6)
 
 
 def test_auto_says_what_was_chosen_without_each_fold_and_keeps_its_weights():
     runs, labels = make_runs("multiclass")
-    plan = Plan("multiclass", "accuracy", candidates=["mean", "weights"])
+    plan = BlendPlan("multiclass", "accuracy", candidates=["mean", "weights"])
     blend = blend_runs(runs, labels, plan).named("mine")
     assert blend.name == "mine" and set(blend.chosen) == {0, 1, 2} and set(blend.chosen.values()) <= {"mean", "weights"}
     table = blend.weight_table()
@@ -239,9 +241,11 @@ def test_a_single_fold_is_divided_and_the_blend_says_what_its_test_table_knows(t
 
 def test_the_level_of_runs_has_their_rows_alone():
     runs, _ = make_runs("multilabel", folds=2)
-    level = make_level(runs, "multilabel", "roc_auc", Beside(np.arange(N), meta=np.arange(N)[:, None]))
-    assert level.members.shape == (3, 40, 3) and level.members.dtype == np.float64 and level.documents is None
-    assert np.array_equal(level.groups, runs[0].rows) and np.array_equal(level.meta[:, 0], runs[0].rows)
+    inputs = make_stack_input(runs, "multilabel", "roc_auc", RowFeatures(np.arange(N), meta=np.arange(N)[:, None]))
+    assert (
+        inputs.predictions.shape == (3, 40, 3) and inputs.predictions.dtype == np.float64 and inputs.documents is None
+    )
+    assert np.array_equal(inputs.groups, runs[0].rows) and np.array_equal(inputs.meta[:, 0], runs[0].rows)
 
 
 def test_runs_without_rows_of_test_can_be_blended():

@@ -5,7 +5,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from kagglekit.ensembling.base import Level, LinearCalibration, fit_logistic, fit_softmax
+from kagglekit.ensembling.base import LinearCalibration, StackInput, fit_logistic, fit_softmax
 from kagglekit.ensembling.calibration import Beta, Isotonic, Temperature, VectorScaling
 from kagglekit.scoring.metrics import score
 from kagglekit.show.reliability import expected_calibration_error
@@ -29,19 +29,19 @@ def sharpen(probs, kind, power):
     return expit(logit(probs) * power) if kind == "multilabel" else softmax(np.log(probs) * power, axis=1)
 
 
-def level(probs, kind, metric="log_loss"):
-    return Level(np.asarray(probs)[None], kind, metric)
+def inputs(probs, kind, metric="log_loss"):
+    return StackInput(np.asarray(probs)[None], kind, metric)
 
 
 def corrected(method, probs, labels, kind):
-    here = level(probs, kind)
+    here = inputs(probs, kind)
     return method.fresh().fit(here, labels, np.zeros(len(labels), dtype=int)).predict(here)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_planted_temperature_is_found(kind):
     probs, labels = planted(kind, 20_000)
-    method = Temperature().fit(level(sharpen(probs, kind, 2.5), kind), labels, np.zeros(len(labels)))
+    method = Temperature().fit(inputs(sharpen(probs, kind, 2.5), kind), labels, np.zeros(len(labels)))
     assert np.allclose(method.temperature_, 2.5, atol=0.2)
     assert np.shape(method.temperature_) == ((3,) if kind == "multilabel" else ())
 
@@ -50,9 +50,9 @@ def test_a_planted_temperature_is_found(kind):
 @pytest.mark.parametrize("method", ALL, ids=repr)
 def test_what_was_too_sure_is_corrected_on_other_rows_too(method, kind):
     (probs, labels), (other, truth) = planted(kind), planted(kind, seed=1)
-    method = method.fresh().fit(level(sharpen(probs, kind, 3), kind), labels, np.zeros(len(labels)))
+    method = method.fresh().fit(inputs(sharpen(probs, kind, 3), kind), labels, np.zeros(len(labels)))
     before = sharpen(other, kind, 3)
-    after = method.predict(level(before, kind))
+    after = method.predict(inputs(before, kind))
     assert score("log_loss", truth, after) < score("log_loss", truth, before) - 0.05
     assert score("log_loss", truth, after) < score("log_loss", truth, other) + 0.02  # nearly the best there is
     for classwise in (False, True):
@@ -122,7 +122,7 @@ def test_beta_recovers_its_three_numbers():
     rng = np.random.default_rng(0)
     p = rng.random(40_000)
     truth = rng.random(len(p)) < expit(0.5 * np.log(p) - 2 * np.log1p(-p) + 0.3)
-    curve = Beta().fit(level(np.stack([1 - p, p], 1), "binary"), truth.astype(int), np.zeros(len(p))).curves_[1]
+    curve = Beta().fit(inputs(np.stack([1 - p, p], 1), "binary"), truth.astype(int), np.zeros(len(p))).curves_[1]
     assert np.allclose(curve, [0.5, 2, 0.3], atol=0.12)
 
 
@@ -159,11 +159,11 @@ def test_values_are_set_right_by_a_line(columns):
     truth = np.random.default_rng(0).normal(size=(300, columns)).astype(np.float32)
     kind = "regression" if columns == 2 else "ordinal"
     timid = 3 + 0.4 * truth
-    here, labels = level(timid, kind), truth if columns == 2 else truth[:, 0]
+    here, labels = inputs(timid, kind), truth if columns == 2 else truth[:, 0]
     fit = lambda penalty: LinearCalibration(penalty).fit(here, labels, np.zeros(300)).predict(here)  # noqa: E731
     assert np.allclose(fit(0), truth, atol=1e-5) and np.allclose(fit(1e12), timid) and np.allclose(fit(np.inf), timid)
     assert np.mean((fit(300) - truth) ** 2) < np.mean((timid - truth) ** 2)
-    constant = level(np.full((300, columns), 2.0), kind)
+    constant = inputs(np.full((300, columns), 2.0), kind)
     shifted = LinearCalibration(0).fit(constant, labels, np.zeros(300)).predict(constant)
     assert np.allclose(shifted, truth.mean(axis=0), atol=1e-5)
 
@@ -173,15 +173,15 @@ def test_what_does_not_fit_is_refused_in_words():
     with pytest.raises(
         ValueError, match="Temperature is for binary, multiclass, multilabel: it does not fit kind='ordinal'"
     ):
-        Temperature().fit(level(probs[:, :1], "ordinal"), labels, labels)
+        Temperature().fit(inputs(probs[:, :1], "ordinal"), labels, labels)
     with pytest.raises(ValueError, match="LinearCalibration is for ordinal, regression"):
-        LinearCalibration().fit(level(probs, "binary"), labels, labels)
+        LinearCalibration().fit(inputs(probs, "binary"), labels, labels)
     with pytest.raises(ValueError, match="Beta corrects one prediction, and there are 2 members: combine them first"):
-        Beta().fit(Level(np.stack([probs, probs]), "binary", "log_loss"), labels, labels)
+        Beta().fit(StackInput(np.stack([probs, probs]), "binary", "log_loss"), labels, labels)
     for method in (Beta(-1), Temperature(-1), VectorScaling(-1), Isotonic(-1), LinearCalibration(-1)):
         kind = "regression" if isinstance(method, LinearCalibration) else "multiclass"
         with pytest.raises(ValueError, match="=-1 is out of range: it must be 0 or more"):
-            method.fit(level(probs, kind), probs if kind == "regression" else labels, labels)
+            method.fit(inputs(probs, kind), probs if kind == "regression" else labels, labels)
 
 
 @pytest.mark.parametrize("method", [*ALL, LinearCalibration(2.0), Isotonic(0.5)], ids=repr)
@@ -189,5 +189,7 @@ def test_the_line_that_builds_it_rebuilds_it_and_fresh_forgets(method):
     assert vars(eval(repr(method))) == vars(method)
     values = isinstance(method, LinearCalibration)
     probs, labels = planted("binary", 80)
-    fitted = method.fresh().fit(level(probs, "regression" if values else "binary"), probs if values else labels, labels)
+    fitted = method.fresh().fit(
+        inputs(probs, "regression" if values else "binary"), probs if values else labels, labels
+    )
     assert any(name.endswith("_") for name in vars(fitted)) and vars(fitted.fresh()) == vars(method)

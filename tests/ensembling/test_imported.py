@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.ensembling.base import Level
-from kagglekit.ensembling.imported import read_outside
+from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.imported import read_imported
 from kagglekit.ensembling.stack import Stack
 from kagglekit.scoring.metrics import score
 
@@ -38,7 +38,7 @@ def make_folder(folder, models=("a.csv", "b.tsv", "c.parquet")):
 
 
 def test_files_in_any_order_and_format_become_runs_on_the_same_rows(tmp_path):
-    outside = read_outside(make_folder(tmp_path))
+    outside = read_imported(make_folder(tmp_path))
     assert (outside.task.kind, outside.task.metric, outside.task.classes) == ("multiclass", "log_loss", CLASSES)
     assert [run.name for run in outside.runs] == ["a", "b", "c"]
     for number, run in enumerate(outside.runs):
@@ -53,11 +53,11 @@ def test_files_in_any_order_and_format_become_runs_on_the_same_rows(tmp_path):
 
 
 def test_runs_from_elsewhere_can_be_stacked(tmp_path):
-    outside = read_outside(make_folder(tmp_path))
+    outside = read_imported(make_folder(tmp_path))
     members = np.stack([run.oof_array for run in outside.runs]).astype(np.float64)
-    level = Level(members, outside.task.kind, outside.task.metric)
-    stack = Stack().fit(level, outside.labels, outside.folds["fold"].to_numpy())
-    assert np.isfinite(score(outside.task.metric, outside.labels, stack.predict(level)))
+    inputs = StackInput(members, outside.task.kind, outside.task.metric)
+    stack = Stack().fit(inputs, outside.labels, outside.folds["fold"].to_numpy())
+    assert np.isfinite(score(outside.task.metric, outside.labels, stack.predict(inputs)))
 
 
 def test_labels_folds_and_groups_may_stand_in_the_models_files(tmp_path):
@@ -65,7 +65,7 @@ def test_labels_folds_and_groups_may_stand_in_the_models_files(tmp_path):
     groups = [f"g{row % 8}" for row in range(N)]
     write(tmp_path / "a.csv", label=LABELS, fold=folds, group=groups)
     write(tmp_path / "b.csv", shuffle=1)
-    outside = read_outside(tmp_path)
+    outside = read_imported(tmp_path)
     assert not outside.made and outside.folds["fold"].tolist() == folds.tolist()
     assert outside.folds["group"].tolist() == [row % 8 for row in range(N)] and outside.task.group == "group"
 
@@ -73,7 +73,7 @@ def test_labels_folds_and_groups_may_stand_in_the_models_files(tmp_path):
 def test_folds_that_are_made_keep_groups_together(tmp_path):
     groups = [str(row // 2) for row in range(N)]
     write(tmp_path / "a.csv", label=LABELS, group=groups)
-    folds = read_outside(tmp_path, n_folds=3).folds
+    folds = read_imported(tmp_path, n_folds=3).folds
     assert folds.groupby("group")["fold"].nunique().max() == 1 and folds["fold"].nunique() == 3
 
 
@@ -83,7 +83,7 @@ def test_test_predictions_are_joined_by_id(tmp_path):
     ids = [f"t{row}" for row in range(7)]
     for number, (name, values) in enumerate(tests.items()):
         write(tmp_path / f"{name}.test.csv", ids, values=values, shuffle=number)
-    for run in read_outside(tmp_path).runs:
+    for run in read_imported(tmp_path).runs:
         table = pd.DataFrame(run.test_mean, index=run.test_ids).loc[ids].to_numpy()
         np.testing.assert_allclose(table, tests[run.name] / tests[run.name].sum(axis=1, keepdims=True), atol=1e-6)
 
@@ -92,7 +92,7 @@ def test_one_column_is_the_probability_of_the_second_class(tmp_path):
     values = probabilities(columns=2)[:, :1]
     write(tmp_path / "a.csv", columns=["prob"], values=values, target=np.arange(N) % 2)
     write(tmp_path / "b.csv", columns=["p1"], values=values)
-    outside = read_outside(tmp_path)
+    outside = read_imported(tmp_path)
     assert (outside.task.kind, outside.task.classes, outside.task.columns) == ("binary", ["0", "1"], ["0", "1"])
     for run in outside.runs:
         np.testing.assert_allclose(run.oof_array, np.column_stack([1 - values, values]), atol=1e-6)
@@ -100,7 +100,7 @@ def test_one_column_is_the_probability_of_the_second_class(tmp_path):
 
 def test_a_label_may_be_written_as_another_form_of_the_same_number(tmp_path):
     write(tmp_path / "a.csv", columns=["0", "1"], label=[f"{row % 2}.0" for row in range(N)])
-    assert read_outside(tmp_path).labels.tolist() == [row % 2 for row in range(N)]
+    assert read_imported(tmp_path).labels.tolist() == [row % 2 for row in range(N)]
 
 
 @pytest.mark.parametrize("prefix", ["", "label_"])
@@ -109,7 +109,7 @@ def test_several_labels_are_read_by_name(tmp_path, prefix):
     values = np.random.default_rng(1).random((N, 2))
     write(tmp_path / "a.csv", columns=["rude", "loud"], values=values)
     write(tmp_path / "labels.csv", columns=[f"{prefix}loud", f"{prefix}rude"], values=labels)
-    outside = read_outside(tmp_path)
+    outside = read_imported(tmp_path)
     assert (outside.task.kind, outside.task.columns, outside.task.metric) == ("multilabel", ["loud", "rude"], "roc_auc")
     np.testing.assert_allclose(outside.labels, labels)
     np.testing.assert_allclose(outside.runs[0].oof_array, values[:, ::-1], atol=1e-6)
@@ -118,7 +118,7 @@ def test_several_labels_are_read_by_name(tmp_path, prefix):
 def test_ordered_classes_are_read_on_the_scale_of_the_labels(tmp_path):
     labels = [(1, 2, 4)[row % 3] for row in range(N)]  # no row is a 3
     write(tmp_path / "a.csv", columns=["pred"], values=np.array(labels)[:, None] + 0.25, label=labels)
-    outside = read_outside(tmp_path, metric="qwk", n_folds=3)
+    outside = read_imported(tmp_path, metric="qwk", n_folds=3)
     assert (outside.task.kind, outside.task.classes) == ("ordinal", ["1", "2", "3", "4"])
     np.testing.assert_allclose(outside.runs[0].oof_array[:, 0], np.array(labels) - 1 + 0.25)
     assert outside.labels.tolist() == [label - 1 for label in labels]
@@ -127,7 +127,7 @@ def test_ordered_classes_are_read_on_the_scale_of_the_labels(tmp_path):
 def test_numbers_are_regression(tmp_path):
     values = np.random.default_rng(0).normal(size=(N, 1))
     write(tmp_path / "a.csv", columns=["pred"], values=values, target=values[:, 0] + 0.1)
-    outside = read_outside(tmp_path)
+    outside = read_imported(tmp_path)
     assert (outside.task.kind, outside.task.metric) == ("regression", "rmse")
     assert score("rmse", outside.labels, outside.runs[0].oof_array) == pytest.approx(0.1, abs=1e-5)
 
@@ -171,51 +171,51 @@ def test_files_that_do_not_fit_are_named(tmp_path, changed, words):
     make_folder(tmp_path, ("a.csv", "b.csv"))
     write(tmp_path / "a.csv", **changed)
     with pytest.raises(ValueError, match=words):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
 
 
 def test_labels_that_do_not_fit_are_named(tmp_path):
     write(tmp_path / "a.csv")
     with pytest.raises(ValueError, match=r"holds the labels: add labels.csv"):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
     write(tmp_path / "labels.csv", columns=[], values=np.zeros((N, 0)), label=["nice", *LABELS[1:]])
     with pytest.raises(ValueError, match=r"column 'label' holds 'nice' in data row 1 \(id '000'\)"):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
     write(tmp_path / "labels.csv", columns=[], values=np.zeros((N, 0)), label=["", *LABELS[1:]])
     with pytest.raises(ValueError, match=r"'label' has no value in data row 1"):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
     write(tmp_path / "labels.csv", columns=["x", "y"], values=(np.arange(2 * N).reshape(N, 2) % 3 == 0).astype(int))
     with pytest.raises(
         ValueError, match=r"a.csv predicts bad, good, ugly, and the labels of labels.csv are x, y: 'bad'"
     ):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
 
 
 def test_other_columns_beside_a_column_of_labels_are_not_read(tmp_path):
     make_folder(tmp_path, ("a.csv",))
     write(tmp_path / "labels.csv", columns=[], values=np.zeros((N, 0)), text=["a text"] * N, label=LABELS)
-    assert read_outside(tmp_path).task.labels == ["label"]
+    assert read_imported(tmp_path).task.labels == ["label"]
 
 
 def test_test_files_that_do_not_fit_are_named(tmp_path):
     make_folder(tmp_path, ("a.csv", "b.csv"))
     write(tmp_path / "a.test.csv", ["t1", "t2"])
     with pytest.raises(ValueError, match=r"b.csv has no b.test.csv beside it"):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
     write(tmp_path / "b.test.csv", ["t1", "t3"])
     with pytest.raises(ValueError, match=r"b.test.csv has no row with id 't2', and a.test.csv has"):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
     (tmp_path / "b.test.csv").rename(tmp_path / "d.test.csv")
     with pytest.raises(ValueError, match=r"d.test.csv holds the test predictions of no model"):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
 
 
 def test_an_empty_folder_and_one_that_is_not_there_are_named(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(FileNotFoundError, match=r"no table of predictions.*notes.txt"):
-        read_outside(tmp_path)
+        read_imported(tmp_path)
     with pytest.raises(FileNotFoundError, match="is not a folder"):
-        read_outside(tmp_path / "gone")
+        read_imported(tmp_path / "gone")
 
 
 @pytest.mark.parametrize(
@@ -229,13 +229,13 @@ def test_an_empty_folder_and_one_that_is_not_there_are_named(tmp_path):
 )
 def test_a_kind_that_does_not_fit_is_refused(tmp_path, kind, words):
     with pytest.raises(ValueError, match=words):
-        read_outside(make_folder(tmp_path), kind=kind)
+        read_imported(make_folder(tmp_path), kind=kind)
 
 
 def test_folds_that_are_written_with_and_without_a_point_agree(tmp_path):
     write(tmp_path / "a.csv", label=LABELS, fold=[float(row % 4) for row in range(N)])
     write(tmp_path / "b.csv", fold=[row % 4 for row in range(N)])
-    assert read_outside(tmp_path).folds["fold"].tolist() == [row % 4 for row in range(N)]
+    assert read_imported(tmp_path).folds["fold"].tolist() == [row % 4 for row in range(N)]
 
 
 def test_predictions_may_be_called_as_in_a_submission_where_the_labels_have_their_own_file(tmp_path):
@@ -243,7 +243,7 @@ def test_predictions_may_be_called_as_in_a_submission_where_the_labels_have_thei
     write(tmp_path / "labels.csv", columns=["target"], values=truth[:, None])
     write(tmp_path / "a.csv", columns=["target"], values=says[:, None])
     write(tmp_path / "a.test.csv", ids=["t1", "t2"], columns=["target"], values=[[1.5], [2.5]])
-    outside = read_outside(tmp_path)
+    outside = read_imported(tmp_path)
     np.testing.assert_allclose(outside.labels.ravel(), truth, rtol=1e-6)
     np.testing.assert_allclose(outside.runs[0].oof_array.ravel(), says, rtol=1e-6)
     assert outside.runs[0].tests[0].ravel().tolist() == [1.5, 2.5]
@@ -252,7 +252,7 @@ def test_predictions_may_be_called_as_in_a_submission_where_the_labels_have_thei
 def test_a_class_with_fewer_rows_than_folds_is_no_hindrance(tmp_path):
     labels = ["rare", *LABELS[1:]]
     write(tmp_path / "a.csv", columns=[*CLASSES, "rare"], label=labels)
-    outside = read_outside(tmp_path)
+    outside = read_imported(tmp_path)
     assert (outside.labels == 3).sum() == 1 and outside.folds["fold"].value_counts().tolist() == [8] * 5
 
 
@@ -260,4 +260,4 @@ def test_a_text_that_would_be_taken_for_a_label_is_named(tmp_path):
     make_folder(tmp_path)
     write(tmp_path / "labels.csv", columns=[], values=np.zeros((N, 0)), category=LABELS, text=["words"] * N)
     with pytest.raises(ValueError, match=r"category, text are taken for labels.*call the column of the label 'label'"):
-        read_outside(tmp_path)
+        read_imported(tmp_path)

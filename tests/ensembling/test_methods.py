@@ -3,9 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from kagglekit.ensembling.base import Level
-from kagglekit.ensembling.crossfit import Chain, Choice, cross_fit
-from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, Plan
+from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline, cross_fit
+from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, BlendPlan
 from kagglekit.scoring.metrics import CLASSES, METRICS, is_higher_better, score
 
 METRIC = {"binary": "f1_macro", "multiclass": "accuracy", "multilabel": "f1_macro", "ordinal": "qwk"}
@@ -30,24 +30,24 @@ def make_rows(kind, n=90, seed=0):
         labels = rng.integers(4, size=n) if kind == "ordinal" else rng.normal(20, size=(n, 2)).astype(np.float32)
         values = labels.reshape(n, -1)
         members = [values + (0.3 + k / 5) * some[:, : values.shape[1]] for k, some in enumerate(noise)]
-    return Level(np.stack(members), kind, METRIC[kind]), labels, np.arange(n) % 3
+    return StackInput(np.stack(members), kind, METRIC[kind]), labels, np.arange(n) % 3
 
 
-def check_predictions(found, level):
-    assert found.shape == level.members.shape[1:] and np.isfinite(found).all()
-    if level.kind in CLASSES:
+def check_predictions(found, inputs):
+    assert found.shape == inputs.predictions.shape[1:] and np.isfinite(found).all()
+    if inputs.kind in CLASSES:
         assert np.allclose(found.sum(axis=1), 1) and found.min() >= 0
-    if level.kind == "multilabel":
+    if inputs.kind == "multilabel":
         assert found.min() >= 0 and found.max() <= 1
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, method in METHODS.items() for kind in method.kinds])
 def test_every_method_predicts_rows_of_every_kind_that_it_fits(name, kind):
-    level, labels, folds = make_rows(kind)
-    plan = Plan(kind, METRIC[kind], name, options={name: QUICK[name]} if name in QUICK else {})
-    found = plan.ensembler().fit(level, labels, folds).predict(level)
-    check_predictions(found, level)
-    scores = [score(METRIC[kind], labels, some) for some in (found, *level.members)]
+    inputs, labels, folds = make_rows(kind)
+    plan = BlendPlan(kind, METRIC[kind], name, options={name: QUICK[name]} if name in QUICK else {})
+    found = plan.ensembler().fit(inputs, labels, folds).predict(inputs)
+    check_predictions(found, inputs)
+    scores = [score(METRIC[kind], labels, some) for some in (found, *inputs.predictions)]
     scores = scores if is_higher_better(METRIC[kind]) else [-value for value in scores]
     assert scores[0] > min(scores[1:])
 
@@ -56,35 +56,37 @@ def test_every_method_predicts_rows_of_every_kind_that_it_fits(name, kind):
     ("name", "kind"), [(name, kind) for name, way in (CALIBRATIONS | THRESHOLDS).items() for kind in way.kinds]
 )
 def test_every_correction_follows_a_mean(name, kind):
-    level, labels, folds = make_rows(kind)
+    inputs, labels, folds = make_rows(kind)
     metric = "qwk" if name == "cuts" else METRIC[kind]
-    level = Level(level.members, kind, metric)
+    inputs = StackInput(inputs.predictions, kind, metric)
     switch = {"calibrate": name} if name in CALIBRATIONS else {"thresholds": name}
-    plan = Plan(kind, metric, "mean", options={name: QUICK[name]} if name in QUICK else {}, **switch)
+    plan = BlendPlan(kind, metric, "mean", options={name: QUICK[name]} if name in QUICK else {}, **switch)
     ensembler = plan.ensembler()
-    assert isinstance(ensembler, Chain) and len(ensembler.corrections) == 1
-    check_predictions(ensembler.fit(level, labels, folds).predict(level), level)
+    assert isinstance(ensembler, Pipeline) and len(ensembler.corrections) == 1
+    check_predictions(ensembler.fit(inputs, labels, folds).predict(inputs), inputs)
 
 
 @pytest.mark.parametrize("kind", METRIC)
 def test_auto_chooses_from_plain_ways_and_from_their_thresholds(kind):
-    plan = Plan(kind, METRIC[kind], thresholds="auto")
+    plan = BlendPlan(kind, METRIC[kind], thresholds="auto")
     names = list(plan.candidates_made())
     assert names[0] == "best" and "mean" in names and "weights" in names and "hill_climbing" in names
     assert any(" + " in name for name in names) == METRICS[METRIC[kind]].decides
     assert ("weights_per_column" in names) == (kind in ("multilabel", "regression"))
-    assert isinstance(plan.ensembler(), Choice)
-    assert "hill_climbing" not in Plan(kind, METRIC[kind], candidates=["mean", "weights"]).candidates_made()
+    assert isinstance(plan.ensembler(), EnsembleChoice)
+    assert "hill_climbing" not in BlendPlan(kind, METRIC[kind], candidates=["mean", "weights"]).candidates_made()
 
 
 def test_a_plan_as_a_whole_is_cross_fitted():
-    level, labels, folds = make_rows("multiclass")
-    plan = Plan("multiclass", "accuracy", candidates=["mean", "weights"], thresholds="auto", options={"classes": {}})
+    inputs, labels, folds = make_rows("multiclass")
+    plan = BlendPlan(
+        "multiclass", "accuracy", candidates=["mean", "weights"], thresholds="auto", options={"classes": {}}
+    )
     other = labels.copy()
     other[folds == 0] = np.roll(labels[folds == 0], 1)
-    one, two = (cross_fit(plan.ensembler(), level, some, folds) for some in (labels, other))
+    one, two = (cross_fit(plan.ensembler(), inputs, some, folds) for some in (labels, other))
     assert np.array_equal(one[folds == 0], two[folds == 0])  # its own labels have no say
-    check_predictions(one, level)
+    check_predictions(one, inputs)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +103,13 @@ def test_a_plan_as_a_whole_is_cross_fitted():
 )
 def test_what_does_not_exist_or_fit_is_told_in_words(kind, knobs, words):
     with pytest.raises(ValueError, match=re.escape(words)):
-        Plan(kind, METRIC[kind], **knobs)
+        BlendPlan(kind, METRIC[kind], **knobs)
 
 
 def test_thresholds_are_only_tried_where_the_metric_takes_decisions():
-    assert Plan("binary", "roc_auc", thresholds="auto").rule == ""
-    assert Plan("binary", "f1_macro", thresholds="auto").rule == "classes"
-    assert Plan("multiclass", "qwk", thresholds="auto").rule == "cuts"
-    assert Plan("multilabel", "f1_micro", thresholds="auto").rule == "labels"
-    assert Plan("multilabel", "f1_micro", thresholds="top").rule == "top"
-    assert Plan("regression", "rmse", thresholds="auto").rule == ""
+    assert BlendPlan("binary", "roc_auc", thresholds="auto").rule == ""
+    assert BlendPlan("binary", "f1_macro", thresholds="auto").rule == "classes"
+    assert BlendPlan("multiclass", "qwk", thresholds="auto").rule == "cuts"
+    assert BlendPlan("multilabel", "f1_micro", thresholds="auto").rule == "labels"
+    assert BlendPlan("multilabel", "f1_micro", thresholds="top").rule == "top"
+    assert BlendPlan("regression", "rmse", thresholds="auto").rule == ""

@@ -6,7 +6,7 @@ from scipy.special import expit, logit, softmax
 from scipy.stats import gmean, hmean, rankdata
 from sklearn.metrics import log_loss, roc_auc_score
 
-from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.combinations import (
     geometric_mean,
     log_pool,
@@ -20,7 +20,7 @@ from kagglekit.ensembling.combinations import (
 )
 from kagglekit.ensembling.crossfit import cross_fit
 from kagglekit.ensembling.pools import (
-    BestMember,
+    BestSingle,
     GeometricMean,
     LinearPool,
     LogPool,
@@ -36,7 +36,7 @@ from kagglekit.scoring.metrics import score
 COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
 METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "f1_macro", "ordinal": "qwk"}
 CHANCES, VALUES = ("binary", "multiclass", "multilabel"), ("ordinal", "regression")
-POOLS = [BestMember(), Mean(), Median(), RankMean(), Vote(), LinearPool(), LinearPool(per_column=True)]
+POOLS = [BestSingle(), Mean(), Median(), RankMean(), Vote(), LinearPool(), LinearPool(per_column=True)]
 OF_CHANCES = [GeometricMean(), PowerMean(3.0), PowerMean(-1), Vote(weighted=True), LogPool()]
 OF_CHANCES += [LogPool(per_column=True), LogPool(sharpen=True), LogPool(per_column=True, sharpen=True)]
 every = pytest.mark.parametrize(
@@ -46,7 +46,7 @@ every = pytest.mark.parametrize(
 )
 
 
-def make_level(kind, skills=(2.0, 1.0, 0.5), n=120, seed=0):
+def make_inputs(kind, skills=(2.0, 1.0, 0.5), n=120, seed=0):
     """Members that know the labels, by their skill; and the labels."""
     rng = np.random.default_rng(seed)
     columns, members = COLUMNS[kind], []
@@ -62,17 +62,17 @@ def make_level(kind, skills=(2.0, 1.0, 0.5), n=120, seed=0):
             members.append(expit(skill * (labels - 0.5) + noise))
         else:
             members.append(labels.reshape(noise.shape) + noise / skill)
-    return Level(np.stack(members), kind, METRIC.get(kind, "rmse")), labels
+    return StackInput(np.stack(members), kind, METRIC.get(kind, "rmse")), labels
 
 
-def fit(pool, level, labels):
-    return pool.fresh().fit(level, labels, np.arange(len(level)) % 3)
+def fit(pool, inputs, labels):
+    return pool.fresh().fit(inputs, labels, np.arange(len(inputs)) % 3)
 
 
 @every
 def test_a_pool_of_one_member_is_that_member(pool, kind):
-    level, labels = make_level(kind, skills=[1.0])
-    pooled, alone = fit(pool, level, labels).predict(level), level.members[0]
+    inputs, labels = make_inputs(kind, skills=[1.0])
+    pooled, alone = fit(pool, inputs, labels).predict(inputs), inputs.predictions[0]
     if isinstance(pool, Vote) and kind in CHANCES:  # a vote keeps the decision only
         same = np.argmax if kind != "multilabel" else lambda probs, axis: probs >= 0.5
         assert np.array_equal(same(pooled, axis=1), same(alone, axis=1))
@@ -82,28 +82,30 @@ def test_a_pool_of_one_member_is_that_member(pool, kind):
 
 @every
 def test_the_order_of_members_does_not_matter(pool, kind):
-    level, labels = make_level(kind)
-    turned = Level(level.members[::-1], kind, level.metric)
-    one, other = (fit(pool, some, labels).predict(some) for some in (level, turned))
+    inputs, labels = make_inputs(kind)
+    turned = StackInput(inputs.predictions[::-1], kind, inputs.metric)
+    one, other = (fit(pool, some, labels).predict(some) for some in (inputs, turned))
     assert np.allclose(one, other, atol=1e-3)
 
 
 @every
 def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it(pool, kind):
-    level, labels = make_level(kind)
-    fitted, new = fit(pool, level, labels), make_level(kind, seed=1)[0]
+    inputs, labels = make_inputs(kind)
+    fitted, new = fit(pool, inputs, labels), make_inputs(kind, seed=1)[0]
     whole, alone = fitted.predict(new), np.concatenate([fitted.predict(new[[row]]) for row in range(20)])
     assert np.allclose(whole[:20], alone, atol=1e-12)
 
 
 @every
 def test_probabilities_stay_probabilities_also_at_0_and_1(pool, kind):
-    level, labels = make_level(kind)
+    inputs, labels = make_inputs(kind)
     if kind in CHANCES:
-        level.members[0, :60] = np.round(level.members[0, :60] == level.members[0, :60].max(axis=1, keepdims=True))
-        level.members[1, :40] = np.roll(level.members[0, :40], 1, axis=1)
-    pooled = cross_fit(pool, level, labels, np.arange(len(level)) % 3)
-    assert pooled.shape == level.members.shape[1:] and pooled.dtype == np.float64 and np.isfinite(pooled).all()
+        inputs.predictions[0, :60] = np.round(
+            inputs.predictions[0, :60] == inputs.predictions[0, :60].max(axis=1, keepdims=True)
+        )
+        inputs.predictions[1, :40] = np.roll(inputs.predictions[0, :40], 1, axis=1)
+    pooled = cross_fit(pool, inputs, labels, np.arange(len(inputs)) % 3)
+    assert pooled.shape == inputs.predictions.shape[1:] and pooled.dtype == np.float64 and np.isfinite(pooled).all()
     if kind in CHANCES:
         assert pooled.min() >= 0 and pooled.max() <= 1
     if kind in ("binary", "multiclass"):
@@ -112,10 +114,10 @@ def test_probabilities_stay_probabilities_also_at_0_and_1(pool, kind):
 
 @every
 def test_its_repr_rebuilds_a_pool_and_a_fresh_one_has_learned_nothing(pool, kind):
-    level, labels = make_level(kind)
-    fitted = fit(pool, level, labels)
-    again = fit(eval(repr(fitted)), level, labels)
-    assert np.array_equal(again.predict(level), fitted.predict(level))
+    inputs, labels = make_inputs(kind)
+    fitted = fit(pool, inputs, labels)
+    again = fit(eval(repr(fitted)), inputs, labels)
+    assert np.array_equal(again.predict(inputs), fitted.predict(inputs))
     assert not [name for name in vars(fitted.fresh()) if name.endswith("_")]
     if (weights := fitted.weights_) is not None:
         assert weights.shape in ((3,), (3, COLUMNS[kind])) and weights.min() >= 0
@@ -127,33 +129,33 @@ def test_its_repr_rebuilds_a_pool_and_a_fresh_one_has_learned_nothing(pool, kind
 def test_what_is_for_probabilities_is_refused_for_values(pool, kind):
     words = "kind=.*values have no log pool|power=.*1 in a .* task|weighted=True .*its vote is the median"
     with pytest.raises(ValueError, match=words):
-        fit(pool, *make_level(kind))
+        fit(pool, *make_inputs(kind))
 
 
 @pytest.mark.parametrize("power", [-21, 20.5, float("nan")])
 def test_a_power_beyond_twenty_is_refused(power):
     with pytest.raises(ValueError, match=r"power=.* is out of range: it must be from -20 to 20"):
-        fit(PowerMean(power), *make_level("binary"))
+        fit(PowerMean(power), *make_inputs("binary"))
 
 
 @pytest.mark.parametrize(("kind", "metric"), [("binary", "roc_auc"), ("multiclass", "log_loss"), ("ordinal", "qwk")])
 def test_the_best_member_is_the_best_by_the_metric_on_the_fitted_rows_alone(kind, metric):
-    level, labels = make_level(kind, skills=(0.5, 3.0, 1.0), n=400)
-    level = Level(level.members, kind, metric)
-    assert fit(BestMember(), level, labels).weights_.tolist() == [0, 1, 0]
-    other = make_level(kind, skills=(3.0, 1.0, 0.5), seed=1)[0]
-    assert np.array_equal(fit(BestMember(), level, labels).predict(other), other.members[1])
+    inputs, labels = make_inputs(kind, skills=(0.5, 3.0, 1.0), n=400)
+    inputs = StackInput(inputs.predictions, kind, metric)
+    assert fit(BestSingle(), inputs, labels).weights_.tolist() == [0, 1, 0]
+    other = make_inputs(kind, skills=(3.0, 1.0, 0.5), seed=1)[0]
+    assert np.array_equal(fit(BestSingle(), inputs, labels).predict(other), other.predictions[1])
 
 
 def test_the_best_member_by_a_function_from_elsewhere():
-    level, labels = make_level("ordinal", skills=(0.5, 3.0, 1.0))
-    level = Level(level.members, "ordinal", "numpy:vdot")  # higher is better, where nothing else is said
-    shrunk = Level(level.members[:, :, :] * np.array([1, 1, 9])[:, None, None], "ordinal", level.metric)
-    assert fit(BestMember(), shrunk, labels).weights_.tolist() == [0, 0, 1]
+    inputs, labels = make_inputs("ordinal", skills=(0.5, 3.0, 1.0))
+    inputs = StackInput(inputs.predictions, "ordinal", "numpy:vdot")  # higher is better, where nothing else is said
+    shrunk = StackInput(inputs.predictions[:, :, :] * np.array([1, 1, 9])[:, None, None], "ordinal", inputs.metric)
+    assert fit(BestSingle(), shrunk, labels).weights_.tolist() == [0, 0, 1]
 
 
 def test_means_of_probabilities_are_those_of_scipy_scaled():
-    members, _ = make_level("multiclass")[0].members, 0
+    members, _ = make_inputs("multiclass")[0].predictions, 0
     for ours, theirs in ((geometric_mean(members, "multiclass"), gmean(members)), (power(members, -1), hmean(members))):
         assert np.allclose(ours, theirs / theirs.sum(axis=1, keepdims=True))
     assert np.array_equal(power(members, 0), geometric_mean(members, "multiclass"))
@@ -168,7 +170,7 @@ def power(members, exponent, kind="multiclass"):
 
 
 def test_means_of_labels_treat_yes_and_no_alike():
-    members = make_level("multilabel")[0].members
+    members = make_inputs("multilabel")[0].predictions
     assert np.allclose(geometric_mean(members, "multilabel"), expit(logit(members).mean(axis=0)))
     for exponent in (-3, 0, 0.5, 1, 4):
         pooled, mirrored = power(members, exponent, "multilabel"), power(1 - members, exponent, "multilabel")
@@ -199,8 +201,8 @@ def test_rank_mean_has_the_order_of_the_ranks_and_the_spread_of_the_members():
 
 
 def test_rank_mean_keeps_a_rare_class_rare():
-    level, labels = make_level("binary", skills=(3.0, 2.0, 3.0), n=1000)
-    rare = level.members * [0.95, 0.05]
+    inputs, labels = make_inputs("binary", skills=(3.0, 2.0, 3.0), n=1000)
+    rare = inputs.predictions * [0.95, 0.05]
     pooled = rank_mean(rare / rare.sum(axis=2, keepdims=True), "binary")
     assert (pooled[:, 1] > 0.5).mean() < 0.2 < labels.mean()
 
@@ -255,32 +257,32 @@ def test_a_voter_for_the_usual_answer_of_each_label_counts_nothing():
 
 
 def test_linear_pools_are_weighted_means_and_rows_sum_to_one_also_per_column():
-    level, labels = make_level("multiclass")
-    shared, own = fit(LinearPool(), level, labels), fit(LinearPool(per_column=True), level, labels)
-    assert np.array_equal(shared.predict(level), weighted_mean(level.members, shared.weights_))
-    pooled = sum(own.weights_[m] * level.members[m] for m in range(3))
-    assert np.allclose(own.predict(level), pooled / pooled.sum(axis=1, keepdims=True))
+    inputs, labels = make_inputs("multiclass")
+    shared, own = fit(LinearPool(), inputs, labels), fit(LinearPool(per_column=True), inputs, labels)
+    assert np.array_equal(shared.predict(inputs), weighted_mean(inputs.predictions, shared.weights_))
+    pooled = sum(own.weights_[m] * inputs.predictions[m] for m in range(3))
+    assert np.allclose(own.predict(inputs), pooled / pooled.sum(axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize("pool", [LinearPool, LogPool])
 def test_in_log_loss_on_the_fitted_rows_a_pool_beats_its_members_and_more_weights_beat_fewer(pool):
     for kind in CHANCES:
-        level, labels = make_level(kind, n=300)
+        inputs, labels = make_inputs(kind, n=300)
         plain = mean if pool is LinearPool else lambda members, kind=kind: geometric_mean(members, kind)
         losses = [
-            score("log_loss", labels, fit(pool(per_column), level, labels).predict(level)) for per_column in (0, 1)
+            score("log_loss", labels, fit(pool(per_column), inputs, labels).predict(inputs)) for per_column in (0, 1)
         ]
-        others = [score("log_loss", labels, each) for each in [*level.members, plain(level.members)]]
+        others = [score("log_loss", labels, each) for each in [*inputs.predictions, plain(inputs.predictions)]]
         assert losses[1] <= losses[0] <= min(others) + 1e-9
 
 
 def test_members_that_are_good_at_different_labels_get_weights_of_their_own_there():
     rng = np.random.default_rng(0)
-    level, labels = make_level("multilabel", skills=(4.0, 4.0), n=2000)
+    inputs, labels = make_inputs("multilabel", skills=(4.0, 4.0), n=2000)
     for member, spoilt in ((0, 1), (1, 0)):
-        level.members[member, :, spoilt] = rng.random(2000)
+        inputs.predictions[member, :, spoilt] = rng.random(2000)
     for pool in (LinearPool(per_column=True), LogPool(per_column=True)):
-        weights = fit(pool, level, labels).weights_
+        weights = fit(pool, inputs, labels).weights_
         assert weights[0, 0] > 0.98 and weights[1, 1] > 0.98 and 0.2 < weights[0, 2] < 0.8
 
 
@@ -289,12 +291,14 @@ def test_a_pool_of_values_with_the_metric_mae_does_not_follow_outliers():
     labels = rng.normal(size=(1000, 1)).astype(np.float32)
     errors = rng.normal(size=(2, 1000, 1)) * np.array([0.3, 1.0])[:, None, None]
     errors[0, :5] += 50  # the better one fails badly in five rows
-    weights = {m: fit(LinearPool(), Level(labels + errors, "regression", m), labels).weights_ for m in ("mae", "rmse")}
+    weights = {
+        m: fit(LinearPool(), StackInput(labels + errors, "regression", m), labels).weights_ for m in ("mae", "rmse")
+    }
     assert weights["mae"][0] > 0.8 > 0.5 > weights["rmse"][0]
 
 
 def test_a_sharpened_log_pool_of_timid_members_is_better_on_other_rows():
-    level, labels = make_level("multiclass", skills=(1.0, 1.0, 1.0), n=2000)
+    inputs, labels = make_inputs("multiclass", skills=(1.0, 1.0, 1.0), n=2000)
     folds = np.arange(2000) % 3
-    plain, sharp = (cross_fit(LogPool(sharpen=each), level, labels, folds) for each in (False, True))
+    plain, sharp = (cross_fit(LogPool(sharpen=each), inputs, labels, folds) for each in (False, True))
     assert log_loss(labels, sharp) < log_loss(labels, plain)

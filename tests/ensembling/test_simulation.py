@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from kagglekit.ensembling.base import Level
-from kagglekit.ensembling.crossfit import Chain, Choice, cross_fit, fit_by_fold
+from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline, cross_fit, fit_by_fold
 from kagglekit.ensembling.estimate import make_estimate
-from kagglekit.ensembling.pools import BestMember, LinearPool, LogPool, Mean
+from kagglekit.ensembling.pools import BestSingle, LinearPool, LogPool, Mean
 from kagglekit.ensembling.search import HillClimbing
 from kagglekit.ensembling.thresholds import ClassThresholds
 from kagglekit.scoring.metrics import score
@@ -25,7 +25,7 @@ def draw(rng, rows, metric):
     noise = rng.normal(size=(rows, 3)) + rng.normal(size=(len(SKILLS), rows, 3))
     odds = SKILLS[:, None, None] * np.eye(3)[labels] + noise
     probs = np.exp(odds)
-    return Level(probs / probs.sum(axis=-1, keepdims=True), "multiclass", metric), labels
+    return StackInput(probs / probs.sum(axis=-1, keepdims=True), "multiclass", metric), labels
 
 
 @cache
@@ -33,16 +33,16 @@ def others(metric):
     """Very many other rows, on which it shows what an ensemble is really worth; and by how much they are harder, for
     the mean of the models, than 20 times as many."""
     samples = [draw(np.random.default_rng([7, k]), 20_000, metric) for k in range(21)]
-    means = [score(metric, labels, level.members.mean(axis=0)) for level, labels in samples]
+    means = [score(metric, labels, inputs.predictions.mean(axis=0)) for inputs, labels in samples]
     return *samples[0], np.mean(means[1:]) - means[0]
 
 
 def simulate(ensembler, metric, seed, rows):
     """The estimate of an ensembler on so many rows, and what its ensembles score on all others."""
-    level, labels = draw(np.random.default_rng(seed), rows, metric)
+    inputs, labels = draw(np.random.default_rng(seed), rows, metric)
     folds = np.arange(rows) % FOLDS
-    fitted = fit_by_fold(ensembler, level, labels, folds)
-    estimate = make_estimate(ensembler, level, labels, folds, fitted=fitted, draws=300, seed=seed)
+    fitted = fit_by_fold(ensembler, inputs, labels, folds)
+    estimate = make_estimate(ensembler, inputs, labels, folds, fitted=fitted, draws=300, seed=seed)
     rest, truth, harder = others(metric)
     return estimate, np.mean([score(metric, truth, one.predict(rest)) for one in fitted.values()]) + harder
 
@@ -63,7 +63,10 @@ def repeat(ensembler, metric, rows):
     [
         (HillClimbing(steps=10, bags=1), "f1_macro"),
         (LinearPool(), "log_loss"),
-        (Choice({"mean": Mean(), "pool": LinearPool(), "cut": Chain(Mean(), ClassThresholds())}), "accuracy"),
+        (
+            EnsembleChoice({"mean": Mean(), "pool": LinearPool(), "cut": Pipeline(Mean(), ClassThresholds())}),
+            "accuracy",
+        ),
     ],
     ids=["hill climbing", "linear pool", "choice with thresholds"],
 )
@@ -76,7 +79,7 @@ def test_the_interval_holds_the_true_score_and_the_score_in_sample_is_too_good(e
 
 def test_thresholds_look_too_good_where_they_were_tuned_and_not_where_they_are_cross_fitted():
     """Few rows of a rare class: in-sample the thresholds win, on other rows they lose."""
-    pairs = [simulate(Chain(Mean(), ClassThresholds()), "f1_macro", seed, 90) for seed in range(25)]
+    pairs = [simulate(Pipeline(Mean(), ClassThresholds()), "f1_macro", seed, 90) for seed in range(25)]
     gaps = [estimate.gap for estimate, _ in pairs]
     assert np.mean(gaps) > 0.03 and np.mean(np.array(gaps) > 0) > 0.9
     assert abs(np.mean([estimate.cross_fitted - true for estimate, true in pairs])) < np.mean(gaps) / 2
@@ -84,8 +87,8 @@ def test_thresholds_look_too_good_where_they_were_tuned_and_not_where_they_are_c
 
 @pytest.mark.parametrize("ensembler", [LinearPool(), LogPool(), HillClimbing()], ids=repr)
 def test_a_model_that_knows_nothing_gets_no_weight_that_matters(ensembler):
-    level, labels = draw(np.random.default_rng(0), 2000, "log_loss")
-    weights = ensembler.fit(level, labels, np.arange(2000) % 5).weights_
+    inputs, labels = draw(np.random.default_rng(0), 2000, "log_loss")
+    weights = ensembler.fit(inputs, labels, np.arange(2000) % 5).weights_
     assert weights[-1] < 0.02 and weights.sum() == pytest.approx(1)
     assert weights[:6].sum() > 0.5
 
@@ -101,8 +104,8 @@ def test_copies_across_folds_make_a_model_that_learns_by_heart_look_good_and_gro
         for fold in range(3):
             model = KNeighborsClassifier(1).fit(texts[folds != fold], labels[folds != fold])
             probs[folds == fold] = model.predict_proba(texts[folds == fold])
-        level = Level(probs[None], "binary", "accuracy", groups)
-        found.append(make_estimate(Mean(), level, labels, folds, draws=200))
+        inputs = StackInput(probs[None], "binary", "accuracy", groups)
+        found.append(make_estimate(Mean(), inputs, labels, folds, draws=200))
     split, grouped = found
     assert split.cross_fitted == 1.0 and grouped.low < 0.5 < grouped.high
 
@@ -112,8 +115,8 @@ def test_inner_folds_of_a_choice_never_hold_rows_of_the_outer_fold():
     scores = []
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        level, _ = draw(rng, 150, "accuracy")
+        inputs, _ = draw(rng, 150, "accuracy")
         labels = rng.integers(3, size=150)
-        choice = Choice({"best": BestMember(), "climb": HillClimbing(steps=5, bags=1)}, errors=0, draws=2)
-        scores.append(score("accuracy", labels, cross_fit(choice, level, labels, np.arange(150) % FOLDS)))
+        choice = EnsembleChoice({"best": BestSingle(), "climb": HillClimbing(steps=5, bags=1)}, errors=0, draws=2)
+        scores.append(score("accuracy", labels, cross_fit(choice, inputs, labels, np.arange(150) % FOLDS)))
     assert abs(np.mean(scores) - 1 / 3) < 4 * np.sqrt(2 / 9 / 150 / 20)

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
-from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import cross_fit
 from kagglekit.ensembling.stack import MODELS, Stack, fit_with_offset
 from kagglekit.ensembling.stack_features import from_evidence, to_evidence
@@ -18,7 +18,7 @@ COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 2, "ordinal": 1, "regress
 EVERY = [(kind, model) for kind, models in MODELS.items() for model in models]
 
 
-def make_level(kind, skills=(1.5, 1.0, 0.5), n=300, seed=0, useless=0):
+def make_inputs(kind, skills=(1.5, 1.0, 0.5), n=300, seed=0, useless=0):
     """Members that know the labels, by their skill; all share a part of their errors. Labels and folds."""
     rng, columns = np.random.default_rng(seed), COLUMNS[kind]
     if kind in ("multilabel", "regression"):
@@ -35,35 +35,35 @@ def make_level(kind, skills=(1.5, 1.0, 0.5), n=300, seed=0, useless=0):
         members = [e / s for e, s in zip(evidence, (*skills, *[1] * useless), strict=True)]
     else:
         members = [expit(e) if kind == "multilabel" else softmax(e, axis=1) for e in evidence]
-    return Level(np.stack(members), kind, KINDS[kind], meta=None), labels, rng.integers(0, 4, n)
+    return StackInput(np.stack(members), kind, KINDS[kind], meta=None), labels, rng.integers(0, 4, n)
 
 
-def mean_of(level):
-    return from_evidence(to_evidence(level.members, level.kind).mean(axis=0), level.kind)
+def mean_of(inputs):
+    return from_evidence(to_evidence(inputs.predictions, inputs.kind).mean(axis=0), inputs.kind)
 
 
 @pytest.mark.parametrize(("kind", "model"), EVERY)
 def test_a_stack_gives_what_members_are_and_beats_their_mean(kind, model):
-    level, labels, folds = make_level(kind, n=600)
+    inputs, labels, folds = make_inputs(kind, n=600)
     new = np.arange(600) >= 300
-    stack = Stack(model).fit(level[~new], labels[~new], folds[~new] % 2)
-    predictions, labels, level = stack.predict(level[new]), labels[new], level[new]
-    assert predictions.shape == level.members.shape[1:] and np.isfinite(predictions).all()
+    stack = Stack(model).fit(inputs[~new], labels[~new], folds[~new] % 2)
+    predictions, labels, inputs = stack.predict(inputs[new]), labels[new], inputs[new]
+    assert predictions.shape == inputs.predictions.shape[1:] and np.isfinite(predictions).all()
     if kind not in ("ordinal", "regression"):
         assert predictions.min() >= 0 and predictions.max() <= 1
     if kind in ("binary", "multiclass"):
         np.testing.assert_allclose(predictions.sum(axis=1), 1)
-    sign = 1 if level.metric == "qwk" else -1
-    gained = sign * (score(level.metric, labels, predictions) - score(level.metric, labels, mean_of(level)))
+    sign = 1 if inputs.metric == "qwk" else -1
+    gained = sign * (score(inputs.metric, labels, predictions) - score(inputs.metric, labels, mean_of(inputs)))
     assert gained > 0
     assert stack.chosen_ in stack.scores_
 
 
 @pytest.mark.parametrize(("kind", "models"), MODELS.items())
 def test_a_stack_held_back_without_end_is_the_mean(kind, models):
-    level, labels, folds = make_level(kind, n=100)
-    stack = Stack(models[0], strengths=[1e12]).fit(level, labels, folds)
-    np.testing.assert_allclose(stack.predict(level), mean_of(level), atol=1e-6)
+    inputs, labels, folds = make_inputs(kind, n=100)
+    stack = Stack(models[0], strengths=[1e12]).fit(inputs, labels, folds)
+    np.testing.assert_allclose(stack.predict(inputs), mean_of(inputs), atol=1e-6)
 
 
 def test_what_is_learned_without_an_offset_is_scikit_learn_s_logistic_regression():
@@ -78,14 +78,14 @@ def test_what_is_learned_without_an_offset_is_scikit_learn_s_logistic_regression
 def test_useless_members_do_not_hurt(kind):
     lost, lost_by_the_mean = [], []
     for seed in range(2):
-        level, labels, folds = make_level(kind, n=300, seed=seed, useless=3)
-        good = replace(level, members=level.members[:3])
+        inputs, labels, folds = make_inputs(kind, n=300, seed=seed, useless=3)
+        good = replace(inputs, predictions=inputs.predictions[:3])
         with_them, without, mean = (
-            score(level.metric, labels, predictions)
+            score(inputs.metric, labels, predictions)
             for predictions in (
-                cross_fit(Stack(MODELS[kind][0]), level, labels, folds),
+                cross_fit(Stack(MODELS[kind][0]), inputs, labels, folds),
                 cross_fit(Stack(MODELS[kind][0]), good, labels, folds),
-                mean_of(level),
+                mean_of(inputs),
             )
         )
         lost.append(with_them - without)
@@ -94,12 +94,12 @@ def test_useless_members_do_not_hurt(kind):
 
 
 def test_a_member_that_takes_one_class_for_another_is_read_right():
-    level, labels, folds = make_level("multiclass", skills=(1.0, 1.5))
-    swapped = level.members.copy()
+    inputs, labels, folds = make_inputs("multiclass", skills=(1.0, 1.5))
+    swapped = inputs.predictions.copy()
     swapped[1] = swapped[1][:, [1, 2, 0]]
-    level = replace(level, members=swapped)
-    found = score("accuracy", labels, cross_fit(Stack(), level, labels, folds))
-    assert found > score("accuracy", labels, mean_of(level)) + 0.1
+    inputs = replace(inputs, predictions=swapped)
+    found = score("accuracy", labels, cross_fit(Stack(), inputs, labels, folds))
+    assert found > score("accuracy", labels, mean_of(inputs)) + 0.1
 
 
 @pytest.mark.parametrize("model", ["logistic", "boosting"])
@@ -109,42 +109,42 @@ def test_the_rest_of_the_document_and_meta_are_used(model):
     labels = (rng.random(60) < 0.5).astype(np.int64)[documents]  # all rows of a document have one label
     evidence = 2.0 * labels - 1 + 3 * rng.normal(size=len(labels))
     members = expit(np.stack([-evidence, evidence], axis=1))[None]
-    level, new = Level(members, "binary", "accuracy", documents=documents), documents >= 30
-    meta = replace(level, documents=None, meta=(labels + rng.normal(size=len(labels)) / 3)[:, None])
+    inputs, new = StackInput(members, "binary", "accuracy", documents=documents), documents >= 30
+    meta = replace(inputs, documents=None, meta=(labels + rng.normal(size=len(labels)) / 3)[:, None])
     alone, together, known = (
         score("accuracy", labels[new], stack.fit(of[~new], labels[~new], documents[~new] % 2).predict(of[new]))
-        for stack, of in ((Stack(model, aggregates=False), level), (Stack(model), level), (Stack(model), meta))
+        for stack, of in ((Stack(model, aggregates=False), inputs), (Stack(model), inputs), (Stack(model), meta))
     )
     assert together > alone + 0.1 and known > alone + 0.1
 
 
 def test_the_strength_is_chosen_by_the_metric_on_rows_not_fitted_on():
-    level, labels, folds = make_level("multiclass", n=200, useless=10)
-    stack = Stack(strengths=(1e-3, 30.0)).fit(level, labels, folds)
+    inputs, labels, folds = make_inputs("multiclass", n=200, useless=10)
+    stack = Stack(strengths=(1e-3, 30.0)).fit(inputs, labels, folds)
     assert set(stack.scores_) == {1e-3, 30.0} and stack.chosen_ == 30.0
     assert stack.scores_[30.0] < stack.scores_[1e-3]
-    cross_fitted = score("log_loss", labels, cross_fit(Stack(strengths=[30.0]), level, labels, folds))
+    cross_fitted = score("log_loss", labels, cross_fit(Stack(strengths=[30.0]), inputs, labels, folds))
     assert stack.scores_[30.0] == pytest.approx(cross_fitted, abs=1e-4)
-    one_fold = Stack(strengths=(1e-3, 30.0)).fit(level, labels, np.zeros(200, dtype=int))
+    one_fold = Stack(strengths=(1e-3, 30.0)).fit(inputs, labels, np.zeros(200, dtype=int))
     assert one_fold.chosen_ == 30.0
 
 
 def test_boosting_lives_with_classes_and_labels_that_no_row_has():
-    level, labels, folds = make_level("multiclass")
+    inputs, labels, folds = make_inputs("multiclass")
     for there in ([0, 1], [2]):
         rows = np.isin(labels, there)
-        probs = Stack("boosting").fit(level[rows], labels[rows], folds[rows]).predict(level)
+        probs = Stack("boosting").fit(inputs[rows], labels[rows], folds[rows]).predict(inputs)
         np.testing.assert_allclose(probs.sum(axis=1), 1)
         assert probs[:, [k for k in range(3) if k not in there]].max() < 1e-5
-    level, labels, folds = make_level("multilabel")
+    inputs, labels, folds = make_inputs("multilabel")
     labels[:, 1] = 0
-    probs = Stack("boosting").fit(replace(level, metric="log_loss"), labels, folds).predict(level)
+    probs = Stack("boosting").fit(replace(inputs, metric="log_loss"), labels, folds).predict(inputs)
     assert (probs[:, 1] > 0).all() and (probs[:, 1] < 0.01).all()
 
 
 def test_no_rows_give_no_predictions():
-    level, labels, folds = make_level("multiclass", n=60)
-    assert Stack(strengths=[10.0]).fit(level, labels, folds).predict(level[[]]).shape == (0, 3)
+    inputs, labels, folds = make_inputs("multiclass", n=60)
+    assert Stack(strengths=[10.0]).fit(inputs, labels, folds).predict(inputs[[]]).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -158,22 +158,22 @@ def test_no_rows_give_no_predictions():
 )
 def test_knobs_that_do_not_fit_are_refused(stack, kind, words):
     with pytest.raises(ValueError, match=words):
-        stack.fit(*make_level(kind, n=20))
+        stack.fit(*make_inputs(kind, n=20))
 
 
 def test_documents_in_only_one_of_fit_and_predict_are_refused():
-    level, labels, folds = make_level("binary", n=40)
-    fitted = Stack(strengths=[1.0]).fit(replace(level, documents=np.arange(40) // 2), labels, folds)
+    inputs, labels, folds = make_inputs("binary", n=40)
+    fitted = Stack(strengths=[1.0]).fit(replace(inputs, documents=np.arange(40) // 2), labels, folds)
     with pytest.raises(ValueError, match="fitted with documents"):
-        fitted.predict(level)
+        fitted.predict(inputs)
 
 
 def test_its_repr_rebuilds_it():
     stack = Stack("boosting", strengths=(2.0,), aggregates=False, seed=3)
-    assert repr(eval(repr(stack))) == repr(stack.fit(*make_level("binary", n=60)).fresh())
+    assert repr(eval(repr(stack))) == repr(stack.fit(*make_inputs("binary", n=60)).fresh())
 
 
 def test_a_strength_cannot_be_chosen_where_no_row_has_a_fold():
-    level, labels = make_level("multiclass")[:2]
+    inputs, labels = make_inputs("multiclass")[:2]
     with pytest.raises(ValueError, match="none of the 300 rows has a fold"):
-        Stack().fit(level, labels, np.full(300, -1))
+        Stack().fit(inputs, labels, np.full(300, -1))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.stack_features import (
     document_aggregates,
     from_evidence,
@@ -57,13 +57,13 @@ def test_certain_members_have_finite_evidence():
 
 def test_features_are_the_members_their_mean_the_document_and_meta_in_this_order():
     members = np.array([[[0.2], [0.9]], [[0.4], [0.7]]])
-    level = Level(members, "multilabel", "log_loss", documents=np.array([7, 7]), meta=np.array([[1.0], [2.0]]))
-    features, mean = make_features(level)
+    inputs = StackInput(members, "multilabel", "log_loss", documents=np.array([7, 7]), meta=np.array([[1.0], [2.0]]))
+    features, mean = make_features(inputs)
     assert features.shape == (2, 2 + 1 + 6 + 1)
     np.testing.assert_allclose(mean, (logit(members[0]) + logit(members[1])) / 2, atol=1e-5)
     np.testing.assert_allclose(features[:, 3], mean[::-1, 0])  # the mean of the other row
     np.testing.assert_allclose(expit(features[:, 0]), [0.2, 0.9])
-    assert make_features(level, aggregates=False)[0].shape == (2, 4)
+    assert make_features(inputs, aggregates=False)[0].shape == (2, 4)
 
 
 def test_meta_has_mean_0_and_deviation_1_over_train_and_marks_gaps():

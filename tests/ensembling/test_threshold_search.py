@@ -3,7 +3,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import cross_fit
 from kagglekit.ensembling.threshold_search import bootstrap_rows
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints
@@ -23,10 +23,10 @@ def test_tuned_thresholds_look_too_good_and_bags_and_shrinkage_less_so():
         here = []
         for seed in range(4):
             probs, labels = planted(150, seed, classes=5)
-            level, folds = Level(probs[None], "multiclass", "f1_macro"), np.arange(150) % 5
-            fit = method.fresh().fit(level, labels, folds)
-            apart = cross_fit(method, level, labels, folds)
-            here.append(score("f1_macro", labels, fit.predict(level)) - score("f1_macro", labels, apart))
+            inputs, folds = StackInput(probs[None], "multiclass", "f1_macro"), np.arange(150) % 5
+            fit = method.fresh().fit(inputs, labels, folds)
+            apart = cross_fit(method, inputs, labels, folds)
+            here.append(score("f1_macro", labels, fit.predict(inputs)) - score("f1_macro", labels, apart))
         gaps[repr(method)] = np.mean(here)
     plain, bagged, shrunk = gaps.values()
     assert plain > 0.03 and bagged < plain / 1.5 and shrunk < plain / 1.5
@@ -35,10 +35,10 @@ def test_tuned_thresholds_look_too_good_and_bags_and_shrinkage_less_so():
 def test_bags_draw_whole_groups_and_are_the_same_each_time():
     probs, labels = planted(300)
     groups = np.arange(300) // 3
-    level = Level(probs[None], "multiclass", "f1_macro", groups)
-    for rows in bootstrap_rows(level, 3, seed=0):
+    inputs = StackInput(probs[None], "multiclass", "f1_macro", groups)
+    for rows in bootstrap_rows(inputs, 3, seed=0):
         assert all(count % 3 == 0 or count == 0 for count in np.bincount(groups[rows]))
-    first, second = (ClassThresholds(bags=3).fit(level, labels, labels).thresholds_ for _ in range(2))
+    first, second = (ClassThresholds(bags=3).fit(inputs, labels, labels).thresholds_ for _ in range(2))
     assert np.array_equal(first, second) and (first > 0).all()
 
 
@@ -61,7 +61,7 @@ def test_a_metric_of_ones_own_is_tuned_for_too(kind, method):
     predictions = probs if kind == "multiclass" else 0.6 * (probs @ np.arange(4))[:, None]
     for name in ("own_f1", *(["lower_is_better"] if kind == "multiclass" else [])):
         metric = f"{__name__}:{name}"
-        level = Level(predictions[None], kind, metric)
-        method = method.fresh().fit(level, labels, labels)
-        change = score(metric, labels, method.predict(level)) - score(metric, labels, predictions)
+        inputs = StackInput(predictions[None], kind, metric)
+        method = method.fresh().fit(inputs, labels, labels)
+        change = score(metric, labels, method.predict(inputs)) - score(metric, labels, predictions)
         assert change > 0 if name == "own_f1" else change <= 0

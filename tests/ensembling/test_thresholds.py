@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints, LabelThresholds, TopK, choose_top, place_values
 from kagglekit.scoring.metrics import METRICS, score
 
@@ -39,16 +39,16 @@ each_case = pytest.mark.parametrize(("kind", "metric", "method"), CASES, ids=lam
 
 
 def fitted(method, predictions, labels, kind, metric, groups=None):
-    level = Level(predictions[None], kind, metric, groups)
-    return method.fresh().fit(level, labels, np.arange(len(labels)) % 5), level
+    inputs = StackInput(predictions[None], kind, metric, groups)
+    return method.fresh().fit(inputs, labels, np.arange(len(labels)) % 5), inputs
 
 
 @each_case
 def test_thresholds_are_never_worse_on_the_fitted_rows_and_help_where_they_should(kind, metric, method):
     predictions, labels = planted(kind)
     before = predictions.copy()
-    method, level = fitted(method, predictions, labels, kind, metric)
-    after = method.predict(level)
+    method, inputs = fitted(method, predictions, labels, kind, metric)
+    after = method.predict(inputs)
     gain = score(metric, labels, after) - score(metric, labels, predictions)
     assert after.shape == predictions.shape and np.array_equal(predictions, before)
     assert gain > (0.01 if metric in ("f1_macro", "qwk", "mcc") and not isinstance(method, TopK) else -1e-12)
@@ -64,8 +64,8 @@ def test_thresholds_are_never_worse_on_the_fitted_rows_and_help_where_they_shoul
 def test_off_leaves_the_predictions_as_they_are(kind, metric, method):
     predictions, labels = planted(kind)
     off = TopK(0) if isinstance(method, TopK) else type(method)(shrink=1)
-    off, level = fitted(off, predictions, labels, kind, metric)
-    assert np.array_equal(off.predict(level), predictions) and off.predict(level) is not level.members[0]
+    off, inputs = fitted(off, predictions, labels, kind, metric)
+    assert np.array_equal(off.predict(inputs), predictions) and off.predict(inputs) is not inputs.predictions[0]
 
 
 @pytest.mark.parametrize("method", [ClassThresholds(), LabelThresholds(), CutPoints()], ids=repr)
@@ -80,35 +80,35 @@ def test_perfect_predictions_need_no_thresholds():
     labels = np.arange(40) % 4
     for kind, method in (("multiclass", ClassThresholds()), ("ordinal", CutPoints())):
         predictions = np.eye(4)[labels] if kind == "multiclass" else labels[:, None].astype(float)
-        method, level = fitted(method, predictions, labels, kind, "qwk")
-        assert method.thresholds_ is None and np.array_equal(method.predict(level), predictions)
+        method, inputs = fitted(method, predictions, labels, kind, "qwk")
+        assert method.thresholds_ is None and np.array_equal(method.predict(inputs), predictions)
 
 
 def test_label_thresholds_for_f1_are_the_best_of_all_thresholds():
     probs, labels = planted("multilabel", 60)
-    method, level = fitted(LabelThresholds(bags=0), probs, labels, "multilabel", "f1_macro")
+    method, inputs = fitted(LabelThresholds(bags=0), probs, labels, "multilabel", "f1_macro")
     given = probs[None] >= np.unique(probs)[:, None, None]  # (thresholds, n, labels)
     f1 = 2 * (given * labels).sum(axis=1) / (given.sum(axis=1) + labels.sum(axis=0))
     best = f1.max(axis=0)
-    assert score("f1_macro", labels, method.predict(level)) == pytest.approx(np.mean(best), abs=1e-12)
-    assert np.array_equal(method.predict(level) >= 0.5, probs >= method.thresholds_)
+    assert score("f1_macro", labels, method.predict(inputs)) == pytest.approx(np.mean(best), abs=1e-12)
+    assert np.array_equal(method.predict(inputs) >= 0.5, probs >= method.thresholds_)
 
 
 def test_two_classes_are_cut_at_the_best_place_there_is():
     probs, labels = planted("binary", 80)
     for metric in ("f1_macro", "mcc"):
-        method, level = fitted(ClassThresholds(bags=0), probs, labels, "binary", metric)
+        method, inputs = fitted(ClassThresholds(bags=0), probs, labels, "binary", metric)
         best = max(score(metric, labels, np.eye(2)[(probs[:, 1] >= cut).astype(int)]) for cut in probs[:, 1])
-        assert score(metric, labels, method.predict(level)) == pytest.approx(best, abs=1e-12)
+        assert score(metric, labels, method.predict(inputs)) == pytest.approx(best, abs=1e-12)
 
 
 def test_cut_points_are_nearly_the_best_of_all_pairs():
     values, labels = planted("ordinal", 24)
     labels = labels.clip(max=2)
-    method, level = fitted(CutPoints(bags=0), values, labels, "ordinal", "qwk")
+    method, inputs = fitted(CutPoints(bags=0), values, labels, "ordinal", "qwk")
     pairs = itertools.combinations(np.sort(values[:, 0]), 2)
     best = max(score("qwk", labels, np.digitize(values, pair)) for pair in pairs)
-    assert best - 0.005 < score("qwk", labels, method.predict(level)) <= best + 1e-12
+    assert best - 0.005 < score("qwk", labels, method.predict(inputs)) <= best + 1e-12
 
 
 def test_cut_points_decide_by_rounding():
@@ -131,8 +131,8 @@ def test_top_k_finds_how_many_labels_rows_have():
     scores = rng.normal(size=(300, 5))
     labels = ((-scores).argsort(axis=1).argsort(axis=1) < 2).astype(np.float32)
     probs = expit(scores + rng.normal(size=scores.shape) * 0.3 - 3)
-    method, level = fitted(TopK(), probs, labels, "multilabel", "f1_micro")
-    assert method.k_ == 2 and score("f1_micro", labels, method.predict(level)) > 0.8
+    method, inputs = fitted(TopK(), probs, labels, "multilabel", "f1_micro")
+    assert method.k_ == 2 and score("f1_micro", labels, method.predict(inputs)) > 0.8
 
 
 def test_what_does_not_fit_is_refused_in_words():
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused_in_words():
     ):
         fitted(CutPoints(), probs, labels, "multiclass", "f1_macro")
     with pytest.raises(ValueError, match="TopK corrects one prediction, and there are 2 members"):
-        TopK().fit(Level(np.stack([probs, probs]), "multilabel", "f1_macro"), probs > 0.5, labels)
+        TopK().fit(StackInput(np.stack([probs, probs]), "multilabel", "f1_macro"), probs > 0.5, labels)
     with pytest.raises(ValueError, match="k=9 is out of range: it must be from 0 to 4"):
         fitted(TopK(9), probs, probs > 0.5, "multilabel", "f1_macro")
     for knobs in ({"bags": -1}, {"shrink": 1.5}, {"rounds": 0}):
@@ -167,6 +167,6 @@ def test_the_line_that_builds_it_rebuilds_it_and_fresh_forgets(kind, metric, met
 def test_probabilities_of_exactly_0_and_1_can_be_moved_over_a_threshold():
     sure = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     labels = np.column_stack([np.ones(5), np.zeros(5)]).astype(np.float32)
-    thresholds, level = fitted(LabelThresholds(), sure, labels, "multilabel", "f1_micro")
-    moved = thresholds.predict(level)
+    thresholds, inputs = fitted(LabelThresholds(), sure, labels, "multilabel", "f1_micro")
+    moved = thresholds.predict(inputs)
     assert np.array_equal(moved >= 0.5, labels == 1) and moved.min() >= 0 and moved.max() <= 1

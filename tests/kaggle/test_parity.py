@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from kagglekit.competition.task import encode_labels, infer, read_test, read_train
 from kagglekit.ensembling.blend import blend_runs
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
 from kagglekit.kaggle.parity import FLOOR, TOLERANCE, check_parity, differences, write_golden
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
@@ -74,7 +74,7 @@ def home(texts, backbone, tmp_path_factory):
     save("minilm", {"backbone": "minilm"} | Recipe(max_length=12).as_dict(), begin)
     folds, labels = read_folds(work, train["id"]), encode_labels(task, train)
     runs = [read_run(work, name, task, folds, test["id"]) for name in ("base", "tfidf")]
-    blend_runs(runs, labels, Plan(task.kind, task.metric, "mean")).save(work, "both", task)
+    blend_runs(runs, labels, BlendPlan(task.kind, task.metric, "mean")).save(work, "both", task)
     for name in ("base", "beside", "both", "minilm"):
         assert write_golden(work, name) == work / name / "golden.parquet"
     return work

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from kagglekit.competition.task import encode_labels, infer, read_sample, read_test, read_train
-from kagglekit.ensembling.base_predictions import Beside
+from kagglekit.ensembling.base_predictions import RowFeatures
 from kagglekit.ensembling.blend import blend_runs
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
 from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.frozen import Frozen
@@ -72,7 +72,10 @@ class Home:
         return read_run(self.work, name, self.task, self.folds, self.test["id"])
 
     def blend(self, name, members, method, **beside):
-        plan, beside = Plan(self.task.kind, self.task.metric, method), Beside(self.folds["group"].to_numpy(), **beside)
+        plan, beside = (
+            BlendPlan(self.task.kind, self.task.metric, method),
+            RowFeatures(self.folds["group"].to_numpy(), **beside),
+        )
         blend_runs([self.read(m) for m in members], self.labels, plan, beside).save(self.work, name, self.task)
 
     def anew(self, name, test=None, budget=None, work=None):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kagglekit.ensembling.blend import blend_runs
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, read_json, write_json
 from kagglekit.runs.merge import find_works, merge_runs
 from kagglekit.runs.record import Fitted, open_run, save_fold
@@ -148,7 +148,7 @@ def test_a_blend_comes_whole_and_is_refused_where_its_folds_differ(place, two):
         finish(there, fold, two)
         finish(there, fold, two, "other", value=0.7)
     runs = [read_run(there, name, two, read_folds(there, IDS), ["t1"]) for name in ("base", "other")]
-    plan = Plan("multiclass", "accuracy", "mean")
+    plan = BlendPlan("multiclass", "accuracy", "mean")
     blend_runs(runs, np.array([0, 0, 0, 1, 1, 1]), plan).save(there, "blend", two)
     assert merge_runs(there, home) == {name: [0, 1, 2] for name in ("base", "blend", "other")}
     assert contents(home / "blend") == contents(there / "blend")

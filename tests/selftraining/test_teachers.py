@@ -9,7 +9,7 @@ import pytest
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.ensembling.blend import blend_runs
-from kagglekit.ensembling.methods import Plan
+from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
 from kagglekit.runs.lineage import with_ancestors
 from kagglekit.runs.record import Fitted, open_run, save_fold
@@ -55,7 +55,9 @@ def cross(work, name):
 def blend(work, tables, name, members, method="mean"):
     train, test = tables
     runs = [read_run(work, member, TASK, read_folds(work, train["id"]), test["id"]) for member in members]
-    return blend_runs(runs, encode_labels(TASK, train), Plan(TASK.kind, TASK.metric, method)).save(work, name, TASK)
+    return blend_runs(runs, encode_labels(TASK, train), BlendPlan(TASK.kind, TASK.metric, method)).save(
+        work, name, TASK
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kagglekit.ensembling.base import Level
+from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.pools import LinearPool, Mean
 from kagglekit.show.ensembles import compare, optimism
@@ -12,9 +12,9 @@ def table():
     rng = np.random.default_rng(0)
     labels, folds = rng.integers(2, size=90), np.arange(90) % 3
     probs = 1 / (1 + np.exp(-(labels - 0.5) * [[3], [2], [0]] - rng.normal(size=(3, 90))))
-    level = Level(np.stack([1 - probs, probs], axis=-1), "binary", "log_loss")
-    table = compare({"mean": Mean(), "weights": LinearPool()}, level, labels, folds)
-    assert table.loc["weights", "cross_fitted"] == make_estimate(LinearPool(), level, labels, folds).cross_fitted
+    inputs = StackInput(np.stack([1 - probs, probs], axis=-1), "binary", "log_loss")
+    table = compare({"mean": Mean(), "weights": LinearPool()}, inputs, labels, folds)
+    assert table.loc["weights", "cross_fitted"] == make_estimate(LinearPool(), inputs, labels, folds).cross_fitted
     return table
 
 
