@@ -38,7 +38,7 @@ TRICKS: dict[str, type[Trick]] = {
         TokenMasking,
     )
 }
-__all__ = [*TRICKS, "make_tricks"]
+__all__ = [*TRICKS, "TRICKS", "make_tricks"]
 
 TYPES = {float: "a number", int: "a whole number", str: "a name", bool: "True or False"}  # of knobs, in words
 

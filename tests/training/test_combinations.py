@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from kagglekit import tricks
 from kagglekit.data.batches import Examples
 from kagglekit.losses.catalogue import LOSSES
 from kagglekit.model.backbones import load_backbone
@@ -14,9 +13,10 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
+from kagglekit.tricks import TRICKS
 
 OPTIONS = {  # of every trick: at work from the first step on, and not too slow
-    **{name: {} for name in tricks.__all__ if name != "make_tricks"},
+    **{name: {} for name in TRICKS},
     **{name: {"start": 0.0} for name in ("AWP", "SWA", "EMA", "CheckpointSoup")},
     **{name: {"steps": 2} for name in ("PGD", "FreeLB")},
     "EMA": {"decay": 0.5, "start": 0.0},

@@ -12,7 +12,6 @@ import transformers
 from packaging.version import Version
 from torch import multiprocessing
 
-from kagglekit import tricks
 from kagglekit.data.batches import Examples, training_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.losses.catalogue import default_loss
@@ -23,7 +22,7 @@ from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.optim import parameter_groups
 from kagglekit.training.predict import predict
 from kagglekit.training.trainer import Trainer, history, last_checkpoint, training_arguments
-from kagglekit.tricks import make_tricks
+from kagglekit.tricks import TRICKS, make_tricks
 
 EVALUATED = {"evaluate_every": 2}
 RECIPES = {  # name -> tricks, and options: stop and go on at that step, dropout, patience, or an argument of the loop
@@ -33,7 +32,7 @@ RECIPES = {  # name -> tricks, and options: stop and go on at that step, dropout
     "patience": ({}, {"patience": 2, "evaluate_every": 1}),
     "stopped": ({"FGM": {}, "EMA": {"decay": 0.8}}, {"stop": 5}),
     "stopped, with dropout": ({"RDrop": {}, "FGM": {}}, {"stop": 5, "dropout": 0.1}),
-    **{name: ({name: {}}, {}) for name in tricks.__all__ if name != "make_tricks"},
+    **{name: ({name: {}}, {}) for name in TRICKS},
     "RDrop": ({"RDrop": {}}, {"dropout": 0.1}),
     "CheckpointSoup": ({"CheckpointSoup": {}}, EVALUATED),
 }

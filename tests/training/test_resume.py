@@ -7,14 +7,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from kagglekit import tricks
 from kagglekit.training.best import KeepBest
 from kagglekit.training.optim import SCHEDULES
 from kagglekit.training.trainer import history, last_checkpoint, remove_checkpoints
-from kagglekit.tricks import EMA, FGM, SWA, make_tricks
+from kagglekit.tricks import EMA, FGM, SWA, TRICKS, make_tricks
 
 OPTIONS = {  # of every trick; each begins at the fourth of 12 steps
-    **{name: {} for name in tricks.__all__ if name != "make_tricks"},
+    **{name: {} for name in TRICKS},
     "FreeLB": {"steps": 2},
     "PGD": {"steps": 2},
     "SWA": {"rate": 0.5, "cycle": 2},

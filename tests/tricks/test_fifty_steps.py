@@ -16,7 +16,6 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from kagglekit import tricks
 from kagglekit.competition.task import infer, read_test, read_train
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.losses.catalogue import LOSSES, fitting_losses
@@ -27,14 +26,14 @@ from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.optim import SCHEDULES
 from kagglekit.training.recipe import NAMED, Recipe
+from kagglekit.tricks import TRICKS
 
 VALID = np.arange(8)
 AVERAGES = {"EMA": {}, "SWA": {}, "CheckpointSoup": {}}  # leave training alone: one run shows them all
 INPUTS = {"TokenMasking": {}, "NEFTune": {}, "SupCon": {}, "GradualUnfreezing": {}}  # each at a place of its own
-TOGETHER = (*AVERAGES, *INPUTS, "make_tricks")
-TRICKS = [AVERAGES, INPUTS, *({name: {}} for name in tricks.__all__ if name not in TOGETHER)]
-TRICKS[TRICKS.index({"PGD": {}})] = {"PGD": {"steps": 2}}  # steps are passes, and time
-TRICKS[TRICKS.index({"FreeLB": {}})] = {"FreeLB": {"steps": 2}}
+RECIPES = [AVERAGES, INPUTS, *({name: {}} for name in TRICKS if name not in (*AVERAGES, *INPUTS))]
+RECIPES[RECIPES.index({"PGD": {}})] = {"PGD": {"steps": 2}}  # steps are passes, and time
+RECIPES[RECIPES.index({"FreeLB": {}})] = {"FreeLB": {"steps": 2}}
 AUXILIARY = {"auxiliary": {"length": 0.3, "asks": 0.3}, "learned_weights": True}
 MIXES = [  # losses that add up
     ("multiclass", {"cross_entropy": {"label_smoothing": 0.1, "class_weights": "balanced"}, "focal": {"weight": 0.5}}),
@@ -127,7 +126,7 @@ def test_the_smaller_vocabulary_leaves_tokens_and_their_vectors_as_they_were(sam
     assert words[0] == words[1] and torch.equal(*states)
 
 
-@pytest.mark.parametrize("recipe", TRICKS, ids="-".join)
+@pytest.mark.parametrize("recipe", RECIPES, ids="-".join)
 def test_fifty_steps_of_every_trick(fit, recipe):
     fitted, losses = fit("tweets", 50, 40, tricks=recipe, freeze_layers=4)
     assert losses[-10:].mean() < losses[:10].mean()  # an epoch is 10 steps
@@ -154,5 +153,5 @@ def test_a_few_steps_of_every_way_to_read_long_texts(fit, knobs):
 def test_nothing_is_left_out():
     losses = {(kind, name) for name, kinds in LOSSES.items() for kind in kinds if kind in KINDS}
     assert {(kind, name) for kind, loss in RUNS for name in loss} == losses
-    assert {name for recipe in TRICKS for name in recipe} == {*tricks.__all__} - {"make_tricks"}
+    assert {name for recipe in RECIPES for name in recipe} == {*TRICKS}
     assert all(len(names) <= len(RUNS) for names in (POOLINGS, HEADS, SCHEDULES))  # each has its turn
