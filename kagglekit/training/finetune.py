@@ -11,7 +11,7 @@ import pandas as pd
 from transformers import set_seed
 
 from kagglekit.augment.catalogue import make_augmenter
-from kagglekit.competition.task import Task, encode_labels
+from kagglekit.competition.task import Task
 from kagglekit.data.features import check_features
 from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept
 from kagglekit.files import check_space, replacing
@@ -28,8 +28,8 @@ from kagglekit.training.lr_finder import find_learning_rate
 from kagglekit.training.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe, prompt_options
-from kagglekit.training.rows import ExtraRows, Lesson, fold_targets
-from kagglekit.training.targets import read_auxiliary, read_soft_targets
+from kagglekit.training.rows import ExtraRows, gather_rows
+from kagglekit.training.targets import Targets, make_targets, read_labels
 from kagglekit.training.trainer import Trainer, history, remove_checkpoints, training_arguments
 from kagglekit.tricks import make_tricks
 from kagglekit.tricks.trick import Trick
@@ -66,7 +66,8 @@ class FineTuner:
         self.precision = choose_precision()
         self.tokenizer = load_tokenizer(self.vocabulary or self.backbone)
         check_max_length(self.backbone, recipe.max_length)
-        self.labels = encode_labels(self.task, self.train)
+        self.all_labels = read_labels(self.task, self.train, recipe.auxiliary, recipe.soft_targets)
+        self.labels = self.all_labels.values
         self.files = vector_files(recipe.beside, self.train["id"], self.test["id"])
         self.rows, self.test_rows = (
             read_inputs(table, self.tokenizer, recipe, self.cache, file)
@@ -74,11 +75,9 @@ class FineTuner:
         )
         self.prompt = prompt_options(recipe, self.task.classes, self.tokenizer)
         self.augmenter = make_augmenter(recipe.augment, self.backbone) if recipe.augment else None
-        self.auxiliary = read_auxiliary(self.train, recipe.auxiliary)
-        self.soft = read_soft_targets(self.train, recipe.soft_targets, self.task.classes)
         at = recipe.beside.get("word_vectors_at", "last")
         self.word_options, self.word_table = word_vector_options(recipe.beside.get("word_vectors"), at, self.tokenizer)
-        fold_targets(self, np.arange(len(self.labels)))  # an error in what is learned shows now
+        make_targets(self.all_labels, recipe.loss, recipe.learned_weights)  # an error in what is learned shows now
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -110,11 +109,11 @@ class FineTuner:
         """
         keep_memory()
         set_seed(seed)
-        recipe, lesson = self.recipe, Lesson.gather(self, train_rows, extra, teacher, seed)
-        targets, beside = lesson.targets, FeatureScaler.fit(lesson.inputs, np.arange(lesson.own), recipe.beside)
-        model = build_model(self, targets, beside, start)
+        recipe, rows = self.recipe, self._gather(train_rows, seed, extra, teacher)
+        targets, features = rows.targets, rows.features
+        model = self._build(targets, features, start)
         check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
-        valid, test = beside.examples(self.rows, valid_rows), beside.examples(self.test_rows)
+        valid, test = features.examples(self.rows, valid_rows), features.examples(self.test_rows)
         latest, groups = {}, self._groups(model)
         record = RecordEvaluations(latest)
 
@@ -125,8 +124,8 @@ class FineTuner:
         tricks, phase = [*make_tricks(recipe.tricks), *tricks], folder.name.replace("fold", "fold ")
         trainer = Trainer(
             model,
-            self._arguments(folder / "checkpoints", len(lesson.inputs), seed),
-            lesson.examples(beside, seed),
+            self._arguments(folder / "checkpoints", len(rows.examples), seed),
+            rows.examples,
             targets.loss,
             adamw([*groups, *_weight_groups(model)]),
             [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks,
@@ -143,35 +142,52 @@ class FineTuner:
             if trainer.args.should_save:  # of several processes, the first one writes
                 with replacing(folder / "model") as part:
                     model.save(part, self.tokenizer)
-                    beside.save(part)
+                    features.save(part)
             predictions = predict(model, test, self.precision)
         trainer.accelerator.wait_for_everyone()
         if trainer.args.should_save:
             remove_checkpoints(folder / "checkpoints")
-        told = history(trainer.state.log_history)
-        return Fitted(latest["predictions"], predictions, told, receipts, record.evaluations)
+        logged = history(trainer.state.log_history)
+        return Fitted(latest["predictions"], predictions, logged, receipts, record.evaluations)
 
     def find_learning_rate(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
-        """The loss while the learning rate grows, see `find_learning_rate`; nothing stays of it."""
+        """The loss while the learning rate grows, see `lr_finder`; nothing stays of it."""
         with random_state_kept():
             set_seed(seed)
-            lesson = Lesson.gather(self, train_rows, seed=seed)
-            targets, beside = lesson.targets, FeatureScaler.fit(self.rows, train_rows, self.recipe.beside)
-            model = build_model(self, targets, beside, start).to(choose_device())
-            examples = lesson.examples(beside, seed)
-            batch_size = self.recipe.batch_size
-            return find_learning_rate(
-                model, self._groups(model), examples, targets.loss, batch_size, self.precision, seed=seed
-            )
+            rows = self._gather(train_rows, seed)
+            model = self._build(rows.targets, rows.features, start).to(choose_device())
+            groups, size = self._groups(model), self.recipe.batch_size
+            return find_learning_rate(model, groups, rows.examples, rows.targets.loss, size, self.precision, seed=seed)
 
     def plan_rates(self, train_rows: np.ndarray) -> pd.DataFrame:
         """The learning rate of each group of parameters at each step of training on `train_rows`."""
-        recipe, beside = self.recipe, FeatureScaler.fit(self.rows, train_rows, self.recipe.beside)
+        recipe, features = self.recipe, FeatureScaler.fit(self.rows, train_rows, self.recipe.beside)
         with random_state_kept():
-            groups = self._groups(build_model(self, fold_targets(self, train_rows), beside, untrained=True))
+            targets = make_targets(self.all_labels[train_rows], recipe.loss, recipe.learned_weights)
+            groups = self._groups(self._build(targets, features, untrained=True))
         rows = len(train_rows) * (1 + (recipe.augment_copies if recipe.augment else 0))
         steps = math.ceil(self._steps(rows) * recipe.epochs)
         return learning_rates(groups, recipe.schedule, recipe.warmup, recipe.cycles, steps, recipe.cycle_growth)
+
+    def _gather(self, rows: np.ndarray, seed: int, extra: ExtraRows | None = None, teacher: np.ndarray | None = None):
+        return gather_rows(
+            rows,
+            self.rows,
+            self.all_labels,
+            self.recipe,
+            self.tokenizer,
+            augmenter=self.augmenter,
+            cache=self.cache,
+            extra=extra,
+            extra_vectors=self.files[1],
+            teacher=teacher,
+            seed=seed,
+        )
+
+    def _build(self, targets: Targets, features: FeatureScaler, start: str | None = None, untrained: bool = False):
+        options = {**self.prompt, **features.options(), **self.word_options}
+        model = self.backbone, self.tokenizer, self.recipe, targets, options, self.word_table
+        return build_model(*model, start, untrained)
 
     def _groups(self, model: Classifier) -> list[dict]:
         """Of all parameters but the weights of losses."""
@@ -183,7 +199,7 @@ class FineTuner:
 
     def _loss_weights(self, model: Classifier) -> dict[str, float]:
         """What the loss of each target is multiplied with, once it is learned."""
-        names = [*self.task.labels, *(target.name for target in self.auxiliary)]
+        names = [*self.task.labels, *(target.name for target in self.all_labels.auxiliary)]
         return dict(zip(names, (-model.log_variances.detach()).exp().tolist(), strict=True))
 
     def _arguments(self, folder: Path, rows: int, seed: int):

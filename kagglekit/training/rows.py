@@ -1,133 +1,88 @@
-"""What the model of one fold learns from: its rows of train, changed copies of them, and rows from elsewhere.
-
-Rows to learn from beside those of train: pseudo labels, and whatever else a fold is taught.
-"""
-
-from __future__ import annotations
+"""Training rows of a fold: rows of train, augmented copies of them, and extra rows, such as pseudo-labelled ones."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import reduce
+from operator import add
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kagglekit.augment.augmenter import AugmentedExamples
+from kagglekit.augment.augmenter import AugmentedExamples, Augmenter
 from kagglekit.augment.catalogue import augment_texts
-from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import Tokens
 from kagglekit.options import check_range
-from kagglekit.scoring.metrics import CLASSES
 from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs
-from kagglekit.training.targets import Targets, make_targets
-
-if TYPE_CHECKING:
-    from kagglekit.training.finetune import FineTuner
+from kagglekit.training.recipe import Recipe
+from kagglekit.training.targets import Labels, Targets, make_targets
 
 
 @dataclass
-class Lesson:
-    """Rows to learn from: `own` rows of train, then their changed copies, then the extra ones.
+class TrainingRows:
+    """What a model is trained on: `own` rows of train, then their augmented copies, then the extra rows.
 
-    teacher: (rows, columns) float32, what another model says of each row, or None.
+    examples: all of them as batches want them. features: how columns and vectors beside the text are scaled, learned
+    from the rows of train; from the extra rows where there are no others.
     """
 
-    tuner: FineTuner
     inputs: Inputs
-    targets: Targets
     own: int
-    teacher: np.ndarray | None
-
-    @classmethod
-    def gather(
-        cls,
-        tuner: FineTuner,
-        rows: np.ndarray,
-        extra: ExtraRows | None = None,
-        teacher: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Lesson:
-        """From `rows` (row numbers of train), and what `FineTuner.fit` says of the others.
-
-        A changed copy has all that its row has but the text. Raises ValueError without any row, and for an extra row
-        that is a copy of one that is not learned.
-        """
-        if extra is not None and not len(extra):
-            extra = None
-        if extra is not None:
-            extra.check_sources(rows)
-        if not len(rows) and extra is None:
-            raise ValueError("there is no row to learn from: neither of train nor an extra one")
-        copies = [_copy(tuner, rows, seed * 1000 + k) for k in range(_copies(tuner) if len(rows) else 0)]
-        parts = [tuner.rows[rows]] if len(rows) else []
-        parts += [*copies, *([_read(tuner, extra)] if extra is not None else [])]
-        inputs = parts[0]
-        for part in parts[1:]:
-            inputs = inputs + part
-        told = np.tile(rows, 1 + len(copies))
-        if teacher is not None:
-            teacher = _stack(teacher[told], None if extra is None else extra.soft(tuner.task))
-        own = len(rows) or len(inputs)
-        return cls(tuner, inputs, fold_targets(tuner, told, extra), own, teacher)
-
-    def examples(self, beside: FeatureScaler, seed: int) -> Examples:
-        """All rows as batches want them."""
-        made = beside.examples(self.inputs, labels=self.targets.labels)
-        if self.teacher is not None:
-            made.arrays["teacher"] = self.teacher
-        tuner = self.tuner
-        if not tuner.recipe.augment or tuner.recipe.augment_copies:
-            return made
-        return AugmentedExamples(made, self.inputs.columns["text"], self._retell, tuner.recipe.augment_share, seed)
-
-    def _retell(self, texts: list[str], seed: int) -> Tokens:
-        return _tokenize(self.tuner, self.tuner.augmenter(texts, seed)).tokens
+    targets: Targets
+    features: FeatureScaler
+    examples: Examples
 
 
-def _copies(tuner: FineTuner) -> int:
-    return tuner.recipe.augment_copies if tuner.recipe.augment else 0
+def gather_rows(
+    rows: np.ndarray,
+    inputs: Inputs,
+    labels: Labels,
+    recipe: Recipe,
+    tokenizer,
+    *,
+    augmenter: Augmenter | None = None,
+    cache: Path | None = None,
+    extra: "ExtraRows | None" = None,
+    extra_vectors: str | None = None,
+    teacher: np.ndarray | None = None,
+    seed: int = 0,
+) -> TrainingRows:
+    """Training rows from `rows` (row numbers of train) and extra ones; no other row's label is looked at.
 
-
-def _copy(tuner: FineTuner, rows: np.ndarray, seed: int) -> Inputs:
-    """Rows of train with their texts changed."""
-    table = tuner.rows.columns.iloc[rows]
-    texts = augment_texts(table["text"].tolist(), tuner.augmenter, seed, tuner.cache)
-    vectors = None if tuner.rows.vectors is None else tuner.rows.vectors[rows]
-    return Inputs(_tokenize(tuner, texts).tokens, tuner.rows.pad_id, table.assign(text=texts), vectors)
-
-
-def _tokenize(tuner: FineTuner, texts: list[str]) -> Inputs:
-    return read_inputs(pd.DataFrame({"text": texts}), tuner.tokenizer, tuner.recipe)
-
-
-def _read(tuner: FineTuner, extra: ExtraRows) -> Inputs:
-    return read_inputs(extra.table, tuner.tokenizer, tuner.recipe, None, tuner.files[1])
-
-
-def _stack(ours: np.ndarray, theirs: np.ndarray | None) -> np.ndarray:
-    return (ours if theirs is None else np.concatenate([ours, theirs])).astype(np.float32)
-
-
-def fold_targets(tuner: FineTuner, rows: np.ndarray, extra: ExtraRows | None = None) -> Targets:
-    """Of rows of train and of extra ones; no other row's label is looked at."""
-    task, labels, weights = tuner.task, tuner.labels[rows], None
-    soft = None if tuner.soft is None else tuner.soft[rows]
-    auxiliary = [replace(target, labels=target.labels[rows]) for target in tuner.auxiliary]
+    inputs, labels: of all rows of train. augmenter: of the recipe; its copies are kept in the folder `cache`. A copy
+    has all that its row has but the text. extra_vectors: a file with the document vectors of the extra rows. teacher:
+    (rows of train, columns) predictions of another model, which each batch then carries under this name; for extra
+    rows their labels. Raises ValueError without any row, and for an extra row that is a copy of one that is left out.
+    """
+    extra = extra if extra is not None and len(extra) else None
     if extra is not None:
-        if task.kind in CLASSES:
-            own = np.eye(len(task.classes), dtype=np.float32)[labels] if soft is None else soft
-            soft = _stack(own, extra.soft(task))
-            labels = np.concatenate([labels, extra.soft(task).argmax(axis=1)])
-        else:
-            labels = np.concatenate([labels, extra.labels.astype(labels.dtype).reshape(-1, *labels.shape[1:])])
-        none = np.full(len(extra), np.nan, dtype=np.float32)
-        auxiliary = [replace(target, labels=np.concatenate([target.labels, none])) for target in auxiliary]
-        if (extra.weights != 1).any():
-            weights = np.concatenate([np.ones(len(rows), dtype=np.float32), extra.weights.astype(np.float32)])
-    columns = len(task.classes or task.labels)
-    return make_targets(
-        labels, task.kind, columns, tuner.recipe.loss, auxiliary, soft, tuner.recipe.learned_weights, weights
-    )
+        extra.check_sources(rows)
+    elif not len(rows):
+        raise ValueError("there is no row to learn from: neither of train nor an extra one")
+
+    def tokens_of(texts: list[str]) -> Tokens:
+        return read_inputs(pd.DataFrame({"text": texts}), tokenizer, recipe).tokens
+
+    parts = [inputs[rows]] if len(rows) else []
+    for number in range(recipe.augment_copies if augmenter and parts else 0):
+        texts = augment_texts(parts[0].columns["text"].tolist(), augmenter, seed * 1000 + number, cache)
+        parts.append(replace(parts[0], tokens=tokens_of(texts), columns=parts[0].columns.assign(text=texts)))
+    repeated = np.tile(rows, max(1, len(parts)))
+    labels, teacher = labels[repeated], None if teacher is None else teacher[repeated]
+    if extra is not None:
+        parts.append(read_inputs(extra.table, tokenizer, recipe, vectors=extra_vectors))
+        teacher = None if teacher is None else np.concatenate([teacher, labels.soften(extra.labels)])
+        labels = labels.extended(extra.labels, extra.weights)
+    everything = reduce(add, parts)
+    own, targets = len(rows) or len(everything), make_targets(labels, recipe.loss, recipe.learned_weights)
+    features = FeatureScaler.fit(everything, np.arange(own), recipe.beside)
+    examples = features.examples(everything, labels=targets.labels)
+    if teacher is not None:
+        examples.arrays["teacher"] = teacher.astype(np.float32)
+    if augmenter and not recipe.augment_copies:
+        change = lambda texts, seed: tokens_of(augmenter(texts, seed))  # noqa: E731
+        examples = AugmentedExamples(examples, everything.columns["text"], change, recipe.augment_share, seed)
+    return TrainingRows(everything, own, targets, features, examples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +126,3 @@ class ExtraRows:
                 f"learn from, the first is id {self.table['id'].iloc[first]!r}, a copy of row {self.source[first]}: "
                 "leave out the copies of held-out rows, fold by fold"
             )
-
-    def soft(self, task: Task) -> np.ndarray:
-        """The labels as (rows, columns of a predictions table) float32; class numbers become probabilities of 1."""
-        if self.labels.ndim == 1 and task.kind in CLASSES:
-            return np.eye(len(task.classes), dtype=np.float32)[self.labels]
-        return self.labels.reshape(len(self), -1).astype(np.float32)

@@ -1,7 +1,7 @@
 """What a model learns: the task's labels, and perhaps other columns beside them (multi-task learning)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,11 @@ import torch
 
 from kagglekit.competition.checks import name_row
 from kagglekit.competition.guess import are_numbers
+from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.features import MISSING
 from kagglekit.losses.catalogue import Loss, make_loss
 from kagglekit.model.heads import LINKS
+from kagglekit.scoring.metrics import CLASSES
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,63 @@ class MultiTaskLoss:
         return total
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Labels of some rows: those of the task, probabilities that take their place, and auxiliary ones.
+
+    kind: of the task. columns: how many classes, or labels, it has. values: as from `encode_labels`. auxiliary, soft:
+    as from `read_auxiliary` and `read_soft_targets`. weights: (rows,) float32, of the loss of each row; None: all 1.
+    """
+
+    kind: str
+    columns: int
+    values: np.ndarray
+    auxiliary: Sequence[Auxiliary] = ()
+    soft: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def __getitem__(self, rows: np.ndarray) -> "Labels":
+        """Those of these rows, in that order."""
+        auxiliary = [replace(target, labels=target.labels[rows]) for target in self.auxiliary]
+        soft, weights = (None if part is None else part[rows] for part in (self.soft, self.weights))
+        return replace(self, values=self.values[rows], auxiliary=auxiliary, soft=soft, weights=weights)
+
+    def extended(self, labels: np.ndarray, weights: np.ndarray) -> "Labels":
+        """These, and behind them rows with `labels` as of `soften`, a weight each, and no auxiliary label."""
+        ours, soft = self.values, self.soft
+        if self.kind in CLASSES:
+            theirs = self.soften(labels)
+            soft = np.concatenate([self.soften(ours) if soft is None else soft, theirs]).astype(np.float32)
+            values = np.concatenate([ours, theirs.argmax(axis=1)])
+        else:
+            values = np.concatenate([ours, labels.astype(ours.dtype).reshape(-1, *ours.shape[1:])])
+        none = np.full(len(labels), np.nan, dtype=np.float32)
+        auxiliary = [replace(target, labels=np.concatenate([target.labels, none])) for target in self.auxiliary]
+        plain = np.ones(len(ours), dtype=np.float32)
+        given = np.concatenate([plain, weights.astype(np.float32)]) if (weights != 1).any() else None
+        return replace(self, values=values, auxiliary=auxiliary, soft=soft, weights=given)
+
+    def soften(self, labels: np.ndarray) -> np.ndarray:
+        """Labels of this task as (rows, columns of a predictions table) float32: class numbers, (rows,) int64, become
+        probabilities of 1; probabilities, values and labels of 0 and 1 stay what they are."""
+        if labels.ndim == 1 and self.kind in CLASSES:
+            return np.eye(self.columns, dtype=np.float32)[labels]
+        return labels.reshape(len(labels), -1).astype(np.float32)
+
+
+def read_labels(task: Task, train: pd.DataFrame, auxiliary: dict[str, float], soft_targets: Sequence[str]) -> Labels:
+    """The labels of train; auxiliary and soft_targets as in a `Recipe`. Raises ValueError as those that it calls do."""
+    values, columns = encode_labels(task, train), len(task.classes or task.labels)
+    others = read_auxiliary(train, auxiliary)
+    return Labels(task.kind, columns, values, others, read_soft_targets(train, soft_targets, task.classes))
+
+
 @dataclass
 class Targets:
     """Labels of the training rows for a loss, the loss, and what the model must know of both.
 
     labels: (rows,) int64 class numbers, or (rows, outputs of all targets) float32, the task's own first. center, scale:
-    (outputs,) of the task itself, see `Link`. auxiliary: (link, outputs) of each target beside.
+    (outputs,) of the task itself, see `Link`. auxiliary: (link, outputs) of each auxiliary target.
     """
 
     link: str
@@ -161,47 +214,37 @@ class Targets:
         return len(self.center)
 
 
-def make_targets(
-    labels: np.ndarray,
-    kind: str,
-    columns: int,
-    recipe: dict[str, dict],
-    auxiliary: Sequence[Auxiliary] = (),
-    soft: np.ndarray | None = None,
-    apart: bool = False,
-    weights: np.ndarray | None = None,
-) -> Targets:
-    """What the training rows teach.
+def make_targets(labels: Labels, loss: dict[str, dict], apart: bool = False) -> Targets:
+    """Labels and loss for training.
 
-    labels: as from `encode_labels`; columns: how many classes, or labels. recipe: of the loss, see `make_loss`.
-    auxiliary: of the same rows. soft: (rows, classes) probabilities that take the place of the classes. apart: one loss
-    for each column of a task with several, so that their weights can be learned. weights: (rows,) of the loss of each
-    row; they are then the last column of the labels.
+    loss: as in a `Recipe`. apart: one loss for each column of a task with several, so that their weights can be
+    learned. Soft labels take the place of class numbers; weights of rows become the last column of the labels.
     """
-    loss, link = make_loss(recipe, kind, labels, columns)
-    encoded, center, scale = LINKS[link].encode(labels, columns)
-    encoded = encoded if soft is None else soft.astype(np.float32)
-    if not auxiliary and not apart and weights is None:
-        return Targets(link, encoded, center, scale, loss, [])
+    kind, values = labels.kind, labels.values
+    whole, link = make_loss(loss, kind, values, labels.columns)
+    encoded, center, scale = LINKS[link].encode(values, labels.columns)
+    encoded = encoded if labels.soft is None else labels.soft.astype(np.float32)
+    if not labels.auxiliary and not apart and labels.weights is None:
+        return Targets(link, encoded, center, scale, whole, [])
     if encoded.ndim == 1:
-        encoded = np.eye(columns, dtype=np.float32)[encoded]
-    if apart and labels.ndim == 2:
-        losses = [make_loss(_of_column(recipe, k), kind, labels[:, [k]], 1)[0] for k in range(labels.shape[1])]
+        encoded = np.eye(labels.columns, dtype=np.float32)[encoded]
+    if apart and values.ndim == 2:
+        losses = [make_loss(_of_column(loss, k), kind, values[:, [k]], 1)[0] for k in range(values.shape[1])]
         parts = [Part(part, slice(k, k + 1)) for k, part in enumerate(losses)]
     else:
-        parts = [Part(loss, slice(0, encoded.shape[1]))]
+        parts = [Part(whole, slice(0, encoded.shape[1]))]
     blocks, links = [encoded], []
-    for target in auxiliary:
-        block, other, link_beside = _encode(target)
+    for target in labels.auxiliary:
+        block, other, its_link = _encode(target)
         begin = sum(part.shape[1] for part in blocks)
         partial = bool(np.isnan(block).any())
         parts.append(Part(other, slice(begin, begin + block.shape[1]), target.weight, partial))
         blocks.append(block)
-        links.append((link_beside, block.shape[1]))
-    if weights is not None:
-        blocks.append(weights.reshape(-1, 1))
+        links.append((its_link, block.shape[1]))
+    if labels.weights is not None:
+        blocks.append(labels.weights.reshape(-1, 1))
     everything = np.concatenate(blocks, axis=1).astype(np.float32)
-    return Targets(link, everything, center, scale, MultiTaskLoss(parts, weighted=weights is not None), links)
+    return Targets(link, everything, center, scale, MultiTaskLoss(parts, weighted=labels.weights is not None), links)
 
 
 def _of_column(recipe: dict[str, dict], k: int) -> dict[str, dict]:

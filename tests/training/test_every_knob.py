@@ -257,8 +257,8 @@ def test_nothing_of_the_rows_to_predict_reaches_the_model(tuner, tmp_path):
     knobs = {"beside": EVERYTHING, "auxiliary": AUXILIARY, "soft_targets": SOFT, "learned_weights": True}
     first, second = tuner(**knobs), tuner(**knobs)
     second.labels[VALID] = 2 - second.labels[VALID]
-    second.soft[VALID] = second.soft[VALID, ::-1]
-    for target in second.auxiliary:
+    second.all_labels.soft[VALID] = second.all_labels.soft[VALID, ::-1]
+    for target in second.all_labels.auxiliary:
         target.labels[VALID] = 1 - target.labels[VALID]
     columns = second.rows.columns
     columns.loc[VALID, "stars"], columns.loc[VALID, "place"] = "1000", "elsewhere"

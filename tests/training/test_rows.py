@@ -5,9 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import FeatureScaler
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import ExtraRows, Lesson
+from kagglekit.training.rows import ExtraRows, gather_rows
 from kagglekit.tricks.trick import Trick
 
 KINDS = ["binary", "multiclass", "multilabel", "regression", "ordinal"]
@@ -32,6 +31,12 @@ def extra_of(tuner, rows, weights=None):
     """Rows of train as if they came from elsewhere, with the labels that they have."""
     table = tuner.train.iloc[rows][["id", "text"]]
     return ExtraRows(table, tuner.labels[rows], np.ones(len(rows), np.float32) if weights is None else weights)
+
+
+def gather(tuner, rows, **options):
+    """The training rows that `FineTuner.fit` gathers."""
+    given = tuner.rows, tuner.all_labels, tuner.recipe, tuner.tokenizer
+    return gather_rows(rows, *given, augmenter=tuner.augmenter, **options)
 
 
 class Recorder(Trick):
@@ -86,8 +91,8 @@ def test_a_row_of_weight_zero_teaches_nothing(tuner, tmp_path, kind):
 def test_weights_of_one_are_no_weights(tuner, loss):
     fine = tuner(loss=loss)
     extra = extra_of(fine, TRAIN[12:], np.full(6, 0.5, np.float32))
-    weighted = Lesson.gather(fine, TRAIN[:12], extra).targets
-    plain = Lesson.gather(fine, TRAIN[:12], extra_of(fine, TRAIN[12:])).targets
+    weighted = gather(fine, TRAIN[:12], extra=extra).targets
+    plain = gather(fine, TRAIN[:12], extra=extra_of(fine, TRAIN[12:])).targets
     logits = torch.randn(18, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.from_numpy(weighted.labels)
     ones = torch.cat([labels[:, :-1], torch.ones(18, 1)], dim=1)
@@ -98,7 +103,7 @@ def test_weights_of_one_are_no_weights(tuner, loss):
 def test_a_weight_multiplies_the_loss_of_its_row(tuner):
     fine = tuner()
     extra = extra_of(fine, TRAIN[12:], np.array([2, 2, 2, 0, 0, 0.5], np.float32))
-    targets = Lesson.gather(fine, TRAIN[:12], extra).targets
+    targets = gather(fine, TRAIN[:12], extra=extra).targets
     logits = torch.randn(18, 3, generator=torch.Generator().manual_seed(0))
     each = torch.nn.functional.cross_entropy(logits, torch.from_numpy(fine.labels[TRAIN]), reduction="none")
     expected = (each * torch.tensor([1.0] * 12 + [2, 2, 2, 0, 0, 0.5])).mean()
@@ -108,7 +113,7 @@ def test_a_weight_multiplies_the_loss_of_its_row(tuner):
 @pytest.mark.parametrize(("kind", "loss"), [("binary", "soft_f1"), ("regression", "pearson"), ("ordinal", "corn")])
 def test_a_loss_that_is_no_mean_over_rows_takes_no_weights(tuner, kind, loss):
     fine = tuner(kind, loss={loss: {}})
-    targets = Lesson.gather(fine, TRAIN[:12], extra_of(fine, TRAIN[12:], np.full(6, 0.5, np.float32))).targets
+    targets = gather(fine, TRAIN[:12], extra=extra_of(fine, TRAIN[12:], np.full(6, 0.5, np.float32))).targets
     logits = torch.zeros(18, targets.outputs)
     with pytest.raises(ValueError, match="no mean over rows"):
         targets.loss(logits, torch.from_numpy(targets.labels))
@@ -119,7 +124,7 @@ def test_extra_rows_have_no_auxiliary_labels(tuner, tmp_path):
     fine.train = fine.train.assign(topic=np.where(np.arange(24) % 2, "a", "b"))
     fine = FineTuner(fine.task, fine.train, fine.test, fine.backbone, Recipe(auxiliary={"topic": 0.5}, max_length=24))
     extra = extra_of(fine, TRAIN[12:], np.full(6, 0.5, np.float32))
-    targets = Lesson.gather(fine, TRAIN[:12], extra).targets
+    targets = gather(fine, TRAIN[:12], extra=extra).targets
     assert np.isnan(targets.labels[12:, 3:5]).all() and not np.isnan(targets.labels[:12]).any()
     logits = torch.randn(18, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     targets.loss(logits, torch.from_numpy(targets.labels)).backward()
@@ -138,7 +143,7 @@ def test_each_row_comes_with_what_the_teacher_says_of_it(tuner, tmp_path):
 
 def test_changed_copies_have_the_labels_of_their_rows(tuner):
     fine = tuner(augment={"AEDA": {}}, augment_copies=2)
-    lesson = Lesson.gather(fine, TRAIN)
+    lesson = gather(fine, TRAIN)
     assert len(lesson.inputs) == 3 * 18 and lesson.own == 18
     assert np.array_equal(lesson.targets.labels, np.tile(fine.labels[TRAIN], 3))
     ids = lesson.inputs.columns["id"].tolist()
@@ -155,14 +160,13 @@ def test_texts_are_cleaned_before_they_are_changed(tuner):
     fine.train["text"] = [f"<b>the {text}</b>" for text in fine.train["text"]]
     knobs = {"max_length": 24, "clean": ["html"], "augment": {"AEDA": {}}, "augment_copies": 3}
     fine = FineTuner(fine.task, fine.train, fine.test, fine.backbone, Recipe(**knobs))
-    told = Lesson.gather(fine, TRAIN).inputs.columns["text"]
+    told = gather(fine, TRAIN).inputs.columns["text"]
     assert len(told) == 4 * 18 and not told.str.contains("[<>/]").any()
 
 
 def test_on_the_fly_another_share_of_rows_is_changed_in_each_epoch(tuner):
     fine = tuner(augment={"AEDA": {}}, augment_copies=0, augment_share=0.5, rows=60)
-    lesson = Lesson.gather(fine, np.arange(60))
-    examples = lesson.examples(FeatureScaler.fit(lesson.inputs, np.arange(60), {}), seed=0)
+    examples = gather(fine, np.arange(60)).examples
 
     def visit(epoch, rows):
         examples.epoch = epoch

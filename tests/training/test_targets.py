@@ -8,7 +8,15 @@ from torch.nn import functional as F
 
 from kagglekit.losses.catalogue import LOSSES, make_loss
 from kagglekit.model.heads import LINKS
-from kagglekit.training.targets import Auxiliary, MultiTaskLoss, Part, make_targets, read_auxiliary, read_soft_targets
+from kagglekit.training.targets import (
+    Auxiliary,
+    Labels,
+    MultiTaskLoss,
+    Part,
+    make_targets,
+    read_auxiliary,
+    read_soft_targets,
+)
 
 ROWS = 12
 CLASSES = np.arange(ROWS) % 3
@@ -24,6 +32,11 @@ PAIRS = [(kind, name) for name, kinds in LOSSES.items() for kind in kinds]
 COLOURS = Auxiliary("colour", "multiclass", ["blue", "red"], (np.arange(ROWS) % 2).astype(np.float32), 0.5)
 GAPS = np.where(np.arange(ROWS) % 4 == 0, np.nan, np.arange(ROWS)).astype(np.float32)
 PRICES = Auxiliary("price", "regression", [], GAPS, 2.0)
+
+
+def targets_of(kind, loss, auxiliary=(), soft=None, apart=False):
+    values, columns = LABELS[kind]
+    return make_targets(Labels(kind, columns, values, auxiliary, soft), loss, apart)
 
 
 def logits(outputs, seed=0):
@@ -147,7 +160,7 @@ def test_learned_weights_are_those_of_the_paper():
 
 
 def test_learned_weights_of_zero_add_up_like_fixed_ones():
-    targets = make_targets(*LABELS["multiclass"][:1], "multiclass", 3, {}, [COLOURS, PRICES])
+    targets = targets_of("multiclass", {}, [COLOURS, PRICES])
     y, x = torch.from_numpy(targets.labels), logits(6)
     plain = targets.loss(x, y)
     targets.loss.log_variances = torch.zeros(3)
@@ -176,7 +189,7 @@ def test_as_many_learned_weights_as_targets_or_an_error():
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_a_task_alone_has_the_plain_labels_and_loss(kind, name):
     labels, columns = LABELS[kind]
-    targets = make_targets(labels, kind, columns, {name: {}})
+    targets = targets_of(kind, {name: {}})
     loss, link = make_loss({name: {}}, kind, labels, columns)
     encoded, center, scale = LINKS[link].encode(labels, columns)
     assert np.array_equal(targets.labels, encoded) and (targets.link, targets.auxiliary) == (link, [])
@@ -187,9 +200,8 @@ def test_a_task_alone_has_the_plain_labels_and_loss(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_targets_beside_add_their_losses_and_leave_that_of_the_task_as_it_is(kind, name):
-    labels, columns = LABELS[kind]
-    plain = make_targets(labels, kind, columns, {name: {}})
-    both = make_targets(labels, kind, columns, {name: {}}, [COLOURS, PRICES])
+    plain = targets_of(kind, {name: {}})
+    both = targets_of(kind, {name: {}}, [COLOURS, PRICES])
     n = plain.outputs
     assert both.auxiliary == [("softmax", 2), ("identity", 1)] and (both.link, both.outputs) == (plain.link, n)
     assert both.labels.shape == (ROWS, n + 3) and both.labels.dtype == np.float32
@@ -205,9 +217,9 @@ def test_targets_beside_add_their_losses_and_leave_that_of_the_task_as_it_is(kin
 @pytest.mark.parametrize("kind", ["multilabel", "regression"])
 @pytest.mark.parametrize("auxiliary", [[], [COLOURS]])
 def test_columns_apart_have_a_loss_each(kind, auxiliary):
-    labels, columns = LABELS[kind]
-    whole = make_targets(labels, kind, columns, {}, [COLOURS])
-    apart = make_targets(labels, kind, columns, {}, auxiliary, apart=True)
+    columns = LABELS[kind][1]
+    whole = targets_of(kind, {}, [COLOURS])
+    apart = targets_of(kind, {}, auxiliary, apart=True)
     assert len(apart.loss.parts) == columns + len(auxiliary)
     x, y = logits(columns + 2), torch.from_numpy(whole.labels)
     beside = 0.5 * F.cross_entropy(x[:, columns:], torch.arange(ROWS) % 2)
@@ -218,17 +230,16 @@ def test_columns_apart_have_a_loss_each(kind, auxiliary):
 
 @pytest.mark.parametrize("weights", [[2.0, 3.0], "balanced"])
 def test_each_column_apart_has_its_own_weight_of_positives(weights):
-    labels, columns = LABELS["multilabel"]
+    labels = LABELS["multilabel"][0]
     recipe = {"bce": {"pos_weight": weights}}
-    whole, apart = (make_targets(labels, "multilabel", columns, recipe, apart=a) for a in (False, True))
+    whole, apart = (targets_of("multilabel", recipe, apart=a) for a in (False, True))
     x, y = logits(2), torch.from_numpy(labels)
     assert torch.allclose(apart.loss(x, y), 2 * whole.loss(x, y), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "ordinal"])
 def test_classes_are_one_target_also_apart(kind):
-    labels, columns = LABELS[kind]
-    assert len(make_targets(labels, kind, columns, {}, [COLOURS], apart=True).loss.parts) == 2
+    assert len(targets_of(kind, {}, [COLOURS], apart=True).loss.parts) == 2
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "soft_f1"])
@@ -236,25 +247,25 @@ def test_soft_targets_take_the_place_of_classes(name):
     labels, columns = LABELS["multiclass"]
     soft = np.random.default_rng(0).dirichlet(np.ones(3), ROWS)
     x = logits(3)
-    alone = make_targets(labels, "multiclass", columns, {name: {}}, soft=soft)
+    alone = targets_of("multiclass", {name: {}}, soft=soft)
     assert np.allclose(alone.labels, soft) and alone.labels.dtype == np.float32
-    beside = make_targets(labels, "multiclass", columns, {name: {}}, [PRICES], soft=soft)
+    beside = targets_of("multiclass", {name: {}}, [PRICES], soft=soft)
     assert np.array_equal(beside.labels[:, :3], alone.labels)
-    hard = make_targets(labels, "multiclass", columns, {name: {}}, soft=np.eye(3)[labels])
+    hard = targets_of("multiclass", {name: {}}, soft=np.eye(3)[labels])
     loss, _ = make_loss({name: {}}, "multiclass", labels, columns)
     assert torch.allclose(hard.loss(x, torch.from_numpy(hard.labels)), loss(x, torch.from_numpy(labels)), atol=1e-6)
     assert not torch.allclose(alone.loss(x, torch.from_numpy(alone.labels)), loss(x, torch.from_numpy(labels)))
 
 
 def test_values_beside_are_standardised_over_the_rows_that_have_them():
-    block = make_targets(CLASSES, "multiclass", 3, {}, [PRICES]).labels[:, 3]
+    block = targets_of("multiclass", {}, [PRICES]).labels[:, 3]
     assert np.isnan(block).tolist() == np.isnan(GAPS).tolist()
     assert np.nanmean(block) == pytest.approx(0, abs=1e-6) and np.nanstd(block) == pytest.approx(1, abs=1e-6)
 
 
 def test_a_class_that_these_rows_lack_is_learned_as_rare_and_no_value_at_all_is_an_error():
     rare = Auxiliary("colour", "multiclass", ["blue", "red"], np.zeros(ROWS, np.float32), 1.0)
-    targets = make_targets(CLASSES, "multiclass", 3, {}, [rare])
+    targets = targets_of("multiclass", {}, [rare])
     assert targets.loss(logits(5), torch.from_numpy(targets.labels)).isfinite()
     with pytest.raises(ValueError, match="no row that this fold trains on has a value of 'price'"):
-        make_targets(CLASSES, "multiclass", 3, {}, [Auxiliary("price", "regression", [], GAPS * np.nan, 1.0)])
+        targets_of("multiclass", {}, [Auxiliary("price", "regression", [], GAPS * np.nan, 1.0)])
