@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kagglekit.files import read_json
-from kagglekit.kaggle.metadata import Ref, read_dataset_metadata, read_kernel_metadata, shelves
+from kagglekit.kaggle.metadata import SOURCES, Ref, find_datasets, read_kernel_metadata
 from kagglekit.options import check_range
 
-KEYS = {"dataset": "dataset_sources", "competition": "competition_sources", "kernel": "kernel_sources"}
-KEYS |= {"model": "model_sources"}
 METADATA = ("dataset-metadata.json", "kernel-metadata.json", "datapackage.json")
 
 
@@ -19,13 +17,15 @@ def wanted_sources(metadata: Mapping) -> list[str]:
 
     Versions of data sets and kernels are left out: here there is one of each.
     """
-    return [plain_source(f"{kind}:{name}") for kind, key in KEYS.items() for name in metadata.get(key) or []]
+    return [plain_source(f"{kind}:{name}") for kind, key in SOURCES.items() for name in metadata.get(key) or []]
 
 
 def plain_source(source: str) -> str:
     """A source as `wanted_sources` writes it. Raises ValueError for what is none."""
     kind, _, name = source.partition(":")
-    check_range("source", source, kind in KEYS and bool(name), f"KIND:NAME, where KIND is one of {', '.join(KEYS)}")
+    check_range(
+        "source", source, kind in SOURCES and bool(name), f"KIND:NAME, where KIND is one of {', '.join(SOURCES)}"
+    )
     if kind in ("dataset", "kernel"):
         name = str(Ref.parse(name, source).bare)
     if kind == "model":
@@ -35,21 +35,13 @@ def plain_source(source: str) -> str:
 
 
 def find_sources(kernel: str | Path) -> dict[str, Path]:
-    """The local folders of a kernel's sources, as far as they can be found: data sets on its `shelves`, by the id in
-    their dataset-metadata.json, and the competition's files where task.json of the work folder has them.
-
-    Outputs of other kernels and models lie nowhere in particular: they have to be given.
+    """The local folders of a kernel's sources, as far as they can be found: its data sets (`find_datasets`), and the
+    competition's files where task.json of the work folder has them. Outputs of other kernels and models must be given.
     """
     kernel = Path(kernel).resolve()
-    wanted, found = wanted_sources(read_kernel_metadata(kernel)), {}
-    for shelf in shelves(kernel):  # what lies nearest counts
-        here = {}
-        for file in sorted(shelf.glob("*/dataset-metadata.json")):
-            source = plain_source(f"dataset:{read_dataset_metadata(file.parent)['id']}")
-            if source in here:
-                raise ValueError(f"{here[source]} and {file.parent} have the same id: {source}. Delete one of them")
-            here[source] = file.parent
-        found = {source: folder for source, folder in here.items() if source in wanted} | found
+    wanted = wanted_sources(read_kernel_metadata(kernel))
+    here = {f"dataset:{name}": folder for name, folder in find_datasets(kernel).items()}
+    found = {source: here[source] for source in wanted if source in here}
     competitions = [source for source in wanted if source.startswith("competition:")]
     task = kernel.parent.parent / "task.json"
     if len(competitions) == 1 and task.is_file():

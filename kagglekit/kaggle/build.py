@@ -12,8 +12,7 @@ import pandas as pd
 from kagglekit.files import remove, replacing, resolve, write_json
 from kagglekit.kaggle import cells
 from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
-from kagglekit.kaggle.keys import KERNEL_FILE
-from kagglekit.kaggle.metadata import Ref, kernel_metadata, slugify
+from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, kernel_metadata, slugify
 from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs
 from kagglekit.kaggle.steps import Step as Step
 from kagglekit.kaggle.steps import parse_steps as parse_steps

@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from kagglekit import __version__
 from kagglekit.files import replacing, write_json
-from kagglekit.kaggle.keys import DATASET_FILE
-from kagglekit.kaggle.metadata import Ref, dataset_metadata, read_object
+from kagglekit.kaggle.metadata import DATASET_FILE, Ref, dataset_metadata, read_object
 from kagglekit.options import accepts
 
 BUNDLE_FILE = "bundle.json"
+GOLDEN_FILE = "golden.parquet"  # golden rows, in the folder of a run
 UNPACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")  # by Kaggle, on arrival
 RECORD = {"path": "str", "name": "str", "bytes": "int", "sha256": "str"}  # what bundle.json says of a file
 

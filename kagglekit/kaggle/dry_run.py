@@ -12,7 +12,7 @@ from kagglekit.files import resolve
 from kagglekit.kaggle.attach import attach, check_sources, release
 from kagglekit.kaggle.attach import find_sources as find_sources
 from kagglekit.kaggle.fresh import clean_environment, make_environment, prove_fresh
-from kagglekit.kaggle.metadata import read_kernel_metadata
+from kagglekit.kaggle.metadata import is_on, read_kernel_metadata
 from kagglekit.kaggle.sandbox import NOT_ISOLATED, sandboxed, why_no_namespace
 from kagglekit.kaggle.verdict import find_error, judge_submission, where_it_was
 from kagglekit.kaggle.watch import Watched, size_of, watch
@@ -101,8 +101,8 @@ def dry_run(
         raise ValueError(f"{kernel}: a dry run needs a notebook in Python, and code_file={code.name!r} is none")
     folders = check_sources(kernel, sources)
     mounted = [folder for source, folder in folders.items() if source.startswith("competition:")]
-    gpu = _is_on(metadata, "enable_gpu") or str(metadata.get("machine_shape") or "").startswith("Nvidia")
-    internet, place = _is_on(metadata, "enable_internet"), _make_root(root)
+    gpu = is_on(metadata, "enable_gpu") or str(metadata.get("machine_shape") or "").startswith("Nvidia")
+    internet, place = is_on(metadata, "enable_internet"), _make_root(root)
     inputs, working, log = place / "kaggle" / "input", place / "kaggle" / "working", place / "kaggle" / "log.txt"
     try:
         how = "none" if internet else _choose(isolation, place)
@@ -175,11 +175,6 @@ def _explain(watched: Watched, working: Path, log: str, limit: float, disk: floa
             "first cell does, and write to the working directory"
         )
     return error
-
-
-def _is_on(metadata: Mapping, key: str) -> bool:
-    """Whether a switch is on; a missing enable_internet is, as Kaggle's client reads it."""
-    return str(metadata.get(key, key == "enable_internet")).lower() == "true"
 
 
 def _choose(isolation: str, place: Path) -> str:

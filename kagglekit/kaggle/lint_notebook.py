@@ -1,73 +1,73 @@
-"""A look into the notebook of a kernel: its size, what is left in it, and what must not be."""
+"""Checks of a kernel's notebook before a push: size, credentials, local paths, and what needs the internet."""
 
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import nbformat
 
 from kagglekit.kaggle.cells import MARK
-from kagglekit.kaggle.findings import Finding
 from kagglekit.kaggle.secrets import find_secrets, local_paths
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters, with_defaults
 
-MOST, MANY = 1_000_000, 800_000  # bytes: Kaggle's own limit is about 1 MB, which its client does not check
-BROKEN = (ValueError, AttributeError, nbformat.ValidationError)  # what nbformat raises for a file that is no notebook
-CALLS = ("run_step", "run_in_parallel", "train_in_parallel", "run_notebook")  # with a notebook's name and parameters
+MOST = 1_000_000  # bytes: Kaggle's own limit is about 1 MB, which its client does not check
+CALLS = ("run_step", "run_in_slots", "train_side_by_side", "run_notebook")  # with a notebook's name and parameters
 
 
-def lint_notebook(file: Path, internet: bool = False, notebook: bool = True) -> list[Finding]:
-    """The findings about a kernel's code. notebook: whether it has to be one, or is a script."""
-    where = f"{file.resolve().parent.name}/{file.name}"
-    if not file.is_file():
-        return [Finding("error", where, "", "is not there, and code_file names it")]
-    size, text = file.stat().st_size, file.read_text(encoding="utf-8", errors="replace")
-    if not notebook:
-        return [*_lint_size(size, where), *lint_text(text, where)]
-    try:
-        content, cells = json.loads(text), _read_cells(text)
-    except BROKEN as error:
-        message = f"is no valid notebook: {str(error).splitlines()[0]}"
-        return [*_lint_size(size, where), Finding("error", where, "", message), *lint_text(text, where)]
-    findings = [*_lint_size(max(size, _sent(content, cells)), where)]
-    findings += [finding for number, cell in enumerate(cells, 1) for finding in _lint_cell(number, cell, where)]
-    about = {**content.get("metadata", {})}
-    if about.pop("papermill", None):
-        message = "papermill's record of an earlier run is left, with paths of this machine: build the kernel anew"
-        findings.append(Finding("error", where, "metadata.papermill", message))
-    findings += lint_text(json.dumps(about, ensure_ascii=False), where, "metadata")
-    return findings + ([] if internet else list(_lint_offline(cells, where)))
+@dataclass(frozen=True)
+class Finding:
+    """One thing to fix. level: "error" stops a push. key: of a JSON file, "cell 3" (from 1), or ""."""
+
+    level: Literal["error", "warning"]
+    file: str
+    key: str
+    message: str
+
+    def __str__(self):
+        return ": ".join(filter(None, [self.level, self.file, self.key, self.message]))
 
 
 def lint_text(text: str, where: str, key: str = "", level: str = "error") -> Iterator[Finding]:
-    """Findings about credentials and paths of this machine in a text. level: that of the paths."""
+    """Findings about credentials and local paths in a text. level: that of the paths."""
     for kind in find_secrets(text):
-        yield Finding("error", where, key, f"holds {kind}: take it out, and make a new one if it was ever pushed")
+        yield Finding("error", where, key, f"holds {kind}: remove it, and make a new one if it was ever pushed")
     for path in local_paths(text):
         yield Finding(level, where, key, f"names {path}, which is on this machine and not in the kernel")
 
 
-def find_backbones(file: Path) -> set[str]:
-    """The values of backbone= that the notebook's parameters ask for, without those that a start takes the place of."""
-    try:
-        cells = _read_cells(file.read_text(encoding="utf-8"))
-    except (OSError, *BROKEN):  # said by `lint_notebook`
-        return set()
-    own, groups = {}, []
-    for cell in (cell for cell in cells if cell.cell_type == "code"):
-        tree = _parse(cell.source)
-        if {"parameters", "injected-parameters"} & {*cell.metadata.get("tags", [])}:
-            own |= _assigned(tree)
-        groups += [_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    asked = set()
-    for values in [own, *groups]:
-        name = values.get("backbone")
-        if isinstance(name, str) and (name == "minilm" or not values.get("start")):
-            asked.add(name)
-    return asked
+def lint_notebook(file: Path, internet: bool, notebook: bool = True) -> Iterator[Finding]:
+    """The findings about a kernel's code. notebook: whether it has to be one, or is a script."""
+    where = f"{file.resolve().parent.name}/{file.name}"
+    if not file.is_file():
+        yield Finding("error", where, "", "is not there, and code_file names it")
+        return
+    text, sent = file.read_text(encoding="utf-8", errors="replace"), None
+    if notebook:
+        try:
+            content, cells = json.loads(text), _read_cells(text)
+        except (ValueError, AttributeError, nbformat.ValidationError) as error:
+            yield Finding("error", where, "", f"is no valid notebook: {str(error).splitlines()[0]}")
+        else:
+            for number, cell in enumerate(cells, 1):
+                level = "error" if cell.cell_type == "code" else "warning"
+                yield from lint_text(cell.source, where, f"cell {number}", level)
+                rest = json.dumps([cell.metadata, cell.get("outputs", [])], ensure_ascii=False)
+                yield from lint_text(rest, where, f"cell {number}, metadata")
+            yield from lint_text(json.dumps(content.get("metadata", {}), ensure_ascii=False), where, "metadata")
+            if not internet:
+                yield from _lint_offline(cells, where)
+            # as the client sends it: without outputs, in ASCII (a Chinese letter takes six bytes)
+            sent = json.dumps({**content, "cells": [{**cell, "outputs": []} for cell in cells]})
+    if sent is None:
+        yield from lint_text(text, where)
+    if len(sent or text) > MOST:
+        message = f"has {len(sent or text):,} bytes as it is sent, more than {MOST:,}: move data into a data set"
+        yield Finding("error", where, "", message)
 
 
 def _read_cells(text: str) -> list:
@@ -79,29 +79,6 @@ def _read_cells(text: str) -> list:
     for error in invalid.values():
         raise error
     return cells
-
-
-def _lint_size(size: int, where: str) -> Iterator[Finding]:
-    if size > MANY:
-        level, limit = ("error", MOST) if size > MOST else ("warning", MANY)
-        message = (
-            f"has {size:,} bytes as it is sent, more than {limit:,}: Kaggle takes about 1 MB. Move data into a data set"
-        )
-        yield Finding(level, where, "", message)
-
-
-def _lint_cell(number: int, cell: Mapping, where: str) -> Iterator[Finding]:
-    key = f"cell {number}"
-    yield from lint_text(cell.source, where, key, "error" if cell.cell_type == "code" else "warning")
-    about = {name: value for name, value in cell.metadata.items() if name != "papermill"}
-    yield from lint_text(json.dumps([about, cell.get("outputs", [])], ensure_ascii=False), where, f"{key}, metadata")
-    for name, left in (
-        ("outputs", cell.get("outputs")),
-        ("execution_count", cell.get("execution_count")),
-        ("metadata.papermill", cell.metadata.get("papermill")),
-    ):
-        if left:
-            yield Finding("warning", where, key, f"{name} of an earlier run is left: build the kernel anew")
 
 
 def _lint_offline(cells: list, where: str) -> Iterator[Finding]:
@@ -118,13 +95,28 @@ def _lint_offline(cells: list, where: str) -> Iterator[Finding]:
             yield Finding("error", where, f"cell {number}", message)
 
 
-def _sent(content: dict, cells: list) -> int:
-    """Bytes of the notebook as Kaggle's client sends it: without outputs, in ASCII (a Chinese letter takes six)."""
-    return len(json.dumps({**content, "cells": [{**cell, "outputs": []} for cell in cells]}))
+def find_backbones(file: Path) -> set[str]:
+    """The values of backbone= that the notebook's parameters ask for, except where a start replaces them."""
+    try:
+        cells = _read_cells(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError):  # a finding of `lint_notebook`
+        return set()
+    own, groups = {}, []
+    for cell in (cell for cell in cells if cell.cell_type == "code"):
+        tree = _parse(cell.source)
+        if {"parameters", "injected-parameters"} & {*cell.metadata.get("tags", [])}:
+            own |= _assigned(tree)
+        groups += [_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    asked = set()
+    for values in [own, *groups]:
+        name = values.get("backbone")
+        if isinstance(name, str) and (name == "minilm" or not values.get("start")):
+            asked.add(name)
+    return asked
 
 
 def _parse(source: str) -> ast.Module:
-    """The code of a cell without lines of magic; nothing of a cell that is no Python."""
+    """The code of a cell without lines of magic; nothing for a cell that is no Python."""
     try:
         return ast.parse(re.sub(r"^([ \t]*)[!%].*", r"\1pass", source, flags=re.MULTILINE))
     except SyntaxError:
@@ -141,17 +133,15 @@ def _assigned(tree: ast.Module) -> dict:
 
 
 def _called(node: ast.Call) -> dict:
-    """The parameters that a call such as run_in_parallel("3_train", {...}) runs a notebook of the library with."""
+    """The parameters of a call such as run_in_slots("3_train", {...}): the defaults, and over them those given."""
     match node:
         case ast.Call(func=ast.Name(id=function), args=[ast.Constant(value=str(name)), ast.Dict() as given, *_]):
             if function not in CALLS:
                 return {}
-            # its own parameters, and over them those that were given
             pairs = zip(given.keys, given.values, strict=True)
             told = {key.value: value.value for key, value in pairs if isinstance(value, ast.Constant)}
             try:
-                known = read_parameters(find_notebook(name))
-            except (FileNotFoundError, ValueError):  # a notebook of somebody's own
-                known = {}
-            return with_defaults(known, told)
+                return with_defaults(read_parameters(find_notebook(name)), told)
+            except (FileNotFoundError, ValueError):  # somebody's own notebook
+                return told
     return {}

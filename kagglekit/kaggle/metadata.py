@@ -1,4 +1,9 @@
-"""The files that tell Kaggle what a kernel and a data set are: written with every key, read with every type checked."""
+"""kernel-metadata.json and dataset-metadata.json: written with every key, read with the address checked.
+
+The keys are those of the client kaggle 2.2 (kaggle_api_extended.py: kernels_push, dataset_create_new). It checks types,
+lengths and licences itself, ignores keys that it does not know, and turns the internet on where `enable_internet` is
+absent (docs/kernels_metadata.md of the client says otherwise).
+"""
 
 import html
 import re
@@ -8,22 +13,44 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kagglekit.files import read_json
-from kagglekit.kaggle.keys import (
-    DATASET_FILE,
-    DATASET_KEYS,
-    DATASET_REQUIRED,
-    KERNEL_FILE,
-    KERNEL_KEYS,
-    KERNEL_REQUIRED,
-)
-from kagglekit.kaggle.keys import RETIRED as RETIRED
-from kagglekit.kaggle.keys import SHAPES as SHAPES
-from kagglekit.options import accepts, check_range
+from kagglekit.options import check_range
+
+KERNEL_FILE, DATASET_FILE = "kernel-metadata.json", "dataset-metadata.json"
+KERNEL_REQUIRED = ("id", "code_file", "language", "kernel_type")
+DATASET_REQUIRED = ("id", "title", "licenses")
+SOURCES = {kind: f"{kind}_sources" for kind in ("dataset", "competition", "kernel", "model")}
+KERNEL_KEYS = {
+    *KERNEL_REQUIRED, *SOURCES.values(), "id_no", "title", "is_private", "enable_gpu", "enable_tpu", "enable_internet",
+    "machine_shape", "keywords", "docker_image_pinning_type", "docker_image",
+}  # fmt: skip
+DATASET_KEYS = {
+    *DATASET_REQUIRED, "id_no", "subtitle", "description", "keywords", "resources",
+    # written by `kaggle datasets metadata`, no part of an upload
+    "isPrivate", "collaborators", "data", "expectedUpdateFrequency", "userSpecifiedSources", "image",
+}  # fmt: skip
+SHAPES = {  # machine_shape -> hardware; several are open only inside some competitions
+    "NvidiaTeslaT4": "two T4 of 15 GB",
+    "NvidiaTeslaT4Highmem": "two T4 and more memory",
+    "NvidiaL4": "four L4 of 22 GB",
+    "NvidiaL4X1": "one L4 of 22 GB",
+    "NvidiaTeslaA100": "A100",
+    "NvidiaH100": "H100",
+    "NvidiaRtxPro6000": "RTX Pro 6000",
+    "TpuV5E8": "TPU v5e, 8 cores",
+    "TpuV6E8": "TPU v6e, 8 cores",
+}
+RETIRED = {  # retired machine_shape -> what Kaggle runs such a kernel on instead, without an error
+    "NvidiaTeslaP100": "NvidiaTeslaT4",
+    "TpuV38": "TpuV5E8",
+    "Tpu1VmV38": "TpuV5E8",
+    "TpuV232": "a CPU",
+    "TpuV2256": "a CPU",
+}
 
 
 @dataclass(frozen=True)
 class Ref:
-    """The address of a kernel or a data set: owner/slug, with /version one state of it, without the newest."""
+    """The address of a kernel or a data set: owner/slug, or owner/slug/version for a pinned version."""
 
     owner: str
     slug: str
@@ -31,7 +58,7 @@ class Ref:
 
     @classmethod
     def parse(cls, text: str, what: str = "ref") -> "Ref":
-        """The address that `text` writes, "owner/slug" or "owner/slug/3". what: what an error calls it."""
+        """Read "owner/slug" or "owner/slug/3". what: how an error message calls the value."""
         match = re.fullmatch(r"([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)(?:/([1-9][0-9]*))?", text)
         check_range(what, text, match is not None, "owner/slug or owner/slug/version, as in its address on kaggle.com")
         owner, slug, version = match.groups()
@@ -39,7 +66,7 @@ class Ref:
 
     @property
     def bare(self) -> "Ref":
-        """The same without a version."""
+        """The same address without a version."""
         return replace(self, version=None)
 
     def __str__(self):
@@ -49,8 +76,8 @@ class Ref:
 def slugify(title: str) -> str:
     """The slug that Kaggle makes of a title: "BBC, fold 1: it's 1,000" -> "bbc-fold-1-it-s-1000".
 
-    The rule of python-slugify, which the client uses. Letters that are no Latin ones fall away, where Kaggle writes
-    them in Latin letters: keep to titles in ASCII.
+    The rule of python-slugify, which the client uses. Letters outside the Latin alphabet are dropped here, while Kaggle
+    transliterates them: use ASCII titles.
     """
     text = unicodedata.normalize("NFKD", html.unescape(title.replace("'", "-"))).encode("ascii", "ignore").decode()
     text = re.sub(r"(?<=\d),(?=\d)", "", text.lower().replace("'", ""))
@@ -58,7 +85,7 @@ def slugify(title: str) -> str:
 
 
 def same_title(slug: str) -> str:
-    """A title that Kaggle makes this slug of: "kagglekit-wheels" -> "Kagglekit wheels"; 5 to 50 characters."""
+    """A title that Kaggle turns into this slug: "kagglekit-wheels" -> "Kagglekit wheels"; 5 to 50 characters."""
     rule = "5 to 50 of the characters a-z, 0-9 and -, no - at an end, nor two in a row"
     check_range("slug", slug, slugify(slug) == slug and 5 <= len(slug) <= 50, rule)
     return slug.replace("-", " ").capitalize()
@@ -71,30 +98,26 @@ def kernel_metadata(
     *,
     gpu: str = "NvidiaTeslaT4",
     internet: bool = False,
-    private: bool = True,
     competitions: Sequence[str] = (),
     datasets: Sequence[Ref | str] = (),
     kernels: Sequence[Ref | str] = (),
     models: Sequence[str] = (),
-    keywords: Sequence[str] = (),
-    pinning: str = "original",
 ) -> dict:
-    """What kernel-metadata.json says of a notebook in Python, every key of it, so that no default of Kaggle's counts.
+    """The content of kernel-metadata.json for a private Python notebook: every key, so that no default counts.
 
-    title: "": one made of the slug. gpu: one of SHAPES, also a TPU; "": a CPU (machine_shape is null then, which the
-    client does not send). models: owner/model/framework/variation/version. pinning: "original" keeps to the image that
-    the kernel first ran on, "latest" follows Kaggle's.
+    title: "" makes one from the slug. gpu: one of SHAPES, also a TPU; "": a CPU. models:
+    owner/model/framework/variation/version. The image stays the one that the kernel first ran on ("original").
     """
     rule = f"a machine that Kaggle still has, such as {', '.join(SHAPES)}, or '' for a CPU"
     check_range("gpu", gpu, gpu not in RETIRED, rule)
     tpu = gpu.startswith("Tpu")
-    metadata = {
+    return {
         "id": str(ref),
         "title": title or same_title(Ref.parse(str(ref)).slug),
         "code_file": code_file,
         "language": "python",
         "kernel_type": "notebook",
-        "is_private": private,
+        "is_private": True,
         "enable_gpu": bool(gpu) and not tpu,
         "enable_tpu": tpu,
         "enable_internet": internet,
@@ -103,49 +126,38 @@ def kernel_metadata(
         "competition_sources": list(competitions),
         "kernel_sources": [str(source) for source in kernels],
         "model_sources": list(models),
-        "keywords": list(keywords),
-        "docker_image_pinning_type": pinning,
+        "keywords": [],
+        "docker_image_pinning_type": "original",
         "docker_image": None,
     }
-    return _checked(metadata, KERNEL_FILE, KERNEL_KEYS, KERNEL_REQUIRED)
 
 
-def dataset_metadata(ref: Ref | str, title: str = "", subtitle: str = "", license: str = "other", **told) -> dict:
-    """What dataset-metadata.json says of a data set. subtitle: 20 to 80 characters, or none. told: description, ..."""
-    metadata = {"id": str(ref), "title": title or same_title(Ref.parse(str(ref)).slug)}
-    metadata |= {"subtitle": subtitle} if subtitle else {}
-    return _checked(
-        {**metadata, "licenses": [{"name": license}], "keywords": [], **told},
-        DATASET_FILE,
-        DATASET_KEYS,
-        DATASET_REQUIRED,
-    )
+def dataset_metadata(ref: Ref | str, title: str = "", **more) -> dict:
+    """The content of dataset-metadata.json. title: "" makes one from the slug. more: subtitle (20 to 80 characters),
+    description and so on."""
+    title = title or same_title(Ref.parse(str(ref)).slug)
+    return {"id": str(ref), "title": title, **more, "licenses": [{"name": "other"}], "keywords": []}
 
 
-def shelves(folder: str | Path) -> list[Path]:
-    """The folders in which what a kernel or data set folder goes with may lie: that around it, and `kaggle/` beside its
-    work folder, where `wheels` puts the library for the kernels of all work folders."""
-    around = Path(folder).resolve().parent
-    return [place for place in dict.fromkeys([around, around.parent.parent / "kaggle"]) if place.is_dir()]
+def is_on(metadata: Mapping, key: str) -> bool:
+    """Whether a switch is on as the client reads it: true, "true" and "True"; some switches are on when absent."""
+    return str(metadata.get(key, key in ("enable_internet", "is_private"))).lower() == "true"
 
 
 def read_kernel_metadata(folder: str | Path) -> dict:
     """The metadata of a kernel folder. Raises FileNotFoundError or ValueError that name the file and the key."""
-    return _checked(read_object(Path(folder) / KERNEL_FILE), Path(folder) / KERNEL_FILE, KERNEL_KEYS, KERNEL_REQUIRED)
+    return _read(Path(folder) / KERNEL_FILE, KERNEL_REQUIRED)
 
 
 def read_dataset_metadata(folder: str | Path) -> dict:
     """The metadata of a data set folder. Raises FileNotFoundError or ValueError that name the file and the key."""
-    file = Path(folder) / DATASET_FILE
-    return _checked(read_object(file), file, DATASET_KEYS, DATASET_REQUIRED)
+    return _read(Path(folder) / DATASET_FILE, DATASET_REQUIRED)
 
 
 def read_object(file: Path) -> dict:
     """The JSON object in a file. Raises FileNotFoundError without the file, ValueError when it holds something else."""
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{file} is not there: a folder to push has one, see `python -m kagglekit.kaggle build`"
-        )
+        raise FileNotFoundError(f"{file} is not there: `python -m kagglekit.kaggle build` writes it")
     try:
         value = read_json(file)
     except ValueError as error:
@@ -155,22 +167,60 @@ def read_object(file: Path) -> dict:
     return value
 
 
-def wrong_values(metadata: Mapping, keys: Mapping[str, str], required: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the values, (key, message): a required one that is missing, a type, a reference's form."""
+def wrong_values(metadata: Mapping, required: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(key, message) for what kagglekit itself cannot work with; the client checks the rest when it pushes."""
     for key in required:
         if metadata.get(key) in (None, ""):
             yield key, f"{key} is missing"
-    for key, kind in keys.items():
-        if key in metadata and not accepts(kind, metadata[key]) and (key not in required or metadata[key]):
-            yield key, f"{key}={metadata[key]!r} is not allowed: it takes {kind.replace('Literal', 'one of ')}"
-    if isinstance(metadata.get("id"), str) and metadata["id"]:
+    for key in SOURCES.values():
+        value = metadata.get(key)
+        if value is not None and not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
+            yield key, f"{key}={value!r} must be a list of addresses"
+    if metadata.get("id"):
         try:
-            Ref.parse(metadata["id"], "id")
+            Ref.parse(str(metadata["id"]), "id")
         except ValueError as error:
             yield "id", str(error)
 
 
-def _checked(metadata: dict, where: str | Path, keys: Mapping[str, str], required: Sequence[str]) -> dict:
-    for _, message in wrong_values(metadata, keys, required):
-        raise ValueError(f"{where}: {message}")
+def _read(file: Path, required: Sequence[str]) -> dict:
+    metadata = read_object(file)
+    for _, message in wrong_values(metadata, required):
+        raise ValueError(f"{file}: {message}")
     return metadata
+
+
+def search_folders(folder: str | Path) -> list[Path]:
+    """The folders in which the data sets of a kernel folder are looked for, nearest first: the folder around it, and
+    `kaggle/` beside its work folder, where `wheels` puts the library for the kernels of all work folders."""
+    around = Path(folder).resolve().parent
+    return [place for place in dict.fromkeys([around, around.parent.parent / "kaggle"]) if place.is_dir()]
+
+
+def find_datasets(kernel: Path, given: Mapping[str, str | Path] = {}) -> dict[str, Path]:
+    """The data set folders that can be looked at here, owner/slug -> folder: those `given` as "dataset:owner/slug" ->
+    folder, then those in the `search_folders` of a kernel. Raises ValueError for two neighbours with the same id."""
+    found = {}
+    for place in reversed(search_folders(kernel)):
+        here = {}
+        for folder in sorted(place.iterdir()):
+            if name := bare(read_id(folder)):
+                if name in here:
+                    raise ValueError(f"{here[name]} and {folder} have the same id: {name}. Delete one of them")
+                here[name] = folder
+        found |= here
+    sources = ((source.partition(":"), folder) for source, folder in given.items())
+    return found | {bare(name): Path(folder) for (kind, _, name), folder in sources if kind == "dataset"}
+
+
+def read_id(folder: Path) -> str:
+    """The id of a data set folder; "" for another folder, and for metadata that cannot be read."""
+    try:
+        return str(read_object(folder / DATASET_FILE).get("id") or "")
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+def bare(ref: str) -> str:
+    """An address without its version, in lower case, as Kaggle compares them."""
+    return "/".join(ref.lower().split("/")[:2])

@@ -10,7 +10,7 @@ import nbformat
 
 from kagglekit.competition.task import load_task
 from kagglekit.files import read_json, resolve, write_json
-from kagglekit.kaggle.keys import GOLDEN_FILE as GOLDEN
+from kagglekit.kaggle.bundle import GOLDEN_FILE as GOLDEN
 from kagglekit.kaggle.places import Places
 from kagglekit.kaggle.steps import Step
 from kagglekit.model.catalogue import PACKAGES

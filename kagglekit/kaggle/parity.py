@@ -16,7 +16,7 @@ from kagglekit.competition.task import load_task, read_train
 from kagglekit.data.batches import Examples
 from kagglekit.device import choose_precision
 from kagglekit.files import resolve, run_folder
-from kagglekit.kaggle.keys import GOLDEN_FILE as FILE
+from kagglekit.kaggle.bundle import GOLDEN_FILE as FILE
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 from kagglekit.runs.environment import versions

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from kagglekit.files import resolve
 from kagglekit.kaggle.client import KaggleError, asked, connect
-from kagglekit.kaggle.keys import DATASET_FILE
 from kagglekit.kaggle.lint import lint_all, show
-from kagglekit.kaggle.metadata import Ref, read_dataset_metadata, read_kernel_metadata
+from kagglekit.kaggle.metadata import DATASET_FILE, Ref, read_dataset_metadata, read_kernel_metadata
 from kagglekit.kaggle.pushed import Pushed as Pushed
 from kagglekit.kaggle.pushed import hash_content, pin, read_records, remember
 from kagglekit.kaggle.sessions import ENDED

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kagglekit.files import file_lock, read_json, write_json
-from kagglekit.kaggle.keys import KERNEL_FILE
-from kagglekit.kaggle.lint_sources import find_datasets
-from kagglekit.kaggle.metadata import Ref, read_kernel_metadata, shelves
+from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, find_datasets, read_kernel_metadata, search_folders
 
 RECORD = ".pushed.json"
 
@@ -29,7 +27,7 @@ class Pushed:
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """What was pushed of a folder and of those that it goes with: owner/slug -> version, url, and what it was."""
-    files = [shelf / RECORD for shelf in reversed(shelves(folder))]
+    files = [shelf / RECORD for shelf in reversed(search_folders(folder))]
     return {ref: told for file in files if file.is_file() for ref, told in read_json(file).items()}
 
 
@@ -50,8 +48,7 @@ def pin(folder: Path, ref: str) -> dict[str, int]:
     """Write versions into the data set sources of a kernel: of a source without one, and of one that an earlier push
     has written, the version of the last push of that data set. Returns them; those written by hand stay as they are.
 
-    Raises ValueError where the data set on the kernel's `shelves` is no more what was pushed: the kernel would read
-    what another one was built with.
+    Raises ValueError where the local data set is no longer what was pushed: the kernel would read other input.
     """
     metadata, records, here = read_kernel_metadata(folder), read_records(folder), find_datasets(folder, {})
     before, pinned, sources = records.get(ref, {}).get("pinned", {}), {}, []

