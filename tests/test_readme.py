@@ -28,7 +28,7 @@ from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import choose_shared, parse_arguments, read_arguments, read_parameters
 from kagglekit.samples import SAMPLES
-from kagglekit.selftraining.options import SelfTraining, Teaching
+from kagglekit.selftraining.options import DistillationOptions, SelfTrainingOptions
 from kagglekit.training.optim import SCHEDULES
 from kagglekit.tricks import make_tricks
 
@@ -143,8 +143,8 @@ ALL = ("1_eda", "2_pretrain", "3_train", "4_ensemble")
 CHECKS = {  # parameter -> what refuses a value that does not fit
     "tricks": make_tricks,
     "clean": check_cleaners,
-    "pseudo": SelfTraining.choose,
-    "distill": Teaching.choose,
+    "pseudo": SelfTrainingOptions.choose,
+    "distill": DistillationOptions.choose,
     "augment": lambda recipe: make_augmenter(recipe, "minilm"),
     "pooling": lambda name: POOLINGS[name],
     "head": lambda name: HEADS[name],

@@ -34,7 +34,7 @@ OF_SCORER = [name for name in OF_SCORER if name not in ("rule", "seed", "save_se
 
 
 @dataclass(frozen=True)
-class Part:
+class FoldGroup:
     """Folds that share a training: they begin from the same models, and no label of theirs is looked at.
 
     name: of its folder in that of the run, "" is the run's own. start: folder of a model -> its weight, none for the
@@ -98,10 +98,10 @@ class StageRun:
                 )
             there = [k for k in choose_folds(table, []) if all(k in source.models for source in matched)]
         starts = find_starts(self.work, self.start, self.backbone, sorted({*chosen, *there}))
-        self.parts = self._share(chosen, there, starts, bool(matched))
+        self.groups = self._share(chosen, there, starts, bool(matched))
         self.begun_: dict[str, str] = {}
         self.maskings_: dict[str, Masking] = {}
-        check_max_length(next(iter(self.parts[0].start), "") or find_backbone(self.backbone), stage.max_length)
+        check_max_length(next(iter(self.groups[0].start), "") or find_backbone(self.backbone), stage.max_length)
 
     def _check_contradictions(self):
         stage = self.stage
@@ -117,17 +117,17 @@ class StageRun:
         if self.pairs and stage.objective != "simcse_supervised":
             raise ValueError(f"pairs are for simcse_supervised, and the objective is {stage.objective}")
 
-    def _share(self, chosen: list[int], there: list[int], starts: dict[int, dict], matched: bool) -> list[Part]:
+    def _share(self, chosen: list[int], there: list[int], starts: dict[int, dict], matched: bool) -> list[FoldGroup]:
         """The trainings: for the `chosen` folds, with the others of `there` that share them."""
         if self.apart:
-            return [Part(f"part{fold}", (fold,), starts.get(fold, {})) for fold in chosen]
+            return [FoldGroup(f"part{fold}", (fold,), starts.get(fold, {})) for fold in chosen]
         if not matched:
-            return [Part("", tuple(there) if self.by_fold else (), starts.get(chosen[0], {}))]
+            return [FoldGroup("", tuple(there) if self.by_fold else (), starts.get(chosen[0], {}))]
         parts: dict[tuple, list[int]] = {}
         for fold in there:
             parts.setdefault(tuple(starts[fold].items()), []).append(fold)
         parts = {start: folds for start, folds in parts.items() if set(folds) & set(chosen)}
-        return [Part(f"part{folds[0]}", tuple(folds), dict(start)) for start, folds in parts.items()]
+        return [FoldGroup(f"part{folds[0]}", tuple(folds), dict(start)) for start, folds in parts.items()]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -137,9 +137,9 @@ class StageRun:
 
     def fit(self, folder: Path) -> dict[str, Pretrained]:
         """Train all parts, one after the other."""
-        return {part.name: self.fit_part(part, folder) for part in self.parts}
+        return {part.name: self.fit_group(part, folder) for part in self.groups}
 
-    def fit_part(self, part: Part, folder: Path) -> Pretrained:
+    def fit_group(self, part: FoldGroup, folder: Path) -> Pretrained:
         """Train a part in its place below `folder`, that of the run; one that is done is read back.
 
         Where there is a model for each fold, models.json says where: fold -> folder below that of the run.
@@ -155,7 +155,7 @@ class StageRun:
             write_json(file, dict(sorted(models.items(), key=lambda item: int(item[0]))))
         return result
 
-    def _train(self, part: Part, place: Path) -> Pretrained:
+    def _train(self, part: FoldGroup, place: Path) -> Pretrained:
         if (place / "pretraining.json").is_file():
             return Pretrained(**read_json(place / "pretraining.json"))
         self.budget.check(place.name)
@@ -176,7 +176,7 @@ class StageRun:
             budget=self.budget,
         )
 
-    def begin(self, part: Part, place: Path) -> str:
+    def begin(self, part: FoldGroup, place: Path) -> str:
         """What a part begins from, as transformers reads it; an average is made once below `place`, its folder."""
         if part.name not in self.begun_:
             self.begun_[part.name] = make_backbone(part.start, place) if part.start else find_backbone(self.backbone)
@@ -188,7 +188,7 @@ class StageRun:
         add_tokens(tokenizer, self.stage.new_tokens)
         return tokenizer
 
-    def masking(self, part: Part, place: Path) -> Masking:
+    def masking(self, part: FoldGroup, place: Path) -> Masking:
         """The masking of a part. A scorer of tokens is trained below `place` from the fold's own model, when it is
         first asked for."""
         if part.name not in self.maskings_:
@@ -200,7 +200,7 @@ class StageRun:
             self.maskings_[part.name] = masking
         return self.maskings_[part.name]
 
-    def _scorer(self, part: Part, place: Path, options: dict[str, Any]):
+    def _scorer(self, part: FoldGroup, place: Path, options: dict[str, Any]):
         """A task model of the part's fold, or what learned from it which tokens matter."""
         (fold,) = part.folds
         model, recipe = self.scorers_.models[fold], read_json(self.scorers_.folder / "params.json")["recipe"]
@@ -221,7 +221,7 @@ class StageRun:
             **options,
         )
 
-    def labels_of(self, part: Part) -> LabelledTexts | None:
+    def labels_of(self, part: FoldGroup) -> LabelledTexts | None:
         if self.stage.objective != "simcse_supervised" or self.pairs_:
             return self.pairs_
         (fold,) = part.folds

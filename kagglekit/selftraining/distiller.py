@@ -20,7 +20,7 @@ from kagglekit.runs.tables import training_rows
 from kagglekit.scoring.metrics import score
 from kagglekit.selftraining.distillation import Distillation
 from kagglekit.selftraining.nested import PairModels, kept, without_choosing
-from kagglekit.selftraining.options import Teaching
+from kagglekit.selftraining.options import DistillationOptions
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.tricks import TRICKS
 
@@ -29,7 +29,7 @@ from kagglekit.tricks import TRICKS
 class Distiller:
     """Trains one student a fold, with the labels and what a teacher predicts for the training rows.
 
-    learner: a fine-tuner. options: of `Teaching`; by:
+    learner: a fine-tuner. options: of `DistillationOptions`; by:
     "fold": the teacher's model of fold k labels the rows of student k. It never saw fold k; it has seen the rows that
     it labels, so that its labels say less than they could. The teacher may be any run or blend.
     "nested": a row of fold j is labelled, for student k, by a model of the run's own recipe trained without folds j and
@@ -53,7 +53,7 @@ class Distiller:
     seed: int = 0
 
     def __post_init__(self):
-        self.plan = Teaching.choose(self.options)
+        self.plan = DistillationOptions.choose(self.options)
         self.plan.check_kind(self.task.kind)
         if "teacher" not in inspect.signature(self.learner.fit).parameters:
             raise ValueError(f"distill: a student is a fine-tuned model, and {type(self.learner).__name__} makes none")

@@ -23,10 +23,10 @@ from kagglekit.data.features import check_features
 from kagglekit.files import replacing, resolve
 from kagglekit.runs.record import Fitted
 from kagglekit.scoring.metrics import score
-from kagglekit.selftraining.options import SelfTraining
+from kagglekit.selftraining.options import SelfTrainingOptions
 from kagglekit.selftraining.pseudo import (
-    Chosen,
-    Guess,
+    Prediction,
+    PseudoLabels,
     agreement,
     choose_rows,
     confidence,
@@ -92,18 +92,18 @@ def _plain(table: pd.DataFrame, recipe: Recipe) -> list[str]:
 
 DONE = "done"  # a folder in that of a round, which is there once its model is trained and asked
 ADDED = "added.parquet"  # in it: the rows that the model was taught
-GUESS = ("mean", "uncertainty", "variance")
+PREDICTION = ("mean", "uncertainty", "variance")
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class RoundOutput:
     """One model: what it says of the pool, and of the held-out rows of its fold, both asked in the same way.
 
     fitted: as `FineTuner.fit` gives it; None for a teacher from elsewhere.
     """
 
-    pool: Guess
-    held_out: Guess
+    pool: Prediction
+    held_out: Prediction
     fitted: Fitted | None = None
 
     def save(self, folder: Path, added: pd.DataFrame | None = None) -> None:
@@ -112,7 +112,7 @@ class Step:
         state = PartialState()
         if state.is_main_process:
             guesses = {"pool": self.pool, "held_out": self.held_out}
-            arrays = {f"{name} {part}": getattr(guess, part) for name, guess in guesses.items() for part in GUESS}
+            arrays = {f"{name} {part}": getattr(guess, part) for name, guess in guesses.items() for part in PREDICTION}
             arrays |= {"oof": self.fitted.oof, "test": self.fitted.test}
             words = {"history": self.fitted.history, "receipts": self.fitted.receipts}
             with replacing(folder) as part:
@@ -124,12 +124,14 @@ class Step:
         state.wait_for_everyone()
 
     @classmethod
-    def load(cls, folder: Path) -> "Step":
+    def load(cls, folder: Path) -> "RoundOutput":
         """What `save` wrote."""
         with np.load(folder / "arrays.npz") as file:
             arrays = dict(file)
         words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-        guesses = [Guess(**{part: arrays.get(f"{name} {part}") for part in GUESS}) for name in ("pool", "held_out")]
+        guesses = [
+            Prediction(**{part: arrays.get(f"{name} {part}") for part in PREDICTION}) for name in ("pool", "held_out")
+        ]
         fitted = Fitted(arrays["oof"], arrays["test"], words["history"], words["receipts"])
         return cls(*guesses, fitted)
 
@@ -141,50 +143,50 @@ class Labelling:
     train, labels: of all rows, by which the labels of held-out rows are known. pool: as from `make_pool`.
     """
 
-    knobs: SelfTraining
+    knobs: SelfTrainingOptions
     task: Task
     train: pd.DataFrame
     labels: np.ndarray
     pool: pd.DataFrame
 
-    def ask_teacher(self, teacher: Teacher, fold: int, held_out: np.ndarray, seed: int) -> Step:
+    def ask_teacher(self, teacher: Teacher, fold: int, held_out: np.ndarray, seed: int) -> RoundOutput:
         """What a teacher's fold says of the pool and of `held_out`, row numbers of train which it never saw."""
         if self.knobs.labels == "ust":
             return self._draw(teacher.saved(fold), held_out, seed)
         files = self._files()
         others = [teacher.predict(fold, files)] if len(files) else []
-        return Step(self._guess(teacher.test(fold), others), Guess(teacher.oof[held_out]))
+        return RoundOutput(self._guess(teacher.test(fold), others), Prediction(teacher.oof[held_out]))
 
-    def ask_model(self, fitted: Fitted, model: SavedModel, held_out: np.ndarray, seed: int) -> Step:
+    def ask_model(self, fitted: Fitted, model: SavedModel, held_out: np.ndarray, seed: int) -> RoundOutput:
         """The same of a model that was just trained; it has predicted the rows of test, and those held out, already."""
         if self.knobs.labels == "ust":
             return self._draw(model, held_out, seed, fitted)
         files = self._files()
         others = [model.predict(files)] if len(files) else []
-        return Step(self._guess(fitted.test, others), Guess(fitted.oof), fitted)
+        return RoundOutput(self._guess(fitted.test, others), Prediction(fitted.oof), fitted)
 
     def _files(self) -> pd.DataFrame:
         return self.pool[self.pool["source"] != TEST]
 
-    def _guess(self, test: np.ndarray, others: list[np.ndarray]) -> Guess:
-        return Guess(np.concatenate([*([test] if self.knobs.test else []), *others]))
+    def _guess(self, test: np.ndarray, others: list[np.ndarray]) -> Prediction:
+        return Prediction(np.concatenate([*([test] if self.knobs.test else []), *others]))
 
-    def _draw(self, model: SavedModel, held_out: np.ndarray, seed: int, fitted: Fitted | None = None) -> Step:
+    def _draw(self, model: SavedModel, held_out: np.ndarray, seed: int, fitted: Fitted | None = None) -> RoundOutput:
         """By passes with dropout; of the pool only `size` rows are asked."""
         knobs, size, rows = self.knobs, len(self.pool), np.arange(len(self.pool))
         if 0 < knobs.size < size:
             rows = np.sort(np.random.default_rng([seed, size]).choice(size, knobs.size, replace=False))
 
-        def ask(table: pd.DataFrame, of_train: bool = False) -> Guess:
+        def ask(table: pd.DataFrame, of_train: bool = False) -> Prediction:
             examples = model.examples(table, of_train)
             draws = draw_predictions(model.classifier, examples, model.precision, knobs.passes, seed, knobs.dropout)
             return summarise(draws, self.task.kind)
 
         pool = ask(self.pool.iloc[rows])
         values = (_spread(part, rows, size) for part in (pool.mean, pool.uncertainty, pool.variance))
-        return Step(Guess(*values), ask(self.train.iloc[held_out], of_train=True), fitted)
+        return RoundOutput(Prediction(*values), ask(self.train.iloc[held_out], of_train=True), fitted)
 
-    def choose(self, guess: Guess, seed: int, share: float = 1.0) -> Chosen:
+    def choose(self, guess: Prediction, seed: int, share: float = 1.0) -> PseudoLabels:
         """The rows to be added, by the rule that the knobs say. share: of `top` that counts."""
         knobs, kind = self.knobs, self.task.kind
         top = max(1, round(knobs.top * share)) if knobs.top else 0
@@ -197,15 +199,15 @@ class Labelling:
             weights = sure if knobs.weight == "confidence" else np.full(len(rows), knobs.weight)
         found = guess.mean[rows]
         labels = make_labels(found, kind, len(self.task.classes), knobs.labels == "soft")
-        return Chosen(rows, labels, weights.astype(np.float32), confidence(found, kind))
+        return PseudoLabels(rows, labels, weights.astype(np.float32), confidence(found, kind))
 
-    def extra(self, chosen: Chosen) -> ExtraRows | None:
+    def extra(self, chosen: PseudoLabels) -> ExtraRows | None:
         """What was chosen as rows to learn; nothing where there is none, or where they weigh nothing."""
         if not chosen.weights.any():
             return None
         return ExtraRows(self.pool.iloc[chosen.rows].drop(columns="source"), chosen.labels, chosen.weights)
 
-    def show(self, chosen: Chosen, name: str, maker: str) -> pd.DataFrame:
+    def show(self, chosen: PseudoLabels, name: str, maker: str) -> pd.DataFrame:
         """The rows that were added: id, source, text, label (or a column for each), confidence, weight, the fold that
         they are for (of its `name`, such as fold0) and the model that labelled them, `maker`."""
         table = self.pool.iloc[chosen.rows][["id", "source", "text"]].reset_index(drop=True)
@@ -216,7 +218,9 @@ class Labelling:
         table = table.assign(confidence=chosen.confidence, weight=chosen.weights)
         return table.assign(fold=int(name.removeprefix("fold")), maker=maker)
 
-    def receipt(self, before: Step, after: Step, chosen: Chosen, held_out: np.ndarray, seed: int) -> dict[str, Any]:
+    def receipt(
+        self, before: RoundOutput, after: RoundOutput, chosen: PseudoLabels, held_out: np.ndarray, seed: int
+    ) -> dict[str, Any]:
         """What a round did. The same rule on held-out rows, whose labels are known, says how good its labels are."""
         kind, classes, truth = self.task.kind, len(self.task.classes), self.labels[held_out]
         asked = int((~np.isnan(before.pool.mean).any(axis=1)).sum())

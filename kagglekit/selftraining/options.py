@@ -19,7 +19,7 @@ KEPT = 0.9  # the usual threshold
 
 
 @dataclass(frozen=True)
-class SelfTraining:
+class SelfTrainingOptions:
     """What is labelled by whom, which of it is kept, and how it is learned.
 
     threshold: probability from which on a row is kept; None is 0.9 where there are probabilities. 0 keeps all; near 1
@@ -104,7 +104,7 @@ class SelfTraining:
         return asdict(self)
 
     @classmethod
-    def choose(cls, options: Mapping[str, Any]) -> SelfTraining:
+    def choose(cls, options: Mapping[str, Any]) -> SelfTrainingOptions:
         """The knobs that a notebook's `pseudo` names; raises ValueError for a name that is none, and lists them."""
         known = [knob.name for knob in fields(cls)]
         for name in options:
@@ -116,7 +116,7 @@ BY = ("fold", "nested", "oof")
 
 
 @dataclass(frozen=True)
-class Teaching:
+class DistillationOptions:
     """Who teaches, what of, and how much it counts. Raises ValueError for options out of range or against each other.
 
     teacher: a run or a blend of the work folder; "" is the run itself, whose first models have no teacher.
@@ -182,7 +182,7 @@ class Teaching:
         return asdict(self)
 
     @classmethod
-    def choose(cls, options: Mapping[str, Any]) -> Teaching:
+    def choose(cls, options: Mapping[str, Any]) -> DistillationOptions:
         """From the dict of a notebook. Raises ValueError for an unknown one, and says which there are."""
         known = [option.name for option in fields(cls)]
         for name in options:

@@ -15,7 +15,7 @@ NONE = "(none)"  # the group of rows without any of several labels
 
 
 @dataclass(frozen=True, eq=False)
-class Guess:
+class Prediction:
     """What a model says of rows.
 
     mean: (rows, columns) float32, NaN for rows that it was not asked about. uncertainty, variance: (rows,) float32 over
@@ -28,7 +28,7 @@ class Guess:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class PseudoLabels:
     """Rows that were chosen (row numbers), and their labels, weights and confidence."""
 
     rows: np.ndarray

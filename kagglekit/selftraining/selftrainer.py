@@ -16,9 +16,9 @@ from kagglekit.competition.task import Task, encode_labels
 from kagglekit.files import remove, replacing
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.runs.record import Fitted
-from kagglekit.selftraining.labelling import DONE, Labelling, Step, make_pool, name_maker
-from kagglekit.selftraining.options import SelfTraining
-from kagglekit.selftraining.pseudo import Chosen
+from kagglekit.selftraining.labelling import DONE, Labelling, RoundOutput, make_pool, name_maker
+from kagglekit.selftraining.options import SelfTrainingOptions
+from kagglekit.selftraining.pseudo import PseudoLabels
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.predict import SavedModel
 
@@ -28,7 +28,7 @@ class SelfTrainer:
     """Trains students on the rows of train and on rows that a teacher labelled, round after round.
 
     learner: `FineTuner`, or what wraps one. train, test, folds: of `work`; folds as in folds.parquet.
-    options: the knobs of `SelfTraining`.
+    options: the knobs of `SelfTrainingOptions`.
     A pseudo label for fold k comes from a model of fold k: of the teacher that is named, or of the run's own earlier
     rounds. Labels of fold k are looked at only to say how good its pseudo labels are; they choose nothing.
     Costs a training on more rows for each round, and one for the first teacher unless a run is named. Raises ValueError
@@ -44,7 +44,7 @@ class SelfTrainer:
     options: dict[str, Any]
 
     def __post_init__(self):
-        self.knobs = knobs = SelfTraining.choose(self.options)
+        self.knobs = knobs = SelfTrainingOptions.choose(self.options)
         knobs.check_kind(self.task.kind)
         self.tuner = _innermost(self.learner)
         self.fold_of, labels = self.folds["fold"].to_numpy(), encode_labels(self.task, self.train)
@@ -148,12 +148,12 @@ class SelfTrainer:
         name: str,
         seed: int,
         options: dict[str, Any],
-        chosen: Chosen | None = None,
+        chosen: PseudoLabels | None = None,
         number: int = 0,
-    ) -> Step:
+    ) -> RoundOutput:
         """Train a model in `place/name` and ask it; where it was asked already, that is read."""
         if (place / DONE).is_dir():
-            return Step.load(place / DONE)
+            return RoundOutput.load(place / DONE)
         extra = None if chosen is None else self.labelling.extra(chosen)
         if extra is not None and self.knobs.order == "first":
             before = place / "pseudo" / name

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.device import autocast, random_state_kept
 from kagglekit.scoring.metrics import CLASSES
-from kagglekit.selftraining.pseudo import Guess, find_groups
+from kagglekit.selftraining.pseudo import Prediction, find_groups
 
 TINY = 1e-10
 
@@ -65,7 +65,7 @@ def confidence_weights(variances: np.ndarray) -> np.ndarray:
     return (weights / max(weights.mean(), TINY)).astype(np.float32) if len(weights) else np.zeros(0, np.float32)
 
 
-def draw_rows(guess: Guess, kind: str, top: int, sample: str, seed: int) -> np.ndarray:
+def draw_rows(guess: Prediction, kind: str, top: int, sample: str, seed: int) -> np.ndarray:
     """`top` rows of each group (all where it has fewer), drawn without putting back: row numbers, rising.
 
     sample: "easy", a row is drawn in proportion to 1 - BALD, where that is above 0; "hard", in proportion to BALD.
@@ -142,7 +142,7 @@ def has_dropout(model: nn.Module) -> bool:
     return any(isinstance(drop, float) and drop > 0 for drop in drops)
 
 
-def summarise(draws: np.ndarray, kind: str) -> Guess:
+def summarise(draws: np.ndarray, kind: str) -> Prediction:
     """The passes (passes, rows, columns) as a mean, the rows' BALD, and the variance of their labels."""
     mean = draws.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return Guess(mean, bald(draws, kind).astype(np.float32), variance(draws, kind).astype(np.float32))
+    return Prediction(mean, bald(draws, kind).astype(np.float32), variance(draws, kind).astype(np.float32))

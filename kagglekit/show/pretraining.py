@@ -14,7 +14,7 @@ from kagglekit.pretraining.run import StageRun
 
 def show_masks(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.DataFrame:
     """Texts as the model sees them, those of its first part; a scorer that has to be trained for it is kept there."""
-    part = run.parts[0]
+    part = run.groups[0]
     place = folder / part.name
     return show_masking(texts, run.tokenizer(run.begin(part, place)), run.masking(part, place), seed=run.stage.seed)
 
@@ -24,7 +24,7 @@ def compare_maskings(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.Da
 
     Without jieba, whole words of Chinese are what the tokenizer makes of it.
     """
-    part = run.parts[0]
+    part = run.groups[0]
     tokenizer, shown = run.tokenizer(run.begin(part, folder / part.name)), {}
     chinese = {} if importlib.util.find_spec("jieba") else {"chinese": "characters"}
     for name in [name for name in MASKINGS if name not in SCORED]:
@@ -39,6 +39,6 @@ def compare_maskings(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.Da
 def scorer_figures(run: StageRun, folder: Path) -> pd.DataFrame:
     """How well the scorer of each part has learned what matters: see `train_token_scorer`. A task model that is asked
     itself has no line, and without a scorer the table is empty."""
-    files = {part.name: folder / part.name / "scorer" / "model" / "figures.json" for part in run.parts}
+    files = {part.name: folder / part.name / "scorer" / "model" / "figures.json" for part in run.groups}
     found = {name: read_json(file) for name, file in files.items() if file.is_file()}
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("part")

@@ -191,8 +191,8 @@ def test_a_stage_without_labels_has_one_model_for_all_folds(place, backbone):
 def test_a_stage_with_labels_has_a_model_for_each_fold_that_knows_none_of_its_labels(place, backbone):
     stage = replace(QUICK, objective="simcse_supervised", steps=2)
     run = place.make(stage=stage)
-    assert [(part.name, part.folds) for part in run.parts] == [("part0", (0,)), ("part1", (1,)), ("part2", (2,))]
-    for part in run.parts:
+    assert [(part.name, part.folds) for part in run.groups] == [("part0", (0,)), ("part1", (1,)), ("part2", (2,))]
+    for part in run.groups:
         known, ours = run.labels_of(part), np.flatnonzero(~np.isin(FOLDS, part.folds))
         assert list(known.texts) == place.train["text"].iloc[ours].tolist()
         assert np.array_equal(known.labels, run.labels[ours])
@@ -287,15 +287,15 @@ def test_a_classifier_from_a_classifier_keeps_the_rows_of_new_tokens_that_were_t
 def test_a_stage_that_begins_from_a_trained_run_goes_fold_by_fold(place, backbone):
     base = place.train_base(epochs=0.1)
     run = place.make(start="base")
-    assert [part.name for part in run.parts] == ["part0", "part1", "part2"]
-    assert [part.start for part in run.parts] == [{str(base / f"fold{k}" / "model"): 1.0} for k in (0, 1, 2)]
+    assert [part.name for part in run.groups] == ["part0", "part1", "part2"]
+    assert [part.start for part in run.groups] == [{str(base / f"fold{k}" / "model"): 1.0} for k in (0, 1, 2)]
     folder = place.run("on", stage=replace(QUICK, steps=1, learning_rate=1e-9), start="base", folds=[1])
     ours, theirs = encoder(find_models(folder)[1]), Classifier.load(base / "fold1" / "model").backbone.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
     assert not (folder / "part1" / "start").exists()
-    begun = run.begin(run.parts[2], folder)
+    begun = run.begin(run.groups[2], folder)
     (folder / "start" / "config.json").unlink()
-    assert run.begin(run.parts[2], folder) == begun == str(folder / "start")  # made once, however often it is asked
+    assert run.begin(run.groups[2], folder) == begun == str(folder / "start")  # made once, however often it is asked
     assert not (folder / "start" / "config.json").exists()
 
 
@@ -321,7 +321,7 @@ def test_a_scorer_masks_for_the_fold_that_it_has_not_seen(place, masking):
     folder = open_run(place.work, masking, run.settings)
     shown = show_masks(run, folder, CORPUS[:2])
     run.fit(folder)
-    assert shown.iloc[:, 0].str.contains("->").all() and [part.name for part in run.parts] == ["part1"]
+    assert shown.iloc[:, 0].str.contains("->").all() and [part.name for part in run.groups] == ["part1"]
     assert read_json(folder / "models.json") == {"1": "part1/model"}
     told = scorer_figures(run, folder)
     assert told.index.tolist() == (["part1"] if masking == "selective" else [])  # entropy asks the task model itself

@@ -91,8 +91,8 @@ def test_a_stage_with_labels_learns_from_earlier_rows_alone_and_takes_no_probe(p
     work, what, train, test, table = place
     texts = [*train["text"], *test["text"]]
     run = StageRun(work, what, train, texts, ALIKE, backbone)
-    assert [part.folds for part in run.parts] == [(0,), (1,), (2,)]
-    for part in run.parts:
+    assert [part.folds for part in run.groups] == [(0,), (1,), (2,)]
+    for part in run.groups:
         rows = np.flatnonzero(table["fold"] < part.folds[0])
         assert list(run.labels_of(part).texts) == train["text"].iloc[rows].tolist()
         assert len(rows) == 6 * (part.folds[0] + 1)

@@ -9,7 +9,7 @@ from kagglekit.learners.tfidf import Baseline
 from kagglekit.runs.record import open_run, save_fold
 from kagglekit.runs.tables import read_predictions
 from kagglekit.selftraining.distiller import Distiller
-from kagglekit.selftraining.options import Teaching
+from kagglekit.selftraining.options import DistillationOptions
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
@@ -208,12 +208,12 @@ def test_other_kinds_are_taught(distiller, tmp_path, kind):
 )
 def test_options_out_of_range_are_errors(options, words):
     with pytest.raises(ValueError, match=words):
-        Teaching.choose(options)
+        DistillationOptions.choose(options)
 
 
 def test_losses_of_probabilities_are_errors_for_values():
     with pytest.raises(ValueError, match="are of probabilities, and the task is regression: set loss='mse'"):
-        Teaching(temperature=2.0).check_kind("regression")
+        DistillationOptions(temperature=2.0).check_kind("regression")
 
 
 def test_what_cannot_be_compared_is_an_error(distiller, backbones, classifier, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagglekit.selftraining.options import SelfTraining
+from kagglekit.selftraining.options import SelfTrainingOptions
 from kagglekit.selftraining.pseudo import (
     agreement,
     are_right,
@@ -137,17 +137,21 @@ def test_what_is_chosen_is_sure_and_no_class_is_above_the_top(numbers, top, thre
 )
 def test_a_knob_out_of_range_or_without_use_is_an_error(options, words):
     with pytest.raises(ValueError, match=words):
-        SelfTraining.choose(options)
+        SelfTrainingOptions.choose(options)
 
 
 def test_knobs_of_probabilities_are_refused_for_values():
     for options in ({"threshold": 0.5}, {"weight": "confidence"}):
         with pytest.raises(ValueError, match="do not say how sure they are: leave them out, or set labels='ust'"):
-            SelfTraining(**options).check_kind("regression")
+            SelfTrainingOptions(**options).check_kind("regression")
     with pytest.raises(ValueError, match="top=5 takes the surest rows"):
-        SelfTraining(top=5).check_kind("regression")
+        SelfTrainingOptions(top=5).check_kind("regression")
     with pytest.raises(ValueError, match="labels='soft' does not fit"):
-        SelfTraining(labels="soft").check_kind("ordinal")
-    SelfTraining(labels="ust", top=5).check_kind("regression")
-    assert [SelfTraining().least(kind) for kind in ("binary", "multilabel", "regression")] == [0.9, 0.9, 0.0]
-    assert SelfTraining(threshold=0.0).least("binary") == 0 == SelfTraining(labels="ust", top=5).least("binary")
+        SelfTrainingOptions(labels="soft").check_kind("ordinal")
+    SelfTrainingOptions(labels="ust", top=5).check_kind("regression")
+    assert [SelfTrainingOptions().least(kind) for kind in ("binary", "multilabel", "regression")] == [0.9, 0.9, 0.0]
+    assert (
+        SelfTrainingOptions(threshold=0.0).least("binary")
+        == 0
+        == SelfTrainingOptions(labels="ust", top=5).least("binary")
+    )

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
-from kagglekit.selftraining.pseudo import Guess
+from kagglekit.selftraining.pseudo import Prediction
 from kagglekit.selftraining.ust import (
     bald,
     confidence_weights,
@@ -72,7 +72,7 @@ def test_easy_rows_are_those_on_which_the_passes_agree(sample, lower):
 
 def test_rows_are_drawn_in_proportion_to_one_minus_bald():
     uncertainty = np.array([0.0, 0.5, 0.9, 2.0], np.float32)
-    guess = Guess(np.tile(np.array([[0.9, 0.1]], np.float32), (4, 1)), uncertainty, uncertainty)
+    guess = Prediction(np.tile(np.array([[0.9, 0.1]], np.float32), (4, 1)), uncertainty, uncertainty)
     first = np.bincount([draw_rows(guess, "binary", 1, "easy", seed)[0] for seed in range(4000)], minlength=4) / 4000
     assert np.allclose(first, np.array([1, 0.5, 0.1, 0]) / 1.6, atol=0.03)
 
