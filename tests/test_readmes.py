@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands, its tree and its tricks."""
+"""The pages tell the truth: their commands, their links, the map, and the tables of switches."""
 
 import ast
 import os
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from kagglekit import tricks
 from kagglekit.augment.catalogue import AUGMENTERS, make_augmenter
 from kagglekit.data.clean import CLEANERS, check_cleaners
 from kagglekit.data.truncation import TRUNCATIONS
@@ -30,21 +29,52 @@ from kagglekit.running.parameters import choose_shared, parse_arguments, read_ar
 from kagglekit.samples import SAMPLES
 from kagglekit.selftraining.options import DistillationOptions, SelfTrainingOptions
 from kagglekit.training.optim import SCHEDULES
-from kagglekit.tricks import make_tricks
+from kagglekit.tricks import TRICKS, make_tricks
 
 ROOT = Path(__file__).parents[1]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted(ROOT.glob("*/*/README.md"))]
+    if path.parts[len(ROOT.parts)] in ("README.md", "notebooks", "kagglekit", "tests")
+}
 DEFAULT = ("linear",)  # a head that is no trick
-README = (ROOT / "README.md").read_text()
+NOTEBOOKS = ("1_eda", "2_pretrain", "3_train", "4_ensemble")
 COMMANDS = [
     shlex.split(line, comments=True)
-    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
+    for page in PAGES.values()
+    for block in re.findall(r"```bash\n(.*?)```", page, re.S)
     for line in block.splitlines()
     if line.split("#")[0].strip()
 ]
 
 
+def read_tables(page):
+    """The rows of all tables of a page that have a column `switch`: header -> cell."""
+    rows, header = [], None
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
+        if cells and header and not set(line) <= set("|-: "):
+            rows.append(dict(zip(header, cells, strict=True)))
+        header = header or cells if cells else None
+    return [row for row in rows if "switch" in row]
+
+
+ROWS = [(name, row) for name, page in PAGES.items() for row in read_tables(page)]
+
+
+def test_the_front_page_is_one_page():
+    assert PAGES["README.md"].count("\n") <= 180
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_link_leads_somewhere(page):
+    place = (ROOT / page).parent
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page]):
+        assert (place / target).exists(), target
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_of_the_readme_is_one_that_exists(command, capsys):
+def test_a_command_of_a_page_is_one_that_exists(command, capsys):
     """Parameters are checked against the notebooks; the scripts themselves run in test_notebooks.py."""
     own, _, shared = " ".join(command).partition(" -- ")
     if command[0] == "./run_all.sh":
@@ -73,73 +103,67 @@ def test_a_command_of_the_readme_is_one_that_exists(command, capsys):
         assert any(command[: len(words)] == words for words in known)
 
 
-def test_the_tree_of_the_readme_names_every_folder_and_module_and_no_other():
-    tree = README.split("## The tree\n")[1].split("```")[1]
+def test_the_map_of_the_front_page_names_every_folder_and_module_and_no_other():
+    tree = PAGES["README.md"].split("## The map\n")[1].split("```")[1]
     for path in (ROOT / "kagglekit").iterdir():
         if path.is_dir() and path.name != "__pycache__":
             assert f"{path.name}/" in tree, path
-        elif path.suffix == ".py" and path.name != "__init__.py":
+        elif path.suffix == ".py" and not path.name.startswith("__"):
             assert path.name in tree, path
     for name in re.findall(r"\b(\w+)\.py\b", tree):
         assert list(ROOT.glob(f"kagglekit/{name}.py")) or list(ROOT.glob(f"tests/{name}.py")), name
 
 
-def test_the_table_of_tricks_has_every_trick_of_the_catalogue():
-    for name in tricks.TRICKS:
-        assert f"| {name} |" in README
+def test_the_module_map_says_of_every_module_what_its_first_line_says():
+    page, expected = PAGES["kagglekit/README.md"], []
+    for path in (ROOT / "kagglekit").rglob("*.py"):
+        if not path.name.startswith("__"):
+            first = ast.get_docstring(ast.parse(path.read_text())).split("\n\n")[0].replace("\n", " ")
+            expected.append(f"| `{path.relative_to(ROOT / 'kagglekit')}` | {first.rstrip('.')} |")
+    assert [line for line in expected if line not in page] == []
+    assert sorted(re.findall(r"^\| `[\w/]+\.py` \|.*", page, re.M)) == sorted(expected)
 
 
-TRICKS = [
-    [cell.strip() for cell in row.strip("|").split("|")]
-    for row in README.split("## Tricks\n")[1].split("\n## ")[0].splitlines()
-    if row.startswith("| ") and row.count("|") == 7 and not row.startswith("| trick |")
-]
+def flat_parameters(notebook):
+    """Name -> parameter, of all that the command line takes."""
+    return read_parameters(find_notebook(notebook))
 
 
-OTHERS = [
-    [cell.strip() for cell in row.strip("|").split("|")]
-    for row in README.split("**Choosing, before anything is trained**")[1].split("\n## ")[0].splitlines()
-    if row.startswith("| ") and row.count("|") == 6 and not row.startswith("| trick |")
-]
+@pytest.mark.parametrize(("page", "row"), ROWS, ids=[f"{page}: {next(iter(row.values()))}" for page, row in ROWS])
+def test_a_row_of_a_table_names_parameters_and_tests_that_exist(page, row):
+    given = re.findall(r"`(\w+)=", row["switch"])
+    known = [flat_parameters(name).keys() for name in NOTEBOOKS]
+    assert any(set(given) <= names for names in known), given
+    named = set(re.findall(r"`(\w+)[=`]", row["switch"])) & set().union(*known)
+    assert named or '"start": ' in row["switch"] or "_at" in row["switch"] or "torchrun" in row["switch"]
+    if page != "README.md":
+        assert row["source"] and row["test"] and row.get("cost", "none")
+        assert all((ROOT / "tests" / f"{name}.py").is_file() for name in row["test"].split(", "))
+    if page != "kagglekit/ensembling/README.md":
+        assert row["measured gain"]
 
 
-def check_line(switch, test, names):
-    """Its tests exist, and one of these notebooks has all the parameters that a line gives; these."""
-    given = re.findall(r"`(\w+)=", switch)
-    assert any(set(given) <= read_parameters(find_notebook(name)).keys() for name in names), given
-    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
-    return given
-
-
-@pytest.mark.parametrize("row", OTHERS, ids=lambda row: row[0])
-def test_a_line_about_text_and_labels_names_parameters_and_tests_that_exist(row):
-    _, source, switch, cost, test = row
-    given = check_line(switch, test, ("1_eda", "2_pretrain", "3_train"))
-    assert source and cost and (given or "`objective`" in switch or "`cut`" in switch)
-
-
-BELIEVED = [
-    [cell.strip() for cell in row.strip("|").split("|")]
-    for row in README.split("## A score you can believe\n")[1].split("\n## ")[0].splitlines()
-    if row.startswith("| ") and row.count("|") == 5 and not row.startswith("| what |")
-]
-
-
-@pytest.mark.parametrize("row", BELIEVED, ids=lambda row: row[0])
-def test_a_line_about_the_score_names_parameters_and_tests_that_exist(row):
-    _, source, switch, test = row
-    assert source and check_line(switch, test, ("1_eda", "3_train", "4_ensemble"))
+def test_the_tables_have_all_that_the_catalogues_have():
+    switches = " ".join(row["switch"] for _, row in ROWS)
+    for name in [*TRICKS, *OBJECTIVES, *MASKINGS, *AUGMENTERS]:
+        assert f'"{name}"' in switches or name == "mlm", name
+    for name in [*POOLINGS, *LOSSES, *HEADS, *SCHEDULES, *TRUNCATIONS]:
+        assert re.search(rf"[\"`]{name}[\"`]", switches) or name in DEFAULT, name
+    for name in TRICKS:
+        assert f"| {name} |" in PAGES["kagglekit/tricks/README.md"], name
+    for name in CLEANERS:
+        assert f"`{name}`" in PAGES["kagglekit/data/README.md"], name
 
 
 @pytest.mark.parametrize(
     ("knob", "names"), [("method", METHODS), ("calibrate", CALIBRATIONS), ("thresholds", THRESHOLDS)]
 )
 def test_the_tables_of_the_score_name_every_way_that_there_is(knob, names):
-    told = {name for row in BELIEVED for name in re.findall(rf'`{knob}="(\w+)"', row[2])}
-    assert told - {"auto"} == set(names)
+    switches = [row["switch"] for page, row in ROWS if page == "kagglekit/ensembling/README.md"]
+    named = {name for switch in switches for name in re.findall(rf'`{knob}="(\w+)"', switch)}
+    assert named - {"auto"} == set(names)
 
 
-ALL = ("1_eda", "2_pretrain", "3_train", "4_ensemble")
 CHECKS = {  # parameter -> what refuses a value that does not fit
     "tricks": make_tricks,
     "clean": check_cleaners,
@@ -154,43 +178,21 @@ CHECKS = {  # parameter -> what refuses a value that does not fit
     "masking": lambda name: MASKINGS[name],
     "options": lambda knobs: BlendPlan("multiclass", "accuracy", options=knobs),
 }
-SWITCHES = sorted({switch for row in [*TRICKS, *OTHERS, *BELIEVED] for switch in re.findall(r"`(\w+=[^`]+)`", row[2])})
+SWITCHES = sorted(
+    {switch for page, row in ROWS if page != "README.md" for switch in re.findall(r"`(\w+=[^`]+)`", row["switch"])}
+)
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_a_switch_of_the_readme_is_taken_as_it_stands(switch, tmp_path, monkeypatch):
+def test_a_switch_of_a_table_is_taken_as_it_stands(switch, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "synonyms.txt").write_text("good fine\n")
     name, _, value = switch.partition("=")
     value = ast.literal_eval(value)
-    notebooks = [read_parameters(find_notebook(notebook)) for notebook in ALL]
+    notebooks = [flat_parameters(notebook) for notebook in NOTEBOOKS]
     assert any(name in known and known[name].accepts(value) for known in notebooks)
     if name in CHECKS:
         CHECKS[name](value)
-
-
-def test_the_tables_have_every_objective_masking_augmenter_and_cleaner():
-    switches = " ".join(row[2] for row in OTHERS)
-    for name in [*OBJECTIVES, *MASKINGS, *AUGMENTERS]:
-        assert f'"{name}"' in switches or name == "mlm", name
-    for name in CLEANERS:
-        assert f"`{name}`" in README, name
-
-
-@pytest.mark.parametrize("row", TRICKS, ids=lambda row: row[0])
-def test_a_line_of_the_tables_names_parameters_and_tests_that_exist(row):
-    _, source, switch, _, _, test = row
-    parameters = read_parameters(find_notebook("3_train"))
-    given = re.findall(r"`(\w+)=", switch)
-    assert source and (re.search(rf"`({'|'.join(parameters)})[=`]", switch) or '"start": ' in switch or "_at" in switch)
-    assert set(given) <= parameters.keys()
-    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in test.split(", "))
-
-
-def test_the_tables_have_every_pooling_loss_head_schedule_and_cut():
-    switches = " ".join(row[2] for row in TRICKS)
-    for name in [*POOLINGS, *LOSSES, *HEADS, *SCHEDULES, *TRUNCATIONS]:
-        assert re.search(rf"[\"`]{name}[\"`]", switches) or name in DEFAULT, name
 
 
 def test_help_says_how_to_use_the_script():
