@@ -1,0 +1,80 @@
+"""The order of the library: imports run one way, folders that one can hold in the head."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parents[1] / "kagglekit"
+FOUNDATION = ("options", "files", "progress", "time_budget", "device")  # loose modules that any folder may use
+ROOMS = (  # from below to above
+    *FOUNDATION,
+    *("scoring", "competition", "samples", "data", "losses", "model", "augment", "tricks", "runs", "training"),
+    *("ensembling", "selftraining", "pretraining", "learners", "show", "running", "kaggle", "run", "__main__"),
+)
+MODULES = {".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts): path for path in LIBRARY.rglob("*.py")}
+
+
+def imported(module):
+    """The modules of the library that a module imports, also those inside functions and for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+        else:
+            continue
+        for name in names:
+            found |= {name, f"{name}.__init__"} & MODULES.keys()
+    packages = {name for name in found if name.endswith(".__init__")}
+    named = {
+        name for name in packages if any(other.startswith(name.removesuffix("__init__")) for other in found - packages)
+    }
+    return found - named - {module}
+
+
+IMPORTS = {module: imported(module) for module in MODULES}
+
+
+def room(module):
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("place", sorted({room(module) for module in MODULES} - {"__init__"}))
+def test_a_module_imports_from_its_own_room_and_from_those_below(place):
+    ours = [module for module in MODULES if room(module) == place]
+    above = ROOMS[ROOMS.index(place) + 1 :]
+    assert [(module, other) for module in ours for other in IMPORTS[module] if room(other) in above] == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    try:
+        TopologicalSorter(IMPORTS).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_what_any_folder_may_use_uses_no_folder():
+    for name in FOUNDATION:
+        assert {room(other) for other in IMPORTS[f"kagglekit.{name}"]} <= set(FOUNDATION), name
+
+
+def test_a_folder_can_be_held_in_the_head():
+    loose = [path for path in LIBRARY.glob("*.py") if path.name != "__init__.py"]
+    assert len(loose) <= 8
+    for folder in LIBRARY.iterdir():
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= (23 if folder.name == "kaggle" else 17), folder.name
+
+
+def test_no_file_is_named_for_nothing_in_particular():
+    words = {"utils", "helpers", "helper", "util", "common", "misc", "manager", "base_classes"}
+    assert words & {path.stem for path in MODULES.values()} == set()
+
+
+def test_the_tests_mirror_the_library():
+    tests = Path(__file__).parent
+    folders = {path.parent.name for path in tests.glob("*/test_*.py")}
+    assert folders == {path.name for path in LIBRARY.iterdir() if path.is_dir() and list(path.glob("*.py"))}
