@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kagglekit.files import read_json
-from kagglekit.kaggle.metadata import SOURCES, Ref, find_datasets, read_kernel_metadata
+from kagglekit.kaggle.metadata import DATASET_FILE, KERNEL_FILE, SOURCES, Ref, find_datasets, read_kernel_metadata
 from kagglekit.options import check_range
 
-METADATA = ("dataset-metadata.json", "kernel-metadata.json", "datapackage.json")
+METADATA = (DATASET_FILE, KERNEL_FILE, "datapackage.json")
 
 
 def wanted_sources(metadata: Mapping) -> list[str]:
-    """What a kernel's metadata asks for: "dataset:owner/slug", "competition:slug", "kernel:owner/slug", "model:...".
+    """The sources in a kernel's metadata: "dataset:owner/slug", "competition:slug", "kernel:owner/slug", "model:...".
 
     Versions of data sets and kernels are left out: here there is one of each.
     """
@@ -21,7 +21,7 @@ def wanted_sources(metadata: Mapping) -> list[str]:
 
 
 def plain_source(source: str) -> str:
-    """A source as `wanted_sources` writes it. Raises ValueError for what is none."""
+    """A source as `wanted_sources` writes it. Raises ValueError for another form."""
     kind, _, name = source.partition(":")
     check_range(
         "source", source, kind in SOURCES and bool(name), f"KIND:NAME, where KIND is one of {', '.join(SOURCES)}"
@@ -29,8 +29,7 @@ def plain_source(source: str) -> str:
     if kind in ("dataset", "kernel"):
         name = str(Ref.parse(name, source).bare)
     if kind == "model":
-        parts = name.split("/")
-        check_range(source, name, len(parts) == 5, "owner/model/framework/variation/version")
+        check_range(source, name, len(name.split("/")) == 5, "owner/model/framework/variation/version")
     return f"{kind}:{name.lower()}"
 
 
@@ -46,13 +45,12 @@ def find_sources(kernel: str | Path) -> dict[str, Path]:
     task = kernel.parent.parent / "task.json"
     if len(competitions) == 1 and task.is_file():
         data = Path(read_json(task).get("data") or "/nowhere")
-        if data.is_dir():
-            found[competitions[0]] = data
+        found |= {competitions[0]: data} if data.is_dir() else {}
     return found
 
 
 def check_sources(kernel: Path, sources: Mapping[str, str | Path] | None) -> dict[str, Path]:
-    """The folder of every source that the kernel asks for, `sources` first, then those that are found.
+    """The folder of every source that the kernel asks for: those given in `sources`, else those that are found.
 
     Raises FileNotFoundError that says how to give the missing ones, and ValueError for one that the kernel does not ask
     for: Kaggle would not mount it either.
@@ -60,20 +58,18 @@ def check_sources(kernel: Path, sources: Mapping[str, str | Path] | None) -> dic
     given = {plain_source(source): Path(folder).resolve() for source, folder in (sources or {}).items()}
     wanted = wanted_sources(read_kernel_metadata(kernel))
     for source, folder in given.items():
-        rule = f"one of those in {kernel}/kernel-metadata.json: {', '.join(wanted) or 'none'}"
+        rule = f"one of those in {kernel}/{KERNEL_FILE}: {', '.join(wanted) or 'none'}"
         check_range("source", source, source in wanted, rule)
         if not folder.is_dir():
             raise FileNotFoundError(f"{source}: {folder} is no folder")
-    missing = [source for source in wanted if source not in given]
-    found = find_sources(kernel) if missing else {}
-    missing = [source for source in missing if source not in found]
-    if missing:
+    folders = find_sources(kernel) | given
+    if missing := [source for source in wanted if source not in folders]:
         raise FileNotFoundError(
             f"{kernel.name} reads {', '.join(missing)}, and there is no folder for that here: give it as "
             f"--source {missing[0]}=FOLDER, in Python sources={{{missing[0]!r}: FOLDER}} (data sets are also found "
             f"beside the kernel, and a competition where {kernel.parent.parent / 'task.json'} has its files)"
         )
-    return {source: given.get(source) or found[source] for source in wanted}
+    return {source: folders[source] for source in wanted}
 
 
 def mount_point(source: str, layout: str) -> Path:
@@ -86,11 +82,11 @@ def mount_point(source: str, layout: str) -> Path:
 
 
 def attach(sources: Mapping[str, Path], inputs: Path, layout: str = "new", link: bool = True) -> None:
-    """Fill `inputs` with the sources at their places. Hidden files and metadata are left out, and sub-folders of a
-    folder that is still to be pushed, as the client skips them.
+    """Fill `inputs` with the sources at their places. Hidden files and metadata are left out, and sub-folders of a data
+    set that is still to be pushed, which the client skips.
 
-    link: by hard links where the disk allows; safe only where `inputs` is read-only then. Else by copies that may not
-    be written to. Raises ValueError for two sources of one place.
+    link: by hard links where the disk allows it; safe only where `inputs` is read-only then. Else by read-only copies.
+    Raises ValueError for two sources of one place.
     """
     places: dict[Path, str] = {}
     inputs.mkdir(parents=True)
@@ -99,17 +95,10 @@ def attach(sources: Mapping[str, Path], inputs: Path, layout: str = "new", link:
         if place in places:
             raise ValueError(f"{source} and {places[place]} are mounted at the same place in the old layout: {place}")
         places[place] = source
-        _attach_folder(folder, inputs / place, link, flat=(folder / "dataset-metadata.json").is_file())
+        _attach_folder(folder, inputs / place, link, flat=(folder / DATASET_FILE).is_file())
     if not link:
         for folder, _, _ in os.walk(inputs):
             os.chmod(folder, 0o555)
-
-
-def release(folder: Path) -> None:
-    """Delete a folder, also one whose parts may not be written to."""
-    for below, _, _ in os.walk(folder):
-        os.chmod(below, 0o755)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _attach_folder(folder: Path, place: Path, link: bool, flat: bool) -> None:
@@ -120,16 +109,19 @@ def _attach_folder(folder: Path, place: Path, link: bool, flat: bool) -> None:
         if entry.is_dir():
             if not flat:
                 _attach_folder(entry, place / entry.name, link, flat)
-        else:
-            _attach_file(entry.resolve(), place / entry.name, link)
+            continue
+        if link:
+            try:
+                os.link(entry.resolve(), place / entry.name)
+                continue
+            except OSError:  # another disk, or a file of another user
+                pass
+        shutil.copyfile(entry, place / entry.name)
+        (place / entry.name).chmod(0o444)
 
 
-def _attach_file(file: Path, place: Path, link: bool) -> None:
-    if link:
-        try:
-            os.link(file, place)
-            return
-        except OSError:  # another disk, or a file of another user
-            pass
-    shutil.copyfile(file, place)
-    place.chmod(0o444)
+def release(folder: Path) -> None:
+    """Delete a folder, also one with read-only parts."""
+    for below, _, _ in os.walk(folder):
+        os.chmod(below, 0o755)
+    shutil.rmtree(folder, ignore_errors=True)

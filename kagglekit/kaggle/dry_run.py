@@ -1,36 +1,48 @@
-"""Run a built kernel here as Kaggle would: its sources mounted, the network off, a fresh environment, the limits."""
+"""Run a built kernel here as Kaggle would: its sources mounted, no network, a fresh environment, the limits."""
 
 import re
 import shutil
+import subprocess
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from kagglekit.files import resolve
 from kagglekit.kaggle.attach import attach, check_sources, release
-from kagglekit.kaggle.attach import find_sources as find_sources
-from kagglekit.kaggle.fresh import clean_environment, make_environment, prove_fresh
+from kagglekit.kaggle.fresh import MARK, clean_environment, make_environment, prove_fresh
 from kagglekit.kaggle.metadata import is_on, read_kernel_metadata
 from kagglekit.kaggle.sandbox import NOT_ISOLATED, sandboxed, why_no_namespace
 from kagglekit.kaggle.verdict import find_error, judge_submission, where_it_was
-from kagglekit.kaggle.watch import Watched, size_of, watch
 from kagglekit.options import check_range
 from kagglekit.progress import clock
 
-HOURS, HOURS_OF_CODE = 12.0, 9.0  # of a session, and what code competitions mostly set
+HOURS, HOURS_OF_CODE = 12.0, 9.0  # of a session, and of most code competitions
 MEMORY = 29e9  # bytes that Kaggle's machines with T4s have
 NOTEBOOK = "__notebook__.ipynb"  # as Kaggle calls it
 PAPERMILL = ["-m", "papermill", NOTEBOOK, NOTEBOOK, "-k", "python3", "-l", "python"]
 PAPERMILL += ["--no-progress-bar", "--log-output", "--start-timeout", "300"]
-MARKER = ".dry-run"  # in a root: it may be replaced
+MARKER = ".dry-run"  # in the root of a dry run: it may be replaced
+EVERY = 0.5  # seconds between two looks at a running kernel, at least
+NETWORK = {
+    "namespace": "off (a network namespace)",
+    "sockets": "off for Python, whose sockets are refused; other programs get a dead proxy (no namespace)",
+    "none": "on, as enable_internet says",
+}
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """How a dry run went. `output` is /kaggle/working of it and `notebook` the executed kernel: gone when it went well
-    and nothing was to be kept. bytes: of the output; memory: the most that it took, in bytes."""
+    """The result of a dry run.
+
+    output: its /kaggle/working, and notebook the executed kernel; both are deleted when it went well and nothing was to
+    be kept. bytes: of the output; biggest: the largest files in it; memory: the peak, in bytes; limit: in hours.
+    """
 
     ok: bool
     seconds: float
@@ -46,19 +58,14 @@ class DryRun:
     limit: float = HOURS
 
     def __str__(self):
-        off = {
-            "namespace": "off (a network namespace)",
-            "sockets": "off for Python, whose sockets are refused; other programs get a dead proxy (no namespace)",
-            "none": "on, as enable_internet says",
-        }[self.isolation]
         files = ", ".join(f"{name} {_shown(size)}" for name, size in self.biggest)
+        more = f": MORE than the {MEMORY / 1e9:.0f} GB that Kaggle has" if self.memory > MEMORY else ""
         how = "ended well" if self.ok else "FAILED"
         lines = [
             f"dry run: {how} after {self.seconds:,.0f} s (the limit: {self.limit:g} hours)",
-            f"  network     {off}",
+            f"  network     {NETWORK[self.isolation]}",
             f"  output      {_shown(self.bytes)}{': ' + files if files else ''}",
-            f"  memory      {_shown(self.memory)} at most"
-            + (f": MORE than the {MEMORY / 1e9:.0f} GB that Kaggle has" if self.memory > MEMORY else ""),
+            f"  memory      {_shown(self.memory)} at most{more}",
             f"  submission  {self.submission}",
         ]
         lines += [f"  kept        {self.output}"] if self.output.is_dir() else []
@@ -81,15 +88,15 @@ def dry_run(
     """Execute a kernel folder from its first cell on, as Kaggle's batch session does; nothing of the user's is changed.
 
     sources: {"competition:slug": folder, "dataset:owner/slug": ..., "kernel:owner/slug": its output, "model:o/m/f/v/1":
-    ...}; what is not given is looked for (`find_sources`). layout: "new" or "old", where Kaggle mounts them. hours: the
-    limit of the session, 12, or 9 with `rerun`, when the kernel is told that it is scored on the hidden test; disk:
-    bytes of /kaggle/working. root: where the output is to stay; else everything is deleted when it went well. keep:
-    keep all of it, also environment and inputs. isolation: "" takes a network namespace where it may be made, else
-    refuses sockets; "namespace" or "sockets" take only that. progress: print each cell as it begins.
+    ...}; others are looked for (`find_sources`). layout: "new" or "old", where Kaggle mounts them. hours: the limit,
+    by default 12, or 9 with `rerun`, which tells the kernel that it is scored on the hidden test. disk: bytes that
+    /kaggle/working may take. root: where the output stays; by default all is deleted when it went well. keep: also keep
+    environment and inputs. isolation: "" takes a network namespace where one may be made, else refuses sockets;
+    "namespace" and "sockets" take only that. progress: print each cell as it begins.
 
-    What fails in the kernel is told by `ok` and `error`. Raises FileNotFoundError for a source that is missing,
-    ValueError for wrong metadata or options, RuntimeError when the network cannot be shut off. Takes 3 s more than the
-    kernel; inputs take no space where a namespace and hard links can be had, else they are copied.
+    `ok` and `error` say what failed in the kernel. Raises FileNotFoundError for a missing source, ValueError for
+    wrong metadata or options, RuntimeError when the network cannot be shut off. Takes 3 s more than the kernel; inputs
+    take no space where a namespace and hard links can be had, else they are copied.
     """
     kernel, limit = Path(kernel).resolve(), hours if hours is not None else HOURS_OF_CODE if rerun else HOURS
     check_range("hours", hours, limit > 0, "more than 0, or None")
@@ -113,62 +120,147 @@ def dry_run(
         prove_fresh(python, variables, working)
         shutil.copyfile(code, working / NOTEBOOK)
         words = sandboxed([python, *PAPERMILL], how, inputs, python)
-        tell = _teller(working / NOTEBOOK) if progress else lambda seconds: None
-        watched = watch(words, variables, working, log, limit * 3600, disk, tell)
+        show = _show_cells(working / NOTEBOOK) if progress else lambda seconds: None
+        watched = watch(words, variables, working, log, limit * 3600, disk, show)
         text = log.read_text(encoding="utf-8", errors="replace")
         if watched.code == NOT_ISOLATED:
             raise RuntimeError(f"the network of the dry run could not be shut off: {text.strip()}")
-        error = _explain(watched, working, text, limit, disk)
-        competition = mounted[0] if len(mounted) == 1 else None
-        valid, submission = judge_submission(working, competition, kernel.parent.parent)
+        sizes = {str(path.relative_to(working)): size for path, size in file_sizes(working).items()}
+        error = _explain(watched, sum(sizes.values()), working / NOTEBOOK, text, limit, disk)
+        valid, submission = judge_submission(working, mounted[0] if len(mounted) == 1 else None, kernel.parent.parent)
         if rerun and submission == "none":
             valid, submission = False, "none, and a code competition takes what the rerun writes"
         error = error or ("" if valid else f"submission.csv: {submission}")
-        sizes = sorted(((size_of(file), file) for file in working.rglob("*") if file.is_file()), reverse=True)
         result = DryRun(
             ok=not error,
             seconds=watched.seconds,
-            bytes=size_of(working),
+            bytes=sum(sizes.values()),
             output=working,
             notebook=working / NOTEBOOK,
             log=text,
             error=error,
             isolation=how,
             memory=watched.memory,
-            biggest=tuple((str(file.relative_to(working)), size) for size, file in sizes[:5]),
+            biggest=tuple(sorted(sizes.items(), key=lambda item: -item[1])[:5]),
             submission=submission if valid else f"WRONG: {submission}",
             limit=limit,
         )
     except BaseException:
         release(place)
         raise
-    _tidy(place, everything=result.ok and root is None and not keep, keep=keep)
+    if result.ok and root is None and not keep:
+        release(place)
+    elif not keep:
+        for name in ("kaggle/input", "python", "home", "tmp"):
+            release(place / name)
     return result
 
 
-def _teller(notebook: Path) -> Callable[[float], None]:
-    """A function of the seconds that have gone, which prints the cell that runs when it is another one."""
+@dataclass(frozen=True)
+class Watched:
+    """How a command ended: exit code, seconds, the peak memory of all its processes in bytes (shared pages count for
+    each), and "time" or "disk" when that limit ended it."""
+
+    code: int
+    seconds: float
+    memory: int
+    over: str
+
+
+def watch(
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    log: Path,
+    seconds: float,
+    disk: float,
+    show: Callable[[float], None] = lambda seconds: None,
+) -> Watched:
+    """Run `words` in `folder`, both outputs into the file `log`, until it ends or exceeds a limit.
+
+    seconds: of wall time. disk: bytes that files in `folder` may take. show: called at each look, with the seconds so
+    far. All its processes are killed at the end: they are known by the variable MARK in `environment`, which has to be
+    theirs alone. Killing the process group is not enough: Jupyter starts its kernels in sessions of their own.
+    """
+    memory, over, began = 0, "", time.monotonic()
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            words, env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            pause = 0.1
+            while not over:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(min(pause, max(0.01, began + seconds - time.monotonic())))
+                    break
+                looked = time.monotonic()
+                memory = max(memory, _memory(process.pid))
+                show(looked - began)
+                over = "time" if looked - began > seconds else ""
+                over = "disk" if sum(file_sizes(folder).values()) > disk else over
+                pause = max(EVERY, 10 * (time.monotonic() - looked))  # at most a tenth of the time is spent looking
+        finally:
+            process.kill()
+            for _ in range(50):  # they may start others meanwhile
+                if not (left := list(family(environment[MARK]))):
+                    break
+                for each in left:
+                    with suppress(psutil.Error):
+                        each.kill()
+                psutil.wait_procs(left, timeout=0.1)
+            process.wait()
+    return Watched(process.returncode, time.monotonic() - began, memory, over)
+
+
+def family(mark: str) -> Iterator[psutil.Process]:
+    """The processes of this user in whose environment the variable MARK is `mark`."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+                yield process
+
+
+def _memory(pid: int) -> int:
+    total = 0
+    with suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += process.memory_info().rss
+    return total
+
+
+def file_sizes(folder: Path) -> dict[Path, int]:
+    """The size in bytes of each file below a folder; links are left out."""
+    sizes = {}
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # deleted in the meantime
+            if not path.is_symlink() and path.is_file():
+                sizes[path] = path.stat().st_size
+    return sizes
+
+
+def _show_cells(notebook: Path) -> Callable[[float], None]:
+    """A function of the seconds so far, which prints the running cell when it is a new one."""
     shown = ""
 
-    def tell(seconds: float) -> None:
+    def show(seconds: float) -> None:
         nonlocal shown
         where = where_it_was(notebook)
         if where.startswith("in cell ") and where != shown:
             shown = where
             print(f"{clock(seconds)}  {where}", flush=True)
 
-    return tell
+    return show
 
 
-def _explain(watched: Watched, working: Path, log: str, limit: float, disk: float) -> str:
+def _explain(watched: Watched, size: int, notebook: Path, log: str, limit: float, disk: float) -> str:
     """What went wrong, in words, or ""."""
     if watched.over == "time":
-        return f"the limit of {limit:g} hours is over {where_it_was(working / NOTEBOOK)}"
-    size = size_of(working)
+        return f"the limit of {limit:g} hours is over {where_it_was(notebook)}"
     if watched.over == "disk" or size > disk:
-        where = where_it_was(working / NOTEBOOK)
-        return f"the output has {_shown(size)}, and Kaggle keeps {_shown(disk)}: {where}"
-    error = find_error(working / NOTEBOOK, watched.code, log)
+        return f"the output has {_shown(size)}, and Kaggle keeps {_shown(disk)}: {where_it_was(notebook)}"
+    error = find_error(notebook, watched.code, log)
     if re.search(r"(?<![\w.-])/kaggle/(input|working)\b", error):
         error += (
             "\nA dry run has no folder /kaggle: read below os.environ.get('KAGGLEKIT_INPUTS', '/kaggle/input'), as the "
@@ -180,7 +272,7 @@ def _explain(watched: Watched, working: Path, log: str, limit: float, disk: floa
 def _choose(isolation: str, place: Path) -> str:
     why = "" if isolation == "sockets" else why_no_namespace(place / "kaggle")
     if why and isolation == "namespace":
-        raise RuntimeError(f"isolation='namespace' cannot be had here: {why}. '' takes what can be had")
+        raise RuntimeError(f"isolation='namespace' cannot be had here: {why}. Use '', which takes what can be had")
     return "sockets" if why or isolation == "sockets" else "namespace"
 
 
@@ -195,14 +287,6 @@ def _make_root(root: str | Path | None) -> Path:
         (place / name).mkdir(parents=True)
     (place / MARKER).touch()
     return place
-
-
-def _tidy(place: Path, everything: bool, keep: bool) -> None:
-    if everything:
-        release(place)
-    elif not keep:
-        for name in ("kaggle/input", "python", "home", "tmp"):
-            release(place / name)
 
 
 def _shown(size: float) -> str:

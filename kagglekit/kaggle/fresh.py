@@ -1,9 +1,10 @@
-"""A fresh environment to run a kernel in: the packages of this one without kagglekit, and nothing of the user's."""
+"""A fresh environment for a dry run: the packages of this one without kagglekit, and nothing of the user's."""
 
 import importlib.util
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -11,29 +12,29 @@ import venv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kagglekit.kaggle.sandbox import LOADED
+from kagglekit.kaggle import sandbox
 
-MARK = "KAGGLEKIT_DRY_RUN"  # this variable is set in all processes of a dry run; its value is theirs alone
+MARK = "KAGGLEKIT_DRY_RUN"  # set in all processes of a dry run, to a value that is theirs alone
 KEPT = ("LANG", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE")  # of the caller's variables; also LC_... and ..._THREADS
 NOBODY = "http://127.0.0.1:9"  # a proxy at which nobody answers
 
 
 def make_environment(place: Path, refuse: bool = False) -> Path:
-    """Make a virtual environment at `place`; the path of its python. Takes 0.1 s and no space.
+    """Make a virtual environment at `place` and return its python. Takes 0.1 s and no space.
 
-    Packages of the running environment lie behind its own ones, so that pip installs over them and never into them.
-    kagglekit is not among them, also where it is installed. Jupyter's kernel `python3` is this python.
-    refuse: its processes reach nothing but this machine (kaggle/offline.py).
+    The packages of the running environment come after its own on the path, so that pip installs over them and never
+    into them. kagglekit is not among them, even where it is installed. Jupyter's kernel `python3` is this python.
+    refuse: its processes reach nothing but this machine (`sandbox.refuse_network`).
     """
     builder = venv.EnvBuilder(with_pip=importlib.util.find_spec("pip") is None, symlinks=True, clear=True)
     builder.create(place)
-    python, packages = place / "bin" / "python", _packages(place)
-    folders = [_without_kagglekit(folder, place / "packages") for folder in package_folders()]
+    python, scheme = place / "bin" / "python", {"base": str(place), "platbase": str(place)}
+    packages = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
+    folders = [_without_kagglekit(folder, place / "packages") for folder in _package_folders()]
     (packages / "behind.pth").write_text("".join(f"{folder}\n" for folder in folders))
     if refuse:
-        source = Path(__file__).with_name("offline.py").read_text(encoding="utf-8")
-        (packages / f"{LOADED}.py").write_text(source, encoding="utf-8")
-        (packages / f"{LOADED}.pth").write_text(f"import {LOADED}; {LOADED}.refuse_network()\n")
+        shutil.copyfile(sandbox.__file__, packages / f"{sandbox.LOADED}.py")
+        (packages / f"{sandbox.LOADED}.pth").write_text(f"import {sandbox.LOADED} as it; it.refuse_network()\n")
     for name in ("pip", "pip3"):  # `!pip install` in a cell must not find that of the running environment
         script = place / "bin" / name
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(python))} -m pip "$@"\n')
@@ -45,20 +46,12 @@ def make_environment(place: Path, refuse: bool = False) -> Path:
     return python
 
 
-def package_folders() -> Iterator[Path]:
-    """The folders of installed packages that this process imports from, in its order."""
-    for folder in dict.fromkeys(Path(entry).resolve() for entry in sys.path if entry):
-        named = folder.name in ("site-packages", "dist-packages")
-        if folder.is_dir() and (named or any(folder.glob("*.dist-info"))):
-            yield folder
-
-
 def clean_environment(
     root: Path, python: Path, mark: str, *, gpu: bool = False, refuse: bool = False, internet: bool = False
 ) -> dict[str, str]:
     """The variables that a kernel sees: no credential, proxy, PYTHONPATH or home folder of the caller.
 
-    What is kept is listed in KEPT. Home and temporary files lie below `root`. gpu: else CUDA shows no device.
+    KEPT lists what stays. Home and temporary files lie below `root`. gpu: else CUDA shows no device.
     """
     bin, own = python.parent, Path(sysconfig.get_path("scripts")).resolve()
     path = [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if entry]
@@ -96,22 +89,26 @@ def prove_fresh(python: Path, environment: Mapping[str, str], folder: Path) -> N
         )
 
 
-def _packages(place: Path) -> Path:
-    scheme = {"base": str(place), "platbase": str(place)}
-    return Path(sysconfig.get_path("purelib", "venv", vars=scheme))
+def _package_folders() -> Iterator[Path]:
+    """The folders of installed packages that this process imports from, in its order."""
+    for folder in dict.fromkeys(Path(entry).resolve() for entry in sys.path if entry):
+        named = folder.name in ("site-packages", "dist-packages")
+        if folder.is_dir() and (named or any(folder.glob("*.dist-info"))):
+            yield folder
 
 
 def _without_kagglekit(folder: Path, place: Path) -> Path:
     """`folder`, or where kagglekit is installed in it, a new folder below `place` with links to everything else."""
-    if not any(_is_kagglekit(entry) for entry in folder.iterdir()):
+    ours = {entry for entry in folder.iterdir() if _is_kagglekit(entry.name)}
+    if not ours:
         return folder
     links = place / str(len(list(place.glob("*"))))
     links.mkdir(parents=True)
     for entry in folder.iterdir():
-        if not _is_kagglekit(entry) and entry.name != "__pycache__":
+        if entry not in ours and entry.name != "__pycache__":
             (links / entry.name).symlink_to(entry)
     return links
 
 
-def _is_kagglekit(entry: Path) -> bool:
-    return entry.name == "kagglekit" or entry.name.startswith(("kagglekit-", "kagglekit.", "__editable__.kagglekit"))
+def _is_kagglekit(name: str) -> bool:
+    return name == "kagglekit" or name.startswith(("kagglekit-", "kagglekit.", "__editable__.kagglekit"))

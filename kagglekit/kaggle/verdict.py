@@ -1,4 +1,4 @@
-"""What came of an executed kernel: the cell that failed, in words, and whether its submission is valid."""
+"""The verdict on an executed kernel: the cell that failed, in words, and whether its submission is valid."""
 
 import re
 from dataclasses import fields
@@ -19,9 +19,9 @@ NOISE = re.compile(r"over TCP without encryption|^\s*$|frozen_modules|-Xfrozen_m
 
 
 def find_error(notebook: Path, code: int, log: str) -> str:
-    """Why a notebook that papermill executed did not come to its end, "" when it did. code: papermill's exit code.
+    """Why a notebook that papermill executed did not reach its end, "" when it did. code: papermill's exit code.
 
-    The cell is named by its number among all cells, from 1, and by its first line. Exit code 0 alone proves nothing:
+    Names the cell by its number among all cells, from 1, and by its first line. Exit code 0 alone proves nothing:
     `sys.exit(0)` in a cell gives it too.
     """
     try:
@@ -44,11 +44,11 @@ def find_error(notebook: Path, code: int, log: str) -> str:
 
 
 def where_it_was(notebook: Path) -> str:
-    """Where a notebook was when papermill was stopped: "in cell 2 (its first line)", "before the first cell"."""
+    """Where papermill was stopped: "in cell 2 (its first line)", "after cell 3", "before the first cell"."""
     try:
         content = nbformat.read(notebook, as_version=4)
     except (OSError, ValueError):
-        return f"in a cell that {notebook.name} does not tell"
+        return f"in an unknown cell: {notebook.name} cannot be read"
     for number, cell in enumerate(content.cells, 1):
         if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") == "running":
             return f"in {_name(number, cell)}"
@@ -57,23 +57,22 @@ def where_it_was(notebook: Path) -> str:
 
 
 def how_it_died(code: int, log: str) -> str:
-    """In words, why papermill ended with an exit code that is not 0 though no cell shows an error."""
+    """Why papermill ended with an exit code other than 0 though no cell shows an error."""
     if "DeadKernelError" in log or code in (137, 138):
         return "the kernel died: most often the machine ran out of memory; try a smaller batch or shorter texts"
     return f"papermill ended with exit code {code}; the log ends with\n{last_lines(log)}"
 
 
 def last_lines(log: str, count: int = 12) -> str:
-    """The last lines of a log that say something."""
+    """The last lines of a log, without empty ones and known noise."""
     return "\n".join([line for line in log.splitlines() if not NOISE.search(line)][-count:])
 
 
 def judge_submission(working: Path, competition: Path | None, home: Path | None = None) -> tuple[bool, str]:
-    """Whether submission.csv in `working` may be sent, and a line that says why.
+    """Whether submission.csv in `working` is valid, and a line that says why. A missing file is valid: (True, "none").
 
-    competition: the folder with the sample submission. Its form is that of the task that the kernel worked on
-    (runs/NAME/task.json in `working`, else task.json of `home`); without a task columns, rows and ids are compared. A
-    submission that is missing is not wrong: (True, "none").
+    competition: the folder with the sample submission. home: the work folder. The file is checked against the task
+    (runs/NAME/task.json in `working`, else that of `home`); without a task columns, rows and ids are compared.
     """
     file = working / "submission.csv"
     if not file.is_file():
@@ -94,7 +93,7 @@ def judge_submission(working: Path, competition: Path | None, home: Path | None 
 
 
 def _made_of(working: Path) -> str:
-    """What kernel.json says that a submission is made of, where that is less than all that was asked for."""
+    """From kernel.json: what a submission was made of, where that is less than was asked for."""
     file = working / "kernel.json"
     told = read_json(file).get("submission", {}) if file.is_file() else {}
     if told.get("from") == "sample":

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from kagglekit.kaggle.dry_run import family, watch
 from kagglekit.kaggle.fresh import MARK, clean_environment, make_environment, prove_fresh
 from kagglekit.kaggle.sandbox import NOT_ISOLATED, sandboxed, why_no_namespace
-from kagglekit.kaggle.watch import family, watch
 
 TRIES = """
 import json, socket, sys
