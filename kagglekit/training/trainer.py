@@ -12,7 +12,7 @@ from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from kagglekit.data.batches import EpochSampler, Examples
 from kagglekit.device import choose_device
@@ -46,22 +46,20 @@ class Trainer(transformers.Trainer):
         optimizer: torch.optim.Optimizer,
         tricks: Sequence[Trick] = (),
         evaluation: Callable[[torch.nn.Module], dict[str, float]] | None = None,
-        callbacks: Sequence[transformers.TrainerCallback] = (),
+        callbacks: Sequence[TrainerCallback] = (),
     ):
-        args._n_gpu = min(args.n_gpu, 1)  # several GPUs in one process would be DataParallel: slower than one of them
         super().__init__(
             model,
             args,
             train_dataset=examples,
             eval_dataset=examples if evaluation else None,  # only so that transformers lets us evaluate
             optimizers=(optimizer, None),
-            callbacks=[*tricks, *callbacks],
+            callbacks=[Checkpoints(self), *tricks, *callbacks],  # first: it gives tricks back what they had learned
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # losses are batch means: accumulation divides them
         self.loss, self.tricks, self.evaluation = loss, list(tricks), evaluation
-        self.losses_ = torch.zeros(())  # their sum in this process since the last logged step
-        self.unlogged_: dict | None = None  # the same before a resumed run's first step
+        self.losses_, self.logged_ = torch.zeros(()), 0  # their sum in this process since the last logged step
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of the epoch that the global step lies in: a resumed run sees what the stopped one would have.
@@ -99,7 +97,6 @@ class Trainer(transformers.Trainer):
             name, warmup = self.args.lr_scheduler_type, self.args.get_warmup_steps(num_training_steps)
             options = self.args.lr_scheduler_kwargs
             self.lr_scheduler = make_schedule(optimizer, name, num_training_steps, warmup, **options)
-            self._created_lr_scheduler = True
         return self.lr_scheduler
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -130,15 +127,20 @@ class Trainer(transformers.Trainer):
 
         for trick in self._started():
             step = partial(trick.training_step, step, self.model)
-        loss = step(self._prepare_inputs(inputs))
-        if self.unlogged_:  # the mean at the next logged step is that of all steps since the last one
-            loss = loss + self.unlogged_["losses"][self.args.process_index]
-            self._globalstep_last_logged, self.unlogged_ = self.unlogged_["since"], None
+        loss = step(dict(inputs))
+        self.losses_ = self.losses_ + loss
         return loss
 
-    def _maybe_log_save_evaluate(self, tr_loss, *args, **kwargs):
-        self.losses_ = tr_loss  # zero again once it is logged
-        super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
+    def log(self, logs, *args, **kwargs):
+        """Log figures; the loss is the mean over all steps since the last logged one, also after a resumption."""
+        if "loss" in logs:
+            logs["loss"] = self.sum_losses().mean().item() / (self.state.global_step - self.logged_)
+            self.losses_, self.logged_ = torch.zeros(()), self.state.global_step
+        super().log(logs, *args, **kwargs)
+
+    def sum_losses(self) -> torch.Tensor:
+        """The sum of the losses since the last logged step, (processes,)."""
+        return self.accelerator.gather(self.losses_.reshape(1).to(self.args.device))
 
     def evaluating(self) -> ExitStack:
         """The third seam: a context in which the model has the weights to evaluate and to save.
@@ -178,7 +180,8 @@ class Trainer(transformers.Trainer):
                 )
         return receipts
 
-    def _save(self, output_dir=None, state_dict=None):
+    def save_model(self, output_dir=None, **kwargs):
+        """The weights alone, each tensor once, also where two layers share it."""
         if self.args.should_save:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             save_model(self.model, str(Path(output_dir) / "model.safetensors"))
@@ -186,27 +189,46 @@ class Trainer(transformers.Trainer):
     def _load_from_checkpoint(self, checkpoint, model=None):
         load_model(self.model, str(Path(checkpoint) / "model.safetensors"))
 
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        losses = self.accelerator.gather(self.losses_.reshape(1)).tolist()
-        self.accelerator.wait_for_everyone()  # each process has written its random state
-        if not self.args.should_save:
+
+class Checkpoints(TrainerCallback):
+    """Completes the checkpoints of a `Trainer`: with the state of its tricks, and losses that are not logged yet."""
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Read them from the checkpoint that training goes on from, if there is one."""
+        trainer, folder = self.trainer, Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        trainer.losses_, trainer.logged_ = torch.zeros(()), state.global_step
+        if not state.global_step:
             return
-        if self._globalstep_last_logged < self.state.global_step:
-            write_json(folder / UNLOGGED, {"since": self._globalstep_last_logged, "losses": losses})
-        for number, trick in enumerate(self.tricks):
+        if (folder / UNLOGGED).is_file():
+            unlogged = read_json(folder / UNLOGGED)
+            trainer.losses_, trainer.logged_ = torch.tensor(unlogged["losses"][args.process_index]), unlogged["since"]
+        for number, trick in enumerate(trainer.tricks):
+            learned = load_file(folder / f"trick-{number}.safetensors")
+            trick.load_state_dict({name: tensor.to(args.device) for name, tensor in learned.items()})
+
+    def on_save(self, args, state, control, **kwargs):
+        trainer, folder = self.trainer, Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        losses = trainer.sum_losses().tolist()
+        trainer.accelerator.wait_for_everyone()  # each process has written its random state
+        if not args.should_save:
+            return
+        if trainer.logged_ < state.global_step:
+            write_json(folder / UNLOGGED, {"since": trainer.logged_, "losses": losses})
+        for number, trick in enumerate(trainer.tricks):
             save_file(trick.state_dict(), folder / f"trick-{number}.safetensors")
         (folder / COMPLETE).touch()
         remove_checkpoints(folder.parent, keep=folder)
 
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        file = Path(checkpoint or "", UNLOGGED)
-        self.unlogged_ = read_json(file) if checkpoint and file.is_file() else None
-        for number, trick in enumerate(self.tricks if checkpoint else ()):
-            state = load_file(Path(checkpoint) / f"trick-{number}.safetensors")
-            trick.load_state_dict({name: tensor.to(self.args.device) for name, tensor in state.items()})
+
+class Arguments(TrainingArguments):
+    """Those of transformers, and one GPU a process: with several it would be DataParallel, which is slower."""
+
+    @property
+    def n_gpu(self):
+        return min(super().n_gpu, 1)
 
 
 def training_arguments(
@@ -237,7 +259,7 @@ def training_arguments(
     check_range("cycles", cycles, cycles >= 1, "1 or more")
     check_range("cycle_growth", cycle_growth, cycle_growth >= 1, "1 or more")
     on_gpu = choose_device().type == "cuda"
-    args = TrainingArguments(
+    args = Arguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
         per_device_train_batch_size=batch_size,

@@ -1,17 +1,33 @@
+import ast
+import inspect
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch.nn import functional as F
 from transformers import TrainerCallback, get_linear_schedule_with_warmup
 
 from kagglekit.data.batches import training_batches
 from kagglekit.training.optim import SCHEDULES, learning_rates, parameter_groups
 from kagglekit.training.predict import predict
-from kagglekit.training.trainer import history
+from kagglekit.training.trainer import Trainer, history
 from kagglekit.tricks import EMA, FGM
 from kagglekit.tricks.trick import Trick
+
+PRIVATE = {"_load_from_checkpoint"}  # names of transformers.Trainer that ours rests on
+
+
+def test_the_private_names_of_transformers_that_the_loop_rests_on_are_these():
+    nodes = list(ast.walk(ast.parse(Path(inspect.getsourcefile(Trainer)).read_text(encoding="utf-8"))))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    used |= {name.name for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names} | defined
+    theirs = set(dir(transformers.Trainer))
+    assert {name for name in used - (defined - theirs) if name.startswith("_") and name[1] != "_"} == PRIVATE
+    assert theirs >= PRIVATE
 
 
 class Spy(Trick):
