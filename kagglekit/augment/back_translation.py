@@ -1,4 +1,4 @@
-"""Back-translation: a text into another language and back again, in other words (Sennrich et al., 2016, arXiv
+"""Back-translation: translate a text into another language and back, which rewords it (Sennrich et al., 2016, arXiv
 1511.06709; for classification Xie et al., 2020, arXiv 1904.12848)."""
 
 from __future__ import annotations  # the types of knobs are texts, by which options are checked
@@ -6,6 +6,7 @@ from __future__ import annotations  # the types of knobs are texts, by which opt
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,8 +22,8 @@ from kagglekit.options import check_range
 PIECE = re.compile(r"\S(?:.{0,398}\S)?(?=\s|$)|\S.{0,399}", re.DOTALL)  # of sentences that never end, in characters
 
 
-def cut_pieces(text: str) -> tuple[list[str], list[str]]:
-    """The sentences of a text, long ones in several pieces, and what stands before, between and behind: one more."""
+def split_pieces(text: str) -> tuple[list[str], list[str]]:
+    """The sentences of a text, long ones in several pieces, and the gaps before, between and after: one more."""
     pieces, gaps = [], [""]
     for sentence in split_sentences(text):
         end = 0
@@ -36,13 +37,11 @@ def cut_pieces(text: str) -> tuple[list[str], list[str]]:
 
 
 class Draw(LogitsProcessor):
-    """Make the likeliest next token a drawn one: Gumbel noise on the `top` best logits, and greedy decoding picks from
-    the softmax at `temperature`, with random numbers of each row's own."""
+    """Sampling with random numbers of each row's own: Gumbel noise on the `top` best logits makes greedy decoding draw
+    from the softmax at `temperature`."""
 
     def __init__(self, randoms: Sequence[np.random.Generator], temperature: float, top: int):
-        self.randoms = randoms
-        self.temperature = temperature
-        self.top = top
+        self.randoms, self.temperature, self.top = randoms, temperature, top
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         values, ids = scores.float().topk(min(self.top, scores.shape[1]))  # (rows, top)
@@ -53,8 +52,8 @@ class Draw(LogitsProcessor):
 
 
 class Translator:
-    """One direction: a model with its tokenizer. prefix: what stands before each text ("translate English to German: ",
-    ">>fra<< "). languages: (from, to) as the tokenizer names them ("eng_Latn", "deu_Latn"), for models of many."""
+    """One direction: a model with its tokenizer. prefix: put before each text ("translate English to German: ",
+    ">>fra<< "). languages: (from, to) as the tokenizer names them ("eng_Latn", "deu_Latn"), for multilingual models."""
 
     def __init__(self, name: str, prefix: str = "", languages: Sequence[str] = ()):
         path = find_backbone(name)
@@ -73,7 +72,7 @@ class Translator:
             self.options["forced_bos_token_id"] = self._language_id(path, languages[1])
         with random_state_kept(), quiet():
             self.model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32)
-        self.model.generation_config.forced_eos_token_id = None  # at a place that hangs on the batch
+        self.model.generation_config.forced_eos_token_id = None  # at a position that depends on the batch
         self.model.eval().to(choose_device())
 
     def _language_id(self, path: str, language: str) -> int:
@@ -84,7 +83,7 @@ class Translator:
 
     @torch.inference_mode()
     def translate(self, texts: Sequence[str], seed: int, temperature: float, top: int, tokens: int = 2048) -> list[str]:
-        """Each text in the other language. tokens: of a batch, padding and all; texts of a length go together."""
+        """Each text in the other language. tokens: of a padded batch; texts of similar length are batched together."""
         device, found = self.model.device, [""] * len(texts)
         precision = choose_precision(device) if device.type == "cuda" else "fp32"
         options = {"truncation": True, "max_length": self.limit}
@@ -92,56 +91,44 @@ class Translator:
         lengths = np.array([len(ids) for ids in read])
         for batch in prediction_batches(lengths, tokens):
             inputs = self.tokenizer.pad({"input_ids": [read[row] for row in batch]}, return_tensors="pt").to(device)
-            options = {
-                "num_beams": 1,
-                "do_sample": False,
-                "max_new_tokens": self._most(lengths[batch[0]]),
-                **self.options,
-            }
+            most = self._most(lengths[batch[0]])
+            options = {"num_beams": 1, "do_sample": False, "max_new_tokens": most, **self.options}
             if temperature:
                 draw = Draw([random_of(seed, texts[row]) for row in batch], temperature, top)
                 options["logits_processor"] = LogitsProcessorList([draw])
             with autocast(device, precision), quiet():
-                told = self.model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], **options)
-            for row, ids in zip(batch, told.tolist(), strict=True):
-                own = ids[1 : 1 + self._most(lengths[row])]  # no start token, nor what longer neighbours need
+                output = self.model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], **options)
+            for row, ids in zip(batch, output.tolist(), strict=True):
+                own = ids[1 : 1 + self._most(lengths[row])]  # without start token, and its own limit of tokens
                 found[row] = self.tokenizer.decode(own, skip_special_tokens=True).strip()
         return found
 
     def _most(self, length: int) -> int:
-        """How many tokens a translation of so many may have: enough for any, and an end for models that repeat."""
+        """The most tokens of a translation of `length` tokens: enough for any, and an end for models that repeat."""
         return min(int(2 * length + 10), self.limit - 2)
 
 
+@dataclass(eq=False)
 class BackTranslation(Augmenter):
-    """Translate each text and translate it back, sentence by sentence, by any two translation models of transformers.
+    """Translate each text and back, sentence by sentence, with any two translation models of transformers.
 
     there, back: their folders or names, such as Helsinki-NLP/opus-mt-en-de and Helsinki-NLP/opus-mt-de-en. prefixes:
-    what stands before a text on its way there and back, for models that are told in words. languages: own and other, as
-    the tokenizer names them, for models of many languages. temperature: 0 takes the likeliest token each time, so that
-    every seed gives the same; 0.7 to 1 draws among the `top` likeliest, for other words in each copy (Edunov et al.,
-    2018, arXiv 1808.09381). A sentence without letters, or of which nothing comes back, stays as it is.
-    Meaning mostly stays, style does not: slang, emoji, names and spelling are translated away. Costs hours on a CPU for
-    thousands of texts, minutes on a GPU: do it ahead, and cached. Models are held from the first call on.
+    put before a text on its way there and back, for models that are prompted. languages: own and other, as the
+    tokenizer names them, for multilingual models. temperature: 0 takes the likeliest token each time, so every seed
+    gives the same; 0.7 to 1 draws among the `top` likeliest, for other words in each copy (Edunov et al., 2018, arXiv
+    1808.09381). A sentence without letters, or with an empty translation, stays as it is.
+    Meaning mostly stays, style does not: slang, emoji, names and spelling get lost. Costs hours on a CPU for thousands
+    of texts, minutes on a GPU: augment ahead of training, cached. Models are kept from the first call on.
     """
 
-    translators_: list[Translator] | None = None
+    there: str
+    back: str
+    temperature: float = 0.0
+    top: int = 10
+    prefixes: list[str] = ("", "")
+    languages: list[str] = ()
 
-    def __init__(
-        self,
-        there: str,
-        back: str,
-        temperature: float = 0.0,
-        top: int = 10,
-        prefixes: list[str] = ("", ""),
-        languages: list[str] = (),
-    ):
-        self.there = there
-        self.back = back
-        self.temperature = temperature
-        self.top = top
-        self.prefixes = prefixes
-        self.languages = languages
+    translators_ = None
 
     def check(self):
         check_range("BackTranslation: temperature", self.temperature, 0 <= self.temperature <= 2, "from 0 to 2")
@@ -150,17 +137,16 @@ class BackTranslation(Augmenter):
         check_range("BackTranslation: languages", self.languages, len(self.languages) in (0, 2), "two: own and other")
 
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
-        split = [cut_pieces(text) for text in texts]
-        told = {}
-        unique = dict.fromkeys(one for sentences, _ in split for one in sentences if any(map(str.isalpha, one)))
-        for own, other in zip(unique, self._translate(list(unique), seed), strict=True):
-            told[own] = other or own
-        return [_join([told.get(one, one) for one in sentences], gaps) for sentences, gaps in split]
-
-    def _translate(self, sentences: list[str], seed: int) -> list[str]:
+        split = [split_pieces(text) for text in texts]
+        sentences = list(dict.fromkeys(one for pieces, _ in split for one in pieces if any(map(str.isalpha, one))))
+        translated = sentences
         for translator in self._load():
-            sentences = translator.translate(sentences, seed, self.temperature, self.top)
-        return sentences
+            translated = translator.translate(translated, seed, self.temperature, self.top)
+        reworded = {own: other or own for own, other in zip(sentences, translated, strict=True)}
+        return [
+            "".join(gap + reworded.get(one, one) for gap, one in zip(gaps, [*pieces, ""], strict=True))
+            for pieces, gaps in split
+        ]
 
     def _load(self) -> list[Translator]:
         if self.translators_ is None:
@@ -172,7 +158,3 @@ class BackTranslation(Augmenter):
                 error.add_note("BackTranslation: there and back each name a translation model")
                 raise
         return self.translators_
-
-
-def _join(sentences: list[str], gaps: list[str]) -> str:
-    return "".join(gap + sentence for gap, sentence in zip(gaps, [*sentences, ""], strict=True))

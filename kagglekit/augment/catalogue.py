@@ -4,10 +4,9 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from kagglekit.augment.augmenter import Augmenter
 from kagglekit.augment.back_translation import BackTranslation
@@ -19,11 +18,11 @@ from kagglekit.options import accepts
 AUGMENTERS = {one.__name__: one for one in (EDA, AEDA, MLMSynonyms, Dictionary, BackTranslation)}
 
 
+@dataclass(eq=False)
 class Chain(Augmenter):
-    """Several augmenters one after the other; none leaves texts as they are."""
+    """Several augmenters one after the other; an empty chain leaves texts as they are."""
 
-    def __init__(self, augmenters: Sequence[Augmenter] = ()):
-        self.augmenters = augmenters
+    augmenters: Sequence[Augmenter] = ()
 
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
         texts = list(texts)
@@ -33,11 +32,11 @@ class Chain(Augmenter):
 
 
 def make_augmenter(recipe: dict[str, dict[str, Any]], backbone: str) -> Augmenter:
-    """The augmenters of a recipe, name -> options, which work in its order; nothing is loaded yet.
+    """The augmenters of a recipe, name -> options, applied in its order; nothing is loaded yet.
 
-    backbone: the one that is trained, a folder or a name; an augmenter that needs one takes it unless its options name
-    another. Raises ValueError for an unknown name or option, and for an option out of range, and says which there are;
-    FileNotFoundError for a file that is not there.
+    backbone: the one that is trained, a folder or a name, for augmenters whose options name no other. Raises ValueError
+    for an unknown name or option (it says which there are) and an option out of range, FileNotFoundError for a missing
+    file.
     """
     chosen = []
     for name, options in recipe.items():
@@ -59,11 +58,8 @@ def make_augmenter(recipe: dict[str, dict[str, Any]], backbone: str) -> Augmente
 
 
 def augment_texts(texts: Sequence[str], augmenter: Augmenter, seed: int, cache: Path | None = None) -> list[str]:
-    """`augmenter(texts, seed)`, read from the folder `cache` when it has been made before.
-
-    The file's name is a hash of the texts, the knobs, the seed and the state of the files that the knobs name; it is
-    written whole or not at all.
-    """
+    """`augmenter(texts, seed)`, cached in the folder `cache` under a hash of texts, knobs, seed and the state of the
+    files that the knobs name."""
     if cache is None:
         return augmenter(texts, seed)
     texts = list(texts)
@@ -71,21 +67,16 @@ def augment_texts(texts: Sequence[str], augmenter: Augmenter, seed: int, cache: 
     file = cache / f"{key.hexdigest()[:16]}.json"
     if file.is_file():
         return json.loads(file.read_text())
-    told = augmenter(texts, seed)
+    augmented = augmenter(texts, seed)
     with replacing(file) as part:
-        part.write_text(json.dumps(told))  # in ASCII, so that half a surrogate is no error
-    return told
+        part.write_text(json.dumps(augmented))  # in ASCII, so that a lone surrogate is no error
+    return augmented
 
 
 def _named_files(augmenter: Augmenter) -> list:
-    """Name, size and time of change of the files that an augmenter's knobs name, or that the folders hold."""
+    """Name, size and modification time of the files that an augmenter's knobs name, or that such folders hold."""
     if isinstance(augmenter, Chain):
         return [_named_files(one) for one in augmenter.augmenters]
     paths = [resolve(value) for value in vars(augmenter).values() if isinstance(value, str) and value]
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.glob("*")))]
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
-def show_augmenting(texts: Sequence[str], augmenter: Augmenter, seed: int = 0) -> pd.DataFrame:
-    """Each text as it is, and as an augmenter writes it: look whether the label would still be right."""
-    return pd.DataFrame({"text": list(texts), "augmented": augmenter(texts, seed)})

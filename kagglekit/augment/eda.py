@@ -1,11 +1,10 @@
-"""Easy data augmentation: small changes to the words of a text (Wei and Zou, 2019, arXiv 1901.11196).
-
-Punctuation marks between the words of a text (AEDA: Karimi, Rossi and Prati, 2021, arXiv 2108.13230).
-"""
+"""EDA, easy data augmentation (Wei and Zou, 2019, arXiv 1901.11196), and AEDA, which inserts punctuation marks
+(Karimi, Rossi and Prati, 2021, arXiv 2108.13230)."""
 
 from __future__ import annotations  # the types of knobs are texts, by which options are checked
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +17,7 @@ OPERATIONS = ("replace", "insert", "swap", "delete")
 
 
 def swap_words(text: Words, n: int, random: np.random.Generator, keep: Collection[str] = ()) -> None:
-    """`n` times two words change places; those of `keep` stay where they are."""
+    """Swap two words, `n` times; those of `keep` stay where they are."""
     places = free_places(text, keep)
     for _ in range(n if len(places) > 1 else 0):
         a, b = random.choice(places, 2, replace=False)
@@ -26,7 +25,7 @@ def swap_words(text: Words, n: int, random: np.random.Generator, keep: Collectio
 
 
 def delete_words(text: Words, share: float, random: np.random.Generator, keep: Collection[str] = ()) -> None:
-    """Each word but those of `keep` is dropped with the probability `share`; of all words, one is left."""
+    """Delete each word but those of `keep` with the probability `share`; at least one word is left."""
     places = free_places(text, keep)
     gone = places[random.random(len(places)) < share]
     if len(gone) == len(text):
@@ -35,45 +34,43 @@ def delete_words(text: Words, share: float, random: np.random.Generator, keep: C
         text.delete(place)
 
 
+def insert_marks(text: Words, n: int, random: np.random.Generator) -> None:
+    """Insert a punctuation mark before each of `n` words, a Chinese one before Chinese words."""
+    for place in random.choice(len(text), n, replace=False):
+        if is_chinese(text.words[place]):
+            text.gaps[place] += random.choice(list("。；？：！，"))
+        else:
+            text.gaps[place] += random.choice(list(".;?:!,")) + " "
+
+
+@dataclass(eq=False)
 class EDA(Augmenter):
-    """One of four things happens to each text, drawn by chance: some words are replaced by synonyms, synonyms of some
-    words are inserted elsewhere, words change places, or words are deleted (easy data augmentation).
+    """Apply one of four operations to each text, drawn at random: replace words by synonyms, insert synonyms of words
+    elsewhere, swap words, or delete words.
 
     replace, insert, swap: the share of words, at least one; delete: the probability of each word. 0 leaves the
     operation out, all four 0 leave texts as they are. The paper takes 0.05 up to 2,000 rows, 0.1 above, and 16 copies
-    of 500 rows, 8 of 2,000, 4 of more; 0.5 spoils more than it helps.
+    of 500 rows, 8 of 2,000, 4 of more; 0.5 hurts more than it helps.
     Labels can change: a lost or moved "not", "good" that becomes "bad", its near neighbour. (Of tweets with a negation
-    delete=0.1 loses one in 13 %, all four at 0.1 in 3 %.) keep: words that nothing happens to, such as ["not", "no",
+    delete=0.1 loses one in 13 %, all four at 0.1 in 3 %.) keep: words that are never touched, such as ["not", "no",
     "never", "不", "没有"].
     synonyms: "embeddings" (`NearestWords`, of little use for Chinese), "mlm" (`MaskedPredictions`), or the path of a
-    file (`SynonymFile`). top: a synonym is drawn from so many, the best ones. Stop words have none, nor has what is not
-    of letters only. chinese: what a word is, "jieba" or "characters". backbone: whose embeddings or predictions; "" is
-    the one that is trained. Costs next to nothing, but with "mlm" a pass forward over twice the text for each word.
+    file (`SynonymFile`). top: a synonym is drawn from the `top` best. Stop words and words that are not letters only
+    have none. chinese: what a word is, "jieba" or "characters". backbone: whose embeddings or predictions; "" is the
+    one that is trained. Costs almost nothing, with "mlm" a forward pass over twice the text for each word.
     """
 
-    synonyms_ = None
+    synonyms: str = "embeddings"
+    replace: float = 0.1
+    insert: float = 0.1
+    swap: float = 0.1
+    delete: float = 0.1
+    keep: list[str] = ()
+    top: int = 5
+    chinese: str = "jieba"
+    backbone: str = ""
 
-    def __init__(
-        self,
-        synonyms: str = "embeddings",
-        replace: float = 0.1,
-        insert: float = 0.1,
-        swap: float = 0.1,
-        delete: float = 0.1,
-        keep: list[str] = (),
-        top: int = 5,
-        chinese: str = "jieba",
-        backbone: str = "",
-    ):
-        self.synonyms = synonyms
-        self.replace = replace
-        self.insert = insert
-        self.swap = swap
-        self.delete = delete
-        self.keep = keep
-        self.top = top
-        self.chinese = chinese
-        self.backbone = backbone
+    synonyms_ = None
 
     def check(self):
         for name in OPERATIONS:
@@ -86,9 +83,7 @@ class EDA(Augmenter):
             return list(texts)
         split = [split_words(text, self.chinese) for text in texts]
         randoms = [random_of(seed, text) for text in texts]
-        drawn = [
-            str(random.choice(operations)) if len(text) else "" for text, random in zip(split, randoms, strict=True)
-        ]
+        drawn = [str(random.choice(operations)) if len(t) else "" for t, random in zip(split, randoms, strict=True)]
         for text, random, name in zip(split, randoms, drawn, strict=True):
             if name == "swap":
                 swap_words(text, count_share(self.swap, text), random, self.keep)
@@ -96,43 +91,32 @@ class EDA(Augmenter):
                 delete_words(text, self.delete, random, self.keep)
         rows = [row for row, name in enumerate(drawn) if name in ("replace", "insert")]
         if rows:
-            self._use_synonyms(
-                [split[row] for row in rows], [randoms[row] for row in rows], [drawn[row] for row in rows]
-            )
+            self._use_synonyms(*([of[row] for row in rows] for of in (split, randoms, drawn)))
         return [str(text) for text in split]
 
     def _use_synonyms(self, texts: list[Words], randoms: list[np.random.Generator], names: list[str]) -> None:
         self.synonyms_ = self.synonyms_ or make_synonyms(self.synonyms, self.backbone, self.top)
         counts = [count_share(getattr(self, name), text) for text, name in zip(texts, names, strict=True)]
-        found = draw_synonyms(self.synonyms_, texts, counts, randoms, self.keep, self.chinese)
-        for text, random, name, own in zip(texts, randoms, names, found, strict=True):
-            for place, word in own:
+        drawn = draw_synonyms(self.synonyms_, texts, counts, randoms, self.keep, self.chinese)
+        for text, random, name, synonyms in zip(texts, randoms, names, drawn, strict=True):
+            for place, word in synonyms:
                 if name == "replace":
                     text.words[place] = word
                 else:
                     text.insert(int(random.integers(len(text))), word)
 
 
-def insert_marks(text: Words, n: int, random: np.random.Generator) -> None:
-    """A punctuation mark before each of `n` words, Chinese ones in Chinese text."""
-    for place in random.choice(len(text), n, replace=False):
-        if is_chinese(text.words[place]):
-            text.gaps[place] += random.choice(list("。；？：！，"))
-        else:
-            text.gaps[place] += random.choice(list(".;?:!,")) + " "
-
-
+@dataclass(eq=False)
 class AEDA(Augmenter):
-    """Put punctuation marks before words drawn by chance: all words stay, and in their order, so labels mostly do too.
+    """Insert punctuation marks before randomly chosen words: words and their order stay, so labels mostly do too.
 
     ratio: the number of marks is drawn from 1 up to this share of the words; 0 adds none, 0.3 is the paper's, 1 may
-    put one before every word. chinese: what a word is, "jieba" or "characters". Costs next to nothing. A mark can speak
-    where punctuation does: "?" and "!" in texts of one line.
+    put one before every word. chinese: what a word is, "jieba" or "characters". Costs almost nothing. Punctuation can
+    carry the label: "?" and "!" in one-line texts.
     """
 
-    def __init__(self, ratio: float = 0.3, chinese: str = "jieba"):
-        self.ratio = ratio
-        self.chinese = chinese
+    ratio: float = 0.3
+    chinese: str = "jieba"
 
     def check(self):
         check_range("AEDA: ratio", self.ratio, 0 <= self.ratio <= 1, "from 0 to 1")

@@ -1,4 +1,4 @@
-"""Words that a masked-language model expects in the place of another."""
+"""Synonyms from a masked-language model: the words that it predicts in the place of another."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -16,24 +16,22 @@ from kagglekit.model.surgery import output_changed
 
 
 class MaskedPredictions:
-    """The words that the backbone's masked-language head expects in a word's place (as Jiao et al., 2020, section 4.2).
+    """The words that the backbone's masked-language head predicts in a word's place (Jiao et al., 2020, section 4.2).
 
-    The model reads the text as it is and, behind it, the text with the word masked, so that what it expects means about
-    the same (Qiang et al., 2020, LSBert). A word of Chinese is predicted character by character, and what jieba does
-    not know as a word is left out. top: how many are kept. context: at most so many tokens on either side are read.
+    The model reads the text and, after it, the text with the word masked, so that predictions mean about the same
+    (Qiang et al., 2020, LSBert). Chinese words are predicted character by character; those that jieba does not know are
+    dropped. top: how many are kept. context: tokens on either side that are read, at most.
     A backbone without a trained head is an error: run 2_pretrain first and name the model of that run.
     """
 
     asked = 1
 
     def __init__(self, backbone: str, top: int = 5, context: int = 50):
-        self.backbone = backbone
-        self.top = top
-        self.context = context
+        self.backbone, self.top, self.context = backbone, top, context
         self.model_: torch.nn.Module | None = None
 
     def find(self, places: Sequence[tuple[Words, int]], chinese: str = "jieba") -> list[list[str]]:
-        """For the word at each place, what is expected there, likeliest first."""
+        """The predictions for the word at each place, likeliest first."""
         if not places:
             return []
         if self.model_ is None:
@@ -56,10 +54,10 @@ class MaskedPredictions:
         self.tokenizer_ = load_tokenizer(path)
         config = load_config(path)
         with random_state_kept(), quiet():
-            model, told = AutoModelForMaskedLM.from_pretrained(
+            model, info = AutoModelForMaskedLM.from_pretrained(
                 path, config=config, dtype=torch.float32, output_loading_info=True
             )
-        if told["missing_keys"] or self.tokenizer_.mask_token_id is None:
+        if info["missing_keys"] or self.tokenizer_.mask_token_id is None:
             raise ValueError(
                 f"backbone {path} has no masked-language head: its predictions would be random words. Run 2_pretrain "
                 "on it, and name the model of that run as the option backbone (runs/.../mlm/model), or name another "
@@ -75,7 +73,7 @@ class MaskedPredictions:
         self.model_ = model.eval().to(choose_device())
 
     def _hide(self, text: Words, at: int) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens that are read for one place (tokens,), and where they are masked."""
+        """The input for one place (tokens,), and the positions that are masked."""
         word = text.words[at]
         before, own, behind = (
             np.array(self.tokenizer_(part, add_special_tokens=False)["input_ids"], dtype=np.int32)
@@ -108,7 +106,7 @@ class MaskedPredictions:
         if is_chinese(word) and len(word) > 4:
             return []
         names, numbers = self.tables_[is_chinese(word)]
-        several = int(2000 ** (1 / len(scores)))  # characters for each mask: all their combinations are looked at
+        several = int(2000 ** (1 / len(scores)))  # characters for each mask, all combinations of which are ranked
         k = min(4 * self.top if len(scores) == 1 else several, len(numbers))
         best, order = scores.log_softmax(dim=1)[:, numbers].topk(k)  # (masks, k)
         lines = [list(zip(*line, strict=True)) for line in zip(best.tolist(), order.tolist(), strict=True)]

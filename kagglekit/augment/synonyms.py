@@ -1,12 +1,10 @@
-"""Words that may stand in another's place: near it among word vectors, or named in a file.
-
-Words replaced by others that may stand in their place.
-"""
+"""Synonyms: replace words by neighbours in the embeddings, by masked predictions, or by those of a file."""
 
 from __future__ import annotations  # the types of knobs are texts, by which options are checked
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,23 +22,21 @@ Place = tuple[Words, int]  # a word in its text
 
 
 class NearestWords:
-    """The words whose vectors in the backbone's embeddings have the highest cosine with that of a word.
+    """The nearest words by cosine of their vectors in the backbone's embeddings.
 
-    They go where the word goes, and so do opposites: "bad" is near "good", and a label may change. A word that is not
-    one token of the backbone has none, nor has a single character of Chinese, so hardly any word of Chinese does.
+    They appear in similar contexts, and so do opposites: "bad" is near "good", and a label may change. A word that is
+    not one token of the backbone has none, nor has a single Chinese character, so hardly any Chinese word does.
     similarity: the least cosine.
     """
 
-    asked = 10  # places to ask about for each that is wanted: not every word has one, and asking is cheap
+    asked = 10  # places to look up for each one needed: not every word has a synonym, and a look-up is cheap
 
     def __init__(self, backbone: str, top: int = 5, similarity: float = 0.4):
-        self.backbone = backbone
-        self.top = top
-        self.similarity = similarity
+        self.backbone, self.top, self.similarity = backbone, top, similarity
         self.words_: list[str] | None = None
 
     def find(self, places: Sequence[Place], chinese: str = "jieba") -> list[list[str]]:
-        """For the word at each place, its neighbours, nearest first; none for a word that is unknown."""
+        """The neighbours of the word at each place, nearest first; none for an unknown word."""
         if self.words_ is None:
             self._load()
         known = [place for place, (text, at) in enumerate(places) if text.words[at].lower() in self.numbers_]
@@ -51,10 +47,8 @@ class NearestWords:
             near = self.vectors_[[self.numbers_[name] for name in names]] @ self.vectors_.T  # (part, words)
             best, order = near.topk(min(2 * self.top + 4, near.shape[1]))
             for k, name, values, others in zip(part, names, best.tolist(), order.tolist(), strict=True):
-                candidates = [
-                    self.words_[o] for o, value in zip(others, values, strict=True) if value >= self.similarity
-                ]
-                found[k] = fitting(name, candidates)[: self.top]
+                near_enough = [o for o, value in zip(others, values, strict=True) if value >= self.similarity]
+                found[k] = fitting(name, [self.words_[o] for o in near_enough])[: self.top]
         return found
 
     def _load(self):
@@ -69,11 +63,11 @@ class NearestWords:
 
 
 class SynonymFile:
-    """The synonyms of a file: on each line a word and, behind it, those that may take its place.
+    """The synonyms of a file: on each line a word and then its synonyms.
 
-    They are parted by tabs, by commas (also Chinese ones) or, on a line without either, by spaces. Case does not count
-    in looking a word up. A word on several lines has the synonyms of all. Empty lines and those that begin with # say
-    nothing. Raises FileNotFoundError, and ValueError that names a line without synonyms, or bytes that are not UTF-8.
+    They are separated by tabs, by commas (also Chinese ones) or, on a line without either, by spaces. Case is ignored.
+    A word on several lines has the synonyms of all. Empty lines and those that begin with # are skipped. Raises
+    FileNotFoundError, and ValueError that names a line without synonyms, or bytes that are not UTF-8.
     """
 
     asked = 1000
@@ -90,7 +84,7 @@ class SynonymFile:
 
 
 def read_synonyms(file: str | Path) -> dict[str, list[str]]:
-    """A file of synonyms as word, in lower case -> its synonyms; see `SynonymFile`."""
+    """A file of synonyms as word in lower case -> its synonyms; see `SynonymFile`."""
     path, synonyms = resolve(file), {}
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: it should hold a word and its synonyms on each line")
@@ -111,7 +105,7 @@ def read_synonyms(file: str | Path) -> dict[str, list[str]]:
 
 
 def make_synonyms(source: str, backbone: str, top: int):
-    """What finds synonyms: "embeddings" of a backbone, "mlm", its predictions, or the path of a dictionary file."""
+    """The source of synonyms: "embeddings" or "mlm" (predictions) of a backbone, or the path of a file."""
     if source == "embeddings":
         return NearestWords(backbone, top)
     if source == "mlm":
@@ -120,7 +114,7 @@ def make_synonyms(source: str, backbone: str, top: int):
 
 
 def count_share(share: float, text: Words) -> int:
-    """How many words a share of them is, at least one as in EDA's paper."""
+    """The number of words in a share of them, at least one as in EDA's paper."""
     return min(max(1, int(share * len(text))), len(text))
 
 
@@ -135,79 +129,70 @@ def draw_synonyms(
     texts: Sequence[Words],
     counts: Sequence[int],
     randoms: Sequence[np.random.Generator],
-    keep=(),
-    chinese="jieba",
+    keep: Collection[str] = (),
+    chinese: str = "jieba",
 ) -> list[list[tuple[int, str]]]:
-    """For each text as many places as `counts` says, drawn among the words that have synonyms, and one synonym of each.
+    """For each text, up to `counts` random places whose words have synonyms, each with one synonym.
 
-    source: what finds them, see `synonyms`; it is asked once for all texts, since it may be a model. Words that are not
-    of letters only, stop words and those of `keep` have none. A synonym has the capitals of its word.
+    source: from `make_synonyms`; it is called once for all texts, since it may be a model. Words that are not letters
+    only, stop words and those of `keep` have none. A synonym takes over the capitals of its word.
     """
     places = []
     for text, count, random in zip(texts, counts, randoms, strict=True):
-        free = [place for place in free_places(text, keep).tolist() if _says_something(text.words[place])]
+        words = [(place, text.words[place]) for place in free_places(text, keep).tolist()]
+        free = [place for place, word in words if word.isalpha() and not is_stop_word(word)]
         places.append(random.permutation(free)[: count * source.asked].astype(int).tolist())
-    answers = iter(
-        source.find([(text, place) for text, own in zip(texts, places, strict=True) for place in own], chinese)
-    )
-    drawn = []
+    wanted = [(text, place) for text, own in zip(texts, places, strict=True) for place in own]
+    answers, drawn = iter(source.find(wanted, chinese)), []
     for text, own, count, random in zip(texts, places, counts, randoms, strict=True):
         found = [(place, others) for place, others in zip(own, answers, strict=False) if others][:count]
-        words = [in_case_of(text.words[place], others[random.integers(len(others))]) for place, others in found]
-        drawn.append([(place, word) for (place, _), word in zip(found, words, strict=True)])
+        drawn.append([(p, in_case_of(text.words[p], others[random.integers(len(others))])) for p, others in found])
     return drawn
 
 
-def _says_something(word: str) -> bool:
-    return word.isalpha() and not is_stop_word(word)
-
-
 def check_synonyms(name: str, source: str, top: int, chinese: str) -> None:
-    """Raise FileNotFoundError or ValueError for knobs that say how synonyms are found, before anything is loaded."""
+    """Raise FileNotFoundError or ValueError for wrong options of synonyms, before anything is loaded."""
     check_range(f"{name}: top", top, top > 0, "above 0")
     check_range(f"{name}: chinese", chinese, chinese in CHINESE, f"one of {', '.join(CHINESE)}")
     if source not in ("embeddings", "mlm"):
         try:
             read_synonyms(source)
         except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{name}: {source!r} is neither embeddings nor mlm, and no file: {error}"
-            ) from error
+            what = f"{name}: {source!r} is neither embeddings nor mlm, and no file"
+            raise FileNotFoundError(f"{what}: {error}") from error
 
 
 def replace_words(
     texts: Sequence[str], source, share: float, seed: int, keep: Collection[str], chinese: str
 ) -> list[str]:
-    """Texts with a share of their words, at least one, replaced by synonyms from `source`."""
+    """Replace a share of the words of each text, at least one, by synonyms from `source`."""
     split = [split_words(text, chinese) for text in texts]
     randoms = [random_of(seed, text) for text in texts]
     counts = [count_share(share, text) for text in split]
-    for text, own in zip(split, draw_synonyms(source, split, counts, randoms, keep, chinese), strict=True):
-        for place, word in own:
+    for text, drawn in zip(split, draw_synonyms(source, split, counts, randoms, keep, chinese), strict=True):
+        for place, word in drawn:
             text.words[place] = word
     return [str(text) for text in split]
 
 
+@dataclass(eq=False)
 class MLMSynonyms(Augmenter):
-    """Replace some words by others that the masked-language model expects there, see `MaskedPredictions`.
+    """Replace words by those that the masked-language model predicts in their place, see `MaskedPredictions`.
 
-    share: of the words, at least one; 0 leaves texts as they are, 0.4 of the words is Jiao et al.'s (TinyBERT, 2020,
-    section 4.2), much less is safer. top: a word is drawn from so many, the likeliest. Labels can change: a model often
-    expects "bad" where "good" stands. keep: words that stay. chinese: what a word is, "jieba" or "characters".
-    backbone: whose predictions; "" is the one that is trained, and needs a masked-language head. Costs one pass
-    forward over twice the text per word that is replaced: do it ahead, not on the fly.
+    share: of the words, at least one; 0 leaves texts as they are, 0.4 is Jiao et al.'s (TinyBERT, 2020, section 4.2),
+    much less is safer. top: a word is drawn from the `top` likeliest. Labels can change: a model often predicts "bad"
+    in place of "good". keep: words that stay. chinese: what a word is, "jieba" or "characters". backbone: whose
+    predictions; "" is the one that is trained, and needs a masked-language head. Costs a forward pass over twice the
+    text per replaced word: augment ahead of training, not on the fly.
     """
 
-    synonyms_: MaskedPredictions | None = None
+    share: float = 0.1
+    top: int = 5
+    keep: list[str] = ()
+    chinese: str = "jieba"
+    backbone: str = ""
 
-    def __init__(
-        self, share: float = 0.1, top: int = 5, keep: list[str] = (), chinese: str = "jieba", backbone: str = ""
-    ):
-        self.share = share
-        self.top = top
-        self.keep = keep
-        self.chinese = chinese
-        self.backbone = backbone
+    synonyms_ = None
 
     def check(self):
         check_range("MLMSynonyms: share", self.share, 0 <= self.share <= 1, "from 0 to 1")
@@ -220,20 +205,20 @@ class MLMSynonyms(Augmenter):
         return replace_words(texts, self.synonyms_, self.share, seed, self.keep, self.chinese)
 
 
+@dataclass(eq=False)
 class Dictionary(Augmenter):
-    """Replace some words by synonyms from a file of your own, see `SynonymFile`: the safest, if the file is good.
+    """Replace words by synonyms from a file of your own, see `SynonymFile`: the safest, if the file is good.
 
     share: of the words, at least one that the file has; 0 leaves texts as they are, 1 replaces every word of the file.
-    keep: words that stay. chinese: what a word is, "jieba" or "characters". Costs next to nothing.
+    keep: words that stay. chinese: what a word is, "jieba" or "characters". Costs almost nothing.
     """
 
-    synonyms_: SynonymFile | None = None
+    file: str
+    share: float = 0.1
+    keep: list[str] = ()
+    chinese: str = "jieba"
 
-    def __init__(self, file: str, share: float = 0.1, keep: list[str] = (), chinese: str = "jieba"):
-        self.file = file
-        self.share = share
-        self.keep = keep
-        self.chinese = chinese
+    synonyms_ = None
 
     def check(self):
         check_range("Dictionary: share", self.share, 0 <= self.share <= 1, "from 0 to 1")

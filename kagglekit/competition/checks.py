@@ -16,6 +16,14 @@ def name_row(row: int, ids: Iterable[str] | None = None) -> str:
     return f"data row {row + 1}" + ("" if ids is None else f" (id {list(ids)[row]!r})")
 
 
+def first_bad(bad: np.ndarray, column: pd.Series, ids: Iterable[str] | None, why: str) -> str:
+    """The first bad cell of a column: "column 'age' holds 'x' in data row 5 (id 'e'), which is ... (2 such rows)"."""
+    row = int(np.argmax(bad))
+    return (
+        f"column {column.name!r} holds {column.iloc[row]!r} in {name_row(row, ids)}, {why} ({np.sum(bad):,} such rows)"
+    )
+
+
 def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -> None:
     """Ids are there, once each, and the sample submission has exactly those of test. Train may lack the column."""
     for what, table in tables.items():

@@ -1,4 +1,4 @@
-"""Which rows go into which batch: grouped by length under a token budget, and still shuffled."""
+"""Batches: rows grouped by length under a token budget, and still shuffled."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -6,20 +6,19 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from kagglekit.data.chunks import Chunks
-from kagglekit.data.tokens import Tokens
+from kagglekit.data.tokens import Chunks, Tokens
 
 
 def training_batches(
     lengths: np.ndarray, batch_size: int, seed: int, epoch: int = 0, pool: int = 16
 ) -> list[np.ndarray]:
-    """The batches of one epoch: every row once, about as many tokens in each batch.
+    """The batches of one epoch: every row once, about the same number of tokens in each batch.
 
-    The rows are shuffled and dealt into pools of `pool` batches; each pool is sorted by length and cut into batches of
+    Rows are shuffled and dealt into pools of `pool` batches; each pool is sorted by length and split into batches of
     equal token counts, and the batches are shuffled. A batch has `batch_size` rows on average: more where texts are
-    short, fewer where they are long, so that memory and time per step hardly change. The number of batches depends on
-    `len(lengths)` and `batch_size` alone. `pool=1` is plain shuffling without grouping by length; a large one pads
-    least, but the same rows meet again in every epoch.
+    short, fewer where they are long, so that memory and time per step hardly vary. The number of batches depends on
+    `len(lengths)` and `batch_size` alone. `pool=1` is plain shuffling; a large pool pads least, but the same rows meet
+    again in every epoch.
 
     lengths: tokens of each row. Returns arrays of row numbers.
     """
@@ -38,16 +37,16 @@ def training_batches(
 
 
 def _equal_tokens(rows: np.ndarray, lengths: np.ndarray, n: int) -> list[np.ndarray]:
-    """Cut sorted `rows` into `n` batches, none empty, of about the same number of tokens."""
+    """Split sorted `rows` into `n` batches, none empty, of about the same number of tokens."""
     middle = np.cumsum(lengths) - lengths / 2
-    cuts = np.searchsorted(middle, lengths.sum() * np.arange(1, n) / n)
-    cuts = np.maximum(cuts, np.arange(1, n))  # at least one row each, from the left ...
-    cuts = np.minimum(cuts, len(rows) - n + np.arange(1, n))  # ... and from the right
-    return np.split(rows, np.maximum.accumulate(cuts))
+    ends = np.searchsorted(middle, lengths.sum() * np.arange(1, n) / n)
+    ends = np.maximum(ends, np.arange(1, n))  # at least one row each, from the left ...
+    ends = np.minimum(ends, len(rows) - n + np.arange(1, n))  # ... and from the right
+    return np.split(rows, np.maximum.accumulate(ends))
 
 
 def prediction_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-    """Rows by length, longest first, in batches of at most `tokens` padded tokens (a longer row stands alone)."""
+    """Rows by length, longest first, in batches of at most `tokens` padded tokens (a longer row is a batch alone)."""
     batches, batch = [], []
     for row in np.argsort(-lengths, kind="stable"):
         if batch and (len(batch) + 1) * lengths[batch[0]] > tokens:
@@ -58,10 +57,10 @@ def prediction_batches(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
 
 
 class EpochSampler:
-    """A batch sampler for `DataLoader`: `training_batches` of the epoch that `epoch()` names when iteration starts.
+    """A batch sampler for `DataLoader`: `training_batches` of the epoch that `epoch()` returns when iteration starts.
 
-    Of `processes` that train together each has all the batches, and of each batch every `processes`-th row, from row
-    number `process` on. A batch with fewer rows than processes gives one row to each, some to several.
+    When several processes train together, each sees all batches, and of each batch every `processes`-th row, starting
+    at row `process`. A batch with fewer rows than processes gives one row to each, some rows to several.
     """
 
     def __init__(
@@ -73,12 +72,8 @@ class EpochSampler:
         process: int = 0,
         processes: int = 1,
     ):
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = epoch
-        self.process = process
-        self.processes = processes
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, epoch
+        self.process, self.processes = process, processes
         self.drop_last = False
 
     def __len__(self) -> int:
@@ -90,11 +85,10 @@ class EpochSampler:
 
 
 class Examples(Dataset):
-    """Tokens, and labels if there are any, as a dataset that hands out whole padded batches.
+    """Tokens, labels and features as a dataset that returns whole padded batches.
 
-    tokens: `Tokens`, or `Chunks` of long texts. labels: (rows,) int64 or (rows, outputs) float32. beside: name -> array
-    with a row for each text, of what else the model reads. epoch: that of the batches which are asked for; the sampler
-    says so, for examples that change.
+    labels: (rows,) int64 or (rows, outputs) float32. features: name -> array with a row for each text, other inputs of
+    the model. epoch: set by the sampler, for examples that change from epoch to epoch.
     """
 
     epoch: int = 0
@@ -104,11 +98,11 @@ class Examples(Dataset):
         tokens: Tokens | Chunks,
         pad_id: int,
         labels: np.ndarray | None = None,
-        beside: Mapping[str, np.ndarray] | None = None,
+        features: Mapping[str, np.ndarray] | None = None,
     ):
         self.tokens = tokens
         self.pad_id = pad_id
-        self.arrays = {**(beside or {}), **({} if labels is None else {"labels": labels})}
+        self.arrays = {**(features or {}), **({} if labels is None else {"labels": labels})}
 
     def __len__(self) -> int:
         return len(self.tokens)

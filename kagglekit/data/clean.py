@@ -1,9 +1,9 @@
-"""Cleaning: what is taken out of a text, or written in another way, before a tokenizer reads it.
+"""Cleaning: remove or rewrite parts of a text before it is tokenised.
 
-Each cleaner is a function of text to text, and cleaning twice is cleaning once. They are chosen by name and work in the
-order of the list. A good one is mojibake, html, urls, mentions, hashtags, emoji_en, nfkc, punctuation, repeats,
-control, spaces: addresses before `repeats`, which would take a w from www, and white space last. Clean little: a model
-has seen text as people write it, and what looks like noise ("!!!", an emoji) often says what the label is.
+A cleaner maps text to text, and cleaning twice gives the same as cleaning once. Cleaners are chosen by name and applied
+in the order of the list. A good order is mojibake, html, urls, mentions, hashtags, emoji_en, nfkc, punctuation,
+repeats, control, spaces: URLs before `repeats`, which would shorten www, and white space last. Clean little: models
+were pretrained on text as people write it, and apparent noise ("!!!", an emoji) often carries the label.
 """
 
 import html
@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 import pandas as pd
 
 URL = re.compile(r"(?:https?://|www\.)[!#-;=?-~]+", re.IGNORECASE)  # ASCII, without quotes and angle brackets
-TRAILING = ".,;:!?)]}'"  # what stands behind an address more often than in it
+TRAILING = ".,;:!?)]}'"  # more often after a URL than part of it
 MENTION = re.compile(r"(?<![\w.@＠/])(?:[@＠]\w+)+")  # not in a mail address
 TOPIC = re.compile(r"(?<![A-Za-z0-9&])#(?!\s)(?=[^#\n]{0,99}?[\u3400-\u9fff])([^#\n]{1,100})(?<!\s)#")  # Weibo's
 HASHTAG = re.compile(r"(?<![\w&/#])#+(\w*[^\W\d]\w*)")
@@ -24,18 +24,18 @@ WORD_ENDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-
 HIDDEN = re.compile(
     r"<!--(?:(?!<!--).)*?-->|<(script|style)\b[^<>]*>(?:(?!<\1\b).)*?</\1\s*>", re.DOTALL | re.IGNORECASE
 )
-BLOCKS = "address article aside blockquote br dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr li "
-BLOCKS += "main nav ol option p pre section table tbody td tfoot th thead title tr ul"
-INLINE = (
-    "a abbr acronym audio b base basefont bdi bdo big body button center cite code del dfn em embed font head html "
+BLOCKS = """address article aside blockquote br dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr li
+main nav ol option p pre section table tbody td tfoot th thead title tr ul"""  # tags that break a line
+INLINE = """a abbr acronym audio b base basefont bdi bdo big body button center cite code del dfn em embed font head
+html i iframe img input ins kbd label link mark meta noscript object param q s samp script select small source span
+strike strong style sub summary sup svg textarea time tt u var video wbr"""
+TAG = re.compile(
+    rf"<(?:!doctype\b|/?({'|'.join(BLOCKS.split())})\b|/?(?:{'|'.join(INLINE.split())})\b)[^<>]*>", re.IGNORECASE
 )
-INLINE += "i iframe img input ins kbd label link mark meta noscript object param q s samp script select small source "
-INLINE += "span strike strong style sub summary sup svg textarea time tt u var video wbr"
-TAG = re.compile(rf"<(?:!doctype\b|/?({BLOCKS.replace(' ', '|')})\b|/?(?:{INLINE.replace(' ', '|')})\b)[^<>]*>", re.I)
-EMOJI = re.compile("[©®\u203c-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001ffff]")  # what one has, and more
+EMOJI = re.compile("[©®\u203c-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001ffff]")  # and a few others
 REPEATS = re.compile(r"(?<![A-Za-z])[IVXLCDM]+(?![A-Za-z])|(?<!I)III(?!I)|([^\W\d]|[^\w\s])\1{2,}")
 LINE_ENDS = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-CONTROL = re.compile(  # but for tab and newline; joiners stay, of which emoji and some scripts are made
+CONTROL = re.compile(  # except tab and newline, and joiners, which emoji and some scripts need
     "[\0-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]"
 )
@@ -46,8 +46,8 @@ ASCII |= {ord(c): "[" for c in "【〔〖"} | {ord(c): "]" for c in "】〕〗"}
 ASCII |= {ord(c): "." for c in "。｡"} | {ord(c): "," for c in "、､"} | {ord("…"): "...", ord("⋯"): "..."}
 
 
-def settle(change: Callable[[str], str], text: str) -> str:
-    """Apply `change`, which makes a text shorter or leaves it, until nothing changes: &amp;lt; takes two times."""
+def until_stable(change: Callable[[str], str], text: str) -> str:
+    """Apply `change`, which never makes a text longer, until nothing changes: &amp;lt; takes two rounds."""
     while (after := change(text)) != text:
         text = after
     return text
@@ -63,11 +63,11 @@ def fix_mojibake(text: str) -> str:
 
 
 def strip_html(text: str) -> str:
-    """Drop tags, comments and scripts, and write entities as characters. Tags that break a line leave a line break;
-    what is no tag of HTML, such as <user> or a < b, stays."""
+    """Remove tags, comments and scripts, and decode entities. Tags that break a line leave a line break; what is not
+    HTML, such as <user> or a < b, stays."""
     if "<" not in text and "&" not in text:
         return text
-    return settle(_strip_html, text)
+    return until_stable(_strip_html, text)
 
 
 def _strip_html(text: str) -> str:
@@ -76,13 +76,13 @@ def _strip_html(text: str) -> str:
 
 
 def replace_urls(text: str, word: str) -> str:
-    """Put `word` in place of each address; a full stop or bracket behind it stays."""
-    return settle(lambda text: URL.sub(lambda url: word + url[0][len(url[0].rstrip(TRAILING)) :], text), text)
+    """Replace each URL by `word`; a full stop or bracket after it stays."""
+    return until_stable(lambda text: URL.sub(lambda url: word + url[0][len(url[0].rstrip(TRAILING)) :], text), text)
 
 
 def replace_mentions(text: str, word: str) -> str:
-    """Put `word` in place of each @name, or of several without a space; a mail address is none."""
-    return MENTION.sub(word, text) if word else settle(partial(MENTION.sub, ""), text)
+    """Replace each @name, or several without a space, by `word`; mail addresses stay."""
+    return MENTION.sub(word, text) if word else until_stable(partial(MENTION.sub, ""), text)
 
 
 def open_hashtags(text: str) -> str:
@@ -92,14 +92,14 @@ def open_hashtags(text: str) -> str:
         text = TOPIC.sub(lambda tag: tag[1], text)
         return HASHTAG.sub(lambda tag: WORD_ENDS.sub(" ", tag[1]).strip(), text)
 
-    return settle(change, text) if "#" in text else text
+    return until_stable(change, text) if "#" in text else text
 
 
 def spell_emoji(text: str, language: str) -> str:
-    """Write each emoji as its name in Unicode's words: "👍🏽" as "thumbs up medium skin tone", or "拇指向上 中等肤色".
+    """Replace each emoji by its Unicode name: "👍🏽" by "thumbs up medium skin tone", or "拇指向上 中等肤色".
 
-    Parts of a sequence that has no name are named one by one. Those that the installed package does not know stay, and
-    so do signs of print below U+2600, such as ©, ™ and ▪, unless they are written as emoji.
+    A sequence without a name is named part by part. Emoji unknown to the installed package stay, and so do symbols
+    below U+2600, such as ©, ™ and ▪, unless they are written as emoji.
     """
     if not EMOJI.search(text):
         return text
@@ -119,35 +119,33 @@ def spell_emoji(text: str, language: str) -> str:
 
 
 def write_ascii_punctuation(text: str) -> str:
-    """Full-width and Chinese punctuation, curly quotes and dashes as ASCII, 。【】「」《》“” too, which NFKC leaves."""
+    """Full-width and Chinese punctuation, curly quotes and dashes as ASCII, also 。【】「」《》“”, which NFKC keeps."""
     return text.translate(ASCII)
 
 
 def shorten_repeats(text: str) -> str:
-    """Leave two of three or more equal characters, three of full stops: "soooo!!!" is "soo!!". Digits and Roman numbers
-    (III) stay."""
+    """Shorten three or more equal characters to two, full stops to three: "soooo!!!" is "soo!!". Digits and Roman
+    numerals (III) stay."""
     return REPEATS.sub(lambda run: run[1] * (3 if run[1] == "." else 2) if run[1] else run[0], text)
 
 
 def drop_control(text: str) -> str:
-    """Drop characters that nobody sees: control characters, zero-width spaces, marks of direction. All line ends are
-    newlines after it."""
+    """Remove invisible characters: control characters, zero-width spaces, direction marks. All line ends become
+    newlines."""
     return CONTROL.sub("", LINE_ENDS.sub("\n", text))
 
 
 def squeeze_spaces(text: str) -> str:
-    """One space for several, none at the ends of lines, and no more than one blank line in a row."""
+    """Single spaces, none at the ends of lines, and at most one blank line in a row."""
     lines = (" ".join(line.split()) for line in LINE_ENDS.sub("\n", text).split("\n"))
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def simplify_chinese(text: str) -> str:
-    """Traditional Chinese characters as simplified ones, phrase by phrase (OpenCC); Japanese text suffers."""
+    """Traditional Chinese characters to simplified ones, phrase by phrase (OpenCC); it damages Japanese text."""
     if text.isascii():
         return text
-    return re.sub(
-        "[^\ud800-\udfff]+", lambda part: _load_opencc().convert(part[0]), text
-    )  # it takes no half surrogates
+    return re.sub("[^\ud800-\udfff]+", lambda part: _load_opencc().convert(part[0]), text)  # no lone surrogates
 
 
 @lru_cache
@@ -169,7 +167,7 @@ EXTRAS = {"mojibake": "ftfy", "emoji_en": "emoji", "emoji_zh": "emoji", "simplif
 CLEANERS: dict[str, Callable[[str], str]] = {
     "mojibake": fix_mojibake,
     "html": strip_html,
-    "urls": partial(replace_urls, word="http"),  # the two words that models of tweets were trained with
+    "urls": partial(replace_urls, word="http"),  # this and @user: as in the pretraining of tweet models
     "drop_urls": partial(replace_urls, word=""),
     "mentions": partial(replace_mentions, word="@user"),
     "drop_mentions": partial(replace_mentions, word=""),

@@ -1,4 +1,4 @@
-"""Texts that come more than once, word for word or nearly: within train, within test, and across the two."""
+"""Duplicates: identical and near-duplicate texts within train, within test, and across the two."""
 
 from collections.abc import Sequence
 
@@ -12,33 +12,29 @@ from kagglekit.data.minhash import Hashes, jaccard, near_pairs
 from kagglekit.options import check_range
 
 EXCERPT = 60  # characters of a text in a table
-COMPARED = 200  # texts of a cluster that its table compares with its first one
+COMPARED = 200  # texts of a cluster that are compared with its first one
 
 
 def normalise(text: str) -> str:
-    """The text without what makes copies look different: upper case (by casefold) and runs of white space."""
+    """The text in lower case (casefold), with single spaces: equal for texts that count as identical."""
     return " ".join(text.casefold().split())
 
 
 def identical_groups(texts: Sequence[str]) -> np.ndarray:
-    """A group number per text, equal for texts that are identical after `normalise`; int64 (n,).
-
-    Numbers count from 0 in order of first appearance. Empty texts say nothing about each other: each is its own group.
-    """
-    numbers: dict = {}
-    keys = (normalise(text) or row for row, text in enumerate(texts))
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+    """A group number per text, equal for texts that are identical after `normalise`; int64 (n,), from 0 in order of
+    appearance. Each empty text is its own group."""
+    keys = [normalise(text) or row for row, text in enumerate(texts)]
+    return pd.factorize(pd.Series(keys, dtype=object))[0].astype(np.int64)
 
 
 def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8, seed: int = 0) -> np.ndarray:
-    """A group number per text, equal for texts that are the same but for a few words; int64 (n,), numbered as
-    `identical_groups` does.
+    """A group number per text, equal for texts that differ in a few words only; int64 (n,), numbered as in
+    `identical_groups`.
 
-    threshold: the share of their runs of three words that two texts must have in common (Jaccard). 1: identical texts
-    only; 0.8: two of 60 words may be others; 0.5: six. A group is a chain: each text is as near to some other, not to
-    all. An empty text is near to none. seed: of the random numbers of MinHash (minhash.py); with another one the groups
-    are the same, but for one pair in a thousand of those just at the threshold. 100,000 texts of 60 words take 10 to
-    20 seconds on one core (tests/benchmarks/near_duplicates.py).
+    threshold: the share of three-word runs that two texts must have in common (Jaccard). 1: identical texts only; 0.8:
+    two of 60 words may differ; 0.5: six. Groups are chains: each text is near to some other, not to all. An empty text
+    is near to none. seed: of MinHash; another one changes one in a thousand of the pairs just at the threshold.
+    100,000 texts of 60 words take 10 to 20 seconds on one core (tests/benchmarks/near_duplicates.py).
     Raises ModuleNotFoundError without datasketch, unless threshold=1.
     """
     check_range("threshold", threshold, 0.3 <= threshold <= 1, "0.3 to 1 (near_duplicates likewise, or 0 for none)")
@@ -57,12 +53,12 @@ def duplicate_summary(
     labels: np.ndarray | None = None,
     groups: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Where identical texts are: one line each for train, test, across both, and, given train's `labels`, for sets of
-    identical texts whose labels differ. Given `groups` (rows of train, then of test) by `near_duplicate_groups`, the
-    same lines again for these, called "nearly: ..."; they count identical texts too.
+    """How many texts are identical: a line for train, for test, for test rows that are in train, and, given train's
+    `labels`, for identical texts whose labels differ. Given `groups` (rows of train, then of test) from
+    `near_duplicate_groups`, the same lines again as "nearly: ..."; these count identical texts too.
 
-    Columns: `sets` of texts, `rows` in them, `share` of all rows of train (of test, where rows of test are counted),
-    and the beginning of one such text as an `example`.
+    Columns: `sets` of texts, `rows` in them, `share` of all rows of train (or of test), and the beginning of an
+    `example`.
     """
     texts = [*train_texts, *test_texts]
     lines = _count(texts, len(train_texts), labels, identical_groups(texts))
@@ -81,18 +77,18 @@ def show_clusters(
     n: int = 10,
     by: str = "rows",
 ) -> pd.DataFrame:
-    """The texts that were taken for near copies, to look whether they are: one line a cluster.
+    """Clusters of near-duplicates, to check whether they are copies: a line per cluster.
 
-    Columns: group, rows, wordings (texts that differ after `normalise`), likeness (share of three-word runs in common
-    of the first text and the one least like it; of large clusters 200 texts are looked at), first and other (where
-    these two begin to differ), ids (the first five), and labels (of the rows, each once) where `labels` are given.
-    by: "rows" puts the largest first, "difference" the least alike.
+    Columns: group, rows, wordings (different texts after `normalise`), likeness (Jaccard of the first text and the one
+    least like it; 200 texts of a large cluster are compared), first and other (excerpts from where these two begin to
+    differ), ids (the first five), and labels (each once) where `labels` are given.
+    by: "rows" sorts the largest first, "difference" the least alike.
     """
     check_range("by", by, by in ("rows", "difference"), "rows or difference")
     _check_groups(groups, len(texts), "texts")
     texts, ids, hashes = list(texts), list(ids), Hashes()
     labels = labels if labels is None else list(labels)
-    clusters = [rows for rows in pd.Series(range(len(texts))).groupby(np.asarray(groups)).indices.values()]
+    clusters = pd.Series(range(len(texts))).groupby(np.asarray(groups)).indices.values()
     clusters = sorted((rows for rows in clusters if len(rows) > 1), key=len, reverse=True)
     lines = []
     for rows in clusters[: n if by == "rows" else None]:
@@ -115,12 +111,11 @@ def show_clusters(
 def conflicting_labels(
     task: Task, train: pd.DataFrame, labels: np.ndarray, groups: np.ndarray, tolerance: float = 0.0
 ) -> pd.DataFrame:
-    """Rows of train whose text is (nearly) the same and whose labels are not: someone was wrong, or the text does not
-    say it. One line a row, clusters one below the other, the largest first.
+    """Rows of train with (nearly) the same text and different labels: one is wrong, or the text does not decide it.
+    A line per row, cluster by cluster, the largest first: columns group, id, the labels as written, text.
 
-    train: as from `read_train`; labels: as from `encode_labels`; groups: (rows of train,). Columns: group, id, the
-    labels as they are written, text. tolerance: numbers (ordinal: places of classes) that differ by no more are the
-    same; 0: each difference counts. Classes and labels of multilabel differ or not, and take no tolerance.
+    train: as from `read_train`; labels: as from `encode_labels`; groups: (rows of train,). tolerance: numbers (ordinal:
+    class indices) that differ by no more count as equal, 0: every difference counts; not for classes and multilabel.
     """
     check_range("tolerance", tolerance, tolerance >= 0, "0 or more")
     if tolerance and task.kind not in ("ordinal", "regression"):
@@ -135,12 +130,13 @@ def conflicting_labels(
 
 
 def _differ(labels: np.ndarray, groups: pd.Series, tolerance: float = 0.0) -> np.ndarray:
-    """Whether a row is of a group whose labels differ in any column by more than `tolerance`; bool (n,)."""
+    """Whether the labels of a row's group differ in any column by more than `tolerance`; bool (n,)."""
     by_group = pd.DataFrame(np.asarray(labels).reshape(len(groups), -1)).groupby(groups.to_numpy())
     return (by_group.transform("max") - by_group.transform("min") > tolerance).any(axis=1).to_numpy()
 
 
 def _count(texts: list[str], size: int, labels: np.ndarray | None, groups: np.ndarray) -> dict[str, dict]:
+    """The lines of `duplicate_summary`; the first `size` texts are train's."""
     train, test = pd.Series(groups[:size]), pd.Series(groups[size:], index=range(size, len(texts)))
     found = {
         "within train": (train[train.duplicated(keep=False)], train),
@@ -161,7 +157,7 @@ def _count(texts: list[str], size: int, labels: np.ndarray | None, groups: np.nd
 
 
 def _excerpts(first: str, other: str) -> dict[str, str]:
-    """The two texts from shortly before the place where they begin to differ; from the beginning if they do not."""
+    """Both texts from shortly before they begin to differ, or from the beginning if they do not."""
     first, other = " ".join(first.split()), " ".join(other.split())
     same = next((k for k, (a, b) in enumerate(zip(first, other, strict=False)) if a.casefold() != b.casefold()), None)
     if same is None:
@@ -175,4 +171,4 @@ def _excerpts(first: str, other: str) -> dict[str, str]:
 
 def _check_groups(groups: np.ndarray, rows: int, what: str) -> None:
     if np.shape(groups) != (rows,):
-        raise ValueError(f"groups has the shape {np.shape(groups)}, and there are {rows} {what}: one number for each")
+        raise ValueError(f"groups has the shape {np.shape(groups)}, not one number for each of the {rows} {what}")

@@ -1,4 +1,4 @@
-"""Columns beside the text as numbers for a model: what they mean is learned from the training rows alone."""
+"""Features: numeric and categorical columns as numbers for a model, fitted on the training rows of a fold alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kagglekit.competition.checks import name_row
+from kagglekit.competition.checks import first_bad
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.task import Task
 
-MISSING = ("", "nan", "na", "n/a", "null", "none", "<na>")  # how a number is left out, in any case
+MISSING = ("", "nan", "na", "n/a", "null", "none", "<na>")  # how a missing number is written, in any case
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the training rows say about columns: how numbers are standardised, and which categories there are.
+    """How numbers are standardised, and which categories are known.
 
     numbers, categories: names of columns. center, scale: of each number. gaps: whether it is missing in some training
-    row. known: the categories of each column, in the order of their codes, which count from 1; 0 is a category that no
-    training row has, or none. All plain data: `Features(**asdict(features))` is the same after a trip through JSON.
+    row. known: the categories of each column in the order of their codes, from 1; 0 is an unknown category, or none.
+    All plain data: `Features(**asdict(features))` is the same after a round trip through JSON.
     """
 
     numbers: list[str]
@@ -38,45 +38,45 @@ class Features:
         spread = [float(column.std()) if len(column) else 0.0 for column in present]
         scale = [one if one > 1e-12 * abs(mean) else 1.0 for one, mean in zip(spread, center, strict=True)]
         gaps = [bool(np.isnan(column).any()) for column in values]
-        known = [sorted(set(_read_categories(table[name])) - {""}) for name in categories]
+        known = [sorted(set(table[name].str.strip()) - {""}) for name in categories]
         return cls(list(numbers), list(categories), center, scale, gaps, known)
 
     @property
     def sizes(self) -> dict[str, int | list[int]]:
-        """How many numbers `transform` gives, and how many codes each category has: options of `FeatureEncoder`."""
+        """Numbers from `transform`, and codes of each category: the options of `FeatureEncoder`."""
         return {"numbers": len(self.numbers) + sum(self.gaps), "categories": [len(known) + 1 for known in self.known]}
 
     def transform(self, table: pd.DataFrame) -> dict[str, np.ndarray]:
-        """The columns of any rows: "numbers" (rows, n) float32 and "categories" (rows, columns) int64, those that there
-        are.
+        """The columns of any rows: "numbers" (rows, n) float32 and "categories" (rows, columns) int64, where there are
+        any.
 
-        A number has mean 0 and standard deviation 1 over the training rows, and is 0 where it is missing; behind the
-        numbers stands, for each that was missing in training, a column with 1 where it is. None is further from 0 than
-        10,000, so that a stray value stays finite in half precision.
+        A number has mean 0 and standard deviation 1 over the training rows, and is 0 where it is missing; after the
+        numbers comes a 0/1 column for each that was missing in training. Values are clipped to +-10,000, to stay finite
+        in half precision.
         """
-        given = {}
+        columns = {}
         if self.numbers:
             values = np.column_stack([_read_numbers(table[name]) for name in self.numbers])
             missing = np.isnan(values)
             standard = np.where(missing, 0.0, (values - self.center) / self.scale).clip(-1e4, 1e4)
-            given["numbers"] = np.column_stack([standard, missing[:, self.gaps]]).astype(np.float32)
+            columns["numbers"] = np.column_stack([standard, missing[:, self.gaps]]).astype(np.float32)
         if self.categories:
             codes = [
-                pd.Index(known).get_indexer(_read_categories(table[name])) + 1 if known else np.zeros(len(table))
+                pd.Index(known, dtype=object).get_indexer(table[name].str.strip()) + 1
                 for name, known in zip(self.categories, self.known, strict=True)
             ]
-            given["categories"] = np.column_stack(codes).astype(np.int64)
-        return given
+            columns["categories"] = np.column_stack(codes).astype(np.int64)
+        return columns
 
 
 def check_features(
     task: Task, train: pd.DataFrame, test: pd.DataFrame, numbers: Sequence[str] = (), categories: Sequence[str] = ()
 ) -> None:
-    """Raise ValueError unless columns of a competition can stand beside its text.
+    """Raise ValueError unless these columns of a competition can be features.
 
-    train, test: tables with these columns as written, and id. A number may be missing ("", "NA", "nan" ...), and a
-    category too ("" alone: "NA" may be a name). The error names file, column and row, and says what to do: a column
-    that one of the files lacks, that is the id, the group or a label, or named twice, or a cell that is no number.
+    train, test: tables with these columns as written, and id. A number may be missing ("", "NA", "nan" ...), a category
+    too ("" alone: "NA" may be a name). Refused are a column that one of the files lacks, that is the id, the group or a
+    label, that is named twice, and a cell that is no number; the error names file, column and row.
     """
     twice = set(numbers) & set(categories)
     if twice:
@@ -84,17 +84,15 @@ def check_features(
     for name in (*numbers, *categories):
         if name == task.id or name in task.labels:
             what = "the id" if name == task.id else "a label"
-            raise ValueError(f"column {name!r} is {what}: it cannot stand beside the text")
+            raise ValueError(f"column {name!r} is {what}: it cannot be a feature")
         if name == task.group and name in categories:
             raise ValueError(
-                f"column {name!r} is the group, and no fold is trained on groups that it is validated on: what is "
-                "learned about one of them helps nowhere. Leave it out of the categories"
+                f"column {name!r} is the group, and a model never sees the groups that it is validated on: what it "
+                "learns about one helps nowhere. Leave it out of the categories"
             )
         for table, file in ((train, task.files["train"]), (test, task.files["test"])):
             if name not in table.columns:
-                raise ValueError(
-                    f"{file} has no column {name!r}: what stands beside the text must be in train and in test"
-                )
+                raise ValueError(f"{file} has no column {name!r}: features must be in train and in test")
             if name in numbers:
                 _check_numbers(table[name], file, table["id"])
 
@@ -104,10 +102,9 @@ def _check_numbers(column: pd.Series, file: str, ids: pd.Series) -> None:
     finite = np.array([not number or np.isfinite(float(cell)) for cell, number in zip(column, written, strict=True)])
     bad = ~(written | _missing(column)) | ~finite  # 1e999 is written as a number, and is none
     if bad.any():
-        row = int(bad.argmax())
         raise ValueError(
-            f"{file}: column {column.name!r} holds {column.iloc[row]!r} in {name_row(row, ids)}, which is no number "
-            f"({bad.sum():,} such rows); correct it, leave it empty, or name the column as a category"
+            f"{file}: {first_bad(bad, column, ids, 'which is no number')}; correct it, leave it empty, or name the "
+            "column as a category"
         )
 
 
@@ -118,7 +115,3 @@ def _missing(column: pd.Series) -> np.ndarray:
 def _read_numbers(column: pd.Series) -> np.ndarray:
     """float64 (rows,), NaN where a number is missing."""
     return np.array([np.nan if gap else float(cell) for cell, gap in zip(column, _missing(column), strict=True)])
-
-
-def _read_categories(column: pd.Series) -> list[str]:
-    return [cell.strip() for cell in column]

@@ -1,7 +1,4 @@
-"""Which rows are validated together: folds that are alike, or follow each other in time, and never split a group.
-
-Folds by time: blocks of rows that follow each other, so that a model can be asked about what came after it.
-"""
+"""Cross-validation folds: stratified, by group (a group is never split), or as a time-series split."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,10 +15,10 @@ from kagglekit.options import check_range
 
 
 def join_groups(*columns: Sequence) -> np.ndarray:
-    """Groups that hold together whatever any of the groupings holds together; int64 (n,), numbered from 0 in order.
+    """Union of groupings: rows that share a group in any column share one in the result, also over several steps.
 
-    Each of `columns` (n,) names a group per row, as an author column and `identical_groups(texts)` do. Rows that share
-    a name in any column end in the same group, also over several steps. A missing name (None, NaN, "") joins nothing.
+    columns: a group per row each (n,), such as an author column or `identical_groups(texts)`; a missing one (None, NaN,
+    "") joins nothing. Returns int64 (n,), numbered from 0 in order of appearance.
     """
     size, offset, left, right = len(columns[0]), len(columns[0]), [], []
     for column in columns:
@@ -42,19 +39,17 @@ def assign_folds(
     seed: int = 0,
     names: Sequence[str] | None = None,
     times: Sequence | None = None,
-    forward: bool = True,
 ) -> np.ndarray:
-    """The fold of each row, 0 to n_splits - 1; int64 (n,). A group lies in one fold, and the folds' labels are alike.
+    """The fold of each row, 0 to n_splits - 1; int64 (n,). No group is split, and labels are balanced over the folds.
 
-    labels: classes, int (n,); numbers, float (n,) or (n, targets), which are cut into ten ranges of equal size; or
-    several labels, 0/1 (n, labels), balanced one by one and in pairs. groups: (n,) the name of each row's group, None
-    for no groups. names: of the classes, for errors.
-    times: (n,) numbers or dates, see `read_times`; None: rows are drawn by `seed`. With times the folds are blocks of
-    equal size that follow each other, and labels are not balanced. `forward` (for times alone): the first of
-    n_splits + 1 blocks is fold -1, from which every model learns and on which none is validated, for models that learn
-    from earlier rows only, see `training_rows`. False: n_splits blocks, each validated by a model of all the others.
+    labels: classes, int (n,); numbers, float (n,) or (n, targets), stratified by ten ranges of equal size; or several
+    labels, 0/1 (n, labels), balanced one by one and in pairs. groups: (n,) the group of each row, None for no groups.
+    names: of the classes, for errors.
+    times: (n,) numbers or dates, see `read_times`; None: folds are random, by `seed`. With times it is a time-series
+    split: n_splits + 1 consecutive blocks of equal size, labels not balanced. The first is fold -1, which every model
+    trains on and none is validated on; the model of a fold trains on earlier rows only, see `training_rows`.
     38,000 rows with groups take a second. Raises ValueError for fewer rows or groups than folds, for a class with fewer
-    rows or fewer groups than folds (but not by time), and for times that cannot be read.
+    rows or fewer groups than folds (not by time), and for times that cannot be read.
     """
     labels = np.asarray(labels)
     groups = np.arange(len(labels)) if groups is None else pd.factorize(np.asarray(groups))[0]
@@ -65,15 +60,15 @@ def assign_folds(
         what = "rows" if n_groups == len(groups) else "groups"
         raise ValueError(f"train has {n_groups} {what}: n_folds={n_splits} needs as many")
     if times is not None:
-        return time_blocks(times, groups, n_splits + forward) - forward
+        return time_blocks(times, groups, n_splits + 1) - 1
     if labels.ndim == 1 and labels.dtype.kind != "f":
         strata = np.unique(labels, return_inverse=True)[1]
         check_classes(labels, groups, n_splits, names)
     elif is_multilabel(labels):
         return spread_labels(labels, groups, n_splits, seed)
     else:
-        strata = cut_ranges(labels.reshape(len(labels), -1), n_splits)
-    if n_groups < len(groups):  # more even than StratifiedGroupKFold, and faster: see `stratify`
+        strata = _rank_bins(labels.reshape(len(labels), -1), n_splits)
+    if n_groups < len(groups):  # more even than StratifiedGroupKFold, and faster
         return spread_labels(strata[:, None] == np.unique(strata), groups, n_splits, seed)
     folds = np.empty(len(labels), dtype=np.int64)
     for fold, (_, rows) in enumerate(StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(strata, strata)):
@@ -90,11 +85,10 @@ def repeated_folds(
     names: Sequence[str] | None = None,
     times: Sequence | None = None,
 ) -> np.ndarray:
-    """Folds drawn several times, to see how much a score hangs on the draw; int64 (n, repeats).
+    """Several random splits, to see how much a score depends on the split; int64 (n, repeats).
 
-    Column r is `assign_folds` with the seed `seed + r`, so that repeats=1 is one column of the usual folds. Each column
-    is a split of its own: the runs of one say nothing about the folds of another. There is only one split by time, so
-    that repeats=1 is all there is with `times`.
+    Column r is `assign_folds` with the seed `seed + r`. Splits are independent: runs of one say nothing about the folds
+    of another. With `times` there is only one split, so repeats must be 1.
     """
     check_range("repeats", repeats, repeats >= 1, "at least 1")
     check_range("repeats", repeats, repeats == 1 or times is None, "1 where folds go by time: there is but one split")
@@ -102,12 +96,12 @@ def repeated_folds(
 
 
 def is_multilabel(labels: np.ndarray) -> bool:
-    """Whether labels are several 0/1 labels (n, labels), and no classes or numbers."""
+    """Whether labels are several 0/1 labels (n, labels), rather than classes or numbers."""
     return labels.ndim == 2 and labels.shape[1] > 1 and bool(np.isin(labels, (0, 1)).all())
 
 
 def check_classes(labels: np.ndarray, groups: np.ndarray, n_splits: int, names: Sequence[str] | None = None) -> None:
-    """Raise ValueError naming the class with the fewest rows, or else groups, where they are fewer than the folds."""
+    """Raise ValueError for a class with fewer rows, or groups, than folds; it names the smallest one."""
     frame = pd.DataFrame({"label": labels, "group": groups}).groupby("label")["group"]
     for what, counts in (("rows", frame.size()), ("groups of rows", frame.nunique())):
         if counts.min() < n_splits:
@@ -119,11 +113,9 @@ def check_classes(labels: np.ndarray, groups: np.ndarray, n_splits: int, names: 
             )
 
 
-def cut_ranges(values: np.ndarray, n_splits: int) -> np.ndarray:
-    """A stratum per row, int64 (n,), for numbers (n, targets): ten ranges of equal size of the mean rank.
-
-    Equal values go together. A range with fewer rows than folds joins the largest one.
-    """
+def _rank_bins(values: np.ndarray, n_splits: int) -> np.ndarray:
+    """A stratum per row, int64 (n,), for numbers (n, targets): ten ranges of equal size of the mean rank; equal values
+    go together, and a range with fewer rows than folds joins the largest one."""
     ranks = np.mean([rankdata(column) for column in values.T], axis=0)
     bins = min(10, max(1, len(values) // (2 * n_splits)))
     strata = np.floor((rankdata(ranks) - 0.5) / len(values) * bins).astype(np.int64)
@@ -134,36 +126,34 @@ def cut_ranges(values: np.ndarray, n_splits: int) -> np.ndarray:
 def fold_report(
     labels: np.ndarray, folds: np.ndarray, names: Sequence[str], groups: Sequence | None = None
 ) -> pd.DataFrame:
-    """What is in each fold: its `rows`, its `groups` if given, then per class or label the rows, per target the mean.
+    """A line per fold: `rows`, `groups` if given, then the rows of each class or label, or the mean of each target.
 
-    labels: as in `assign_folds`. names: the classes for int labels, the labels or targets otherwise. Fold -1 is what
-    every model learns from.
+    labels: as in `assign_folds`. names: the classes for int labels, the labels or targets otherwise. Fold -1 is the
+    first block of a time-series split, which every model trains on.
     """
     values, counted = _columns(labels, names)
-    index = pd.Index(np.unique(folds), name="fold")
+    index, rows = np.unique(folds, return_counts=True)
     sums = np.array([values[folds == fold].sum(axis=0, dtype=np.float64) for fold in index])
-    rows = np.array([(folds == fold).sum() for fold in index])
-    frame = pd.DataFrame(sums.astype(np.int64) if counted else sums / rows[:, None], index=index, columns=list(names))
+    frame = pd.DataFrame(sums.astype(np.int64) if counted else sums / rows[:, None], index, list(names))
     if groups is not None:
         own = pd.Series(pd.factorize(np.asarray(groups))[0]).groupby(folds).nunique().to_numpy()
         frame.insert(0, "groups", own, allow_duplicates=True)
     frame.insert(0, "rows", rows, allow_duplicates=True)
-    return frame
+    return frame.rename_axis("fold")
 
 
 def describe_balance(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> str:
-    """How alike the folds are, in two or three sentences: sizes, the largest difference, and what a fold lacks.
-    Fold -1 is called the first block, as no model is validated on it.
+    """How balanced the folds are, in two or three sentences: sizes, largest difference, classes that a fold lacks.
 
-    The largest difference is that between the share of a class or label in a fold and in all rows, in percentage
-    points; of targets that between means, in standard deviations. Arguments as in `fold_report`.
+    The largest difference is between the share of a class or label in a fold and in all rows; for targets between
+    means, in standard deviations. Fold -1 is called the first block. Arguments as in `fold_report`.
     """
-    (values, counted), numbers = _columns(labels, names), np.unique(folds)
-    values, rows = values.astype(np.float64), np.array([(folds == fold).sum() for fold in numbers])
+    (values, counted), (numbers, rows) = _columns(labels, names), np.unique(folds, return_counts=True)
+    values = values.astype(np.float64)
     means = np.array([values[folds == fold].mean(axis=0) for fold in numbers])  # (folds, columns)
     called = [f"fold {number}" if number >= 0 else "the first block" for number in numbers]
     kept, first = rows[numbers >= 0], rows[numbers < 0].sum()
-    before = f", after {first:,} rows that are learned from alone" if first else ""
+    before = f", after {first:,} rows that are only trained on" if first else ""
     overall, scale = values.mean(axis=0), 1.0 if counted else np.maximum(values.std(axis=0), 1e-12)
     fold, column = np.unravel_index((np.abs(means - overall) / scale).argmax(), means.shape)
     here, all_ = means[fold, column], overall[column]
@@ -190,11 +180,11 @@ def _columns(labels: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, bool
 
 
 def time_blocks(times: Sequence, groups: np.ndarray, n_blocks: int) -> np.ndarray:
-    """The block of each row, 0 (earliest) to n_blocks - 1, int64 (n,): blocks of rows in time, as equal as can be.
+    """The block of each row in time, 0 (earliest) to n_blocks - 1, int64 (n,); blocks are as equal as possible.
 
-    times: (n,), see `read_times`. groups: (n,) numbers from 0; a group lies in one block, that of its last row, so that
-    no row of an earlier block is later than the block's first group has ended. Rows of equal time lie in one block.
-    Raises ValueError for fewer different times than blocks.
+    times: (n,), see `read_times`. groups: (n,) numbers from 0. A group belongs to the block of its last row, so no row
+    of an earlier block is later than the end of a group in a later one. Equal times share a block. Raises ValueError
+    for fewer different times than blocks.
     """
     last = np.full(groups.max() + 1, np.iinfo(np.int64).min)
     np.maximum.at(last, groups, read_times(times))
@@ -212,10 +202,10 @@ def time_blocks(times: Sequence, groups: np.ndarray, n_blocks: int) -> np.ndarra
 
 
 def read_times(times: Sequence) -> np.ndarray:
-    """Numbers that order rows in time, int64 (n,): dense ranks from 0, equal where the times are equal.
+    """Dense ranks of times from 0, int64 (n,), equal where the times are equal.
 
-    times: numbers (as text too), or dates: ISO 8601, or all in one other form; the day comes first only where the month
-    cannot. Zones are minded. Raises ValueError that names a row which is missing or cannot be read.
+    times: numbers (also as text), or dates: ISO 8601, or all in one other format; day first only where month first is
+    impossible. Time zones count. Raises ValueError that names a row whose time is missing or cannot be read.
     """
     column = pd.Series(list(times), dtype=object)
     missing = column.isna() | (column.astype(str).str.strip() == "")
@@ -229,7 +219,7 @@ def read_times(times: Sequence) -> np.ndarray:
         return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
     for form in ({"format": "ISO8601"}, {}, {"dayfirst": True}):
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # a form that pandas would have to guess row by row
+            warnings.simplefilter("error", UserWarning)  # a format that pandas would guess row by row
             try:
                 dates = pd.to_datetime(column, utc=True, **form)
             except (ValueError, OverflowError, UserWarning):
@@ -238,6 +228,6 @@ def read_times(times: Sequence) -> np.ndarray:
     bad = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601").isna() & ~np.isfinite(numbers)
     row = bad.to_numpy().argmax()
     raise ValueError(
-        f"the times of train are neither numbers nor dates of one form: row {row + 1} has {column[row]!r}. Write them "
-        "as 2024-01-31, or 2024-01-31 12:00"
+        f"the times of train are neither numbers nor dates in one format: row {row + 1} has {column[row]!r}. Write "
+        "them as 2024-01-31, or 2024-01-31 12:00"
     )

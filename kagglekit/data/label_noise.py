@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: the model, which never saw the row, is sure of something else."""
+"""Label noise: labels that are probably wrong, because a model that never saw the row is confident of another."""
 
 import numpy as np
 import pandas as pd
@@ -11,24 +11,23 @@ NORMAL = 1.4826  # median absolute deviation -> standard deviation of a normal d
 
 
 def suspect_labels(kind: str, labels: np.ndarray, predictions: np.ndarray, outlier: float = 3.0) -> pd.DataFrame:
-    """Which labels to look at again, the most suspect first, by out-of-fold predictions.
+    """Labels to review, the most suspect first, by out-of-fold predictions.
 
-    labels: as from `encode_labels`; predictions: (n, columns), of models that did not learn from the row. One line a
-    label: row (number), column (of a label or target; 0 where there is one), label, suggested, score.
+    labels: as from `encode_labels`; predictions: (n, columns), of models that did not train on the row. Returns a line
+    per label: row (number), column (of a label or target; 0 where there is one), label, suggested, score.
 
-    binary, multiclass: confident learning (Northcutt et al., 2021). A class is meant with confidence where its
-    probability is as high as it is on average in the rows that have it as a label; a label is suspect when the
-    likeliest class so meant is another, and the likeliest of all is not it either. So a class on which the model is
-    never sure is not suspect as a whole. score: the largest probability less that of the label, 0 to 1.
-    multilabel: the same for each label by itself, which is there or not (1 or 0).
-    ordinal, regression: no confident learning, but outliers: the residual in standard deviations, which are estimated
-    by the median absolute deviation of the column's residuals, so that the outliers do not hide themselves. score: how
-    many, from `outlier` on (0: all rows); suggested: the prediction; for ordinal the nearest class, when it is another.
+    binary, multiclass: confident learning (Northcutt et al., 2021). A class is confident in a row where its probability
+    reaches its mean over the rows labelled so; a label is suspect when the likeliest confident class is another, and
+    the likeliest class is too. A class on which the model is never sure is not suspect as a whole. score: the largest
+    probability minus that of the label, 0 to 1. multilabel: the same for each label, 1 or 0.
+    ordinal, regression: outliers, by residuals in standard deviations, robustly estimated from the median absolute
+    deviation. score: how many, from `outlier` on (0: all rows); suggested: the prediction, for ordinal the nearest
+    class when it is another.
 
-    With a tenth of the labels of BBC News made wrong, 112 of 1,490 rows are suspect by TF-IDF and logistic regression:
-    96 % of them rightly, 71 % of the wrong ones; with none made wrong, one row. Where classes are hard to tell apart,
-    hard texts are suspect too: read them, and do not drop rows from validation. Raises ValueError for predictions that
-    do not fit or are not numbers.
+    With a tenth of the labels of BBC News flipped, TF-IDF with logistic regression suspects 112 of 1,490 rows: 96 % of
+    them rightly, 71 % of those flipped; with none flipped, one row. Where classes are hard to tell apart, hard texts
+    are suspect too: read them, and do not drop rows from validation. Raises ValueError for predictions that do not
+    match the labels or are not finite.
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions, dtype=np.float64)
     _check(kind, labels, predictions, outlier)
@@ -45,25 +44,13 @@ def suspect_labels(kind: str, labels: np.ndarray, predictions: np.ndarray, outli
     return table[["row", "column", "label", "suggested", "score"]]
 
 
-def confident_joint(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """How many rows with the label i are meant as class j with confidence: int64 (classes, classes).
-
-    What lies off the diagonal is an estimate of how often classes are mistaken for each other. labels: int64 (n,);
-    probs: (n, classes). A class without rows is never meant. Northcutt et al. (2021), equation 1.
-    """
-    meant, confident = _meant(labels, probs)
-    joint = np.zeros((probs.shape[1],) * 2, dtype=np.int64)
-    np.add.at(joint, (labels[confident], meant[confident]), 1)
-    return joint
-
-
 def show_suspects(
     task: Task, train: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray, n: int = 20
 ) -> pd.DataFrame:
-    """The most suspect labels of train with their texts: columns id, column (of several labels or targets), label,
-    suggested, score, text; scores as in `suspect_labels`.
+    """The `n` most suspect labels of train with their texts, see `suspect_labels`: columns id, column (of several
+    labels or targets), label, suggested, score, text.
 
-    train: as from `read_train`, labels and predictions: of its rows; n: lines at most.
+    train: as from `read_train`; labels, predictions: of its rows.
     """
     if not len(train) == len(labels) == len(predictions):
         raise ValueError(
@@ -80,8 +67,8 @@ def show_suspects(
     return found.drop(columns=["row", "column"] if len(task.labels) == 1 else ["row"])
 
 
-def _meant(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest of the classes that a row means with confidence, and whether there is one; (n,) each."""
+def confident_classes(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest confident class of each row, and whether it has one; (n,) each. Northcutt et al. (2021), eq. 1."""
     counts = np.bincount(labels, minlength=probs.shape[1])
     sums = np.bincount(labels, probs[np.arange(len(labels)), labels], minlength=probs.shape[1])
     thresholds = np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
@@ -90,17 +77,16 @@ def _meant(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _suspect_classes(labels: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
-    meant, confident = _meant(labels, probs)
-    every = np.arange(len(labels))
-    score = probs.max(axis=1) - probs[every, labels]
-    rows = np.flatnonzero(confident & (meant != labels) & (probs.argmax(axis=1) != labels))
-    return pd.DataFrame({"row": rows, "label": labels[rows], "suggested": meant[rows], "score": score[rows]})
+    classes, confident = confident_classes(labels, probs)
+    score = probs.max(axis=1) - probs[np.arange(len(labels)), labels]
+    rows = np.flatnonzero(confident & (classes != labels) & (probs.argmax(axis=1) != labels))
+    return pd.DataFrame({"row": rows, "label": labels[rows], "suggested": classes[rows], "score": score[rows]})
 
 
 def _suspect_values(labels: np.ndarray, values: np.ndarray, outlier: float, classes: bool) -> pd.DataFrame:
     residuals = labels - values
     away = np.abs(residuals - np.median(residuals))
-    scale = NORMAL * np.median(away) or NORMAL * away.mean() or 1.0  # more than half of them may be the same
+    scale = NORMAL * np.median(away) or NORMAL * away.mean() or 1.0  # 0 where more than half are equal
     suggested = np.clip(np.rint(values), 0, labels.max()) if classes else values
     rows = np.flatnonzero((away / scale >= outlier) & (~classes | (suggested != labels)))
     score = away[rows] / scale

@@ -1,9 +1,9 @@
-"""Texts that are nearly the same, found without comparing each with each: MinHash and locality-sensitive hashing.
+"""MinHash and locality-sensitive hashing: pairs of near-duplicates without comparing every text with every other.
 
-A text is the set of its shingles, runs of three words; two texts are as alike as the share of their shingles that both
-have (Jaccard). The smallest of a set's hashes under a random hash function agrees for two texts with just that
-probability (MinHash; Broder, 1997), so texts that agree in a band of several such minima are candidates (Indyk and
-Motwani, 1998). Every candidate is then compared exactly, so that none is wrong, and hardly any is missed.
+A text is a set of shingles, runs of three words; the similarity of two texts is the share of shingles that both have
+(Jaccard). The minimum of a set under a random hash function agrees for two texts with that probability (MinHash;
+Broder, 1997); texts that agree in a band of several minima are candidates (Indyk and Motwani, 1998). Candidates are
+compared exactly, so no pair is wrong and hardly any is missed.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from scipy.sparse import csr_matrix
 from kagglekit.data.words import HAN, MARKS
 
 SHINGLE = 3  # words
-PERMUTATIONS = 128  # minima a text
-FOUND = 0.999  # of the pairs that are just at the threshold, at least
+PERMUTATIONS = 128  # minima of a text
+FOUND = 0.999  # least share of the pairs just at the threshold that are found
 SHORT = 8  # words: in shorter texts punctuation marks count as words
-SMALL = 16  # texts in a bucket: of as many, all pairs are compared at once
+SMALL = 16  # texts in a bucket up to which all pairs are compared at once
 UNSPACED = rf"{HAN}\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Han, Kana, Thai, Lao, Burmese, Khmer
 TOKEN = re.compile(rf"[{UNSPACED}]|(?:[^\W{UNSPACED}]|[{MARKS}])+|[^\w\s]")
-MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)  # odd: nothing is lost
+MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)  # odd, so invertible
 
 
 class Hashes(dict):
@@ -36,16 +36,15 @@ class Hashes(dict):
 
 
 def find_words(text: str) -> list[str]:
-    """The words of a text in lower case. Where a script has no spaces, each character is one; so is each emoji and
-    other symbol. Punctuation is left out unless there are fewer than 8 words: "Great!" is not "Great?"."""
+    """The words of a text in lower case. A character of a script without spaces is a word, and so is an emoji or other
+    symbol. Punctuation counts only in texts of fewer than 8 words: "Great!" is not "Great?"."""
     found = TOKEN.findall(text.casefold())
     words = [word for word in found if len(word) > 1 or unicodedata.category(word)[0] != "P"]
     return words if len(words) >= SHORT else found
 
 
 def find_shingles(text: str, hashes: Hashes) -> np.ndarray:
-    """The distinct runs of three words as 64-bit hashes, sorted; one of all words where there are fewer, none of no
-    text."""
+    """The distinct runs of three words as 64-bit hashes, sorted; fewer words are one run, an empty text has none."""
     words = np.fromiter(map(hashes.__getitem__, find_words(text)), dtype=np.uint64)
     if len(words) < SHINGLE:
         return (words * MIX[: len(words)]).sum(keepdims=True)[: len(words)]
@@ -53,7 +52,7 @@ def find_shingles(text: str, hashes: Hashes) -> np.ndarray:
 
 
 def jaccard(a: str, b: str, hashes: Hashes | None = None) -> float:
-    """The share of the shingles of two texts that both have: 1 for the same ones, 0 for none, or for empty texts."""
+    """The share of the shingles of two texts that both have: 1 for the same ones, 0 for none or for empty texts."""
     hashes = Hashes() if hashes is None else hashes
     first, second = (find_shingles(text, hashes) for text in (a, b))
     both = len(np.intersect1d(first, second, assume_unique=True))
@@ -61,16 +60,16 @@ def jaccard(a: str, b: str, hashes: Hashes | None = None) -> float:
 
 
 def near_pairs(texts: Sequence[str], threshold: float, seed: int = 0) -> np.ndarray:
-    """Row numbers (pairs, 2) of texts whose Jaccard is `threshold` or more, enough of them to connect all that belong
-    together: not each pair of a large set of copies is listed.
+    """Row numbers (pairs, 2) of texts with a Jaccard similarity of `threshold` or more: enough pairs to connect all
+    that belong together, not every pair of a large set of copies.
 
-    100,000 texts of 60 words take 10 to 20 seconds on one core. Thousands of texts of one mould that are alike, but
-    just not enough, take longer, since each is compared with each (10,000: half a minute).
+    100,000 texts of 60 words take 10 to 20 seconds on one core. Thousands of texts from one template that are just not
+    similar enough take longer, as each is compared with each (10,000: half a minute).
     Raises ModuleNotFoundError without datasketch.
     """
     hashes = Hashes()
     buckets = {bucket.tobytes(): bucket for bucket in _buckets(sign_texts(texts, seed, hashes), threshold)}
-    buckets = list(buckets.values())  # each once: copies meet in nearly every band
+    buckets = list(buckets.values())  # each once: copies share nearly every band
     rows = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *buckets]))
     sets = _incidence([find_shingles(texts[row], hashes) for row in rows])
     buckets = [np.searchsorted(rows, bucket) for bucket in buckets]
@@ -81,27 +80,21 @@ def near_pairs(texts: Sequence[str], threshold: float, seed: int = 0) -> np.ndar
 
 
 def sign_texts(texts: Sequence[str], seed: int, hashes: Hashes) -> np.ndarray:
-    """The signatures, uint32 (n, 128); a text without words has the largest number everywhere.
-
-    Raises ModuleNotFoundError without datasketch.
-    """
+    """The MinHash signatures, uint32 (n, 128); of a text without words all are the largest number."""
     try:
         from datasketch import MinHash
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "near-duplicates are found with a package that is not installed: pip install datasketch, or look for "
-            "identical texts only (near_duplicates=0)"
+            "near-duplicates need a package that is not installed: pip install datasketch, or look for identical texts "
+            "only (near_duplicates=0)"
         ) from None
     ready = ((find_shingles(text, hashes) >> np.uint64(32)).tolist() for text in texts)  # already hashed: 32 bits of it
     signed = MinHash.generator(ready, num_perm=PERMUTATIONS, seed=seed, hashfunc=int, scheme="affine32")
-    signatures = np.empty((len(texts), PERMUTATIONS), dtype=np.uint32)
-    for row, minhash in enumerate(signed):
-        signatures[row] = minhash.hashvalues
-    return signatures
+    return np.array([minhash.hashvalues for minhash in signed], dtype=np.uint32).reshape(-1, PERMUTATIONS)
 
 
 def band_size(threshold: float) -> int:
-    """How many minima make a band: as many as possible while 999 of 1000 pairs at the threshold agree in some band."""
+    """The minima in a band: as many as possible while 999 of 1000 pairs at the threshold agree in some band."""
     sizes = np.arange(1, PERMUTATIONS + 1)
     found = 1 - (1 - threshold**sizes) ** (PERMUTATIONS // sizes)
     return int(sizes[found >= FOUND].max(initial=1))
@@ -141,8 +134,8 @@ def _near_in_small(sets: csr_matrix, buckets: Sequence[np.ndarray], threshold: f
 
 
 def _near_in_large(sets: csr_matrix, bucket: np.ndarray, threshold: float) -> np.ndarray:
-    """Near pairs that connect all of a large bucket that are connected: each row is compared with those that nothing
-    has reached yet, so that many copies of one text are done in one go."""
+    """Near pairs that connect a large bucket: each row is compared with those that are not connected yet, so that many
+    copies of one text are done at once."""
     pairs, rest, queue = [np.empty((0, 2), dtype=np.int64)], bucket, []
     while len(rest):
         if not queue:

@@ -1,4 +1,4 @@
-"""A pattern around each text, with masks at which a masked-language model says what it makes of the text.
+"""Prompts: a pattern around each text with masks, and label words that a masked-language model predicts there.
 
 PET, pattern-exploiting training (Schick and Schütze, 2021, arXiv 2001.07676).
 """
@@ -16,11 +16,11 @@ from kagglekit.options import check_range
 
 @dataclass(frozen=True)
 class Pattern:
-    """The tokens that stand around every text.
+    """The tokens around every text.
 
-    first, last: before and behind it, special tokens included, int32 (tokens,). special: how many of them are the
-    tokenizer's own. masks: where the masks are in the whole: 0 is its first token, -1 its last. spaced: whether a text
-    begins with a space.
+    first, last: before and after it, with special tokens, int32 (tokens,). special: how many of each are special.
+    masks: positions of the masks in the whole: 0 is its first token, -1 its last. spaced: whether a text begins with a
+    space.
     """
 
     first: np.ndarray
@@ -31,10 +31,10 @@ class Pattern:
 
 
 def read_pattern(pattern: str) -> tuple[list[str], list[str]]:
-    """What stands before the text and what behind it, each cut at its masks: one mask less than pieces.
+    """The parts of a pattern before and after the text, each split at its masks (one piece more than masks).
 
     pattern: such as "{text} It was {mask}." or "{mask} news: {text}", with {text} once and any number of {mask}; a
-    brace itself is written {{ or }}. Raises ValueError for anything else in braces.
+    brace is written {{ or }}. Raises ValueError for anything else in braces.
     """
     sides = [[""]]
     try:
@@ -48,7 +48,7 @@ def read_pattern(pattern: str) -> tuple[list[str], list[str]]:
                 sides[-1].append("")
     except ValueError as error:
         raise ValueError(
-            f"pattern={pattern!r}: {error}; in braces may stand {{text}} and {{mask}}, and a brace itself is {{{{"
+            f"pattern={pattern!r}: {error}; use {{text}} and {{mask}}, and write a brace itself as {{{{"
         ) from None
     if len(sides) != 2:
         raise ValueError(f"pattern={pattern!r} must have {{text}} once, as in '{{text}} It was {{mask}}.'")
@@ -56,16 +56,13 @@ def read_pattern(pattern: str) -> tuple[list[str], list[str]]:
 
 
 def count_masks(pattern: str) -> int:
-    """How many masks a pattern has; raises ValueError as `read_pattern` does."""
+    """The number of masks in a pattern; raises ValueError as `read_pattern` does."""
     return sum(len(side) - 1 for side in read_pattern(pattern))
 
 
 def make_pattern(pattern: str, tokenizer) -> Pattern:
-    """A pattern in the tokens of a tokenizer; see `read_pattern` for how it is written.
-
-    Raises ValueError for a pattern with masks where the tokenizer has no mask token, and for words in it that are
-    special tokens themselves.
-    """
+    """A pattern (see `read_pattern`) in the tokens of a tokenizer. Raises ValueError for masks where the tokenizer has
+    no mask token, and for a mask token that is written out."""
     before, behind = read_pattern(pattern)
     if count_masks(pattern) and tokenizer.mask_token_id is None:
         raise ValueError(f"pattern={pattern!r} has a mask, and this backbone's tokenizer has no mask token")
@@ -94,10 +91,10 @@ def fill_pattern(
     cut: str = "head",
     head_tokens: int | None = None,
 ) -> Tokens:
-    """Tokenise `texts`, each in the pattern; only the text is cut, so that the pattern is whole in `max_length` tokens.
+    """Tokenise `texts`, each in the pattern, to `max_length` tokens; only the text is truncated, never the pattern.
 
-    cut, head_tokens, cache: as in `tokenize`; what is kept are the tokens without the pattern, so that another pattern
-    of as many tokens finds them again. Raises ValueError for a `max_length` that leaves no room for text.
+    cut, head_tokens, cache: as in `tokenize`; tokens are cached without the pattern, so that another pattern of the
+    same length finds them. Raises ValueError for a `max_length` that leaves no room for text.
     """
     around = len(pattern.first) + len(pattern.last)
     rule = f"above {around}, the number of tokens of the pattern and of special ones"
@@ -113,12 +110,12 @@ def fill_pattern(
 def find_words(
     verbalizer: Mapping[str, Sequence[str]], classes: Sequence[str], pattern: str, tokenizer
 ) -> list[list[list[int]]]:
-    """The tokens of each word of each class, (classes, words, masks): what a model may say at the masks.
+    """The tokens of each label word of each class, (classes, words, masks): the answers that count at the masks.
 
-    verbalizer: class -> its words, such as {"1": ["great", "good"], "0": ["terrible"]}. A word is read as it would
-    stand at the first mask: behind a space where there is one.
-    Raises ValueError, with the word, for classes without words and words without a class, for a word that is not as
-    many tokens as the pattern has masks or that the vocabulary does not have, and for one of two classes.
+    verbalizer: class -> its words, such as {"1": ["great", "good"], "0": ["terrible"]}. A word is tokenised as at the
+    first mask: after a space where there is one.
+    Raises ValueError for a class without words, words of an unknown class, a word of two classes, a word that is not in
+    the vocabulary, and one that is not as many tokens as the pattern has masks.
     """
     unknown = [name for name in verbalizer if name not in classes]
     if unknown:
@@ -139,11 +136,11 @@ def find_words(
 
 
 def _read_word(word: str, name: str, context: str, masks: int, tokenizer) -> list[int]:
-    """The tokens of a word that stands behind `context`."""
+    """The tokens of a word after `context`."""
     whole, known = _encode(context + word.strip(), tokenizer), _encode(context.rstrip(), tokenizer)
     ids = whole[len(known) :] if whole[: len(known)] == known else _encode(word.strip(), tokenizer)
     pieces, where = tokenizer.convert_ids_to_tokens(ids), f"verbalizer: {word!r} of class {name!r}"
-    if pieces[:1] == ["▁"] and context == context.rstrip():  # SentencePiece begins each text as if behind a space
+    if pieces[:1] == ["▁"] and context == context.rstrip():  # SentencePiece begins each text as if after a space
         ids, pieces = ids[1:], pieces[1:]
     if not ids or tokenizer.unk_token_id in ids:
         raise ValueError(f"{where} has no token in the vocabulary of this backbone: choose another word")

@@ -1,25 +1,24 @@
-"""Labels shared out evenly over folds, for rows with several labels and for whole groups of such rows."""
+"""Stratification: labels distributed evenly over folds, for multilabel rows and for whole groups of rows."""
 
 from itertools import combinations
 
 import numpy as np
 
-PAIRS = 50  # pairs of labels that are balanced beside the labels
-STEPS = 200  # at most so many times groups change their folds after the first assignment
-TRADED = 500  # groups that may trade places; with no more than these there are several starts
+PAIRS = 50  # pairs of labels that are balanced besides the labels
+STEPS = 200  # moves and swaps of groups after the first assignment, at most
+TRADED = 500  # groups that may swap folds; with no more than these there are several starts
 STARTS = 10  # first assignments, the best of which is kept
 
 
 def spread_labels(labels: np.ndarray, groups: np.ndarray, n_splits: int, seed: int = 0) -> np.ndarray:
-    """The fold of each row, int64 (n,), so that each fold has its part of every label and no group is split.
+    """The fold of each row, int64 (n,): each fold has its share of every label, and no group is split.
 
-    labels: 0/1 (n, labels). groups: (n,) numbers from 0, a group of its own for rows that go alone. seed: breaks ties.
-    The label with the fewest rows is shared out first, see `share_out`, and then `improve` moves and trades groups.
-    A label in fewer groups than folds gets into as many folds as it can; there is no error. Where groups are many, the
-    commonest pairs of labels are balanced too (second-order stratification: Szymański and Kajdanowicz, 2017): measured
-    on 20,000 rows with 6 labels, it leaves the labels as they are and brings the pairs' mean deviation from 0.05 to
-    0.01 percentage points; with 40 groups it costs the labels, and is not done.
-    100,000 rows take about a second, grouped or not.
+    labels: 0/1 (n, labels). groups: (n,) numbers from 0; a row by itself is a group. seed: breaks ties.
+    Labels are dealt out by `share_out`, the rarest first; `improve` then moves and swaps groups. A label in fewer
+    groups than folds gets into as many folds as it can, without an error. Where groups are many, common pairs of labels
+    are balanced too (second-order stratification: Szymański and Kajdanowicz, 2017): on 20,000 rows with 6 labels that
+    costs the labels nothing and lowers the pairs' mean deviation from 0.05 to 0.01 percentage points; with 40 groups it
+    would cost the labels, and is not done. 100,000 rows take about a second, grouped or not.
     """
     counts = count_labels(labels, groups, PAIRS if groups.max() >= 50 * n_splits else 0)
     width = labels.shape[1]
@@ -33,10 +32,8 @@ def spread_labels(labels: np.ndarray, groups: np.ndarray, n_splits: int, seed: i
 
 
 def count_labels(labels: np.ndarray, groups: np.ndarray, pairs: int = 0) -> np.ndarray:
-    """What each group holds, float64 (groups, columns): rows with each label, with each of the commonest pairs, rows.
-
-    pairs: at most so many; 0 counts none.
-    """
+    """Rows of each group with each label, with each of the `pairs` commonest pairs, and in all; float64 (groups,
+    columns)."""
     labels = np.asarray(labels, dtype=np.float64)
     both = labels.T @ labels
     ranked = sorted(combinations(range(labels.shape[1]), 2), key=lambda pair: -both[pair])[:pairs]
@@ -50,9 +47,9 @@ def count_labels(labels: np.ndarray, groups: np.ndarray, pairs: int = 0) -> np.n
 def share_out(counts: np.ndarray, n_splits: int, rng: np.random.Generator) -> np.ndarray:
     """The fold of each group, int64 (groups,), by iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011).
 
-    counts: from `count_labels`. The column with the fewest rows left is shared out first. Each of its groups, the ones
-    with most of it first, goes to the fold that still wants most of it, and where that is equal, most rows; then by
-    lot. Groups without any label come last, by rows. There is no empty fold when there are as many groups as folds.
+    counts: from `count_labels`. The column with the fewest remaining rows comes first. Each of its groups, the largest
+    first, goes to the fold that lacks most of the column, then most rows, then at random. Groups without any label come
+    last, by rows. No fold is empty when there are as many groups as folds.
     """
     wanted = np.tile(counts.sum(axis=0) / n_splits, (n_splits, 1))  # (folds, columns)
     folds, filled, left = np.full(len(counts), -1, dtype=np.int64), np.zeros(n_splits, dtype=bool), len(counts)
@@ -64,7 +61,7 @@ def share_out(counts: np.ndarray, n_splits: int, rng: np.random.Generator) -> np
         todo = order[(folds[order] < 0) & (counts[order, column] > 0)]
         for group in todo[np.argsort(-counts[todo, column], kind="stable")]:
             want = wanted[:, column]
-            if left == n_splits - filled.sum():  # each of the last groups is needed by a fold that has none
+            if left == n_splits - filled.sum():  # each of the last groups is needed by an empty fold
                 want = np.where(filled, -np.inf, want)
             fold = np.lexsort((lots[group], wanted[:, -1], want))[-1]
             folds[group], filled[fold], left = fold, True, left - 1
@@ -75,10 +72,10 @@ def share_out(counts: np.ndarray, n_splits: int, rng: np.random.Generator) -> np
 def improve(
     counts: np.ndarray, folds: np.ndarray, n_splits: int, weights: np.ndarray, steps: int = STEPS
 ) -> np.ndarray:
-    """The folds (groups,) after what lowers `imbalance` most was done again and again: one group moves, or two trade.
+    """The folds (groups,) after `steps` greedy changes that lower `imbalance` most: a group moves, or two swap folds.
 
-    Only the `TRADED` largest trade. steps=0 leaves all groups where they are. No fold becomes empty. A step costs the
-    product of `counts` with the folds' sums, and a table of the traded groups.
+    Only the `TRADED` largest groups swap. No fold becomes empty. A step costs the product of `counts` with the folds'
+    sums, and a table of the groups that may swap.
     """
     parts, folds, everyone = _parts(counts, weights), folds.copy(), np.arange(len(folds))
     size = (parts**2).sum(axis=1)
@@ -103,27 +100,17 @@ def improve(
 
 
 def imbalance(counts: np.ndarray, folds: np.ndarray, n_splits: int, weights: np.ndarray) -> float:
-    """The sum over folds and columns of weight * (part of the column that is in the fold - 1 / folds)^2."""
+    """The sum over folds and columns of weight * (share of the column that is in the fold - 1 / folds)^2."""
     parts = _parts(counts, weights)
     return float(((_sums(parts, folds, n_splits) - parts.sum(axis=0) / n_splits) ** 2).sum())
 
 
-def label_deviation(labels: np.ndarray, folds: np.ndarray) -> float:
-    """How far folds are from the whole: the mean over folds and labels of |share in the fold - share in all rows|.
-
-    labels: 0/1 (n, labels), one column a class for classes. 0 is perfect; folds below 0 are left out.
-    """
-    kept = folds >= 0
-    shares = [labels[folds == fold].mean(axis=0) for fold in np.unique(folds[kept])]
-    return float(np.abs(np.array(shares) - labels[kept].mean(axis=0)).mean())
-
-
 def _parts(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The part of each column that each group holds, times the root of the column's weight."""
+    """The share of each column in each group, times the root of the column's weight."""
     total = counts.sum(axis=0)
     return counts[:, total > 0] / total[total > 0] * np.sqrt(weights[total > 0])
 
 
 def _sums(parts: np.ndarray, folds: np.ndarray, n_splits: int) -> np.ndarray:
-    """The sum of the parts in each fold, (folds, columns)."""
+    """The sum of the shares in each fold, (folds, columns)."""
     return np.array([parts[folds == fold].sum(axis=0) for fold in range(n_splits)])

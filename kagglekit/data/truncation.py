@@ -1,16 +1,13 @@
-"""What is kept of a text that is too long for the model (Sun et al., 2019, arXiv 1905.05583, section 5.3.1).
+"""Truncation: which part of a text is kept when it is too long (Sun et al., 2019, arXiv 1905.05583, section 5.3.1).
 
-The functions `keep_...` take the tokens of one text without special tokens (tokens,) and how many of them there is
-room for, and return those that are kept, in order; a text that fits comes back as it is. They work on any array with
-one entry per token, so `keep_tail(np.arange(n), room)` says which places are kept.
+The functions `keep_...` take the tokens of one text without special tokens (tokens,) and how many of them fit, and
+return those that are kept, in order; a text that fits comes back unchanged. They work on any array with one entry per
+token: `keep_tail(np.arange(n), room)` says which positions are kept.
 """
 
 import re
 
 import numpy as np
-
-BLANK_LINES = re.compile(r"\n\s*\n")
-LINE_BREAK = re.compile(r"\n")
 
 
 def keep_head(body: np.ndarray, room: int) -> np.ndarray:
@@ -24,7 +21,7 @@ def keep_tail(body: np.ndarray, room: int) -> np.ndarray:
 
 
 def keep_head_tail(body: np.ndarray, room: int, head: int | None = None) -> np.ndarray:
-    """The first `head` tokens, and from the end of the text as many as there is room left for.
+    """The first `head` tokens, and the rest of the room from the end of the text.
 
     head: 0 is `keep_tail`, `room` or more is `keep_head`. None is 128, as in the paper (128 + 382 of 510), but at most
     a quarter of the room.
@@ -36,7 +33,7 @@ def keep_head_tail(body: np.ndarray, room: int, head: int | None = None) -> np.n
 
 
 def keep_halves(body: np.ndarray, room: int) -> np.ndarray:
-    """As many tokens from the beginning as from the end."""
+    """Half of the room from the beginning, half from the end."""
     return keep_head_tail(body, room, -(-room // 2))
 
 
@@ -47,15 +44,14 @@ def keep_middle(body: np.ndarray, room: int) -> np.ndarray:
 
 
 def key_parts(text: str) -> str:
-    """The text without what lies between its first and its last paragraph: title, first and last paragraph are left.
+    """Title, first and last paragraph of a text.
 
-    The title is the first line, which is the first column where a task has several (they are joined line by line).
-    Paragraphs stand between blank lines; in a text with none every line is a paragraph. A text of one paragraph, or of
-    two, is left as it is, and so is one without line breaks.
+    The title is the first line, which is the first column where a task has several text columns. Blank lines separate
+    paragraphs; without any, every line is a paragraph. A text of at most two paragraphs stays as it is.
     """
     text = text.strip()
     start = re.match(r"[^\n]*\s*", text).end()  # of the first paragraph
-    breaks = list(BLANK_LINES.finditer(text, start)) or list(LINE_BREAK.finditer(text, start))
+    breaks = list(re.compile(r"\n\s*\n").finditer(text, start)) or list(re.compile(r"\n").finditer(text, start))
     return text[: breaks[0].start()] + text[breaks[-1].start() :] if breaks else text
 
 

@@ -1,4 +1,4 @@
-"""Vectors from files: one per document by its id, one per token by its word."""
+"""Vectors from files: document vectors by id, and word vectors (word2vec, GloVe, fastText) by token."""
 
 import gzip
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ from tokenizers import decoders
 
 from kagglekit.files import resolve
 
-ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes beside the columns
+ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")  # how pandas writes an index
 
 
 def read_document_vectors(file: str | Path, ids: Sequence[str], id: str = "id") -> np.ndarray:
-    """The vectors of documents in the order of `ids`, float32 (ids, width).
+    """Document vectors in the order of `ids`, float32 (ids, width); other documents of the file are left out.
 
     file: parquet or CSV (also .gz), with a column `id` and either a column per number or, in parquet, one column of
-    lists. Documents that are not asked for are left out; the ids of a train file without any are row1, row2 ...
-    Raises FileNotFoundError, and ValueError for an id that the file lacks or has twice, a column that is no number,
-    lists of different lengths, and numbers that are not finite.
+    lists. The ids of a train file without an id column are row1, row2 ...
+    Raises FileNotFoundError, and ValueError for an id that is missing or there twice, a column that is no number, lists
+    of different lengths, and numbers that are not finite.
     """
     path, ids = resolve(file), list(ids)
     if not path.is_file():
@@ -75,19 +75,18 @@ def _numbers(path: Path, table: pa.Table) -> np.ndarray:
 
 
 def read_word_vectors(file: str | Path, tokenizer) -> np.ndarray:
-    """A vector for each token of a tokenizer from a file of word vectors: float32 (vocabulary, width), zeros for tokens
-    that the file does not have, and for special tokens.
+    """Word vectors for the tokens of a tokenizer, float32 (vocabulary, width); zeros for tokens that the file lacks and
+    for special tokens.
 
-    file: text, a word and its numbers on each line, as word2vec, GloVe and fastText write it, with or without a first
-    line of two counts; also .gz. A token is looked up without the marks of word pieces (##, Ġ, ▁), as it is, and where
-    that is not there in lower case. The file is read line by line, so memory is that of the result.
-    Raises FileNotFoundError, and ValueError that names the line: another width, or a number that is none; and when no
-    token is found.
+    file: text in the format of word2vec, GloVe and fastText, a word and its numbers on each line, with or without a
+    first line of two counts; also .gz. A token is looked up without word-piece marks (##, Ġ, ▁), then in lower case.
+    The file is read line by line, so memory is that of the result.
+    Raises FileNotFoundError, and ValueError that names the line of a wrong width or number, or when no token is found.
     """
     path, (as_is, lowered) = resolve(file), _words_of(tokenizer)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    found = np.zeros(1 + max(tokenizer.get_vocab().values()), dtype=np.int8)  # 1: in lower case, 2: as the token is
+    found = np.zeros(1 + max(tokenizer.get_vocab().values()), dtype=np.int8)  # 1: in lower case, 2: as written
     table = None
     for number, word, fields in _word_lines(path):
         same = [one for one in as_is.get(word, ()) if found[one] < 2]
@@ -109,7 +108,7 @@ def read_word_vectors(file: str | Path, tokenizer) -> np.ndarray:
 
 
 def _words_of(tokenizer) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Word -> ids of the tokens that stand for it, and word -> ids of those that do in lower case only."""
+    """Word -> ids of its tokens, and word -> ids of the tokens that are this word only in lower case."""
     as_is, lowered, vocabulary, special = {}, {}, tokenizer.get_vocab(), set(tokenizer.all_special_ids)
     bytewise = decoders.ByteLevel() if any(token.startswith("Ġ") for token in vocabulary) else None
     for token, number in vocabulary.items():
@@ -129,11 +128,11 @@ def _word_lines(path: Path) -> Iterator[tuple[int, str, bytes]]:
             line = line.rstrip()
             spaces = line.count(b" ")
             if number == 1 and spaces == 1 and line.replace(b" ", b"").isdigit():
-                width = int(line.split()[1])  # of how many words, how many numbers each
+                width = int(line.split()[1])  # the first line: number of words, numbers of each
                 continue
             width = width or spaces
             word, *numbers = line.split(b" ", 1) if spaces == width else line.rsplit(b" ", width)
-            several = spaces > width and not _is_number(word.split(b" ")[-1])  # words in one, of which GloVe has a few
+            several = spaces > width and not _is_number(word.split(b" ")[-1])  # spaces in a word: GloVe has a few
             if spaces == width > 0 or several:
                 yield number, word.decode("utf-8", "replace"), b" ".join(numbers)
             elif line:
@@ -147,9 +146,3 @@ def _is_number(field: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def share_covered(table: np.ndarray, tokens: np.ndarray, special_ids: Sequence[int] = ()) -> float:
-    """Which share of the tokens of texts has a vector, special ones not counted. tokens: `Tokens.flat`."""
-    tokens = tokens[~np.isin(tokens, list(special_ids))]
-    return float((table[tokens] != 0).any(axis=1).mean()) if len(tokens) else 0.0

@@ -9,8 +9,7 @@ import torch
 
 from kagglekit.competition.read import read_table
 from kagglekit.data.batches import Examples
-from kagglekit.data.chunks import Chunks
-from kagglekit.data.tokens import Tokens
+from kagglekit.data.tokens import Chunks, Tokens
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kagglekit.data.batches import Examples
-from kagglekit.data.chunks import Chunks
-from kagglekit.data.tokens import Tokens, join_tokens, special_ends, tokenize
+from kagglekit.data.tokens import Chunks, Tokens, join_tokens, special_ends, tokenize
 from kagglekit.device import choose_precision
 from kagglekit.model.backbones import quiet
 from kagglekit.model.pooling import make_pooling

@@ -8,7 +8,7 @@ import sentencepiece
 import torch
 from transformers import MarianConfig, MarianMTModel, MarianTokenizer, T5Config, T5ForConditionalGeneration
 
-from kagglekit.augment.back_translation import BackTranslation, Draw, Translator, cut_pieces
+from kagglekit.augment.back_translation import BackTranslation, Draw, Translator, split_pieces
 from kagglekit.augment.catalogue import augment_texts, make_augmenter
 from kagglekit.model.backbones import quiet
 
@@ -62,14 +62,14 @@ def marian(tmp_path_factory, texts):
     "text", ["A film. 3.5 stars! ok", "", "\n\n a\n b ", "很好。不错！吧", "...", "x" * 1000, "word " * 200]
 )
 def test_pieces_and_what_stands_between_make_the_text(text):
-    pieces, gaps = cut_pieces(text)
+    pieces, gaps = split_pieces(text)
     assert "".join(gap + one for gap, one in zip(gaps, [*pieces, ""], strict=True)) == text
     assert all(one.strip() == one and 0 < len(one) <= 400 for one in pieces)
 
 
 def test_pieces_are_sentences_where_these_are_short():
-    assert cut_pieces("A film. 3.5 stars!  ok\nno")[0] == ["A film.", "3.5 stars!", "ok", "no"]
-    assert cut_pieces("很好。不错！吧")[0] == ["很好。", "不错！", "吧"]
+    assert split_pieces("A film. 3.5 stars!  ok\nno")[0] == ["A film.", "3.5 stars!", "ok", "no"]
+    assert split_pieces("很好。不错！吧")[0] == ["很好。", "不错！", "吧"]
 
 
 def test_a_drawn_token_comes_from_the_softmax_of_the_best():

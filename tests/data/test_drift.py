@@ -26,7 +26,7 @@ def test_a_word_of_test_is_named_and_train_rows_with_it_look_like_test():
     assert found.words.loc[0, ["word", "speaks_for"]].tolist() == ["breaking", "test"]
     assert found.words["in_test"][0] > 0.8 and found.words["in_train"][0] < 0.1
     assert set(found.words["speaks_for"]) == {"train", "test"} and found.words["weight"].is_monotonic_decreasing
-    assert "of different kinds" in found.verdict
+    assert "Train and test are very different" in found.verdict
     top = found.most_like_test(train, n=4)
     assert top["text"].str.contains("Breaking").mean() >= 0.75 and top["probability"].is_monotonic_decreasing
     assert (train.set_index("id")["text"][top["id"]].to_numpy() == top["text"].to_numpy()).all()
@@ -76,5 +76,5 @@ def test_what_cannot_be_compared_is_refused():
         adversarial_validation(texts(20, 0), texts(20, 1), n_splits=1)
     with pytest.raises(ValueError, match="groups has 3 rows"):
         adversarial_validation(texts(20, 0), texts(20, 1), np.arange(3))
-    with pytest.raises(ValueError, match="no word comes in two texts"):
+    with pytest.raises(ValueError, match="no word is in two texts of train and test"):
         adversarial_validation([f"a{k}" for k in range(9)], [f"b{k}" for k in range(9)])

@@ -99,7 +99,7 @@ def test_sizes_are_what_the_encoder_needs(numbers, categories):
 
 @pytest.fixture
 def check(task):
-    """check(numbers, categories, test): whether these columns of TABLE can stand beside the text."""
+    """check(numbers, categories, test): whether these columns of TABLE can be features."""
     files = {"train": "train.csv", "test": "test.csv"}
     competition = task("binary", files=files, group="shop", labels=["label"])
 
@@ -126,14 +126,14 @@ def test_a_cell_that_is_no_number_is_named(check, cell):
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
-        ({"numbers": ["id"]}, "column 'id' is the id"),
+        ({"numbers": ["id"]}, "column 'id' is the id: it cannot be a feature"),
         ({"categories": ["label"]}, "column 'label' is a label"),
         ({"categories": ["shop"]}, "column 'shop' is the group"),
         ({"numbers": ["age"], "categories": ["age"]}, "column 'age' is named as a number and as a category"),
         ({"numbers": ["wage"]}, "train.csv has no column 'wage'"),
-        ({"numbers": ["age"], "test": TABLE[["id", "price"]]}, "test.csv has no column 'age': what stands beside"),
+        ({"numbers": ["age"], "test": TABLE[["id", "price"]]}, "test.csv has no column 'age': features must be"),
     ],
 )
-def test_columns_that_cannot_stand_beside_the_text_are_errors(check, knobs, words):
+def test_columns_that_cannot_be_features_are_errors(check, knobs, words):
     with pytest.raises(ValueError, match=words):
         check(**knobs)

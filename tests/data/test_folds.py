@@ -159,7 +159,7 @@ def test_report_counts_groups_where_they_are_given():
     assert report.index.tolist() == [-1, 0]
 
 
-def test_balance_is_told_in_words():
+def test_balance_is_described_in_words():
     labels, folds = np.array([0, 0, 0, 1, 0, 0, 1, 1]), np.repeat([0, 1], 4)
     assert describe_balance(labels, folds, ["no", "yes"]) == (
         "2 folds of 4 rows. The largest difference: 'no' has 75.0% of fold 0 and 62.5% of all rows."
@@ -168,7 +168,7 @@ def test_balance_is_told_in_words():
         "Fold 0 has no row with 'yes'. Fold 2 has no row with 'no'."
     )
     assert describe_balance(labels, np.array([-1, -1, -1, 0, 0, 0, 1, 1]), ["no", "yes"]) == (
-        "2 folds of 2 to 3 rows, after 3 rows that are learned from alone. The largest difference: 'no' has 0.0% of "
+        "2 folds of 2 to 3 rows, after 3 rows that are only trained on. The largest difference: 'no' has 0.0% of "
         "fold 1 and 62.5% of all rows. The first block has no row with 'yes'. Fold 1 has no row with 'no'."
     )
     values = np.array([[1.0], [3.0], [1.0], [7.0]], dtype=np.float32)
@@ -213,14 +213,12 @@ def test_folds_by_time_are_one_split_and_no_repeats():
         repeated_folds(labels, None, 3, repeats=2, times=times)
 
 
-@pytest.mark.parametrize("forward", [False, True])
-def test_folds_by_time_are_equal_blocks_that_follow_each_other(forward):
+def test_folds_by_time_are_consecutive_blocks_of_equal_size():
     times = np.random.default_rng(0).permutation(600)
-    folds = assign_folds(np.zeros(600, dtype=np.int64), n_splits=5, times=times, forward=forward)
-    numbers = list(range(-1 if forward else 0, 5))
-    assert sorted(set(folds)) == numbers
-    assert np.bincount(folds + forward).tolist() == [600 // len(numbers)] * len(numbers)
+    folds = assign_folds(np.zeros(600, dtype=np.int64), n_splits=5, times=times)
+    assert sorted(set(folds)) == list(range(-1, 5)) and np.bincount(folds + 1).tolist() == [100] * 6
     assert np.array_equal(np.sort(folds), folds[np.argsort(times)])
+    assert np.array_equal(folds + 1, time_blocks(times, np.arange(600), 6))
 
 
 @settings(max_examples=60, deadline=None)
@@ -263,7 +261,7 @@ def test_numbers_and_dates_as_text_are_put_in_order(times):
         (["1", "", "3"], r"the time of row 2 of train is missing \(1 of 3 are\)"),
         (["1", "2", None], "the time of row 3 of train is missing"),
         ([1.0, np.nan, np.inf], "the time of row 2"),
-        (["2024-01-01", "soon", "2024-01-03"], "neither numbers nor dates of one form: row 2 has 'soon'"),
+        (["2024-01-01", "soon", "2024-01-03"], "neither numbers nor dates in one format: row 2 has 'soon'"),
     ],
 )
 def test_times_that_cannot_be_read_are_named_by_row(times, message):
@@ -271,13 +269,13 @@ def test_times_that_cannot_be_read_are_named_by_row(times, message):
         read_times(times)
 
 
-def test_by_time_a_class_may_be_missing_in_a_fold_and_is_told():
+def test_by_time_a_class_may_be_missing_in_a_fold_and_is_named():
     labels = np.repeat([0, 1], [25, 5])
     folds = assign_folds(labels, n_splits=5, times=np.arange(30))
     assert describe_balance(labels, folds, ["old", "new"]).endswith("Fold 4 has no row with 'old'.")
 
 
-def test_a_day_is_never_cut_in_two():
+def test_a_day_is_never_split():
     days = np.repeat(np.arange(10), [1, 30, 2, 2, 30, 5, 10, 10, 5, 5])
     folds = assign_folds(np.zeros(100, dtype=np.int64), n_splits=3, times=days)
     assert all(len(set(folds[days == day])) == 1 for day in range(10)) and sorted(set(folds)) == [-1, 0, 1, 2]

@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from kagglekit.data.label_noise import confident_joint, show_suspects, suspect_labels
+from kagglekit.data.label_noise import confident_classes, show_suspects, suspect_labels
 
 
 def noisy_classes(n=600, classes=3, share=0.1, seed=0):
@@ -19,6 +19,14 @@ def noisy_classes(n=600, classes=3, share=0.1, seed=0):
     labels = np.where(wrong, (true + random.integers(1, classes, n)) % classes, true)
     probs = cross_val_predict(LogisticRegression(), points, labels, cv=5, method="predict_proba")
     return labels, probs, wrong, true
+
+
+def confident_joint(labels, probs):
+    """How many rows with the label i are confidently class j (classes, classes)."""
+    classes, confident = confident_classes(labels, probs)
+    joint = np.zeros((probs.shape[1],) * 2, dtype=int)
+    np.add.at(joint, (labels[confident], classes[confident]), 1)
+    return joint
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -74,9 +74,9 @@ def test_a_pattern_is_what_stands_before_and_behind_cut_at_its_masks(pattern, si
     [
         ("It was {mask}.", "must have {text} once"),
         ("{text} {text}", "must have {text} once"),
-        ("{text} is {label}", r"\{label\} is not known; in braces may stand {text} and {mask}"),
+        ("{text} is {label}", r"\{label\} is not known; use {text} and {mask}"),
         ("{text!r} {mask}", r"\{text\} is not known"),
-        ("{text} {", "in braces may stand {text} and {mask}, and a brace itself is {{"),
+        ("{text} {", "use {text} and {mask}, and write a brace itself as {{"),
         ("{} {text}", r"\{\} is not known"),
     ],
 )

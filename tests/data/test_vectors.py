@@ -6,8 +6,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from kagglekit.data.tokens import tokenize
-from kagglekit.data.vectors import read_document_vectors, read_word_vectors, share_covered
+from kagglekit.data.vectors import read_document_vectors, read_word_vectors
 
 IDS = ["007", "8", "a b"]
 VECTORS = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
@@ -152,10 +151,3 @@ def test_a_line_that_cannot_be_meant_is_named(tokenizer, word_file, lines, words
 def test_a_file_that_is_not_there_is_an_error(tokenizer, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_word_vectors(tmp_path / "words.txt", tokenizer)
-
-
-def test_the_share_of_tokens_with_a_vector(tokenizer, word_file):
-    table = read_word_vectors(word_file(LINES), tokenizer)
-    tokens = tokenize(["good film", "the film", "a"], tokenizer, 10)
-    assert share_covered(table, tokens.flat, tokenizer.all_special_ids) == 3 / 5
-    assert share_covered(table, tokens.flat[:0]) == 0

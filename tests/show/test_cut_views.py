@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from kagglekit.data.chunks import make_chunks
-from kagglekit.data.tokens import WHOLE, tokenize
+from kagglekit.data.tokens import WHOLE, make_chunks, tokenize
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.show.texts import compare_truncation, show_truncation
 
