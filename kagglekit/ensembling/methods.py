@@ -26,7 +26,7 @@ from kagglekit.ensembling.search import HillClimbing, Search
 from kagglekit.ensembling.stack import Stack
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints, LabelThresholds, TopK
 from kagglekit.options import check_range
-from kagglekit.scoring.metrics import CLASSES, METRICS
+from kagglekit.scoring.metrics import CLASSES, find_metric
 
 EVERY = (*CLASSES, "multilabel", "ordinal", "regression")
 CHANCES = (*CLASSES, "multilabel")  # kinds of task whose predictions are probabilities
@@ -130,7 +130,7 @@ class BlendPlan:
         """The thresholds that are tried; with "auto" none where the metric takes no decisions."""
         if self.thresholds != "auto":
             return self.thresholds
-        decides = self.metric not in METRICS or METRICS[self.metric].decides
+        decides = find_metric(self.metric).decides is not False
         if self.metric == "qwk":
             return "cuts"
         return USUAL.get(self.kind, "") if decides else ""

@@ -14,11 +14,10 @@ import numpy as np
 
 from kagglekit.ensembling.base import Ensembler, StackInput, check_kind, single_prediction
 from kagglekit.options import check_range
-from kagglekit.scoring import counts as decision_scores
-from kagglekit.scoring.counts import f1
-from kagglekit.scoring.metrics import METRICS, is_higher_better, score
+from kagglekit.scoring.counts import Counts
+from kagglekit.scoring.metrics import METRICS, find_metric, is_higher_better, score
 
-GRID = 25  # places that are tried for a metric that is not known here
+GRID = 25  # places that are tried for a metric without a form from counts
 
 
 @dataclass(repr=False, eq=False)
@@ -96,13 +95,13 @@ class Thresholds(Ensembler):
 
     def _scan(self, k: int, at: np.ndarray, predictions: np.ndarray, labels: np.ndarray, metric: str):
         """Where threshold k could be, the others staying, and the value of the metric there."""
-        levels, order, along = self._line(k, at, predictions, labels)
-        if not len(order):
+        levels, count = self._line(k, at, predictions, labels)
+        if not len(levels):
             return at[k : k + 1], np.array([-np.inf])
-        counts, places = cut_places(levels)
-        places = self.unlink(places)
-        if metric in METRICS:
-            return places, along(metric)[counts]
+        rows, places = cut_places(levels)
+        places, from_counts = self.unlink(places), find_metric(metric).from_counts
+        if from_counts:
+            return places, from_counts(count())[rows] * (1 if is_higher_better(metric) else -1)
         places = places[np.unique(np.linspace(0, len(places) - 1, GRID).astype(int))]
         mapped = (self._map(predictions, np.where(np.arange(len(at)) == k, place, at)) for place in places)
         return places, np.array([self._value(metric, labels, there) for there in mapped])
@@ -120,12 +119,12 @@ class Thresholds(Ensembler):
 
     @abstractmethod
     def _line(self, k: int, at: np.ndarray, predictions: np.ndarray, labels: np.ndarray):
-        """Rows in the order in which threshold k passes them, their levels, and what gives the scores on its way."""
+        """The sorted levels of the rows that threshold k can pass, and a function that gives the counts on its way."""
 
 
 def check_decides(metric: str) -> None:
     """Raise ValueError for a metric that looks at probabilities or values, which thresholds cannot help."""
-    if metric in METRICS and not METRICS[metric].decides:
+    if find_metric(metric).decides is False:
         fitting = ", ".join(name for name, measure in METRICS.items() if measure.decides)
         raise ValueError(
             f"metric={metric!r} sees probabilities or values, not decisions, so thresholds cannot raise it: leave them "
@@ -151,11 +150,11 @@ def cut_places(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0], inside, [len(levels)]]), np.concatenate(values)
 
 
-def scores_along(metric: str, labels: np.ndarray, start: np.ndarray, order: np.ndarray, then: int) -> np.ndarray:
-    """The score when the first t rows of `order` are decided to be class `then`, and all others as in `start`.
+def class_scan(labels: np.ndarray, start: np.ndarray, order: np.ndarray, then: int) -> Counts:
+    """The counts when the first t rows of `order` are decided to be class `then`, and all others as in `start`.
 
-    labels, start: int (n,), classes. order: row numbers (m,), each once. Returns (m + 1,), for t from 0 to m. Memory:
-    16 bytes for each row and class.
+    labels, start: int (n,), classes. order: row numbers (m,), each once. Counts are (m + 1, ...), for t from 0 to m.
+    Memory: 16 bytes for each row and class.
     """
     size, steps = int(max(labels.max(), start.max(), then)) + 1, np.arange(1, len(order) + 1)
     true, before = np.bincount(labels, minlength=size).astype(np.float64), start[order]
@@ -166,35 +165,22 @@ def scores_along(metric: str, labels: np.ndarray, start: np.ndarray, order: np.n
     given[steps, then] += 1
     hits[steps, before] -= labels[order] == before
     hits[steps, then] += labels[order] == then
-    given, hits = given.cumsum(axis=0), hits.cumsum(axis=0)
-    if metric == "qwk":
-        changes = (labels[order] - then) ** 2.0 - (labels[order] - before) ** 2.0
-        return decision_scores.qwk(true, given, np.append(np.sum((labels - start) ** 2.0), changes).cumsum())
-    if metric == "f1_macro":
-        return decision_scores.f1_of_classes(true, given, hits)
-    if metric == "mcc":
-        return decision_scores.mcc(true, given, hits)
-    return decision_scores.accuracy(true, given, hits)  # f1_micro is the same where each row has one class
+    changes = (labels[order] - then) ** 2.0 - (labels[order] - before) ** 2.0
+    distance = np.append(np.sum((labels - start) ** 2.0), changes).cumsum()
+    return Counts.of_classes(true, given.cumsum(axis=0), hits.cumsum(axis=0), distance)
 
 
-def label_scores_along(
-    metric: str, labels: np.ndarray, given: np.ndarray, column: int, order: np.ndarray
-) -> np.ndarray:
-    """The score when the first t rows of `order` lack the label in `column`, and the other rows have it.
+def label_scan(labels: np.ndarray, given: np.ndarray, column: int, order: np.ndarray) -> Counts:
+    """The counts when the first t rows of `order` lack the label in `column`, and the other rows have it.
 
-    labels, given: 0 or 1, (n, labels); what is given in the other columns stays. order: all row numbers (n,). Returns
-    (n + 1,), for t from 0 to n.
+    labels, given: 0 or 1, (n, labels); what is given in the other columns stays. order: all row numbers (n,). Counts
+    are (n + 1, ...), for t from 0 to n. Memory: 16 bytes for each row and label.
     """
     true, given = labels == 1, given == 1
-    truth = true[order, column]
-    hits = truth.sum() - np.append(0, truth.cumsum())
-    count = np.arange(len(order), -1, -1) + truth.sum()  # the label's rows that are given, and those that are true
-    others = np.arange(labels.shape[1]) != column
-    if metric == "accuracy":
-        rest = (true == given)[:, others].all(axis=1)[order]
-        return ((rest & truth).sum() + np.append(0, np.where(truth, -1, 1) * rest).cumsum()) / len(order)
-    other_hits = (true & given)[:, others].sum(axis=0)
-    other_count = true[:, others].sum(axis=0) + given[:, others].sum(axis=0)
-    if metric == "f1_micro":
-        return f1(hits + other_hits.sum(), count + other_count.sum())
-    return (f1(hits, count) + f1(other_hits, other_count).sum()) / len(others)
+    truth, steps = true[order, column], len(order) + 1
+    chosen, right = (np.tile(cells.sum(axis=0, dtype=np.float64), (steps, 1)) for cells in (given, true & given))
+    chosen[:, column] = np.arange(len(order), -1, -1)
+    right[:, column] = truth.sum() - np.append(0, truth.cumsum())
+    rest = np.delete(true == given, column, axis=1).all(axis=1)[order]  # all other labels are right
+    exact = (rest & truth).sum() + np.append(0, np.where(truth, -1, 1) * rest).cumsum()
+    return Counts(true.sum(axis=0), chosen, right, exact, len(order), multilabel=True)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from kagglekit.ensembling.base import Ensembler, StackInput, check_kind, single_prediction
-from kagglekit.ensembling.threshold_search import Thresholds, check_decides, label_scores_along, scores_along
+from kagglekit.ensembling.threshold_search import Thresholds, check_decides, class_scan, label_scan
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import is_higher_better, score
 
@@ -48,7 +48,7 @@ class ClassThresholds(Thresholds):
         others = scaled.argmax(axis=1)
         levels = np.log(scaled[np.arange(len(labels)), others] / own)
         order = levels.argsort()
-        return levels[order], order, lambda metric: scores_along(metric, labels, others, order, k)
+        return levels[order], lambda: class_scan(labels, others, order, k)
 
 
 @dataclass(repr=False, eq=False)
@@ -74,7 +74,7 @@ class LabelThresholds(Thresholds):
         probs = predictions.clip(LEAST, 1 - LEAST)
         levels, given = logit(probs[:, k]), probs >= at
         order = levels.argsort()
-        return levels[order], order, lambda metric: label_scores_along(metric, labels, given, k, order)
+        return levels[order], lambda: label_scan(labels, given, k, order)
 
 
 @dataclass(repr=False, eq=False)
@@ -122,7 +122,7 @@ class CutPoints(Thresholds):
         order = np.flatnonzero((decided == k) | (decided == k + 1))
         order = order[values[order].argsort()]
         decided[order] = k + 1
-        return values[order], order, lambda metric: scores_along(metric, labels, decided, order, k)
+        return values[order], lambda: class_scan(labels, decided, order, k)
 
     def _scan(self, k, at, predictions, labels, metric):
         places, values = super()._scan(k, at, predictions, labels, metric)

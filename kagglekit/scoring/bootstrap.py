@@ -1,13 +1,13 @@
 """The bootstrap: how much a score would be another with other rows of the same sort (Efron, 1979)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy import sparse, stats
 
 from kagglekit.options import check_range
-from kagglekit.scoring.counts import sums_of
-from kagglekit.scoring.metrics import score
+from kagglekit.scoring.counts import count_sums
+from kagglekit.scoring.metrics import find_metric, prepare, score
 
 CELLS = 4_000_000  # how often each row is drawn, at most so many numbers at once: 32 MB
 
@@ -52,18 +52,21 @@ def _draws(units: int, n: int, seed: int, size: int) -> Iterator[np.ndarray]:
         yield np.bincount(drawn.ravel(), minlength=some * units).reshape(some, units).astype(np.float64)
 
 
-def _scorer(metric: str, labels: np.ndarray, predictions: np.ndarray, unit: np.ndarray):
-    """A function that makes of counts (samples, units) the scores (samples,)."""
-    if (found := sums_of(metric, labels, predictions)) is not None:
-        parts, value = found
-        per_unit = parts
-        if unit.max() + 1 < len(unit):
-            member = sparse.csr_array((np.ones(len(unit)), (unit, np.arange(len(unit)))))
-            per_unit = member @ parts  # (units, s)
-        return lambda counts: value((per_unit.T @ counts.T).T)
-    if metric == "roc_auc":
-        return lambda counts: _roc_auc(labels, predictions, counts[:, unit])
-    return lambda counts: np.array([_score_rows(metric, labels, predictions, row[unit]) for row in counts])
+def _scorer(metric: str, labels: np.ndarray, predictions: np.ndarray, unit: np.ndarray) -> Callable:
+    """A function from how often each unit is drawn (samples, units) to the scores (samples,)."""
+    measure = find_metric(metric)
+    if measure.from_counts:
+        terms, value = count_sums(measure.from_counts, *prepare(measure, labels, predictions))
+    elif measure.sums:
+        labels, predictions = prepare(measure, labels, predictions)
+        terms, value = measure.sums(labels, predictions.astype(np.float64))
+    elif measure.weighted:
+        return lambda counts: measure.weighted(labels, predictions, counts[:, unit])
+    else:
+        return lambda counts: np.array([_score_rows(metric, labels, predictions, row[unit]) for row in counts])
+    if unit.max() + 1 < len(unit):
+        terms = sparse.csr_array((np.ones(len(unit)), (unit, np.arange(len(unit))))) @ terms  # (units, s)
+    return lambda counts: value((terms.T @ counts.T).T)
 
 
 def _score_rows(metric: str, labels: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> float:
@@ -72,25 +75,6 @@ def _score_rows(metric: str, labels: np.ndarray, predictions: np.ndarray, counts
         return score(metric, labels[rows], predictions[rows])
     except ValueError:
         return np.nan
-
-
-def _roc_auc(labels: np.ndarray, probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """ROC AUC of rows with weights (samples, rows): the mean over the columns that have both kinds of rows."""
-    if labels.ndim == 1:
-        labels = np.eye(probs.shape[1], dtype=bool)[labels]
-        labels, probs = (labels[:, 1:], probs[:, 1:]) if probs.shape[1] == 2 else (labels, probs)
-    total, defined = np.zeros(len(weights)), np.zeros(len(weights))
-    for truth, values in zip(labels.T.astype(bool), probs.T, strict=True):
-        order = np.argsort(values, kind="stable")
-        _, starts = np.unique(values[order], return_index=True)  # rows with equal values count as half above each other
-        sorted_weights = weights[:, order]
-        positive = np.add.reduceat(sorted_weights * truth[order], starts, axis=1)
-        negative = np.add.reduceat(sorted_weights * ~truth[order], starts, axis=1)
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        above = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
-        total += np.divide(above, pairs, out=np.zeros_like(pairs), where=pairs > 0)
-        defined += pairs > 0
-    return np.divide(total, defined, out=np.full(len(weights), np.nan), where=defined > 0)
 
 
 def interval(scores: np.ndarray, units: int, level: float = 0.95) -> tuple[float, float]:

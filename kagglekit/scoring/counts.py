@@ -1,161 +1,136 @@
-"""Metrics of decisions from counts of rows, for many samples or combinations at once: (...) scores, as `metrics.score`.
+"""Fast forms of metrics from counts and sums of rows: many bootstrap samples, blends or thresholds scored at once.
 
-true, chosen, right (..., classes): how many rows have each class, are given it, and both; likewise for several labels.
-The bootstrap, hill climbing and thresholds count each in its own way, and score what they counted by these.
-
-Metrics as functions of sums over rows: with them, a thousand samples of rows are scored at once.
+Metrics of decisions are functions of `Counts`. Means of row losses, R2 and Pearson's correlation are functions of sums
+over rows. The catalogue in metrics.py says which metric has which form.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-from kagglekit.scoring import counts as decision_scores
-from kagglekit.scoring.metrics import METRICS, decide
+Sums = tuple[np.ndarray | sparse.csr_array, Callable[[np.ndarray], np.ndarray]]
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Counts of rows by true and chosen class (or label), for many decisions at once: float64.
+
+    true, chosen, right: (..., classes), rows that have the class, that are given it, and both. exact: (...), rows in
+    which everything is right. rows: (...), all rows. distance: (...), the squared distances of true and chosen class,
+    summed over the rows. multilabel: a row may have several labels.
+    """
+
+    true: np.ndarray
+    chosen: np.ndarray
+    right: np.ndarray
+    exact: np.ndarray
+    rows: np.ndarray
+    distance: np.ndarray | float = 0.0
+    multilabel: bool = False
+
+    @classmethod
+    def of_classes(cls, true: np.ndarray, chosen: np.ndarray, right: np.ndarray, distance: np.ndarray) -> "Counts":
+        """Counts of rows that have one class each."""
+        return cls(true, chosen, right, right.sum(axis=-1), true.sum(axis=-1), distance)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Elementwise, 0 where `below` is."""
+    """Elementwise above / below, 0 where `below` is 0."""
     shape = np.broadcast_shapes(np.shape(above), np.shape(below))
     return np.divide(above, below, out=np.zeros(shape), where=below != 0)
 
 
-def f1(right: np.ndarray, both: np.ndarray) -> np.ndarray:
-    """F1, elementwise. both: how many rows have the class, plus how many are given it."""
-    return ratio(2 * right, both)
+def accuracy(counts: Counts) -> np.ndarray:
+    """The share of rows in which everything is right."""
+    return counts.exact / counts.rows
 
 
-def f1_of_classes(true: np.ndarray, chosen: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The mean over the classes that are true or chosen somewhere: the others do not count."""
-    both = true + chosen
-    return f1(right, both).sum(axis=-1) / np.count_nonzero(both, axis=-1)
+def balanced_accuracy(counts: Counts) -> np.ndarray:
+    """The mean recall of the classes that some row has."""
+    return ratio(counts.right, counts.true).sum(axis=-1) / np.count_nonzero(counts.true, axis=-1)
 
 
-def f1_of_labels(true: np.ndarray, chosen: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The mean over all labels; one that is neither true nor chosen anywhere counts 0."""
-    return f1(right, true + chosen).mean(axis=-1)
+def f1_macro(counts: Counts) -> np.ndarray:
+    """The mean F1 of the classes that are true or chosen somewhere, or of all labels, where such a label counts 0."""
+    both = counts.true + counts.chosen
+    each = ratio(2 * counts.right, both)
+    return each.mean(axis=-1) if counts.multilabel else each.sum(axis=-1) / np.count_nonzero(both, axis=-1)
 
 
-def accuracy(true: np.ndarray, chosen: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The share of rows whose class is the chosen one."""
-    return right.sum(axis=-1) / true.sum(axis=-1)
+def f1_micro(counts: Counts) -> np.ndarray:
+    """F1 of all classes or labels in one; the accuracy where each row has one class."""
+    return ratio(2 * counts.right.sum(axis=-1), (counts.true + counts.chosen).sum(axis=-1))
 
 
-def mcc(true: np.ndarray, chosen: np.ndarray, right: np.ndarray) -> np.ndarray:
+def mcc(counts: Counts) -> np.ndarray:
     """Matthews' correlation; 0 where all rows have, or are given, the same class."""
-    rows = true.sum(axis=-1)
-    agreement = right.sum(axis=-1) * rows - (true * chosen).sum(axis=-1)
+    true, chosen, rows = counts.true, counts.chosen, counts.rows
+    agreement = counts.exact * rows - (true * chosen).sum(axis=-1)
     return ratio(agreement, np.sqrt(rows**2 - (true**2).sum(axis=-1)) * np.sqrt(rows**2 - (chosen**2).sum(axis=-1)))
 
 
-def qwk(true: np.ndarray, chosen: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """Quadratic weighted kappa. apart (...): the squared distances of true and chosen class, summed over the rows.
-
-    1 less the share that `apart` has of what it would be, had the two nothing to do with each other; 0 where all rows
-    have, and are given, the same class.
-    """
-    classes = np.arange(true.shape[-1])
+def qwk(counts: Counts) -> np.ndarray:
+    """Quadratic weighted kappa: 1 less the squared distance's share of the one expected by chance; 0 for 0 / 0."""
+    classes = np.arange(counts.true.shape[-1])
     distances = (classes[:, None] - classes) ** 2.0
-    by_chance = (chosen @ distances * true).sum(axis=-1) / true.sum(axis=-1)
-    return ratio(by_chance - apart, by_chance)
+    by_chance = (counts.chosen @ distances * counts.true).sum(axis=-1) / counts.rows
+    return ratio(by_chance - counts.distance, by_chance)
 
 
-def sums_of(metric: str, labels: np.ndarray, predictions: np.ndarray) -> tuple | None:
-    """What to sum for a metric, and the metric of the sums; None for metrics that are no function of sums.
+def count_sums(from_counts: Callable[[Counts], np.ndarray], labels: np.ndarray, decisions: np.ndarray) -> Sums:
+    """Terms of each row (rows, s) and the metric of their sums (samples, s), for a metric `from_counts`.
 
-    labels, predictions: as in `metrics.score`. Returns `parts`, (rows, s), dense or sparse, the last of them
-    ones, and a function that makes of the sums (samples, s) the scores (samples,). With the sum over all rows that is
-    `score` itself; NaN where the metric is not defined on a sample, as R2 is not on a single row.
+    labels, decisions: (n,) classes, or (n, labels) of 0 and 1.
     """
-    if metric not in _MAKERS:
-        return None
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
-    predictions = predictions.reshape(len(predictions), -1)
-    if METRICS[metric].decides:
-        return _MAKERS[metric](labels, decide(labels, predictions))
-    if METRICS[metric].kinds == ("regression",):
-        labels = labels.reshape(len(labels), -1).astype(np.float64)
-    return _MAKERS[metric](labels, predictions.astype(np.float64))
-
-
-def _with_ones(*parts: np.ndarray) -> np.ndarray:
-    return np.column_stack([*parts, np.ones(len(parts[0]))])
-
-
-def _accuracy(labels: np.ndarray, decisions: np.ndarray) -> tuple:
-    return _mean((labels == decisions).reshape(len(labels), -1).all(axis=1))
-
-
-def _of_counts(of_classes: Callable, of_labels: Callable | None = None) -> Callable:
-    """Builds what sums the rows that have each class (or label), are given it, and both: see `decision_scores`."""
-
-    def make(labels: np.ndarray, decisions: np.ndarray) -> tuple:
-        parts, count = _one_hot(labels, decisions)
-        measure = of_classes if labels.ndim == 1 else of_labels
-        return parts, lambda sums: measure(*np.split(sums[:, :-1], [count, 2 * count], axis=1))
-
-    return make
-
-
-def _one_hot(labels: np.ndarray, decisions: np.ndarray) -> tuple[sparse.csr_array, int]:
-    """Per class: is it, is it said to be, both (rows, 3 classes); then ones."""
     if labels.ndim == 2:
-        both = _with_ones(labels, decisions, labels * decisions)
-        return sparse.csr_array(both.astype(np.float64)), labels.shape[1]
-    count, rows = int(max(labels.max(), decisions.max())) + 1, np.arange(len(labels))
-    right = np.flatnonzero(labels == decisions)
-    row = np.concatenate([rows, rows, right, rows])
-    column = np.concatenate([labels, count + decisions, 2 * count + labels[right], np.full(len(rows), 3 * count)])
-    return sparse.csr_array((np.ones(len(row)), (row, column)), shape=(len(rows), 3 * count + 1)), count
-
-
-def _f1_micro(labels: np.ndarray, decisions: np.ndarray) -> tuple:
-    if labels.ndim == 1:
-        return _accuracy(labels, decisions)
-    parts = _with_ones((labels * decisions).sum(axis=1), (labels + decisions).sum(axis=1))
-    return parts, lambda sums: decision_scores.f1(sums[:, 0], sums[:, 1])
-
-
-def _qwk(labels: np.ndarray, decisions: np.ndarray) -> tuple:
-    parts, count = _one_hot(labels, decisions)
-    apart = sparse.csr_array(((labels - decisions) ** 2.0)[:, None])
+        exact = (labels == decisions).all(axis=1)
+        terms = sparse.csr_array(_with_ones(labels, decisions, labels * decisions, exact).astype(np.float64))
+        size = labels.shape[1]
+    else:
+        size, rows = int(max(labels.max(), decisions.max())) + 1, np.arange(len(labels))
+        right, wrong = np.flatnonzero(labels == decisions), np.flatnonzero(labels != decisions)
+        row = np.concatenate([rows, rows, right, wrong])
+        column = np.concatenate([labels, size + decisions, 2 * size + labels[right], np.full(len(wrong), 3 * size)])
+        values = np.append(np.ones(2 * len(rows) + len(right)), (labels - decisions)[wrong] ** 2.0)
+        terms = sparse.csr_array((values, (row, column)), shape=(len(rows), 3 * size + 1))
 
     def value(sums: np.ndarray) -> np.ndarray:
-        return decision_scores.qwk(sums[:, 1 : count + 1], sums[:, count + 1 : 2 * count + 1], sums[:, 0])
+        true, chosen, right, rest = np.split(sums, [size, 2 * size, 3 * size], axis=1)
+        if labels.ndim == 2:
+            return from_counts(Counts(true, chosen, right, rest[:, 0], rest[:, 1], multilabel=True))
+        return from_counts(Counts.of_classes(true, chosen, right, rest[:, 0]))
 
-    return sparse.hstack([apart, parts], format="csr"), value
+    return terms, value
 
 
-def _log_loss(labels: np.ndarray, probs: np.ndarray) -> tuple:
+def _with_ones(*terms: np.ndarray) -> np.ndarray:
+    return np.column_stack([*terms, np.ones(len(terms[0]))])
+
+
+def mean_sums(loss: Callable, last: Callable = lambda means: means) -> Callable[..., Sums]:
+    """The form of a mean over the rows of loss(labels, predictions) (n,), to which `last` is applied."""
+    return lambda labels, values: (_with_ones(loss(labels, values)), lambda sums: last(sums[:, 0] / sums[:, 1]))
+
+
+def log_losses(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """The log loss of each row (n,); of several labels their mean."""
     if labels.ndim == 1:
         truth = (probs / probs.sum(axis=1, keepdims=True))[np.arange(len(labels)), labels][:, None]
     else:
         truth = np.where(labels == 1, probs, 1 - probs)
     tiny = np.finfo(np.float64).eps
-    return _mean(-np.log(truth.clip(tiny, 1 - tiny)).mean(axis=1))
+    return -np.log(truth.clip(tiny, 1 - tiny)).mean(axis=1)
 
 
-def _mean(values: np.ndarray, last: Callable = lambda means: means) -> tuple:
-    return _with_ones(values), lambda sums: last(sums[:, 0] / sums[:, 1])
+def mcrmse_sums(labels: np.ndarray, values: np.ndarray) -> Sums:
+    """The form of the mean over the columns of the root mean squared error."""
+    return _with_ones((labels - values) ** 2), lambda sums: np.sqrt(sums[:, :-1] / sums[:, -1:]).mean(axis=1)
 
 
-def _rmse(labels: np.ndarray, values: np.ndarray) -> tuple:
-    return _mean(((labels - values) ** 2).mean(axis=1), np.sqrt)
-
-
-def _mae(labels: np.ndarray, values: np.ndarray) -> tuple:
-    return _mean(np.abs(labels - values).mean(axis=1))
-
-
-def _mcrmse(labels: np.ndarray, values: np.ndarray) -> tuple:
-    def value(sums: np.ndarray) -> np.ndarray:
-        return np.sqrt(sums[:, :-1] / sums[:, -1:]).mean(axis=1)
-
-    return _with_ones((labels - values) ** 2), value
-
-
-def _r2(labels: np.ndarray, values: np.ndarray) -> tuple:
+def r2_sums(labels: np.ndarray, values: np.ndarray) -> Sums:
+    """The form of R2, NaN on a sample that is a single row."""
     centred, k = labels - labels.mean(axis=0), labels.shape[1]
 
     def value(sums: np.ndarray) -> np.ndarray:
@@ -167,7 +142,8 @@ def _r2(labels: np.ndarray, values: np.ndarray) -> tuple:
     return _with_ones((labels - values) ** 2, centred, centred**2), value
 
 
-def _pearson(labels: np.ndarray, values: np.ndarray) -> tuple:
+def pearson_sums(labels: np.ndarray, values: np.ndarray) -> Sums:
+    """The form of Pearson's correlation, NaN on a sample that is a single row."""
     x, y, k = labels - labels.mean(axis=0), values - values.mean(axis=0), labels.shape[1]
 
     def value(sums: np.ndarray) -> np.ndarray:
@@ -181,16 +157,23 @@ def _pearson(labels: np.ndarray, values: np.ndarray) -> tuple:
     return _with_ones(x, y, x**2, y**2, x * y), value
 
 
-_MAKERS = {
-    "accuracy": _accuracy,
-    "f1_macro": _of_counts(decision_scores.f1_of_classes, decision_scores.f1_of_labels),
-    "f1_micro": _f1_micro,
-    "mcc": _of_counts(decision_scores.mcc),
-    "qwk": _qwk,
-    "log_loss": _log_loss,
-    "rmse": _rmse,
-    "mae": _mae,
-    "mcrmse": _mcrmse,
-    "r2": _r2,
-    "pearson": _pearson,
-}
+def roc_auc_of_weights(labels: np.ndarray, probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """ROC AUC (samples,) of rows with weights (samples, rows): the mean over the columns that have both kinds of rows.
+
+    NaN for a sample without such a column.
+    """
+    if labels.ndim == 1:
+        labels = np.eye(probs.shape[1], dtype=bool)[labels]
+        labels, probs = (labels[:, 1:], probs[:, 1:]) if probs.shape[1] == 2 else (labels, probs)
+    total, defined = np.zeros(len(weights)), np.zeros(len(weights))
+    for truth, values in zip(labels.T.astype(bool), probs.T, strict=True):
+        order = np.argsort(values, kind="stable")
+        _, starts = np.unique(values[order], return_index=True)  # rows with equal values count as half above each other
+        sorted_weights = weights[:, order]
+        positive = np.add.reduceat(sorted_weights * truth[order], starts, axis=1)
+        negative = np.add.reduceat(sorted_weights * ~truth[order], starts, axis=1)
+        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        above = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
+        total += np.divide(above, pairs, out=np.zeros_like(pairs), where=pairs > 0)
+        defined += pairs > 0
+    return np.divide(total, defined, out=np.full(len(weights), np.nan), where=defined > 0)

@@ -1,4 +1,8 @@
-"""Metrics by name: which kinds of task each fits, whether higher is better, and its value."""
+"""Metrics by name: the kinds of task each fits, whether higher is better, its function, and its fast forms.
+
+An entry in `METRICS` is all that a new metric needs: fast scores, thresholds and the bootstrap read its forms from
+there, and call the function where it has none.
+"""
 
 import importlib
 import math
@@ -10,40 +14,48 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
+from kagglekit.scoring import counts, views
+
 CLASSES = ("binary", "multiclass")  # kinds of task whose predictions are one probability per class, 1 in sum
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`function(labels, predictions) -> float`; where `decides`, it is given classes in place of probabilities."""
+    """A metric: `function(labels, predictions) -> float`, and forms that score many predictions at once.
+
+    kinds: of task that it fits; empty: not known (a function of the user). decides: the function sees classes and not
+    probabilities; None: not known. The forms are optional, and without them everything is slower and as right.
+    from_counts: of a metric that decides, its value from `counts.Counts`; it serves bootstrap, blends and thresholds.
+    sums: for the bootstrap of others, see `counts.mean_sums`; weighted: of rows with weights, likewise. views: for
+    blends of others, see views.py.
+    """
 
     function: Callable
     higher_is_better: bool
-    kinds: tuple[str, ...]
-    decides: bool = False
+    kinds: tuple[str, ...] = ()
+    decides: bool | None = False
+    from_counts: Callable[[counts.Counts], np.ndarray] | None = None
+    sums: Callable | None = None
+    weighted: Callable | None = None
+    views: Callable | None = None
 
 
 def _qwk(labels, decisions) -> float:
-    every = np.arange(
-        max(labels.max(), decisions.max()) + 1
-    )  # else a class that is not there brings its neighbours closer
-    return sk.cohen_kappa_score(labels, decisions, labels=every, weights="quadratic")
+    every = np.arange(max(labels.max(), decisions.max()) + 1)  # else a missing class brings its neighbours closer
+    value = sk.cohen_kappa_score(labels, decisions, labels=every, weights="quadratic")
+    return 0.0 if np.isnan(value) else value  # rows all of one class, and named so, are 0 / 0; MCC calls that 0
 
 
 def _f1(average: str) -> Callable:
-    def f1(labels, decisions) -> float:
-        return sk.f1_score(labels, decisions, average=average, zero_division=0.0)
-
-    return f1
+    return lambda labels, decisions: sk.f1_score(labels, decisions, average=average, zero_division=0.0)
 
 
 def _roc_auc(labels, probs) -> float:
     """The mean over the columns that have both kinds of rows; a class that these rows lack has no curve."""
     if labels.ndim == 1:
         labels = np.eye(probs.shape[1], dtype=bool)[labels]
-        labels, probs = (
-            (labels[:, 1:], probs[:, 1:]) if probs.shape[1] == 2 else (labels, probs)
-        )  # the other is its mirror
+        if probs.shape[1] == 2:  # the first column is the mirror of the second
+            labels, probs = labels[:, 1:], probs[:, 1:]
     both = [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
     if not both:
         raise ValueError(f"roc_auc is not defined: these {len(labels)} rows are all of one class")
@@ -69,20 +81,51 @@ def _rmse(labels, values) -> float:
     return float(np.sqrt(np.mean((labels - values) ** 2)))
 
 
+def _decision(function: Callable, kinds: tuple[str, ...], from_counts: Callable) -> Metric:
+    return Metric(function, True, kinds, decides=True, from_counts=from_counts)
+
+
+def _values(function: Callable, higher: bool, measure: Callable, sums: Callable) -> Metric:
+    return Metric(function, higher, ("regression",), sums=sums, views=views.error_views(measure))
+
+
+_SQUARES = counts.mean_sums(lambda labels, values: ((labels - values) ** 2).mean(axis=1), np.sqrt)
+_SIZES = counts.mean_sums(lambda labels, values: np.abs(labels - values).mean(axis=1))
+
 METRICS = {
-    "accuracy": Metric(sk.accuracy_score, True, (*CLASSES, "multilabel", "ordinal"), decides=True),
-    "f1_macro": Metric(_f1("macro"), True, (*CLASSES, "multilabel", "ordinal"), decides=True),
-    "f1_micro": Metric(_f1("micro"), True, (*CLASSES, "multilabel", "ordinal"), decides=True),
-    "mcc": Metric(sk.matthews_corrcoef, True, (*CLASSES, "ordinal"), decides=True),
-    "qwk": Metric(_qwk, True, ("multiclass", "ordinal"), decides=True),
-    "roc_auc": Metric(_roc_auc, True, (*CLASSES, "multilabel")),
-    "log_loss": Metric(_log_loss, False, (*CLASSES, "multilabel")),
-    "rmse": Metric(_rmse, False, ("regression",)),
-    "mcrmse": Metric(sk.root_mean_squared_error, False, ("regression",)),
-    "mae": Metric(sk.mean_absolute_error, False, ("regression",)),
-    "pearson": Metric(_correlation(stats.pearsonr), True, ("regression",)),
-    "spearman": Metric(_correlation(stats.spearmanr), True, ("regression",)),
-    "r2": Metric(sk.r2_score, True, ("regression",)),
+    "accuracy": _decision(sk.accuracy_score, (*CLASSES, "multilabel", "ordinal"), counts.accuracy),
+    "f1_macro": _decision(_f1("macro"), (*CLASSES, "multilabel", "ordinal"), counts.f1_macro),
+    "f1_micro": _decision(_f1("micro"), (*CLASSES, "multilabel", "ordinal"), counts.f1_micro),
+    "balanced_accuracy": _decision(sk.balanced_accuracy_score, CLASSES, counts.balanced_accuracy),
+    "mcc": _decision(sk.matthews_corrcoef, (*CLASSES, "ordinal"), counts.mcc),
+    "qwk": _decision(_qwk, ("multiclass", "ordinal"), counts.qwk),
+    "roc_auc": Metric(
+        _roc_auc, True, (*CLASSES, "multilabel"), weighted=counts.roc_auc_of_weights, views=views.roc_auc
+    ),
+    "log_loss": Metric(
+        _log_loss,
+        False,
+        (*CLASSES, "multilabel"),
+        sums=counts.mean_sums(counts.log_losses),
+        views=views.log_loss,
+    ),
+    "rmse": _values(_rmse, False, lambda errors, _: np.sqrt(views.mean_square(errors).mean(axis=1)), _SQUARES),
+    "mcrmse": _values(
+        sk.root_mean_squared_error,
+        False,
+        lambda errors, _: np.sqrt(views.mean_square(errors)).mean(axis=1),
+        counts.mcrmse_sums,
+    ),
+    "mae": _values(sk.mean_absolute_error, False, lambda errors, _: np.abs(errors).mean(axis=(1, 2)), _SIZES),
+    "pearson": Metric(
+        _correlation(stats.pearsonr),
+        True,
+        ("regression",),
+        sums=counts.pearson_sums,
+        views=views.correlation(ranked=False),
+    ),
+    "spearman": Metric(_correlation(stats.spearmanr), True, ("regression",), views=views.correlation(ranked=True)),
+    "r2": _values(sk.r2_score, True, views.r2, counts.r2_sums),
 }
 
 
@@ -96,36 +139,45 @@ def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     has correlation 0. A function is called with labels and predictions as they are. Raises ValueError for unequal
     lengths, values that are not finite, ROC AUC of a single class, and a metric that is not finite itself.
     """
-    labels, predictions = _checked(labels, predictions)
-    measure = _find(metric)
-    if isinstance(measure, Metric):
-        if measure.decides:
-            predictions = decide(labels, predictions)
-        elif measure.kinds == ("regression",):
-            labels, predictions = labels.reshape(len(labels), -1).astype(np.float64), predictions.astype(np.float64)
-    value = _value(measure, labels, predictions)
+    measure, labels, predictions = find_metric(metric), np.asarray(labels), np.asarray(predictions)
+    predictions = predictions.reshape(len(predictions), -1)
+    if len(labels) != len(predictions) or not len(labels):
+        raise ValueError(f"{len(labels)} labels do not go with {len(predictions)} predictions")
+    bad = ~np.isfinite(predictions).all(axis=1)
+    if bad.any():
+        raise ValueError(f"{bad.sum()} predictions are not finite numbers, the first in row {bad.argmax()} (from 0)")
+    with warnings.catch_warnings():
+        words = "constant|undefined|single label|one label|invalid value|classes not in y_true"
+        warnings.filterwarnings("ignore", message=f".*({words})")
+        value = float(measure.function(*prepare(measure, labels, predictions)))
     if not np.isfinite(value):
         raise ValueError(f"the metric {metric} is {value} on these {len(labels)} rows, and cannot be compared")
     return value
 
 
-def is_higher_better(metric: str) -> bool:
-    """Whether higher is better. A function says so with an attribute `higher_is_better`; without one it is True."""
-    return bool(getattr(_find(metric), "higher_is_better", True))
+def prepare(measure: Metric, labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the function of a metric is called with: decisions where it decides, float64 columns for values."""
+    if measure.decides:
+        return labels, decide(labels, predictions)
+    if measure.kinds == ("regression",):
+        return labels.reshape(len(labels), -1).astype(np.float64), predictions.astype(np.float64)
+    return labels, predictions
 
 
-def check_metric(metric: str, kind: str) -> None:
-    """Raise ValueError for a metric that is not known, cannot be imported, or does not fit the kind of task."""
-    measure = _find(metric)
-    if isinstance(measure, Metric) and kind not in measure.kinds:
-        fitting = ", ".join(name for name, other in METRICS.items() if kind in other.kinds)
-        raise ValueError(
-            f"metric={metric!r} does not fit kind={kind!r}: it is for {', '.join(measure.kinds)}. "
-            f"Choose one of {fitting}, or another kind"
-        )
+def decide(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """The usual decision from predictions (n, columns): classes, int (n,), or int (n, k) for several labels."""
+    if labels.ndim == 2:
+        return (predictions >= 0.5).astype(np.int64)
+    if predictions.shape[1] == 1:
+        return np.clip(np.rint(predictions[:, 0]), 0, labels.max()).astype(np.int64)
+    return predictions.argmax(axis=1)
 
 
-def _find(metric: str) -> Metric | Callable:
+def find_metric(metric: str) -> Metric:
+    """The entry of a metric. A function of the user says its direction with an attribute `higher_is_better`.
+
+    Raises ValueError for a name that is not known, or that cannot be imported.
+    """
     if metric in METRICS:
         return METRICS[metric]
     module, colon, name = metric.partition(":")
@@ -139,36 +191,23 @@ def _find(metric: str) -> Metric | Callable:
         raise ValueError(f"metric={metric!r} cannot be imported: {error}") from error
     if not callable(function):
         raise ValueError(f"metric={metric!r} is {type(function).__name__}, not a function of (labels, predictions)")
-    return function
+    return Metric(function, bool(getattr(function, "higher_is_better", True)), decides=None)
 
 
-def _checked(labels, predictions) -> tuple[np.ndarray, np.ndarray]:
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
-    predictions = predictions.reshape(len(predictions), -1)
-    if len(labels) != len(predictions) or not len(labels):
-        raise ValueError(f"{len(labels)} labels do not go with {len(predictions)} predictions")
-    bad = ~np.isfinite(predictions).all(axis=1)
-    if bad.any():
-        raise ValueError(f"{bad.sum()} predictions are not finite numbers, the first in row {bad.argmax()} (from 0)")
-    return labels, predictions
+def check_metric(metric: str, kind: str) -> None:
+    """Raise ValueError for a metric that is not known, cannot be imported, or does not fit the kind of task."""
+    measure = find_metric(metric)
+    if measure.kinds and kind not in measure.kinds:
+        fitting = ", ".join(name for name, other in METRICS.items() if kind in other.kinds)
+        raise ValueError(
+            f"metric={metric!r} does not fit kind={kind!r}: it is for {', '.join(measure.kinds)}. "
+            f"Choose one of {fitting}, or another kind"
+        )
 
 
-def decide(labels, predictions) -> np.ndarray:
-    """What metrics that decide see of predictions: classes, int (n,), or int (n, k) for several labels."""
-    if labels.ndim == 2:
-        return (predictions >= 0.5).astype(np.int64)
-    if predictions.shape[1] == 1:
-        return np.clip(np.rint(predictions[:, 0]), 0, labels.max()).astype(np.int64)
-    return predictions.argmax(axis=1)
-
-
-def _value(measure: Metric | Callable, labels, predictions) -> float:
-    function = measure.function if isinstance(measure, Metric) else measure
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(constant|undefined|single label|one label|invalid value)")
-        value = float(function(labels, predictions))
-    # Kappa of rows that are all of one class, and named so, is 0 / 0; MCC calls that 0.
-    return 0.0 if np.isnan(value) and measure is METRICS["qwk"] else value
+def is_higher_better(metric: str) -> bool:
+    """Whether higher is better. A function says so with an attribute `higher_is_better`; without one it is True."""
+    return find_metric(metric).higher_is_better
 
 
 def is_better(score: float, best: float, higher: bool) -> bool:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from test_fast_scores import OWN, PAIRS, make_labels, make_members
 
 from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.search import HillClimbing, draw_bags
 from kagglekit.scoring.metrics import is_higher_better, score
 from tests.benchmarks.ensembles import budget_table, make_inputs, measure
+from tests.scoring.examples import OWN, PAIRS, make_rows
 
 METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "f1_macro", "ordinal": "qwk"}
 METRIC |= {"regression": "rmse"}
@@ -14,10 +14,8 @@ kinds = pytest.mark.parametrize("kind", METRIC)
 
 def make(kind, m=12, n=300, seed=0, metric=None, noise=(1, 3)):
     """A inputs of members that know ever less, and its labels."""
-    rng = np.random.default_rng(seed)
-    labels = make_labels(kind, rng, n)
-    members = [make_members(kind, labels, rng, m=1, noise=some)[0] for some in np.linspace(*noise, m)]
-    return StackInput(np.stack(members), kind, metric or METRIC[kind]), labels
+    labels, predictions = make_rows(kind, n, np.linspace(*noise, m), seed)
+    return StackInput(predictions, kind, metric or METRIC[kind]), labels
 
 
 def gain(inputs, labels, predictions):

@@ -3,12 +3,12 @@ import sys
 
 import numpy as np
 import pytest
-from test_fast_scores import OWN, PAIRS
 from test_hill_climbing import METRIC, gain, make
 
 from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.search import Search, combine
 from kagglekit.scoring.metrics import score
+from tests.scoring.examples import OWN, PAIRS
 
 HAS_OPTUNA = importlib.util.find_spec("optuna") is not None
 methods = pytest.mark.parametrize(

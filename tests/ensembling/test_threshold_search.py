@@ -1,3 +1,7 @@
+"""The search of thresholds: exact scans for every metric of the catalogue, and the slow way for all others."""
+
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -5,9 +9,74 @@ from sklearn.metrics import f1_score
 
 from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import cross_fit
-from kagglekit.ensembling.threshold_search import bootstrap_rows
+from kagglekit.ensembling.threshold_search import bootstrap_rows, class_scan, cut_places, label_scan
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints
-from kagglekit.scoring.metrics import score
+from kagglekit.scoring.metrics import CLASSES, METRICS, score
+from tests.scoring.examples import DECIDING
+
+SCANNED = [name for name, metric in METRICS.items() if metric.from_counts]
+CLASS_METRICS = [name for name in SCANNED if {*CLASSES, "ordinal"} & {*METRICS[name].kinds}]
+LABEL_METRICS = [name for name in SCANNED if "multilabel" in METRICS[name].kinds]
+
+
+@pytest.mark.parametrize("metric", CLASS_METRICS)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_scores_along_a_threshold_are_those_of_the_metric(metric, classes):
+    rng = np.random.default_rng(1)
+    truth, start = rng.integers(classes, size=(2, 25))
+    for then, labels in ((0, truth), (classes - 1, truth), (1, np.zeros_like(truth))):
+        order = rng.permutation(25)[:15]
+        wanted = []
+        for t in range(16):
+            decided = start.copy()
+            decided[order[:t]] = then
+            wanted.append(score(metric, labels, np.eye(classes)[decided]))
+        found = METRICS[metric].from_counts(class_scan(labels, start, order, then))
+        assert np.allclose(found, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", LABEL_METRICS)
+def test_the_scores_along_a_labels_threshold_are_those_of_the_metric(metric):
+    rng = np.random.default_rng(1)
+    labels, given = (rng.random((2, 20, 3)) < 0.4).astype(int)
+    labels[:, 1] = 0  # a label that no row has
+    for column in range(3):
+        order, wanted = rng.permutation(20), []
+        for t in range(21):
+            there = given.copy()
+            there[:, column] = 1
+            there[order[:t], column] = 0
+            wanted.append(score(metric, labels, there))
+        found = METRICS[metric].from_counts(label_scan(labels, given, column, order))
+        assert np.allclose(found, wanted, atol=1e-12)
+
+
+def test_equal_levels_are_never_parted():
+    counts, places = cut_places(np.array([1.0, 1.0, 2.0, 4.0, 4.0]))
+    assert counts.tolist() == [0, 2, 3, 5] and places.tolist() == [0.5, 1.5, 3, 4.5]
+
+
+def youden(labels, predictions) -> float:
+    """A metric of the user's."""
+    decided = predictions.argmax(axis=1)
+    return float(np.mean(decided[labels == 1] == 1) - np.mean(decided[labels == 0] == 1))
+
+
+@pytest.mark.parametrize(
+    "metric", [*(name for name, kind in DECIDING if kind == "binary"), "formless", f"{__name__}:youden"]
+)
+def test_the_best_cut_of_all_is_found_with_and_without_a_fast_form(metric, monkeypatch):
+    """Slow scans try 25 places, here all; a metric that were scanned as another one would stop at that one's best."""
+    monkeypatch.setitem(METRICS, "formless", replace(METRICS["balanced_accuracy"], from_counts=None))
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        labels = (rng.random(24) < 0.25).astype(int)
+        p = 1 / (1 + np.exp(1.5 - 1.5 * labels - rng.normal(size=24)))
+        probs = np.column_stack([1 - p, p])
+        inputs = StackInput(probs[None], "binary", metric)
+        found = score(metric, labels, ClassThresholds().fit(inputs, labels, labels).predict(inputs))
+        cuts = [-1, *p]
+        assert found == pytest.approx(max(score(metric, labels, np.eye(2)[(p > cut).astype(int)]) for cut in cuts))
 
 
 def planted(n, seed=0, classes=4):

@@ -7,9 +7,7 @@ from scipy.special import expit, softmax
 from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints, LabelThresholds, TopK, choose_top, place_values
 from kagglekit.scoring.metrics import METRICS, score
-
-CLASS_METRICS = ["accuracy", "f1_macro", "f1_micro", "mcc", "qwk"]
-LABEL_METRICS = ["accuracy", "f1_macro", "f1_micro"]
+from tests.scoring.examples import DECIDING
 
 
 def planted(kind, n=400, seed=0, classes=4):
@@ -27,14 +25,10 @@ def planted(kind, n=400, seed=0, classes=4):
     return softmax(logits, axis=1), (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
 
 
-CASES = [
-    *[("multiclass", metric, ClassThresholds()) for metric in CLASS_METRICS],
-    *[("binary", metric, ClassThresholds()) for metric in CLASS_METRICS[:4]],
-    *[("multilabel", metric, LabelThresholds()) for metric in LABEL_METRICS],
-    *[("ordinal", metric, CutPoints()) for metric in CLASS_METRICS],
-    ("multiclass", "qwk", CutPoints()),
-    ("multilabel", "f1_macro", TopK()),
-]
+METHOD = {"binary": ClassThresholds(), "multiclass": ClassThresholds(), "multilabel": LabelThresholds()}
+METHOD |= {"ordinal": CutPoints()}
+CASES = [*((kind, metric, METHOD[kind]) for metric, kind in DECIDING)]
+CASES += [("multiclass", "qwk", CutPoints()), ("multilabel", "f1_macro", TopK())]
 each_case = pytest.mark.parametrize(("kind", "metric", "method"), CASES, ids=lambda value: str(value))
 
 

@@ -6,54 +6,17 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kagglekit.scoring.bootstrap import _scorer, bootstrap_scores, interval, spread, standard_error
-from kagglekit.scoring.metrics import METRICS, score
-
-PAIRS = [(name, kind) for name, metric in METRICS.items() for kind in metric.kinds]
+from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread, standard_error
+from tests.scoring.examples import make_rows
 
 
-def example(kind, rows=60, seed=0):
-    rng = np.random.default_rng(seed)
-    if kind in ("binary", "multiclass"):
-        columns = 2 if kind == "binary" else 4
-        probs = rng.dirichlet(np.ones(columns), size=rows).astype(np.float32)
-        return np.where(rng.random(rows) < 0.6, probs.argmax(axis=1), rng.integers(columns, size=rows)), probs
-    if kind == "ordinal":
-        labels = rng.integers(0, 5, rows)
-        return labels, (labels + rng.normal(0, 1, rows))[:, None].astype(np.float32)
-    if kind == "multilabel":
-        probs = rng.random((rows, 3)).round(1).astype(np.float32)  # with ties
-        return (rng.random((rows, 3)) < probs).astype(np.float32), probs
-    labels = (5 + rng.normal(size=(rows, 2))).astype(np.float32)
-    return labels, (labels + rng.normal(size=labels.shape)).astype(np.float32)
-
-
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
-def test_the_score_of_a_sample_is_the_score_of_its_rows(name, kind):
-    labels, predictions = example(kind)
-    if kind == "ordinal":  # the highest label is in every sample: it bounds what is decided
-        labels[0] = 4
-    counts = np.random.default_rng(1).multinomial(60, np.full(60, 1 / 60), size=8).astype(float)
-    counts[:, 0] += 1
-    counts[0] = 1  # all rows, once
-    found = _scorer(name, labels, predictions, np.arange(60))(counts)
-    drawn = [np.repeat(np.arange(60), row.astype(int)) for row in counts]
-    expected = [score(name, labels[rows], predictions[rows]) for rows in drawn]
-    assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["f1_macro", "log_loss", "roc_auc", "spearman"])
-def test_a_group_is_drawn_whole(name):
-    labels, predictions = example("regression" if name == "spearman" else "multiclass")
-    groups = np.repeat(np.arange(20), 3)
-    counts = np.random.default_rng(1).multinomial(20, np.full(20, 1 / 20), size=5).astype(float)
-    found = _scorer(name, labels, predictions, groups)(counts)
-    drawn = [np.concatenate([np.repeat(np.flatnonzero(groups == g), int(c)) for g, c in enumerate(r)]) for r in counts]
-    assert np.allclose(found, [score(name, labels[rows], predictions[rows]) for rows in drawn], rtol=1e-5)
+def example(rows=60):
+    labels, (probs,) = make_rows("multiclass", rows, noises=[1.0])
+    return labels, probs
 
 
 def test_copies_in_groups_tell_nothing_new():
-    labels, probs = example("multiclass", 200)
+    labels, probs = example(200)
     once = standard_error("accuracy", labels, probs, n=1000)
     many, copies = np.repeat(labels, 4), np.repeat(probs, 4, axis=0)
     assert standard_error("accuracy", many, copies, n=1000) == pytest.approx(once / 2, rel=0.1)
@@ -62,7 +25,7 @@ def test_copies_in_groups_tell_nothing_new():
 
 
 def test_predictions_are_scored_on_the_same_samples():
-    labels, probs = example("multiclass", 300)
+    labels, probs = example(300)
     scores = bootstrap_scores("log_loss", labels, [probs, probs, probs[:, ::-1]], n=50)
     assert scores.shape == (50, 3) and np.array_equal(scores[:, 0], scores[:, 1])
     alone = bootstrap_scores("log_loss", labels, [probs[:, ::-1]], n=50)
@@ -71,7 +34,7 @@ def test_predictions_are_scored_on_the_same_samples():
 
 
 def test_samples_in_pieces_are_the_same_samples(monkeypatch):
-    labels, probs = example("multiclass", 100)
+    labels, probs = example(100)
     whole = bootstrap_scores("f1_macro", labels, [probs], n=40)
     monkeypatch.setattr("kagglekit.scoring.bootstrap.CELLS", 700)
     assert np.array_equal(bootstrap_scores("f1_macro", labels, [probs], n=40), whole)
@@ -93,7 +56,7 @@ def test_the_interval_is_that_of_a_share_and_wider_for_few_rows():
 
 
 def test_what_cannot_be_drawn_is_told():
-    labels, probs = example("multiclass")
+    labels, probs = example()
     with pytest.raises(ValueError, match="60 labels do not go with 7 groups"):
         bootstrap_scores("accuracy", labels, [probs], groups=np.arange(7))
     with pytest.raises(ValueError, match="n=1 is out of range"):
@@ -103,7 +66,7 @@ def test_what_cannot_be_drawn_is_told():
 
 
 def test_many_rows_take_little_time():
-    labels, probs = example("multiclass", 20_000)
+    labels, probs = example(20_000)
     start = time.perf_counter()
     for name in ("f1_macro", "log_loss", "roc_auc"):
         bootstrap_scores(name, labels, [probs], n=20)
@@ -111,7 +74,7 @@ def test_many_rows_take_little_time():
 
 
 def test_few_large_groups_take_no_more_memory_than_rows(monkeypatch):
-    labels, probs = example("multiclass", 4000)
+    labels, probs = example(4000)
     monkeypatch.setattr("kagglekit.scoring.bootstrap.CELLS", 40_000)
     tracemalloc.start()
     bootstrap_scores("roc_auc", labels, [probs], groups=np.arange(4000) % 10, n=100)

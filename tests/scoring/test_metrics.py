@@ -5,46 +5,35 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from kagglekit.scoring.bootstrap import standard_error
-from kagglekit.scoring.metrics import METRICS, check_metric, is_higher_better, score
+from kagglekit.scoring.metrics import CLASSES, check_metric, is_higher_better, score
+from tests.scoring.examples import PAIRS, make_rows
 
 RNG = np.random.default_rng(0)
+every_pair = pytest.mark.parametrize(("name", "kind"), PAIRS)
 
 
-def example(kind, rows=400, columns=3):
+def example(kind, rows=400):
     """Labels and predictions that know something of them."""
-    if kind == "regression":
-        labels = RNG.normal(size=(rows, columns)).astype(np.float32)
-        return labels, labels + RNG.normal(size=labels.shape).astype(np.float32)
-    if kind == "multilabel":
-        labels = (RNG.random((rows, columns)) < 0.3).astype(np.float32)
-        return labels, ((labels + 2 * RNG.random(labels.shape)) / 3).astype(np.float32)
-    labels = RNG.integers(columns, size=rows)
-    if kind == "ordinal":
-        return labels, (labels + RNG.normal(size=rows)).astype(np.float32)[:, None]
-    probs = RNG.random((rows, columns)) + 0.3 * np.eye(columns)[labels]
-    return labels, (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
+    labels, (predictions,) = make_rows(kind, rows, noises=[1.0])
+    return labels, predictions.astype(np.float32)
 
 
 def perfect(kind, labels):
-    columns = labels.max() + 1
-    return np.eye(columns)[labels] if kind in ("binary", "multiclass") else labels.reshape(len(labels), -1)
+    return np.eye(labels.max() + 1)[labels] if kind in CLASSES else labels.reshape(len(labels), -1)
 
 
-PAIRS = [(name, kind) for name, metric in METRICS.items() for kind in metric.kinds]
-
-
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
+@every_pair
 def test_perfect_predictions_have_the_best_score_and_others_a_worse_one(name, kind):
-    labels, predictions = example(kind, columns=2 if kind == "binary" else 3)
+    labels, predictions = example(kind)
     best, other = score(name, labels, perfect(kind, labels)), score(name, labels, predictions)
     assert best == pytest.approx(1.0 if is_higher_better(name) else 0.0, abs=1e-9)
     assert (best > other) is is_higher_better(name)
     assert isinstance(other, float)
 
 
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
+@every_pair
 def test_the_order_of_the_rows_does_not_matter(name, kind):
-    labels, predictions = example(kind, columns=2 if kind == "binary" else 3)
+    labels, predictions = example(kind)
     order = RNG.permutation(len(labels))
     assert score(name, labels[order], predictions[order]) == pytest.approx(score(name, labels, predictions), abs=1e-6)
 
@@ -123,15 +112,15 @@ def test_the_standard_error_of_accuracy_is_that_of_a_share():
 
 
 def test_the_standard_error_of_mae_is_that_of_a_mean():
-    labels, values = example("regression", rows=2000, columns=1)
+    labels, values = (some[:, :1] for some in example("regression", rows=2000))
     assert standard_error("mae", labels, values) == pytest.approx(
         np.abs(labels - values).std() / np.sqrt(2000), rel=0.15
     )
 
 
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
+@every_pair
 def test_every_metric_has_a_standard_error_that_a_seed_repeats(name, kind):
-    labels, predictions = example(kind, rows=40, columns=2 if kind == "binary" else 3)
+    labels, predictions = example(kind, rows=40)
     assert 0 < standard_error(name, labels, predictions, n=20) == standard_error(name, labels, predictions, n=20) < 1
 
 
