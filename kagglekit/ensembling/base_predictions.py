@@ -16,8 +16,8 @@ from kagglekit.ensembling.imported import read_imported
 from kagglekit.ensembling.stack_features import MEASURES, read_meta
 from kagglekit.options import check_range
 from kagglekit.runs.best_epoch import honest_run
-from kagglekit.runs.lineage import check_members, tell_caution
-from kagglekit.runs.record import trained_runs
+from kagglekit.runs.lineage import check_base_predictions, score_warning
+from kagglekit.runs.record import RunRecord, trained_runs
 from kagglekit.runs.table_metadata import goes_forward
 from kagglekit.runs.tables import Run, read_folds, read_run
 
@@ -50,7 +50,7 @@ def make_stack_input(
 
 def check_runs(runs: Sequence[Run]) -> None:
     """Raise ValueError unless the runs can be blended: some, different, with the same finished folds and columns, and
-    none that would be a leak, see `check_members`."""
+    none that would be a leak, see `check_base_predictions`."""
     names = [run.name for run in runs]
     if not runs or len(set(names)) < len(names):
         raise ValueError(f"runs={names}: give at least one run, and each only once")
@@ -64,7 +64,7 @@ def check_runs(runs: Sequence[Run]) -> None:
         not run.oof["id"].equals(runs[0].oof["id"]) for run in runs
     ):
         raise ValueError(f"the runs {', '.join(names)} do not belong to the same task and folds")
-    check_members(runs)
+    check_base_predictions(runs)
 
 
 FORWARD = (
@@ -106,7 +106,8 @@ def read_run_predictions(work: str | Path, runs: Sequence[str] = (), meta: Seque
     known = read_meta(meta, train, test) if meta else (None, None)
     documents = (train["group"].to_numpy(), test["group"].to_numpy()) if "group" in test else (None, None)
     features = RowFeatures(folds["group"].to_numpy(), documents[0], known[0], documents[1], known[1])
-    cautions = [tell_caution(run.folder, run.cross_fitted) for run in members]
+    reads: dict = {}  # what the records of all runs share
+    cautions = [score_warning(RunRecord(run.folder, reads), run.cross_fitted) for run in members]
     cautions += [FORWARD] if goes_forward(folds) else []
     return EnsembleData(task, members, labels, train, features, [told for told in cautions if told])
 

@@ -18,8 +18,8 @@ from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, replacing, run_folder, write_json
-from kagglekit.runs.lineage import tell_lineage
-from kagglekit.runs.table_metadata import hash_tables
+from kagglekit.runs.lineage import table_metadata
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.metrics import CLASSES
 
@@ -74,17 +74,18 @@ class Blend(Run):
         weights = {k: dict(zip(self.runs, row, strict=True)) for k, row in self.weights.items()}
         told = {"plan": self.plan, "members": self.runs, "chosen": self.chosen, "weights": weights}
         told |= {"beside": self.features, "crosses": self.crosses, "cross_fitted": self.honest}
-        told["tables"] = {name: hash_tables(run_folder(work, name)) for name in self.runs}
+        told["tables"] = {name: RunRecord.open(work, name).hash_tables() for name in self.runs}
         write_json(folder / "weights.json", told)
+        record = RunRecord(folder)
         for k in set(fold_folders(folder)) - set(self.folds):
             shutil.rmtree(folder / f"fold{k}")
         for k in self.folds:
             rows = (self.oof["fold"] == k).to_numpy()
             with replacing(folder / f"fold{k}") as part:
                 ids, columns = self.oof["id"][rows].tolist(), task.columns
-                seen, of_test = (tell_lineage(folder, k, test=test) for test in (False, True))
-                write_predictions(part / "oof.parquet", ids, self.oof_array[rows], columns, fold=k, lineage=seen)
-                write_predictions(part / "test.parquet", self.test_ids, self.tests[k], columns, lineage=of_test)
+                seen, of_test = (table_metadata(record, k, test) for test in (False, True))
+                write_predictions(part / "oof.parquet", ids, self.oof_array[rows], columns, fold=k, metadata=seen)
+                write_predictions(part / "test.parquet", self.test_ids, self.tests[k], columns, metadata=of_test)
         return folder
 
 

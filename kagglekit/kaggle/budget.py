@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.competition.task import load_task, read_test, read_train
-from kagglekit.files import resolve, run_folder
+from kagglekit.files import resolve
 from kagglekit.kaggle.timing import describe_device, time_prediction, time_recipe
 from kagglekit.model.backbones import find_backbone
 from kagglekit.options import check_range
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters, with_defaults
-from kagglekit.runs.lineage import recipe_of
-from kagglekit.training.predict import SavedModel, leaves, saved_models
+from kagglekit.runs.record import RunRecord
+from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe
 
 
@@ -172,13 +172,12 @@ def measure_inference(work: str | Path, run: str, rows: int = 256) -> tuple[floa
     Raises FileNotFoundError for a run without a finished fold.
     """
     task, load, row = load_task(work), 0.0, 0.0
-    places = list(leaves(run_folder(work, run)))
-    if not any(place.is_dir() for place in places):
+    runs = list(RunRecord.open(work, run).leaves())
+    if not any(one.folder.is_dir() for one in runs):
         raise FileNotFoundError(f"run={run!r} does not exist in {work}: name a run that 3_train or 4_ensemble has made")
-    for place in places:
-        models = saved_models(place)
-        if models:
-            model = SavedModel(next(iter(models.values())), recipe_of(place))
+    for one in runs:
+        if models := one.saved_models:
+            model = SavedModel(next(iter(models.values())), one.recipe)
             test = read_test(task, model.knobs.columns)
             once, tokenise, each = time_prediction(model, test.sample(min(rows, len(test)), random_state=0))
             load, row = load + len(models) * once, row + len(models) * (tokenise + each)

@@ -157,7 +157,7 @@ def find_folds(steps: Sequence[Step]) -> list[int]:
         return []
     if made or not file.is_file():
         return trained[-1] or list(range(made[0] if made else 0))
-    from kagglekit.runs.record import choose_folds  # torch comes with it, and takes seconds
+    from kagglekit.runs.tables import choose_folds
 
     return choose_folds(pd.read_parquet(file), trained[-1])
 

@@ -22,7 +22,7 @@ from kagglekit.running.parameters import read_parameters, with_defaults
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.merge import is_run
 from kagglekit.runs.record import read_scores
-from kagglekit.runs.table_metadata import read_lineage
+from kagglekit.runs.table_metadata import read_metadata
 from kagglekit.time_budget import kernel_began, unfinished
 
 IMAGE = ("/etc/git_commit", "/etc/build_date")  # what Kaggle's image tells of itself
@@ -89,7 +89,7 @@ def check_golden(work: str | Path, runs: Sequence[str] = ()) -> list[str]:
     for run in runs or golden:
         if run not in golden:
             continue
-        models = read_lineage(golden[run]).get("models", {})
+        models = read_metadata(golden[run]).get("models", {})
         if not runs and not all((resolve(work) / model).is_dir() for model in models.values()):
             lines.append(f"golden rows of {run}: its models are not attached, so there is nothing to compare")
             continue

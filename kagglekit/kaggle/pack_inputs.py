@@ -15,8 +15,7 @@ from kagglekit.kaggle.places import Places
 from kagglekit.kaggle.steps import Step
 from kagglekit.model.catalogue import PACKAGES
 from kagglekit.running.done import fill
-from kagglekit.runs.lineage import find_run, members_of, run_of, split_start, with_ancestors
-from kagglekit.runs.sources import find_models
+from kagglekit.runs.record import RunRecord, split_start, with_ancestors
 from kagglekit.runs.tables import list_runs
 from kagglekit.samples import SAMPLES
 
@@ -85,10 +84,10 @@ class Inputs:
         if rest == "{runs}" and not names and not step.values.get("files"):
             names = list_runs(self.work)
         for name in names:
-            run = find_run(self.work, name)
-            if run in self.written:
+            run = RunRecord.open(self.work, name)
+            if run.folder in self.written:
                 continue
-            if run.is_dir():
+            if run.folder.is_dir():
                 asked = self.predicts and step.notebook not in LEARNERS
                 self.add_run(run, models=asked or step.notebook in LEARNERS)
                 if asked:
@@ -96,8 +95,8 @@ class Inputs:
             elif not self.elsewhere:
                 without = "; or say start= to begin without it" if rest == "{start}" else ""
                 raise FileNotFoundError(
-                    f"{step.title} reads the run {name!r}, and {run} does not exist: make it here, make it in an "
-                    f"earlier step of the kernel, or attach the kernel that made it (--kernel){without}"
+                    f"{step.title} reads the run {name!r}, and {run.folder} does not exist: make it here, make it in "
+                    f"an earlier step of the kernel, or attach the kernel that made it (--kernel){without}"
                 )
 
     def _read_path(self, path: str, required: bool, what: str) -> None:
@@ -109,8 +108,8 @@ class Inputs:
         if not here.exists():
             raise FileNotFoundError(f"{what} is {path!r}, and {here} does not exist")
         self.places.typed(path)
-        run = run_of(here)
-        if run and (run.parent / "task.json").is_file():  # the model of a run: where it is from counts too
+        run = RunRecord.around(here)
+        if run and (run.work / "task.json").is_file():  # the model of a run: where it is from counts too
             self.add_run(run, models=True)
         else:
             self._add(here)
@@ -125,25 +124,22 @@ class Inputs:
                 if isinstance(value, str) and value:
                     self._read_path(value, False, f"augment: {name}")
 
-    def add_run(self, run: Path, models: bool) -> None:
-        """A run, the members of a blend, and without their models all those that they grew from."""
+    def add_run(self, run: RunRecord, models: bool) -> None:
+        """A run, the members of a blend, and without their models all runs that they were made from."""
         asked = {run} if models else set()
-        while models and (more := {member for one in asked for member in members_of(one)} - asked):
+        while models and (more := {member for one in asked for member in one.members} - asked):
             asked |= more
         for one in with_ancestors([run]):
-            if one.parent != self.work:
-                self._add_task(one.parent)
-                self._add(one.parent / "folds.parquet")
-            if one in asked and (one / "params.json").is_file():
-                self._read_knobs({"beside": read_json(one / "params.json")["recipe"].get("beside", {})})
+            if one.work != self.work:
+                self._add_task(one.work)
+                self._add(one.work / "folds.parquet")
+            if one in asked:
+                self._read_knobs({"beside": one.recipe.get("beside", {})})
             for file in run_files(one, one in asked):
                 self._add(file)
-            if (one / "params.json").is_file():
-                self._rewrite(one / "params.json", self._params(one))
-
-    def _params(self, run: Path) -> dict[str, Any]:
-        params = read_json(run / "params.json")
-        return {**params, "recipe": self.places.moved_knobs(params["recipe"])}
+            if one.params:
+                params = {**one.params, "recipe": self.places.moved_knobs(one.recipe)}
+                self._rewrite(one.folder / "params.json", params)
 
     def _add_task(self, work: Path | None = None) -> None:
         """task.json, which does not say where the competition's files are on this machine."""
@@ -184,12 +180,12 @@ class Inputs:
             raise FileNotFoundError(f"{path} does not exist, and the kernel reads it: run 1_eda first")
 
 
-def run_files(run: Path, models: bool) -> Iterator[Path]:
+def run_files(run: RunRecord, models: bool) -> Iterator[Path]:
     """The files of a run that later steps read: not checkpoints, caches and hidden ones; with `models`, those of its
     finished folds, and not those of steps in between."""
-    kept = {run / "model", *find_models(run).values()} if models else set()
-    for file in sorted(run.rglob("*")):
-        parts = file.relative_to(run).parts
+    kept = {run.folder / "model", *run.models.values()} if models else set()
+    for file in sorted(run.folder.rglob("*")):
+        parts = file.relative_to(run.folder).parts
         aside = any(part in ASIDE or part.startswith((".", "checkpoint")) for part in parts)  # golden rows are new
         weights = "model" in parts[:-1] and not kept & set(file.parents)
         if file.is_file() and not aside and not weights:

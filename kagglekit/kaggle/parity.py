@@ -20,10 +20,10 @@ from kagglekit.kaggle.bundle import GOLDEN_FILE as FILE
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 from kagglekit.runs.environment import versions
-from kagglekit.runs.lineage import recipe_of
-from kagglekit.runs.table_metadata import read_lineage, write_table
+from kagglekit.runs.record import RunRecord
+from kagglekit.runs.table_metadata import read_metadata, write_table
 from kagglekit.training.inputs import read_inputs
-from kagglekit.training.predict import SavedModel, columns_beside, free_memory, leaves, predict, saved_models
+from kagglekit.training.predict import SavedModel, columns_beside, free_memory, predict
 
 # Of the spread of a model's logits, see `check_parity`. Measured against float32 on a CPU: bf16 0.006 to 0.03 and fp16
 # 0.001 to 0.003 (MiniLM trained on articles, and random models of six architectures with up to 24 layers; the worst, a
@@ -40,7 +40,7 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
     rows: how many, from the shortest text to the longest; more take longer and find no more. The table has id and text,
     the columns beside it, and for each model (of a blend: of each run in it) a column such as `base/fold0` with a list
     of logits in every row; vectors of documents stand in `base/vectors`. Versions and tolerances are in its metadata,
-    see `read_lineage`. None, and no file, where no model is kept, as for TF-IDF, which learns again.
+    see `read_metadata`. None, and no file, where no model is kept, as for TF-IDF, which learns again.
     The texts of train are in the file: publish it to those who may have them. Costs loading each model once.
     Raises ValueError for fewer than one row, and as `load_task` and `SavedModel` do.
     """
@@ -52,8 +52,8 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
         return None
     table = _choose_rows(read_train(load_task(work), columns_beside(work, run)), rows)
     for name, model in models.items():
-        place, recipe = run_folder(work, name.split("/")[0]), None
-        recipe = recipe_of(place)
+        place = run_folder(work, name.split("/")[0])
+        recipe = RunRecord(place).recipe
         vectors = recipe.get("beside", {}).get("vectors") or None
         saved = SavedModel(model, recipe, precision="fp32")
         inputs = read_inputs(table, saved.tokenizer, saved.knobs, vectors=vectors)
@@ -82,7 +82,7 @@ def check_parity(work: str | Path, run: str, precision: str | None = None) -> pd
         raise FileNotFoundError(
             f"{folder} has no {FILE}: build the kernel again, or write_golden(work, {run!r}) at home"
         )
-    table, told = pd.read_parquet(folder / FILE), read_lineage(folder / FILE)
+    table, told = pd.read_parquet(folder / FILE), read_metadata(folder / FILE)
     precision, found = precision or choose_precision(), []
     check_range("precision", precision, precision in told["tolerance"], f"one of {', '.join(told['tolerance'])}")
     for name, model in told["models"].items():
@@ -111,8 +111,8 @@ def differences(here: np.ndarray, golden: np.ndarray) -> np.ndarray:
 def _models(folder: Path) -> dict[str, Path]:
     """The models of a run, or of those that a blend is made of: `base/fold0` -> folder."""
     found = {}
-    for run in dict.fromkeys(leaves(folder)):
-        models = saved_models(run)
+    for run in dict.fromkeys(RunRecord(folder).leaves()):
+        models = run.saved_models
         one = len(models) > 1 and len(set(models.values())) == 1
         found |= {f"{run.name}/{'all' if one else f'fold{fold}'}": model for fold, model in models.items()}
     return found
@@ -126,7 +126,7 @@ def _choose_rows(train: pd.DataFrame, rows: int) -> pd.DataFrame:
 
 
 def _score_again(model: Path, run: Path, table: pd.DataFrame, precision: str) -> np.ndarray:
-    saved = SavedModel(model, recipe_of(run), precision=precision)
+    saved = SavedModel(model, RunRecord(run).recipe, precision=precision)
     inputs = read_inputs(table, saved.tokenizer, saved.knobs)
     if f"{run.name}/vectors" in table:
         inputs = replace(inputs, vectors=np.stack(table[f"{run.name}/vectors"]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from kagglekit.files import resolve
 from kagglekit.model.catalogue import PACKAGES
-from kagglekit.runs.lineage import split_start
+from kagglekit.runs.record import split_start
 
 KNOBS = (  # parameters that name files, folders, or runs of other work folders
     *("backbone", "start", "soup_of", "scorer", "pseudo", "distill"),

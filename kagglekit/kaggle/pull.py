@@ -11,8 +11,8 @@ from kagglekit.files import check_space, read_json, replacing, resolve, write_js
 from kagglekit.kaggle.client import KaggleError, asked, connect
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.kaggle.sessions import FAILED, read_log, status
+from kagglekit.runs.folder import score_run
 from kagglekit.runs.merge import find_works, merge_runs, plan_merge
-from kagglekit.runs.record import score_run
 from kagglekit.runs.tables import read_folds, read_run
 
 OUTPUTS, LOGS = "kaggle/outputs", "kaggle/logs"  # in the work folder

@@ -16,7 +16,7 @@ from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone
 from kagglekit.options import accepts, check_range
-from kagglekit.runs.lineage import tell_chosen
+from kagglekit.runs.lineage import selection_warning
 from kagglekit.runs.starts import find_starts, find_vocabulary
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.nested import check_shared
@@ -33,7 +33,7 @@ OWN = ("learner_options", "pseudo", "distill")  # knobs of some learners only
 class Choice:
     """A learner, with `fit(train_rows, valid_rows, folder, seed, start=None) -> Fitted`; what params.json says of it;
     which models each fold begins from, see `find_starts`; and what the weights of those that it is made from were
-    chosen by, see `tell_chosen`."""
+    chosen by, see `selection_warning`."""
 
     learner: Any
     settings: dict[str, Any]
@@ -89,14 +89,14 @@ def choose_learner(
     if backbone == "soup":
         soup = Soup(task, work, parameters["soup_of"], parameters["soup"])
         settings = dict(start="") | soup.settings
-        return Choice(soup, settings, {}, tell_chosen(work, settings))
+        return Choice(soup, settings, {}, selection_warning(work, settings))
     start, cache, found = parameters["start"], resolve(work) / "tokens", find_backbone(backbone)
     starts = find_starts(work, start, backbone, to_train)
     settings = dict(backbone=backbone, start=start, learner=kind)
     if kind != "finetune":
         learner = _make_other(kind, task, cleaned, found, recipe, cache, parameters["learner_options"])
         settings |= dict(clean=recipe.clean, learner_options=learner.settings)
-        return Choice(learner, settings, starts, tell_chosen(work, settings))
+        return Choice(learner, settings, starts, selection_warning(work, settings))
     every, vocabulary = parameters["checkpoint_every"], find_vocabulary(starts, found)
     learner = FineTuner(task, train, test, found, recipe, cache, every, vocabulary, budget)
     if parameters["distill"]:
@@ -106,7 +106,7 @@ def choose_learner(
     if parameters["pseudo"]:
         learner = SelfTrainer(learner, work, task, train, test, folds, parameters["pseudo"])
     settings |= learner.settings
-    return Choice(learner, settings, starts, tell_chosen(work, settings))
+    return Choice(learner, settings, starts, selection_warning(work, settings))
 
 
 def _check_own(parameters: Mapping[str, Any], kind: str) -> None:

@@ -19,7 +19,7 @@ from kagglekit.model.backbones import check_max_length, load_backbone, load_toke
 from kagglekit.model.classifier import load_encoder
 from kagglekit.model.shallow import PLAIN, SHALLOW, embed, fit_shallow
 from kagglekit.options import check_range
-from kagglekit.runs.record import Fitted
+from kagglekit.runs.folder import Fitted
 
 
 @dataclass

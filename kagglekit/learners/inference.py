@@ -14,15 +14,15 @@ from kagglekit.competition.task import Task
 from kagglekit.device import choose_precision
 from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.methods import BlendPlan
-from kagglekit.files import fold_folders, read_json, resolve, run_folder
+from kagglekit.files import resolve
 from kagglekit.learners.choose import choose_learner
 from kagglekit.progress import clock
-from kagglekit.runs.lineage import recipe_of
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.starts import make_start
 from kagglekit.runs.tables import Run, read_predictions, read_run, training_rows
 from kagglekit.selftraining.teachers import check_unchanged, make_anew
 from kagglekit.time_budget import TimeBudget
-from kagglekit.training.predict import SavedModel, free_memory, saved_models
+from kagglekit.training.predict import SavedModel, free_memory
 from kagglekit.training.recipe import Recipe
 
 REST = {  # parameters of 3_train beside those of `Recipe` that a recipe may leave out
@@ -96,19 +96,20 @@ class _Asked:
 
     def read(self, name: str) -> Run:
         """The run as it is stored: all is checked but that its tables of test are of the present rows."""
-        found = fold_folders(run_folder(self.work, name))
+        found = RunRecord.open(self.work, name).folds
         ids = read_predictions(next(iter(found.values())) / "test.parquet")["id"].tolist() if found else []
         return read_run(self.work, name, self.task, self.folds, ids)
 
     def find(self, name: str) -> Predict:
         """Who predicts for a run. Nothing is predicted yet, and what cannot be is refused."""
-        run, recipe = self.read(name), recipe_of(run_folder(self.work, name))
-        if (run.folder / "weights.json").is_file():
-            predict = self._blended(run, read_json(run.folder / "weights.json"))
+        run, record = self.read(name), RunRecord.open(self.work, name)
+        recipe = record.recipe
+        if record.weights:
+            predict = self._blended(run, record)
         elif recipe and (recipe["backbone"] == "tfidf" or recipe.get("learner") == "frozen"):
             predict = self._learned_again(run, recipe)
         else:
-            predict = self._saved(run, recipe)
+            predict = self._saved(run, record)
 
         def once(fold: int) -> np.ndarray:
             if name not in self.known:
@@ -117,8 +118,8 @@ class _Asked:
 
         return once
 
-    def _saved(self, run: Run, recipe: dict[str, Any]) -> Predict:
-        models, same = saved_models(run.folder), {}
+    def _saved(self, run: Run, record: RunRecord) -> Predict:
+        models, recipe, same = record.saved_models, record.recipe, {}
         if lacking := [k for k in run.folds if k not in models]:
             raise ValueError(
                 f"run={run.name!r} has no model of fold {lacking[0]} that could predict new rows: setfit keeps none, "
@@ -165,19 +166,20 @@ class _Asked:
 
         return predict
 
-    def _blended(self, run: Run, told: dict[str, Any]) -> Predict:
-        if "meta" in told["beside"]:
+    def _blended(self, run: Run, record: RunRecord) -> Predict:
+        weights = record.weights
+        if "meta" in weights["beside"]:
             raise ValueError(
                 f"run={run.name!r} is a blend that saw more of a row than predictions (meta): it cannot predict new "
                 "rows. Blend again with meta=[]"
             )
-        reads = "documents" in told["beside"]
+        reads = "documents" in weights["beside"]
         if reads and "group" not in self.test:
             raise ValueError(f"run={run.name!r} is a blend by the column {self.task.group!r}, which test does not have")
-        check_unchanged(run, told, "run")
+        check_unchanged(record, "run")
         own, theirs = (table["group"].to_numpy() if reads else None for table in (self.train, self.test))
-        members = [_only(self.read(name), run.folds) for name in told["members"]]
-        asked, plan = [self.find(name) for name in told["members"]], BlendPlan(**told["plan"])
+        members = [_only(self.read(name), run.folds) for name in weights["members"]]
+        asked, plan = [self.find(name) for name in weights["members"]], BlendPlan(**weights["plan"])
         makers = make_anew(self.task, members, plan, self.folds, self.labels, own)
 
         def predict(fold: int) -> np.ndarray:

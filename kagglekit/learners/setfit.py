@@ -20,7 +20,7 @@ from kagglekit.model.backbones import check_max_length, quiet
 from kagglekit.model.shallow import SHALLOW, fit_shallow
 from kagglekit.model.soup import fuse_backbones
 from kagglekit.options import check_range
-from kagglekit.runs.record import Fitted
+from kagglekit.runs.folder import Fitted
 
 
 @dataclass

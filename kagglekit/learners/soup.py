@@ -19,8 +19,8 @@ from kagglekit.model.catalogue import SOURCES
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_models, check_alike, greedy_soup
 from kagglekit.options import check_range
-from kagglekit.runs.record import Fitted
-from kagglekit.runs.sources import Source, find_fold, read_sources
+from kagglekit.runs.folder import Fitted
+from kagglekit.runs.starts import SourceRun, read_sources
 from kagglekit.runs.tables import read_folds
 from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs, vector_files
@@ -64,7 +64,7 @@ class Soup:
             )
         if self.how == "folds":
             average_besides(self._models())
-        self.recipe = _inputs_of(_recipe_of(self.sources[0]))
+        self.recipe = _inputs_of(self.sources[0].record.recipe)
         self.precision, self.scores_ = choose_precision(), {}
         self.everywhere_: np.ndarray | None = None  # how the average over all folds predicts the test rows
         train, test = (read(self.task, self.recipe.columns) for read in (read_train, read_test))
@@ -81,7 +81,7 @@ class Soup:
     def settings(self) -> dict[str, Any]:
         """What params.json says of the run: what it is an average of, and what its models read."""
         read = {knob: getattr(self.recipe, knob) for knob in INPUTS}
-        backbone = _recipe_of(self.sources[0])["backbone"]
+        backbone = self.sources[0].record.recipe["backbone"]
         return {"backbone": backbone, "soup_of": list(self.runs), "soup": self.how, **read}
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int) -> Fitted:
@@ -91,7 +91,7 @@ class Soup:
         Raises ValueError for a run that has not finished the fold.
         """
         fold = int(folder.name.removeprefix("fold"))
-        models = [find_fold(source, fold, "soup_of") for source in self.sources]
+        models = [source.model(fold, "soup_of") for source in self.sources]
         members = self._choose(fold) if self.how == "greedy" else range(len(self.runs))
         model, beside = _average([models[number] for number in members])
         self._save(model, beside, folder / "model")
@@ -144,7 +144,7 @@ class Soup:
             beside.save(part)
 
 
-def read_members(work: str | Path, runs: Sequence[str]) -> list[Source]:
+def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
     """The runs to be averaged.
 
     Raises as `read_sources` does, and ValueError for runs that were not trained on the folds of `work`, or that differ
@@ -153,14 +153,14 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[Source]:
     check_range("soup_of", list(runs), len(runs) > 0, "the names of one or more trained runs")
     sources = read_sources(work, runs, "soup_of")
     for source in sources:
-        if not source.matched:
+        if not source.by_fold:
             what = "was trained on other data" if source.models else "is a run of 2_pretrain"
             raise ValueError(
                 f"soup_of={source.name!r} {what}: only runs with the folds of {resolve(work)} are averaged"
             )
     facts, fold = [], _shared_folds(sources)[0]
     for source in sources:
-        recipe, options = _recipe_of(source), read_json(source.models[fold] / "classifier.json")
+        recipe, options = source.record.recipe, read_json(source.models[fold] / "classifier.json")
         read = _inputs_of(recipe)
         facts.append(
             {"backbone": SOURCES.get(recipe["backbone"], recipe["backbone"])}
@@ -171,16 +171,12 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[Source]:
     return sources
 
 
-def _recipe_of(source: Source) -> dict[str, Any]:
-    return read_json(source.folder / "params.json")["recipe"]
-
-
 def _inputs_of(recipe: dict[str, Any]) -> Recipe:
     """What the models of a run read; its other knobs do not count."""
     return Recipe(**{knob: recipe[knob] for knob in INPUTS if knob in recipe})
 
 
-def _shared_folds(sources: Sequence[Source]) -> list[int]:
+def _shared_folds(sources: Sequence[SourceRun]) -> list[int]:
     shared = sorted(set.intersection(*(set(source.models) for source in sources)))
     if not shared:
         raise ValueError(f"soup_of: {', '.join(source.name for source in sources)} share no finished fold")

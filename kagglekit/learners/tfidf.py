@@ -15,7 +15,7 @@ from sklearn.pipeline import FeatureUnion
 from sklearn.svm import LinearSVC
 
 from kagglekit.competition.task import Task, encode_labels
-from kagglekit.runs.record import Fitted
+from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import CLASSES
 
 

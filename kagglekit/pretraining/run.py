@@ -21,12 +21,10 @@ from kagglekit.pretraining.pairs import LabelledTexts, read_pairs
 from kagglekit.pretraining.probe import Probe
 from kagglekit.pretraining.selective import train_token_scorer
 from kagglekit.pretraining.stages import HIDING, OBJECTIVES, Pretrained, pretrain
-from kagglekit.runs.lineage import split_start
-from kagglekit.runs.record import choose_folds
-from kagglekit.runs.sources import read_sources
-from kagglekit.runs.starts import find_scorer, find_starts, make_backbone
+from kagglekit.runs.record import split_start
+from kagglekit.runs.starts import find_scorer, find_starts, make_backbone, read_sources
 from kagglekit.runs.table_metadata import goes_forward
-from kagglekit.runs.tables import read_folds, training_rows
+from kagglekit.runs.tables import choose_folds, read_folds, training_rows
 from kagglekit.time_budget import TimeBudget
 
 OF_SCORER = [k.name for k in inspect.signature(train_token_scorer).parameters.values() if k.kind is k.KEYWORD_ONLY]
@@ -80,7 +78,7 @@ class StageRun:
         check_range("probe_every", self.probe_every, self.probe_every >= 0, "a number of steps, or 0")
         self._check_contradictions()
         sources = read_sources(self.work, split_start(self.start))
-        matched = [source for source in sources if source.matched]
+        matched = [source for source in sources if source.by_fold]
         by_class = stage.objective == "simcse_supervised" and not self.pairs
         self.apart = by_class or bool(self.scorer)
         self.by_fold = bool(self.apart or matched or self.probe_every)
@@ -203,7 +201,7 @@ class StageRun:
     def _scorer(self, part: FoldGroup, place: Path, options: dict[str, Any]):
         """A task model of the part's fold, or what learned from it which tokens matter."""
         (fold,) = part.folds
-        model, recipe = self.scorers_.models[fold], read_json(self.scorers_.folder / "params.json")["recipe"]
+        model, recipe = self.scorers_.models[fold], self.scorers_.record.recipe
         task_model, tokenizer = Classifier.load(model), load_tokenizer(str(model))
         if self.stage.masking == "entropy" and not options:
             return task_model  # exact, but slow: every token is hidden once

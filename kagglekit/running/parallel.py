@@ -123,7 +123,7 @@ def _missing(source: Path) -> list[str]:
 
 def _folds_to_do(values: Mapping[str, Any]) -> list[int]:
     """The folds that a run lacks, of those that are asked for; with `overwrite` all, for they may be of another one."""
-    from kagglekit.runs.record import choose_folds  # torch comes with it, and takes seconds
+    from kagglekit.runs.tables import choose_folds  # pandas comes with it
 
     path = resolve(values["work"]) / "folds.parquet"
     if not path.is_file():

@@ -17,8 +17,8 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.files import file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
-from kagglekit.runs.record import differences
-from kagglekit.runs.table_metadata import hash_folds, read_lineage
+from kagglekit.runs.folder import differences
+from kagglekit.runs.table_metadata import hash_folds, read_metadata
 from kagglekit.runs.tables import read_predictions, read_run
 from kagglekit.time_budget import UNFINISHED
 
@@ -267,7 +267,7 @@ def check_same(ours: Path, theirs: Path) -> None:
     for name in ("oof.parquet", "test.parquet"):
         if (ours / name).is_file() and (theirs / name).is_file():
             first, second = (read_predictions(place / name) for place in (ours, theirs))
-            saw = [read_lineage(place / name).get("saw") for place in (ours, theirs)]
+            saw = [read_metadata(place / name).get("saw") for place in (ours, theirs)]
             if not first.equals(second) or len({*saw}) > 1:
                 raise ValueError(f"{ours / name} and {theirs / name} hold other predictions of the same fold: {again}")
     if (ours / "pretraining.json").is_file():

@@ -1,93 +1,182 @@
-"""Where the models of a run begin: with the model of a run of 2_pretrain, or fold by fold with those of trained runs.
+"""Initial weights of a run, and other source runs whose models it is made from: to average, or to choose masks by.
 
-A model of fold k may only stand on models that never saw the rows of fold k; else its out-of-fold score is too good.
+A model of fold k may only be made from models that never saw the rows of fold k: else its out-of-fold score leaks.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from kagglekit.files import read_json, resolve
+import pandas as pd
+
+from kagglekit.files import hash_files, resolve
 from kagglekit.model.backbones import find_backbone
 from kagglekit.model.catalogue import SOURCES
 from kagglekit.model.soup import fuse_backbones
-from kagglekit.runs.lineage import named_by, of_same_data, split_start, with_ancestors
-from kagglekit.runs.sources import Source, find_fold, find_models, has_one_model, read_sources
+from kagglekit.runs.lineage import refuse_leak
+from kagglekit.runs.record import RunRecord, named_runs, split_start, with_ancestors
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """A run with models, which `read_sources` has checked.
+
+    name: as it was given. by_fold: it was trained on the folds of the work folder, so fold k uses its model of fold k.
+    """
+
+    name: str
+    record: RunRecord
+    by_fold: bool
+
+    @property
+    def models(self) -> dict[int, Path]:
+        """Fold -> folder of a model, see `RunRecord.models`; empty for a run of 2_pretrain without labels."""
+        return self.record.models
+
+    def model(self, fold: int, what: str = "start") -> Path:
+        """The model of a fold. Raises ValueError when the run has not finished it."""
+        if fold not in self.models:
+            there = ", ".join(map(str, self.models))
+            raise ValueError(
+                f"{what}={self.name!r} has no model of fold {fold}, only of {there}: train that fold first"
+            )
+        return self.models[fold]
+
+    def check_backbone(self, backbone: str, what: str = "start") -> None:
+        """Raise ValueError for a run that was not made from `backbone`."""
+        if not self.models:
+            find_backbone(backbone, self.record.folder)
+            return
+        theirs = self.record.recipe["backbone"]
+        if SOURCES.get(theirs, theirs) != SOURCES.get(backbone, backbone):
+            raise ValueError(
+                f"{what}={self.name!r} was made from the backbone {theirs!r}, not {backbone!r}: name another run"
+            )
+
+
+def read_sources(work: str | Path, names: Sequence[str], what: str = "start") -> list[SourceRun]:
+    """The source runs of these names: each a run in `work`, or the path of a run in another work folder.
+
+    what: the parameter that an error names. Trained runs of the same data (the fingerprint in task.json) must have the
+    same folds. Runs of other data may have any, but must not have started from a run of this data, as far as
+    params.json shows; whether other files hold some of the same rows is for you to know.
+    Raises FileNotFoundError for a run that is not there, ValueError for one without models, named twice, or refused.
+    """
+    reads: dict = {}
+    sources = [_read_source(resolve(work), RunRecord.open(work, name, reads), name, what) for name in names]
+    for folder, times in Counter(source.record.folder for source in sources).items():
+        if times > 1:
+            raise ValueError(f"{what}: {folder} is named twice")
+    return sources
+
+
+def _read_source(work: Path, run: RunRecord, name: str, what: str) -> SourceRun:
+    if not run.folder.is_dir():
+        notebook = "2_pretrain" if what == "start" else "3_train"
+        raise FileNotFoundError(
+            f"{what}={name!r}: {run.folder} does not exist: run {notebook} with run={run.name!r} first"
+        )
+    if not run.models and not run.has_one_model:
+        raise ValueError(
+            f"{what}={name!r}: {run.folder} has no model: name a run of 2_pretrain that is done, or one of 3_train "
+            "with a backbone and a finished fold"
+        )
+    for place in (run.work, work) if run.models else ():
+        if not (place / "task.json").is_file():
+            raise FileNotFoundError(
+                f"{place} has no task.json: a run is found in the work folder in which it was trained"
+            )
+    by_fold = bool(run.models) and run.is_of_data(work)
+    if by_fold and not _same_folds(run, work):
+        raise ValueError(
+            f"{what}={name!r} was trained on the same data with other folds: its models have seen rows that they would "
+            f"be validated on. Name a run with the folds of {work}"
+        )
+    if what != "start" and (run.folder / "models.json").is_file():
+        raise ValueError(f"{what}={name!r} is a run of 2_pretrain: name one of 3_train")
+    if by_fold:
+        refuse_leak(run, what, name)
+    for ancestor in [] if by_fold else with_ancestors([run], work):
+        if ancestor.models:
+            raise ValueError(
+                f"{what}={name!r} began from {ancestor.folder}, a run of this data: its models have seen rows that "
+                "they would be validated on. Name a run that did not"
+            )
+    return SourceRun(name, run, by_fold)
+
+
+def _same_folds(run: RunRecord, work: Path) -> bool:
+    theirs = run.work / "folds.parquet"
+    if run.params["inputs"]["folds"] != hash_files([theirs]):
+        return False  # they were changed after the run was trained
+    return run.work == work or pd.read_parquet(theirs).equals(pd.read_parquet(work / "folds.parquet"))
 
 
 def find_starts(work: str | Path, start: str, backbone: str, folds: Iterable[int]) -> dict[int, dict[str, float]]:
-    """Which models each fold begins from: fold -> folder of a model -> its weight in their average.
+    """The initial weights of each fold: fold -> folder of a model -> its share in their average.
 
-    start: a run of 2_pretrain ("mlm"); or one that goes fold by fold, such as a trained run ("base"), where fold k
-    begins from the backbone of its fold k, which never saw the labels of fold k either; or the path of a run in another
+    start: a run of 2_pretrain ("mlm"); or one that goes fold by fold, such as a trained run ("base"): fold k
+    starts from the backbone of its fold k, which never saw the labels of fold k either; or the path of a run in another
     work folder ("runs/other/base"): one of the same data goes fold by fold too, one of other data with the average of
-    all its folds; or several of these with "+" between, each run with the same weight: "base+runs/other/base". Empty,
-    the backbone as it is, gives no starts.
+    all its folds; or several of these with "+" between, each run with the same share: "base+runs/other/base". Empty,
+    the backbone as it is, gives no initial weights.
     backbone: what all of them must have been made from. Nothing is loaded yet: errors come before anything is trained.
     Raises FileNotFoundError and ValueError as `read_sources` does, and for another backbone, a fold that is missing, or
     a backbone that has seen rows of this data with their labels.
     """
-    _check_folder(work, backbone)
+    _refuse_trained_backbone(work, backbone)
     sources = read_sources(work, split_start(start))
     for source in sources:
-        _check_backbone(source, backbone)
-    return {fold: _weigh(sources, fold) for fold in folds} if sources else {}
+        source.check_backbone(backbone)
+    return {fold: _shares(sources, fold) for fold in folds} if sources else {}
 
 
-def _weigh(sources: Sequence[Source], fold: int) -> dict[str, float]:
-    weights = {}
+def _shares(sources: Sequence[SourceRun], fold: int) -> dict[str, float]:
+    shares = {}
     for source in sources:
-        models = [find_fold(source, fold)] if source.matched else list(source.models.values())
-        models = models or [source.folder / "model"]
+        models = [source.model(fold)] if source.by_fold else list(source.models.values())
+        models = models or [source.record.folder / "model"]
         for model in map(str, models):  # folds of a run of 2_pretrain may share one
-            weights[model] = weights.get(model, 0.0) + 1 / len(models)
-    return weights
+            shares[model] = shares.get(model, 0.0) + 1 / len(models)
+    return shares
 
 
-def find_scorer(work: str | Path, scorer: str, backbone: str) -> Source:
+def find_scorer(work: str | Path, scorer: str, backbone: str) -> SourceRun:
     """The trained run whose model of fold k says which tokens matter, for a stage of pretraining for fold k.
 
     Raises as `read_sources` does, and ValueError for a run of other folds or of another backbone.
     """
     (source,) = read_sources(work, [scorer], "scorer")
-    if not source.matched:
+    if not source.by_fold:
         raise ValueError(f"scorer={scorer!r} is no run of 3_train with the folds of {work}: name one")
-    _check_backbone(source, backbone, "scorer")
+    source.check_backbone(backbone, "scorer")
     return source
 
 
-def _check_folder(work: str | Path, backbone: str) -> None:
-    """Raise ValueError for a backbone that is the model of one fold, and would stand in all of them, or no backbone."""
+def _refuse_trained_backbone(work: str | Path, backbone: str) -> None:
+    """Raise ValueError for a backbone that is a trained model, or that labels of this data have reached."""
     if (resolve(backbone) / "classifier.json").is_file():
         raise ValueError(
             f"backbone={backbone!r} is a trained model, whose backbone has other names of weights: set start to the "
             "run that it is of, and backbone to what that run was made from"
         )
-    for run in of_same_data(with_ancestors(named_by(work, {"backbone": backbone})), resolve(work)):
-        if find_models(run) or not has_one_model(run):
+    for run in with_ancestors(named_runs(work, {"backbone": backbone})["backbone"], resolve(work)):
+        if run.models or not run.has_one_model:
             raise ValueError(
-                f"backbone={backbone!r} was trained in {run}, a run of this data: it has seen labels of rows that it "
-                f"would be validated on. Set start={run.name!r}, so that each fold begins from the model of its own "
-                "fold, and as backbone what that run was made from"
+                f"backbone={backbone!r} was trained in {run.folder}, a run of this data: it has seen labels of rows "
+                f"that it would be validated on. Set start={run.name!r}, so that each fold starts from the model of "
+                "its own fold, and backbone to what that run was made from"
             )
 
 
-def _check_backbone(source: Source, backbone: str, what: str = "start") -> None:
-    if not source.models:
-        find_backbone(backbone, source.folder)
-        return
-    made_from = read_json(source.folder / "params.json")["recipe"]["backbone"]
-    if SOURCES.get(made_from, made_from) != SOURCES.get(backbone, backbone):
-        raise ValueError(
-            f"{what}={source.name!r} was made from the backbone {made_from!r}, not {backbone!r}: name another run"
-        )
-
-
 def make_start(models: dict[str, float], place: Path) -> str:
-    """The folder that a fold begins from: the one in `models`, or the average of their backbones, in `place/start`.
+    """The folder with a fold's initial weights: the one in `models`, or the average of their backbones, which goes to
+    `place/start`.
 
-    models: of one fold, as `find_starts` gives them. place: the folder of the fold. An average has no pooler, as models
-    of 2_pretrain have none: a pooling that uses it begins anew. The same models give the same average, bit for bit, so
-    that a fold that was cut off goes on from it; `save_fold` deletes it.
+    models: of one fold, as from `find_starts`. place: the folder of the fold. An average has no pooler, as models of
+    2_pretrain have none: a pooling that uses one starts it from random weights. The same models give the same average,
+    bit for bit, so an interrupted fold resumes from it; `save_fold` deletes it.
     Raises ValueError for models whose backbones or vocabularies differ, see `fuse_backbones`.
     """
     if len(models) == 1:
@@ -106,8 +195,5 @@ def make_backbone(models: dict[str, float], place: Path) -> str:
 
 
 def find_vocabulary(starts: dict[int, dict[str, float]], backbone: str) -> str:
-    """Whose tokenizer to read with: that of the models to begin from, which may have got new tokens, or the backbone's.
-
-    starts: as `find_starts` gives them. backbone: as `find_backbone` gives it.
-    """
+    """The folder of the tokenizer: that of the initial weights, which may have new tokens, else the backbone's."""
     return next((model for models in starts.values() for model in models), backbone)

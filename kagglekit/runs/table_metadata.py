@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kagglekit.files import fold_folders, hash_files, replacing
+from kagglekit.files import replacing
 
 KEY = b"kagglekit"
 EVERYTHING = "all folds"  # of predictions whose maker saw every row of train
@@ -39,17 +39,17 @@ def hash_folds(folds: pd.DataFrame) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def write_table(path: str | Path, frame: pd.DataFrame, lineage: dict[str, Any] | None = None) -> None:
+def write_table(path: str | Path, frame: pd.DataFrame, metadata: dict[str, Any] | None = None) -> None:
     """Write a table as parquet, whole or not at all, with what it says of itself; None: nothing."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    if lineage is not None:
-        words = json.dumps(lineage, ensure_ascii=False, sort_keys=True).encode()
+    if metadata is not None:
+        words = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
         table = table.replace_schema_metadata({**table.schema.metadata, KEY: words})
     with replacing(path) as part:
         pq.write_table(table, part)
 
 
-def read_lineage(path: str | Path) -> dict[str, Any]:
+def read_metadata(path: str | Path) -> dict[str, Any]:
     """What a table says of itself; nothing for one of an older version, or from elsewhere. Of predictions:
 
     run, fold: whose they are. folds: the `hash_folds` of the folds that the model was trained by. saw: from which rows
@@ -70,7 +70,7 @@ def check_table(path: Path, fold: int, folds: str, again: str) -> None:
 
     folds: the `hash_folds` of those of now. again: what to do about it. A table that says nothing passes.
     """
-    told = read_lineage(path)
+    told = read_metadata(path)
     if told.get("fold", fold) != fold:
         raise ValueError(f"{path} holds predictions by the model of fold {told['fold']}. {again}")
     if told.get("folds", folds) != folds:
@@ -78,11 +78,3 @@ def check_table(path: Path, fold: int, folds: str, again: str) -> None:
             f"{path} was made with other folds than folds.parquet has now: its model learned from "
             f"{told.get('saw', 'some')} of those, and so may have seen rows that it would be scored on. {again}"
         )
-
-
-def hash_tables(run: Path) -> dict[str, str]:
-    """Fold -> a hash of what a run predicts in it; nothing for a run that is not there."""
-    return {
-        str(fold): hash_files([place / "oof.parquet", place / "test.parquet"])
-        for fold, place in fold_folders(run).items()
-    }

@@ -58,11 +58,11 @@ def write_predictions(
     predictions: np.ndarray,
     columns: Sequence[str],
     fold: int | None = None,
-    lineage: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
 ) -> None:
     """Write predictions (rows, columns) as parquet, whole or not at all; `fold` is given for out-of-fold rows.
 
-    lineage: who made them, and what it saw, as from `tell_lineage`; `read_lineage` reads it back.
+    metadata: who made them, and what it saw, as from `table_metadata`; `read_metadata` reads it back.
     Raises ValueError for a shape that does not fit, an id that comes twice, and NaN or infinity.
     """
     predictions = np.asarray(predictions)
@@ -87,7 +87,7 @@ def write_predictions(
         )
     if fold is not None:
         frame.insert(1, "fold", np.int64(fold))
-    write_table(path, frame, lineage)
+    write_table(path, frame, metadata)
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -223,3 +223,15 @@ def training_rows(table: pd.DataFrame, fold: int) -> np.ndarray:
             f"fold {fold} is not in folds.parquet: it has {fold_of[fold_of >= 0].min()} to {fold_of.max()}"
         )
     return np.flatnonzero(fold_of < fold if goes_forward(table) else fold_of != fold)
+
+
+def choose_folds(table: pd.DataFrame, folds: Sequence[int]) -> list[int]:
+    """The folds to train, all of folds.parquet for an empty list. Raises ValueError for one that it lacks.
+
+    Fold -1 is none to train: its rows are learned from in every fold, and never validated.
+    """
+    there = sorted(fold for fold in table["fold"].unique().tolist() if fold >= 0)
+    for fold in folds:
+        if fold not in there:
+            raise ValueError(f"folds={folds}: fold {fold} is not in folds.parquet: it has {there[0]} to {there[-1]}")
+    return list(folds) or there

@@ -13,8 +13,8 @@ import pandas as pd
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.files import remove
 from kagglekit.model.backbones import load_config, load_tokenizer
-from kagglekit.runs.lineage import run_of
-from kagglekit.runs.record import Fitted
+from kagglekit.runs.folder import Fitted
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.table_metadata import goes_forward, hash_folds
 from kagglekit.runs.tables import training_rows
 from kagglekit.scoring.metrics import score
@@ -160,7 +160,9 @@ class Distiller:
 
     def _nested(self, rows: np.ndarray, fold: int, folder: Path, start: str | None) -> np.ndarray:
         whole = len(rows) == len(training_rows(self.folds, fold))  # else other students may have other rows
-        return self._pairs(run_of(folder) or folder.parent if whole else folder, start).label(rows, fold)
+        run = RunRecord.around(folder)
+        shared = run.folder if run else folder.parent
+        return self._pairs(shared if whole else folder, start).label(rows, fold)
 
     def _pairs(self, folder: Path, start: str | None = None) -> PairModels:
         ids = self.train["id"].tolist()

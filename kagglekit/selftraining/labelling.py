@@ -21,7 +21,7 @@ from kagglekit.data.clean import clean_texts
 from kagglekit.data.duplicates import normalise
 from kagglekit.data.features import check_features
 from kagglekit.files import replacing, resolve
-from kagglekit.runs.record import Fitted
+from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import score
 from kagglekit.selftraining.options import SelfTrainingOptions
 from kagglekit.selftraining.pseudo import (

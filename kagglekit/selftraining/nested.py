@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.files import remove
-from kagglekit.runs.table_metadata import hash_folds, read_lineage
+from kagglekit.runs.table_metadata import hash_folds, read_metadata
 from kagglekit.runs.tables import first_difference, read_predictions, write_predictions
 
 NEVER = 10**9  # steps between evaluations
@@ -91,13 +91,13 @@ def kept(
     """
     file = place.with_name(place.name + ".parquet")
     if not file.is_file() or (model and not (place / "model").is_dir()):
-        write_predictions(file, ids, fit(place), columns, lineage=lineage)
+        write_predictions(file, ids, fit(place), columns, metadata=lineage)
     if not model:
         remove(place)
     table = read_predictions(file)
     if where := first_difference(table["id"].tolist(), [str(value) for value in ids]):
         raise ValueError(f"{file} holds predictions of other rows: {where}. Delete it")
-    told = read_lineage(file)
+    told = read_metadata(file)
     if other := {name: value for name, value in (lineage or {}).items() if told.get(name, value) != value}:
         told = ", ".join(f"{name} {told[name]!r}, expected {value!r}" for name, value in other.items())
         raise ValueError(f"{file} holds predictions of a model that has seen other rows: {told}. Delete it")

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.files import remove, replacing
 from kagglekit.model.backbones import find_backbone, load_tokenizer
-from kagglekit.runs.record import Fitted
+from kagglekit.runs.folder import Fitted
 from kagglekit.selftraining.labelling import DONE, Labelling, RoundOutput, make_pool, name_maker
 from kagglekit.selftraining.options import SelfTrainingOptions
 from kagglekit.selftraining.pseudo import PseudoLabels

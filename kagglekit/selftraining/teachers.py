@@ -18,10 +18,11 @@ from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
 from kagglekit.ensembling.blend import fit_blend
 from kagglekit.ensembling.methods import BlendPlan
-from kagglekit.files import fold_folders, hash_files, read_json, resolve
+from kagglekit.files import hash_files, resolve
 from kagglekit.runs.best_epoch import honest_run
-from kagglekit.runs.lineage import members_of, recipe_of, refuse_crossed
-from kagglekit.runs.table_metadata import EVERYTHING, hash_tables, read_lineage
+from kagglekit.runs.lineage import refuse_leak
+from kagglekit.runs.record import RunRecord
+from kagglekit.runs.table_metadata import EVERYTHING, read_metadata
 from kagglekit.runs.tables import Run, read_run
 from kagglekit.training.predict import SavedModel
 
@@ -125,26 +126,25 @@ def read_teacher(
     have changed since or are not there any more.
     """
     run = read_run(work, name, task, folds, test_ids)
-    recipe, members, makers = recipe_of(run.folder), [], None
-    if lost := [member.name for member in members_of(run.folder) if not member.is_dir()]:
+    record, members, makers = RunRecord(run.folder), [], None
+    if lost := [member.name for member in record.members if not member.folder.is_dir()]:
         raise ValueError(
             f"teacher={name!r} was blended from {', '.join(lost)} too, of which nothing is left: nobody knows what "
             "it has seen. Blend again in 4_ensemble, from runs that are there"
         )
-    refuse_crossed(run.folder, "teacher", name)
-    refuse_average(run.folder, name)
-    if (run.folder / "weights.json").is_file():
-        told = read_json(run.folder / "weights.json")
-        members = [read_teacher(work, member, task, folds, test_ids, labels, cache) for member in told["members"]]
-        check_unchanged(run, told)
-        if not told["beside"]:
-            makers = make_anew(task, [member.run for member in members], BlendPlan(**told["plan"]), folds, labels)
-    elif recipe and _folds_of(run.folder) != hash_files([resolve(work) / "folds.parquet"]):
+    refuse_leak(record, "teacher", name)
+    refuse_average(record, name)
+    if weights := record.weights:
+        members = [read_teacher(work, one.name, task, folds, test_ids, labels, cache) for one in record.members]
+        check_unchanged(record)
+        if not weights["beside"]:
+            makers = make_anew(task, [member.run for member in members], BlendPlan(**weights["plan"]), folds, labels)
+    elif record.recipe and record.params["inputs"].get("folds") != hash_files([resolve(work) / "folds.parquet"]):
         raise ValueError(
             f"teacher={name!r} was trained with other folds than folds.parquet has now: its models have seen rows that "
             "they would label for. Train it again"
         )
-    return Teacher(run, task.kind, task.metric, len(folds), recipe, members, makers, cache)
+    return Teacher(run, task.kind, task.metric, len(folds), record.recipe, members, makers, cache)
 
 
 def make_anew(
@@ -162,32 +162,28 @@ def make_anew(
     return fit_blend(runs, labels[runs[0].rows], plan, inputs)[1]
 
 
-def check_unchanged(run: Run, told: dict[str, Any], what: str = "teacher") -> None:
-    """Raise ValueError for a blend that is not made of what its members say now: what they said before, and what that
-    had seen, nobody knows. told: what its weights.json says. what: the parameter that names the blend."""
-    for member in told["members"]:
-        now = hash_tables(run.folder.parent / member)
-        if any(now.get(fold) != then for fold, then in told["tables"][member].items()):
+def check_unchanged(blend: RunRecord, what: str = "teacher") -> None:
+    """Raise ValueError for a blend that was made of other predictions than its members have now: what those had seen,
+    nobody knows. what: the parameter that names the blend."""
+    for member in blend.members:
+        now = member.hash_tables()
+        if any(now.get(fold) != then for fold, then in blend.weights["tables"][member.name].items()):
             raise ValueError(
-                f"{what}={run.name!r} was blended from other predictions of {member} than it has now: run 4_ensemble "
-                "again"
+                f"{what}={blend.name!r} was blended from other predictions of {member.name} than it has now: run "
+                "4_ensemble again"
             )
 
 
-def _folds_of(run: Path) -> str | None:
-    return read_json(run / "params.json")["inputs"].get("folds")
-
-
-def refuse_average(run: Path, name: str) -> None:
+def refuse_average(run: RunRecord, name: str) -> None:
     """Raise ValueError when there are predictions of test in a run that one model of all folds has made."""
-    for part in [run, *members_of(run)]:
-        if recipe_of(part).get("soup") == "folds":
+    for part in [run, *run.members]:
+        if part.recipe.get("soup") == "folds":
             raise ValueError(
                 f"teacher={name!r}: {part.name!r} predicts test with the average over all folds, which has seen every "
                 "row of train: name a soup of soup='uniform'"
             )
-    for place in fold_folders(run).values():
-        if read_lineage(place / "test.parquet").get("saw") == EVERYTHING:
+    for place in run.folds.values():
+        if read_metadata(place / "test.parquet").get("saw") == EVERYTHING:
             raise ValueError(
                 f"teacher={name!r}: {place / 'test.parquet'} says that its maker saw all folds, also the one that "
                 "it would label for: name a run in which each fold predicts test by itself"

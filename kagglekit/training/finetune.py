@@ -17,7 +17,7 @@ from kagglekit.device import choose_device, choose_precision, keep_memory, rando
 from kagglekit.files import check_space, replacing
 from kagglekit.model.backbones import check_max_length, load_tokenizer
 from kagglekit.model.classifier import Classifier
-from kagglekit.runs.record import Fitted
+from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.best import KeepBest, RecordEvaluations

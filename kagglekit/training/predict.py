@@ -4,7 +4,6 @@ The model of a finished fold, read from its folder and asked about new rows.
 """
 
 import gc
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +15,9 @@ import torch
 
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.device import autocast, choose_device, choose_precision, fast_attention
-from kagglekit.files import fold_folders, run_folder
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
-from kagglekit.runs.lineage import members_of, recipe_of
+from kagglekit.runs.record import RunRecord
 from kagglekit.training.inputs import FeatureScaler, read_inputs
 from kagglekit.training.recipe import Recipe
 
@@ -97,27 +95,10 @@ class SavedModel:
         return predict(self.classifier, self.examples(table, of_train), self.precision)
 
 
-def saved_models(run: Path) -> dict[int, Path]:
-    """Fold -> the folder of the model that predicts test in it, of the finished folds of a fine-tuned run or a soup;
-    that of an average over all folds is the same in each. A run that keeps no such model has none."""
-    one = recipe_of(run).get("soup") == "folds"
-    found = {k: (run if one else place) / "model" for k, place in fold_folders(run).items()}
-    return {k: model for k, model in found.items() if (model / "classifier.json").is_file()}
-
-
-def leaves(run: Path) -> Iterator[Path]:
-    """The run itself, or of a blend the runs that it is made of in the end; one that is named twice comes twice."""
-    members = members_of(run)
-    for member in members:
-        yield from leaves(member)
-    if not members:
-        yield run
-
-
 def columns_beside(work: str | Path, run: str) -> list[str]:
     """The columns of test that the models of a run, or of the members of a blend, read beside the text."""
-    found = [name for place in leaves(run_folder(work, run)) for name in Recipe.read(recipe_of(place)).columns]
-    return list(dict.fromkeys(found))
+    recipes = [record.recipe for record in RunRecord.open(work, run).leaves()]
+    return list(dict.fromkeys(name for recipe in recipes for name in Recipe.read(recipe).columns))
 
 
 def free_memory() -> None:

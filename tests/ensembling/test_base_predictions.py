@@ -5,7 +5,8 @@ import pytest
 from kagglekit.competition.task import encode_labels, infer, read_train
 from kagglekit.ensembling.base_predictions import read_file_predictions, read_run_predictions
 from kagglekit.files import write_json
-from kagglekit.runs.record import Fitted, open_run, read_repeats, save_fold, score_run
+from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
+from kagglekit.runs.record import read_repeats
 from kagglekit.runs.tables import write_folds
 
 FOLDS = np.arange(12) % 3

@@ -13,7 +13,7 @@ from kagglekit.ensembling.combinations import weighted_mean
 from kagglekit.ensembling.convex import fit_weights
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.ensembling.stack import Stack
-from kagglekit.runs.table_metadata import read_lineage
+from kagglekit.runs.table_metadata import read_metadata
 from kagglekit.runs.tables import Run, read_run, write_folds, write_predictions
 
 METHODS = ("mean", "rank", "vote", "weights")
@@ -261,5 +261,5 @@ def test_the_tables_of_a_blend_say_what_was_seen(tmp_path):
     folder = blend_by(runs, labels, "multiclass", "weights").save(
         tmp_path, "blend", SimpleNamespace(columns=runs[0].columns)
     )
-    told = [read_lineage(folder / "fold1" / name) for name in ("oof.parquet", "test.parquet")]
+    told = [read_metadata(folder / "fold1" / name) for name in ("oof.parquet", "test.parquet")]
     assert all(one["run"] == "blend" and one["fold"] == 1 and "all folds but 1" in one["saw"] for one in told)

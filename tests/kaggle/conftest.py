@@ -13,7 +13,7 @@ from kagglekit.competition.task import Task, infer
 from kagglekit.files import read_json, write_json
 from kagglekit.kaggle.bundle import pack
 from kagglekit.kaggle.metadata import kernel_metadata
-from kagglekit.runs.record import Fitted, open_run, save_fold
+from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds
 
 INPUTS, KERNEL = "stubuser/small-inputs", "stubuser/small-base"

@@ -7,7 +7,7 @@ import pytest
 
 from kagglekit.competition.task import infer, load_task, read_test, read_train
 from kagglekit.kaggle.budget import Budget, measure, measure_inference
-from kagglekit.runs.record import open_run, save_fold
+from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.tables import write_folds
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe

@@ -12,7 +12,7 @@ from kagglekit.files import fold_folders, hash_files, read_json, resolve, write_
 from kagglekit.kaggle.bundle import measure, pack
 from kagglekit.kaggle.gather import find_outputs, gather, settle_task, tell_train
 from kagglekit.kaggle.leaving import tidy
-from kagglekit.runs.record import Fitted, open_run, save_fold
+from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 
 RECIPE = {"backbone": "tfidf", "start": "", "epochs": 2.0}

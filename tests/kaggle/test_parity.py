@@ -18,8 +18,8 @@ from kagglekit.files import read_json, write_json
 from kagglekit.kaggle.parity import FLOOR, TOLERANCE, check_parity, differences, write_golden
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
-from kagglekit.runs.record import Fitted, open_run, save_fold
-from kagglekit.runs.table_metadata import read_lineage, write_table
+from kagglekit.runs.folder import Fitted, open_run, save_fold
+from kagglekit.runs.table_metadata import read_metadata, write_table
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.inputs import FeatureScaler
@@ -97,7 +97,7 @@ def change(model: Path, how):
 
 
 def test_golden_rows_go_from_the_shortest_text_to_the_longest_with_the_logits_of_each_model(home):
-    table, told = pd.read_parquet(home / "base" / "golden.parquet"), read_lineage(home / "base" / "golden.parquet")
+    table, told = pd.read_parquet(home / "base" / "golden.parquet"), read_metadata(home / "base" / "golden.parquet")
     assert list(table) == ["id", "text", "label", "base/fold0", "base/fold1"] and len(table) == 16
     train = pd.read_csv(home.parent / "data" / "train.csv")
     lengths = train["text"].str.len()
@@ -155,7 +155,7 @@ def test_a_little_noise_is_found_where_the_precision_can_see_it(work):
 def test_versions_that_differ_are_told(work):
     change(work / "base" / "fold1" / "model", lambda key, x: -x if key == "head.weight" else x)
     file = work / "base" / "golden.parquet"
-    table, told = pd.read_parquet(file), read_lineage(file)
+    table, told = pd.read_parquet(file), read_metadata(file)
     now = told["versions"]["transformers"]
     told["versions"]["transformers"] = "4.0.0"
     write_table(file, table, told)

@@ -16,7 +16,7 @@ from kagglekit.kaggle.__main__ import main as kaggle
 from kagglekit.kaggle.dry_run import dry_run
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.run import main as run
-from kagglekit.runs.record import open_run, save_fold
+from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.tables import write_folds
 from kagglekit.samples import FILES, write_sample
 

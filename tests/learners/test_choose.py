@@ -18,7 +18,7 @@ from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.vocabulary import add_tokens
-from kagglekit.runs.record import open_run, save_fold
+from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.starts import make_start
 from kagglekit.runs.tables import write_folds
 from kagglekit.selftraining.distiller import Distiller
@@ -204,7 +204,7 @@ def test_a_score_that_is_too_good_is_said_to_be(choose, finish):
         {"start": "best", "learner": "frozen"},
         {"backbone": "soup", "soup_of": ["plain", "best"]},
     ):
-        assert f"It grew from 'best', whose weights {chosen}" in choose(to_train=[0], **more).caution
+        assert f"The run is made from 'best', whose weights {chosen}" in choose(to_train=[0], **more).caution
     for more in ({"start": "plain"}, {"distill": {"teacher": "plain"}}, {"backbone": "soup", "soup_of": ["plain"]}):
         assert choose(to_train=[0], **more).caution == ""
     crossed = choose(distill={"teacher": "plain", "by": "oof"}, keep_best=True)

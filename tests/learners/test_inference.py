@@ -20,11 +20,12 @@ from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.inference import predict_anew
 from kagglekit.learners.tfidf import Baseline
-from kagglekit.runs.record import open_run, save_fold
+from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
 from kagglekit.time_budget import STARTED, TimeBudget
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.predict import columns_beside, saved_models
+from kagglekit.training.predict import columns_beside
 from kagglekit.training.recipe import Recipe
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "5_submit.ipynb"
@@ -191,10 +192,10 @@ def test_a_blend_is_made_again_of_the_folds_it_had_though_its_members_have_got_m
 
 
 def test_an_average_over_all_folds_is_one_model(home):
-    models = saved_models(home.work / "soup")
+    models = RunRecord(home.work / "soup").saved_models
     assert models == dict.fromkeys((0, 1), home.work / "soup" / "model")
-    assert saved_models(home.work / "base")[1] == home.work / "base" / "fold1" / "model"
-    assert saved_models(home.work / "tfidf") == {} == saved_models(home.work / "both")
+    assert RunRecord(home.work / "base").saved_models[1] == home.work / "base" / "fold1" / "model"
+    assert RunRecord(home.work / "tfidf").saved_models == {} == RunRecord(home.work / "both").saved_models
 
 
 def test_the_notebook_submits_the_same_with_stored_and_with_new_predictions(home, tmp_path):

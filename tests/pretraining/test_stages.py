@@ -15,8 +15,8 @@ from kagglekit.pretraining import stages
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.run import StageRun
 from kagglekit.pretraining.stages import OBJECTIVES, choose_stage, pretrain, split_corpus
-from kagglekit.runs.record import open_run, save_fold
-from kagglekit.runs.sources import find_models
+from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.starts import find_starts, find_vocabulary, make_start
 from kagglekit.runs.tables import write_folds
 from kagglekit.show.pretraining import compare_maskings, scorer_figures, show_masks
@@ -183,7 +183,7 @@ def place(tmp_path, task, tables, backbone, tokenizer, classifier):
 
 def test_a_stage_without_labels_has_one_model_for_all_folds(place, backbone):
     folder = place.run("mlm")
-    assert find_models(folder) == {} and not (folder / "models.json").exists()
+    assert RunRecord(folder).models == {} and not (folder / "models.json").exists()
     starts = find_starts(place.work, "mlm", backbone, [0, 1, 2])
     assert starts == {k: {str(folder / "model"): 1.0} for k in (0, 1, 2)}
 
@@ -208,9 +208,9 @@ def test_a_stage_with_labels_has_a_model_for_each_fold_that_knows_none_of_its_la
 def test_a_label_of_a_fold_changes_nothing_of_what_that_fold_begins_from(place, same):
     """Other labels in fold 0: its own model stays as it was, bit for bit; that of another fold does not."""
     stage, folds = replace(QUICK, objective="simcse_supervised", steps=1), [0, 1]
-    models = find_models(place.run("before", stage=stage, folds=folds))
+    models = RunRecord(place.run("before", stage=stage, folds=folds)).models
     place.train.loc[FOLDS == 0, "label"] = np.roll(place.train.loc[FOLDS == 0, "label"], 1)
-    again = find_models(place.run("after", stage=stage, folds=folds))
+    again = RunRecord(place.run("after", stage=stage, folds=folds)).models
     assert [same(encoder(models[k]), encoder(again[k])) for k in folds] == [True, False]
 
 
@@ -218,7 +218,7 @@ def test_pairs_from_a_file_are_for_all_folds(place, tmp_path):
     (tmp_path / "pairs.csv").write_text("anchor,positive\n" + "".join(f"{a},{a} !\n" for a in CORPUS))
     stage = replace(QUICK, objective="simcse_supervised", steps=2)
     folder = place.run("pairs", stage=stage, pairs=str(tmp_path / "pairs.csv"))
-    assert (folder / "model").is_dir() and not find_models(folder)
+    assert (folder / "model").is_dir() and not RunRecord(folder).models
     (tmp_path / "pairs.csv").write_text("anchor,positive\ngood,fun\nbad,sad\n")
     with pytest.raises(ValueError, match="the pairs changed"):
         place.run("pairs", stage=stage, pairs=str(tmp_path / "pairs.csv"))
@@ -228,7 +228,7 @@ def test_with_a_probe_the_training_is_shared_and_the_best_step_is_each_folds_own
     folder = place.run("probed", probe_every=4)
     told = read_json(folder / "pretraining.json")
     assert [row["step"] for row in told["probe"]] == [0, 4, 8, 12]
-    models = find_models(folder)
+    models = RunRecord(folder).models
     assert sorted(models) == [0, 1, 2]
     for fold, model in models.items():
         scores = [row[str(fold)] for row in told["probe"]]
@@ -290,7 +290,7 @@ def test_a_stage_that_begins_from_a_trained_run_goes_fold_by_fold(place, backbon
     assert [part.name for part in run.groups] == ["part0", "part1", "part2"]
     assert [part.start for part in run.groups] == [{str(base / f"fold{k}" / "model"): 1.0} for k in (0, 1, 2)]
     folder = place.run("on", stage=replace(QUICK, steps=1, learning_rate=1e-9), start="base", folds=[1])
-    ours, theirs = encoder(find_models(folder)[1]), Classifier.load(base / "fold1" / "model").backbone.state_dict()
+    ours, theirs = encoder(RunRecord(folder).models[1]), Classifier.load(base / "fold1" / "model").backbone.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
     assert not (folder / "part1" / "start").exists()
     begun = run.begin(run.groups[2], folder)

@@ -20,7 +20,7 @@ from kagglekit.running.kernel import NotebookFailed
 from kagglekit.running.notebook import notebook_folder
 from kagglekit.running.parallel import Team, parse_slots, run_in_parallel, train_in_parallel, write_argument
 from kagglekit.running.parameters import Parameter
-from kagglekit.runs.record import Fitted, open_run, save_fold
+from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds
 from kagglekit.samples import write_sample
 
@@ -34,7 +34,7 @@ for fold in folds or [0, 1]:
         print("finished", fold)
         continue
     from kagglekit.learners.tfidf import Baseline
-    from kagglekit.runs.record import open_run, save_fold
+    from kagglekit.runs.folder import open_run, save_fold
     from kagglekit.runs.tables import read_folds, training_rows
     from kagglekit.competition.task import load_task, read_test, read_train
     task = load_task(work)

@@ -16,9 +16,10 @@ from kagglekit.runs.best_epoch import (
     score_cross_fitted,
     write_evaluations,
 )
-from kagglekit.runs.lineage import tell_caution
-from kagglekit.runs.record import Fitted, open_run, read_scores, save_fold, score_run
-from kagglekit.runs.table_metadata import read_lineage
+from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
+from kagglekit.runs.lineage import score_warning
+from kagglekit.runs.record import RunRecord, read_scores
+from kagglekit.runs.table_metadata import read_metadata
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 from kagglekit.scoring.metrics import score
 
@@ -64,7 +65,7 @@ def test_evaluations_come_back_also_with_classes_of_any_name(tmp_path):
     table = pd.read_parquet(tmp_path / "evaluations.parquet")
     assert table["id"].tolist() == ["007", "x"] * 2 and table["evaluation"].tolist() == [1, 1, 2, 2]
     assert table["step"].tolist() == [4, 4, 9, 9] and (table.dtypes.iloc[3:] == np.float32).all()
-    assert read_lineage(tmp_path / "evaluations.parquet") == {"run": "base"}
+    assert read_metadata(tmp_path / "evaluations.parquet") == {"run": "base"}
     assert np.array_equal(read_evaluations(tmp_path, ["007", "x"]), np.stack(list(made.values())))
     for ids in (["x", "007"], ["007"], ["007", "x", "y"]):
         with pytest.raises(ValueError, match=r"holds other rows than oof.parquet beside it"):
@@ -135,8 +136,8 @@ def test_both_scores_are_told_and_a_second_level_gets_the_honest_one(trained):
     assert "cross_fitted" not in score_run(honest, TASK, LABELS) and score_cross_fitted(honest, TASK, LABELS) == {}
     write_json(run.folder / "score.json", scores)
     assert read_scores(run.folder.parent).loc["base", "cross_fitted"] == scores["cross_fitted"]
-    assert "weights of base were chosen" in tell_caution(run.folder)
-    assert tell_caution(honest.folder, honest.cross_fitted) == ""
+    assert "weights of base were chosen" in score_warning(RunRecord(run.folder))
+    assert score_warning(RunRecord(honest.folder), honest.cross_fitted) == ""
 
 
 def test_a_run_without_all_its_evaluations_stays_as_it_is_with_its_caution(trained):
@@ -144,7 +145,7 @@ def test_a_run_without_all_its_evaluations_stays_as_it_is_with_its_caution(train
     (run.folder / "fold3" / "evaluations.parquet").unlink()
     assert honest_run(run, TASK, LABELS) is run and not has_evaluations(run)
     assert "cross_fitted" not in score_run(run, TASK, LABELS)
-    assert "weights of base were chosen" in tell_caution(run.folder, run.cross_fitted)
+    assert "weights of base were chosen" in score_warning(RunRecord(run.folder), run.cross_fitted)
     with pytest.raises(
         FileNotFoundError, match="run='base' has no evaluations of fold 3: they are kept with keep_best"
     ):
@@ -159,4 +160,6 @@ def test_a_choice_before_the_own_one_is_still_told(trained):
     trained([0.7] * 2, name="first")
     run = trained([0.7] * 2, name="base", recipe={"distill": {"teacher": "first"}})
     honest = honest_run(run, TASK, LABELS)
-    assert tell_caution(run.folder, honest.cross_fitted).endswith("weights of first were chosen by scores on the fold")
+    assert score_warning(RunRecord(run.folder), honest.cross_fitted).endswith(
+        "weights of first were chosen by scores on the fold"
+    )

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from kagglekit.files import write_json
-from kagglekit.runs.lineage import check_members, tell_caution, tell_lineage
-from kagglekit.runs.record import Fitted, open_run, save_fold
-from kagglekit.runs.sources import read_sources
+from kagglekit.runs.folder import Fitted, open_run, save_fold
+from kagglekit.runs.lineage import check_base_predictions, score_warning, table_metadata
+from kagglekit.runs.record import RunRecord
+from kagglekit.runs.starts import read_sources
 from kagglekit.runs.table_metadata import hash_folds
 from kagglekit.runs.tables import read_folds, read_run, write_folds, write_predictions
 from kagglekit.selftraining.labelling import make_pool
@@ -53,10 +54,10 @@ class Place:
         )
         for k in range(3):
             ids, place = [self.ids[row] for row in np.flatnonzero(k == FOLD_OF)], folder / f"fold{k}"
-            oof, test = tell_lineage(folder, k), tell_lineage(folder, k, test=True)
+            oof, test = (table_metadata(RunRecord(folder), k, test) for test in (False, True))
             write_predictions(place / "oof.parquet", ids, np.full((2, 2), 0.5), self.task.columns, k, oof)
             says = np.full((2, 2), 0.25 + k / 4)
-            write_predictions(place / "test.parquet", TEST, says, self.task.columns, lineage=test)
+            write_predictions(place / "test.parquet", TEST, says, self.task.columns, metadata=test)
         return folder
 
     def read(self, name, folds=None):
@@ -86,30 +87,30 @@ def blend_runs_that_go_forward_with_runs_that_do_not(place):
 def blend_runs_read_from_two_places(place):
     place.run("base")
     one, two = place.read("base"), place.read("base")
-    check_members([one, two])
+    check_base_predictions([one, two])
     two.oof["fold"] = OTHER
-    check_members([one, two])
+    check_base_predictions([one, two])
 
 
 def blend_a_run_that_crossed(place):
     place.run("base"), place.run("crossed", crosses=True)
-    check_members([place.read("base"), place.read("crossed")])
+    check_base_predictions([place.read("base"), place.read("crossed")])
 
 
 def blend_a_blend_whose_member_crossed(place):
     place.run("base"), place.run("crossed", crosses=True), place.blend("inner", "base", "crossed")
     place.blend("outer", "inner", "base")
-    check_members([place.read("outer")])
+    check_base_predictions([place.read("outer")])
 
 
 def blend_a_blend_whose_member_crossed_and_is_gone(place):
     place.run("base"), place.run("crossed", crosses=True), place.blend("inner", "base", "crossed")
     place.blend("outer", "inner", "base")
     shutil.rmtree(place.work / "crossed"), shutil.rmtree(place.work / "inner")
-    check_members([place.read("outer")])
+    check_base_predictions([place.read("outer")])
 
 
-def start_from_a_run_that_learned_from_one_that_crossed_and_is_gone(place):
+def start_from_a_run_taught_by_one_that_crossed_and_is_gone(place):
     place.run("crossed", crosses=True), place.run("base", distill={"teacher": "crossed"})
     shutil.rmtree(place.work / "crossed")
     read_sources(place.work, ["base"])
@@ -186,11 +187,11 @@ LEAKS = {
     blend_runs_of_other_folds: r"fold2/oof.parquet was made with other folds .* all folds but 2 of those",
     blend_runs_that_go_forward_with_runs_that_do_not: r"was made with other folds than folds.parquet has now",
     blend_runs_read_from_two_places: r"'base' and 'base' have different folds: id '0' is in fold 0 of the one and 1 of",
-    blend_a_run_that_crossed: r"runs='crossed' crossed folds: it learned from out-of-fold predictions",
-    blend_a_blend_whose_member_crossed: r"runs='outer' stands on 'crossed', which crossed folds",
-    blend_a_blend_whose_member_crossed_and_is_gone: r"runs='outer' stands on 'crossed', which crossed folds",
-    start_from_a_run_that_learned_from_one_that_crossed_and_is_gone: r"start='base' stands on 'crossed', which crossed",
-    learn_from_a_run_that_crossed: r"teacher='crossed' crossed folds",
+    blend_a_run_that_crossed: r"runs='crossed' leaks: it learned from out-of-fold predictions",
+    blend_a_blend_whose_member_crossed: r"runs='outer' is made from 'crossed', which leaks",
+    blend_a_blend_whose_member_crossed_and_is_gone: r"runs='outer' is made from 'crossed', which leaks",
+    start_from_a_run_taught_by_one_that_crossed_and_is_gone: r"start='base' is made from 'crossed', which leaks",
+    learn_from_a_run_that_crossed: r"teacher='crossed' leaks: it learned from out-of-fold predictions",
     learn_from_a_run_of_other_folds: r"teacher='base' was trained with other folds than folds.parquet has now",
     learn_from_the_average_of_all_folds: r"teacher='soup': 'soup' predicts test with the average over all folds",
     learn_from_a_blend_of_an_average_of_all_folds_that_has_no_record: r"test.parquet says that its maker saw all",
@@ -212,7 +213,7 @@ def test_it_is_refused_to(place, leak):
 def test_what_does_not_leak_is_not_refused(place):
     place.run("base"), place.run("soup", soup="uniform", soup_of=["base"])
     place.blend("inner", "base", "soup"), place.blend("outer", "inner", "base")
-    check_members([place.read(name) for name in ("base", "soup", "inner", "outer")])
-    assert place.teach("base").run.folds == [0, 1, 2] and tell_caution(place.work / "outer") == ""
+    check_base_predictions([place.read(name) for name in ("base", "soup", "inner", "outer")])
+    assert place.teach("base").run.folds == [0, 1, 2] and score_warning(RunRecord(place.work / "outer")) == ""
     assert [source.name for source in read_sources(place.work, ["base", "soup"])] == ["base", "soup"]
-    assert tell_lineage(place.work / "outer", 1)["folds"] == hash_folds(place.folds)
+    assert table_metadata(RunRecord(place.work / "outer"), 1)["folds"] == hash_folds(place.folds)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from kagglekit.files import write_json
-from kagglekit.runs.lineage import refuse_crossed, run_of, tell_caution, tell_chosen, tell_lineage, with_ancestors
+from kagglekit.runs.lineage import refuse_leak, score_warning, selection_warning, table_metadata
+from kagglekit.runs.record import RunRecord, with_ancestors
 from kagglekit.runs.starts import find_starts, make_backbone
 from kagglekit.runs.tables import write_folds
 from kagglekit.scoring.metrics import score
@@ -24,7 +25,7 @@ def made(tmp_path):
             write_json(folder / "weights.json", {"members": list(members)})
         else:
             write_json(folder / "params.json", {"recipe": recipe or {}, "inputs": {"folds": "0"}})
-        return folder
+        return RunRecord(folder)
 
     return make
 
@@ -39,8 +40,8 @@ def test_a_run_grows_from_all_that_its_records_name_and_from_what_these_name(mad
     last = made("last", recipe | {"pseudo": {"teacher": "blend"}, "distill": {"teacher": "tutor"}})
     names = [run.name for run in with_ancestors([last])]  # base began from last: a circle ends
     assert names == ["last", "start", "other", "soup", "scorer", "blend", "tutor", "base", "teacher"]
-    assert [run.name for run in with_ancestors([tmp_path / "work" / "gone"])] == []
-    assert run_of(model) == tmp_path / "work" / "base" and run_of(tmp_path) is None
+    assert [run.name for run in with_ancestors([RunRecord(tmp_path / "work" / "gone")])] == []
+    assert RunRecord.around(model).folder == tmp_path / "work" / "base" and RunRecord.around(tmp_path) is None
 
 
 def test_weights_chosen_by_scores_on_the_fold_are_told_of_whatever_way_they_come(made, tmp_path):
@@ -50,7 +51,9 @@ def test_weights_chosen_by_scores_on_the_fold_are_told_of_whatever_way_they_come
     made("soup", {"tricks": {"CheckpointSoup": {}}})
     made("blend", members=["plain", "best"])
     made("far", {"keep_best": True}, "elsewhere", "theirs")
-    assert tell_chosen(work, {"keep_best": True}).startswith("The weights of the models were chosen by their scores on")
+    assert selection_warning(work, {"keep_best": True}).startswith(
+        "The weights of the models were chosen by their scores on"
+    )
     for recipe in (
         {"start": "best"},
         {"start": "plain+best"},
@@ -59,22 +62,22 @@ def test_weights_chosen_by_scores_on_the_fold_are_told_of_whatever_way_they_come
         {"soup_of": ["plain", "best"]},
         {"scorer": "best"},
     ):
-        assert tell_chosen(work, recipe).startswith(
-            "It grew from 'best', whose weights were chosen by their scores on "
+        assert selection_warning(work, recipe).startswith(
+            "The run is made from 'best', whose weights were chosen by their scores on "
         )
-    assert tell_chosen(work, {"start": "soup+best"}).startswith("It grew from 'soup', 'best', whose")
+    assert selection_warning(work, {"start": "soup+best"}).startswith("The run is made from 'soup', 'best', whose")
     for recipe in ({}, {"start": "plain", "pseudo": {"teacher": ""}}, {"start": str(tmp_path / "elsewhere" / "far")}):
-        assert tell_chosen(work, recipe) == ""
+        assert selection_warning(work, recipe) == ""
 
 
 def test_a_run_that_crossed_folds_is_named_with_the_way(made):
     run = made("crossed", {"crosses": True})
-    with pytest.raises(ValueError, match="start='x' crossed folds: it learned from out-of-fold predictions"):
-        refuse_crossed(run, "start", "x")
-    with pytest.raises(ValueError, match="start='x' stands on 'crossed', which crossed folds"):
-        refuse_crossed(made("on", {"start": "crossed"}), "start", "x")
+    with pytest.raises(ValueError, match="start='x' leaks: it learned from out-of-fold predictions"):
+        refuse_leak(run, "start", "x")
+    with pytest.raises(ValueError, match="start='x' is made from 'crossed', which leaks"):
+        refuse_leak(made("on", {"start": "crossed"}), "start", "x")
     far = made("far", {"crosses": True}, "elsewhere", "theirs")
-    refuse_crossed(made("apart", {"start": str(far)}), "start", "x")  # its folds hold other rows
+    refuse_leak(made("apart", {"start": str(far.folder)}), "start", "x")  # its folds hold other rows
 
 
 def test_the_model_of_a_fold_knows_the_labels_of_the_others_and_so_it_is_refused_as_backbone(task, backbone, tmp_path):
@@ -106,22 +109,22 @@ def test_the_model_of_a_fold_knows_the_labels_of_the_others_and_so_it_is_refused
 
 def test_a_blend_tells_of_members_whose_scores_are_too_good(made):
     made("plain"), made("best", {"keep_best": True}), made("crossed", {"crosses": True})
-    assert tell_caution(made("honest", members=["plain"])) == ""
-    told = tell_caution(made("blend", members=["plain", "best", "crossed"]))
+    assert score_warning(made("honest", members=["plain"])) == ""
+    told = score_warning(made("blend", members=["plain", "best", "crossed"]))
     assert "'blend' is too good: crossed learned" in told and "weights of best were chosen" in told
 
 
 def test_a_member_that_a_blend_took_as_other_folds_choose_is_no_caution(made):
     made("plain"), made("best", {"keep_best": True}), made("student", {"distill": {"teacher": "best"}})
     blend = made("blend", members=["best", "plain"])
-    assert "weights of best were chosen" in tell_caution(blend)
-    write_json(blend / "weights.json", {"members": ["best", "plain"], "cross_fitted": ["best"]})
-    assert tell_caution(blend) == "" and tell_lineage(blend, 0)["chosen"] == []
-    assert "weights of best were chosen" in tell_caution(made("outer", members=["blend", "best"]))
-    write_json(blend / "weights.json", {"members": ["best", "student"], "cross_fitted": ["best"]})
-    assert "weights of best were chosen" in tell_caution(blend)  # by way of the student
+    assert "weights of best were chosen" in score_warning(RunRecord(blend.folder))
+    write_json(blend.folder / "weights.json", {"members": ["best", "plain"], "cross_fitted": ["best"]})
+    assert score_warning(RunRecord(blend.folder)) == "" and table_metadata(RunRecord(blend.folder), 0)["chosen"] == []
+    assert "weights of best were chosen" in score_warning(made("outer", members=["blend", "best"]))
+    write_json(blend.folder / "weights.json", {"members": ["best", "student"], "cross_fitted": ["best"]})
+    assert "weights of best were chosen" in score_warning(RunRecord(blend.folder))  # by way of the student
 
 
 def test_of_keep_best_the_caution_names_the_honest_score():
-    told = [tell_chosen("", {"keep_best": True}), tell_chosen("", {"tricks": {"CheckpointSoup": {}}})]
+    told = [selection_warning("", {"keep_best": True}), selection_warning("", {"tricks": {"CheckpointSoup": {}}})]
     assert "the score that is called cross_fitted" in told[0] and "cross_fitted" not in told[1]

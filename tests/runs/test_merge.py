@@ -10,8 +10,8 @@ import pytest
 from kagglekit.ensembling.blend import blend_runs
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, read_json, write_json
+from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.merge import find_works, merge_runs
-from kagglekit.runs.record import Fitted, open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 
 RECIPE = {"backbone": "minilm", "start": "", "epochs": 2.0}

@@ -8,17 +8,9 @@ import pandas as pd
 import pytest
 
 from kagglekit.files import fold_folders, read_json
-from kagglekit.runs.record import (
-    Fitted,
-    choose_folds,
-    open_run,
-    read_history,
-    read_scores,
-    save_fold,
-    score_run,
-    trained_runs,
-)
-from kagglekit.runs.tables import read_folds, read_run, write_folds
+from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
+from kagglekit.runs.record import RunRecord, read_scores, trained_runs
+from kagglekit.runs.tables import choose_folds, read_folds, read_run, write_folds
 
 TASK = SimpleNamespace(kind="multiclass", columns=["a", "b"], classes=["a", "b"], metric="accuracy")
 RECIPE = {"backbone": "minilm", "start": "", "epochs": 2.0, "tricks": {"FGM": {"epsilon": 0.5}}}
@@ -191,7 +183,7 @@ def test_what_was_saved_is_read_back_and_scored(work):
     assert read_scores(work).loc["base", "folds"] == 2
     assert read_json(folder / "params.json")["receipts"] == {"0": {"FGM": {"steps": 3}}, "1": {"FGM": {"steps": 3}}}
     pd.testing.assert_frame_equal(
-        read_history(folder), pd.DataFrame({"fold": [0, 1], "step": [1, 1], "loss": [0.7, 0.7]})
+        RunRecord(folder).history, pd.DataFrame({"fold": [0, 1], "step": [1, 1], "loss": [0.7, 0.7]})
     )
     assert trained_runs(work) == ["base"]
 

@@ -12,9 +12,9 @@ from kagglekit.files import read_json, write_json
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_weights
-from kagglekit.runs.record import open_run, save_fold
-from kagglekit.runs.sources import find_models, read_sources
-from kagglekit.runs.starts import find_scorer, find_starts, find_vocabulary, make_backbone, make_start
+from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.runs.record import RunRecord
+from kagglekit.runs.starts import find_scorer, find_starts, find_vocabulary, make_backbone, make_start, read_sources
 from kagglekit.runs.tables import write_folds, write_predictions
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
@@ -108,7 +108,7 @@ def test_a_run_of_other_data_counts_once_with_the_average_of_all_its_folds(place
     work, elsewhere = place("bbc"), place("news", "theirs", OTHER_FOLDS)
     base, theirs = trained(work, "base"), trained(elsewhere, "long")
     starts = find_starts(work, "base+runs/news/long", backbone, [0])
-    ours, *others = [str(base / "fold0" / "model"), *(str(model) for model in find_models(theirs).values())]
+    ours, *others = [str(base / "fold0" / "model"), *(str(model) for model in RunRecord(theirs).models.values())]
     assert starts == {0: {ours: 1.0, others[0]: 0.5, others[1]: 0.5}}
     mean = average_weights([encoder(folder) for folder in (ours, *others)], [1, 0.5, 0.5])
     assert same(weights(load_backbone(make_start(starts[0], work / "joint" / "fold0"))), mean)
@@ -215,7 +215,7 @@ def test_a_trained_run_with_a_model_of_all_folds_still_goes_fold_by_fold(place, 
     run = trained(work, "soup")
     shutil.copytree(run / "fold0" / "model", run / "model")
     (source,) = read_sources(work, ["soup"])
-    assert source.matched and find_starts(work, "soup", backbone, [1])[1] == {str(run / "fold1" / "model"): 1.0}
+    assert source.by_fold and find_starts(work, "soup", backbone, [1])[1] == {str(run / "fold1" / "model"): 1.0}
 
 
 def test_training_begins_from_the_model_of_its_own_fold(place, trained, task, tables, backbone):
@@ -263,7 +263,7 @@ def test_a_stage_that_goes_fold_by_fold_says_where_its_models_are(place, staged,
     """Folds may share one; the model of the run itself, the best for all of them together, is not among them."""
     work = place("bbc")
     run = staged(work, "probed", {"0": "step40/model", "1": "model"})
-    assert find_models(run) == {0: run / "step40" / "model", 1: run / "model"}
+    assert RunRecord(run).models == {0: run / "step40" / "model", 1: run / "model"}
     assert find_starts(work, "probed", backbone, [0]) == {0: {str(run / "step40" / "model"): 1.0}}
     write_json(run / "models.json", {"0": "step40/model", "1": "part1/model"})  # which is not there yet
     with pytest.raises(ValueError, match="start='probed' has no model of fold 1, only of 0"):
@@ -326,7 +326,7 @@ def test_the_vocabulary_is_that_of_the_models_to_begin_from(place, pretrained, b
 def test_a_scorer_is_a_trained_run_with_our_folds_and_backbone(place, trained, pretrained, backbone):
     work, elsewhere = place("bbc"), place("news", "theirs")
     trained(work, "base")
-    assert find_scorer(work, "base", backbone).matched
+    assert find_scorer(work, "base", backbone).by_fold
     trained(elsewhere, "base"), pretrained(work), trained(work, "alien", backbone="roberta")
     for name, words in (
         ("runs/news/base", "is no run of 3_train with the folds of"),
@@ -349,7 +349,7 @@ def test_a_run_that_crossed_folds_is_no_start_nor_is_what_grew_from_it(place, tr
     told = read_json(third / "params.json")
     write_json(third / "params.json", told | {"recipe": told["recipe"] | {"pseudo": {"teacher": "blend"}}})
     for name in ("first", "second", "third"):
-        with pytest.raises(ValueError, match=rf"start='{name}'.* crossed folds: it learned from out-of-fold pred"):
+        with pytest.raises(ValueError, match=rf"start='{name}'.* leaks: it learned from out-of-fold pred"):
             find_starts(work, name, backbone, [0])
 
 

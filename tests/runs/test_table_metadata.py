@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from kagglekit.files import write_json
-from kagglekit.runs.lineage import tell_lineage
-from kagglekit.runs.table_metadata import goes_forward, hash_folds, read_lineage, write_table
+from kagglekit.runs.lineage import table_metadata
+from kagglekit.runs.record import RunRecord
+from kagglekit.runs.table_metadata import goes_forward, hash_folds, read_metadata, write_table
 from kagglekit.runs.tables import read_predictions, write_folds, write_predictions
 
 FOLDS = pd.DataFrame({"id": ["007", "ü", "3", "4"], "fold": [0, 1, 0, 1]})
@@ -15,9 +16,9 @@ FOLDS = pd.DataFrame({"id": ["007", "ü", "3", "4"], "fold": [0, 1, 0, 1]})
 def test_a_table_keeps_what_it_says_of_itself_and_pandas_reads_it(tmp_path):
     lineage = {"run": "bäse", "fold": 1, "from": ["other"]}
     write_predictions(tmp_path / "oof.parquet", ["007", "ü"], [[0.1, 0.9], [0.5, 0.5]], ["a", "b"], 1, lineage)
-    assert read_lineage(tmp_path / "oof.parquet") == lineage
+    assert read_metadata(tmp_path / "oof.parquet") == lineage
     write_predictions(tmp_path / "plain.parquet", ["007", "ü"], [[0.1, 0.9], [0.5, 0.5]], ["a", "b"], 1)
-    assert read_lineage(tmp_path / "plain.parquet") == {}
+    assert read_metadata(tmp_path / "plain.parquet") == {}
     tables = [pd.read_parquet(tmp_path / "oof.parquet"), read_predictions(tmp_path / "plain.parquet")]
     pd.testing.assert_frame_equal(*tables)
     pd.testing.assert_frame_equal(tables[1], pd.read_parquet(_as_pandas_writes(tables[1], tmp_path)))
@@ -25,7 +26,7 @@ def test_a_table_keeps_what_it_says_of_itself_and_pandas_reads_it(tmp_path):
 
 def _as_pandas_writes(table, folder):
     table.to_parquet(folder / "pandas.parquet", index=False)
-    assert read_lineage(folder / "pandas.parquet") == {}
+    assert read_metadata(folder / "pandas.parquet") == {}
     return folder / "pandas.parquet"
 
 
@@ -39,7 +40,7 @@ def test_the_same_table_is_the_same_file(tmp_path):
 def test_what_is_no_table_is_named(tmp_path):
     (tmp_path / "oof.parquet").write_bytes(b"PAR1 no longer")
     with pytest.raises(ValueError, match=r"oof.parquet is not a parquet table: delete it"):
-        read_lineage(tmp_path / "oof.parquet")
+        read_metadata(tmp_path / "oof.parquet")
 
 
 def test_folds_are_equal_where_every_model_saw_the_same_rows():
@@ -65,7 +66,7 @@ def test_the_tables_of_a_run_say_what_its_models_saw_and_grew_from(tmp_path):
     start = f"first+{tmp_path / 'far' / 'other'}"
     write_json(work / "base" / "params.json", {"recipe": {"start": start}})
     write_json(work / "blend" / "weights.json", {"members": ["base"]})
-    told = tell_lineage(work / "blend", 1)
+    told = table_metadata(RunRecord(work / "blend"), 1)
     assert told == {
         "run": "blend",
         "fold": 1,
@@ -76,14 +77,14 @@ def test_the_tables_of_a_run_say_what_its_models_saw_and_grew_from(tmp_path):
         "crossed": [],
         "chosen": ["first"],
     }
-    assert tell_lineage(work / "blend", 1, test=True) == told
+    assert table_metadata(RunRecord(work / "blend"), 1, test=True) == told
     write_json(work / "soup" / "params.json", {"recipe": {"soup": "folds", "soup_of": ["base"]}})
     write_json(work / "blend" / "weights.json", {"members": ["base", "soup"]})
-    assert tell_lineage(work / "blend", 1)["saw"] == "all folds but 1"
-    assert tell_lineage(work / "blend", 1, test=True)["saw"] == "all folds"
-    assert "folds" not in tell_lineage(tmp_path / "elsewhere" / "run", 0)
+    assert table_metadata(RunRecord(work / "blend"), 1)["saw"] == "all folds but 1"
+    assert table_metadata(RunRecord(work / "blend"), 1, test=True)["saw"] == "all folds"
+    assert "folds" not in table_metadata(RunRecord(tmp_path / "elsewhere" / "run"), 0)
 
 
 def test_where_folds_go_forward_a_model_saw_what_was_before(tmp_path):
     write_folds(tmp_path, FOLDS["id"], np.array([-1, 0, 1, 2]), forward=True)
-    assert tell_lineage(tmp_path / "run", 2)["saw"] == "folds before 2"
+    assert table_metadata(RunRecord(tmp_path / "run"), 2)["saw"] == "folds before 2"

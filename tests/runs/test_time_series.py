@@ -8,8 +8,8 @@ from kagglekit.data.folds import assign_folds
 from kagglekit.files import fold_folders
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.run import StageRun
-from kagglekit.runs.record import choose_folds, open_run, save_fold, score_run
-from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
+from kagglekit.runs.folder import open_run, save_fold, score_run
+from kagglekit.runs.tables import choose_folds, read_folds, read_run, training_rows, write_folds
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.training.finetune import FineTuner

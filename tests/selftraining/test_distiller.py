@@ -6,7 +6,7 @@ import pytest
 
 from kagglekit.files import read_json, write_json
 from kagglekit.learners.tfidf import Baseline
-from kagglekit.runs.record import open_run, save_fold
+from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.tables import read_predictions
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.options import DistillationOptions
@@ -167,7 +167,7 @@ def test_out_of_fold_predictions_of_a_run_cross_folds_and_are_marked(distiller, 
         assert np.allclose(taught.loc[theirs.index], theirs)
     assert made.settings["crosses"] is True and made.settings["distill"]["by"] == "oof"
     write_json(base / "params.json", read_json(base / "params.json") | {"recipe": made.settings | {"backbone": ""}})
-    with pytest.raises(ValueError, match="crossed folds"):  # and so it is no teacher any more
+    with pytest.raises(ValueError, match="teacher='base' leaks: it learned"):  # and so it is no teacher any more
         distiller({"teacher": "base"})
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kagglekit.files import write_json
-from kagglekit.runs.record import Fitted
+from kagglekit.runs.folder import Fitted
 from kagglekit.runs.tables import read_predictions
 from kagglekit.selftraining.nested import PairModels, kept, without_choosing
 from kagglekit.training.finetune import FineTuner

@@ -8,7 +8,7 @@ import pytest
 
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import load_tokenizer
-from kagglekit.runs.record import Fitted, open_run, save_fold
+from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_predictions, write_folds
 from kagglekit.scoring.metrics import score
 from kagglekit.selftraining.distiller import Distiller

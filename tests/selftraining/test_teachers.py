@@ -11,8 +11,8 @@ from kagglekit.competition.task import Task, encode_labels
 from kagglekit.ensembling.blend import blend_runs
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
-from kagglekit.runs.lineage import with_ancestors
-from kagglekit.runs.record import Fitted, open_run, save_fold
+from kagglekit.runs.folder import Fitted, open_run, save_fold
+from kagglekit.runs.record import RunRecord, with_ancestors
 from kagglekit.runs.tables import read_folds, read_predictions, read_run, write_folds
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.finetune import FineTuner
@@ -194,15 +194,15 @@ def test_what_crossed_folds_is_refused_whatever_way_it_comes(work, read, tables)
     save_tables(work, "taught", tables, {"pseudo": {"teacher": "begun"}})
     blend(work, tables, "both", ["taught", "base"])
     cross(work, "crossed")
-    with pytest.raises(ValueError, match="runs='taught' stands on 'crossed', which crossed folds"):
+    with pytest.raises(ValueError, match="runs='taught' is made from 'crossed', which leaks"):
         blend(work, tables, "more", ["taught", "base"])  # not even by the mean
     save_tables(work, "again", tables, {"distill": {"teacher": "both"}})
-    with pytest.raises(ValueError, match="teacher='crossed' crossed folds: it learned from out-of-fold predictions"):
+    with pytest.raises(ValueError, match="teacher='crossed' leaks: it learned from out-of-fold predictions"):
         read(work, "crossed")
     for name in ("begun", "taught", "both", "again"):
-        with pytest.raises(ValueError, match=f"teacher='{name}' stands on 'crossed', which crossed folds"):
+        with pytest.raises(ValueError, match=f"teacher='{name}' is made from 'crossed', which leaks"):
             read(work, name)
-    assert [run.name for run in with_ancestors([work / "again"])] == [
+    assert [run.name for run in with_ancestors([RunRecord(work / "again")])] == [
         "again",
         "both",
         "taught",

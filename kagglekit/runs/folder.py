@@ -1,0 +1,215 @@
+"""The folder of a run: opened with its parameters, filled fold by fold, scored."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kagglekit.competition.task import Task
+from kagglekit.files import file_lock, hash_files, read_json, remove, replacing, resolve, run_folder, write_json
+from kagglekit.runs.best_epoch import score_cross_fitted, write_evaluations
+from kagglekit.runs.environment import commit, versions
+from kagglekit.runs.lineage import table_metadata
+from kagglekit.runs.record import RunRecord, named_runs, split_start
+from kagglekit.runs.starts import SourceRun, read_sources
+from kagglekit.runs.tables import Run, write_predictions
+from kagglekit.scoring.bootstrap import standard_error
+from kagglekit.scoring.metrics import score
+
+
+@dataclass
+class Fitted:
+    """Predictions (rows, columns) of the fold's own rows and of the test rows, history, and receipts of its tricks.
+
+    evaluations: step -> what the weights of that step predict for the fold's own rows, where one of them was chosen.
+    """
+
+    oof: np.ndarray
+    test: np.ndarray
+    history: list[dict[str, float]] = field(default_factory=list)
+    receipts: dict[str, Any] = field(default_factory=dict)
+    evaluations: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+
+def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool = False, folds: bool = True) -> Path:
+    """The folder of a run made by `recipe`, with params.json in it: new, or with the folds that it has already.
+
+    params.json holds the recipe, hashes of the inputs (the task, its folds unless `folds` is False, the weights of a
+    backbone in a folder and of the runs to start from, to average or to mask by, the predictions and the weights of
+    teachers, the files of vectors, texts and augmenters), package versions, and the library's git commit.
+    Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then a run that
+    differs is deleted. A run that is the same is kept in any case, and resumes where it was interrupted; a source run
+    that goes fold by fold may have more folds since. Of processes that open a run at a time, one makes it, and the
+    others find it.
+    """
+    folder, work = run_folder(work, run), resolve(work)
+    sources, teachers = _sources(work, recipe), _teachers(work, recipe)
+    identity = {
+        "recipe": json.loads(json.dumps(recipe)),
+        "inputs": _hash_inputs(work, recipe, folds, sources, teachers),
+    }
+    if folder in (*(source.record.folder for source in sources), *(teacher.folder for teacher in teachers)):
+        raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
+    with file_lock(folder):
+        _write_params(folder, identity, overwrite)
+    return folder
+
+
+def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
+    """Make params.json say `identity`, see `open_run`."""
+    file, now, changed = folder / "params.json", identity["inputs"], []
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    begun = len(there) > 1 and file.name in there
+    if begun:
+        before = read_json(file)
+        changed = changes(before, identity)
+    elif there - {file.name}:
+        changed = ["it is no run of this notebook"]
+    if changed and not overwrite:
+        raise ValueError(
+            f"{folder} was made with other settings: {'; '.join(changed)}. Name another run=, or say overwrite=True to "
+            "delete it and begin again"
+        )
+    if changed:
+        shutil.rmtree(folder)
+    if changed or not begun:
+        write_json(file, {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
+    elif now != before["inputs"]:  # source runs have other folds than they had
+        write_json(file, {**before, "inputs": more_folds(before["inputs"], now)})
+
+
+def _hash_inputs(
+    work: Path, recipe: dict[str, Any], folds: bool, sources: Sequence[SourceRun], teachers: Sequence[RunRecord]
+) -> dict[str, str | dict[str, str]]:
+    """The inputs of a run, name -> hash, or name -> fold -> hash where each fold is made from one of its own.
+
+    The place of the competition's files does not count.
+    """
+    task = {name: value for name, value in read_json(work / "task.json").items() if name != "data"}
+    found = {"task": hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:16]}
+    if folds:
+        found["folds"] = hash_files([work / "folds.parquet"])
+    if resolve(recipe["backbone"]).is_dir():
+        found["backbone"] = hash_files(_weights(resolve(recipe["backbone"])))
+    for name in ("vectors", "test_vectors", "word_vectors"):
+        if file := recipe.get("beside", {}).get(name):
+            found[name.replace("_", " ")] = hash_files([resolve(file)])
+    found |= {name: hash_files(_files(recipe[name])) for name in ("texts", "pairs") if recipe.get(name)}
+    for name, options in recipe.get("augment", {}).items():
+        places = [resolve(value) for value in options.values() if isinstance(value, str) and value]
+        found |= {f"file {place.name} of {name}": hash_files([place]) for place in places if place.is_file()}
+        found |= {f"model {place.name} of {name}": hash_files(_weights(place)) for place in places if place.is_dir()}
+    if unlabelled := recipe.get("pseudo", {}).get("unlabelled"):
+        found["unlabelled files"] = hash_files(_files(unlabelled))
+    for teacher in teachers:
+        files = {
+            fold: [place / "oof.parquet", place / "test.parquet", *sorted((place / "model").glob("*.safetensors"))]
+            for fold, place in teacher.folds.items()
+        }
+        found[f"predictions of {teacher.name}"] = _hash(files, by_fold=not recipe.get("crosses"))
+    by_fold = recipe.get("soup", "uniform") == "uniform"  # the other soups look at all folds
+    for source in sources:
+        models = source.models or {"": source.record.folder / "model"}
+        files = {fold: _weights(model) for fold, model in models.items()}
+        found[f"weights of {source.name}"] = _hash(files, by_fold and source.by_fold)
+    return found
+
+
+def _sources(work: Path, recipe: dict[str, Any]) -> list[SourceRun]:
+    names = {"start": split_start(recipe.get("start", "")), "soup_of": recipe.get("soup_of", [])}
+    names["scorer"] = [name for name in [recipe.get("scorer")] if name]
+    return [source for what, given in names.items() for source in read_sources(work, given, what)]
+
+
+def _teachers(work: Path, recipe: dict[str, Any]) -> list[RunRecord]:
+    """The runs whose predictions a run learns from, and of a blend its members, which it asks about new rows."""
+    named = named_runs(work, recipe)
+    found = list(dict.fromkeys([*named["pseudo"], *named["distill"]]))
+    for teacher in found:
+        found += [member for member in teacher.members if member not in found]
+    return found
+
+
+def _hash(files: dict[Any, list[Path]], by_fold: bool) -> str | dict[str, str]:
+    """A hash for each fold, or one of the files of all."""
+    if by_fold:
+        return {str(fold): hash_files(group) for fold, group in files.items()}
+    return hash_files(chain(*files.values()))
+
+
+def _weights(model: Path) -> list[Path]:
+    """The files with the weights of a model."""
+    return [file for pattern in ("*.safetensors", "pytorch_model*.bin") for file in sorted(model.glob(pattern))]
+
+
+def _files(names: str | Sequence[str]) -> Iterator[Path]:
+    """The files that parameters name, those of a folder in the order of their paths."""
+    for path in map(resolve, [names] if isinstance(names, str) else names):
+        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """How two params.json differ in recipe and inputs, in words; hashes by fold count where both have the fold."""
+    changed, then, there = differences(before["recipe"], now["recipe"]), before["inputs"], now["inputs"]
+    for name in {**then, **there}:
+        hashes = [then.get(name), there.get(name)]
+        if all(isinstance(each, dict) for each in hashes):
+            hashes = [{fold: each[fold] for fold in hashes[0].keys() & hashes[1].keys()} for each in hashes]
+        changed += [f"the {name} changed"] if hashes[0] != hashes[1] else []
+    return changed
+
+
+def more_folds(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """The inputs `ours`, with the hashes of folds that `theirs` has in addition."""
+    return {name: value | theirs[name] if isinstance(value, dict) else value for name, value in ours.items()}
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two recipes, in words."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names]
+
+
+def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_ids: Sequence[str], task: Task) -> None:
+    """Write a fold's history, receipts and tables; oof.parquet comes last and makes it finished.
+
+    The tables record what they come from, see `table_metadata`. What `make_start` wrote for it is deleted.
+    """
+    place = folder / f"fold{fold}"
+    remove(place / "start")
+    with replacing(place / "history.jsonl") as part:
+        part.write_text("".join(json.dumps(row) + "\n" for row in fitted.history))
+    with file_lock(folder):  # another process may be training another fold
+        params = read_json(folder / "params.json")
+        params["receipts"][str(fold)] = fitted.receipts
+        write_json(folder / "params.json", params)
+    record = RunRecord(folder)
+    oof, test = table_metadata(record, fold), table_metadata(record, fold, test=True)
+    write_evaluations(place, ids, fitted.evaluations, task.columns, oof)
+    write_predictions(place / "test.parquet", test_ids, fitted.test, task.columns, metadata=test)
+    write_predictions(place / "oof.parquet", ids, fitted.oof, task.columns, fold, oof)
+
+
+def score_run(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray | None = None) -> dict[str, Any]:
+    """The out-of-fold score of a run's finished folds, its standard error (bootstrap over rows), and each fold's.
+
+    labels, groups: of all rows of train; rows of a group are drawn together, as `group` of `read_folds` says.
+    Where each fold chose among evaluations, that score is too good: `cross_fitted` is there too, see `honest_run`.
+    """
+    truth, fold = labels[run.rows], run.oof["fold"].to_numpy()
+    together = None if groups is None else groups[run.rows]
+    each = {int(k): float(score(task.metric, truth[fold == k], run.oof_array[fold == k])) for k in run.folds}
+    return {
+        "run": run.name,
+        "metric": task.metric,
+        "score": float(score(task.metric, truth, run.oof_array)),
+        "standard_error": float(standard_error(task.metric, truth, run.oof_array, groups=together)),
+        "folds": each,
+        **score_cross_fitted(run, task, labels),
+    }
