@@ -123,7 +123,8 @@ def dry_run(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 
 def push(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     """Push data sets, then kernels; what Kaggle has already is not sent again."""
-    from kagglekit.kaggle.push import push, wait
+    from kagglekit.kaggle.client import wait
+    from kagglekit.kaggle.push import push
 
     parser.add_argument("folders", nargs="+", type=resolve, metavar="DIR", help="of kernels and data sets")
     parser.add_argument("--message", default="", help="of new versions of data sets")
@@ -141,7 +142,7 @@ def push(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 
 def status(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     """How far kernels are."""
-    from kagglekit.kaggle.push import status, wait
+    from kagglekit.kaggle.client import status, wait
 
     parser.add_argument("kernels", nargs="+", metavar="OWNER/SLUG")
     parser.add_argument("--wait", action="store_true", help="until they have run")

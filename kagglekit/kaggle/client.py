@@ -1,19 +1,23 @@
-"""Kaggle's own client, asked so that nothing goes wrong in silence: what it lets pass is an error here, in words.
+"""Kaggle's own client, with an error wherever it would fail in silence; and the states of kernels.
 
-It is the package kaggle (tried with 2.2.4). It prints where it should raise, leaves out files whose upload failed, and
-with the environment VERBOSE=1 prints every header with the credential: so what it prints is caught, and never shown.
+It is the package kaggle (tried with 2.2.4). It prints where it should raise, skips files whose upload failed, ends the
+program, and with VERBOSE=1 prints every header with the credential: so what it prints is caught and never shown. Its
+own retries cover uploads of data sets alone.
 """
 
 import io
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from kagglekit.kaggle.metadata import Ref
 from kagglekit.kaggle.secrets import redact
+from kagglekit.progress import clock
 
 if TYPE_CHECKING:
     from kaggle.api.kaggle_api_extended import KaggleApi
@@ -25,6 +29,8 @@ HOW = (
     "~/.kaggle/access_token or into the variable KAGGLE_API_TOKEN"
 )
 LONGEST = 60.0  # seconds between two tries
+FAILED = ("error", "cancel_acknowledged")
+ENDED = ("complete", *FAILED)
 
 
 class KaggleError(RuntimeError):
@@ -36,7 +42,7 @@ class KaggleError(RuntimeError):
 
 
 def connect() -> "KaggleApi":
-    """The client with the credential of this user, which Kaggle has been asked about where it is a token.
+    """The client, logged in with this user's credential; Kaggle is asked whether a token is valid.
 
     Raises ModuleNotFoundError without the package, KaggleError without a credential or with one that is refused, and
     for KAGGLE_API_ENVIRONMENT=TEST and the like, with which the client talks to kaggle.com all the same.
@@ -48,7 +54,7 @@ def connect() -> "KaggleApi":
             "Unset the variable, or set LOCALHOST for a server of your own"
         )
     try:
-        with _unheard():
+        with _silent():
             from kaggle.api.kaggle_api_extended import KaggleApi
             from kagglesdk.kaggle_env import get_access_token_from_env
     except ModuleNotFoundError as error:
@@ -57,48 +63,47 @@ def connect() -> "KaggleApi":
             name=error.name,
         ) from None
     if ("--local" in KaggleApi.args) != (environment == "LOCALHOST"):
-        raise KaggleError("KAGGLE_API_ENVIRONMENT was changed after the client was imported: start Python anew")
+        raise KaggleError("KAGGLE_API_ENVIRONMENT was changed after the client was imported: restart Python")
     api = _strict(KaggleApi)()
     api.args = [word for word in KaggleApi.args if word == "--local"]  # never --verbose, which prints the credential
     token, source = get_access_token_from_env()
+    refused = f"the token in {source} is expired or refused: {HOW}"
     try:
         asked(api.authenticate, "log in")
     except KaggleError as error:
         if error.status:
             raise
-        said = f"the token in {source} is expired or refused" if token else "there is no credential of Kaggle here"
-        raise KaggleError(f"{said}: {HOW}", 401) from None
+        raise KaggleError(refused if token else f"there is no credential of Kaggle here: {HOW}", 401) from None
     if token and api.config_values.get(api.CONFIG_NAME_TOKEN) != token:  # it is sent all the same
-        raise KaggleError(f"the token in {source} is expired or refused: {HOW}; or remove it", 401)
+        raise KaggleError(f"{refused}; or remove it", 401)
     return api
 
 
 def asked(call: Callable[[], T], what: str, patience: float = 300.0, again: bool = True) -> T:
-    """What `call` gives, tried again while Kaggle is busy. `what`: the thing that is done, for messages: "push x".
+    """The result of `call`, tried again while Kaggle is busy. what: the action, for messages: "push kernel x".
 
-    patience: seconds to wait in all, 0 tries once. It waits as long as Kaggle says (429 with Retry-After), else 1, 2,
-    4, ... up to 60 s. again: also after errors of the server (5xx) and broken connections, with which it is not known
-    whether it was done; False for what counts, such as a submission.
-    Raises KaggleError, in which no credential stands.
+    patience: seconds to wait in all; 0 tries once. Waits as long as Kaggle says (429 with Retry-After), else 1, 2, 4,
+    ... up to 60 s. again: also after server errors (5xx) and broken connections, which leave open whether it was done;
+    False for what must happen once, such as a submission. Raises KaggleError, without credentials in its message.
     """
     begin, wait = time.monotonic(), 1.0
     while True:
         try:
-            with _unheard():
+            with _silent():
                 return call()
         except SystemExit as error:  # the client ends the program where it should raise
             raise KaggleError(f"{what}: the client of Kaggle gave up (exit code {error.code})") from None
         except (OSError, ValueError) as error:  # those of requests are OSErrors
-            failure, pause = _explain(error, what), None
+            failure, pause = _explain(error, what), wait
             if failure.status == 429:
-                pause = _retry_after(error)
+                told = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+                pause = float(told) if told.replace(".", "", 1).isdecimal() else wait
             elif failure.status not in (0, *range(500, 600)) or not again or isinstance(error, ValueError):
                 if failure.status >= 500 or _is_broken(error):
                     failure = KaggleError(f"{failure}. It may be done all the same: look there first", failure.status)
                 raise failure from None
             elif failure.status == 0 and not _is_broken(error):
                 raise
-        pause = wait if pause is None else pause
         if time.monotonic() - begin + pause > patience:
             raise KaggleError(f"{failure}. It was tried for {time.monotonic() - begin:.0f} s", failure.status)
         if pause >= 5:
@@ -108,44 +113,30 @@ def asked(call: Callable[[], T], what: str, patience: float = 300.0, again: bool
 
 
 def _explain(error: Exception, what: str) -> KaggleError:
-    """The error of the client in words, with the status of Kaggle's answer."""
+    """The client's error in words, with the status of Kaggle's answer."""
     answers = (getattr(each, "response", None) for each in (error, error.__context__))
     response = next((answer for answer in answers if answer is not None), None)
-    status = 0 if response is None else _status(response)
-    said = str(error).strip() or type(error).__name__
-    if status in (401, 403):
-        said = f"Kaggle refuses it ({status}: {_message(response)}). The credential is expired or refused: {HOW}"
-        said += "" if status == 401 else ". Or it belongs to another user, or rules are not accepted yet"
-    elif status == 404:
-        said = (
-            f"Kaggle does not know it (404: {_message(response)}): look at owner and slug, or at the competition's name"
-        )
-    elif status == 429:
-        said = "Kaggle gets too many requests of this user (429): try again later"
-    elif status >= 500:
-        said = f"Kaggle's server failed ({status}: {_message(response)}): try again later"
-    elif status:
-        said = f"Kaggle says {status}: {_message(response)}"
-    return KaggleError(f"{what}: {said}", status)
-
-
-def _status(response) -> int:
-    """The status of an answer, which stands in its text where the HTTP status is a good one."""
+    if response is None:
+        return KaggleError(f"{what}: {str(error).strip() or type(error).__name__}")
     try:
         told = response.json()
     except ValueError:
         told = None
-    code = told.get("code") if isinstance(told, dict) else None
-    return code if isinstance(code, int) and response.status_code < 400 else response.status_code
-
-
-def _message(response) -> str:
-    """What an answer says went wrong, in one short line."""
-    try:
-        said = response.json()["message"]
-    except (ValueError, KeyError, TypeError):
-        said = response.reason or "no reason given"
-    return " ".join(str(said).split())[:300]
+    told, status = told if isinstance(told, dict) else {}, response.status_code
+    if status < 400 and isinstance(told.get("code"), int):  # the status of the answer stands in its text
+        status = told["code"]
+    why = " ".join(str(told.get("message") or response.reason or "no reason given").split())[:300]
+    said = f"Kaggle says {status}: {why}"
+    if status in (401, 403):
+        said = f"Kaggle refuses it ({status}: {why}). The credential is expired or refused: {HOW}"
+        said += "" if status == 401 else ". Or it belongs to another user, or rules are not accepted yet"
+    elif status == 404:
+        said = f"Kaggle does not know it (404: {why}): check owner and slug, or the competition's name"
+    elif status == 429:
+        said = "Kaggle gets too many requests of this user (429): try again later"
+    elif status >= 500:
+        said = f"Kaggle's server failed ({status}: {why}): try again later"
+    return KaggleError(f"{what}: {said}", status)
 
 
 def _is_broken(error: Exception) -> bool:
@@ -156,20 +147,9 @@ def _is_broken(error: Exception) -> bool:
     return isinstance(error, (ConnectionError, Timeout, ChunkedEncodingError))
 
 
-def _retry_after(error: Exception) -> float | None:
-    """How long Kaggle wants to be left alone, in seconds; None where it does not say."""
-    told = error.response.headers.get("Retry-After", "") if getattr(error, "response", None) is not None else ""
-    if told.replace(".", "", 1).isdecimal():
-        return float(told)
-    try:
-        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
-
-
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """What the client prints goes nowhere."""
+def _silent() -> Iterator[None]:
+    """Discard what the client prints."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         yield
 
@@ -183,7 +163,7 @@ def _strict(api: type["KaggleApi"]) -> type["KaggleApi"]:
             apart = {self.DATASET_METADATA_FILE, self.OLD_DATASET_METADATA_FILE, self.KERNEL_METADATA_FILE}
             files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and path.name not in apart]
             if len(request.files) < len(files):
-                for path in files:  # else the next time goes on with an upload that Kaggle has thrown away
+                for path in files:  # else the next push resumes an upload that Kaggle has thrown away
                     Path(upload_context.get_upload_info_file_path(str(Path(folder, path.name)))).unlink(missing_ok=True)
                 raise KaggleError(
                     f"{folder}: {len(files) - len(request.files)} of {len(files)} files did not arrive, so no version "
@@ -191,3 +171,69 @@ def _strict(api: type["KaggleApi"]) -> type["KaggleApi"]:
                 )
 
     return Strict
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a kernel is: queued, running, complete, error, cancel_requested, cancel_acknowledged or new_script.
+    message: why it failed, where Kaggle says so."""
+
+    state: str
+    message: str = ""
+
+    def __str__(self):
+        return f"{self.state}: {self.message}" if self.message else self.state
+
+
+def status(ref: Ref | str, api=None) -> Status:
+    """How far the newest version of a kernel is. Raises KaggleError for a kernel that is not there."""
+    api, kernel = api or connect(), str(Ref.parse(str(ref)).bare)
+    answer = asked(lambda: api.kernels_status(kernel), f"status of {kernel}")
+    return Status(answer.status.name.lower(), redact(answer.failure_message or ""))
+
+
+def wait(refs: Sequence[Ref | str], every: float = 30.0, limit: float = 13 * 3600, api=None) -> dict[str, Status]:
+    """Wait until kernels have run, with a line for each change of a state; returns kernel -> state.
+
+    every: seconds between two looks. limit: seconds to wait at most; the kernels go on after it.
+    Raises KaggleError when all have ended and one has failed, with the reason and the last lines of its log, and when
+    the limit is over.
+    """
+    api, begin, found = api or connect(), time.monotonic(), {}
+    kernels = [str(Ref.parse(str(ref)).bare) for ref in refs]
+    while running := [kernel for kernel in kernels if found.get(kernel, Status("")).state not in ENDED]:
+        if found:
+            if time.monotonic() - begin + every > limit:
+                state = found[running[0]].state
+                raise KaggleError(f"{', '.join(running)}: not done after {limit:.0f} s, and still {state}")
+            time.sleep(every)
+        for kernel in running:
+            now = status(kernel, api)
+            if now != found.get(kernel):
+                print(f"{clock(time.monotonic() - begin)}  {kernel}: {now}", flush=True)
+            found[kernel] = now
+    failed = [
+        f"{kernel} ended as {found[kernel]}\n{last_lines(kernel, api=api)}".strip()
+        for kernel in kernels
+        if found[kernel].state in FAILED
+    ]
+    if failed:
+        raise KaggleError("\n".join(failed))
+    return found
+
+
+def last_lines(ref: Ref | str, lines: int = 15, api=None) -> str:
+    """The last lines of a kernel's log, without credentials; "" where there is none."""
+    api, kernel = api or connect(), str(Ref.parse(str(ref)).bare)
+    return "\n".join(read_log(asked(lambda: api.kernels_logs(kernel), f"log of {kernel}")).splitlines()[-lines:])
+
+
+def read_log(log: str) -> str:
+    """The text of a log, which Kaggle keeps as a JSON list of {"stream_name", "time", "data"}; without credentials."""
+    try:
+        events = json.loads(log or "[]")
+    except ValueError:
+        events = None
+    if isinstance(events, list) and all(isinstance(event, dict) for event in events):
+        log = "".join(str(event.get("data", "")) for event in events)
+    return redact(log)

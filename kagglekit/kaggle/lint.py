@@ -85,12 +85,13 @@ def show(findings: Iterable[Finding]) -> str:
 
 def _lint_kernel(folder: Path, given: Mapping[str, str | Path]) -> list[Finding]:
     metadata, where = read_object(folder / KERNEL_FILE), f"{folder.resolve().name}/{KERNEL_FILE}"
-    findings = [Finding("error", where, *one) for one in wrong_values(metadata, KERNEL_REQUIRED)]
-    if findings:
-        return findings
-    here = find_datasets(folder, given)
-    told = [*_unknown_keys(metadata, KERNEL_KEYS), *_settings(metadata), *_machine(metadata), *_sources(metadata, here)]
+    wrong = [("error", *one) for one in wrong_values(metadata, KERNEL_REQUIRED)]
+    told = [*_unknown_keys(metadata, KERNEL_KEYS), *wrong]
+    here = {} if wrong else find_datasets(folder, given)
+    told += [] if wrong else [*_settings(metadata), *_machine(metadata), *_sources(metadata, here)]
     findings = [Finding(level, where, key, message) for level, key, message in told]
+    if wrong:
+        return findings
     findings += lint_text((folder / KERNEL_FILE).read_text(encoding="utf-8"), where)
     internet, notebook = is_on(metadata, "enable_internet"), metadata["kernel_type"] == "notebook"
     findings += lint_notebook(folder / metadata["code_file"], internet, notebook)

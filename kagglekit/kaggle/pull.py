@@ -1,4 +1,4 @@
-"""What kernels made comes home: their output, whole or not at all, and its runs become runs of the work folder."""
+"""Fetch the output of kernels, whole or not at all, and merge its runs into the runs of the work folder."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,8 @@ import pandas as pd
 
 from kagglekit.competition.task import encode_labels, load_task, read_test, read_train
 from kagglekit.files import check_space, read_json, replacing, resolve, write_json
-from kagglekit.kaggle.client import KaggleError, asked, connect
+from kagglekit.kaggle.client import FAILED, KaggleError, asked, connect, read_log, status
 from kagglekit.kaggle.metadata import Ref
-from kagglekit.kaggle.sessions import FAILED, read_log, status
 from kagglekit.runs.folder import score_run
 from kagglekit.runs.merge import find_works, merge_runs, plan_merge
 from kagglekit.runs.tables import read_folds, read_run
@@ -20,13 +19,13 @@ EXECUTED = ("__notebook__.ipynb",)  # the notebook with its outputs, as Kaggle n
 
 
 def pull(refs: Sequence[Ref | str], work: str | Path, api=None) -> list[Path]:
-    """Fetch the output of kernels, and bring the runs in it into the work folder: folds trained in several kernels
-    become one run, see `merge_runs`. Returns the folders of the runs that got something.
+    """Fetch the output of kernels and merge its runs into the work folder: folds trained in several kernels become one
+    run, see `merge_runs`. Returns the folders of the runs that got something.
 
     Each output goes to WORK/kaggle/outputs/OWNER/SLUG (its runs are moved out of there), the log to
     WORK/kaggle/logs/OWNER/SLUG.log and the executed notebook to WORK/notebooks/SLUG.ipynb. A kernel that failed is
-    fetched too: its finished folds and checkpoints count. All outputs are looked at before the first run is moved.
-    Scores of runs that got folds are computed anew where the competition's files are at home.
+    fetched too: its finished folds and checkpoints count. All outputs are checked before the first run is moved.
+    Scores of runs that got folds are computed again where the competition's files are at home.
     Raises KaggleError for a kernel that still runs, and ValueError for runs that do not fit those at home.
     """
     api, work, fetched = api or connect(), resolve(work), []
@@ -77,8 +76,10 @@ def _fetch(api, ref: Ref, work: Path) -> Path:
 
 
 def _listed(api, ref: Ref) -> Iterator[tuple[str, str, str]]:
-    """Name, address and log for each output file, page after page, since addresses are good for a while only; a name
-    is empty where there is only the log."""
+    """Name, URL and log for each output file, page after page, since URLs expire; the name is "" for the log alone.
+
+    The client's own kernels_output writes error pages as files, and trusts file names that lead elsewhere.
+    """
     from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
     def page(token: str):
@@ -102,7 +103,7 @@ def _listed(api, ref: Ref) -> Iterator[tuple[str, str, str]]:
 
 
 def _download(url: str, file: Path, what: str) -> int:
-    """Fetch a file, and return its size in bytes; asked again from the start when the connection breaks."""
+    """Fetch a file, from the start again when the connection breaks, and return its size in bytes."""
     import requests
 
     def fetch() -> int:
@@ -140,7 +141,7 @@ def _test_ids(work: Path) -> list[str] | None:
 
 
 def _score(work: Path, runs: Sequence[str]) -> None:
-    """Write score.json of runs that have more folds than it told of."""
+    """Write score.json of runs that have more folds than it lists."""
     task = load_task(work)
     train, test = read_train(task), read_test(task)
     labels, folds = encode_labels(task, train), read_folds(work, train["id"])

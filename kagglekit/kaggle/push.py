@@ -1,29 +1,53 @@
-"""Kernels and data sets go to Kaggle: looked at first, waited for, and what the client lets pass is an error."""
+"""Push kernels and data sets to Kaggle: checked first, waited for, and an error wherever the client lets one pass.
 
+`.pushed.json` beside the folders keeps what was pushed, so that nothing is sent twice and data sets are pinned.
+"""
+
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kagglekit.files import resolve
-from kagglekit.kaggle.client import KaggleError, asked, connect
+from kagglekit.files import file_lock, read_json, resolve, write_json
+from kagglekit.kaggle.client import ENDED, KaggleError, asked, connect, status, wait
 from kagglekit.kaggle.lint import lint_all, show
-from kagglekit.kaggle.metadata import DATASET_FILE, Ref, read_dataset_metadata, read_kernel_metadata
-from kagglekit.kaggle.pushed import Pushed as Pushed
-from kagglekit.kaggle.pushed import hash_content, pin, read_records, remember
-from kagglekit.kaggle.sessions import ENDED
-from kagglekit.kaggle.sessions import status as status
-from kagglekit.kaggle.sessions import wait as wait
+from kagglekit.kaggle.metadata import (
+    DATASET_FILE,
+    KERNEL_FILE,
+    SOURCES,
+    Ref,
+    find_datasets,
+    read_dataset_metadata,
+    read_kernel_metadata,
+    search_folders,
+)
 
-KINDS = ("dataset", "competition", "kernel", "model")
+RECORD = ".pushed.json"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What is on Kaggle now. kind: dataset or kernel. new: False where the same was there already."""
+
+    ref: str
+    version: int
+    url: str
+    kind: str
+    new: bool = True
+
+    def __str__(self):
+        return f"{self.kind} {self.ref}/{self.version}{'' if self.new else ' (there already)'}  {self.url}"
 
 
 def push(folders: Sequence[str | Path], message: str = "", *, every: float = 10.0, api=None) -> list[Pushed]:
-    """Push data sets, then kernels; a kernel that takes the output of another one of them waits until that has run,
-    and one that is more than Kaggle runs of a user at a time (two with GPUs) until one of them has.
+    """Push data sets, then kernels. A kernel that reads the output of another one of them waits until that has run, and
+    one for which Kaggle has no free session (it runs two with GPUs of a user at a time) until one of them has.
 
     message: of the versions of data sets. every: seconds between two looks at what is waited for.
-    Raises ValueError for a folder that `lint` finds an error in, before anything is sent, and KaggleError.
+    Raises ValueError for a folder with an error that `lint` finds, before anything is sent, and KaggleError.
     """
     folders = [resolve(folder) for folder in folders]
     _lint(folders)
@@ -33,10 +57,10 @@ def push(folders: Sequence[str | Path], message: str = "", *, every: float = 10.
     order = _sort(left)
     for folder in datasets:
         done.append(_send_dataset(api, folder, message, every, 3600))
-    for ref in order:
-        if before := _takes(left[ref], order[: order.index(ref)]):
+    for number, ref in enumerate(order):
+        if before := _reads(left[ref], order[:number]):
             wait(before, every, api=api)
-        done.append(_send_when_free(api, left[ref], order[: order.index(ref)], every))
+        done.append(_send_when_free(api, left[ref], order[:number], every))
     return done
 
 
@@ -45,8 +69,8 @@ def push_dataset(
 ) -> Pushed:
     """Make a private data set of a folder, or its next version, and wait until Kaggle has it ready (at most `limit` s).
 
-    Where Kaggle has the same files already, nothing is sent: `.pushed.json` beside the folder remembers. It is written
-    when all is done, so that a push that broke off begins anew. Raises ValueError for what `lint` finds, KaggleError.
+    Nothing is sent where Kaggle has the same files already. The record is written when all is done, so that a push that
+    broke off starts again. Raises ValueError for what `lint` finds, KaggleError.
     """
     folder = resolve(folder)
     _lint([folder])
@@ -54,8 +78,8 @@ def push_dataset(
 
 
 def push_kernel(folder: str | Path, *, api=None) -> Pushed:
-    """Push a kernel, which then runs. The versions of data sets that were pushed from here are written into its
-    kernel-metadata.json, see `pushed.pin`.
+    """Push a kernel, which then runs. The versions of its data sets that were pushed from here are written into its
+    kernel-metadata.json, see `pin`.
 
     Raises ValueError for what `lint` finds, KaggleError where Kaggle refuses the kernel, one of its sources (it runs
     without it then: stop it there) or a tag.
@@ -75,20 +99,19 @@ def _id(metadata: dict) -> str:
     return str(Ref.parse(metadata["id"]).bare)
 
 
-def _takes(folder: Path, refs: Iterable[str]) -> list[str]:
-    """Which of the kernels `refs` a kernel takes the output of."""
-    sources = {str(Ref.parse(source).bare) for source in read_kernel_metadata(folder).get("kernel_sources", [])}
+def _reads(folder: Path, refs: Iterable[str]) -> list[str]:
+    """Which of the kernels `refs` a kernel reads the output of."""
+    sources = {str(Ref.parse(source).bare) for source in read_kernel_metadata(folder).get("kernel_sources") or []}
     return [ref for ref in refs if ref in sources]
 
 
 def _sort(kernels: dict[str, Path]) -> list[str]:
-    """Kernels in an order in which each comes after those whose output it takes."""
+    """Kernels in an order in which each comes after those whose output it reads."""
     order: list[str] = []
-    while len(order) < len(kernels):
-        left = [ref for ref in kernels if ref not in order]
-        ready = [ref for ref in left if not _takes(kernels[ref], left)]
+    while left := [ref for ref in kernels if ref not in order]:
+        ready = [ref for ref in left if not _reads(kernels[ref], left)]
         if not ready:
-            raise ValueError(f"the kernels {', '.join(left)} take each other's output: none of them can be the first")
+            raise ValueError(f"the kernels {', '.join(left)} read each other's output: none of them can be the first")
         order += ready
     return order
 
@@ -96,7 +119,7 @@ def _sort(kernels: dict[str, Path]) -> list[str]:
 def _send_dataset(api, folder: Path, message: str, every: float, limit: float) -> Pushed:
     ref, content = _id(read_dataset_metadata(folder)), hash_content(folder)
     state, before = _look(api, ref)
-    last = read_records(folder).get(ref, {})
+    last = _records(folder).get(ref, {})
     if before and last.get("content") == content and last["version"] == before:
         return Pushed(ref, before, last["url"], "dataset", new=False)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
@@ -110,7 +133,7 @@ def _send_dataset(api, folder: Path, message: str, every: float, limit: float) -
         raise KaggleError(f"data set {ref}: Kaggle says: {answer.error or answer.status}")
     _refuse(f"data set {ref}", {"tags": answer.invalid_tags})
     version = _await_dataset(api, ref, before, every, limit)
-    remember(folder, ref, version=version, url=answer.url, content=content)
+    _remember(folder, ref, version=version, url=answer.url, content=content)
     return Pushed(ref, version, answer.url, "dataset")
 
 
@@ -144,7 +167,7 @@ def _await_dataset(api, ref: str, before: int, every: float, limit: float) -> in
 
 
 def _send_when_free(api, folder: Path, others: Sequence[str], every: float) -> Pushed:
-    """Push a kernel; where Kaggle has no room for it beside `others`, pushed before it, again when one has run."""
+    """Push a kernel; where Kaggle has no session for it beside `others`, pushed before it, again when one has run."""
     while True:
         try:
             return _send_kernel(api, folder)
@@ -163,12 +186,12 @@ def _send_kernel(api, folder: Path) -> Pushed:
     answer = asked(lambda: api.kernels_push(str(folder)), f"push kernel {ref}", again=False)
     if answer.error:
         raise KaggleError(f"kernel {ref}: Kaggle says: {answer.error}")
-    sources = {f"{kind} sources": getattr(answer, f"invalid_{kind}_sources") for kind in KINDS}
-    then = ". It runs without: stop it on Kaggle, look at the names and whether they are yours, and push it again"
+    sources = {f"{kind} sources": getattr(answer, f"invalid_{kind}_sources") for kind in SOURCES}
+    then = ". It runs without: stop it on Kaggle, check the names and whether they are yours, and push it again"
     _refuse(f"kernel {ref}, version {answer.version_number}", {**sources, "tags": answer.invalid_tags}, then)
     if not answer.version_number:
         raise KaggleError(f"kernel {ref}: Kaggle gave no version, so it is not known whether it has the kernel")
-    remember(folder, ref, version=answer.version_number, url=answer.url, pinned=pinned)
+    _remember(folder, ref, version=answer.version_number, url=answer.url, pinned=pinned)
     return Pushed(ref, answer.version_number, answer.url, "kernel")
 
 
@@ -177,3 +200,59 @@ def _refuse(what: str, invalid: dict[str, Sequence[str] | None], then: str = "")
     refused = [f"{kind} {', '.join(names)}" for kind, names in invalid.items() if names]
     if refused:
         raise KaggleError(f"{what}: Kaggle refuses the {'; the '.join(refused)}{then}")
+
+
+def _records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The records of a folder and of its `search_folders`: owner/slug -> version, url, content or pinned versions."""
+    files = [place / RECORD for place in reversed(search_folders(folder))]
+    return {ref: told for file in files if file.is_file() for ref, told in read_json(file).items()}
+
+
+def _remember(folder: Path, ref: str, **told) -> None:
+    file = folder.parent / RECORD
+    with file_lock(file):
+        write_json(file, (read_json(file) if file.is_file() else {}) | {ref: told})
+
+
+def last_version(folder: str | Path) -> int | None:
+    """The version that the last push of a kernel folder made; None where it was not pushed from here."""
+    return _records(Path(folder)).get(_id(read_kernel_metadata(folder)), {}).get("version")
+
+
+def pin(folder: Path, ref: str) -> dict[str, int]:
+    """Write versions into a kernel's data set sources: the last one pushed from here, for a source without a version or
+    with one that an earlier push wrote. Returns them; versions written by hand stay.
+
+    Raises ValueError where the local data set is no longer what was pushed: the kernel would read other input.
+    """
+    metadata, records, here = read_kernel_metadata(folder), _records(folder), find_datasets(folder)
+    before, pinned, sources = records.get(ref, {}).get("pinned", {}), {}, []
+    for text in metadata.get("dataset_sources") or []:
+        source = Ref.parse(text)
+        told, place = records.get(str(source.bare), {}), here.get(str(source.bare).lower())
+        known = told.get("version")
+        if known and source.version in (None, before.get(str(source.bare))):
+            if place and told.get("content") != hash_content(place):
+                raise ValueError(
+                    f"kernel {ref} was not pushed: {place} has changed since it became {source.bare}/{known}. Push it "
+                    "too, together with the kernel"
+                )
+            pinned[str(source.bare)] = known
+            text = f"{source.bare}/{known}"
+        sources.append(text)
+    if sources != (metadata.get("dataset_sources") or []):
+        write_json(folder / KERNEL_FILE, {**metadata, "dataset_sources": sources})
+    _remember(folder, ref, **records.get(ref, {}) | {"pinned": pinned})  # also when Kaggle refuses the kernel now
+    return pinned
+
+
+def hash_content(folder: Path) -> str:
+    """A hash of what a data set folder holds; where bundle.json or wheels.json has the hashes of the files, those."""
+    digest = hashlib.sha256()
+    listed = any((folder / name).is_file() for name in ("bundle.json", "wheels.json"))
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+        if file.suffix == ".json" or not listed:
+            with open(file, "rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

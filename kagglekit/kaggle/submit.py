@@ -1,4 +1,4 @@
-"""Submissions: a file that was checked against the sample, or the version of a kernel, and what Kaggle says of it."""
+"""Submit a file, after a check against the sample, or the version of a kernel; and ask for the score."""
 
 import time
 from dataclasses import dataclass
@@ -15,11 +15,8 @@ from kagglekit.kaggle.secrets import redact
 
 @dataclass(frozen=True)
 class Submitted:
-    """A submission.
-
-    state: pending or complete, empty where Kaggle did not say. left: submissions that are still allowed today, None
-    where Kaggle did not say.
-    """
+    """A submission. state: pending or complete, "" where unknown. left: submissions still allowed today, None where
+    unknown."""
 
     ref: int
     state: str = ""
@@ -36,7 +33,7 @@ class Submitted:
 def submit_file(
     path: str | Path, competition: str, message: str, *, wait: float = 0.0, every: float = 10.0, api=None
 ) -> Submitted:
-    """Submit a work folder's submission.csv, or a file in it or below it, after a check against the sample.
+    """Submit a work folder's submission.csv, or another file below it, after a check against the sample.
 
     wait: seconds to wait for the score, 0 not at all. Raises FileNotFoundError and ValueError for a file that is not
     there or wrong, before anything is sent; KaggleError where Kaggle does not take it.
@@ -76,14 +73,14 @@ def submit_kernel(
     every: float = 30.0,
     api=None,
 ) -> Submitted:
-    """Submit what a version of a kernel makes, as code competitions want it: Kaggle runs it again on the hidden test.
+    """Submit the version of a kernel to a code competition: Kaggle runs it again on the hidden test.
 
-    version: of the kernel, as `push` said; None: the one in `ref`, "owner/slug/3". wait: as for `submit_file`.
+    version: as `push` printed it; None: the one in `ref`, "owner/slug/3". wait: as for `submit_file`.
     """
     kernel = Ref.parse(str(ref))
     version = version or kernel.version
     if not version:
-        raise ValueError(f"version={version!r}: say which version of {kernel} to submit, `push` tells it")
+        raise ValueError(f"version={version!r}: say which version of {kernel} to submit, as `push` printed it")
     api = api or connect()
     answer = asked(
         lambda: api.competition_submit_code(file, message, competition, str(kernel.bare), int(version), quiet=True),
@@ -95,8 +92,8 @@ def submit_kernel(
 
 
 def _follow(api, competition: str, ref: int, wait: float, every: float) -> Submitted:
-    """What Kaggle says of a submission, now or after so many seconds. It is made: what fails here is no error of it,
-    but a score that Kaggle refuses to give is."""
+    """The state of a submission, now or within `wait` seconds. It has been made, so a state that cannot be had is no
+    error; a submission that Kaggle could not score is."""
     begin = time.monotonic()
     told = _look(api, competition, ref)
     while told.state in ("", "pending") and time.monotonic() - begin + every <= wait:
@@ -104,7 +101,7 @@ def _follow(api, competition: str, ref: int, wait: float, every: float) -> Submi
         told = _look(api, competition, ref)
     if told.state == "error":
         raise KaggleError(
-            f"submission {ref} to {competition}: Kaggle could not score it: {told.message or 'it says not why'}"
+            f"submission {ref} to {competition}: Kaggle could not score it: {told.message or 'no reason given'}"
         )
     return told
 

@@ -7,9 +7,9 @@ import sys
 import pandas as pd
 import pytest
 
-from kagglekit.kaggle.client import KaggleError, connect
+from kagglekit.kaggle.client import KaggleError, connect, wait
 from kagglekit.kaggle.pull import pull
-from kagglekit.kaggle.push import push, push_kernel, wait
+from kagglekit.kaggle.push import push, push_kernel
 from kagglekit.kaggle.submit import submit_file
 
 TOKEN = "KGAT_PLANTED5b1f0c7ePLANTED5b1f0c7e"
@@ -115,8 +115,8 @@ def test_environments_in_which_the_client_talks_to_kaggle_all_the_same_are_refus
 
 
 def test_the_client_is_imported_only_when_kaggle_is_asked(environment):
-    code = "import sys, kagglekit.kaggle.sessions; "
+    code = "import sys, kagglekit.kaggle.client; "
     code += "assert not {'kaggle', 'kagglesdk', 'requests'} & sys.modules.keys(), 'imported'; "
-    code += "sys.modules['kaggle'] = None; kagglekit.kaggle.sessions.connect()"
+    code += "sys.modules['kaggle'] = None; kagglekit.kaggle.client.connect()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].endswith('pip install "kagglekit[kaggle]"')

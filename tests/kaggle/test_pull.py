@@ -9,9 +9,9 @@ import pytest
 from kagglekit.competition.task import Task
 from kagglekit.files import fold_folders, read_json, write_json
 from kagglekit.kaggle.__main__ import main
-from kagglekit.kaggle.client import KaggleError
+from kagglekit.kaggle.client import KaggleError, wait
 from kagglekit.kaggle.pull import pull
-from kagglekit.kaggle.push import push, wait
+from kagglekit.kaggle.push import push
 from kagglekit.runs.tables import read_folds, read_run
 
 LOG = json.dumps([{"stream_name": "stdout", "time": 0.5, "data": "fold "}, {"data": "is done\n"}])

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from kagglekit.files import read_json, write_json
-from kagglekit.kaggle.client import KaggleError, asked
-from kagglekit.kaggle.push import push, push_dataset, push_kernel, status, wait
-from kagglekit.kaggle.pushed import last_version
+from kagglekit.kaggle.client import KaggleError, asked, status, wait
+from kagglekit.kaggle.push import last_version, push, push_dataset, push_kernel
 
 INPUTS, KERNEL = "stubuser/small-inputs", "stubuser/small-base"
 FAST = {"every": 0.01}
@@ -148,7 +147,7 @@ def test_a_kernel_waits_for_the_one_whose_output_it_takes(server, client, folder
     assert [one.ref for one in pushed] == [INPUTS, KERNEL, "stubuser/small-later"]
     assert server.sessions[KERNEL][-1].state == "COMPLETE"
     write_json(kernel / "kernel-metadata.json", told | {"kernel_sources": ["stubuser/small-later"]})
-    with pytest.raises(ValueError, match="take each other's output"):
+    with pytest.raises(ValueError, match="read each other's output"):
         push([later, kernel], api=client)
 
 
@@ -157,7 +156,7 @@ def test_waiting_shows_each_state_once_and_a_failure_with_the_end_of_its_log(ser
     capsys.readouterr()
     assert str(status(KERNEL, api=client)) == "queued"
     assert wait([KERNEL], 0.01, api=client)[KERNEL].state == "complete"
-    assert capsys.readouterr().out.splitlines() == [f"0:00:00  {KERNEL}: running", f"0:00:00  {KERNEL}: complete"]
+    assert capsys.readouterr().out.splitlines() == [f"0:00  {KERNEL}: running", f"0:00  {KERNEL}: complete"]
 
     def fail(folder, output):
         raise RuntimeError("the fold is gone")

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from kagglekit.kaggle.client import KaggleError
-from kagglekit.kaggle.push import push, wait
+from kagglekit.kaggle.client import KaggleError, wait
+from kagglekit.kaggle.push import push
 from kagglekit.kaggle.submit import submit_file, submit_kernel
 
 KERNEL = "stubuser/small-base"
