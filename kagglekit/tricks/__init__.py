@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from kagglekit.options import accepts
 from kagglekit.tricks.awp import AWP
 from kagglekit.tricks.checkpoint_soup import CheckpointSoup
 from kagglekit.tricks.ema import EMA
@@ -19,49 +20,33 @@ from kagglekit.tricks.token_masking import TokenMasking
 from kagglekit.tricks.trick import Trick
 from kagglekit.tricks.unfreezing import GradualUnfreezing
 
-TRICKS: dict[str, type[Trick]] = {
-    trick.__name__: trick
-    for trick in (
-        AWP,
-        EMA,
-        FGM,
-        PGD,
-        SWA,
-        CheckpointSoup,
-        FreeLB,
-        GradualUnfreezing,
-        Mixout,
-        Mixup,
-        NEFTune,
-        RDrop,
-        SupCon,
-        TokenMasking,
-    )
-}
+ADVERSARIAL = (FGM, PGD, FreeLB, AWP)
+AVERAGES = (EMA, SWA, CheckpointSoup)
+REGULARISERS = (RDrop, SupCon, Mixup, Mixout, NEFTune, TokenMasking, GradualUnfreezing)
+TRICKS: dict[str, type[Trick]] = {trick.__name__: trick for trick in (*ADVERSARIAL, *AVERAGES, *REGULARISERS)}
 __all__ = [*TRICKS, "TRICKS", "make_tricks"]
 
-TYPES = {float: "a number", int: "a whole number", str: "a name", bool: "True or False"}  # of knobs, in words
+TYPES = {"float": "a number", "int": "a whole number", "str": "a name", "bool": "True or False"}  # of knobs, in words
 
 
 def make_tricks(recipe: dict[str, dict[str, Any]]) -> list[Trick]:
-    """The objects of a recipe, name -> options, in its order: the first is the outermost.
+    """Build the tricks of a recipe, name -> knobs, in its order: the first is the outermost.
 
-    Raises ValueError for an unknown trick or option, and for an option out of range, and says which there are.
+    Raises ValueError for an unknown trick or knob, and says which there are, and for a knob out of range.
     """
     tricks = []
     for name, options in recipe.items():
         if name not in TRICKS:
             raise ValueError(f"tricks: there is no trick {name!r}; there are {', '.join(TRICKS)}")
         trick = TRICKS[name]
-        knobs = inspect.signature(trick)
+        knobs = inspect.signature(trick).replace(return_annotation=inspect.Signature.empty)
         try:
             knobs.bind(**options)
         except TypeError as error:
             raise ValueError(f"tricks: {name} takes {knobs}, not {options}: {error}") from None
         for option, value in options.items():
-            kind = type(knobs.parameters[option].default)
-            fits = isinstance(value, int | float if kind is float else kind)
-            if not fits or (isinstance(value, bool) and kind is not bool):  # True is a whole number to Python
+            kind = type(knobs.parameters[option].default).__name__
+            if not accepts(kind, value):
                 raise ValueError(f"tricks: {name} has {option}={value!r}: it must be {TYPES[kind]}")
         tricks.append(trick(**options))
         tricks[-1].check()

@@ -1,12 +1,9 @@
-"""AWP: train on weights moved the way that hurts most (Wu, Xia and Wang, 2020, arXiv 2004.05884)."""
-
-import math
+"""AWP: adversarial training on the weight matrices (Wu, Xia and Wang, 2020, arXiv 2004.05884)."""
 
 import torch
 from torch.nn.utils import get_total_norm
 
-from kagglekit.options import check_range
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, share, trick
 from kagglekit.tricks.weights import restored
 
 
@@ -21,7 +18,7 @@ def relative_ascent(
     factors = torch.where(torch.isfinite(norms) & (norms > 0), strength * lengths / norms, 0)  # (weights,)
     moves = torch._foreach_mul(gradients, list(factors.unbind()))
     for move in moves:
-        move.nan_to_num_(0, 0, 0)  # 0 times what is not finite
+        move.nan_to_num_(0, 0, 0)  # 0 times a number that is not finite
     limits = torch._foreach_abs(weights)
     torch._foreach_mul_(limits, epsilon)
     torch._foreach_minimum_(moves, limits)
@@ -30,29 +27,27 @@ def relative_ascent(
     return moves
 
 
+@trick
 class AWP(Trick):
     """Adversarial weight perturbation: a second pass on moved weights; both gradients add up.
 
-    Every trained matrix is moved along its gradient, embeddings and head included; biases and norms stay. The paper
-    keeps the gradient of the second pass alone; adding both up is what competitions do, and gentler.
-    strength: length of a move relative to the norm of its matrix, 0.1 to 1 is usual. epsilon: no element is moved by
-    more than this share of itself, 0.001 to 0.02 is usual; with the usual strengths most elements are moved that far.
-    One of them 0 is the plain gradient counted twice. Doubles the step and needs two copies of the weights. Best
-    started late, when the model has learned something. With gradient accumulation the direction is that of the
-    gradients gathered so far. Where all matrices are frozen, that is an error.
+    Every trained matrix moves along its gradient, embeddings and head included; biases and norms stay. The paper keeps
+    the gradient of the second pass alone; competitions add both up, which is gentler. With the usual strengths most
+    elements move by the full `epsilon`; if either is 0, it is the plain gradient counted twice. Doubles the step, and
+    needs two copies of the weights. Best started late, when the model has learned something. With gradient accumulation
+    the direction is that of the gradients gathered so far. A model whose matrices are all frozen is an error.
     """
 
-    norm_: torch.Tensor | float = 0.0  # sum over the steps; it stays on the device: no waiting
+    mean = "norm_", "mean relative perturbation"
+    norm_ = 0.0  # a sum over the steps, on the device: reading it would wait
 
-    def __init__(self, strength: float = 0.5, epsilon: float = 0.01, start: float = 0.5):
-        self.strength = strength
-        self.epsilon = epsilon
-        self.start = start
-
-    def check(self):
-        super().check()
-        check_range("AWP: strength", self.strength, 0 <= self.strength < math.inf, "a share of the norm, 0 or more")
-        check_range("AWP: epsilon", self.epsilon, 0 <= self.epsilon < 1, "a share of a weight, from 0 to below 1")
+    strength: float = knob(
+        0.5, "length of a move relative to its matrix; 0: the plain gradient twice; usually 0.1 to 1", least=0
+    )
+    epsilon: float = knob(
+        0.01, "most that an element moves, as a share of itself; usually 0.001 to 0.02", least=0, below=1
+    )
+    start: float = share(0.5)
 
     def training_step(self, step, model, inputs):
         loss = step(inputs)
@@ -68,6 +63,3 @@ class AWP(Trick):
             step(inputs)
         self.steps_ += 1
         return loss
-
-    def receipt(self, model):
-        return {**super().receipt(model), "mean relative perturbation": float(self.norm_) / max(self.steps_, 1)}

@@ -1,4 +1,4 @@
-"""A soup of checkpoints: the mean of the best weights of one run (Wortsman et al., 2022, arXiv 2203.05482)."""
+"""CheckpointSoup: the mean of the best weights of one run (Wortsman et al., 2022, arXiv 2203.05482)."""
 
 import math
 from contextlib import contextmanager
@@ -6,35 +6,27 @@ from contextlib import contextmanager
 import torch
 
 from kagglekit.model.soup import average_weights
-from kagglekit.options import check_range
-from kagglekit.tricks.trick import Trick
-from kagglekit.tricks.weights import restored
+from kagglekit.tricks.trick import Trick, knob, share, trick
+from kagglekit.tricks.weights import restored, trained
 
 
+@trick
 class CheckpointSoup(Trick):
     """After training the model has the mean of the weights that had the `keep` best scores of all evaluations.
 
     The score is `eval_score`, and `args.greater_is_better` says which is better; of equal ones the later counts.
-    Evaluations in training see the live weights: no soup of the past, which would hide how training goes. What was
-    evaluated goes into it: with EMA or SWA, their averages. The last step is always evaluated.
-    keep: 1 is the best checkpoint, 3 to 5 are usual; more than there are evaluations is the mean of all of them.
-    start: evaluations before it do not count; those of a model that has learned little spoil the mean. Costs `keep`
-    copies of the weights in main memory, also in each checkpoint; the step is as fast as before, and the soup must be
-    evaluated once more. Its members were chosen by the fold's own rows, and on few of them the score is too good.
+    Evaluations in training see the live weights, so that they show how training goes. A member is what was evaluated:
+    with EMA or SWA, their averages. The last step is always evaluated. Evaluations before `start` do not count: a model
+    that has learned little spoils the mean. Costs `keep` copies of the weights in main memory, also in each checkpoint,
+    and one evaluation more. Members are chosen by the fold's own rows: on few of them the score is too good.
     """
 
     chooses = True
     finished = False  # training is over: the soup is what to save
+    members_, scores_ = (), ()  # weights by name, and the score of each
 
-    def __init__(self, keep: int = 3, start: float = 0.5):
-        self.keep = keep
-        self.start = start
-        self.members_: list[dict[str, torch.Tensor]] = []
-        self.scores_: list[float] = []
-
-    def check(self):
-        super().check()
-        check_range("CheckpointSoup: keep", self.keep, self.keep >= 1, "1 or more")
+    keep: int = knob(3, "members; 3 to 5 are usual; 1: the best checkpoint; many: the mean of all evaluated", least=1)
+    start: float = share(0.5)
 
     def on_train_begin(self, args, state, control, **kwargs):
         if args.eval_strategy == "no":
@@ -50,8 +42,8 @@ class CheckpointSoup(Trick):
         if not self.started(state) or math.isnan(score):
             return
         self.steps_ += 1
-        self.members_.append({name: tensor.to("cpu", copy=True) for name, tensor in named_trainable(model).items()})
-        self.scores_.append(score)
+        member = {name: tensor.to("cpu", copy=True) for name, tensor in trained(model).items()}
+        self.members_, self.scores_ = [*self.members_, member], [*self.scores_, score]
         if len(self.members_) > self.keep:
             worst = self.scores_.index((min if args.greater_is_better else max)(self.scores_))
             del self.members_[worst], self.scores_[worst]
@@ -64,7 +56,7 @@ class CheckpointSoup(Trick):
         if not (self.finished and self.members_):
             yield
             return
-        weights = named_trainable(model)
+        weights = trained(model)
         with restored(weights.values()):
             for name, tensor in average_weights(self.members_).items():
                 weights[name].copy_(tensor)
@@ -75,12 +67,9 @@ class CheckpointSoup(Trick):
         return {**super().receipt(model), **scores}
 
     def state_dict(self):
+        scores = torch.tensor(self.scores_, dtype=torch.float64)
         tensors = {f"{n}.{name}": tensor for n, member in enumerate(self.members_) for name, tensor in member.items()}
-        return {
-            "steps_": torch.tensor(self.steps_),
-            "scores_": torch.tensor(self.scores_, dtype=torch.float64),
-            **tensors,
-        }
+        return {"steps_": torch.tensor(self.steps_), "scores_": scores, **tensors}
 
     def load_state_dict(self, state):
         self.steps_, self.scores_ = int(state["steps_"]), state["scores_"].tolist()
@@ -88,8 +77,3 @@ class CheckpointSoup(Trick):
         for key in state.keys() - {"steps_", "scores_"}:
             number, name = key.split(".", 1)
             self.members_[int(number)][name] = state[key].cpu()
-
-
-def named_trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights that are trained, without their gradients, by name."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}

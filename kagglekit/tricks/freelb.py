@@ -1,23 +1,21 @@
-"""FreeLB: climb to worse embeddings, and learn from every point on the way (Zhu et al., 2020, arXiv 1909.11764)."""
+"""FreeLB: adversarial training that learns from each point on the way (Zhu et al., 2020, arXiv 1909.11764)."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
 
-from kagglekit.options import check_range
 from kagglekit.tricks.pgd import climb, project
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 from kagglekit.tricks.weights import gradients_averaged
 
-TEXT = (1, 2)  # tokens and width: one length for each text
+TEXT = (1, 2)  # dimensions of tokens and width: one norm for each text
 
 
 def noise(mask: torch.Tensor, width: int, magnitude: float, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Uniform noise of a length of about `magnitude / sqrt(3)` for each text, and none on padding.
+    """Uniform noise with a norm of about `magnitude / sqrt(3)` for each text, and none on padding.
 
-    mask: (texts, tokens), true for real tokens -> (texts, tokens, width) float32.
+    mask: (texts, tokens), true for real tokens. Returns (texts, tokens, width) float32.
     """
     uniform = torch.rand((*mask.shape, width), generator=generator, device=mask.device) * 2 - 1
     numbers = mask.sum(dim=1, keepdim=True).clamp_min(1) * width  # (texts, 1)
@@ -26,15 +24,17 @@ def noise(mask: torch.Tensor, width: int, magnitude: float, generator: torch.Gen
 
 @contextmanager
 def embeddings_moved(model: torch.nn.Module, begin: Callable) -> Iterator[list[torch.Tensor]]:
-    """While the block runs, add a tensor to what the word embeddings give, the same one in every pass.
+    """While the block runs, add a tensor to the output of the word embeddings, the same one in every pass.
 
-    The block is given the list of these tensors, to change it. There is one for each call of the embeddings in a pass:
-    long texts are embedded slice by slice. A slice that is computed again for the backward pass gets the one it had.
-    begin: f(token ids, embeddings) -> the tensor at first.
+    The block is given the list of these tensors, and may change it. There is one for each call of the embeddings in a
+    pass: long texts are embedded slice by slice. A slice that is computed again for the backward pass gets its own one.
+    begin: f(token ids, embeddings) -> the first tensor.
     """
     deltas: list[torch.Tensor] = []
-    calls: dict[int, tuple] = {}  # address of token ids -> which call of a pass; and they, so that it stays theirs
-    place = None  # of the next call; None outside the passes
+    calls: dict[
+        int, tuple
+    ] = {}  # address of token ids -> which call of a pass, and the ids, to keep the address theirs
+    place = None  # number of the next call; None outside the passes
 
     def enter(*_):
         nonlocal place
@@ -64,34 +64,23 @@ def embeddings_moved(model: torch.nn.Module, begin: Callable) -> Iterator[list[t
         yield deltas
 
 
+@trick
 class FreeLB(Trick):
     """Free large-batch: `steps` passes, each on embeddings moved further along their gradient; gradients are averaged.
 
-    What is moved is the output of the embeddings, for each text (each chunk of a long one) by itself: a step of length
-    `alpha` along the gradient, never further than `epsilon` from the start, which is noise of about 0.6 `magnitude`.
-    Padding has no gradient and so is not moved. All passes see the same dropout, as in the paper; the loss is a mean.
-    steps: 1 with magnitude 0 is plain training, 2 to 4 are usual, and a step costs that many passes. alpha, epsilon,
-    magnitude: lengths, where the embedding of one token is about 1 long; 0.1, 0.4 to 0.7 and 0 to 1 are usual; epsilon
-    0, or alpha and magnitude 0, are plain training at a higher price. The embeddings may be frozen.
+    The output of the embeddings is moved, for each text (each chunk of a long one) by itself: a step of length `alpha`
+    along the gradient, never further than `epsilon` from the clean text, beginning with noise of about 0.6 `magnitude`.
+    The embedding of one token is about 1 long. Padding has no gradient and does not move. All passes see the same
+    dropout, as in the paper; the loss is a mean. A step costs `steps` passes. The embeddings may be frozen.
     """
 
-    norm_: torch.Tensor | float = 0.0  # sum over the steps; it stays on the device: no waiting
+    mean = "norm_", "mean perturbation norm"
+    norm_ = 0.0  # a sum over the steps, on the device: reading it would wait
 
-    def __init__(
-        self, steps: int = 3, alpha: float = 0.1, epsilon: float = 0.5, magnitude: float = 0.3, start: float = 0.0
-    ):
-        self.steps = steps
-        self.alpha = alpha
-        self.epsilon = epsilon
-        self.magnitude = magnitude
-        self.start = start
-
-    def check(self):
-        super().check()
-        check_range("FreeLB: steps", self.steps, self.steps >= 1, "1 or more")
-        for knob in ("alpha", "epsilon", "magnitude"):
-            value = getattr(self, knob)
-            check_range(f"FreeLB: {knob}", value, 0 <= value < math.inf, "a length, 0 or more")
+    steps: int = knob(3, "passes; 2 to 4 are usual; 1 with magnitude=0: plain training", least=1)
+    alpha: float = knob(0.1, "length of a move; 0 with magnitude=0: plain training at a higher price", least=0)
+    epsilon: float = knob(0.5, "radius of the ball; 0.4 to 0.7 is usual; 0: plain training at a higher price", least=0)
+    magnitude: float = knob(0.3, "of the noise at the start; 0 to 1 is usual", least=0)
 
     def training_step(self, step, model, inputs):
         embeddings, losses = model.get_input_embeddings(), []
@@ -119,6 +108,3 @@ class FreeLB(Trick):
         self.steps_ += 1
         self.norm_ = self.norm_ + torch.cat([torch.linalg.vector_norm(d.detach(), dim=TEXT) for d in deltas]).mean()
         return sum(losses) / self.steps
-
-    def receipt(self, model):
-        return {**super().receipt(model), "mean perturbation norm": float(self.norm_) / max(self.steps_, 1)}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kagglekit.model.surgery import find_layers, output_changed
 from kagglekit.options import check_range
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 
 
 def partners(values: torch.Tensor, shift: int, rows: int) -> torch.Tensor:
@@ -29,10 +29,10 @@ def mix(values: torch.Tensor, share: float, shift: int, rows: int) -> torch.Tens
 
 
 def mix_inputs(inputs: dict[str, torch.Tensor], classes: int, share: float, shift: int) -> dict[str, torch.Tensor]:
-    """The inputs of a mixed batch; what becomes of the words themselves is not decided here.
+    """The inputs of a mixed batch; the words themselves are mixed in the model.
 
-    Class numbers become mixed distributions over `classes`, labels that are numbers and all other numbers of a row (its
-    features) are mixed, whole numbers (token ids, categories) stay those of the text itself. The mask is that of both.
+    Class numbers become mixed distributions over `classes`. Float labels and the float features of a row are mixed;
+    whole numbers (token ids, categories) stay those of the text itself. The mask covers the tokens of both texts.
     """
     labels, rows = inputs["labels"], len(inputs["labels"])
     soft = labels if labels.is_floating_point() else F.one_hot(labels, classes).float()  # (rows, classes)
@@ -60,26 +60,23 @@ def find_mixed(model: torch.nn.Module, layer: int) -> torch.nn.Module:
     return layers[layer - 1 if layer > 0 else layer]
 
 
+@trick
 class Mixup(Trick):
     """Each text becomes `lambda` of itself and `1 - lambda` of another of the batch, and so do its labels.
 
-    alpha: lambda is drawn from Beta(alpha, alpha), once a batch: 0 is plain training (lambda = 1), 0.2 mostly leaves
-    one text nearly as it is, 1 draws evenly, large ones always mix half and half. layer: 0 mixes the word embeddings, n
-    the states after layer n, -1 those after the last. Costs next to nothing.
-
-    Both texts' tokens count as real in all layers: where one is shorter, its padding is mixed in. A batch of one is
+    One lambda holds for a batch; with alpha=0.2 most texts stay nearly as they are. Costs next to nothing. The tokens
+    of both texts count as real in all layers: where one text is shorter, its padding is mixed in. A batch of one is
     mixed with itself. Tricks that come after it in the recipe, and R-Drop in any place, see one mixture per step. Texts
     cut into chunks are an error, and so is a layer other than 0 with a pooling that reads several layers.
     """
 
     fits_chunks = False
     mixes_texts = True
-    lambda_: torch.Tensor | float = 0.0  # sum over the steps
+    mean = "lambda_", "mean lambda"
+    lambda_ = 0.0  # a sum over the steps
 
-    def __init__(self, alpha: float = 0.2, layer: int = 0, start: float = 0.0):
-        self.alpha = alpha
-        self.layer = layer
-        self.start = start
+    alpha: float = knob(0.2, "lambda is drawn from Beta(alpha, alpha); 0: plain training; 1: evenly; large: halves")
+    layer: int = knob(0, "0: the word embeddings; n: the states after layer n; -1: those after the last")
 
     def check(self):
         super().check()
@@ -100,6 +97,3 @@ class Mixup(Trick):
         # around forward and backward: layers that are computed again for the backward pass must mix again
         with output_changed(module, lambda hidden: mix(hidden, share, shift, rows)):
             return step(mix_inputs(inputs, model.options["outputs"], share, shift))
-
-    def receipt(self, model):
-        return {**super().receipt(model), "mean lambda": float(self.lambda_) / max(self.steps_, 1)}

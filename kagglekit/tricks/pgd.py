@@ -1,13 +1,11 @@
-"""PGD: several small steps to the embeddings that hurt most, within a ball (Madry et al., 2018, arXiv 1706.06083)."""
+"""PGD: FGM in several small steps within a ball (Madry et al., 2018, arXiv 1706.06083)."""
 
-import math
 from contextlib import nullcontext
 
 import torch
 
-from kagglekit.options import check_range
 from kagglekit.tricks.fgm import ascent, embedding_matrix
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 from kagglekit.tricks.weights import gradients_aside, restored
 
 
@@ -24,31 +22,22 @@ def climb(
     return project(move + ascent(gradient, alpha, dim), epsilon, dim)
 
 
+@trick
 class PGD(Trick):
-    """Projected gradient descent: `steps` FGM moves of length `alpha`, never further than `epsilon` from the start.
+    """Projected gradient descent: `steps` moves of length `alpha`, never further than `epsilon` from the start.
 
-    Each move follows the gradient at the point before it alone. The gradients that count are the clean one and the one
-    at the last point: they add up.
-    steps: 1 is FGM with `alpha`; each one more costs a pass, so 3 makes a step four times as long as plain training.
-    alpha, epsilon: in units of the embedding matrix; one of them 0 is the plain gradient counted twice; with epsilon at
-    `steps * alpha` or above nothing is projected, above 2 the text dissolves. Needs two copies of the embedding matrix
-    and one of the gradients. With gradient accumulation the first move follows the gradients gathered so far. Frozen
-    embeddings have no gradient: that is an error.
+    Each move follows the gradient at the point before it. Two gradients add up: that of the clean pass and that at the
+    last point. Lengths are in units of the embedding matrix. Needs two copies of the embedding matrix and one of the
+    gradients. With gradient accumulation the first move follows the gradients gathered so far. Frozen embeddings have
+    no gradient: that is an error.
     """
 
-    norm_: torch.Tensor | float = 0.0  # sum over the steps; it stays on the device: no waiting
+    mean = "norm_", "mean perturbation norm"
+    norm_ = 0.0  # a sum over the steps, on the device: reading it would wait
 
-    def __init__(self, steps: int = 3, epsilon: float = 1.0, alpha: float = 0.3, start: float = 0.0):
-        self.steps = steps
-        self.epsilon = epsilon
-        self.alpha = alpha
-        self.start = start
-
-    def check(self):
-        super().check()
-        check_range("PGD: steps", self.steps, self.steps >= 1, "1 or more")
-        check_range("PGD: epsilon", self.epsilon, 0 <= self.epsilon < math.inf, "a length, 0 or more")
-        check_range("PGD: alpha", self.alpha, 0 <= self.alpha < math.inf, "a length, 0 or more")
+    steps: int = knob(3, "moves, each of which costs a pass: 3 makes a step four times as long; 1: FGM", least=1)
+    epsilon: float = knob(1.0, "radius of the ball; 0: the plain gradient twice; above 2: the text is lost", least=0)
+    alpha: float = knob(0.3, "length of a move; at epsilon / steps or below nothing is projected; 0: as above", least=0)
 
     def training_step(self, step, model, inputs):
         loss = step(inputs)
@@ -64,6 +53,3 @@ class PGD(Trick):
         self.steps_ += 1
         self.norm_ = self.norm_ + torch.linalg.vector_norm(move)
         return loss
-
-    def receipt(self, model):
-        return {**super().receipt(model), "mean perturbation norm": float(self.norm_) / max(self.steps_, 1)}

@@ -2,8 +2,7 @@
 
 import torch
 
-from kagglekit.options import check_range
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 
 
 def hide_tokens(
@@ -17,24 +16,17 @@ def hide_tokens(
     return input_ids.masked_fill(chosen, mask_id), chosen
 
 
+@trick
 class TokenMasking(Trick):
-    """Replace words by the mask token, others at every step; special tokens and padding stay.
+    """Replace words by the mask token, different ones at every step; special tokens and padding stay.
 
-    probability: of each word; 0 is plain training, 0.1 to 0.15 is usual, above 0.4 the text dissolves. Costs nothing.
-    Tricks that come after it in the recipe, and R-Drop in any place, see the same words hidden. A backbone without a
-    mask token is an error. Used by winners of the Feedback Prize competitions (2022).
+    Costs nothing. Tricks that come after it in the recipe, and R-Drop in any place, see the same words hidden. A
+    backbone without a mask token is an error. Used by winners of the Feedback Prize competitions (2022).
     """
 
-    hidden_: torch.Tensor | float = 0.0  # sums over the steps; they stay on the device: no waiting
-    words_: torch.Tensor | float = 0.0
+    hidden_, words_ = 0.0, 0.0  # sums over the steps, on the device: reading them would wait
 
-    def __init__(self, probability: float = 0.1, start: float = 0.0):
-        self.probability = probability
-        self.start = start
-
-    def check(self):
-        super().check()
-        check_range("TokenMasking: probability", self.probability, 0 <= self.probability < 1, "from 0 to below 1")
+    probability: float = knob(0.1, "0: plain training; 0.15 is usual; above 0.4 the text is lost", least=0, below=1)
 
     def training_step(self, step, model, inputs):
         if model.mask_id is None:

@@ -1,8 +1,11 @@
 """The interface of a trick: three seams of the training loop, in onion form, and the `on_*` events of transformers."""
 
 import inspect
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerState
@@ -10,30 +13,49 @@ from transformers import TrainerCallback, TrainerState
 from kagglekit.options import check_range
 
 
-class Trick(TrainerCallback):
-    """Override what the trick changes; `compute` and `step` run what lies inside, once, twice or not at all.
+def knob(default: Any, words: str, *, kw_only: bool = False, **bounds: float) -> Any:
+    """A knob of a trick: its default, its meaning and extremes in words, and its bounds: least, above, below, most."""
+    return field(default=default, kw_only=kw_only, metadata={"words": words, "bounds": bounds})
 
-    A constructor stores its arguments under their own names and does nothing else. What a trick learns or counts ends
-    in `_`; tensors among these are saved with every checkpoint. `start` is the share of all steps after which the trick
-    begins: 0 is from the first step on, 0.5 at half the steps. Until then the three seams pass it by.
+
+def share(start: float = 0.0) -> Any:
+    """The knob `start` that every trick has."""
+    return knob(start, "share of all steps before it begins; 0: from the first step on", kw_only=True, least=0, below=1)
+
+
+def trick(kind: type) -> type:
+    """Make a trick of a class with knobs: a dataclass, with a line for each knob in its docstring."""
+    kind = dataclass(eq=False, repr=False)(kind)
+    lines = [f"\n    {one.name}: {one.metadata['words']}" for one in fields(kind)]
+    kind.__doc__ = (kind.__doc__ or "").rstrip() + "\n" + "".join(lines)
+    return kind
+
+
+@trick
+class Trick(TrainerCallback):
+    """Override the seams that the trick changes; `compute` and `step` run the inner loop: once, twice or not at all.
+
+    The fields of a trick are its knobs, and nothing else happens when one is made. Learned state ends in `_`; numbers,
+    tensors and lists of tensors among it are saved with every checkpoint. Until its `start` no seam is changed.
 
     A trick declares what it needs and does, so that no other module names one: `TRICKS[name].needs_dropout`.
     """
 
-    needs_dropout: bool = False  # it compares passes that differ by dropout alone: without any it does nothing
-    fits_chunks: bool = True  # it works on texts that are cut into chunks
-    mixes_texts: bool = False  # a row of its batches is more than one text
-    chooses: bool = False  # the weights to save are chosen by scores on the fold, and are not those of the last step
+    needs_dropout = False  # it compares passes that differ by dropout alone: without any it does nothing
+    fits_chunks = True  # it works on texts that are cut into chunks
+    mixes_texts = False  # a row of its batches is more than one text
+    chooses = False  # weights are chosen by scores on the fold: those to save are not the last ones
+    mean = ()  # a sum over the steps, and the name of its mean in the receipt
+    steps_ = 0  # how often the trick acted
 
-    start: float = 0.0
-    steps_: int = 0  # how often the trick acted
+    start: float = share()
 
     def compute_loss(self, compute: Callable, model: torch.nn.Module, inputs: dict) -> tuple[torch.Tensor, dict]:
-        """The loss of one batch in training: (loss, outputs). `compute(inputs)` gives both for what lies inside."""
+        """The loss of one batch in training: (loss, outputs). `compute(inputs)` returns both of the inner loop."""
         return compute(inputs)
 
     def training_step(self, step: Callable, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
-        """Forward and backward for one batch: the detached loss. `step(inputs)` adds gradients of what lies inside."""
+        """Forward and backward for one batch: the detached loss. `step(inputs)` adds gradients of the inner loop."""
         return step(inputs)
 
     def evaluating(self, model: torch.nn.Module) -> AbstractContextManager:
@@ -41,27 +63,49 @@ class Trick(TrainerCallback):
         return nullcontext()
 
     def started(self, state: TrainerState) -> bool:
-        """Whether the next step is one on which the trick acts."""
+        """Whether the trick acts on the next step."""
         return state.global_step >= self.start * state.max_steps
 
     def check(self) -> None:
-        """Raise ValueError for a knob out of range; a trick with ranges of its own adds them."""
-        fits = 0 <= self.start < 1
-        check_range(f"{type(self).__name__}: start", self.start, fits, "the share of steps before, from 0 to below 1")
+        """Raise ValueError for a knob out of range."""
+        for one in fields(self):
+            if bounds := one.metadata["bounds"]:
+                value = getattr(self, one.name)
+                check_range(f"{type(self).__name__}: {one.name}", value, *_judge(value, **bounds))
 
     def receipt(self, model: torch.nn.Module) -> dict[str, float]:
-        """Figures that show what the trick did; `steps` must be above 0."""
-        return {"steps": int(self.steps_)}
+        """Figures that show that the trick acted: `steps`, which must be above 0, and means over these steps."""
+        receipt = {"steps": int(self.steps_)}
+        if self.mean:
+            name, words = self.mean
+            receipt[words] = float(getattr(self, name)) / max(self.steps_, 1)
+        return receipt
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """What a stopped run needs to go on as if it had never stopped, as tensors."""
-        learned = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        return {name: torch.as_tensor(value).clone() for name, value in learned.items()}
+        """The learned state, from which a stopped run goes on exactly; tensors of lists are named `average_.0` etc."""
+        state = {"steps_": torch.tensor(self.steps_)}
+        for name, value in vars(self).items():
+            if isinstance(value, list):
+                state |= {f"{name}.{i}": tensor for i, tensor in enumerate(value)}
+            elif name.endswith("_"):
+                state[name] = torch.as_tensor(value).clone()
+        return state
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take back what `state_dict` gave."""
-        vars(self).update({name: value.item() if name == "steps_" else value for name, value in state.items()})
+        """Take back the state that `state_dict` gave."""
+        for name in {key.split(".")[0] for key in state}:
+            items = [state[f"{name}.{i}"] for i in range(len(state)) if f"{name}.{i}" in state]
+            setattr(self, name, items or state[name])
+        self.steps_ = int(self.steps_)
 
     def __repr__(self) -> str:
         names = inspect.signature(type(self)).parameters
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+
+def _judge(value: float, least=-math.inf, above=-math.inf, below=math.inf, most=math.inf) -> tuple[bool, str]:
+    """Whether a number is in range, and the range in words; infinity never is."""
+    low = f"above {above:g}" if above > -math.inf else f"{least:g}"
+    high = f"below {below:g}" if below < math.inf else f"{most:g}"
+    rule = f"from {low} to {high}" if min(below, most) < math.inf else low if above > -math.inf else f"{low} or more"
+    return above < value < below and least <= value <= most, rule

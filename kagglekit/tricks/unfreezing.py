@@ -1,8 +1,8 @@
-"""Gradual unfreezing: the head learns first, then one more layer after the other (Howard and Ruder, 2018)."""
+"""GradualUnfreezing: train the head first, then one layer more at a time (Howard and Ruder, 2018)."""
 
 from kagglekit.model.surgery import split_by_depth
 from kagglekit.options import check_range
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 
 
 def frozen_parts(parts: int, share: float) -> int:
@@ -10,21 +10,19 @@ def frozen_parts(parts: int, share: float) -> int:
     return max(0, parts - int(parts * share + 1e-9))
 
 
+@trick
 class GradualUnfreezing(Trick):
-    """At `start` only what is not in the backbone learns; then, from the top, one more layer after each equal time.
+    """At `start` only the head learns; then, from the top, one layer more after each equal share of the steps.
 
-    until: share of all steps after which everything learns, the embeddings last; 0 freezes nothing, 0.3 to 0.5 is
-    usual for two or three epochs, near 1 leaves the embeddings hardly a step.
+    The embeddings learn last; with `until` near 1 they hardly learn. The usual values are for two or three epochs.
     A frozen layer drops its gradients before the optimizer's step: no update, no weight decay, no momentum. So it works
-    with every other trick and in several processes, and saves no time: to save time, freeze layers for good
-    (`freeze_layers`). Gradients are clipped before, by the norm of them all, and that is the norm which is logged.
+    with every other trick and in several processes, but saves no time: to save time, freeze layers for good
+    (`freeze_layers`). Gradients are clipped before that, by the norm of all of them, which is also the norm logged.
     """
 
-    frozen_: int = 0  # parts at the last step: layers, and the embeddings
+    frozen_ = 0  # parts that were frozen at the last step: layers, and the embeddings
 
-    def __init__(self, until: float = 0.5, start: float = 0.0):
-        self.until = until
-        self.start = start
+    until: float = knob(0.5, "share of the steps after which all learn; 0.3 to 0.5 is usual; 0: nothing is frozen")
 
     def check(self):
         super().check()

@@ -1,7 +1,4 @@
-"""Weights and gradients that are changed for a moment: the primitives under FGM, PGD, AWP, FreeLB, EMA and SWA.
-
-What averages of weights have in common: they stand beside the weights, and are what is evaluated and saved.
-"""
+"""Weights and gradients that change for a moment, and the averages of weights: what several tricks share."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,10 +10,10 @@ from kagglekit.tricks.trick import Trick
 
 @contextmanager
 def restored(parameters: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Give `parameters` their values of before back when the block ends, also after an exception.
+    """Restore the values of `parameters` when the block ends, also after an exception.
 
-    Restores by copy, never by subtracting what was added. Costs one copy of the parameters in memory: that is what the
-    block is given, to read.
+    Restores by copy, never by subtracting what was added. The block is given that copy, to read: it costs the memory of
+    the parameters once more.
     """
     parameters = list(parameters)
     saved = [parameter.detach().clone() for parameter in parameters]
@@ -29,9 +26,9 @@ def restored(parameters: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]
 
 @contextmanager
 def gradients_aside(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Begin the block without gradients, and put those of before back when it ends, also after an exception.
+    """Begin the block without gradients, and restore the earlier ones when it ends, also after an exception.
 
-    What the block gathers is dropped. Nothing is copied; for as long as the block runs there are two sets of gradients.
+    Gradients of the block are dropped. Nothing is copied; while the block runs there are two sets of gradients.
     """
     parameters = list(parameters)
     saved = [parameter.grad for parameter in parameters]
@@ -48,8 +45,8 @@ def gradients_aside(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
 def gradients_averaged(parameters: Iterable[torch.Tensor], passes: int) -> Iterator[None]:
     """Let the `passes` backward passes of the block add the mean of their gradients, not the sum.
 
-    Gradients of before keep their weight, up to rounding: they are multiplied first, and all are divided at the end.
-    They are not set aside, so that DDP still sums them over its processes in the passes of the block.
+    Earlier gradients keep their weight, up to rounding: they are multiplied first, and all are divided at the end. They
+    are not set aside, so that DDP still sums them over its processes in the passes of the block.
     """
     parameters = list(parameters)
     if earlier := [parameter.grad for parameter in parameters if parameter.grad is not None]:
@@ -68,36 +65,28 @@ def distance(parameters: Iterable[torch.Tensor], others: Iterable[torch.Tensor])
     return torch.stack(norms).norm() / torch.stack([torch.linalg.vector_norm(o) for o in others]).norm()
 
 
-class WeightAverage(Trick):
-    """A trick with an average of the trained weights in `average_`, empty until it begins.
+def trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that are trained, by name, without their gradients."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
-    Training never sees the average. Of several in one recipe the last one is evaluated and saved: each puts its own in
-    place of what the one before it had put there. Costs one more copy of the weights, also in each checkpoint.
+
+class WeightAverage(Trick):
+    """A trick with an average of the trained weights in `average_`, which is evaluated and saved.
+
+    Training never sees the average. Of several averages in one recipe the last one is evaluated and saved. Costs one
+    more copy of the weights, also in each checkpoint; the step is as fast as before.
     """
 
-    average_: list[torch.Tensor]
+    average_ = ()  # a list of tensors, once it has begun
 
     @contextmanager
     def evaluating(self, model):
-        weights = trainable(model)
+        weights = list(trained(model).values())
         with restored(weights):
             if self.average_:
                 torch._foreach_copy_(weights, self.average_)
             yield
 
     def receipt(self, model):
-        moved = float(distance(self.average_, trainable(model))) if self.average_ else 0.0
+        moved = float(distance(self.average_, trained(model).values())) if self.average_ else 0.0
         return {**super().receipt(model), "distance of average to last weights": moved}
-
-    def state_dict(self):
-        average = {f"average_.{i}": tensor for i, tensor in enumerate(self.average_)}
-        return {"steps_": torch.tensor(self.steps_), **average}
-
-    def load_state_dict(self, state):
-        self.steps_ = int(state["steps_"])
-        self.average_ = [state[f"average_.{i}"] for i in range(len(state) - 1)]
-
-
-def trainable(model: torch.nn.Module) -> list[torch.Tensor]:
-    """The weights that are trained, without their gradients."""
-    return [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]

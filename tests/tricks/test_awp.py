@@ -185,8 +185,8 @@ def test_the_receipt_says_how_far_weights_were_moved(trainer):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"strength": -0.1}, "AWP: strength=-0.1 is out of range: it must be a share of the norm, 0 or more"),
-        ({"epsilon": 1.0}, "AWP: epsilon=1.0 is out of range: it must be a share of a weight, from 0 to below 1"),
+        ({"strength": -0.1}, "AWP: strength=-0.1 is out of range: it must be 0 or more"),
+        ({"epsilon": 1.0}, "AWP: epsilon=1.0 is out of range: it must be from 0 to below 1"),
         ({"start": -0.5}, "AWP: start=-0.5"),
     ],
 )

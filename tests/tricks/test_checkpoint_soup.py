@@ -49,7 +49,7 @@ def shown(run):
     ],
 )
 def test_the_soup_is_the_mean_of_the_weights_with_the_best_scores(cooked, same, keep, start, higher, members):
-    run, seen = cooked(CheckpointSoup(keep, start), higher=higher)
+    run, seen = cooked(CheckpointSoup(keep, start=start), higher=higher)
     soup, mean = shown(run), average_weights([seen[number] for number in members])
     assert all(torch.allclose(soup[name], mean[name], atol=1e-6) for name in mean)
     receipt = run.tricks[0].receipt(run.model)

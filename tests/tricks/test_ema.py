@@ -24,7 +24,7 @@ def averaged(trainer):
     """averaged(decay, start, warmup): the trick and the trainer after 12 steps, the weights before and after each."""
 
     def make(decay, start=0.0, warmup=False, **options):
-        ema, seen = EMA(decay, warmup, start), Weights()
+        ema, seen = EMA(decay, warmup, start=start), Weights()
         run = trainer([ema], f"ema{decay}", callbacks=[seen], **options)
         run.fit()
         return ema, run, seen.steps

@@ -151,7 +151,7 @@ def test_frozen_embeddings_are_an_error(classifier, batch, compute):
 @pytest.mark.parametrize("epsilon", [-1.0, float("nan"), float("inf")])
 def test_a_knob_out_of_range_is_a_clear_error(epsilon):
     FGM().check()
-    with pytest.raises(ValueError, match=f"FGM: epsilon={epsilon} is out of range: it must be a length, 0 or more"):
+    with pytest.raises(ValueError, match=f"FGM: epsilon={epsilon} is out of range: it must be 0 or more"):
         FGM(epsilon).check()
 
 

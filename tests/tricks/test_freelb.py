@@ -309,7 +309,7 @@ def test_the_receipt_says_how_far_embeddings_were_moved(trainer):
     ("options", "words"),
     [
         ({"steps": 0}, "FreeLB: steps=0 is out of range: it must be 1 or more"),
-        ({"alpha": -0.1}, "FreeLB: alpha=-0.1 is out of range: it must be a length, 0 or more"),
+        ({"alpha": -0.1}, "FreeLB: alpha=-0.1 is out of range: it must be 0 or more"),
         ({"epsilon": float("inf")}, "FreeLB: epsilon=inf"),
         ({"magnitude": -1.0}, "FreeLB: magnitude=-1.0"),
     ],

@@ -175,10 +175,10 @@ def test_frozen_layers_are_left_alone(moved, classifier, batch, compute):
 @pytest.mark.parametrize("start", [0.0, 0.5])
 @pytest.mark.parametrize("stop", [3, 8])
 def test_stopped_and_resumed_is_never_stopped(trainer, weights, same, start, stop):
-    straight = trainer([Mixout(0.5, start)], "straight", dropout=0.1)
+    straight = trainer([Mixout(0.5, start=start)], "straight", dropout=0.1)
     receipts = straight.fit()
-    trainer([Mixout(0.5, start)], stop=stop, dropout=0.1).train()
-    resumed = trainer([Mixout(0.5, start)], dropout=0.1)
+    trainer([Mixout(0.5, start=start)], stop=stop, dropout=0.1).train()
+    resumed = trainer([Mixout(0.5, start=start)], dropout=0.1)
     assert resumed.fit() == receipts
     assert same(weights(straight.model), weights(resumed.model))
     assert all(map(torch.equal, straight.tricks[0].pretrained_, resumed.tricks[0].pretrained_))

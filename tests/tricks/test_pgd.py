@@ -209,7 +209,7 @@ def test_the_receipt_says_how_far_embeddings_were_moved(trainer):
     ("options", "words"),
     [
         ({"steps": 0}, "PGD: steps=0 is out of range: it must be 1 or more"),
-        ({"epsilon": -1.0}, "PGD: epsilon=-1.0 is out of range: it must be a length, 0 or more"),
+        ({"epsilon": -1.0}, "PGD: epsilon=-1.0 is out of range: it must be 0 or more"),
         ({"alpha": float("nan")}, "PGD: alpha=nan"),
         ({"start": 1.0}, "PGD: start=1.0"),
     ],

@@ -29,7 +29,7 @@ def test_the_rate_falls_on_a_line_to_a_tenth_in_each_cycle():
 )
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_the_average_is_the_equal_mean_of_the_weights_at_the_ends_of_cycles(trainer, start, cycle, averaged, rate):
-    swa, seen = SWA(rate, cycle, start), Weights()
+    swa, seen = SWA(rate, cycle, start=start), Weights()
     receipt = trainer([swa], callbacks=[seen]).fit()["SWA"]
     assert receipt["steps"] == len(averaged)
     for number, average in enumerate(swa.average_):

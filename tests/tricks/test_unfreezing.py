@@ -38,7 +38,7 @@ def test_one_part_after_the_other_thaws_in_equal_times(parts):
 )
 def test_the_head_learns_first_then_one_more_layer_from_the_top(trainer, until, start, first):
     moves = Moves()
-    receipt = trainer([GradualUnfreezing(until, start)], callbacks=[moves], warmup=0).fit()["GradualUnfreezing"]
+    receipt = trainer([GradualUnfreezing(until, start=start)], callbacks=[moves], warmup=0).fit()["GradualUnfreezing"]
     for step, (embeddings, one, two, head) in enumerate(moves.steps):
         plain = step < 12 * start
         assert head and [two, one, embeddings] == [plain or step >= begin for begin in first]
@@ -111,7 +111,7 @@ def test_frozen_weights_equal_their_average(trainer):
 @pytest.mark.parametrize(("until", "start"), [(1.0, 0.0), (0.5, 0.5), (-0.1, 0.0)])
 def test_a_knob_out_of_range_is_an_error(until, start):
     with pytest.raises(ValueError, match=f"GradualUnfreezing: until={until} is out of range: it must be 0, or above"):
-        GradualUnfreezing(until, start).check()
+        GradualUnfreezing(until, start=start).check()
 
 
 def test_a_run_too_short_to_freeze_anything_is_an_error(trainer):
