@@ -1,1 +1,1 @@
-"""What a competition's files say: read as text, guessed at, checked; and the submission that goes back."""
+"""A competition: reading its files, inferring and checking the task, and the submission."""

@@ -1,4 +1,4 @@
-"""Do a competition's files and the settings given agree? Each check raises ValueError and names the first bad row."""
+"""Checks that a competition's files and the settings agree. Each raises ValueError and names the first bad row."""
 
 from collections.abc import Iterable
 
@@ -19,13 +19,12 @@ def name_row(row: int, ids: Iterable[str] | None = None) -> str:
 def first_bad(bad: np.ndarray, column: pd.Series, ids: Iterable[str] | None, why: str) -> str:
     """The first bad cell of a column: "column 'age' holds 'x' in data row 5 (id 'e'), which is ... (2 such rows)"."""
     row = int(np.argmax(bad))
-    return (
-        f"column {column.name!r} holds {column.iloc[row]!r} in {name_row(row, ids)}, {why} ({np.sum(bad):,} such rows)"
-    )
+    where = f"column {column.name!r} holds {column.iloc[row]!r} in {name_row(row, ids)}"
+    return f"{where}, {why} ({np.sum(bad):,} such rows)"
 
 
 def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -> None:
-    """Ids are there, once each, and the sample submission has exactly those of test. Train may lack the column."""
+    """Ids are present and unique, the sample submission has exactly those of test. Train may lack the column."""
     for what, table in tables.items():
         if id not in table.columns:
             if what == "train":
@@ -33,34 +32,31 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
             raise ValueError(
                 f"{names[what]} has no column {id!r} (id); it has {_listed(table)}. Say id=, or rename one"
             )
-        empty = table[id] == ""
+        empty, twice = table[id] == "", table[id].duplicated()
         if empty.any():
-            raise ValueError(
-                f"{names[what]}: {name_row(int(empty.argmax()))} has no value in the id column {id!r}; add it"
-            )
-        twice = table[id].duplicated()
+            where = name_row(int(empty.argmax()))
+            raise ValueError(f"{names[what]}: {where} has no value in the id column {id!r}; add it")
         if twice.any():
             again = int(twice.argmax())
             value = table[id].iloc[again]
-            first = int((table[id] == value).argmax())
             raise ValueError(
-                f"{names[what]}: column {id!r} holds {value!r} in data rows {first + 1} and {again + 1}; "
-                f"ids must differ ({twice.sum():,} repeat an earlier one)"
+                f"{names[what]}: column {id!r} holds {value!r} in data rows {int((table[id] == value).argmax()) + 1} "
+                f"and {again + 1}; ids must differ ({twice.sum():,} repeat an earlier one)"
             )
     if len(tables["sample_submission"].columns) < 2:
         raise ValueError(f"{names['sample_submission']} has only the id column {id!r}: it must show what to submit")
     for one, other in (("sample_submission", "test"), ("test", "sample_submission")):
-        alone = ~tables[one][id].isin(tables[other][id])
-        if alone.any():
-            where = name_row(int(alone.argmax()), tables[one][id])
+        missing = ~tables[one][id].isin(tables[other][id])
+        if missing.any():
+            where = name_row(int(missing.argmax()), tables[one][id])
             raise ValueError(
                 f"{names[one]}: {where} is not in column {id!r} of {names[other]} "
-                f"({alone.sum():,} such ids); both must have the same ids, written the same way"
+                f"({missing.sum():,} such ids); both must have the same ids, written the same way"
             )
 
 
 def check_columns(train: pd.DataFrame, name: str, id: str, group: str | None, labels: list[str]) -> None:
-    """The group and label columns are in train, apart from each other, and filled in."""
+    """The group and label columns are in train, different from each other, and filled in."""
     for what, columns in (("group", [group] if group else []), ("labels", labels)):
         for column in columns:
             if column not in train.columns:
@@ -73,11 +69,9 @@ def check_columns(train: pd.DataFrame, name: str, id: str, group: str | None, la
                     "remove the rows"
                 )
     reserved = {id, "id", "text", *([group, "group"] if group else [])}
-    clash = [label for label in labels if label in reserved]
-    if clash or len(set(labels)) < len(labels):
-        raise ValueError(
-            f"labels={labels} of {name}: {clash[0] if clash else labels[0]!r} stands for another column too"
-        )
+    clash = [label for label in labels if label in reserved or labels.count(label) > 1]
+    if clash:
+        raise ValueError(f"labels={labels} of {name}: {clash[0]!r} stands for another column too")
 
 
 def check_kind(kind: str, train: pd.DataFrame, name: str, id: str, labels: list[str], ordered: bool) -> None:
@@ -99,15 +93,12 @@ def check_kind(kind: str, train: pd.DataFrame, name: str, id: str, labels: list[
         if kind == "multilabel":
             bad[~bad] = ~np.isin([float(value) for value in values[~bad]], (0, 1))
         if bad.any():
-            row = int(bad.argmax())
             wanted = "0 or 1" if kind == "multilabel" else "a number"
             advice = (
                 "say classes= in their order" if kind == "ordinal" else "correct it, or say another kind= or labels="
             )
-            raise ValueError(
-                f"{name}: column {label!r} holds {values.iloc[row]!r} in {name_row(row, train.get(id))}, and "
-                f"kind={kind!r} wants {wanted} ({bad.sum():,} such rows); {advice}"
-            )
+            cell = first_bad(bad, values, train.get(id), f"and kind={kind!r} wants {wanted}")
+            raise ValueError(f"{name}: {cell}; {advice}")
     if kind == "binary" and train[labels[0]].nunique() != 2:
         values = sorted(train[labels[0]].unique())
         raise ValueError(
@@ -122,38 +113,35 @@ def check_classes(kind: str, classes: list[str], train: pd.DataFrame, name: str,
         if classes:
             raise ValueError(f"classes= does not go with kind={kind!r}, which has none")
         return
-    values = train[labels[0]]
+    values, listed = train[labels[0]], ", ".join(classes[:20])
     unknown = ~values.isin(classes)
     if unknown.any():
-        row = int(unknown.argmax())
-        where = name_row(row, train.get(id))
-        raise ValueError(
-            f"{name}: column {labels[0]!r} holds {values.iloc[row]!r} in {where}, which is none of the classes "
-            f"{', '.join(classes[:20])} ({unknown.sum():,} such rows); correct it, or say classes="
-        )
+        cell = first_bad(unknown, values, train.get(id), f"which is none of the classes {listed}")
+        raise ValueError(f"{name}: {cell}; correct it, or say classes=")
     without = [one for one in classes if one not in set(values)]
     if without or len(set(classes)) < len(classes):
         what = f"class {without[0]!r} has no row in" if without else "a class is named twice for"
         raise ValueError(f"{what} column {labels[0]!r} of {name}; say classes= without it")
     if are_numbers(classes).all() and len({float(one) for one in classes}) < len(classes):
-        raise ValueError(f"{name}: column {labels[0]!r} writes the same number in two ways ({', '.join(classes[:20])})")
+        raise ValueError(f"{name}: column {labels[0]!r} writes the same number in two ways ({listed})")
 
 
 def check_form(form: str, kind: str, classes: list[str], labels: list[str], targets: list[str], name: str) -> None:
-    """The sample submission's columns are those that the form asks for."""
+    """The sample submission has the columns that the form asks for."""
     if form not in FORMS:
         raise ValueError(f"form={form!r} is not known: use one of {', '.join(FORMS)}")
+    has = ", ".join(targets[:9])
     if form == "columns":
         wanted = labels if kind in ("multilabel", "regression", "ordinal") else classes
         if set(wanted) != set(targets):
             odd = sorted(set(wanted) ^ set(targets))[0]
             raise ValueError(
-                f"{name} has the columns {', '.join(targets[:9])} beside the id, and kind={kind!r} asks for "
-                f"{', '.join(wanted[:9])}: {odd!r} is in one of them only. Correct labels= or classes="
+                f"{name} has the columns {has} besides the id, and kind={kind!r} asks for {', '.join(wanted[:9])}: "
+                f"{odd!r} is in one of them only. Correct labels= or classes="
             )
     elif len(targets) > 1 or len(labels) > 1:
         raise ValueError(
-            f"form={form!r} submits one column beside the id; {name} has {', '.join(targets[:9])}, and the labels are "
+            f"form={form!r} submits one column besides the id; {name} has {has}, and the labels are "
             f"{', '.join(labels[:9])}: say form='columns', or another labels="
         )
     elif form == "probability" and kind != "binary":

@@ -1,4 +1,4 @@
-"""What a competition's three tables say about its task. Every rule returns what it found and its reason."""
+"""Rules that infer the task from a competition's three tables. Each returns what it found and the reason."""
 
 import re
 from collections.abc import Iterable
@@ -15,18 +15,8 @@ NO_LETTERS = re.compile(r"[\s\d!-/:-@\[-`{-~]+")
 
 
 def are_numbers(values: Iterable[str]) -> np.ndarray:
-    """bool (n,): which values are written as finite decimal numbers ("1", "-2.5", "1e5"; not "", "nan", "1_000")."""
+    """Which values are written as finite decimal numbers ("1", "-2.5", "1e5"; not "", "nan", "1_000"); bool (n,)."""
     return np.array([NUMBER.fullmatch(value) is not None for value in values], dtype=bool)
-
-
-def guess_id(sample: pd.DataFrame) -> tuple[str, str]:
-    """The id is the sample submission's first column."""
-    return sample.columns[0], "the first column of the sample submission"
-
-
-def guess_group(train: pd.DataFrame) -> tuple[None, str]:
-    """No column says for itself that its rows must stay together."""
-    return None, "rows count as independent; name a column (author, prompt, patient) whose rows must stay in one fold"
 
 
 def guess_labels(train: pd.DataFrame, test: pd.DataFrame, targets: list[str], taken: set) -> tuple[list[str], str]:
@@ -55,10 +45,11 @@ def guess_kind(
         return "regression", "several columns of numbers"
     values = set(train[labels[0]])
     count = len(values)
+    classes = "binary" if count == 2 else "multiclass"
     if len(targets) > 1:
-        return ("binary" if count == 2 else "multiclass"), "the sample submission has a column for each class"
+        return classes, "the sample submission has a column for each class"
     if not are_numbers(values).all():
-        return ("binary" if count == 2 else "multiclass"), f"{count} distinct values, not all numbers"
+        return classes, f"{count} distinct values, not all numbers"
     if metric in METRICS and METRICS[metric].kinds == ("regression",):
         return "regression", f"numbers, and metric={metric!r}"
     if count == 2:
@@ -68,12 +59,12 @@ def guess_kind(
     numbers = np.sort([float(value) for value in values])
     whole = (numbers % 1 == 0).all()
     placeholders = sample[targets[0]]
-    fraction = next((v for v in placeholders if are_numbers([v]).all() and float(v) % 1), None)
+    fraction = next((v for v in placeholders[are_numbers(placeholders)] if float(v) % 1), None)
     if whole and fraction:
         return "regression", f"{count} distinct numbers, and the sample submission holds {fraction}"
     even = np.allclose(np.diff(numbers), numbers[1] - numbers[0])
     if even and 3 <= count <= 20 and ORDERED.search(labels[0]):
-        return "ordinal", f"{count} equally spaced numbers, and {labels[0]!r} sounds like an order"
+        return "ordinal", f"{count} equally spaced numbers, and {labels[0]!r} suggests an order"
     if not whole:
         return "regression", "numbers with fractions"
     if count > max(20, len(train) / 20):
@@ -92,18 +83,15 @@ def guess_classes(values: Iterable[str], targets: list[str]) -> tuple[list[str],
 
 
 def guess_form(kind: str, classes: list[str], sample: pd.DataFrame, targets: list[str]) -> tuple[str, str]:
-    """What a cell of the submission is: a label (or value), a probability, or a column per class or target."""
+    """The form of the submission: a label (or value), a probability, or a column per class or target."""
     if len(targets) > 1:
-        return "columns", f"the sample submission has {len(targets)} columns beside the id"
+        return "columns", f"the sample submission has {len(targets)} columns besides the id"
     if kind != "binary":
         return "label", f"one column of {'values' if kind == 'regression' else 'classes'}"
     values = set(sample[targets[0]])
     if values <= set(classes):
-        shown = ", ".join(sorted(values))
-        return (
-            "label",
-            f"the sample submission holds classes ({shown}); say form='probability' if it wants probabilities",
-        )
+        advice = "say form='probability' if it wants probabilities"
+        return "label", f"the sample submission holds classes ({', '.join(sorted(values))}); {advice}"
     if are_numbers(values).all():
         return "probability", f"the sample submission holds numbers such as {min(values)}, of class {classes[1]}"
     return "label", "the sample submission's values are not numbers"
@@ -142,4 +130,4 @@ def guess_text(train: pd.DataFrame, test: pd.DataFrame, taken: set) -> tuple[lis
         return prose, "; ".join(f"{column}: {words[column]:.0f} words on average" for column in prose)
     if length:
         return [max(length, key=length.get)], "nothing reads like prose; this is the longest that is no number"
-    raise ValueError("train and test share no column of text: every one beside the id is numeric or empty. Say text=")
+    raise ValueError("train and test share no column of text: every one besides the id is numeric or empty. Say text=")

@@ -1,9 +1,7 @@
-"""What Kaggle mounts below a notebook, in the layouts of before and after 2026, found with a bounded search.
+"""Inputs that Kaggle mounts below a notebook: competitions, data sets and models, found with a bounded search.
 
-After: competitions/SLUG, datasets/OWNER/SLUG, notebooks/OWNER/SLUG, models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION.
-Before: SLUG. What came as an archive often lies in one more folder.
-
-Models among the inputs that Kaggle mounts below a notebook.
+Layout since 2026: competitions/SLUG, datasets/OWNER/SLUG, notebooks/OWNER/SLUG,
+models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION; before: SLUG. Archives are often unpacked into one more folder.
 """
 
 import os
@@ -16,20 +14,22 @@ from pathlib import Path
 from kagglekit.competition.read import find_table
 
 DEPTH = 8  # models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, and two folders in it
-ENTRIES = 1000  # a folder with more than that holds data: what lies below it is not searched
-FOLDERS = 5000  # looked into in one search, the nearest first: a minute where each takes 10 ms
-LINES, LEVELS, SHOWN = 40, 5, 6  # of the tree that is shown: lines, levels, and names in one folder
+ENTRIES = 1000  # a folder with more holds data, and is not searched
+FOLDERS = 5000  # folders in one search, nearest first: a minute where each takes 10 ms
+LINES, LEVELS, SHOWN = 40, 5, 6  # of the tree that is shown: lines, levels, and names in a folder
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
 
 
 def mount_root(root: Path | None = None) -> Path:
-    """Where inputs are: `root`, or what the variable KAGGLEKIT_INPUTS says, or /kaggle/input."""
+    """The folder of inputs: `root`, or the variable KAGGLEKIT_INPUTS, or /kaggle/input."""
     return Path(root or os.environ.get("KAGGLEKIT_INPUTS") or "/kaggle/input")
 
 
 def folders_below(folder: Path, depth: int = DEPTH, skipped: Path | None = None) -> Iterator[Path]:
-    """The folders at most `depth` levels below `folder`, near ones first, of each level by name.
+    """The folders at most `depth` levels below `folder`, nearest first, then by name.
 
-    Left out are hidden ones, `skipped`, and what is below a folder with more than 1000 entries; after 5000 it ends.
+    Left out are hidden ones, `skipped`, and those below a folder with more than 1000 entries; the search ends after
+    5000 folders.
     """
     waiting, seen = deque([(folder, 0)]), 0
     while waiting and seen < FOLDERS:
@@ -45,7 +45,7 @@ def _folders(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             some = list(islice(entries, ENTRIES + 1))
-    except OSError:  # not there, or not ours to read
+    except OSError:  # missing, or not readable
         return []
     if len(some) > ENTRIES:
         return []
@@ -53,7 +53,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def competition_folders(slug: str, root: Path | None = None) -> list[Path]:
-    """Where a competition of this slug is mounted, competitions/SLUG and SLUG; nothing where it is not."""
+    """The folders where a competition of this slug is mounted: competitions/SLUG and SLUG, those that exist."""
     root = mount_root(root)
     return [folder for folder in (root / "competitions" / slug, root / slug) if slug and folder.is_dir()]
 
@@ -61,9 +61,9 @@ def competition_folders(slug: str, root: Path | None = None) -> list[Path]:
 def find_competition(slug: str, files: Sequence[str] = (), root: Path | None = None) -> Path:
     """The folder of a competition's files among the inputs.
 
-    slug: as in the competition's address; empty: any folder that has the files. files: names that must all be there.
-    competitions/SLUG and SLUG come first, then folders in these, then any other folder that holds all the files.
-    Raises FileNotFoundError with what is attached when there is none, or when several fit equally well.
+    slug: as in the competition's URL; empty: any folder with the files. files: names that must all be there.
+    competitions/SLUG and SLUG come first, then folders in these, then any other folder with all the files. Raises
+    FileNotFoundError with a tree of the inputs when there is none, or when several fit equally well.
     """
     root = mount_root(root)
     for first in competition_folders(slug, root):
@@ -80,7 +80,7 @@ def find_competition(slug: str, files: Sequence[str] = (), root: Path | None = N
         places = ", ".join(map(str, found[:5]))
         raise FileNotFoundError(
             f"{what}{wanted} could be {len(found)} of the inputs: {places}. Attach one of them, or name the "
-            f"competition as in its address\n{show_inputs(root)}"
+            f"competition as in its URL\n{show_inputs(root)}"
         )
     places = f"at {root / 'competitions' / slug} and {root / slug}, and " if slug else ""
     raise FileNotFoundError(
@@ -94,8 +94,8 @@ def _holds(folder: Path, files: Sequence[str]) -> bool:
 
 
 def find_tables(slug: str, root: Path | None = None) -> Path:
-    """The folder of a mounted competition with tables named train*, test* and sample_submission*; where none has them
-    all, the outermost. Raises FileNotFoundError as `find_competition` does."""
+    """The folder of a mounted competition with tables train*, test* and sample_submission*; the outermost where none
+    has all. Raises FileNotFoundError as `find_competition` does."""
     first = find_competition(slug, root=root)
     return next((folder for folder in (first, *folders_below(first)) if _has_tables(folder)), first)
 
@@ -105,22 +105,20 @@ def _has_tables(folder: Path) -> bool:
         return all(find_table(folder, what) for what in ("train", "test", "sample_submission"))
     except FileNotFoundError:
         return False
-    except ValueError:  # more than one of a name: which one is meant is asked later
+    except ValueError:  # more than one of a name: an error later
         return True
 
 
 def find_marked(name: str, root: Path | None = None) -> list[Path]:
-    """The files of a name among the inputs, such as bundle.json: near ones first, then by path; none is no error.
-
-    They are looked for in all that is attached but competitions/, which may be vast and holds nothing of ours.
-    """
+    """The files of a name among the inputs, such as bundle.json, nearest first, then by path; there may be none.
+    competitions/ is left out: it may be vast, and holds no such file."""
     root = mount_root(root)
     below = folders_below(root, skipped=root / "competitions")
     return [folder / name for folder in (root, *below) if (folder / name).is_file()]
 
 
 def show_inputs(root: Path | None = None) -> str:
-    """What is attached, as a tree of at most 40 lines: folders of five levels, and the names of some files in each."""
+    """The inputs as a tree of at most 40 lines: folders of five levels, and the names of some files in each."""
     root = mount_root(root)
     if not root.is_dir():
         return f"there are no inputs: {root} does not exist"
@@ -131,7 +129,7 @@ def show_inputs(root: Path | None = None) -> str:
 
 
 def _tree(folder: Path, level: int) -> Iterator[str]:
-    """A line for the files of a folder, and one for each folder in it, with what that holds below it."""
+    """A line for the files of a folder, and one for each folder in it, followed by its own lines."""
     try:
         with os.scandir(folder) as entries:
             some = sorted(islice(entries, ENTRIES + 1), key=lambda entry: entry.name)
@@ -150,9 +148,6 @@ def _tree(folder: Path, level: int) -> Iterator[str]:
         yield f"{'  ' * level}... and {len(folders) - SHOWN} folders more"
 
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
-
-
 def has_weights(folder: Path) -> bool:
     """Whether a folder holds the weights of a model."""
     return any(file for pattern in WEIGHTS for file in folder.glob(pattern))
@@ -161,11 +156,10 @@ def has_weights(folder: Path) -> bool:
 def find_mounted(names: Collection[str], root: Path | None = None) -> Path | None:
     """The folder of a model among the inputs, None when there is none of any of `names`.
 
-    Of a name only the last part counts ("deberta-v3-base" of "microsoft/deberta-v3-base"), and not its case nor what
-    stands between its words, both of which Kaggle changes. A folder of that name with config.json and weights comes
-    first, then one somewhere below a folder of that name: `deberta-v3-base/`, `datasets/OWNER/deberta-v3-base/model/`,
-    `models/OWNER/deberta-v3-base/transformers/default/1/`.
-    Raises ValueError when several fit equally well.
+    Of a name only the last part counts ("deberta-v3-base" of "microsoft/deberta-v3-base"); case and separators are
+    ignored, as Kaggle changes both. A folder of that name with config.json and weights comes first, then one below a
+    folder of that name: `deberta-v3-base/`, `datasets/OWNER/deberta-v3-base/model/`,
+    `models/OWNER/deberta-v3-base/transformers/default/1/`. Raises ValueError when several fit equally well.
     """
     root, wanted = mount_root(root), {plain_name(name.rsplit("/", 1)[-1]) for name in names}
     found = [folder for folder in model_folders(root) if wanted & set(map(plain_name, folder.relative_to(root).parts))]
@@ -177,12 +171,12 @@ def find_mounted(names: Collection[str], root: Path | None = None) -> Path | Non
 
 
 def model_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """The folders with config.json and weights at most `depth` levels below `folder`, near ones first."""
+    """The folders with config.json and weights at most `depth` levels below `folder`, nearest first."""
     for below in folders_below(folder, depth):
         if (below / "config.json").is_file() and has_weights(below):
             yield below
 
 
 def plain_name(name: str) -> str:
-    """A name without what Kaggle changes of it: case, and what stands between its words."""
+    """A name in lower case, words joined by "-": equal for names that differ only as Kaggle changes them."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())

@@ -1,4 +1,4 @@
-"""Reading tables: every cell comes back as the text that the file holds."""
+"""Read tables (CSV, TSV, parquet, JSON lines, packed or not): every cell comes back as the text that the file holds."""
 
 import codecs
 import csv
@@ -16,18 +16,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-KINDS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 PACKED = (".gz", ".zip")
 NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
-END = "\0end of the file"  # read as a row of its own, unless a quote before it was never closed
+END = "\0end of the file"  # read as a row of its own, unless an open quote swallows it
 
 csv.field_size_limit(2**31 - 1)  # a cell may hold a book
 
 
 def find_table(folder: str | Path, *stems: str) -> Path:
-    """The one table in `folder` whose name begins with one of `stems`; capitals, `_`, `-` and spaces do not count.
+    """The one table in `folder` whose name begins with one of `stems`, ignoring case, `_`, `-` and spaces.
 
-    A file with exactly the stem as its name wins: beside `test_labels.csv`, `test.csv` is the one.
+    A file with exactly the stem as its name wins: `test.csv` over `test_labels.csv`.
     Raises FileNotFoundError when there is none, ValueError when there are several.
     """
     folder = Path(folder)
@@ -45,16 +44,17 @@ def find_table(folder: str | Path, *stems: str) -> Path:
         raise ValueError(f"{folder} holds more than one {names}: {several}. Leave one there, or name it {stems[0]}.csv")
     held = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
     raise FileNotFoundError(
-        f"{folder} has no table named {names} (.csv, .tsv, .parquet or .jsonl, also .gz or .zip); it holds {held}"
+        f"{folder} has no table named {names} ({', '.join(READERS)}, also with {' or '.join(PACKED)}); it holds {held}"
     )
 
 
 def read_table(path: str | Path, encoding: str = "utf-8") -> pd.DataFrame:
     """All columns of a table as str, nothing converted: "007", "NA" and "1e5" stay what they are.
 
-    CSV (commas; semicolons or tabs where the header has no comma), TSV, parquet and JSON lines, also inside .gz or a
-    .zip of one file. A byte order mark is dropped, a missing value of parquet or JSON is "". Raises FileNotFoundError,
-    and ValueError that names the line: bytes that are not `encoding`, no rows, a column named twice, a ragged row.
+    The kind of a file is its suffix, one of `READERS`, also inside .gz or a .zip of one file. CSV has commas, or
+    semicolons or tabs where the header has no comma. A byte order mark is dropped, a missing value of parquet or JSON
+    is "". Raises FileNotFoundError, and ValueError that names file and line: an unknown suffix, bytes that are not
+    `encoding`, no rows, a column named twice, a ragged row.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,38 +63,18 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> pd.DataFrame:
     kind = _split(name)[1]
     if not data:
         raise ValueError(f"{path} is empty (0 bytes)")
-    if kind == ".parquet":
-        header, columns = _read_parquet(path, data)
-    elif kind in (".csv", ".tsv"):
-        header, columns = _read_csv(path, decode(path, data, encoding), kind)
-    elif kind:
-        header, columns = _read_json_lines(path, decode(path, data, encoding))
-    else:
-        raise ValueError(f"{path} is no table: its name should end with {', '.join(KINDS)}, also with .gz or .zip")
+    if kind not in READERS:
+        raise ValueError(
+            f"{path} is no table that can be read: its name should end with {', '.join(READERS)}, also with "
+            f"{' or '.join(PACKED)}"
+        )
+    header, columns = READERS[kind](path, data, encoding)
     twice = [column for column, count in Counter(header).items() if count > 1]
     if twice:
         raise ValueError(f"{path}: column {twice[0]!r} is named twice in the header; rename one of them")
     if not columns or not len(columns[0]):
         raise ValueError(f"{path} has a header and no rows")
     return pd.DataFrame(dict(zip(header, columns, strict=True)))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Stem and kind of a file name: "train.csv.gz" -> "train", ".csv"; the kind is "" where the name does not tell."""
-    stem = Path(name)
-    if stem.suffix.lower() in PACKED:
-        stem = stem.with_suffix("")
-    kind = stem.suffix.lower()
-    return (stem.stem, kind) if kind in KINDS else (str(stem), "")
-
-
-def _is_table(path: Path) -> bool:
-    packed = path.suffix.lower() == ".zip"
-    return path.is_file() and not path.name.startswith(".") and (packed or _split(path.name)[1] != "")
 
 
 def unpack(path: Path) -> tuple[str, bytes]:
@@ -114,8 +94,8 @@ def unpack(path: Path) -> tuple[str, bytes]:
 
 
 def decode(path: Path, data: bytes, encoding: str) -> str:
-    """The text of a file's bytes, without a byte-order mark. Raises ValueError that names the file and the first byte
-    that is not of this encoding, or an encoding that does not exist."""
+    """The text of a file's bytes, without a byte order mark. Raises ValueError that names the file and the first byte
+    that is not of this encoding, or an unknown encoding."""
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -127,17 +107,38 @@ def decode(path: Path, data: bytes, encoding: str) -> str:
             f"say what the file is written in, perhaps encoding='{likely}'{other}"
         ) from error
     except LookupError as error:
-        raise ValueError(
-            f"encoding={encoding!r} is not known to Python; usual ones are utf-8, cp1252, gb18030"
-        ) from error
+        usual = "usual ones are utf-8, cp1252, gb18030"
+        raise ValueError(f"encoding={encoding!r} is not known to Python; {usual}") from error
 
 
-def _read_csv(path: Path, text: str, kind: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Header and columns. The csv module keeps NUL bytes, and knows the line that each row begins on."""
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Stem and kind of a file name: "train.csv.gz" -> "train", ".csv"; the kind is "" where it is none of `READERS`."""
+    stem = Path(name)
+    if stem.suffix.lower() in PACKED:
+        stem = stem.with_suffix("")
+    kind = stem.suffix.lower()
+    return (stem.stem, kind) if kind in READERS else (str(stem), "")
+
+
+def _is_table(path: Path) -> bool:
+    packed = path.suffix.lower() == ".zip"
+    return path.is_file() and not path.name.startswith(".") and (packed or _split(path.name)[1] != "")
+
+
+# Readers: (path for errors, bytes, encoding) -> header, columns
+
+
+def _read_csv(path: Path, data: bytes, encoding: str, delimiter: str = "") -> tuple[list[str], list[tuple[str, ...]]]:
+    """The csv module keeps NUL bytes, and knows the line that each row begins on."""
+    text = decode(path, data, encoding)
     if "\n" not in text:
         text = text.replace("\r", "\n")  # line ends of old Macintoshes
     first = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = "\t" if kind == ".tsv" else "," if "," in first else max(";\t", key=first.count)
+    delimiter = delimiter or ("," if "," in first else max(";\t", key=first.count))
     delimiter = delimiter if delimiter in first else ","
     reader = csv.reader(chain(io.StringIO(text, newline="\n"), ["\n", END]), delimiter=delimiter)
     header, rows, start = [], [], 1
@@ -167,7 +168,11 @@ def _read_csv(path: Path, text: str, kind: str) -> tuple[list[str], list[tuple[s
     return header, list(zip(*rows, strict=True))
 
 
-def _read_parquet(path: Path, data: bytes) -> tuple[list[str], list[list[str]]]:
+def _read_tsv(path: Path, data: bytes, encoding: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    return _read_csv(path, data, encoding, "\t")
+
+
+def _read_parquet(path: Path, data: bytes, encoding: str) -> tuple[list[str], list[list[str]]]:
     try:
         table = pa.parquet.read_table(pa.BufferReader(data))
     except pa.ArrowException as error:
@@ -183,10 +188,10 @@ def _read_parquet(path: Path, data: bytes) -> tuple[list[str], list[list[str]]]:
     return table.column_names, columns
 
 
-def _read_json_lines(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
-    """Header (the keys in order of appearance) and columns. Half an emoji, which no file can hold, becomes U+FFFD."""
+def _read_json_lines(path: Path, data: bytes, encoding: str) -> tuple[list[str], list[list[str]]]:
+    """The header are the keys in order of appearance. A lone surrogate, which no file can hold, becomes U+FFFD."""
     header, rows = {}, []
-    for line, record in enumerate(text.split("\n"), 1):  # str.splitlines would also split at U+2028
+    for line, record in enumerate(decode(path, data, encoding).split("\n"), 1):  # str.splitlines also splits at U+2028
         if not record.strip():
             continue
         try:
@@ -208,3 +213,13 @@ def _json_text(value: str | bool | None) -> str:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return "" if value is None else str(value).lower()
+
+
+READERS = {  # suffix -> reader: the one list of the kinds of files
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_parquet,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json_lines,
+}

@@ -1,4 +1,4 @@
-"""A run's test predictions as submission.csv, in the form of the sample submission and checked against it."""
+"""submission.csv from test predictions: in the form of the sample submission, and checked against it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from kagglekit.scoring.metrics import CLASSES, METRICS
 
 
 def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predictions: np.ndarray) -> pd.DataFrame:
-    """The predictions (rows of test, columns) in the sample's form: its columns, row for row in its order.
+    """The predictions (rows of test, columns) with the columns and the row order of the sample submission.
 
     Form "label": the class as train writes it (the nearest one for an ordinal task), or the value of a regression.
-    "probability": that of `task.classes[1]`. "columns": a probability or value for each; for several labels 0 or 1
-    where the metric takes decisions (accuracy, F1). Raises ValueError for an id of the sample without a prediction.
+    "probability": that of `task.classes[1]`. "columns": a probability or value for each; for multilabel 0 or 1 where
+    the metric takes decisions (accuracy, F1). Raises ValueError for an id of the sample without a prediction.
     """
     predictions = np.asarray(predictions)
     if predictions.shape != (len(test_ids), len(task.columns)):
@@ -46,16 +46,17 @@ def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predict
 
 
 def decide(task, predictions: np.ndarray) -> np.ndarray:
-    """The class index of each row, int64 (n,): the likeliest class, or for an ordinal task the nearest."""
+    """The predicted class index of each row, int64 (n,): the likeliest class, or for an ordinal task the nearest."""
     if task.kind == "ordinal":
         return np.clip(np.rint(predictions[:, 0]), 0, len(task.classes) - 1).astype(np.int64)
     return predictions.argmax(axis=1)
 
 
 def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.DataFrame:
-    """What was checked, and the result (columns check, result). Raises ValueError that names the first bad row.
+    """Check a submission against the sample: a table of checks and results. Raises ValueError that names the first bad
+    row.
 
-    `frame` is what `make_submission` gave, or the written file, read with all columns as str.
+    frame: from `make_submission`, or the written file, read with all columns as str.
     """
     if list(frame.columns) != list(sample.columns):
         raise ValueError(
@@ -67,40 +68,34 @@ def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.Data
     ids, targets = sample[task.id], [column for column in sample.columns if column != task.id]
     results = [("columns", ", ".join(frame.columns)), ("rows", f"{len(frame):,}, as in the sample")]
 
-    def check(name: str, good: np.ndarray, column: str, wanted: str) -> None:
-        if not np.all(good):
-            row = int(np.argmin(good))
+    def check(name: str, good, column: str, wanted: str) -> None:
+        bad = ~np.asarray(good)
+        if bad.any():
+            row = int(bad.argmax())
             value = frame[column].iloc[row]
             shown = repr(value) if isinstance(value, str) else str(value)
             raise ValueError(
                 f"submission, {name_row(row, ids)}: column {column!r} holds {shown}, "
-                f"expected {wanted} ({np.sum(~np.asarray(good)):,} such rows)"
+                f"expected {wanted} ({bad.sum():,} such rows)"
             )
         if (name, wanted) not in results:
             results.append((name, wanted))
 
-    check(
-        "ids",
-        frame[task.id].to_numpy(dtype=object) == ids.to_numpy(dtype=object),
-        task.id,
-        "those of the sample, in its order",
-    )
+    same = frame[task.id].to_numpy(dtype=object) == ids.to_numpy(dtype=object)
+    check("ids", same, task.id, "those of the sample, in its order")
     for column in targets:
-        check("filled in", (frame[column].notna() & (frame[column].astype(str) != "")).to_numpy(), column, "a value")
+        check("filled in", frame[column].notna() & (frame[column].astype(str) != ""), column, "a value")
     if task.form == "label" and task.kind != "regression":
-        check(
-            "classes", frame[targets[0]].isin(task.classes).to_numpy(), targets[0], f"one of {', '.join(task.classes)}"
-        )
-        return pd.DataFrame(results, columns=["check", "result"])
-    numbers = frame[targets].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    for column, values in zip(targets, numbers.T, strict=True):
-        check("numbers", np.isfinite(values), column, "finite")
-        if task.kind in ("binary", "multiclass", "multilabel"):
-            check("range", (values >= 0) & (values <= 1), column, "0 to 1")
-    if task.form == "columns" and task.kind in CLASSES:
-        check(
-            "sum of a row", np.abs(numbers.sum(axis=1) - 1) < 1e-3, targets[0], "a row of probabilities with the sum 1"
-        )
+        check("classes", frame[targets[0]].isin(task.classes), targets[0], f"one of {', '.join(task.classes)}")
+    else:
+        numbers = frame[targets].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+        for column, values in zip(targets, numbers.T, strict=True):
+            check("numbers", np.isfinite(values), column, "finite")
+            if task.kind in ("binary", "multiclass", "multilabel"):
+                check("range", (values >= 0) & (values <= 1), column, "0 to 1")
+        if task.form == "columns" and task.kind in CLASSES:
+            sums = np.abs(numbers.sum(axis=1) - 1) < 1e-3
+            check("sum of a row", sums, targets[0], "a row of probabilities with the sum 1")
     return pd.DataFrame(results, columns=["check", "result"])
 
 
@@ -112,11 +107,11 @@ def write_submission(frame: pd.DataFrame, path: str | Path) -> Path:
 
 
 def label_rates(task, labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
-    """Does the prediction look like train? Per class the share of train's rows and of the rows predicted to be in it.
+    """Labels of train against predictions for test: per class the share of rows labelled and predicted so.
 
-    `labels` (rows of train,) or (rows of train, k) as `encode_labels` gives them, `predictions` those of test. Columns
-    train and predicted, and the mean probability where there are probabilities. For a regression, per target the mean,
-    the standard deviation and quartiles. The columns' name says in what unit.
+    labels: (rows of train,) or (rows of train, k), from `encode_labels`; predictions: of test. Columns train and
+    predicted, and the mean probability where there are probabilities. For a regression, mean, standard deviation and
+    quartiles of each target. The name of the columns is the unit.
     """
     if task.kind == "regression":
         rows = ["mean", "sd", "minimum", "25 %", "median", "75 %", "maximum"]
@@ -135,7 +130,7 @@ def label_rates(task, labels: np.ndarray, predictions: np.ndarray) -> pd.DataFra
 
 
 def _describe(values: np.ndarray) -> np.ndarray:
-    """Mean, standard deviation and quartiles of each target, one target after the other."""
+    """Mean, standard deviation and quartiles of each target, target by target."""
     values = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
     quartiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0)
     return np.stack([values.mean(axis=0), values.std(axis=0), *quartiles], axis=1).ravel()

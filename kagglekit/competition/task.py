@@ -1,6 +1,6 @@
-"""What a competition is: read off its three files, checked, and kept in work/task.json."""
+"""The task of a competition: inferred from its three files, checked, and kept in work/task.json."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -17,7 +17,7 @@ FILES = ("train", "test", "sample_submission")
 
 @dataclass(frozen=True)
 class Task:
-    """A competition: its columns, what is to be predicted, in what form, and how it is scored."""
+    """A competition: its columns, the target, the form of the submission, and the metric."""
 
     kind: str  # binary, multiclass, multilabel, regression or ordinal
     id: str
@@ -27,7 +27,7 @@ class Task:
     form: str  # of the submission: label (or value), probability (of classes[1]), columns (one per class or label)
     submission: list[str]  # columns of the sample submission
     metric: str
-    group: str | None  # rows with the same value are never split between folds
+    group: str | None  # rows with the same value share a fold
     data: str  # folder of the files
     files: dict[str, str]  # names of train, test and sample_submission
     encoding: str
@@ -39,8 +39,8 @@ class Task:
         return self.classes if self.kind in CLASSES else self.labels
 
     def save(self, work: str | Path, overwrite: bool = False) -> Path:
-        """Write work/task.json. Raises ValueError when the folder belongs to another competition, or (unless
-        `overwrite`) when it has runs that were trained for other settings."""
+        """Write work/task.json. Raises ValueError when the folder belongs to another competition, or, unless
+        `overwrite`, has runs that were trained with other settings."""
         path = resolve(work) / "task.json"
         if path.is_file():
             old, new = read_json(path), asdict(self)
@@ -61,7 +61,7 @@ class Task:
 
 
 def load_task(work: str | Path) -> Task:
-    """The task of a work folder. Raises FileNotFoundError before 1_eda has run or when the data files have moved, and
+    """The task of a work folder. Raises FileNotFoundError before 1_eda has run or when the data files are gone, and
     ValueError when they have changed since."""
     path = resolve(work) / "task.json"
     if not path.is_file():
@@ -70,13 +70,11 @@ def load_task(work: str | Path) -> Task:
     if set(values) != {field.name for field in fields(Task)}:
         raise ValueError(f"{path} was written by another version of kagglekit: run 1_eda again")
     task = Task(**values)
-    paths = _paths(task)
-    missing = [str(file) for file in paths.values() if not file.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{missing[0]} is gone: put it back, or run 1_eda again with data= where the files are now"
-        )
-    if hash_files(paths.values()) != task.fingerprint:
+    files = [Path(task.data) / task.files[what] for what in FILES]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is gone: put it back, or run 1_eda again with data= where it is now")
+    if hash_files(files) != task.fingerprint:
         raise ValueError(
             f"the files in {task.data} have changed since 1_eda read them: put the former ones back, or run 1_eda with "
             "another work="
@@ -97,11 +95,11 @@ def infer(
     metric: str | None = None,
     group: str | None = None,
 ) -> tuple[Task, pd.DataFrame]:
-    """Read off train*, test* and sample_submission* in `folder` what the task is, and check that the files agree.
+    """Infer the task from train*, test* and sample_submission* in `folder`, and check that the files agree.
 
-    Returns the task and a table of what was found and why (columns what, found, reason). What is given is taken as it
-    is, where it fits. Raises FileNotFoundError, and ValueError that names file, column and the first bad row: data row
-    1 is the one below the header.
+    Returns the task and a table of findings (columns what, found, reason). Given values are used as they are, where
+    they fit. Raises FileNotFoundError, and ValueError that names file, column and the first bad row: data row 1 is the
+    one below the header.
     """
     folder = resolve(folder)
     paths = {what: find_table(folder, what) for what in FILES}
@@ -110,45 +108,43 @@ def infer(
     names = {what: path.name for what, path in paths.items()}
     findings = []
 
-    def settle(what, given, rule, *known):
+    def choose(what, given, rule, *known):
         value, reason = (given, "given") if given else rule(*known)
         findings.append((what, _shown(value), reason))
         return value
 
-    id = settle("id", id, guess.guess_id, sample)
+    id = choose("id", id, lambda: (sample.columns[0], "the first column of the sample submission"))
     checks.check_ids(tables, names, id)
     if id not in train.columns:
         findings.append(("ids of train", "row1, row2, ...", f"{names['train']} has no column {id!r}"))
-    group = settle("group", group, guess.guess_group, train)
+    alone = "rows count as independent; name a column (author, prompt, patient) whose rows must stay in one fold"
+    group = choose("group", group, lambda: (None, alone))
     targets = [column for column in sample.columns if column != id]
-    labels = settle("labels", _listed(labels), guess.guess_labels, train, test, targets, {id, group})
+    labels = choose("labels", _listed(labels), guess.guess_labels, train, test, targets, {id, group})
     checks.check_columns(train, names["train"], id, group, labels)
-    kind = settle("kind", kind, guess.guess_kind, train, labels, sample, targets, metric)
+    kind = choose("kind", kind, guess.guess_kind, train, labels, sample, targets, metric)
     checks.check_kind(kind, train, names["train"], id, labels, bool(classes))
     classes = [str(name) for name in classes or []]
     if kind in ("binary", "multiclass", "ordinal"):
-        classes = settle("classes", classes, guess.guess_classes, train[labels[0]], targets)
+        classes = choose("classes", classes, guess.guess_classes, train[labels[0]], targets)
     checks.check_classes(kind, classes, train, names["train"], id, labels)
-    form = settle("form", form, guess.guess_form, kind, classes, sample, targets)
+    form = choose("form", form, guess.guess_form, kind, classes, sample, targets)
     checks.check_form(form, kind, classes, labels, targets, names["sample_submission"])
-    metric = settle("metric", metric, guess.guess_metric, kind, form, labels)
+    metric = choose("metric", metric, guess.guess_metric, kind, form, labels)
     check_metric(metric, kind)
-    better = "higher" if is_higher_better(metric) else "lower"
-    findings.append(("better", better, f"{metric} says so"))
-    text = settle("text", _listed(text), guess.guess_text, train, test, {id, group, *labels})
+    findings.append(("better", "higher" if is_higher_better(metric) else "lower", f"{metric} says so"))
+    text = choose("text", _listed(text), guess.guess_text, train, test, {id, group, *labels})
     checks.check_text(text, {id, *labels}, train, test, names)
     for what, table in (("train", train), ("test", test)):
         empty = [row for row, value in enumerate(_join(table, text)) if not value.strip()]
         if empty:
             first = checks.name_row(empty[0], row_ids(table, id))
-            findings.append(
-                (f"empty texts in {what}", f"{len(empty):,} of {len(table):,}", f"kept as empty; first {first}")
-            )
-
-    fingerprint = hash_files(paths.values())
-    submission = list(sample.columns)
-    data = str(folder)
-    task = Task(kind, id, text, labels, classes, form, submission, metric, group, data, names, encoding, fingerprint)
+            count = f"{len(empty):,} of {len(table):,}"
+            findings.append((f"empty texts in {what}", count, f"kept as empty; first {first}"))
+    fingerprint, columns = hash_files(paths.values()), list(sample.columns)
+    task = Task(
+        kind, id, text, labels, classes, form, columns, metric, group, str(folder), names, encoding, fingerprint
+    )
     return task, pd.DataFrame(findings, columns=["what", "found", "reason"])
 
 
@@ -157,30 +153,36 @@ def row_ids(table: pd.DataFrame, id: str) -> list[str]:
     return table[id].tolist() if id in table.columns else [f"row{row}" for row in range(1, len(table) + 1)]
 
 
-def read_train(task: Task, beside: Sequence[str] = ()) -> pd.DataFrame:
-    """Columns id, text, group (if the task has one), the labels and those named in `beside`, as they are written; all
-    str. Raises ValueError for a column in `beside` that train does not have, or whose name is one of the others."""
-    table = read_table(_paths(task)["train"], task.encoding)
-    columns = {"id": row_ids(table, task.id), "text": _join(table, task.text)}
-    if task.group:
-        columns["group"] = table[task.group]
-    columns |= {label: table[label] for label in task.labels}
-    return pd.DataFrame(columns | _beside(table, beside, columns, task.files["train"]))
+def read_train(task: Task, more: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns id, text, group (if the task has one), the labels and `more` columns, as they are written; all str.
+    Raises ValueError for one of `more` that train does not have, or whose name is one of the others."""
+    return _read(task, "train", task.labels, more)
 
 
-def read_test(task: Task, beside: Sequence[str] = ()) -> pd.DataFrame:
-    """Columns id, text, group (if the task has one, and test has it too) and those named in `beside`, all str, in the
-    order of the file. Raises ValueError as `read_train` does."""
-    table = read_table(_paths(task)["test"], task.encoding)
-    columns = {"id": table[task.id], "text": _join(table, task.text)}
-    if task.group in table.columns:
-        columns["group"] = table[task.group]
-    return pd.DataFrame(columns | _beside(table, beside, columns, task.files["test"]))
+def read_test(task: Task, more: Sequence[str] = ()) -> pd.DataFrame:
+    """Columns id, text, group (if the task and test have one) and `more` columns, all str, in the order of the file.
+    Raises ValueError as `read_train` does."""
+    return _read(task, "test", [], more)
 
 
 def read_sample(task: Task) -> pd.DataFrame:
     """The sample submission as it is, all str."""
-    return read_table(_paths(task)["sample_submission"], task.encoding)
+    return read_table(Path(task.data) / task.files["sample_submission"], task.encoding)
+
+
+def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> pd.DataFrame:
+    file = task.files[what]
+    table = read_table(Path(task.data) / file, task.encoding)
+    columns = {"id": row_ids(table, task.id), "text": _join(table, task.text)}
+    if task.group in table.columns:
+        columns["group"] = table[task.group]
+    columns |= {label: table[label] for label in labels}
+    for name in more:
+        if name not in table.columns:
+            raise ValueError(f"{file} has no column {name!r}: it has {', '.join(table.columns)}")
+        if name in columns:
+            raise ValueError(f"column {name!r} of {file} cannot be read again: it is the id, text, group or a label")
+    return pd.DataFrame(columns | {name: table[name] for name in more})
 
 
 def encode_labels(task: Task, train: pd.DataFrame) -> np.ndarray:
@@ -191,27 +193,11 @@ def encode_labels(task: Task, train: pd.DataFrame) -> np.ndarray:
     for label in task.labels:
         bad = ~train[label].isin(task.classes) if task.classes else ~guess.are_numbers(train[label])
         if bad.any():
-            row = int(np.argmax(bad))
             what = f"one of the classes {_shown(task.classes)}" if task.classes else "a number"
-            where = checks.name_row(row, row_ids(train, "id"))
-            raise ValueError(f"column {label!r} holds {train[label].iloc[row]!r} in {where}, which is not {what}")
+            raise ValueError(checks.first_bad(bad, train[label], row_ids(train, "id"), f"which is not {what}"))
     if task.classes:
-        index = {name: k for k, name in enumerate(task.classes)}
-        return np.array([index[value] for value in train[task.labels[0]]], dtype=np.int64)
+        return pd.Index(task.classes, dtype=object).get_indexer(train[task.labels[0]]).astype(np.int64)
     return train[task.labels].to_numpy(dtype=object).astype(np.float64).astype(np.float32)
-
-
-def _paths(task: Task) -> dict[str, Path]:
-    return {what: Path(task.data) / task.files[what] for what in FILES}
-
-
-def _beside(table: pd.DataFrame, names: Sequence[str], taken: Collection[str], file: str) -> dict[str, pd.Series]:
-    for name in names:
-        if name not in table.columns:
-            raise ValueError(f"{file} has no column {name!r}: it has {', '.join(table.columns)}")
-        if name in taken:
-            raise ValueError(f"column {name!r} of {file} cannot be read beside the text: the name is taken")
-    return {name: table[name] for name in names}
 
 
 def _listed(columns: str | list[str] | None) -> list[str] | None:

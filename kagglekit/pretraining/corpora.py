@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kagglekit.competition.read import KINDS, PACKED, decode, read_table, unpack
+from kagglekit.competition.read import PACKED, READERS, decode, read_table, unpack
 from kagglekit.files import resolve
 from kagglekit.options import check_range
 
@@ -41,14 +41,14 @@ def _files(path: Path) -> list[Path]:
         return [path]
     found = sorted(file for file in path.rglob("*") if file.is_file() and _is_text(file, path))
     if not found:
-        kinds = ", ".join((*KINDS, *PLAIN))
+        kinds = ", ".join((*READERS, *PLAIN))
         raise ValueError(f"{path} holds no file of text ({kinds}, also with {' or '.join(PACKED)})")
     return found
 
 
 def _is_text(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts)
-    return not hidden and (_kind(file) in (*KINDS, *PLAIN) or file.suffix.lower() == ".zip")
+    return not hidden and (_kind(file) in (*READERS, *PLAIN) or file.suffix.lower() == ".zip")
 
 
 def _kind(file: Path) -> str:

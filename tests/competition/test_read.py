@@ -8,22 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagglekit.competition.read import find_table, read_table
+from kagglekit.competition.read import READERS, find_table, read_table
 
-ODD = [
-    "007",
-    "NA",
-    "1e5",
-    "",
-    "nan",
-    "😀🏳️‍🌈",
-    "a\0b",
-    "\0",
-    "שלום عليكم",
-    'say "so", he said',
-    "two\nlines\r\nand\rthree",
-    "\u2028x",
-]
+ODD = ["007", "NA", "1e5", "", "nan", "😀🏳️‍🌈", "a\0b", "\0", "שלום عليكم", 'say "so", he said']
+ODD += ["two\nlines\r\nand\rthree", "\u2028x"]
 
 
 def written(path, text, encoding="utf-8"):
@@ -41,24 +29,53 @@ def write_csv(path, table, **options):
     return path
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.zip", "t.parquet", "t.jsonl", "t.ndjson.gz"])
-def test_odd_text_survives_in_every_format(tmp_path, name):
+def write_json_lines(path, table):
+    records = (dict(zip(table[0], row, strict=True)) for row in table[1:])
+    return written(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+WRITERS = {  # a new kind in READERS needs an example here
+    ".csv": write_csv,
+    ".tsv": lambda path, table: write_csv(path, table, delimiter="\t"),
+    ".parquet": lambda path, table: pd.DataFrame(table[1:], columns=table[0]).to_parquet(path),
+    ".jsonl": write_json_lines,
+    ".ndjson": write_json_lines,
+    ".json": write_json_lines,
+}
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zip"])
+@pytest.mark.parametrize("kind", READERS)
+def test_odd_text_survives_in_every_kind_of_file_packed_or_not(tmp_path, kind, packed):
     table = [["id", "text"], *([str(n), text] for n, text in enumerate(ODD))]
-    records = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
-    plain = tmp_path / name.removesuffix(".gz")
-    if ".parquet" in name:
-        pd.DataFrame(records).to_parquet(plain)
-    elif "json" in name:
-        written(plain, "".join(json.dumps(record) + "\n" for record in records))
-    elif name.endswith(".zip"):
-        with zipfile.ZipFile(plain, "w") as archive:
-            archive.write(write_csv(tmp_path / "inside.csv", table), "train.csv")
+    plain = tmp_path / f"train{kind}"
+    WRITERS[kind](plain, table)
+    path = plain.with_name(f"{plain.name}{packed}")
+    if packed == ".gz":
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+    elif packed == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(plain, plain.name)
             archive.writestr("__MACOSX/._train.csv", "x")
-    else:
-        write_csv(plain, table, delimiter="\t" if ".tsv" in name else ",")
-    if name.endswith(".gz"):
-        (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes()))
-    assert rows(read_table(tmp_path / name)) == table
+    assert rows(read_table(path)) == table
+    if packed:
+        plain.unlink()
+    assert find_table(tmp_path, "train") == path
+
+
+@pytest.mark.parametrize("name", ["train.xlsx", "train.feather", "train.xlsx.gz", "train", "train.gz"])
+def test_a_kind_that_nobody_registered_is_an_error_that_names_the_file_and_the_kinds(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b'{"id": 1}') if name.endswith(".gz") else b'{"id": 1}')
+    with pytest.raises(ValueError) as raised:
+        read_table(path)
+    assert str(raised.value) == (
+        f"{path} is no table that can be read: its name should end with .csv, .tsv, .parquet, .jsonl, .ndjson, .json, "
+        "also with .gz or .zip"
+    )
+    assert all(kind in str(raised.value) for kind in READERS)
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} has no table named train\* \(\.csv, \.tsv"):
+        find_table(tmp_path, "train")
 
 
 @settings(max_examples=60, deadline=None)
@@ -135,7 +152,6 @@ def test_half_an_emoji_in_json_becomes_the_replacement_character(tmp_path):
         ("t.parquet", "x", "no readable parquet file"),
         ("t.csv.gz", "x", "cannot be unpacked"),
         ("t.zip", "x", "cannot be unpacked"),
-        ("t.xlsx", "x", "is no table: its name should end with .csv"),
     ],
 )
 def test_a_bad_table_is_an_error_that_says_where(tmp_path, name, text, message):

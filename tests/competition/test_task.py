@@ -220,7 +220,7 @@ def test_columns_beside_the_text_are_read_as_they_are_written(tmp_path):
     with pytest.raises(ValueError, match=r"train\.csv has no column 'colour': it has id, text"):
         read_train(task, ["stars", "colour"])
     for name in ("id", "text", "label"):
-        with pytest.raises(ValueError, match=f"column '{name}' of train.csv cannot be read beside the text"):
+        with pytest.raises(ValueError, match=f"column '{name}' of train.csv cannot be read again"):
             read_train(task, [name])
 
 
@@ -390,7 +390,7 @@ BAD_SETTINGS = [
     ({"form": "probability"}, "form='probability' is for kind='binary', and this is multiclass"),
     (
         {"form": "columns"},
-        r"sample_submission\.csv has the columns label beside the id, and kind='multiclass' asks for a, b",
+        r"sample_submission\.csv has the columns label besides the id, and kind='multiclass' asks for a, b",
     ),
     ({"labels": ["label2", "label3"]}, "form='label' submits one column .* the labels are label2, label3"),
     ({"metric": "rmse"}, "metric='rmse' does not fit kind='multiclass'"),
