@@ -1,33 +1,43 @@
 """How long a run will take: hours for training and for inference, from a short timed sample on this machine."""
 
 import math
+import os
+import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
-from kagglekit.competition.task import load_task, read_test, read_train
+from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
+from kagglekit.device import choose_device, choose_precision
 from kagglekit.files import resolve
-from kagglekit.kaggle.timing import describe_device, time_prediction, time_recipe
 from kagglekit.model.backbones import find_backbone
 from kagglekit.options import check_range
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters, with_defaults
-from kagglekit.runs.record import RunRecord
-from kagglekit.training.predict import SavedModel
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.predict import SavedModel, predict
 from kagglekit.training.recipe import Recipe
+from kagglekit.tricks.trick import Trick
+
+SAMPLE = 4000  # rows of train and of test that the sample is drawn from, at most
+SHORT, LEAST = 3, 8  # batches in an epoch of the first training; steps of the second one, at least
+SHARE = 0.6  # of the remaining seconds for the second training; the rest is for its start and for predictions
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a sample of a recipe took on this machine, and the hours that follow.
+    """The seconds that a sample of a recipe took on this machine, and the hours that follow.
 
-    step, spread: mean and standard deviation of an optimizer step, in seconds; startup: what a fold takes beside steps
-    and predictions; tokenise, row: a row of test, read and predicted by one model; load: to read a model. batch: rows
-    of a step. copies: how often a row of train is learned in an epoch, with its augmented copies. rows, test_rows,
-    folds, epochs, evaluate_every: of the run. limit: hours that a kernel may take: 12, and of most code competitions 9.
+    step, spread: mean and standard deviation of an optimizer step; startup: a fold without its steps and predictions;
+    tokenise, row: to tokenise and to predict a row of test by one model; load: to load a model. batch: rows of a step.
+    copies: 1 plus the augmented copies of a row. rows, test_rows, folds, epochs, evaluate_every: of the run. limit:
+    hours that a kernel may take: 12, in most code competitions 9.
     """
 
     device: str
@@ -54,16 +64,14 @@ class Budget:
         test_rows: int | None = None,
         gpus: int = 1,
     ) -> dict[str, float]:
-        """Hours of "a fold" (steps, evaluations, predictions of test), "training" of all folds with `gpus` of them at a
-        time, of these "predicting", and "inference" by all folds' models on one GPU.
+        """Hours for "a fold" (steps, evaluations, predictions of test), "training" of all folds, `gpus` of them at a
+        time, "predicting" as a part of these, and "inference" by all folds' models on one GPU.
 
-        None is what the run has. test_rows: also those of a hidden test, which is often larger than the public one.
+        None: as in the run. test_rows: a hidden test is often larger than the public one.
         """
         rows, folds = self.rows if rows is None else rows, self.folds if folds is None else folds
-        epochs, test_rows = (
-            self.epochs if epochs is None else epochs,
-            self.test_rows if test_rows is None else test_rows,
-        )
+        epochs = self.epochs if epochs is None else epochs
+        test_rows = self.test_rows if test_rows is None else test_rows
         least = {"rows": rows - 1, "folds": folds - 1, "epochs": epochs, "test_rows": test_rows + 1, "gpus": gpus}
         for name, value in least.items():
             check_range(name, value, value > 0, "large enough to train and predict something")
@@ -82,12 +90,12 @@ class Budget:
         return {name: seconds / 3600 for name, seconds in found.items()}
 
     def table(self) -> pd.DataFrame:
-        """The hours with one fold at a time and with two, on a GPU each; a row for each of `hours`."""
+        """`hours` with one fold at a time and with two, on a GPU each."""
         columns = {"1 at a time": self.hours(), "2 at a time": self.hours(gpus=2)}
         return pd.DataFrame(columns).rename_axis("hours")
 
     def advice(self) -> list[str]:
-        """What does not fit into the limit, and what would."""
+        """What exceeds the limit, and what would fit, in lines."""
         one, two = self.hours(), self.hours(gpus=2)
         found = []
         if one["training"] > self.limit:
@@ -129,14 +137,14 @@ def measure(
     limit: float = 12.0,
     test_rows: int | None = None,
 ) -> Budget:
-    """A budget for a run of 3_train with these parameters, beside the notebook's own: a timed sample on this machine.
+    """Time a sample of a run of 3_train with these parameters (over the notebook's defaults) on this machine.
 
-    The run's own recipe trains twice in a temporary folder, with the epochs, tricks and schedule of the run, on so few
-    rows that it takes about `seconds`: the first, short training warms the device up, the second is timed step by step.
-    Then its model predicts. The weights that a run starts from change no time, and are left out. A step is as long as
-    the texts are: the sample is drawn at random.
-    limit: hours, for the warning. test_rows: of the hidden test; None is as many as test has.
-    Raises ValueError for what does not fine-tune, or fine-tunes more than once: its time does not follow from a step.
+    The recipe trains twice in a temporary folder, with the epochs, tricks and schedule of the run, on so few rows that
+    it takes about `seconds`: the first, short training warms the device up, the second is timed step by step. Then its
+    model predicts. The sample is drawn at random, since a step is as long as its texts. The weights that a run starts
+    from change no time and are left out.
+    limit: hours, for the warning. test_rows: of the hidden test; None: as many as test has.
+    Raises ValueError for a run that does not fine-tune, or fine-tunes more than once.
     """
     check_range("seconds", seconds, seconds > 0, "above 0")
     parameters = with_defaults(read_parameters(find_notebook("3_train")), parameters)
@@ -149,9 +157,9 @@ def measure(
     train, test = read_train(task, recipe.train_columns), read_test(task, recipe.columns)
     path = resolve(work) / "folds.parquet"
     folds = pd.read_parquet(path)["fold"] if path.is_file() else []
-    figures = time_recipe(task, recipe, train, test, find_backbone(parameters["backbone"]), seconds)
+    figures = _time(task, recipe, train, test, find_backbone(parameters["backbone"]), seconds)
     return Budget(
-        device=describe_device(),
+        device=_device(),
         batch=recipe.batch_size * recipe.accumulation,
         copies=1 + (recipe.augment_copies if recipe.augment else 0),
         rows=len(train),
@@ -164,21 +172,84 @@ def measure(
     )
 
 
-def measure_inference(work: str | Path, run: str, rows: int = 256) -> tuple[float, float]:
-    """Seconds that all models of a run need beside rows, and seconds a row of test: of a blend, all its members'.
+class Stopwatch(Trick):
+    """Times each step with its batch and its log line, without evaluations."""
 
-    rows: of test, drawn at random; each run's first model predicts them. Runs without saved models, such as TF-IDF,
-    which learns again in seconds, count nothing. `load + test_rows * row` is the time on a hidden test.
-    Raises FileNotFoundError for a run without a finished fold.
-    """
-    task, load, row = load_task(work), 0.0, 0.0
-    runs = list(RunRecord.open(work, run).leaves())
-    if not any(one.folder.is_dir() for one in runs):
-        raise FileNotFoundError(f"run={run!r} does not exist in {work}: name a run that 3_train or 4_ensemble has made")
-    for one in runs:
-        if models := one.saved_models:
-            model = SavedModel(next(iter(models.values())), one.recipe)
-            test = read_test(task, model.knobs.columns)
-            once, tokenise, each = time_prediction(model, test.sample(min(rows, len(test)), random_state=0))
-            load, row = load + len(models) * once, row + len(models) * (tokenise + each)
-    return load, row
+    def __init__(self):
+        self.seconds: list[float] = []
+        self.last = 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.seconds, self.last = [], time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        _wait()
+        now = time.perf_counter()
+        self.seconds.append(now - self.last)
+        self.last, self.steps_ = now, self.steps_ + 1
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self.last = time.perf_counter()
+
+
+def _wait() -> None:
+    """Wait until the GPU has finished."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _device() -> str:
+    """The device and the precision: "Tesla T4, fp16"."""
+    device = choose_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    threads = f", {torch.get_num_threads()} threads of {os.cpu_count()} cores" if device.type == "cpu" else ""
+    return f"{name}{threads}, {choose_precision()}"
+
+
+def _time(
+    task: Task, recipe: Recipe, train: pd.DataFrame, test: pd.DataFrame, backbone: str, seconds: float
+) -> dict[str, float]:
+    """The measured seconds of a `Budget`, see `measure`: step, spread, startup, tokenise, row, load."""
+    began = time.perf_counter()
+    train = _every_label_first(task, train.sample(min(SAMPLE, len(train)), random_state=0).reset_index(drop=True))
+    test = test.sample(min(SAMPLE, len(test)), random_state=0)
+    sampled = replace(recipe, evaluate_every=0, patience=0)
+    tuner = FineTuner(task, train, test[:64], backbone, sampled, save_seconds=math.inf)
+    batch, watch = recipe.batch_size * recipe.accumulation, Stopwatch()
+    with tempfile.TemporaryDirectory(prefix="kagglekit-") as place:
+        folder, valid = Path(place, "sample"), np.arange(min(64, len(train)))
+        tuner.fit(np.arange(min(SHORT * batch, len(train))), valid, folder, seed=0, tricks=[watch])
+        typical = float(np.median(watch.seconds))
+        left = max(SHARE * (seconds - (time.perf_counter() - began)), 0.0)
+        steps = max(LEAST, left / typical) / recipe.epochs
+        rows = np.arange(min(max(round(steps), SHORT) * batch, len(train)))
+        started = time.perf_counter()
+        tuner.fit(rows, valid, folder, seed=0, tricks=[watch])
+        whole = time.perf_counter() - started
+        model = SavedModel(folder / "model", tuner.settings)
+        load, *_ = _time_prediction(model, test[:64])
+        _, tokenise, row = _time_prediction(model, test[: 64 + round(SAMPLE * min(1.0, seconds / 60))])
+    predicted = math.ceil(recipe.epochs) * len(valid) + len(test[:64])
+    startup = max(whole - sum(watch.seconds) - predicted * row, 0.0)
+    steps = {"step": float(np.mean(watch.seconds)), "spread": float(np.std(watch.seconds))}
+    return {**steps, "startup": startup, "tokenise": tokenise, "row": row, "load": load}
+
+
+def _every_label_first(task: Task, train: pd.DataFrame) -> pd.DataFrame:
+    """The rows in an order in which the first ones have every class: losses may weigh them."""
+    if task.kind in ("regression", "multilabel"):
+        return train
+    again = pd.Series(encode_labels(task, train)).duplicated()
+    return pd.concat([train[~again.to_numpy()], train[again.to_numpy()]], ignore_index=True)
+
+
+def _time_prediction(model: SavedModel, table: pd.DataFrame) -> tuple[float, float, float]:
+    """Seconds to load a model (0 when it was loaded), to tokenise a row, and to predict one."""
+    began = time.perf_counter()
+    classifier = model.classifier
+    loaded = time.perf_counter()
+    examples = model.examples(table)
+    read = time.perf_counter()
+    predict(classifier, examples, model.precision)
+    _wait()
+    return loaded - began, (read - loaded) / len(table), (time.perf_counter() - read) / len(table)

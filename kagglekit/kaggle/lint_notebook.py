@@ -16,7 +16,7 @@ from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters, with_defaults
 
 MOST = 1_000_000  # bytes: Kaggle's own limit is about 1 MB, which its client does not check
-CALLS = ("run_step", "run_in_slots", "train_side_by_side", "run_notebook")  # with a notebook's name and parameters
+CALLS = ("run_step", "run_in_parallel", "train_in_parallel", "run_notebook")  # with a notebook's name and parameters
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _assigned(tree: ast.Module) -> dict:
 
 
 def _called(node: ast.Call) -> dict:
-    """The parameters of a call such as run_in_slots("3_train", {...}): the defaults, and over them those given."""
+    """The parameters of a call such as run_in_parallel("3_train", {...}): the defaults, and over them those given."""
     match node:
         case ast.Call(func=ast.Name(id=function), args=[ast.Constant(value=str(name)), ast.Dict() as given, *_]):
             if function not in CALLS:

@@ -5,12 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kagglekit.competition.task import infer, load_task, read_test, read_train
-from kagglekit.kaggle.budget import Budget, measure, measure_inference
-from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.competition.task import infer
+from kagglekit.kaggle.budget import Budget, measure
 from kagglekit.runs.tables import write_folds
-from kagglekit.training.finetune import FineTuner
-from kagglekit.training.recipe import Recipe
 
 BUDGET = Budget(
     device="a made-up GPU", step=0.5, spread=0.01, startup=20.0, tokenise=0.001, row=0.01, load=3.0, batch=16, copies=1,
@@ -69,19 +66,6 @@ def test_a_sample_of_a_tiny_model_gives_seconds_that_a_training_of_the_same_reci
     assert budget.hours()["training"] * 3600 < 120 and "CPU" in budget.device
     plain = measure(work, {"backbone": backbone, **knobs, "tricks": {}}, 2.0, test_rows=7)
     assert plain.test_rows == 7 and 0 < plain.step < 1
-
-    made = load_task(work)
-    train, test = read_train(made), read_test(made)
-    recipe = Recipe(**knobs)
-    tuner = FineTuner(made, train, test, backbone, recipe)
-    folder = open_run(work, "base", {"backbone": backbone, "start": "", **tuner.settings})
-    rows = np.arange(48)
-    fitted = tuner.fit(rows[rows % 3 != 0], rows[rows % 3 == 0], folder / "fold0", seed=0)
-    save_fold(folder, 0, fitted, train["id"].iloc[::3], test["id"], made)
-    load, row = measure_inference(work, "base", rows=16)
-    assert 0 < load < 10 and 0 < row < 0.1
-    with pytest.raises(FileNotFoundError, match="run='bsae' does not exist"):
-        measure_inference(work, "bsae")
 
 
 def test_what_is_not_one_fine_tuning_is_refused(work, backbone):
