@@ -1,23 +1,24 @@
-"""Probabilities that mean what they say: of all rows given 0.8, eight in ten should be right.
+"""Calibration: temperature, Platt, beta and isotonic scaling of probabilities, and a line for values.
 
-Corrections of one member, fitted on out-of-fold rows. Log loss gains where a model is too sure or too timid; what only
-sees decisions or an order hardly changes. Whether it pays is seen in `cross_fit` and in `reliability`.
+Of all rows given 0.8, eight in ten should be right. Each is a correction of one prediction, fitted on out-of-fold rows.
+Log loss gains where a model is over- or under-confident; metrics of decisions or of the order hardly change.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.special import expit, logit, softmax
+from scipy.optimize import minimize
+from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 
-from kagglekit.ensembling.base import Ensembler, StackInput, check_kind, fit_logistic, fit_softmax, single_prediction
+from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 
 LEAST = 1e-8  # a probability of 0 has no logarithm
-PROBABILITIES = (*CLASSES, "multilabel")
 
 
 class ByColumn(Ensembler):
@@ -27,10 +28,8 @@ class ByColumn(Ensembler):
     """
 
     def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
-        check_kind(self, inputs, PROBABILITIES)
-        probs = single_prediction(self, inputs)
-        if hasattr(self, "penalty"):
-            check_range("penalty", self.penalty, self.penalty >= 0, "0 or more")
+        probs = single_prediction(self, inputs, (*CLASSES, "multilabel"))
+        check_penalty(self)
         self.curves_ = {}
         for k in [1] if inputs.kind == "binary" else range(probs.shape[1]):
             truth = np.asarray(labels)[:, k] == 1 if inputs.kind == "multilabel" else np.asarray(labels) == k
@@ -61,8 +60,18 @@ class ByColumn(Ensembler):
         """Probabilities (n,), read off a curve."""
 
 
+def check_penalty(correction: Ensembler) -> None:
+    """Raise ValueError for a knob `penalty` or `smoothing` below 0."""
+    for name in ("penalty", "smoothing"):
+        value = getattr(correction, name, 0)
+        check_range(name, value, value >= 0, "0 or more")
+
+
 class Logistic(ByColumn):
-    """A curve that is a logistic regression on functions of the probability, whose off position is `start`."""
+    """A curve that is a logistic regression on functions of the probability; `start` are the coefficients of no change.
+
+    `slopes`: how many of the coefficients, the first ones, are at least 0.
+    """
 
     start: tuple[float, ...]
     slopes = 1
@@ -83,10 +92,10 @@ class Logistic(ByColumn):
 class VectorScaling(Logistic):
     """A slope and an intercept for each class's log-probability, or for the log-odds of two classes or of a label.
 
-    More than a temperature: it also corrects which classes are given too often. With two classes or labels this is
-    Platt scaling. penalty: how strongly it is drawn to leaving all as it is, against the log loss summed over the
-    rows; 0 not at all (rows that a slope parts fully have no optimum then), inf leaves all as it is. `curves_`: slope
-    and intercept by column; multiclass `slope_`, `intercept_` (classes,). Source: Guo et al., 2017; Platt, 1999.
+    Also corrects which classes are given too often. Platt scaling for two classes or labels. penalty: towards no
+    change, against the summed log loss; 0 none (rows that a slope separates fully then have no optimum), inf leaves all
+    as it is. `curves_`: slope and intercept by column; multiclass `slope_`, `intercept_` (classes,). Source: Guo et
+    al., 2017; Platt, 1999.
     """
 
     penalty: float = 1.0
@@ -100,15 +109,15 @@ class VectorScaling(Logistic):
     def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
         if inputs.kind != "multiclass":
             return super().fit(inputs, labels, folds)
-        check_range("penalty", self.penalty, self.penalty >= 0, "0 or more")
+        check_penalty(self)
         logits = np.log(single_prediction(self, inputs).clip(LEAST))
         self.slope_, self.intercept_ = fit_softmax(logits, np.asarray(labels), self.penalty, self.vector)
         return self
 
     def predict(self, inputs: StackInput) -> np.ndarray:
-        probs = single_prediction(self, inputs)
         if inputs.kind != "multiclass":
             return super().predict(inputs)
+        probs = single_prediction(self, inputs)
         if np.all(self.slope_ == 1) and not self.intercept_.any():
             return probs.copy()
         return softmax(self.slope_ * np.log(probs.clip(LEAST)) + self.intercept_, axis=1)
@@ -118,7 +127,7 @@ class VectorScaling(Logistic):
 class Temperature(VectorScaling):
     """Every logit divided by one number: the order of a row's classes, and so accuracy, stays.
 
-    Above 1 for models that are too sure, as networks usually are. `temperature_`: a float, or by label (labels,); 1
+    `temperature_`: a float, or by label (labels,); above 1 for over-confident models, as networks usually are; 1
     changes nothing. penalty: 0 for the plain method, inf leaves all as it is. Source: Guo et al., 2017.
     """
 
@@ -144,11 +153,10 @@ class Temperature(VectorScaling):
 
 @dataclass(repr=False, eq=False)
 class Beta(Logistic):
-    """A curve of three numbers for each class or label, a ln p - b ln(1 - p) + c as log-odds, which may be S-shaped
-    either way or lie to one side, where a temperature is only steeper or flatter.
+    """Log-odds a ln p - b ln(1 - p) + c for each class or label: S-shaped either way, where a temperature is not.
 
-    a, b at least 0: the order within a column stays. penalty: as in `VectorScaling`, towards (1, 1, 0), which changes
-    nothing. `curves_`: (a, b, c) by column. Source: Kull, Silva Filho and Flach, 2017.
+    a, b at least 0, so the order within a column stays. penalty: as in `VectorScaling`, towards (1, 1, 0), no change.
+    `curves_`: (a, b, c) by column. Source: Kull, Silva Filho and Flach, 2017.
     """
 
     penalty: float = 1.0
@@ -162,18 +170,14 @@ class Beta(Logistic):
 
 @dataclass(repr=False, eq=False)
 class Isotonic(ByColumn):
-    """A curve of steps for each class or label that may have any rising shape: wants 1,000 rows or more.
+    """Isotonic regression for each class or label: any rising shape, needs 1,000 rows or more.
 
-    smoothing: each step is drawn to the mean of its probabilities as by so many rows more, so that a step of few rows
-    does not end at 0 or 1, which one wrong row makes a catastrophe of in log loss; 0 is the plain method, inf leaves
-    all as it is. Between steps it is linear. Source: Zadrozny and Elkan, 2002.
+    smoothing: pulls each step to the mean of its probabilities as that many extra rows would, so that a step of few
+    rows does not end at 0 or 1, where one wrong row ruins the log loss; 0 is the plain method, inf leaves all as it is.
+    Between steps it is linear. Source: Zadrozny and Elkan, 2002.
     """
 
     smoothing: float = 1.0
-
-    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
-        check_range("smoothing", self.smoothing, self.smoothing >= 0, "0 or more")
-        return super().fit(inputs, labels, folds)
 
     def _learn(self, probs, truth):
         curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
@@ -187,3 +191,81 @@ class Isotonic(ByColumn):
 
     def _read(self, curve, probs):
         return curve.predict(probs)
+
+
+@dataclass(repr=False, eq=False)
+class LinearCalibration(Ensembler):
+    """Each target times a slope plus an intercept, by least squares; for ordinal and regression.
+
+    For models that are under-confident or biased. penalty: as many extra rows that say that all is right; 0 plain least
+    squares, inf leaves all as it is. `slope_`, `intercept_` (columns,); a constant column keeps slope 1. Lowers squared
+    error, and can raise the absolute one.
+    """
+
+    penalty: float = 1.0
+
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        values, rows = single_prediction(self, inputs, ("ordinal", "regression")), len(inputs)
+        check_penalty(self)
+        errors = np.asarray(labels, dtype=np.float64).reshape(values.shape) - values
+        spread = values - values.mean(axis=0)
+        weight = 1 / (1 + self.penalty / rows)
+        variance = np.mean(spread**2, axis=0)
+        tilt = weight * np.mean(spread * errors, axis=0) / np.where(variance > 0, variance, 1)
+        self.slope_ = 1 + tilt
+        self.intercept_ = weight * errors.mean(axis=0) - tilt * values.mean(axis=0)
+        return self
+
+    def predict(self, inputs: StackInput) -> np.ndarray:
+        return single_prediction(self, inputs) * self.slope_ + self.intercept_
+
+
+def fit_logistic(
+    features: np.ndarray, truth: np.ndarray, start: np.ndarray, penalty: float = 0.0, slopes: int = 1
+) -> np.ndarray:
+    """Logistic regression without intercept whose penalty pulls the coefficients (f,) to `start` and not to 0.
+
+    scikit-learn's has no such penalty, nor bounds. features (n, f); truth (n,) bool; the first `slopes` coefficients
+    are at least 0. penalty=inf gives `start`, and so do rows that are all alike.
+    """
+    start = np.asarray(start, dtype=np.float64)
+    if truth.all() or not truth.any() or np.isinf(penalty):
+        return start
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        scores, away = features @ at, at - start
+        value = np.mean(np.logaddexp(0, scores) - truth * scores) + penalty / 2 * away @ away / len(truth)
+        return value, (features.T @ (expit(scores) - truth) + penalty * away) / len(truth)
+
+    return _lowest(loss, start, slopes)
+
+
+def fit_softmax(logits: np.ndarray, labels: np.ndarray, penalty: float, vector: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The slopes and intercepts (classes,) with the lowest log loss of softmax(slope * logits + intercept).
+
+    Without `vector` one slope for all and no intercept. Penalty as in `fit_logistic`.
+    """
+    rows, size = logits.shape
+    slopes = size if vector else 1
+    start = np.append(np.ones(slopes), np.zeros(size if vector else 0))
+    truth = np.eye(size)[labels]
+
+    def spread(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.broadcast_to(at[:slopes], size), at[slopes:] if vector else np.zeros(size)
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, intercept = spread(at)
+        logs, away = log_softmax(logits * slope + intercept, axis=1), at - start
+        errors = np.exp(logs) - truth
+        by_slope, by_intercept = np.sum(errors * logits, axis=0), errors.sum(axis=0)
+        gradient = np.append(by_slope, by_intercept) if vector else by_slope.sum(keepdims=True)
+        value = -np.sum(truth * logs) + penalty / 2 * away @ away
+        return value / rows, (gradient + penalty * away) / rows
+
+    return spread(start) if np.isinf(penalty) else spread(_lowest(loss, start, slopes))
+
+
+def _lowest(loss: Callable, start: np.ndarray, slopes: int) -> np.ndarray:
+    """Where a convex loss with its gradient is lowest, the first `slopes` coordinates at least 0."""
+    bounds = [(0, None)] * slopes + [(None, None)] * (len(start) - slopes)
+    return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-12, "gtol": 1e-7}).x

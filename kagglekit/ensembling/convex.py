@@ -1,8 +1,8 @@
-"""The best weights of a linear pool and of a log pool: losses with their derivatives, and Newton's method on them.
+"""Weights of linear and log pools: their losses with derivatives, and Newton's method that minimises them.
 
-Both losses are convex in weights that all columns share (weights of log pools: Heskes, 1998). Newton's method takes a
-handful of steps; each of them is a problem of non-negative least squares (Lawson and Hanson, 1974), which gives weights
-of exactly 0 (the like for mixtures: Kim, Carbonetto, Stephens and Anitescu, 2020).
+Both losses are convex in weights that all columns share (log pools: Heskes, 1998). Newton's method takes few steps;
+each is a problem of non-negative least squares (Lawson and Hanson, 1974), which gives weights of exactly 0 (likewise
+for mixtures: Kim, Carbonetto, Stephens and Anitescu, 2020).
 """
 
 from collections.abc import Callable, Sequence
@@ -10,28 +10,29 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
-from scipy.special import expit, log_softmax
+from scipy.special import expit, log_softmax, logit
 
-from kagglekit.ensembling.combinations import FLOOR, log_scores
+from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 
+FLOOR = 1e-6  # the least probability of which a logarithm is taken: a run that says 0 can be outvoted
 CHUNK = 8192  # cells at a time: small enough for a processor's cache
 
 
-def pool_loss(members: Sequence[np.ndarray], labels: np.ndarray, kind: str, metric: str = "") -> Callable:
-    """The loss of the linear pool, as a function of the weights (members,): loss, gradient, second derivatives.
+def pool_loss(predictions: Sequence[np.ndarray], labels: np.ndarray, kind: str, metric: str = "") -> Callable:
+    """The loss of the linear pool, as a function of the weights (runs,): loss, gradient, second derivatives.
 
     Log loss for binary, multiclass and multilabel, probabilities of the truth clipped to 1e-6. Squared error for
     ordinal and regression, in units of each target's standard deviation; with the metric rmse or mae all targets are
-    in one unit, and with mae it is the absolute error, rounded off at 0 within a hundredth of the best member's.
+    in one unit, and with mae it is the absolute error, rounded off at 0 within a hundredth of the best run's.
     """
-    members, labels = np.asarray(members, dtype=np.float64), np.asarray(labels)
+    predictions, labels = np.asarray(predictions, dtype=np.float64), np.asarray(labels)
     if kind in CLASSES:
-        truth = members[:, np.arange(len(labels)), labels]  # what each member gave to the true class: (members, n)
+        truth = predictions[:, np.arange(len(labels)), labels]  # what each run gave to the true class: (runs, n)
     elif kind == "multilabel":
-        truth = np.where(labels == 1, members, 1 - members).reshape(len(members), -1)
+        truth = np.where(labels == 1, predictions, 1 - predictions).reshape(len(predictions), -1)
     else:
-        return _error(members, labels, metric)
+        return _error(predictions, labels, metric)
     truth = truth.clip(FLOOR, 1)
 
     def log_loss(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -41,10 +42,10 @@ def pool_loss(members: Sequence[np.ndarray], labels: np.ndarray, kind: str, metr
     return log_loss
 
 
-def _error(members: np.ndarray, labels: np.ndarray, metric: str) -> Callable:
-    labels = labels.astype(np.float64).reshape(members.shape[1:])
+def _error(predictions: np.ndarray, labels: np.ndarray, metric: str) -> Callable:
+    labels = labels.astype(np.float64).reshape(predictions.shape[1:])
     scale = np.full(labels.shape[1], labels.std()) if metric in ("rmse", "mae") else labels.std(axis=0)
-    errors = ((members - labels) / (scale + (scale == 0))).reshape(len(members), -1)
+    errors = ((predictions - labels) / (scale + (scale == 0))).reshape(len(predictions), -1)
     squares = 2 * gram(errors, np.ones(errors.shape[1]))
     rounding = 0.01 * np.abs(errors).mean(axis=1).min() + 1e-12
 
@@ -60,10 +61,17 @@ def _error(members: np.ndarray, labels: np.ndarray, metric: str) -> Callable:
     return absolute_error if metric == "mae" else squared_error
 
 
-def log_pool_loss(members: Sequence[np.ndarray], labels: np.ndarray, kind: str) -> Callable:
-    """The log loss of the log pool, as a function of the weights (members,): loss, gradient, second derivatives."""
-    scores, labels = log_scores(members, kind), np.asarray(labels)
-    flat = scores.reshape(len(scores), -1)  # (members, n * columns)
+def log_scores(predictions: Sequence[np.ndarray], kind: str) -> np.ndarray:
+    """The logarithms of probabilities, or log-odds of several labels: (runs, n, columns) float64."""
+    check_range("kind", kind, kind in (*CLASSES, "multilabel"), "one of probabilities: values have no log pool")
+    predictions = np.asarray(predictions, dtype=np.float64)
+    return np.log(predictions.clip(FLOOR, 1)) if kind in CLASSES else logit(predictions.clip(FLOOR, 1 - FLOOR))
+
+
+def log_pool_loss(predictions: Sequence[np.ndarray], labels: np.ndarray, kind: str) -> Callable:
+    """The log loss of the log pool, as a function of the weights (runs,): loss, gradient, second derivatives."""
+    scores, labels = log_scores(predictions, kind), np.asarray(labels)
+    flat = scores.reshape(len(scores), -1)  # (runs, n * columns)
 
     def of_labels(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         pooled = weights @ flat
@@ -82,17 +90,17 @@ def log_pool_loss(members: Sequence[np.ndarray], labels: np.ndarray, kind: str) 
     return of_classes if kind in CLASSES else of_labels
 
 
-def class_loss(members: Sequence[np.ndarray], labels: np.ndarray, log: bool) -> Callable:
-    """The log loss of a pool with weights per class (members, classes), its rows scaled to sum to 1.
+def class_loss(predictions: Sequence[np.ndarray], labels: np.ndarray, log: bool) -> Callable:
+    """The log loss of a pool with weights per class (runs, classes), its rows scaled to sum to 1.
 
     log: of the log pool, which is convex in these too; else of the linear one, which is not. In place of the second
-    derivatives comes, for each class, twice the expected ones (Fisher scoring): that leaves out how classes play
-    together, and twice is enough for it never to be too flat. (classes, members, members)
+    derivatives it gives twice the expected ones of each class (Fisher scoring), (classes, runs, runs): that leaves out
+    the interaction of classes, and twice is enough never to be too flat.
     """
-    members = np.asarray(members, dtype=np.float64).clip(FLOOR, 1)
-    features, rows = np.log(members) if log else members, np.arange(len(labels))
-    columns = np.ascontiguousarray(features.transpose(2, 0, 1))  # (classes, members, n)
-    truth = np.eye(members.shape[2])[labels].T
+    predictions = np.asarray(predictions, dtype=np.float64).clip(FLOOR, 1)
+    features, rows = np.log(predictions) if log else predictions, np.arange(len(labels))
+    columns = np.ascontiguousarray(features.transpose(2, 0, 1))  # (classes, runs, n)
+    truth = np.eye(predictions.shape[2])[labels].T
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         pooled = np.einsum("mk,kmn->kn", weights, columns)
@@ -118,7 +126,7 @@ def minimise(loss: Callable, start: np.ndarray, free: bool = False, tolerance: f
     """The weights, of the shape of `start`, at which a loss is lowest: each at least 0, and 1 in sum in each column.
 
     loss: as above. free: they may have any sum. Stops where a further step promises no more than `tolerance`; never
-    ends higher than it starts. Members that are alike keep the shares that they start with.
+    ends higher than it starts. Equal runs keep the shares that they start with.
     """
     weights = np.asarray(start, dtype=np.float64)
     value, slope, curve = loss(weights)
@@ -141,7 +149,7 @@ def minimise(loss: Callable, start: np.ndarray, free: bool = False, tolerance: f
 def _newton(weights: np.ndarray, slope: np.ndarray, curve: np.ndarray, free: bool) -> np.ndarray:
     """The lowest point, among weights that are allowed, of the parabola with this slope and curvature at `weights`."""
     count = len(weights)
-    curve = curve + (1e-8 * np.trace(curve) / count + 1e-12) * np.eye(count)  # one lowest point, also of equal members
+    curve = curve + (1e-8 * np.trace(curve) / count + 1e-12) * np.eye(count)  # one lowest point, also of equal runs
     root = cholesky(curve)  # upper: root' root = curve
     shift = solve_triangular(root, slope - curve @ weights, trans="T")
     if free:
@@ -154,40 +162,40 @@ def _newton(weights: np.ndarray, slope: np.ndarray, curve: np.ndarray, free: boo
 
 
 def fit_weights(
-    members: Sequence[np.ndarray], labels: np.ndarray, kind: str, metric: str = "", per_column: bool = False
+    predictions: Sequence[np.ndarray], labels: np.ndarray, kind: str, metric: str = "", per_column: bool = False
 ) -> np.ndarray:
-    """The weights (members,), each at least 0 and 1 in sum, whose linear pool has the lowest `pool_loss` on these rows.
+    """The weights (runs,), each at least 0 and 1 in sum, whose linear pool has the lowest `pool_loss` on these rows.
 
-    Never worse on these rows than the best member or the mean. per_column: (members, columns), where each label or
+    Never worse on these rows than the best run or the mean. per_column: (runs, columns), where each label or
     target is fitted by itself, and classes together (`class_loss`).
     """
-    return _fit(pool_loss, members, labels, kind, (metric,), per_column, False)
+    return _fit(pool_loss, predictions, labels, kind, (metric,), per_column, False)
 
 
 def fit_log_weights(
-    members: Sequence[np.ndarray], labels: np.ndarray, kind: str, per_column: bool = False, sharpen: bool = False
+    predictions: Sequence[np.ndarray], labels: np.ndarray, kind: str, per_column: bool = False, sharpen: bool = False
 ) -> np.ndarray:
     """The weights of the log pool with the lowest `log_pool_loss` on these rows; sharpen: they may have any sum.
 
-    Never worse on these rows than the best member or the geometric mean. Otherwise as `fit_weights`.
+    Never worse on these rows than the best run or the geometric mean. Otherwise as `fit_weights`.
     """
-    return _fit(log_pool_loss, members, labels, kind, (), per_column, sharpen)
+    return _fit(log_pool_loss, predictions, labels, kind, (), per_column, sharpen)
 
 
-def _fit(make: Callable, members, labels: np.ndarray, kind: str, options: tuple, per_column: bool, free: bool):
-    members = np.asarray(members, dtype=np.float64)
-    count, columns = members.shape[0], members.shape[2]
+def _fit(make: Callable, predictions, labels: np.ndarray, kind: str, options: tuple, per_column: bool, free: bool):
+    predictions = np.asarray(predictions, dtype=np.float64)
+    count, columns = predictions.shape[0], predictions.shape[2]
     if per_column and kind not in (*CLASSES, "ordinal") and columns > 1:
-        each = [(members[:, :, [k]], np.asarray(labels)[:, [k]]) for k in range(columns)]
+        each = [(predictions[:, :, [k]], np.asarray(labels)[:, [k]]) for k in range(columns)]
         return np.stack([_fit(make, *part, kind, options, False, free) for part in each], axis=1)
-    loss = make(members, labels, kind, *options)
+    loss = make(predictions, labels, kind, *options)
     found = minimise(loss, np.full(count, 1 / count), free)
     slope = loss(found)[1]
-    possible = np.eye(count)[slope < slope @ found]  # members that could be better still: no others, as it is convex
+    possible = np.eye(count)[slope < slope @ found]  # runs that could be better alone: no others, as it is convex
     found = min([found, *possible], key=lambda weights: loss(weights)[0])
     if not per_column:
         return found
     found = np.repeat(found[:, None], columns, axis=1)
     if kind in CLASSES:
-        found = minimise(class_loss(members, labels, make is log_pool_loss), found, free, tolerance=1e-8)
+        found = minimise(class_loss(predictions, labels, make is log_pool_loss), found, free, tolerance=1e-8)
     return found

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from kagglekit.ensembling.base import Ensembler, LinearCalibration
-from kagglekit.ensembling.calibration import Beta, Isotonic, Temperature, VectorScaling
+from kagglekit.ensembling.base import Ensembler
+from kagglekit.ensembling.calibration import Beta, Isotonic, LinearCalibration, Temperature, VectorScaling
 from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline
 from kagglekit.ensembling.pools import (
     BestSingle,

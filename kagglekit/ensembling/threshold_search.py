@@ -1,9 +1,7 @@
-"""How thresholds are found: each in turn is moved to its best place, while the others stay.
+"""The search of thresholds: each in turn is moved to its best place while the others stay.
 
-What a metric is at every place of one threshold: rows are sorted, change their decision one after the other, and
-the counts that the metric is made of are carried along, so that n scores cost about as much as one.
-
-The scores are those of `metrics.score`, for the metrics of `METRICS` that decide.
+Rows are sorted, change their decision one after the other, and the counts that the metric needs are updated along the
+way, so n scores cost about as much as one. A metric without a form from counts is scored at 25 places.
 """
 
 from abc import abstractmethod
@@ -12,7 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from kagglekit.ensembling.base import Ensembler, StackInput, check_kind, single_prediction
+from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
 from kagglekit.options import check_range
 from kagglekit.scoring.counts import Counts
 from kagglekit.scoring.metrics import METRICS, find_metric, is_higher_better, score
@@ -22,16 +20,15 @@ GRID = 25  # places that are tried for a metric without a form from counts
 
 @dataclass(repr=False, eq=False)
 class Thresholds(Ensembler):
-    """What the thresholds have in common: each is moved in turn to its best place, until a round changes nothing.
+    """Thresholds for one prediction: each is moved in turn to its best place, until a round changes nothing.
 
-    bags: 0 takes the optimum of the rows as they are; more takes the mean of the optima, nearest to it, of so many
-    bootstrap samples (of whole groups, where the inputs has groups). That varies less from sample to sample, and takes
-    about half as many times as long: for 37,000 rows and 3 classes 1 s in place of 0.2 s. In a simulation with 300 rows
-    and macro F1, thresholds without bags seemed to gain 0.037 and gained nothing on fresh rows, with 10 bags 0.016 and
-    0.004. shrink: 0 uses what is found; 0.5 half the way from the usual decision; 1 leaves the predictions as they are.
-    rounds: at most so many. `thresholds_` is None where the usual decision does as well on the fitted rows:
-    predictions then stay as they are. A metric "package:function" is tried at 25 places a threshold. Raises ValueError
-    for a metric that sees no decisions.
+    bags: 0 takes the optimum of the rows as they are; more takes the mean of the optima, nearest to it, of that many
+    bootstrap samples (of whole groups, where there are groups). That varies less between samples and takes about half
+    as many times as long: for 37,000 rows and 3 classes 1 s in place of 0.2 s. In a simulation with 300 rows and macro
+    F1, thresholds without bags seemed to gain 0.037 and gained nothing on fresh rows, with 10 bags 0.016 and 0.004.
+    shrink: 0 uses the optimum; 0.5 half the way from the usual decision; 1 leaves the predictions as they are. rounds:
+    at most this many. `thresholds_` is None where the usual decision does as well on the fitted rows: predictions then
+    stay as they are. Raises ValueError for a metric that sees no decisions.
     """
 
     bags: int = 0
@@ -47,9 +44,9 @@ class Thresholds(Ensembler):
         check_range("bags", self.bags, self.bags >= 0, "0 or more")
         check_range("shrink", self.shrink, 0 <= self.shrink <= 1, "from 0 to 1")
         check_range("rounds", self.rounds, self.rounds >= 1, "1 or more")
-        check_kind(self, inputs, self.kinds)
+        predictions = single_prediction(self, inputs, self.kinds)
         check_decides(inputs.metric)
-        predictions, labels, self.thresholds_ = single_prediction(self, inputs), np.asarray(labels), None
+        labels, self.thresholds_ = np.asarray(labels), None
         usual = self._usual(predictions, labels)
         if self.shrink == 1 or not len(usual):
             return self
@@ -61,9 +58,8 @@ class Thresholds(Ensembler):
         start = self.link(usual)
         away = np.mean([self.link(at) for at in optima or [whole]], axis=0) - start
         found = self.unlink(start + (1 - self.shrink) * away)
-        if self._value(inputs.metric, labels, self._map(predictions, found)) > self._value(
-            inputs.metric, labels, predictions
-        ):
+        moved, plain = (_gain(inputs.metric, labels, each) for each in (self._map(predictions, found), predictions))
+        if moved > plain:
             self.thresholds_ = found
         return self
 
@@ -71,15 +67,11 @@ class Thresholds(Ensembler):
         predictions = single_prediction(self, inputs)
         return predictions.copy() if self.thresholds_ is None else self._map(predictions, self.thresholds_)
 
-    def _value(self, metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
-        """The score, and its negative where lower is better."""
-        return score(metric, labels, predictions) * (1 if is_higher_better(metric) else -1)
-
     def _search(self, predictions: np.ndarray, labels: np.ndarray, metric: str, starts: list) -> np.ndarray:
         """The best thresholds that are reached from one of `starts`."""
         results = []
         for start in starts:
-            at, reached = start.copy(), self._value(metric, labels, self._map(predictions, start))
+            at, reached = start.copy(), _gain(metric, labels, self._map(predictions, start))
             for _ in range(self.rounds):
                 before = reached
                 for k in range(len(at)):
@@ -104,7 +96,7 @@ class Thresholds(Ensembler):
             return places, from_counts(count())[rows] * (1 if is_higher_better(metric) else -1)
         places = places[np.unique(np.linspace(0, len(places) - 1, GRID).astype(int))]
         mapped = (self._map(predictions, np.where(np.arange(len(at)) == k, place, at)) for place in places)
-        return places, np.array([self._value(metric, labels, there) for there in mapped])
+        return places, np.array([_gain(metric, labels, there) for there in mapped])
 
     def _starts(self, predictions: np.ndarray, labels: np.ndarray, usual: np.ndarray) -> list[np.ndarray]:
         return [usual]
@@ -122,8 +114,13 @@ class Thresholds(Ensembler):
         """The sorted levels of the rows that threshold k can pass, and a function that gives the counts on its way."""
 
 
+def _gain(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+    """The score, and its negative where lower is better."""
+    return score(metric, labels, predictions) * (1 if is_higher_better(metric) else -1)
+
+
 def check_decides(metric: str) -> None:
-    """Raise ValueError for a metric that looks at probabilities or values, which thresholds cannot help."""
+    """Raise ValueError for a metric of probabilities or values, which thresholds cannot raise."""
     if find_metric(metric).decides is False:
         fitting = ", ".join(name for name, measure in METRICS.items() if measure.decides)
         raise ValueError(
@@ -133,7 +130,7 @@ def check_decides(metric: str) -> None:
 
 
 def bootstrap_rows(inputs: StackInput, bags: int, seed: int) -> list[np.ndarray]:
-    """Row numbers of bootstrap samples of the inputs's groups, or of its rows where it has none."""
+    """Row numbers of bootstrap samples of the groups, or of the rows where there are no groups."""
     rng, rows = np.random.default_rng(seed), np.arange(len(inputs))
     groups = rows if inputs.groups is None else np.unique(inputs.groups, return_inverse=True)[1]
     count = groups.max() + 1
@@ -141,9 +138,9 @@ def bootstrap_rows(inputs: StackInput, bags: int, seed: int) -> list[np.ndarray]
 
 
 def cut_places(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a sorted array (n,) can be cut: how many rows lie below, and the value, halfway between its neighbours.
+    """Where a sorted array (n,) can be split: the number of rows below, and the value halfway between its neighbours.
 
-    Equal levels are never parted. Below the first and above the last there is a place 0.5 away.
+    Equal levels are never split. Below the first and above the last there is a place 0.5 away.
     """
     inside = np.flatnonzero(np.diff(levels) > 0) + 1
     values = [levels[:1] - 0.5, (levels[inside - 1] + levels[inside]) / 2, levels[-1:] + 0.5]

@@ -1,8 +1,8 @@
-"""Decisions that suit the metric: thresholds for one member's predictions, found on out-of-fold rows.
+"""Thresholds: decisions that suit the metric, found on out-of-fold rows.
 
-F1, MCC and QWK are rarely highest where the likeliest class is chosen. Thresholds come as maps of the predictions after
-which the usual decision (the likeliest class, 0.5, the nearest class) is the chosen one, so nothing else has to know
-of them. They fit the rows they were tuned on too well: report their score with `cross_fit`.
+F1, MCC and QWK are rarely highest where the likeliest class is chosen. A threshold moves the predictions so that the
+usual decision (likeliest class, 0.5, nearest class) becomes the chosen one; nothing else has to know of it. Thresholds
+overfit the rows they are tuned on: report their score with `cross_fit`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from scipy.special import expit, logit
 
-from kagglekit.ensembling.base import Ensembler, StackInput, check_kind, single_prediction
+from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
 from kagglekit.ensembling.threshold_search import Thresholds, check_decides, class_scan, label_scan
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import is_higher_better, score
@@ -23,8 +23,8 @@ LEAST, MARGIN = 1e-9, 1e-4
 class ClassThresholds(Thresholds):
     """A factor for each class's probability before the likeliest is chosen: rare classes usually need more than 1.
 
-    For binary and multiclass. `thresholds_` (classes,), the factors; each is set exactly, over all sorted ratios at
-    which a row changes its class, starting from 1 and from the inverse of the classes' shares. Rows still sum to 1.
+    For binary and multiclass. `thresholds_` (classes,): the factors, each set exactly, over all ratios at which a row
+    changes its class, starting from 1 and from the inverse of the classes' shares. Rows still sum to 1.
     """
 
     kinds = ("binary", "multiclass")
@@ -53,10 +53,10 @@ class ClassThresholds(Thresholds):
 
 @dataclass(repr=False, eq=False)
 class LabelThresholds(Thresholds):
-    """For several labels, a threshold for each in place of 0.5: rare labels usually need less.
+    """A threshold for each of several labels in place of 0.5: rare labels usually need less.
 
-    `thresholds_` (labels,), between 0 and 1; for f1_macro the exact optimum of each label by itself. The odds of a
-    label are divided by those of its threshold.
+    `thresholds_` (labels,), between 0 and 1; for f1_macro each is the exact optimum. The odds of a label are divided by
+    those of its threshold.
     """
 
     kinds = ("multilabel",)
@@ -79,14 +79,14 @@ class LabelThresholds(Thresholds):
 
 @dataclass(repr=False, eq=False)
 class CutPoints(Thresholds):
-    """Where a value turns from one class into the next, in place of 0.5, 1.5, ...: what QWK is usually won with.
+    """Cut points between classes in order, in place of 0.5, 1.5, ...: QWK is usually won with them.
 
-    For ordinal tasks. For multiclass with qwk it cuts the expected class (the sum of k times the probability of class
-    k), whose rows come out with probabilities of at most two neighbouring classes. `thresholds_` (classes - 1,),
-    ascending, each set exactly over all sorted values, starting from the usual ones and from those that give the shares
-    of the classes (`shrink` goes towards 0.5, 1.5, ... also for multiclass, where 1 still changes nothing). Between
-    cut points the map is linear, and outside of them a shift. Classes above the highest that is fitted need a value
-    more than 1 above the last cut point.
+    For ordinal tasks; for multiclass with qwk on the expected class (the sum of k times the probability of class k),
+    and rows then have probabilities of at most two neighbouring classes. `thresholds_` (classes - 1,): ascending, each
+    set exactly over all values, starting from the usual ones and from those that give the shares of the classes.
+    `shrink` goes towards 0.5, 1.5, ... also for multiclass, where 1 still changes nothing. Between cut points the map
+    is linear, outside of them a shift. Classes above the highest fitted one need a value more than 1 above the last
+    cut.
     """
 
     kinds = ("ordinal", "multiclass")
@@ -136,7 +136,7 @@ def expected_class(predictions: np.ndarray) -> np.ndarray:
 
 
 def place_values(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """Values (n,) moved so that rounding them is what the ascending cut points (m,) say: cuts[k] goes to k + 0.5.
+    """Values (n,) moved so that rounding gives the classes between ascending cut points (m,): cuts[k] goes to k + 0.5.
 
     A value at a cut point belongs to the higher class. All end 0.0001 or more away from the halves.
     """
@@ -150,19 +150,19 @@ def place_values(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
 
 @dataclass(repr=False, eq=False)
 class TopK(Ensembler):
-    """Each row gets exactly the k likeliest of several labels, for tasks in which rows have much the same number.
+    """Exactly the k likeliest of several labels for each row, for tasks whose rows have about equally many.
 
-    k=None chooses k on the fitted rows, where one of them is better than the threshold 0.5; k=0 leaves the predictions
-    as they are. `k_`: the one in use, 0 for none. Of equal labels the first is taken. The order of a row's labels
-    stays; chosen ones go to 0.5 and above, the others below.
+    k=None chooses k on the fitted rows, 0 where none is better than the threshold 0.5; k=0 leaves the predictions as
+    they are. `k_`: the k in use. Of equal labels the first is taken. The order of a row's labels stays; chosen ones go
+    to 0.5 and above, the others below.
     """
 
     k: int | None = None
 
     def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
-        check_kind(self, inputs, ("multilabel",))
+        predictions = single_prediction(self, inputs, ("multilabel",))
         check_decides(inputs.metric)
-        predictions, sign = single_prediction(self, inputs), 1 if is_higher_better(inputs.metric) else -1
+        sign = 1 if is_higher_better(inputs.metric) else -1
         most = predictions.shape[1]
         fits = self.k is None or 0 <= self.k <= most
         check_range("k", self.k, fits, f"from 0 to {most}, the number of labels, or None")

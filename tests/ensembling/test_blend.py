@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
 from kagglekit.ensembling.blend import blend_runs, correlation
-from kagglekit.ensembling.combinations import weighted_mean
 from kagglekit.ensembling.convex import fit_weights
 from kagglekit.ensembling.methods import BlendPlan
+from kagglekit.ensembling.pools import weighted_mean
 from kagglekit.ensembling.stack import Stack
 from kagglekit.runs.table_metadata import read_metadata
 from kagglekit.runs.tables import Run, read_run, write_folds, write_predictions

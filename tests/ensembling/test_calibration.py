@@ -5,8 +5,16 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from kagglekit.ensembling.base import LinearCalibration, StackInput, fit_logistic, fit_softmax
-from kagglekit.ensembling.calibration import Beta, Isotonic, Temperature, VectorScaling
+from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.calibration import (
+    Beta,
+    Isotonic,
+    LinearCalibration,
+    Temperature,
+    VectorScaling,
+    fit_logistic,
+    fit_softmax,
+)
 from kagglekit.scoring.metrics import score
 from kagglekit.show.reliability import expected_calibration_error
 
@@ -176,7 +184,7 @@ def test_what_does_not_fit_is_refused_in_words():
         Temperature().fit(inputs(probs[:, :1], "ordinal"), labels, labels)
     with pytest.raises(ValueError, match="LinearCalibration is for ordinal, regression"):
         LinearCalibration().fit(inputs(probs, "binary"), labels, labels)
-    with pytest.raises(ValueError, match="Beta corrects one prediction, and there are 2 members: combine them first"):
+    with pytest.raises(ValueError, match="Beta corrects one prediction, and there are 2: combine them first"):
         Beta().fit(StackInput(np.stack([probs, probs]), "binary", "log_loss"), labels, labels)
     for method in (Beta(-1), Temperature(-1), VectorScaling(-1), Isotonic(-1), LinearCalibration(-1)):
         kind = "regression" if isinstance(method, LinearCalibration) else "multiclass"

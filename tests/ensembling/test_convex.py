@@ -8,7 +8,6 @@ from scipy.optimize import approx_fprime, linprog, minimize
 from scipy.special import expit, softmax
 from sklearn.metrics import log_loss
 
-from kagglekit.ensembling.combinations import log_pool, weighted_mean
 from kagglekit.ensembling.convex import (
     class_loss,
     fit_log_weights,
@@ -18,6 +17,7 @@ from kagglekit.ensembling.convex import (
     minimise,
     pool_loss,
 )
+from kagglekit.ensembling.pools import log_pool, weighted_mean
 
 COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
 CHANCES, KINDS = ("binary", "multiclass", "multilabel"), tuple(COLUMNS)

@@ -7,17 +7,6 @@ from scipy.stats import gmean, hmean, rankdata
 from sklearn.metrics import log_loss, roc_auc_score
 
 from kagglekit.ensembling.base import StackInput
-from kagglekit.ensembling.combinations import (
-    geometric_mean,
-    log_pool,
-    mean,
-    median,
-    normalise,
-    power_mean,
-    rank_mean,
-    vote,
-    weighted_mean,
-)
 from kagglekit.ensembling.crossfit import cross_fit
 from kagglekit.ensembling.pools import (
     BestSingle,
@@ -29,7 +18,13 @@ from kagglekit.ensembling.pools import (
     PowerMean,
     RankMean,
     Vote,
+    log_pool,
+    normalise,
+    power_mean,
+    rank_mean,
+    vote,
     vote_weights,
+    weighted_mean,
 )
 from kagglekit.scoring.metrics import score
 
@@ -67,6 +62,10 @@ def make_inputs(kind, skills=(2.0, 1.0, 0.5), n=120, seed=0):
 
 def fit(pool, inputs, labels):
     return pool.fresh().fit(inputs, labels, np.arange(len(inputs)) % 3)
+
+
+def combine(pool, predictions, kind):
+    return pool.predict(StackInput(np.asarray(predictions), kind, ""))
 
 
 @every
@@ -155,11 +154,12 @@ def test_the_best_member_by_a_function_from_elsewhere():
 
 
 def test_means_of_probabilities_are_those_of_scipy_scaled():
-    members, _ = make_inputs("multiclass")[0].predictions, 0
-    for ours, theirs in ((geometric_mean(members, "multiclass"), gmean(members)), (power(members, -1), hmean(members))):
+    members = make_inputs("multiclass")[0].predictions
+    geometric = combine(GeometricMean(), members, "multiclass")
+    for ours, theirs in ((geometric, gmean(members)), (power(members, -1), hmean(members))):
         assert np.allclose(ours, theirs / theirs.sum(axis=1, keepdims=True))
-    assert np.array_equal(power(members, 0), geometric_mean(members, "multiclass"))
-    assert np.array_equal(power(members, 1), mean(members))
+    assert np.array_equal(power(members, 0), geometric)
+    assert np.array_equal(power(members, 1), combine(Mean(), members, "multiclass"))
     assert np.allclose(power(members, 1e-7), power(members, 0), atol=1e-6)
     for extreme, of in ((20, members.max(axis=0)), (-20, members.min(axis=0))):
         assert np.allclose(power(members, extreme), of / of.sum(axis=1, keepdims=True), atol=0.03)
@@ -171,7 +171,7 @@ def power(members, exponent, kind="multiclass"):
 
 def test_means_of_labels_treat_yes_and_no_alike():
     members = make_inputs("multilabel")[0].predictions
-    assert np.allclose(geometric_mean(members, "multilabel"), expit(logit(members).mean(axis=0)))
+    assert np.allclose(combine(GeometricMean(), members, "multilabel"), expit(logit(members).mean(axis=0)))
     for exponent in (-3, 0, 0.5, 1, 4):
         pooled, mirrored = power(members, exponent, "multilabel"), power(1 - members, exponent, "multilabel")
         assert np.allclose(pooled, 1 - mirrored)
@@ -187,8 +187,8 @@ def test_a_log_pool_sharpens_with_the_sum_of_its_weights():
 
 
 def test_a_median_does_not_see_a_wild_member_and_survives_zeros():
-    assert median([np.array([[v]]) for v in (1.0, 2.0, 900.0)], "regression").tolist() == [[2.0]]
-    assert np.allclose(median(np.eye(3)[:, None], "multiclass"), 1 / 3)  # each sure of another class
+    assert combine(Median(), [np.array([[v]]) for v in (1.0, 2.0, 900.0)], "regression").tolist() == [[2.0]]
+    assert np.allclose(combine(Median(), np.eye(3)[:, None], "multiclass"), 1 / 3)  # each sure of another class
     assert np.allclose(normalise(np.array([[1.0, 3.0]]), np.ones((2, 1, 2)), "binary"), [[0.25, 0.75]])
 
 
@@ -268,11 +268,11 @@ def test_linear_pools_are_weighted_means_and_rows_sum_to_one_also_per_column():
 def test_in_log_loss_on_the_fitted_rows_a_pool_beats_its_members_and_more_weights_beat_fewer(pool):
     for kind in CHANCES:
         inputs, labels = make_inputs(kind, n=300)
-        plain = mean if pool is LinearPool else lambda members, kind=kind: geometric_mean(members, kind)
+        plain = Mean() if pool is LinearPool else GeometricMean()
         losses = [
             score("log_loss", labels, fit(pool(per_column), inputs, labels).predict(inputs)) for per_column in (0, 1)
         ]
-        others = [score("log_loss", labels, each) for each in [*inputs.predictions, plain(inputs.predictions)]]
+        others = [score("log_loss", labels, each) for each in [*inputs.predictions, plain.predict(inputs)]]
         assert losses[1] <= losses[0] <= min(others) + 1e-9
 
 

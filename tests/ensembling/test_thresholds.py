@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused_in_words():
         match="CutPoints takes the classes of a multiclass task as a scale, which metric='f1_macro' does not",
     ):
         fitted(CutPoints(), probs, labels, "multiclass", "f1_macro")
-    with pytest.raises(ValueError, match="TopK corrects one prediction, and there are 2 members"):
+    with pytest.raises(ValueError, match="TopK corrects one prediction, and there are 2: combine them first"):
         TopK().fit(StackInput(np.stack([probs, probs]), "multilabel", "f1_macro"), probs > 0.5, labels)
     with pytest.raises(ValueError, match="k=9 is out of range: it must be from 0 to 4"):
         fitted(TopK(9), probs, probs > 0.5, "multilabel", "f1_macro")
