@@ -18,8 +18,7 @@ from kagglekit.options import check_range
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.lineage import check_base_predictions, score_warning
 from kagglekit.runs.record import RunRecord, trained_runs
-from kagglekit.runs.table_metadata import goes_forward
-from kagglekit.runs.tables import Run, read_folds, read_run
+from kagglekit.runs.tables import Run, goes_forward, read_folds, read_run
 
 
 @dataclass(frozen=True, eq=False)

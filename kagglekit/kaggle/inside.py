@@ -22,7 +22,7 @@ from kagglekit.running.parameters import read_parameters, with_defaults
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.merge import is_run
 from kagglekit.runs.record import read_scores
-from kagglekit.runs.table_metadata import read_metadata
+from kagglekit.runs.tables import read_metadata
 from kagglekit.time_budget import kernel_began, unfinished
 
 IMAGE = ("/etc/git_commit", "/etc/build_date")  # what Kaggle's image tells of itself

@@ -21,7 +21,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 from kagglekit.runs.environment import versions
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.table_metadata import read_metadata, write_table
+from kagglekit.runs.tables import read_metadata, write_table
 from kagglekit.training.inputs import read_inputs
 from kagglekit.training.predict import SavedModel, columns_beside, free_memory, predict
 

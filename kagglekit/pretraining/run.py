@@ -23,8 +23,7 @@ from kagglekit.pretraining.selective import train_token_scorer
 from kagglekit.pretraining.stages import HIDING, OBJECTIVES, Pretrained, pretrain
 from kagglekit.runs.record import split_start
 from kagglekit.runs.starts import find_scorer, find_starts, make_backbone, read_sources
-from kagglekit.runs.table_metadata import goes_forward
-from kagglekit.runs.tables import choose_folds, read_folds, training_rows
+from kagglekit.runs.tables import choose_folds, goes_forward, read_folds, training_rows
 from kagglekit.time_budget import TimeBudget
 
 OF_SCORER = [k.name for k in inspect.signature(train_token_scorer).parameters.values() if k.kind is k.KEYWORD_ONLY]

@@ -13,7 +13,7 @@ import numpy as np
 
 from kagglekit.competition.task import Task
 from kagglekit.files import file_lock, hash_files, read_json, remove, replacing, resolve, run_folder, write_json
-from kagglekit.runs.best_epoch import score_cross_fitted, write_evaluations
+from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.lineage import table_metadata
 from kagglekit.runs.record import RunRecord, named_runs, split_start
@@ -200,16 +200,16 @@ def score_run(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray | Non
     """The out-of-fold score of a run's finished folds, its standard error (bootstrap over rows), and each fold's.
 
     labels, groups: of all rows of train; rows of a group are drawn together, as `group` of `read_folds` says.
-    Where each fold chose among evaluations, that score is too good: `cross_fitted` is there too, see `honest_run`.
+    Where each fold chose among evaluations, that score is too good: `cross_fitted` is the score of `honest_run`.
     """
     truth, fold = labels[run.rows], run.oof["fold"].to_numpy()
     together = None if groups is None else groups[run.rows]
-    each = {int(k): float(score(task.metric, truth[fold == k], run.oof_array[fold == k])) for k in run.folds}
-    return {
+    found = {
         "run": run.name,
         "metric": task.metric,
         "score": float(score(task.metric, truth, run.oof_array)),
         "standard_error": float(standard_error(task.metric, truth, run.oof_array, groups=together)),
-        "folds": each,
-        **score_cross_fitted(run, task, labels),
+        "folds": {int(k): float(score(task.metric, truth[fold == k], run.oof_array[fold == k])) for k in run.folds},
     }
+    honest = run if run.cross_fitted else honest_run(run, task, labels)
+    return found if honest is run else found | {"cross_fitted": float(score(task.metric, truth, honest.oof_array))}

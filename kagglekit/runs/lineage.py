@@ -14,8 +14,7 @@ import pandas as pd
 
 from kagglekit.files import resolve
 from kagglekit.runs.record import RunRecord, named_runs, with_ancestors
-from kagglekit.runs.table_metadata import EVERYTHING, goes_forward, hash_folds, seen_by
-from kagglekit.runs.tables import Run
+from kagglekit.runs.tables import EVERYTHING, Run, goes_forward, hash_folds, seen_by
 
 
 def refuse_leak(run: RunRecord, what: str, name: str) -> None:

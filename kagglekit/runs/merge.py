@@ -18,8 +18,7 @@ import pandas as pd
 from kagglekit.competition.task import Task
 from kagglekit.files import file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
 from kagglekit.runs.folder import differences
-from kagglekit.runs.table_metadata import hash_folds, read_metadata
-from kagglekit.runs.tables import read_predictions, read_run
+from kagglekit.runs.tables import hash_folds, read_metadata, read_predictions, read_run
 from kagglekit.time_budget import UNFINISHED
 
 APART = ("params.json", "score.json", "models.json")  # what tells of the whole run, whichever folds are there

@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.files import fold_folders, hash_files, read_json, resolve, run_folder
-from kagglekit.runs.table_metadata import read_metadata
-from kagglekit.runs.tables import list_runs
+from kagglekit.runs.tables import list_runs, read_metadata
 
 
 def split_start(start: str) -> list[str]:

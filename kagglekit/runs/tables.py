@@ -1,5 +1,12 @@
-"""Predictions as tables, what one notebook leaves for the next: a row per text, a column per class or target."""
+"""Tables of a work folder: predictions with their metadata, and the folds.
 
+Predictions have a row per text and a column per class or target. Their metadata says who made them and which labels the
+maker saw: JSON in the parquet schema, so that it goes wherever the file is copied to, and pandas reads the table as any
+other.
+"""
+
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,9 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kagglekit.files import fold_folders, replacing, resolve, run_folder
-from kagglekit.runs.table_metadata import check_table, goes_forward, hash_folds, write_table
+
+KEY = b"kagglekit"
+EVERYTHING = "all folds"  # of predictions whose maker saw every row of train
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +30,7 @@ class Run:
     `oof` has the columns `id`, `fold` and one per class or target, in the order of train: only the rows of the finished
     folds. `rows` are these rows' positions in train, so `labels[run.rows]` belong to `oof`. `tests` holds one array
     (rows of test, columns) per finished fold, in the order of `test_ids`. `cross_fitted`: `oof` is not what the saved
-    models predict, but what those of other epochs do, see `cross_fitted_oof`.
+    models predict, but what those of other epochs do, see `honest_run`.
     """
 
     name: str
@@ -45,6 +56,64 @@ class Run:
     def test_mean(self) -> np.ndarray:
         """The mean of the folds' test predictions, float32 (rows of test, columns)."""
         return np.mean([self.tests[k] for k in self.folds], axis=0, dtype=np.float64).astype(np.float32)
+
+
+def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Sequence[str]) -> Run:
+    """Read the finished folds of a run, and check that they belong to this task, these folds and this test file.
+
+    `folds` is folds.parquet (`id` and `fold`, in the order of train), `test_ids` the ids of test in its order.
+    Raises FileNotFoundError for a run that is not there, ValueError for one that does not fit.
+    """
+    folder, test_ids = run_folder(work, run), [str(value) for value in test_ids]
+    if not folder.is_dir():
+        there = ", ".join(list_runs(work)) or "none with a finished fold"
+        raise FileNotFoundError(f"run={run!r} does not exist in {resolve(work)}. Runs there: {there}")
+    found = fold_folders(folder)
+    if not found:
+        raise FileNotFoundError(f"run={run!r} has no finished fold in {folder}: train one, or wait until it is done")
+    again = f"Train it again (delete {folder}), or give run another name"
+    if unknown := set(found) - set(folds["fold"]):
+        raise ValueError(
+            f"run={run!r} was made with other folds: it has fold {min(unknown)}, and folds.parquet has "
+            f"{folds['fold'].min()} to {folds['fold'].max()}. {again}"
+        )
+    columns, oofs, tests, ours = column_names(task.columns), [], {}, hash_folds(folds)
+    for k, place in found.items():
+        rows = folds.loc[folds["fold"] == k, "id"].tolist()
+        oof, test = read_predictions(place / "oof.parquet"), read_predictions(place / "test.parquet")
+        for name, table, lead, ids, otherwise in (
+            ("oof.parquet", oof, ["id", "fold"], rows, "with other folds than folds.parquet"),
+            ("test.parquet", test, ["id"], test_ids, "for another test file"),
+        ):
+            file, metadata = place / name, read_metadata(place / name)
+            if list(table.columns) != lead + columns:
+                raise ValueError(
+                    f"{file} has the columns {', '.join(table.columns)} and the task needs "
+                    f"{', '.join(lead + columns)}: the run was made for another task. {again}"
+                )
+            if where := first_difference(table["id"].tolist(), ids):
+                raise ValueError(f"{file} was made {otherwise}: {where}. {again}")
+            if "fold" in table and (table["fold"] != k).any():
+                raise ValueError(f"{file} holds rows of fold {table['fold'][table['fold'] != k].iloc[0]}. {again}")
+            if metadata.get("fold", k) != k:
+                raise ValueError(f"{file} holds predictions by the model of fold {metadata['fold']}. {again}")
+            if metadata.get("folds", ours) != ours:
+                raise ValueError(
+                    f"{file} was made with other folds than folds.parquet has now: its model learned from "
+                    f"{metadata.get('saw', 'some')} of those, and so may have seen rows that it would be scored on. "
+                    f"{again}"
+                )
+        oofs.append(oof)
+        tests[k] = test[columns].to_numpy(dtype=np.float32)
+    rows = np.flatnonzero(folds["fold"].isin(list(found)).to_numpy())
+    oof = pd.concat(oofs).set_index("id").loc[folds["id"].iloc[rows]].reset_index()
+    return Run(run, folder, list(task.columns), oof, rows, tests, test_ids)
+
+
+def list_runs(work: str | Path) -> list[str]:
+    """The names of the runs in a work folder that have a finished fold."""
+    work = resolve(work)
+    return sorted(p.name for p in work.iterdir() if p.is_dir() and fold_folders(p)) if work.is_dir() else []
 
 
 def column_names(columns: Sequence[str]) -> list[str]:
@@ -90,6 +159,16 @@ def write_predictions(
     write_table(path, frame, metadata)
 
 
+def write_table(path: str | Path, frame: pd.DataFrame, metadata: dict[str, Any] | None = None) -> None:
+    """Write a table as parquet with its metadata, whole or not at all."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    if metadata is not None:
+        words = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
+        table = table.replace_schema_metadata({**table.schema.metadata, KEY: words})
+    with replacing(path) as part:
+        pq.write_table(table, part)
+
+
 def read_predictions(path: str | Path) -> pd.DataFrame:
     """The table that `write_predictions` wrote: `id`, `fold` if out-of-fold, then a column per class or target."""
     try:
@@ -98,56 +177,20 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"{path} is not a predictions table: delete it and run its fold again") from error
 
 
-def list_runs(work: str | Path) -> list[str]:
-    """The names of the runs in a work folder that have a finished fold."""
-    work = resolve(work)
-    return sorted(p.name for p in work.iterdir() if p.is_dir() and fold_folders(p)) if work.is_dir() else []
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata of a table; none for one of an older version, or from elsewhere. Of predictions:
 
-
-def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Sequence[str]) -> Run:
-    """Read the finished folds of a run, and check that they belong to this task, these folds and this test file.
-
-    `folds` is folds.parquet (`id` and `fold`, in the order of train), `test_ids` the ids of test in its order.
-    Raises FileNotFoundError for a run that is not there, ValueError for one that does not fit.
+    run, fold: of the model. folds: `hash_folds` of the folds that it was trained with. saw: the rows that it learned
+    from, see `seen_by`. fingerprint: of the competition's files. from: the run's ancestors (members, teachers, initial
+    weights, and theirs). crossed, chosen: which of these, or the run itself, know labels of the fold from out-of-fold
+    predictions, and have weights that were chosen by scores on the fold.
+    Raises FileNotFoundError, and ValueError for a file that is no parquet.
     """
-    folder, test_ids = run_folder(work, run), [str(value) for value in test_ids]
-    if not folder.is_dir():
-        there = ", ".join(list_runs(work)) or "none with a finished fold"
-        raise FileNotFoundError(f"run={run!r} does not exist in {resolve(work)}. Runs there: {there}")
-    found = fold_folders(folder)
-    if not found:
-        raise FileNotFoundError(f"run={run!r} has no finished fold in {folder}: train one, or wait until it is done")
-    again = f"Train it again (delete {folder}), or give run another name"
-    if unknown := set(found) - set(folds["fold"]):
-        raise ValueError(
-            f"run={run!r} was made with other folds: it has fold {min(unknown)}, and folds.parquet has "
-            f"{folds['fold'].min()} to {folds['fold'].max()}. {again}"
-        )
-    expected, oofs, tests, ours = column_names(task.columns), [], {}, hash_folds(folds)
-    for k, path in found.items():
-        oof, test = read_predictions(path / "oof.parquet"), read_predictions(path / "test.parquet")
-        for file, table, lead in (("oof.parquet", oof, ["id", "fold"]), ("test.parquet", test, ["id"])):
-            if list(table.columns) != lead + expected:
-                raise ValueError(
-                    f"{path / file} has the columns {', '.join(table.columns)} and the task needs "
-                    f"{', '.join(lead + expected)}: the run was made for another task. {again}"
-                )
-        rows = folds.loc[folds["fold"] == k, "id"].tolist()
-        if where := first_difference(oof["id"].tolist(), rows):
-            raise ValueError(f"{path / 'oof.parquet'} was made with other folds than folds.parquet: {where}. {again}")
-        if (oof["fold"] != k).any():
-            raise ValueError(
-                f"{path / 'oof.parquet'} holds rows of fold {oof['fold'][oof['fold'] != k].iloc[0]}. {again}"
-            )
-        if where := first_difference(test["id"].tolist(), test_ids):
-            raise ValueError(f"{path / 'test.parquet'} was made for another test file: {where}. {again}")
-        for file in ("oof.parquet", "test.parquet"):
-            check_table(path / file, k, ours, again)
-        oofs.append(oof)
-        tests[k] = test[expected].to_numpy(dtype=np.float32)
-    rows = np.flatnonzero(folds["fold"].isin(list(found)).to_numpy())
-    oof = pd.concat(oofs).set_index("id").loc[folds["id"].iloc[rows]].reset_index()
-    return Run(run, folder, list(task.columns), oof, rows, tests, test_ids)
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except ValueError as error:  # pyarrow's ArrowInvalid
+        raise ValueError(f"{path} is not a parquet table: delete it and make it again") from error
+    return json.loads(metadata[KEY]) if KEY in metadata else {}
 
 
 def first_difference(have: list[str], want: list[str]) -> str:
@@ -211,27 +254,43 @@ def read_folds(work: str | Path, ids: Sequence[str]) -> pd.DataFrame:
     return table.assign(**{name: values for name, values in added.items() if name not in table})
 
 
-def training_rows(table: pd.DataFrame, fold: int) -> np.ndarray:
-    """The numbers of the rows that the model of a fold learns from, int64 in the order of train.
-
-    table: as from `read_folds`. All rows of other folds, with those of fold -1; where the folds go forward in time, the
-    rows of earlier folds alone. Raises ValueError for a fold that nothing is validated on.
-    """
-    fold_of = table["fold"].to_numpy()
-    if fold < 0 or fold not in fold_of:
-        raise ValueError(
-            f"fold {fold} is not in folds.parquet: it has {fold_of[fold_of >= 0].min()} to {fold_of.max()}"
-        )
-    return np.flatnonzero(fold_of < fold if goes_forward(table) else fold_of != fold)
-
-
 def choose_folds(table: pd.DataFrame, folds: Sequence[int]) -> list[int]:
     """The folds to train, all of folds.parquet for an empty list. Raises ValueError for one that it lacks.
 
-    Fold -1 is none to train: its rows are learned from in every fold, and never validated.
+    Rows of fold -1 are learned from in every fold, and never validated.
     """
     there = sorted(fold for fold in table["fold"].unique().tolist() if fold >= 0)
     for fold in folds:
         if fold not in there:
             raise ValueError(f"folds={folds}: fold {fold} is not in folds.parquet: it has {there[0]} to {there[-1]}")
     return list(folds) or there
+
+
+def training_rows(table: pd.DataFrame, fold: int) -> np.ndarray:
+    """The positions of the rows that the model of a fold learns from, int64 in the order of train.
+
+    table: as from `read_folds`. All rows of other folds, with those of fold -1; where the folds go forward in time, the
+    rows of earlier folds alone. Raises ValueError for a fold that nothing is validated on.
+    """
+    (fold,), fold_of = choose_folds(table, [fold]), table["fold"].to_numpy()
+    return np.flatnonzero(fold_of < fold if goes_forward(table) else fold_of != fold)
+
+
+def goes_forward(folds: pd.DataFrame) -> bool:
+    """Whether the folds of a table of folds.parquet go forward in time."""
+    return bool(folds["forward"].any()) if "forward" in folds else False
+
+
+def seen_by(fold: int, forward: bool = False) -> str:
+    """The rows of train that the model of a fold learned from, in words; forward: only earlier ones."""
+    return f"folds before {fold}" if forward else f"all folds but {fold}"
+
+
+def hash_folds(folds: pd.DataFrame) -> str:
+    """A hash (16 hexadecimal digits) of which row is in which fold, and of whether the folds go forward in time.
+
+    folds: `id`, `fold`, and `forward` where there is one, in the order of train; groups do not count. Equal for tables
+    in which every model saw the same rows.
+    """
+    content = [folds["id"].astype(str).tolist(), folds["fold"].astype(int).tolist(), goes_forward(folds)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

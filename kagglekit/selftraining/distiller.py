@@ -15,8 +15,7 @@ from kagglekit.files import remove
 from kagglekit.model.backbones import load_config, load_tokenizer
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.table_metadata import goes_forward, hash_folds
-from kagglekit.runs.tables import training_rows
+from kagglekit.runs.tables import goes_forward, hash_folds, training_rows
 from kagglekit.scoring.metrics import score
 from kagglekit.selftraining.distillation import Distillation
 from kagglekit.selftraining.nested import PairModels, kept, without_choosing

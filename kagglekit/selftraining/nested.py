@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.files import remove
-from kagglekit.runs.table_metadata import hash_folds, read_metadata
-from kagglekit.runs.tables import first_difference, read_predictions, write_predictions
+from kagglekit.runs.tables import first_difference, hash_folds, read_metadata, read_predictions, write_predictions
 
 NEVER = 10**9  # steps between evaluations
 

@@ -22,8 +22,7 @@ from kagglekit.files import hash_files, resolve
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.lineage import refuse_leak
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.table_metadata import EVERYTHING, read_metadata
-from kagglekit.runs.tables import Run, read_run
+from kagglekit.runs.tables import EVERYTHING, Run, read_metadata, read_run
 from kagglekit.training.predict import SavedModel
 
 

@@ -13,8 +13,7 @@ from kagglekit.ensembling.convex import fit_weights
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.ensembling.pools import weighted_mean
 from kagglekit.ensembling.stack import Stack
-from kagglekit.runs.table_metadata import read_metadata
-from kagglekit.runs.tables import Run, read_run, write_folds, write_predictions
+from kagglekit.runs.tables import Run, read_metadata, read_run, write_folds, write_predictions
 
 METHODS = ("mean", "rank", "vote", "weights")
 METRIC = {"ordinal": "qwk", "regression": "rmse"}

@@ -18,8 +18,7 @@ from kagglekit.kaggle.inside import check_golden, enter, hide_broken, leave, run
 from kagglekit.kaggle.parity import write_golden
 from kagglekit.running.gpus import Gpu, Gpus
 from kagglekit.runs.folder import Fitted, open_run, save_fold
-from kagglekit.runs.table_metadata import write_table
-from kagglekit.runs.tables import write_folds
+from kagglekit.runs.tables import write_folds, write_table
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 

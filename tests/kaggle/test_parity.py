@@ -19,8 +19,7 @@ from kagglekit.kaggle.parity import FLOOR, TOLERANCE, check_parity, differences,
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.folder import Fitted, open_run, save_fold
-from kagglekit.runs.table_metadata import read_metadata, write_table
-from kagglekit.runs.tables import read_folds, read_run, write_folds
+from kagglekit.runs.tables import read_folds, read_metadata, read_run, write_folds, write_table
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.inputs import FeatureScaler
 from kagglekit.training.recipe import Recipe

@@ -7,20 +7,11 @@ import pandas as pd
 import pytest
 
 from kagglekit.files import write_json
-from kagglekit.runs.best_epoch import (
-    choose_evaluations,
-    cross_fitted_oof,
-    has_evaluations,
-    honest_run,
-    read_evaluations,
-    score_cross_fitted,
-    write_evaluations,
-)
+from kagglekit.runs.best_epoch import choose_evaluations, honest_run, read_evaluations, write_evaluations
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.lineage import score_warning
 from kagglekit.runs.record import RunRecord, read_scores
-from kagglekit.runs.table_metadata import read_metadata
-from kagglekit.runs.tables import read_folds, read_run, write_folds
+from kagglekit.runs.tables import read_folds, read_metadata, read_run, write_folds
 from kagglekit.scoring.metrics import score
 
 N, FOLDS, EVALUATIONS = 150, 5, 12
@@ -102,7 +93,7 @@ def test_a_fold_without_a_score_has_no_say():
 
 def test_the_chosen_predictions_are_those_of_the_evaluations_and_tests_stay(trained):
     run = trained(np.linspace(0.5, 0.95, EVALUATIONS), ends={2: 4})
-    honest = cross_fitted_oof(run.folder, TASK, LABELS, run)
+    honest = honest_run(run, TASK, LABELS)
     ids = [[IDS[row] for row in np.flatnonzero(k == FOLD_OF)] for k in range(FOLDS)]
     found = {k: read_evaluations(run.folder / f"fold{k}", ids[k]) for k in range(FOLDS)}
     scores = {k: [score("accuracy", LABELS[k == FOLD_OF], probs) for probs in found[k]] for k in found}
@@ -133,7 +124,7 @@ def test_both_scores_are_told_and_a_second_level_gets_the_honest_one(trained):
     honest = honest_run(run, TASK, LABELS)
     scores = score_run(run, TASK, LABELS)
     assert scores["cross_fitted"] == score_run(honest, TASK, LABELS)["score"] < scores["score"]
-    assert "cross_fitted" not in score_run(honest, TASK, LABELS) and score_cross_fitted(honest, TASK, LABELS) == {}
+    assert "cross_fitted" not in score_run(honest, TASK, LABELS)
     write_json(run.folder / "score.json", scores)
     assert read_scores(run.folder.parent).loc["base", "cross_fitted"] == scores["cross_fitted"]
     assert "weights of base were chosen" in score_warning(RunRecord(run.folder))
@@ -143,17 +134,11 @@ def test_both_scores_are_told_and_a_second_level_gets_the_honest_one(trained):
 def test_a_run_without_all_its_evaluations_stays_as_it_is_with_its_caution(trained):
     run = trained([0.7] * 3)
     (run.folder / "fold3" / "evaluations.parquet").unlink()
-    assert honest_run(run, TASK, LABELS) is run and not has_evaluations(run)
+    assert honest_run(run, TASK, LABELS) is run
     assert "cross_fitted" not in score_run(run, TASK, LABELS)
     assert "weights of base were chosen" in score_warning(RunRecord(run.folder), run.cross_fitted)
-    with pytest.raises(
-        FileNotFoundError, match="run='base' has no evaluations of fold 3: they are kept with keep_best"
-    ):
-        cross_fitted_oof(run.folder, TASK, LABELS, run)
     alone = trained([0.7] * 3, name="alone", folds=[1])
     assert honest_run(alone, TASK, LABELS) is alone
-    with pytest.raises(ValueError, match="run='alone' has one finished fold, and an evaluation is chosen by others"):
-        cross_fitted_oof(alone.folder, TASK, LABELS, alone)
 
 
 def test_a_choice_before_the_own_one_is_still_told(trained):

@@ -11,8 +11,7 @@ from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.lineage import check_base_predictions, score_warning, table_metadata
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.starts import read_sources
-from kagglekit.runs.table_metadata import hash_folds
-from kagglekit.runs.tables import read_folds, read_run, write_folds, write_predictions
+from kagglekit.runs.tables import hash_folds, read_folds, read_run, write_folds, write_predictions
 from kagglekit.selftraining.labelling import make_pool
 from kagglekit.selftraining.nested import PairModels
 from kagglekit.selftraining.teachers import read_teacher

@@ -7,8 +7,15 @@ import pytest
 from kagglekit.files import write_json
 from kagglekit.runs.lineage import table_metadata
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.table_metadata import goes_forward, hash_folds, read_metadata, write_table
-from kagglekit.runs.tables import read_predictions, write_folds, write_predictions
+from kagglekit.runs.tables import (
+    goes_forward,
+    hash_folds,
+    read_metadata,
+    read_predictions,
+    write_folds,
+    write_predictions,
+    write_table,
+)
 
 FOLDS = pd.DataFrame({"id": ["007", "ü", "3", "4"], "fold": [0, 1, 0, 1]})
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.runs.table_metadata import hash_folds, write_table
 from kagglekit.runs.tables import (
     first_difference,
+    hash_folds,
     list_runs,
     read_folds,
     read_predictions,
@@ -16,6 +16,7 @@ from kagglekit.runs.tables import (
     training_rows,
     write_folds,
     write_predictions,
+    write_table,
 )
 
 TASK = SimpleNamespace(columns=["no", "yes"])
