@@ -1,1 +1,1 @@
-"""What training minimises: the catalogue, and the formula of each loss."""
+"""Loss functions: the catalogue and the formula of each."""

@@ -1,5 +1,8 @@
-"""What training minimises. In a notebook it is data: `{}` is the default of the kind of task, `{"focal": {"gamma": 2}}`
-another loss, `{"mse": {}, "pearson": {"weight": 0.5}}` a weighted sum."""
+"""The loss of training, by name: which losses fit a kind of task, their options, and their weighted sum.
+
+In a notebook a loss is data: `{}` is the default of the kind of task, `{"focal": {"gamma": 2}}` is another loss,
+`{"mse": {}, "pearson": {"weight": 0.5}}` is a weighted sum.
+"""
 
 import inspect
 import math
@@ -12,66 +15,96 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from kagglekit.losses import functions
-from kagglekit.losses.functions import squared_error
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 
-__all__ = ["DEFAULTS", "LOSSES", "Loss", "check_loss", "default_loss", "fitting_losses", "make_loss", "squared_error"]
+Recipe = dict[str, dict[str, Any]]  # loss -> option -> value
 
 
-def _kinds(function: Callable, link: str, *kinds: str) -> dict[str, tuple[Callable, str]]:
-    return {kind: (function, link) for kind in kinds}
+def _not_negative(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
-LOSSES = {  # name -> kind of task -> (function, name of the link that reads the logits)
-    "cross_entropy": _kinds(functions.cross_entropy, "softmax", *CLASSES)
-    | _kinds(functions.cross_entropy, "expectation", "ordinal"),
-    "bce": _kinds(functions.bce, "sigmoid", "multilabel"),
-    "focal": _kinds(functions.focal, "softmax", *CLASSES) | _kinds(functions.focal_bce, "sigmoid", "multilabel"),
-    "soft_f1": _kinds(functions.soft_f1, "softmax", *CLASSES) | _kinds(functions.soft_f1_bce, "sigmoid", "multilabel"),
-    "mse": _kinds(squared_error, "identity", "regression", "ordinal"),
-    "smooth_l1": _kinds(functions.smooth_l1, "identity", "regression", "ordinal"),
-    "bce_scaled": _kinds(functions.bce_scaled, "unit", "regression", "ordinal"),
-    "pearson": _kinds(functions.pearson, "identity", "regression", "ordinal"),
-    "ranking": _kinds(functions.ranking, "identity", "regression", "ordinal"),
-    "corn": _kinds(functions.corn, "corn", "ordinal"),
-    "cumulative": _kinds(functions.cumulative, "cumulative", "ordinal"),
+def _are_weights(value: Any) -> bool:
+    return value in (None, "balanced") or (isinstance(value, list) and all(map(_not_negative, value)) and any(value))
+
+
+NUMBER, WEIGHTS = "a number, 0 or more", 'None, "balanced", or a list of numbers, 0 or more and not all 0'
+RULES = {  # option -> (which values fit, the rule in words)
+    "weight": (_not_negative, NUMBER),
+    "gamma": (_not_negative, NUMBER),
+    "beta": (_not_negative, NUMBER),
+    "label_smoothing": (lambda value: _not_negative(value) and value < 1, "a number from 0 to below 1"),
+    "class_weights": (_are_weights, WEIGHTS),
+    "pos_weight": (_are_weights, WEIGHTS),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A loss for a kind of task. Raises ValueError when `RULES` does not know an option of its function."""
+
+    function: Callable[..., torch.Tensor]
+    output_layer: str  # how its logits are read: a name of `kagglekit.model.heads.LINKS`
+    by_rows: bool  # it is a mean over rows, so that rows can have weights
+
+    def __post_init__(self):
+        for option in self.options:
+            if option not in RULES:
+                raise ValueError(f"loss: {self.function.__name__} has an option {option!r} without a rule in RULES")
+
+    @property
+    def options(self) -> list[str]:
+        """The names of its options: `weight`, and those of its function."""
+        return ["weight", *list(inspect.signature(self.function).parameters)[2:]]
+
+
+def _entries(function: Callable, output_layer: str, *kinds: str, by_rows: bool = True) -> dict[str, Entry]:
+    return dict.fromkeys(kinds, Entry(function, output_layer, by_rows))
+
+
+NUMBERS = ("regression", "ordinal")
+LOSSES: dict[str, dict[str, Entry]] = {  # name -> kind of task -> entry
+    "cross_entropy": _entries(functions.cross_entropy, "softmax", *CLASSES)
+    | _entries(functions.cross_entropy, "expectation", "ordinal"),
+    "bce": _entries(functions.bce, "sigmoid", "multilabel"),
+    "focal": _entries(functions.focal, "softmax", *CLASSES) | _entries(functions.focal_bce, "sigmoid", "multilabel"),
+    "soft_f1": _entries(functions.soft_f1, "softmax", *CLASSES, by_rows=False)
+    | _entries(functions.soft_f1_bce, "sigmoid", "multilabel", by_rows=False),
+    "mse": _entries(functions.squared_error, "identity", *NUMBERS),
+    "smooth_l1": _entries(functions.smooth_l1, "identity", *NUMBERS),
+    "bce_scaled": _entries(functions.bce_scaled, "unit", *NUMBERS),
+    "pearson": _entries(functions.pearson, "identity", *NUMBERS, by_rows=False),
+    "ranking": _entries(functions.ranking, "identity", *NUMBERS, by_rows=False),
+    "corn": _entries(functions.corn, "corn", "ordinal", by_rows=False),
+    "cumulative": _entries(functions.cumulative, "cumulative", "ordinal"),
 }
 DEFAULTS = {**dict.fromkeys(CLASSES, "cross_entropy"), "multilabel": "bce", "regression": "mse", "ordinal": "mse"}
-RULES = {  # option -> (which numbers fit, the rule in words)
-    "weight": (lambda value: value >= 0, "a number, 0 or more"),
-    "gamma": (lambda value: value >= 0, "a number, 0 or more"),
-    "beta": (lambda value: value >= 0, "a number, 0 or more"),
-    "label_smoothing": (lambda value: 0 <= value < 1, "a number from 0 to below 1"),
-}
-WHOLE_BATCH = (functions.soft_f1, functions.soft_f1_bce, functions.pearson, functions.ranking, functions.corn)
-WEIGHTS = ("class_weights", "pos_weight")  # options with one number a class or label
 
 
 @dataclass
 class Loss:
-    """f(logits (batch, outputs), targets) -> scalar: a weighted sum of (function, weight, options)."""
+    """f(logits (batch, outputs), targets) -> scalar: a weighted sum of (entry, weight, options)."""
 
-    terms: list[tuple[Callable, float, dict[str, Any]]]
+    terms: list[tuple[Entry, float, dict[str, Any]]]
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         for _, _, options in self.terms:  # tensors go to the device once: a copy at every step would wait for it
             options.update({k: v.to(logits.device) for k, v in options.items() if isinstance(v, torch.Tensor)})
-        return sum(weight * function(logits, targets, **options) for function, weight, options in self.terms)
+        return sum(weight * entry.function(logits, targets, **options) for entry, weight, options in self.terms)
 
     def weighted(self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """The same, with the loss of each row times its weight (batch,); all weights 1 give what a call gives.
+        """The loss with each row times its weight (batch,); weights of 1 give the same as a call.
 
         targets: (batch, outputs). Raises ValueError for a loss that is no mean over rows.
         """
-        return sum(weight * _weigh_rows(f, logits, targets, weights, o) for f, weight, o in self.terms)
+        return sum(weight * _weigh_rows(entry, logits, targets, weights, o) for entry, weight, o in self.terms)
 
 
-def _weigh_rows(function: Callable, logits, targets, weights, options: dict[str, Any]) -> torch.Tensor:
-    if function in WHOLE_BATCH:
-        raise ValueError(
-            f"loss: {function.__name__} is no mean over rows, so that rows cannot count more or less in it"
-        )
+def _weigh_rows(entry: Entry, logits, targets, weights, options: dict[str, Any]) -> torch.Tensor:
+    function, name = entry.function, entry.function.__name__
+    if not entry.by_rows:
+        raise ValueError(f"loss: {name} is no mean over rows, so that rows cannot count more or less in it")
     options = {k: v.to(logits.device) if isinstance(v, torch.Tensor) else v for k, v in options.items()}
     each = torch.func.vmap(lambda row, target: function(row[None], target[None], **options))(logits, targets)
     classes = options.get("class_weights")
@@ -85,13 +118,13 @@ def fitting_losses(kind: str) -> list[str]:
 
 
 def default_loss(kind: str) -> Callable:
-    """The loss of a kind of task: cross entropy for binary and multiclass, binary cross entropy for multilabel, squared
-    error for regression and ordinal."""
-    return LOSSES[DEFAULTS[kind]][kind][0]
+    """The default loss of a kind of task: cross entropy, binary cross entropy for multilabel, squared error for
+    regression and ordinal."""
+    return LOSSES[DEFAULTS[kind]][kind].function
 
 
-def check_loss(recipe: dict[str, dict[str, Any]], kind: str) -> str:
-    """The link that the losses of a recipe need: a name of `kagglekit.model.heads.LINKS`.
+def check_loss(recipe: Recipe, kind: str) -> str:
+    """Check a recipe, and return the output layer that its losses need: a name of `kagglekit.model.heads.LINKS`.
 
     Raises ValueError for a loss that is unknown or does not fit the kind (and says which do), for an unknown option or
     one out of range, and for losses that read the logits in different ways.
@@ -107,71 +140,50 @@ def check_loss(recipe: dict[str, dict[str, Any]], kind: str) -> str:
         if kind not in LOSSES[name]:
             its = ", ".join(LOSSES[name])
             raise ValueError(f"loss={name!r} does not fit kind={kind!r}: it is for {its}; kind={kind!r} has {fits}")
-        knobs = ["weight", *list(inspect.signature(LOSSES[name][kind][0]).parameters)[2:]]
-        if not isinstance(options, dict) or set(options) - set(knobs):
-            raise ValueError(f"loss: {name} for kind={kind!r} takes the options {', '.join(knobs)}, not {options!r}")
+        known = LOSSES[name][kind].options
+        if not isinstance(options, dict) or set(options) - set(known):
+            raise ValueError(f"loss: {name} for kind={kind!r} takes the options {', '.join(known)}, not {options!r}")
         for option, value in options.items():
-            _check_option(f"loss: {name}: {option}", option, value)
-    links = {name: LOSSES[name][kind][1] for name in recipe or [DEFAULTS[kind]]}
-    if len(set(links.values())) > 1:
-        how = ", ".join(f"{name} by {link}" for name, link in links.items())
+            fitting, rule = RULES[option]
+            check_range(f"loss: {name}: {option}", value, fitting(value), rule)
+    layers = {name: LOSSES[name][kind].output_layer for name in recipe or [DEFAULTS[kind]]}
+    if len(set(layers.values())) > 1:
+        how = ", ".join(f"{name} by {layer}" for name, layer in layers.items())
         raise ValueError(f"loss: losses that add up must read the logits in the same way, and these are read {how}")
     if recipe and not any(options.get("weight", 1) for options in recipe.values()):
         raise ValueError("loss: every weight is 0, so there is nothing to learn")
-    return next(iter(links.values()))
+    return next(iter(layers.values()))
 
 
-def make_loss(recipe: dict[str, dict[str, Any]], kind: str, labels: np.ndarray, columns: int) -> tuple[Loss, str]:
-    """The loss of a recipe, name -> options, and the name of its link; an empty recipe is the default of the kind.
+def make_loss(recipe: Recipe, kind: str, labels: np.ndarray, columns: int) -> tuple[Loss, str]:
+    """The loss of a recipe, and the name of its output layer; an empty recipe is the default of the kind of task.
 
     labels: of the training rows, as `competition.task.encode_labels` has them; columns: how many classes, or labels.
-    Every loss takes `weight`, 1 unless said otherwise, 0 to leave it out. class_weights and pos_weight are a list, in
-    the order of the classes or labels, or "balanced": rows / (classes * rows of the class), and negatives / positives.
+    Every loss takes `weight`: 1 by default, 0 leaves it out. class_weights and pos_weight are a list, in the order of
+    the classes or labels, or "balanced": rows / (classes * rows of the class), and negatives / positives.
     Raises ValueError as `check_loss` does, and for a list of the wrong length.
     """
-    link = check_loss(recipe, kind)
-    terms = []
+    output_layer, terms = check_loss(recipe, kind), []
     for name, options in (recipe or {DEFAULTS[kind]: {}}).items():
         options = dict(options)
         weight = float(options.pop("weight", 1))
-        for option in set(WEIGHTS) & set(options):
-            options[option] = _numbers(f"loss: {name}: {option}", option, options[option], labels, columns)
-        terms.append((LOSSES[name][kind][0], weight, options))
-    return Loss(terms), link
+        for option, value in options.items():
+            if value == "balanced":
+                value = _balance(option, labels, columns)
+            if isinstance(value, list):
+                rule = f"a list of {columns} numbers, one for each class or label"
+                check_range(f"loss: {name}: {option}", value, len(value) == columns, rule)
+                options[option] = torch.tensor(value, dtype=torch.float32)
+        terms.append((LOSSES[name][kind], weight, options))
+    return Loss(terms), output_layer
 
 
-def _check_option(where: str, option: str, value: Any) -> None:
-    if option in WEIGHTS:
-        numbers = isinstance(value, list) and all(_is_number(one) and one >= 0 for one in value) and any(value)
-        fits = value is None or value == "balanced" or numbers
-        check_range(where, value, fits, 'None, "balanced", or a list of numbers, 0 or more and not all 0')
-    else:
-        fits, rule = RULES[option]
-        check_range(where, value, _is_number(value) and fits(value), rule)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _numbers(where: str, option: str, value: Any, labels: np.ndarray, columns: int) -> torch.Tensor | None:
-    if value is None:
-        return None
-    if value == "balanced":
-        value = balanced_classes(labels, columns) if option == "class_weights" else balanced_positives(labels)
-    check_range(where, value, len(value) == columns, f"a list of {columns} numbers, one for each class or label")
-    return torch.tensor(value, dtype=torch.float32)
-
-
-def balanced_classes(labels: np.ndarray, classes: int) -> list[float]:
-    """n / (classes * rows of the class); a class without rows weighs 1, which is the mean over rows."""
-    present = np.unique(labels)
-    weights = np.ones(classes)
+def _balance(option: str, labels: np.ndarray, columns: int) -> list[float]:
+    """Weights from the labels: a class without rows weighs 1, the mean over rows; positives and negatives count as at
+    least 1."""
+    if option == "pos_weight":
+        positives = labels.sum(axis=0)
+        return (np.maximum(len(labels) - positives, 1) / np.maximum(positives, 1)).tolist()
+    present, weights = np.unique(labels), np.ones(columns)
     weights[present] = compute_class_weight("balanced", classes=present, y=labels)
     return weights.tolist()
-
-
-def balanced_positives(labels: np.ndarray) -> list[float]:
-    """Negatives / positives of each label, where either counts as at least 1."""
-    positives = labels.sum(axis=0)
-    return (np.maximum(len(labels) - positives, 1) / np.maximum(positives, 1)).tolist()

@@ -1,7 +1,7 @@
-"""The mathematics of the losses: f(logits (batch, outputs), targets, knobs) -> scalar, a mean over the batch.
+"""The formulas of the losses: f(logits (batch, outputs), targets, options) -> scalar, a mean over the batch.
 
-Targets are class numbers (batch,) or, for soft labels, probabilities (batch, classes); for all others, numbers of the
-shape of the logits. All compute in float32, and value and gradient are finite also for logits of 10,000.
+Targets are class numbers (batch,) or, for soft labels, probabilities (batch, classes); for all other losses, numbers
+in the shape of the logits. All compute in float32; value and gradient are finite even for logits of 10,000.
 """
 
 import torch
@@ -14,11 +14,11 @@ def cross_entropy(
     class_weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """How surprised the model is by the class. For soft labels it has the gradients of KL(targets, prediction).
+    """Cross entropy: the mean of -log p(class). With soft labels it has the gradients of KL(targets, prediction).
 
-    class_weights (classes,): a row counts as much as its class; None or all equal is the plain mean, 0 leaves a class
-    out. label_smoothing: this share of a target goes to all classes alike; 0 is none, 0.1 is usual, near 1 nothing is
-    left to learn (Szegedy et al., 2016, arXiv 1512.00567).
+    class_weights (classes,): each row has the weight of its class; None or all equal is the plain mean, 0 ignores a
+    class. label_smoothing: this share of a target goes to all classes alike; 0 is none, 0.1 is usual, near 1 nothing
+    is left to learn (Szegedy et al., 2016, arXiv 1512.00567).
     """
     logits, targets = logits.float(), targets.float() if targets.is_floating_point() else targets
     if class_weights is None:
@@ -30,10 +30,10 @@ def cross_entropy(
 def bce(
     logits: torch.Tensor, targets: torch.Tensor, pos_weight: torch.Tensor | None = None, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Binary cross entropy of every label by itself; targets 0 to 1.
+    """Binary cross entropy, the mean over labels; targets from 0 to 1.
 
-    pos_weight (labels,): how often a positive counts; 1 is plain, more finds more positives. label_smoothing: targets
-    go this far from 0 and 1 towards 0.5; 0 is none.
+    pos_weight (labels,): weight of positives; 1 is plain, more finds more positives. label_smoothing: targets go this
+    far from 0 and 1 towards 0.5; 0 is none.
     """
     targets = targets.float() * (1 - label_smoothing) + label_smoothing / 2
     return F.binary_cross_entropy_with_logits(logits.float(), targets, pos_weight=pos_weight)
@@ -42,9 +42,9 @@ def bce(
 def focal(
     logits: torch.Tensor, targets: torch.Tensor, gamma: float = 2.0, class_weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cross entropy in which a class of probability p counts (1 - p)^gamma: hard rows count more.
+    """Focal loss: cross entropy with weights (1 - p)^gamma, so that hard rows count more.
 
-    gamma: 0 is `cross_entropy`, 2 is usual, at 5 only rows that are badly wrong count. class_weights: alpha of the
+    gamma: 0 is `cross_entropy`, 2 is usual, at 5 only badly wrong rows count. class_weights: alpha of the
     paper (Lin et al., 2017, arXiv 1708.02002).
     """
     logs = logits.float().log_softmax(dim=-1)
@@ -57,7 +57,7 @@ def focal(
 def focal_bce(
     logits: torch.Tensor, targets: torch.Tensor, gamma: float = 2.0, pos_weight: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`focal` for labels that are each 0 to 1 (Lin et al., 2017). gamma: 0 is `bce`. pos_weight: as in `bce`."""
+    """Focal loss for multilabel (Lin et al., 2017). gamma: 0 is `bce`. pos_weight: as in `bce`."""
     logits, targets = logits.float(), targets.float()
     yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
     positive = -targets * (gamma * no).exp() * yes * (1 if pos_weight is None else pos_weight)
@@ -65,7 +65,7 @@ def focal_bce(
 
 
 def soft_f1(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """1 minus macro F1 with probabilities in place of decisions (one distribution over the classes).
+    """Soft macro F1: 1 minus F1, with probabilities in place of decisions.
 
     A class without rows in the batch counts as F1 of 0 and gets no gradient: batches should be large, and
     {"cross_entropy": {}, "soft_f1": {}} learns faster at first. Source: competition write-ups.
@@ -75,7 +75,7 @@ def soft_f1(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def soft_f1_bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """`soft_f1` for labels that are each 0 to 1."""
+    """Soft macro F1 for multilabel."""
     return _one_minus_f1(logits.float().sigmoid(), targets.float())
 
 
@@ -85,7 +85,7 @@ def squared_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def smooth_l1(logits: torch.Tensor, targets: torch.Tensor, beta: float = 1.0) -> torch.Tensor:
-    """Squared error near 0, absolute error (less beta / 2) farther than beta: outliers pull less.
+    """Smooth L1: squared error up to beta, absolute error (less beta / 2) beyond, so that outliers pull less.
 
     beta: in standard deviations of the target; 0 is absolute error, a large one squared error / (2 beta). Girshick,
     2015, arXiv 1504.08083.
@@ -94,7 +94,7 @@ def smooth_l1(logits: torch.Tensor, targets: torch.Tensor, beta: float = 1.0) ->
 
 
 def bce_scaled(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy on targets stretched to 0 to 1: predictions stay within the training rows' range.
+    """Binary cross entropy on targets scaled to 0 to 1: predictions stay in the range of the training rows.
 
     Its lowest value is the targets' own entropy, not 0. Source: competition write-ups.
     """
@@ -102,10 +102,10 @@ def bce_scaled(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def pearson(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """1 minus the correlation within the batch, mean over columns: 0 is perfect, 2 is upside down.
+    """1 minus the Pearson correlation within the batch, mean over columns: 0 is perfect, 2 is reversed.
 
     A column in which predictions or targets are constant, as in a batch of one, gives 1 and no gradient. It learns
-    neither level nor spread: {"mse": {}, "pearson": {}} does. Source: competitions scored by correlation.
+    neither mean nor scale: {"mse": {}, "pearson": {}} does. Source: competitions scored by correlation.
     """
     logits = logits.float()
     x, x_varies = _deviations(logits)
@@ -116,9 +116,9 @@ def pearson(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def ranking(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """softplus(s_j - s_i), mean over the pairs of a batch with target i above target j, then over columns.
+    """Pairwise ranking: softplus(s_j - s_i), mean over pairs of the batch with target i above j, then over columns.
 
-    Without such a pair it is 0. It learns the order, not the values. Burges et al., 2005 (RankNet).
+    It is 0 without such a pair. It learns the order, not the values. Burges et al., 2005 (RankNet).
     """
     logits = logits.float()
     targets = targets.reshape(logits.shape)
@@ -128,7 +128,7 @@ def ranking(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def corn(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy of level k on the rows whose label is above k - 1, mean over all these rows and levels.
+    """CORN: binary cross entropy of level k on the rows whose label is above k - 1, mean over rows and levels.
 
     targets (batch, classes - 1): 1 where the label is above k; with soft levels, level k - 1 is the weight of the row.
     Shi, Cao and Raschka, 2021, arXiv 2111.08851.
@@ -140,10 +140,10 @@ def corn(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def cumulative(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy of every level on all rows; targets (batch, classes - 1): 1 where the label is above k.
+    """Cumulative logits: binary cross entropy of every level on all rows.
 
-    Cheng et al., 2008, arXiv 0704.1028; the loss of CORAL (Cao et al., 2020, arXiv 1901.07884), but each level has
-    weights of its own.
+    targets (batch, classes - 1): 1 where the label is above k. Cheng et al., 2008, arXiv 0704.1028; the loss of CORAL
+    (Cao et al., 2020, arXiv 1901.07884), but each level has weights of its own.
     """
     return bce(logits, targets)
 
@@ -155,7 +155,7 @@ def _as_probs(targets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 
 
 def _mass(targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """What a batch weighs: the sum over rows of the weights of their classes; 1 instead of 0."""
+    """The weight of a batch: the sum over rows of the weights of their classes; 1 instead of 0."""
     mass = (targets * weights).sum()
     return mass + (mass == 0)
 

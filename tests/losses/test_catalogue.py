@@ -11,12 +11,13 @@ from kagglekit.competition.checks import KINDS
 from kagglekit.losses.catalogue import (
     DEFAULTS,
     LOSSES,
+    Entry,
     check_loss,
     default_loss,
     fitting_losses,
     make_loss,
-    squared_error,
 )
+from kagglekit.losses.functions import squared_error
 from kagglekit.model.heads import LINKS
 
 PAIRS = [(name, kind) for name in LOSSES for kind in KINDS]
@@ -63,7 +64,7 @@ def test_an_empty_recipe_is_the_default_of_the_kind(kind):
 @pytest.mark.parametrize("name, kind", PAIRS)
 def test_a_loss_fits_the_kind_or_the_error_says_which_do(name, kind):
     if kind in LOSSES[name]:
-        assert check_loss({name: {}}, kind) == LOSSES[name][kind][1]
+        assert check_loss({name: {}}, kind) == LOSSES[name][kind].output_layer
         assert name in fitting_losses(kind)
     else:
         with pytest.raises(ValueError, match=f"loss='{name}' does not fit kind='{kind}'.* has ") as error:
@@ -74,7 +75,7 @@ def test_a_loss_fits_the_kind_or_the_error_says_which_do(name, kind):
 
 
 def test_every_link_is_needed_by_a_loss_and_exists():
-    assert {link for kinds in LOSSES.values() for _, link in kinds.values()} == set(LINKS)
+    assert {entry.output_layer for kinds in LOSSES.values() for entry in kinds.values()} == set(LINKS)
 
 
 def test_losses_add_up_with_their_weights():
@@ -86,7 +87,8 @@ def test_losses_add_up_with_their_weights():
 
 @pytest.mark.parametrize("name, kind", FITTING)
 def test_a_weight_of_zero_leaves_a_loss_out(name, kind):
-    other = next((n for n in fitting_losses(kind) if n != name and LOSSES[n][kind][1] == LOSSES[name][kind][1]), None)
+    layers = {other: LOSSES[other][kind].output_layer for other in fitting_losses(kind)}
+    other = next((n for n in layers if n != name and layers[n] == layers[name]), None)
     if other is None:
         with pytest.raises(ValueError, match="nothing to learn"):
             check_loss({name: {"weight": 0}}, kind)
@@ -138,6 +140,13 @@ def test_a_recipe_that_is_wrong_is_an_error_that_says_why(recipe, kind, message)
 def test_supervised_contrastive_is_pointed_to_the_tricks(name):
     with pytest.raises(ValueError, match=r'tricks=\{"SupCon": \{\}\}'):
         make_loss({name: {}}, "binary", *labels_of("binary"))
+
+
+def test_an_option_without_a_rule_is_an_error_as_soon_as_its_loss_is_in_the_catalogue():
+    def margin(logits, targets, width=1.0): ...
+
+    with pytest.raises(ValueError, match="loss: margin has an option 'width' without a rule in RULES"):
+        Entry(margin, "identity", by_rows=True)
 
 
 def test_a_list_of_the_wrong_length_is_an_error():

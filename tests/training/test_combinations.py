@@ -103,7 +103,7 @@ def test_the_best_weights_are_those_that_are_saved(fit, name, tmp_path):
 @pytest.mark.parametrize(("kind", "loss"), FIT)
 def test_tricks_that_look_at_labels_and_logits_fit_every_loss(fit, kind, loss):
     """Alone on the task, and with other targets beside, which some rows lack."""
-    values = LOSSES[loss][kind][1] in ("identity", "unit")
+    values = LOSSES[loss][kind].output_layer in ("identity", "unit")
     if values:
         with pytest.raises(ValueError, match="SupCon needs classes or labels, and this task has values: leave SupCon"):
             fit(kind, tricks={"SupCon": {}}, loss={loss: {}})
