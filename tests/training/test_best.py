@@ -5,12 +5,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kagglekit.scoring.metrics import is_better
-from kagglekit.training.best import KeepBest
-from kagglekit.training.trainer import history, last_checkpoint
+from kagglekit.scoring.metrics import is_better, score
+from kagglekit.training.best import KeepBest, RecordEvaluations
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.recipe import Recipe
+from kagglekit.training.trainer import last_checkpoint
 from kagglekit.tricks import EMA, FGM
 from kagglekit.tricks.trick import Trick
 
+TRAIN, VALID = np.arange(6, 24), np.arange(6)
 SCORES = [0.2, 0.5, 0.9, 0.4, 0.9, 0.3]  # of the evaluations at steps 2, 4, ... 12: the best is that of step 6
 
 
@@ -53,8 +56,8 @@ def judged(trainer):
 @pytest.mark.parametrize("higher", [True, False])
 def test_one_score_after_the_other_finds_the_first_best(scores, higher):
     best = math.nan
-    for score in scores:
-        best = score if is_better(score, best, higher) else best
+    for new in scores:
+        best = new if is_better(new, best, higher) else best
     assert best == (np.nanmax if higher else np.nanmin)(scores)
     assert not is_better(best, best, higher) and not is_better(math.nan, math.nan, higher)
 
@@ -132,28 +135,20 @@ def test_the_last_step_is_always_evaluated(judged):
     assert sorted(judge.seen) == [5, 10, 15, 16]
 
 
-@pytest.mark.parametrize("stop", [3, 6, 7, 10])
-@pytest.mark.parametrize("tricks", [list, lambda: [EMA(0.8, start=0.3), FGM()]], ids=["alone", "beside others"])
-def test_stopped_and_resumed_is_never_stopped(judged, weights, same, stop, tricks):
-    straight, _ = judged([*tricks(), KeepBest()], "straight", dropout=0.1)
-    receipts = straight.fit()
-    judged([*tricks(), KeepBest()], dropout=0.1, stop=stop)[0].train()
-    resumed, _ = judged([*tricks(), KeepBest()], dropout=0.1)
-    assert resumed.fit() == receipts
-    assert same(weights(straight.model), weights(resumed.model))
-    with straight.evaluating(), resumed.evaluating():
-        assert same(weights(straight.model), weights(resumed.model))
-    assert history(straight.state.log_history) == history(resumed.state.log_history)
+@pytest.mark.parametrize("others", [list, lambda: [EMA(0.8, start=0.3), FGM()]], ids=["alone", "beside others"])
+def test_stopped_and_resumed_is_never_stopped(alike, others):
+    alike(lambda: [*others(), KeepBest()], [3, 6, 7, 10], scores=SCORES, evaluate_every=2)
 
 
-@pytest.mark.parametrize("stop", [3, 8, 9])
-def test_its_patience_survives_a_stop(judged, stop, weights, same):
-    straight, _ = judged([KeepBest(2)], "straight", dropout=0.1)
-    receipts = straight.fit()
-    judged([KeepBest(2)], dropout=0.1, stop=stop)[0].train()
-    resumed, _ = judged([KeepBest(2)], dropout=0.1)
-    assert resumed.fit() == receipts and resumed.state.global_step == 10
-    assert same(weights(straight.model), weights(resumed.model))
+def test_its_patience_survives_a_stop(alike):
+    straight, _ = alike(lambda: [KeepBest(2)], [3, 8, 9], scores=SCORES, evaluate_every=2)
+    assert straight.state.global_step == 10
+
+
+def test_every_evaluation_is_recorded_once_also_of_a_run_that_was_stopped(alike):
+    make = lambda: [EMA(0.8, start=0.0), KeepBest(), RecordEvaluations({})]  # noqa: E731
+    found = alike(make, [3, 4, (1, 7), (6, 9)], evaluate_every=2)[0].tricks[-1].evaluations
+    assert list(found) == [2, 4, 6, 8, 10, 12] and not np.array_equal(found[2], found[4])
 
 
 def test_there_is_no_checkpoint_of_the_step_at_which_patience_ended(judged, tmp_path):
@@ -209,3 +204,32 @@ def test_a_knob_out_of_range_is_an_error(knobs, words):
 
 def test_its_repr_is_the_line_that_builds_it():
     assert repr(eval(repr(KeepBest(3, 0.5)))) == "KeepBest(patience=3, start=0.5)"
+
+
+def test_recorded_evaluations_survive_saving_also_before_the_first_evaluation():
+    made, other = RecordEvaluations({}), RecordEvaluations({})
+    other.load_state_dict(made.state_dict())
+    assert other.evaluations == {} and other.steps_ == 0
+    made.steps_, made.at_, made.predictions_ = 2, [20, 100], [np.ones((2, 3)), np.zeros((2, 3))]
+    other.load_state_dict(made.state_dict())
+    assert list(other.evaluations) == [20, 100] and other.steps_ == 2
+    assert np.array_equal(other.predictions_, made.predictions_)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_the_evaluation_that_was_kept_is_among_those_that_come_back(task, tables, backbone, tmp_path, kind):
+    what = task(kind)
+    knobs = {"max_length": 24, "epochs": 3, "batch_size": 6, "learning_rate": 5e-3}
+    for keep_best in (True, False):
+        tuner = FineTuner(what, *tables(what), backbone, Recipe(**knobs, keep_best=keep_best))
+        fitted = tuner.fit(TRAIN, VALID, tmp_path / str(keep_best), 0)
+        if not keep_best:
+            assert fitted.evaluations == {}
+            continue
+        best = fitted.receipts["KeepBest"]["best step"]
+        assert list(fitted.evaluations) == [row["step"] for row in fitted.history if "score" in row]
+        assert np.allclose(fitted.evaluations[best], fitted.oof, atol=1e-6)
+        for row in fitted.history:
+            if "score" in row:
+                again = score(what.metric, tuner.labels[VALID], fitted.evaluations[row["step"]])
+                assert again == pytest.approx(row["score"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from packaging.version import Version
-from torch import multiprocessing
+from torch.multiprocessing import start_processes
 
 from kagglekit.data.batches import Examples, training_batches
 from kagglekit.data.tokens import Tokens
@@ -26,10 +26,10 @@ from kagglekit.tricks import TRICKS, make_tricks
 
 EVALUATED = {"evaluate_every": 2}
 RECIPES = {  # name -> tricks, and options: stop and go on at that step, dropout, patience, or an argument of the loop
-    "plain": ({}, {}),
+    "plain": ({}, {"log_every": 1}),
     "accumulation": ({"FGM": {}, "AWP": {"start": 0.0}}, {"accumulation": 2}),
     "KeepBest": ({"EMA": {"decay": 0.8, "start": 0.0}}, {"patience": 0, **EVALUATED}),
-    "patience": ({}, {"patience": 2, "evaluate_every": 1}),
+    "patience": ({}, {"patience": 2, "evaluate_every": 1, "log_every": 1}),
     "stopped": ({"FGM": {}, "EMA": {"decay": 0.8}}, {"stop": 5}),
     "stopped, with dropout": ({"RDrop": {}, "FGM": {}}, {"stop": 5, "dropout": 0.1}),
     **{name: ({name: {}}, {}) for name in TRICKS},
@@ -37,6 +37,7 @@ RECIPES = {  # name -> tricks, and options: stop and go on at that step, dropout
     "CheckpointSoup": ({"CheckpointSoup": {}}, EVALUATED),
 }
 ROWS = ["RDrop", "FreeLB", "Mixup", "NEFTune", "TokenMasking", "SupCon"]  # draw for each row, or look at pairs of them
+START = "spawn" if torch.cuda.is_available() else "fork"  # a fork need not import everything again
 CAN_GO_ON = Version(transformers.__version__) >= Version("5.18")  # before, only on GPUs: it looks for a device cpu:0
 ALIKE = [name for name in RECIPES if name not in [*ROWS, "stopped, with dropout"]]
 
@@ -79,7 +80,7 @@ def make_trainer(model, examples, folder, recipe, at, stop=None, dropout=0.0, pa
 
     run = Trainer(
         model,
-        training_arguments(folder, epochs=2, batch_size=4, precision="fp32", seed=0, log_every=1, **options),
+        training_arguments(folder, epochs=2, batch_size=4, precision="fp32", seed=0, **{"log_every": 3, **options}),
         examples,
         default_loss("multiclass"),
         torch.optim.SGD(parameter_groups(model, 0.1), momentum=0.9),  # Adam would make steps of mere rounding
@@ -119,7 +120,7 @@ def together(backbone, rows, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    pair = multiprocessing.spawn(work, (port, model, rows, folder), nprocs=2, join=False, daemon=True)
+    pair = start_processes(work, (port, model, rows, folder), 2, join=False, daemon=True, start_method=START)
     deadline = time.monotonic() + 300
     while not pair.join(timeout=5):
         assert time.monotonic() < deadline, "the two processes wait for each other"

@@ -1,10 +1,8 @@
 """Training that ends with its hours goes on later as if it had never stopped."""
 
-import itertools
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,97 +18,54 @@ from kagglekit.runs.tables import write_folds
 from kagglekit.time_budget import STARTED, OutOfTime, TimeBudget, unfinished
 from kagglekit.training.best import KeepBest
 from kagglekit.training.callbacks import StopInTime
-from kagglekit.training.trainer import history, last_checkpoint
-from kagglekit.tricks import EMA, FGM
+from kagglekit.training.trainer import last_checkpoint
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 FOLDS = np.arange(24) % 3
 SMALL = {"max_length": 12, "epochs": 1.0, "batch_size": 4, "dropout": 0.1}
 
 
-@dataclass(frozen=True)
-class Scripted(TimeBudget):
-    """Hours that are over after so many questions, of which the first is asked before the first step."""
+@pytest.fixture
+def in_short_kernels(over_after):
+    """in_short_kernels(train, questions): what `train(budget)` gives when each kernel may ask so often, and how often
+    it was stopped before."""
 
-    hours: float = 1.0
-    answers: Iterator[bool] = field(default_factory=itertools.count)
+    def run(train, questions):
+        for stops in range(30):
+            try:
+                return train(over_after(questions)), stops
+            except OutOfTime as stop:
+                assert "the same command goes on" in str(stop)
+        raise AssertionError("it never comes to its end")
 
-    def over(self):
-        return next(self.answers)
-
-    @classmethod
-    def after(cls, questions):
-        return cls(answers=itertools.chain([False] * questions, itertools.repeat(True)))
-
-
-def in_short_kernels(train, questions):
-    """What `train(budget)` gives when each kernel may ask so often, and how often it was stopped before."""
-    for stops in range(30):
-        try:
-            return train(Scripted.after(questions)), stops
-        except OutOfTime as stop:
-            assert "the same command goes on" in str(stop)
-    raise AssertionError("it never comes to its end")
+    return run
 
 
-@pytest.mark.parametrize("options", [{}, {"accumulation": 2, "precision": "bf16"}], ids=["plain", "accumulation"])
-def test_stopped_between_two_logged_steps_it_goes_on_bit_for_bit(trainer, tmp_path, weights, same, options):
-    options = {"dropout": 0.1, "log_every": 5, "evaluation": lambda model: {"score": 0.5}, **options}
-    straight = trainer([FGM(), EMA(0.9)], "straight", evaluate_every=3, **options)
-    receipts, last = straight.fit(), straight.state.max_steps
-    for stop in (3, last - 2):
-        budget = StopInTime(Scripted.after(stop), "fold 2")
-        with pytest.raises(OutOfTime) as told:
-            trainer([FGM(), EMA(0.9)], f"stop{stop}", evaluate_every=3, callbacks=[budget], **options).fit()
-        assert str(told.value).startswith(f"stopped at step {stop} of {last} of fold 2: the checkpoint is kept")
-        assert last_checkpoint(tmp_path / f"stop{stop}").name == f"checkpoint-{stop}"
-        resumed = trainer([FGM(), EMA(0.9)], f"stop{stop}", evaluate_every=3, **options)
-        assert resumed.fit() == receipts
-        assert same(weights(straight.model), weights(resumed.model))
-        assert history(straight.state.log_history) == history(resumed.state.log_history)
-
-
-def test_stopped_at_every_step_it_is_still_the_same(trainer, weights, same):
-    straight = trainer([], "straight", epochs=1, dropout=0.1, log_every=5)
-    straight.fit()
-
-    def train(budget):
-        watch = [StopInTime(budget, "fold 0")]
-        run = trainer([], "again", epochs=1, dropout=0.1, log_every=5, callbacks=watch)
-        run.fit()
-        return run
-
-    again, stops = in_short_kernels(train, 1)
-    assert stops == straight.state.max_steps - 1
-    assert same(weights(straight.model), weights(again.model))
-    assert history(straight.state.log_history) == history(again.state.log_history)
-
-
-def test_without_a_limit_and_at_the_last_step_it_does_not_stop(trainer, monkeypatch, tmp_path):
+def test_without_a_limit_and_at_the_last_step_it_does_not_stop(over_after, trainer, monkeypatch, tmp_path):
     monkeypatch.setenv(STARTED, "1")
     run = trainer(callbacks=[StopInTime(TimeBudget(), "fold 0")])
     run.fit()
-    trainer(folder="last", callbacks=[StopInTime(Scripted.after(run.state.max_steps), "fold 0")]).fit()
+    trainer(folder="last", callbacks=[StopInTime(over_after(run.state.max_steps), "fold 0")]).fit()
     assert not last_checkpoint(tmp_path / "last")
     with pytest.raises(OutOfTime, match="of 1 hours no time is left for fold 0"):
         trainer(folder="none", callbacks=[StopInTime(TimeBudget(1.0), "fold 0")]).fit()
     assert not last_checkpoint(tmp_path / "none")
 
 
-def test_training_that_ends_for_want_of_a_better_score_in_that_step_has_ended(trainer, tmp_path):
+def test_training_that_ends_for_want_of_a_better_score_in_that_step_has_ended(over_after, trainer, tmp_path):
     options = {"evaluation": lambda model: {"score": 0.5}, "evaluate_every": 1}
-    callbacks = [StopInTime(Scripted.after(3), "fold 0")]
+    callbacks = [StopInTime(over_after(3), "fold 0")]
     run = trainer([KeepBest(patience=2)], callbacks=callbacks, **options)
     assert run.fit()["KeepBest"]["best step"] == 1 and run.state.global_step == 3
     assert not last_checkpoint(tmp_path / "run")
 
 
-def test_a_checkpoint_of_the_clock_is_no_end(trainer):
+def test_a_checkpoint_of_the_clock_is_no_end(over_after, trainer):
     class Late(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             control.should_save = True
 
-    run = trainer(callbacks=[Late(), StopInTime(Scripted.after(99), "fold 0")])
+    run = trainer(callbacks=[Late(), StopInTime(over_after(99), "fold 0")])
     run.fit()
     assert run.state.global_step == run.state.max_steps
 
@@ -160,7 +115,7 @@ def notebook(backbone, place, monkeypatch):
     ],
     ids=["plain", "nested teachers", "pseudo labels"],
 )
-def test_a_fold_in_many_short_kernels_is_that_of_one(notebook, place, parameters):
+def test_a_fold_in_many_short_kernels_is_that_of_one(in_short_kernels, notebook, place, parameters):
     given = notebook("3_train", last="3-04", **SMALL, **parameters)
     read = [given[name] for name in ("task", "train", "test", "table")]
     ours, held_out = np.flatnonzero(FOLDS != 0), np.flatnonzero(FOLDS == 0)
@@ -180,7 +135,7 @@ def test_a_fold_in_many_short_kernels_is_that_of_one(notebook, place, parameters
     assert not list((place / "stopped").rglob("checkpoint-*"))
 
 
-def test_a_stage_of_pretraining_in_many_short_kernels_is_that_of_one(backbone, tmp_path):
+def test_a_stage_of_pretraining_in_many_short_kernels_is_that_of_one(in_short_kernels, backbone, tmp_path):
     texts = [f"the {a} film was {b} !" for a in ("good", "old", "new", "fun", "sad") for b in ("good", "bad", "poor")]
     stage = Stage(steps=9, max_length=16, batch_size=4, learning_rate=1e-2, held_out=0.2, pack=False, dropout=0.1)
     made = [backbone, load_tokenizer(backbone), texts]

@@ -1,7 +1,5 @@
 """A stopped run goes on as if it had never been stopped; tests/training/test_finetune.py does it with a real kill."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,11 +16,29 @@ OPTIONS = {  # of every trick; each begins at the fourth of 12 steps
     "PGD": {"steps": 2},
     "SWA": {"rate": 0.5, "cycle": 2},
 }
-RECIPES = {
-    "plain": {},
-    "some": {"FGM": {"epsilon": 0.5}, "RDrop": {"alpha": 2.0, "start": 0.3}, "EMA": {"decay": 0.8, "start": 0.5}},
-    "all": {name: {**options, "start": 0.25} for name, options in OPTIONS.items()},
-    **{name: {name: {**options, "start": 0.25}} for name, options in OPTIONS.items()},
+ALL = {name: {**options, "start": 0.25} for name, options in OPTIONS.items()}
+SOME = {"FGM": {"epsilon": 0.5}, "RDrop": {"alpha": 2.0, "start": 0.3}, "EMA": {"decay": 0.8, "start": 0.5}}
+HOURS = {"FGM": {}, "EMA": {"decay": 0.9}}
+CASES = {  # name -> recipe of tricks; stops, before a trick begins and later; how it is trained and evaluated
+    "plain": ({}, [1, 6, 8], {"evaluate_every": 3}),
+    "some": (SOME, [1, 6, 8], {"evaluate_every": 3}),
+    "all": (ALL, [8], {"evaluate_every": 3}),
+    **{name: ({name: options}, [2, 8], {"evaluate_every": 3}) for name, options in ALL.items()},
+    "all, accumulated": (ALL | {"SWA": {"start": 0.25}}, [3], {"evaluate_every": 1, "accumulation": 2}),
+    "all, accumulated, bf16": (
+        ALL | {"SWA": {"start": 0.25}},
+        [3],
+        {"evaluate_every": 1, "accumulation": 4, "precision": "bf16"},
+    ),
+    "some, accumulated, bf16": (SOME, [3], {"accumulation": 2, "precision": "bf16"}),
+    "stopped twice": ({"EMA": {"decay": 0.9}}, [(4, 7)], {}),
+    "hours, between logged steps": (HOURS, [3, 10], {"hours": True, "log_every": 5, "evaluate_every": 3}),
+    "hours, accumulated, bf16": (
+        HOURS,
+        [3, 4],
+        {"hours": True, "log_every": 5, "evaluate_every": 3, "accumulation": 2, "precision": "bf16"},
+    ),
+    "hours, at every step": ({}, [(1, 2, 3, 4, 5)], {"hours": True, "epochs": 1, "log_every": 5}),
 }
 
 
@@ -36,74 +52,23 @@ class StopAt(TrainerCallback):
         control.should_training_stop |= state.global_step == self.at
 
 
-@pytest.fixture
-def alike(trainer, weights, same):
-    """alike(make, stops, **options): a run stopped at each of these steps and resumed is the run that never stopped."""
-
-    def check(make, stops, **options):
-        options = {"dropout": 0.1, "evaluation": lambda model: {"score": model.head.bias[0].item()}, **options}
-        straight = trainer(make(), "straight", **options)
-        receipts = straight.fit()
-        for stop in stops:
-            trainer(make(), f"stop{stop}", stop=stop, **options).train()
-            assert last_checkpoint(Path(straight.args.output_dir).parent / f"stop{stop}").name == f"checkpoint-{stop}"
-            resumed = trainer(make(), f"stop{stop}", **options)
-            assert resumed.fit() == receipts
-            assert same(weights(straight.model), weights(resumed.model))
-            with straight.evaluating(), resumed.evaluating():
-                assert same(weights(straight.model), weights(resumed.model))
-            assert history(straight.state.log_history) == history(resumed.state.log_history)
-            assert straight.state.global_step == resumed.state.global_step
-        return straight, receipts
-
-    return check
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_stopped_and_resumed_is_never_stopped(alike, recipe):
-    stops = (1, 6, 8) if recipe in ("plain", "some") else (8,) if recipe == "all" else (2, 8)  # before it begins, later
-    _, receipts = alike(lambda: make_tricks(RECIPES[recipe]), stops, evaluate_every=3)
-    assert list(receipts) == list(RECIPES[recipe])
-
-
-@pytest.mark.parametrize(("accumulation", "precision"), [(2, "fp32"), (4, "bf16")])
-def test_with_all_of_them_it_does_so_with_accumulation_and_bf16(alike, accumulation, precision):
-    make = lambda: make_tricks(RECIPES["all"] | {"SWA": {"start": 0.25}})  # noqa: E731
-    alike(make, [3], evaluate_every=1, accumulation=accumulation, precision=precision)
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_and_resumed_is_never_stopped(alike, case):
+    recipe, stops, options = CASES[case]
+    alike(lambda: make_tricks(recipe), stops, **options)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_goes_on_where_it_was_also_with_rates_of_swa_and_patience(alike, schedule, logged):
-    cycles = {"cycles": 2, "cycle_growth": 2} if schedule == "cosine_warm_restarts" else {}
-    cycles = {"cycles": 3} if schedule == "cosine_with_restarts" else cycles
-    straight, _ = alike(list, [1, 8], schedule=schedule, **cycles)
+    cycles = {"schedule": schedule, "cycles": 2, "cycle_growth": 2}
+    straight, _ = alike(list, [1, 5, 8], **cycles)
     rates = logged(straight, "learning_rate")
-    make = lambda: [SWA(0.5, 2, start=0.4), KeepBest(patience=4)]  # noqa: E731
-    straight, receipts = alike(make, [1, 6], schedule=schedule, evaluate_every=1, **cycles)
+    straight, receipts = alike(
+        lambda: [SWA(0.5, 2, start=0.4), KeepBest(patience=4)], [1, 6], evaluate_every=1, **cycles
+    )
     ours = logged(straight, "learning_rate")
     assert ours[:5] == rates[:5] and ours[5] != rates[5]
     assert 0 < receipts["KeepBest"]["best step"] <= straight.state.global_step
-
-
-@pytest.mark.parametrize("accumulation", [2, 4])
-def test_it_does_so_with_accumulation_and_bf16(trainer, weights, same, accumulation):
-    options = {"accumulation": accumulation, "precision": "bf16", "dropout": 0.1}
-    straight = trainer([FGM(), EMA(0.9)], "straight", **options)
-    straight.fit()
-    trainer([FGM(), EMA(0.9)], stop=3, **options).train()
-    resumed = trainer([FGM(), EMA(0.9)], **options)
-    resumed.fit()
-    assert same(weights(straight.model), weights(resumed.model))
-
-
-def test_stopped_twice_is_never_stopped(trainer, weights, same):
-    straight = trainer([EMA(0.9)], "straight", dropout=0.1)
-    straight.fit()
-    for stop in (4, 7):
-        trainer([EMA(0.9)], dropout=0.1, stop=stop).train(resume_from_checkpoint=stop == 7)
-    resumed = trainer([EMA(0.9)], dropout=0.1)
-    resumed.fit()
-    assert same(weights(straight.model), weights(resumed.model))
 
 
 def test_a_checkpoint_holds_the_live_weights_and_the_average(trainer, tmp_path):

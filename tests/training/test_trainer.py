@@ -189,19 +189,6 @@ def test_the_rates_are_those_of_the_table(trainer, schedule, options):
     assert rates.rows == table.to_dict("records")
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_resumed_run_has_the_same_rates(trainer, weights, same, schedule, logged):
-    options = {"schedule": schedule, "cycles": 2, "cycle_growth": 2, "dropout": 0.1}
-    straight = trainer(folder="straight", **options)
-    straight.fit()
-    for stop in (1, 5, 8):
-        trainer(folder=f"stop{stop}", stop=stop, **options).train()
-        resumed = trainer(folder=f"stop{stop}", **options)
-        resumed.fit()
-        assert logged(resumed, "learning_rate") == logged(straight, "learning_rate")
-        assert same(weights(straight.model), weights(resumed.model))
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [

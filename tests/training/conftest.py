@@ -1,0 +1,79 @@
+"""Training that is stopped, and goes on."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from kagglekit.time_budget import OutOfTime, TimeBudget
+from kagglekit.training.best import RecordEvaluations
+from kagglekit.training.callbacks import StopInTime
+from kagglekit.training.trainer import history, last_checkpoint
+
+
+@dataclass(frozen=True)
+class Scripted(TimeBudget):
+    """Hours that are over after so many questions, of which the first is asked before the first step."""
+
+    hours: float = 1.0
+    answers: Iterator[bool] = field(default_factory=itertools.count)
+
+    def over(self):
+        return next(self.answers)
+
+
+@pytest.fixture
+def over_after():
+    """over_after(questions): a time budget that is over after so many questions."""
+    return lambda questions: Scripted(answers=itertools.chain([False] * questions, itertools.repeat(True)))
+
+
+@pytest.fixture
+def alike(trainer, weights, same, tmp_path, over_after):
+    """alike(make, stops, scores, hours, **options): a run that is stopped and goes on is the run that never stopped.
+
+    make: its tricks. stops: each a step, or several at which the same run is stopped. scores: of its evaluations; none:
+    of its weights. hours: it is stopped by them, not by a kill after a checkpoint. Returns the run and its receipts.
+    """
+
+    def check(make, stops, scores=(), hours=False, **options):
+        def run(folder, **more):
+            def evaluation(model):
+                for trick in tricks:
+                    if isinstance(trick, RecordEvaluations):
+                        trick.latest["predictions"] = model.head.weight.detach().numpy()[:, :4].T.copy()
+                step = made.state.global_step
+                return {"score": scores[step // options["evaluate_every"] - 1] if scores else model.head.bias[0].item()}
+
+            tricks = make()
+            made = trainer(tricks, folder, evaluation=evaluation, **{"dropout": 0.1, **options, **more})
+            return made
+
+        straight = run("straight")
+        receipts, last = straight.fit(), straight.state.max_steps
+        for number, steps in enumerate(stops):
+            done, folder = 0, f"stopped{number}"
+            for step in [steps] if isinstance(steps, int) else steps:
+                if hours:
+                    watch = StopInTime(over_after(step - done), "fold 2")
+                    with pytest.raises(
+                        OutOfTime, match=f"^stopped at step {step} of {last} of fold 2: the checkpoint is"
+                    ):
+                        run(folder, callbacks=[watch]).fit()
+                else:
+                    run(folder, stop=step).train(resume_from_checkpoint=done > 0)
+                assert last_checkpoint(tmp_path / folder).name == f"checkpoint-{step}"
+                done = step
+            resumed = run(folder)
+            assert resumed.fit() == receipts and list(receipts) == [type(trick).__name__ for trick in resumed.tricks]
+            assert resumed.state.global_step == straight.state.global_step
+            assert history(resumed.state.log_history) == history(straight.state.log_history)
+            assert same(weights(resumed.model), weights(straight.model))
+            with straight.evaluating(), resumed.evaluating():
+                assert same(weights(resumed.model), weights(straight.model))
+            for one, other in zip(straight.tricks, resumed.tricks, strict=True):
+                assert same(one.state_dict(), other.state_dict())
+        return straight, receipts
+
+    return check
