@@ -1,5 +1,6 @@
 """Run a built kernel here as Kaggle would: its sources mounted, no network, a fresh environment, the limits."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -233,10 +234,10 @@ def _memory(pid: int) -> int:
 def file_sizes(folder: Path) -> dict[Path, int]:
     """The size in bytes of each file below a folder; links are left out."""
     sizes = {}
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # deleted in the meantime
-            if not path.is_symlink() and path.is_file():
-                sizes[path] = path.stat().st_size
+    for below, _, names in os.walk(folder):
+        for path in (Path(below, name) for name in names):
+            with suppress(OSError):  # deleted in the meantime
+                sizes |= {} if path.is_symlink() else {path: path.stat().st_size}
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""What was made before comes into a kernel: files of a bundle, runs of earlier kernels, and the task with its data."""
+"""Bring earlier work into a kernel: files of bundles, runs of earlier kernels, and the task with its data."""
 
 import shutil
 from collections.abc import Collection, Iterator
@@ -11,16 +11,16 @@ from kagglekit.files import hash_files, read_json, replacing, resolve, write_jso
 from kagglekit.kaggle.bundle import BUNDLE_FILE, measure, read_bundle, unpack
 from kagglekit.runs.merge import is_run, merge_runs
 
-KERNEL_FILE = "kernel.json"  # what a kernel writes last, see `inside.leave`
+KERNEL_FILE = "kernel.json"  # written last by a kernel, see `inside.leave`
 
 
 def gather(root: Path | None = None) -> list[str]:
-    """Bring all that is attached into the working directory, and say in a line each what came.
+    """Bring all that is attached into the working directory, and return a line about each source.
 
-    Files of bundles become links, but for those that `is_copied` tells. Runs of earlier kernels are copied with their
-    finished folds and checkpoints, so that training goes on where it was; what is there already stays. 1 s for each GB
-    of a bundle, and what copying takes.
-    root: of the inputs, see `mount_root`. Raises ValueError for bundles that contradict each other or came damaged, and
+    Files of bundles become links, except where `is_copied`. Runs of earlier kernels are copied with their finished
+    folds and checkpoints, so that training goes on from there; files that exist stay. 1 s for each GB of a bundle, and
+    the time to copy.
+    root: of the inputs, see `mount_root`. Raises ValueError for bundles that contradict each other or are damaged, and
     for runs of other settings, folds or tasks, see `merge_runs`.
     """
     here, lines = resolve("."), []
@@ -47,10 +47,10 @@ def gather(root: Path | None = None) -> list[str]:
 
 
 def is_copied(path: str, bundle: Collection[str]) -> bool:
-    """Whether a file of a bundle, by its place in the kernel, must be no link: one that a parameter may name itself,
-    and so all that is in no run, except weights. `resolve` would follow the link to a file of another name.
+    """Whether a file of a bundle must be a copy, by its place in the kernel: all outside of runs except weights, since
+    a parameter may name it, and `resolve` would follow a link to a file of another name.
 
-    bundle: the places of all its files, by which the folders of runs are known.
+    bundle: the places of all its files, which show what the folders of runs are.
     """
     if path.endswith((".safetensors", "pytorch_model.bin")):
         return False
@@ -63,7 +63,7 @@ def is_copied(path: str, bundle: Collection[str]) -> bool:
 
 
 def find_bundles(root: Path | None = None) -> list[Path]:
-    """The folders of the bundles among the inputs. A bundle.json that another tool wrote does not count."""
+    """The folders of the bundles among the inputs; a bundle.json of another tool does not count."""
     return [file.parent for file in find_marked(BUNDLE_FILE, root) if "kagglekit" in _read_object(file)]
 
 
@@ -76,14 +76,14 @@ def _check_bundles(bundles: list[Path]) -> None:
             if content != record["sha256"]:
                 raise ValueError(
                     f"{first} and {bundle} hold different files for {record['path']}: attach one of these data sets, "
-                    "or build them anew from one work folder"
+                    "or build them again from one work folder"
                 )
 
 
 def find_outputs(root: Path | None = None) -> list[tuple[Path, str]]:
     """The work folders in outputs of earlier kernels, and where they go: ("/.../someone/kernel/runs/bbc", "runs/bbc").
 
-    A kernel tells in kernel.json which folder it worked in; without that, runs/NAME with a task.json is one.
+    kernel.json names the folder that a kernel worked in; without it, runs/NAME with a task.json is one.
     """
     found: dict[Path, str] = {}
     for file in find_marked(KERNEL_FILE, root):
@@ -98,7 +98,7 @@ def find_outputs(root: Path | None = None) -> list[tuple[Path, str]]:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    """The object in a JSON file; nothing for a file that holds none."""
+    """The object in a JSON file; {} for a file that holds none."""
     with suppress(ValueError):
         told = read_json(file)
         return told if isinstance(told, dict) else {}
@@ -106,13 +106,13 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def settle_task(work: str | Path, competition: str = "", root: Path | None = None) -> str:
-    """Write work/task.json anew, with the folder where the competition's files are here; returns what to say of it.
+    """Write the folder where the competition's files are here into work/task.json; returns a line about it.
 
-    The same is done for other work folders beside it that have the same data. competition: its slug; empty: the files
-    are where task.json says, else in any of the inputs. Train must hold the same bytes as at home. Where only test or
-    the sample submission differ, as in the rerun of a code competition, the fingerprint is that of now.
-    Without a task.json nothing is done: 1_eda may be about to write one.
-    Raises FileNotFoundError with what is attached when the files are not there, ValueError for another train.
+    Also into task.json of neighbouring work folders with the same data. competition: its slug; "": the files are where
+    task.json says, else in any of the inputs. Train must hold the same bytes as at home. Where only test or the sample
+    submission differ, as in the rerun of a code competition, the fingerprint is updated. Without a task.json nothing is
+    done: 1_eda may be about to write one.
+    Raises FileNotFoundError with a list of what is attached when the files are missing, ValueError for another train.
     """
     file = resolve(work) / "task.json"
     if not file.is_file():
@@ -125,7 +125,7 @@ def settle_task(work: str | Path, competition: str = "", root: Path | None = Non
     fingerprint = hash_files(place / name for name in names)
     same = fingerprint == task["fingerprint"]
     if not same:
-        _check_train(place / task["files"]["train"], set(_told_trains(root)))
+        _check_train(place / task["files"]["train"], set(_recorded_trains(root)))
     beside = [path for path in file.parent.parent.glob("*/task.json") if path != file]
     for path in [file, *(path for path in beside if _read_object(path).get("fingerprint") == task["fingerprint"])]:
         write_json(path, {**read_json(path), "data": str(place), "fingerprint": fingerprint})
@@ -137,15 +137,15 @@ def settle_task(work: str | Path, competition: str = "", root: Path | None = Non
     )
 
 
-def tell_train(work: str | Path) -> dict[str, str]:
-    """Name and SHA-256 of the train file of a work folder, by which the next machine knows it; nothing without one."""
+def describe_train(work: str | Path) -> dict[str, str]:
+    """Name and SHA-256 of the train file of a work folder, for the next machine to compare; {} without one."""
     task = _read_object(file) if (file := resolve(work) / "task.json").is_file() else {}
     train = Path(task.get("data", ""), task.get("files", {}).get("train", ""))
     return {"name": train.name, "sha256": measure(train)["sha256"]} if task and train.is_file() else {}
 
 
-def _told_trains(root: Path | None) -> Iterator[str]:
-    """The hashes of train that bundles and earlier kernels tell of."""
+def _recorded_trains(root: Path | None) -> Iterator[str]:
+    """The hashes of train that bundles and earlier kernels recorded."""
     files = [bundle / BUNDLE_FILE for bundle in find_bundles(root)]
     files += [file for file in find_marked(KERNEL_FILE, root) if "kagglekit" in _read_object(file)]
     for told in map(_read_object, files):
@@ -154,10 +154,10 @@ def _told_trains(root: Path | None) -> Iterator[str]:
 
 
 def _check_train(file: Path, known: set[str]) -> None:
-    """Raise ValueError unless a train file is the one that was told of."""
+    """Raise ValueError unless a train file is the one that was recorded."""
     if not known:
         raise ValueError(
-            f"the files beside {file} are not those that task.json was made from, and nothing attached tells which "
+            f"the files beside {file} are not those that task.json was made from, and nothing attached says which "
             "train that was: attach the bundle that was built with the kernel"
         )
     if measure(file)["sha256"] not in known:

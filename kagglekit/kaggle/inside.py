@@ -1,6 +1,7 @@
-"""The first and the last thing that a kernel does: settle in, and leave only what is worth keeping."""
+"""The first and the last cell of a kernel: bring in what is attached; leave a submission and what is worth keeping."""
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 import nbformat
 
 from kagglekit import __version__
+from kagglekit.competition.mounts import mount_root
+from kagglekit.competition.submission import check_submission, make_submission, write_submission
+from kagglekit.competition.task import load_task, read_sample, read_test, read_train
 from kagglekit.device import choose_precision
-from kagglekit.files import fold_folders, resolve, run_folder, write_json
+from kagglekit.files import fold_folders, read_json, remove, replacing, resolve, run_folder, write_json
+from kagglekit.kaggle.bundle import GOLDEN_FILE, differs, read_bundle
 from kagglekit.kaggle.fresh import MARK as DRY_RUN
-from kagglekit.kaggle.gather import KERNEL_FILE, gather, settle_task, tell_train
-from kagglekit.kaggle.leaving import tell_sizes, tidy, write_last_submission
+from kagglekit.kaggle.gather import KERNEL_FILE, describe_train, find_bundles, gather, is_copied, settle_task
 from kagglekit.running.done import fill
 from kagglekit.running.gpus import Gpus, working_gpus
 from kagglekit.running.notebook import find_notebook
@@ -22,22 +26,25 @@ from kagglekit.running.parameters import read_parameters, with_defaults
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.merge import is_run
 from kagglekit.runs.record import read_scores
-from kagglekit.runs.tables import read_metadata
+from kagglekit.runs.tables import read_folds, read_metadata, read_run
 from kagglekit.time_budget import kernel_began, unfinished
 
-IMAGE = ("/etc/git_commit", "/etc/build_date")  # what Kaggle's image tells of itself
+IMAGE = ("/etc/git_commit", "/etc/build_date")  # files in which Kaggle's image names itself
+RECORDS = ("params.json", "weights.json", "models.json", "score.json")  # records of a run
+CACHES = ("tokens", "__pycache__", ".ipynb_checkpoints")
+DISK = 20e9  # bytes that Kaggle keeps of a kernel's working directory
 
 
 def enter(work: str | Path, competition: str = "", gpu: bool = False, runs: Sequence[str] = ()) -> None:
-    """Say what the kernel runs on, bring in what is attached, and check that it is what it was at home.
+    """Show what the kernel runs on, bring in what is attached, and check that models score as at home.
 
-    work: the work folder, relative to the working directory, such as "runs/bbc". competition: its slug; empty: where
-    task.json says that its files are. gpu: whether one must work; each is asked to compute something (10 s). runs:
-    whose golden rows are scored again before anything else; empty: of all that have some, with all their models.
-    Raises RuntimeError where no GPU works, or where a model says something else than at home; FileNotFoundError and
-    ValueError as `gather` and `settle_task` do. Each says what to do.
+    work: the work folder, relative to the working directory, such as "runs/bbc". competition: its slug; "": its files
+    are where task.json says. gpu: whether one must work; each is asked to compute something (10 s). runs: whose golden
+    rows are scored before anything else; by default of all runs that have some, with all their models.
+    Raises RuntimeError where no GPU works, or where a model scores otherwise than at home; FileNotFoundError and
+    ValueError as `gather` and `settle_task` do.
     """
-    for line in tell_machine(gpu):
+    for line in describe_machine(gpu):
         print(line)
     for line in gather():
         print(line)
@@ -46,8 +53,8 @@ def enter(work: str | Path, competition: str = "", gpu: bool = False, runs: Sequ
         print(line)
 
 
-def tell_machine(gpu: bool) -> list[str]:
-    """Image, versions, GPUs and precision, a line each. gpu: one must work; those that do not are hidden from here on.
+def describe_machine(gpu: bool) -> list[str]:
+    """Image, versions, GPUs and precision, a line each. gpu: one must work; broken ones are hidden from here on.
 
     Raises RuntimeError where a GPU must work and none does.
     """
@@ -79,21 +86,19 @@ def hide_broken(gpus: Gpus) -> None:
 
 
 def check_golden(work: str | Path, runs: Sequence[str] = ()) -> list[str]:
-    """Score the golden rows of runs again, and say in a line each how near they come; see `check_parity`.
+    """Score the golden rows of runs again, and return a line each about the difference; see `check_parity`.
 
-    runs: which; empty: all that have golden rows and all the models that they are of. A run without golden rows keeps
-    no model, such as TF-IDF, which learns anew. Raises RuntimeError for a model that says something else than at home.
+    runs: by default all that have golden rows and all their models. A run without golden rows keeps no model, such as
+    TF-IDF, which learns again. Raises RuntimeError for a model that scores otherwise than at home.
     """
-    golden = {file.parent.name: file for file in sorted(resolve(work).glob("*/golden.parquet"))}
+    golden = {file.parent.name: file for file in sorted(resolve(work).glob(f"*/{GOLDEN_FILE}"))}
     lines = [f"golden rows of {run}: it keeps no model" for run in runs if run not in golden]
-    for run in runs or golden:
-        if run not in golden:
-            continue
+    for run in [run for run in runs or golden if run in golden]:
         models = read_metadata(golden[run]).get("models", {})
         if not runs and not all((resolve(work) / model).is_dir() for model in models.values()):
             lines.append(f"golden rows of {run}: its models are not attached, so there is nothing to compare")
             continue
-        from kagglekit.kaggle.parity import check_parity  # what it imports takes seconds, and most kernels train
+        from kagglekit.kaggle.parity import check_parity  # its imports take seconds, and most kernels train
 
         table = check_parity(work, run)
         worst = table.loc[table["largest difference"].idxmax()]
@@ -105,10 +110,10 @@ def check_golden(work: str | Path, runs: Sequence[str] = ()) -> list[str]:
 
 
 def run_step(notebook: str, parameters: dict[str, Any]) -> None:
-    """Run a notebook as one of several steps of a kernel, its folds side by side where there are GPUs for it.
+    """Run a notebook as one of several steps of a kernel, its folds in parallel where there are GPUs for it.
 
-    After time has cut a step, those that read its run, or one that was not made for want of it, are passed over: the
-    kernel comes to its end, and its output is kept. An error of a step is the kernel's.
+    After time has cut a step, the steps that read its run, or a run that is missing for want of it, are skipped: the
+    kernel reaches its end, and its output is kept. An error of a step is an error of the kernel.
     """
     source = find_notebook(notebook)
     values = with_defaults(read_parameters(source), parameters)
@@ -119,23 +124,22 @@ def run_step(notebook: str, parameters: dict[str, Any]) -> None:
     if "{work}/{runs}" in reads and not (values["runs"] or values["files"]):  # then it reads all that there are
         read += sorted(cut)
     if lacking := [name for name in read if cut and (name in cut or not run_folder(values["work"], name).is_dir())]:
-        print(f"{notebook} is passed over: time has cut {', '.join(sorted(cut))}, and it reads {', '.join(lacking)}")
+        print(f"{notebook} is skipped: time has cut {', '.join(sorted(cut))}, and it reads {', '.join(lacking)}")
         return
     run_in_parallel(notebook, parameters)
 
 
 def leave(work: str | Path, *runs: str) -> None:
-    """Leave a submission, what the kernel made, and kernel.json that tells of it; delete links and caches.
+    """Leave a submission, what the kernel made, and kernel.json that describes it; delete links and caches.
 
-    submission.csv in the working directory is what 5_submit made; else the mean of the finished folds of the last of
-    `runs` that has some; with none, the sample submission itself, and that is said loudly: a kernel without the file
-    scores nothing, and an error here would lose the folds. Without `runs`, as for a kernel that only looks at the data,
-    there is no submission.
+    submission.csv in the working directory is that of 5_submit; else the mean of the finished folds of the last of
+    `runs` that has some; else the sample submission itself, with a warning: a kernel without the file scores nothing,
+    and an error here would lose the folds. Without `runs`, as for a kernel that only looks at the data, there is none.
     kernel.json: kagglekit, versions, commit, seconds since the kernel began, work, train (name and sha256), runs (name
-    -> finished folds), and submission: what it is made of.
+    -> finished folds), and submission: what it was made of.
     """
     submission = write_last_submission(work, runs)
-    train = tell_train(work)
+    train = describe_train(work)
     tidy(work)
     told = {
         "kagglekit": __version__,
@@ -151,4 +155,95 @@ def leave(work: str | Path, *runs: str) -> None:
     scores = read_scores(work)
     if len(scores):
         print(scores.round(4).to_string())
-    print(*tell_sizes(resolve(".")), sep="\n")
+    sizes = {file: file.stat().st_size for file in _files(resolve("."))}
+    total = sum(sizes.values())
+    print(f"output     {total / 1e6:,.1f} MB in {len(sizes)} files; Kaggle keeps {DISK / 1e9:g} GB")
+    for file in sorted(sizes, key=sizes.get, reverse=True)[:5]:
+        print(f"           {sizes[file] / 1e6:10,.1f} MB  {file.relative_to(resolve('.'))}")
+    if total > DISK:
+        print("WARNING: that is more than Kaggle keeps")
+
+
+def write_last_submission(work: str | Path, runs: Sequence[str] = ()) -> dict[str, Any]:
+    """Write submission.csv in the working directory, see `leave`, print what it was made of, and return that.
+
+    runs: in the order in which they were made; the last one counts that has a finished fold which fits.
+    {"from": "5_submit" or "folds" or "sample" or "nothing", "run": its name, "folds": [...], "why": in words}.
+    """
+    target, made = resolve("submission.csv"), resolve(work) / "submission.csv"
+    if made.is_file() and not made.is_symlink():
+        file = resolve(work) / "submission.json"
+        run = (read_json(file) if file.is_file() else {}).get("run")
+        if made != target:
+            with replacing(target) as part:
+                shutil.copyfile(made, part)
+        print(f"submission.csv is that of 5_submit, run {run}")
+        return {"from": "5_submit", "run": run}
+    if not runs:
+        print("no submission: this kernel was not asked for one")
+        return {"from": "nothing", "run": ""}
+    try:
+        task = load_task(work)
+        sample = read_sample(task)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"WARNING: there is NO submission.csv: {error}")
+        return {"from": "nothing", "run": runs[-1], "why": str(error)}
+    why = []
+    for run in reversed(runs):
+        try:
+            test = read_test(task)
+            result = read_run(work, run, task, read_folds(work, read_train(task)["id"]), test["id"])
+            frame = make_submission(task, sample, test["id"], result.test_mean)
+            check_submission(frame, sample, task)
+        except (FileNotFoundError, ValueError) as error:
+            why.append(str(error))
+            continue
+        write_submission(frame, target)
+        print(f"submission.csv is the mean of the finished folds {result.folds} of {run}")
+        return {"from": "folds", "run": run, "folds": result.folds}
+    write_submission(sample, target)
+    why = "; ".join(why)
+    print(f"WARNING: submission.csv is the SAMPLE SUBMISSION itself and will score as that. No fold to use: {why}")
+    return {"from": "sample", "run": runs[-1], "why": why}
+
+
+def tidy(work: str | Path) -> None:
+    """Delete what the output of a kernel need not hold: links to inputs, copies of them, caches, locks, half-written
+    files, and the initial weights of unfinished folds, which are made again.
+
+    A run with something new keeps its records, as files in place of links, and its work folder keeps the folds. Nothing
+    outside of the working directory is touched.
+    """
+    here, work, bundles = resolve("."), resolve(work), find_bundles()
+    caches = [path for name in CACHES for path in work.rglob(name) if path.is_dir()]
+    for path in [*caches, *work.glob("*/fold*/start"), *work.rglob(".*.part"), *work.rglob(".*.lock")]:
+        remove(path)
+    new = [place for place in work.glob("*") if place.is_dir() and any(_files(place))]
+    for file in [work / "folds.parquet", *(place / name for place in new for name in RECORDS)]:
+        if file.is_symlink() and file.is_file():
+            with replacing(file) as part:
+                shutil.copyfile(file, part)
+    records = [record for bundle in bundles for record in read_bundle(bundle)["files"]]
+    paths = {record["path"] for record in records}
+    for record in records:
+        copy = here / record["path"]
+        if is_copied(record["path"], paths) and not copy.is_symlink() and not differs(copy, record):
+            _delete(copy, here)
+    inputs = [place.resolve() for place in (mount_root(), *bundles)]
+    for path in sorted(here.rglob("*")):
+        if path.is_symlink() and any(path.resolve().is_relative_to(place) for place in inputs):
+            _delete(path, here)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files below a folder that are no links."""
+    return [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+def _delete(path: Path, here: Path) -> None:
+    """Delete a file, and the folders above it that are empty then."""
+    path.unlink()
+    for folder in path.parents:
+        if folder == here or any(folder.iterdir()):
+            return
+        folder.rmdir()

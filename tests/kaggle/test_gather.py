@@ -10,8 +10,8 @@ import pytest
 from kagglekit.competition.task import infer, load_task
 from kagglekit.files import fold_folders, hash_files, read_json, resolve, write_json
 from kagglekit.kaggle.bundle import measure, pack
-from kagglekit.kaggle.gather import find_outputs, gather, settle_task, tell_train
-from kagglekit.kaggle.leaving import tidy
+from kagglekit.kaggle.gather import describe_train, find_outputs, gather, settle_task
+from kagglekit.kaggle.inside import tidy
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 
@@ -40,7 +40,7 @@ def finish(work, run, fold, recipe=RECIPE):
 
 def bundle_of(work, place, ref="me/bbc-inputs"):
     files = {f"runs/bbc/{path.relative_to(work)}": path for path in work.rglob("[!.]*") if path.is_file()}
-    return pack(files, place, ref, train=tell_train(work))
+    return pack(files, place, ref, train=describe_train(work))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def earlier(home, kernel, slug, folds, run="base", recipe=RECIPE, kernel_file=Tr
     for fold in folds:
         finish(work, run, fold, recipe)
     if kernel_file:
-        write_json(output / "kernel.json", {"kagglekit": "0", "work": "runs/bbc", "train": tell_train(work)})
+        write_json(output / "kernel.json", {"kagglekit": "0", "work": "runs/bbc", "train": describe_train(work)})
     return work
 
 
@@ -187,7 +187,7 @@ def test_other_files_without_a_word_of_which_train_it_was_are_an_error(kernel, h
     gathered(kernel)
     sample = kernel.parent / "input" / "competitions" / "news" / "sample_submission.csv"
     sample.write_text(sample.read_text().replace("no", "yes"))
-    with pytest.raises(ValueError, match="nothing attached tells which train that was"):
+    with pytest.raises(ValueError, match="nothing attached says which train that was"):
         settle_task("runs/bbc", "news")
 
 
@@ -244,6 +244,6 @@ def test_files_of_these_names_by_other_tools_do_not_count(kernel, home):
 
 def test_what_identifies_train_is_its_name_and_hash(home):
     data = home.parents[2] / "data" / "train.csv"
-    assert tell_train(home) == {"name": "train.csv", "sha256": measure(data)["sha256"]}
-    assert tell_train(home.parent) == {}
-    assert json.loads(json.dumps(tell_train(home))) == tell_train(home)
+    assert describe_train(home) == {"name": "train.csv", "sha256": measure(data)["sha256"]}
+    assert describe_train(home.parent) == {}
+    assert json.loads(json.dumps(describe_train(home))) == describe_train(home)

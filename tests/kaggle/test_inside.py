@@ -13,7 +13,7 @@ from kagglekit.competition.submission import check_submission
 from kagglekit.competition.task import infer, load_task, read_sample, read_test, read_train
 from kagglekit.files import read_json, write_json
 from kagglekit.kaggle.bundle import pack
-from kagglekit.kaggle.gather import tell_train
+from kagglekit.kaggle.gather import describe_train
 from kagglekit.kaggle.inside import check_golden, enter, hide_broken, leave, run_step
 from kagglekit.kaggle.parity import write_golden
 from kagglekit.running.gpus import Gpu, Gpus
@@ -56,7 +56,7 @@ def kernel(tmp_path, monkeypatch):
     files = {f"runs/bbc/{path.relative_to(home)}": path for path in home.rglob("[!.]*") if path.is_file()}
     (tmp_path / "words.txt").write_text("words")
     files["inputs/words.txt"] = files["models/own/model.safetensors"] = tmp_path / "words.txt"
-    pack(files, inputs / "datasets" / "me" / "bbc-inputs", "me/bbc-inputs", train=tell_train(home))
+    pack(files, inputs / "datasets" / "me" / "bbc-inputs", "me/bbc-inputs", train=describe_train(home))
     working.mkdir()
     monkeypatch.setenv("KAGGLEKIT_INPUTS", str(inputs))
     monkeypatch.setenv("KAGGLEKIT_STARTED", str(time.time() - 60))
@@ -147,19 +147,19 @@ def test_a_blend_that_was_not_made_gives_way_to_the_last_run_that_has_folds(kern
     assert "the finished folds [0] of base" in capsys.readouterr().out
 
 
-def test_after_time_has_cut_a_run_the_steps_that_read_it_are_passed_over_and_no_other(kernel, capsys):
+def test_after_time_has_cut_a_run_the_steps_that_read_it_are_skipped_and_no_other(kernel, capsys):
     enter("runs/bbc", "news")
     write_json(kernel / "runs/bbc/base/fold1/unfinished.json", {"why": "stopped at step 3 of 9"})
     run_step("4_ensemble", {"work": "runs/bbc", "run": "blend", "runs": ["untouched", "base"]})
     run_step("5_submit", {"work": "runs/bbc", "run": "blend"})
     told = capsys.readouterr().out
-    assert "4_ensemble is passed over: time has cut base, and it reads base" in told
-    assert "5_submit is passed over: time has cut base, and it reads blend" in told
+    assert "4_ensemble is skipped: time has cut base, and it reads base" in told
+    assert "5_submit is skipped: time has cut base, and it reads blend" in told
     with pytest.raises(ValueError, match="5_submit has no parameter 'typo'"):  # this one would have run
         run_step("5_submit", {"work": "runs/bbc", "run": "untouched", "typo": 1})
 
 
-def test_a_blend_of_all_runs_is_passed_over_too_when_one_of_them_is_cut(kernel, capsys):
+def test_a_blend_of_all_runs_is_skipped_too_when_one_of_them_is_cut(kernel, capsys):
     enter("runs/bbc", "news")
     finish("runs/bbc", "whole", 0)
     finish("runs/bbc", "whole", 1)
@@ -167,7 +167,7 @@ def test_a_blend_of_all_runs_is_passed_over_too_when_one_of_them_is_cut(kernel, 
     run_step("4_ensemble", {"work": "runs/bbc", "run": "blend"})
     run_step("5_submit", {"work": "runs/bbc", "run": "blend"})
     leave("runs/bbc", "whole", "base", "blend")
-    assert "4_ensemble is passed over: time has cut base, and it reads base" in capsys.readouterr().out
+    assert "4_ensemble is skipped: time has cut base, and it reads base" in capsys.readouterr().out
     assert check_written(kernel) == ["yes"] * 3
 
 
@@ -226,7 +226,7 @@ def attach_model(kernel, backbone):
         save_file(weights, folder / "fold0/model/model.safetensors")
         files = {f"runs/bbc/{path.relative_to(home)}": path for path in home.rglob("[!.]*") if path.is_file()}
         place = kernel.parent / "input" / "datasets" / "me" / "bbc-inputs"
-        pack(files, place, "me/bbc-inputs", train=tell_train(home))
+        pack(files, place, "me/bbc-inputs", train=describe_train(home))
 
     return make
 
