@@ -1,4 +1,4 @@
-"""The pictures of what goes on along the steps: each function takes a table and returns a figure, as in `plots`."""
+"""Figures over training steps: learning curves, learning rates, and probes. Each takes a table, see `plots`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,16 +13,16 @@ from kagglekit.show.style import BLUE, COLOURS, ORANGE, PALE, SHADES, make_axes,
 
 @styled
 def learning_curves(history: pd.DataFrame, metric: str = "score", axes: Sequence[Axes] | None = None) -> Figure:
-    """Loss, score and learning rate over the steps, a line per fold, in a panel for each that is there.
+    """Learning curves: loss, score and learning rate over the steps, a line per fold; a panel for each column present.
 
-    `history` has the columns `fold`, `step`, `loss`, `score` (the value of `metric`) and `learning_rate`; no row needs
-    all of them. A loss with many points is drawn pale, under its mean over a twentieth of the run.
+    `history` has the columns `fold`, `step`, `loss`, `score` (the value of `metric`) and `learning_rate`; rows may lack
+    some. A loss with many points is drawn pale, under its mean over a twentieth of the run.
     """
     names = {"loss": "loss", "score": metric, "learning_rate": "learning rate"}
     titles = {"loss": "Training loss", "score": f"Validation {metric}", "learning_rate": "Learning rate"}
-    there = [name for name in names if name in history and history[name].notna().any()]
-    panels = make_panels(axes, [3.2 if name == "learning_rate" else 4.2 for name in there], 3.2)
-    for ax, name in zip(panels, there, strict=False):
+    present = [name for name in names if name in history and history[name].notna().any()]
+    panels = make_panels(axes, [3.2 if name == "learning_rate" else 4.2 for name in present], 3.2)
+    for ax, name in zip(panels, present, strict=False):
         for number, (fold, rows) in enumerate(history.dropna(subset=[name]).groupby("fold")):
             style = ("-", "--", ":")[number // len(COLOURS) % 3]
             line, values = {"color": COLOURS[number % len(COLOURS)]}, rows[name]
@@ -42,9 +42,9 @@ def learning_curves(history: pd.DataFrame, metric: str = "score", axes: Sequence
 
 @styled
 def learning_rates(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """The rate of every group over the run, from a table of `optim.learning_rates`: the deeper the layer, the paler.
+    """The learning rate of every parameter group over the run, from `optim.learning_rates`: the deeper, the paler.
 
-    The head has a colour of its own. The legend names the head, and the highest and the lowest of the others.
+    The head has its own colour. The legend names the head, and the highest and the lowest of the others.
     """
     ax = make_axes(ax, 7.0, 3.4)
     others = [name for name in table if name != "head"]
@@ -64,10 +64,8 @@ def learning_rates(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
 
 @styled
 def rate_trial(table: pd.DataFrame, suggestion: float, ax: Axes | None = None) -> Figure:
-    """Loss against rate, from a table of `lr_finder.find_learning_rate`, with the rate that it suggests.
-
-    The axis ends where the smoothed loss is a third above the first one: what is higher only hides the rest.
-    """
+    """Loss against learning rate, from a table of `lr_finder.find_learning_rate`, with the rate that it suggests. The
+    axis ends where the smoothed loss is a third above the first one."""
     ax = make_axes(ax, 6.5, 3.2)
     rates, smoothed = table["learning_rate"], table["smoothed"]
     ax.plot(rates, table["loss"], color=PALE, linewidth=1.0, label="loss of a batch")
@@ -85,10 +83,10 @@ def rate_trial(table: pd.DataFrame, suggestion: float, ax: Axes | None = None) -
 
 @styled
 def probe_scores(table: pd.DataFrame, steps: Mapping[str, int], metric: str, ax: Axes | None = None) -> Figure:
-    """The scores of a probe by step, and the step that goes on, from `Pretrained.scores` and `Pretrained.steps`.
+    """Probe scores by pretraining step and the chosen step, from `Pretrained.scores` and `Pretrained.steps`.
 
-    The thick line is overall, or the one fold that there is; the thin ones are folds, each by what is known without its
-    own rows, with a dot at the step that goes on for it.
+    The thick line is overall, or the only fold; thin lines are folds, each scored without its own rows, with a dot at
+    the step that is chosen for it.
     """
     ax = make_axes(ax, 6.5, 3.2)
     main = next(iter(steps))
@@ -99,7 +97,7 @@ def probe_scores(table: pd.DataFrame, steps: Mapping[str, int], metric: str, ax:
     ax.axvline(steps[main], color=ORANGE, linewidth=1.2, linestyle="--")
     place = {"xycoords": ("data", "axes fraction"), "xytext": (4, -6), "color": ORANGE}
     note(ax, f"step {steps[main]}: {table[main][steps[main]]:.4f}", steps[main], 1, **place)
-    title = "What a linear model makes of the vectors"
+    title = "Score of a linear model on the vectors"
     ax.set(xlabel="step", ylabel=metric, title=title if main == "overall" else f"{title}, without fold {main}")
     ax.margins(x=0.04, y=0.15)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))

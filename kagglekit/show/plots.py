@@ -1,6 +1,6 @@
-"""The pictures of the notebooks: each function takes data and returns a matplotlib figure, which a notebook shows once.
+"""Figures of the notebooks: each function takes data and returns a matplotlib figure, which a notebook shows once.
 
-`ax` (or `axes`, for pictures of several panels) draws into axes that are there already.
+`ax` (`axes` for several panels): draw into existing axes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,10 +37,10 @@ from kagglekit.show.style import (
 
 @styled
 def label_balance(labels: np.ndarray, names: Sequence[str], ax: Axes | None = None, most: int = 30) -> Figure:
-    """How often each class or label comes, or how a target's values are spread.
+    """Class balance: texts per class or label, or the histogram of targets.
 
-    `labels` as from `encode_labels`; `names` the task's classes, or else its label columns. Of many classes only the
-    `most` frequent are shown.
+    labels: from `encode_labels`; names: the task's classes, or else its label columns. Of many classes the `most`
+    frequent are shown.
     """
     labels = np.asarray(labels)
     several = labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all()
@@ -52,7 +52,7 @@ def label_balance(labels: np.ndarray, names: Sequence[str], ax: Axes | None = No
             ax.hist(values[:, k], bins, histtype=style, color=COLOURS[k % len(COLOURS)], label=name, linewidth=1.6)
         if len(names) > 1:
             ax.legend()
-        ax.set(xlabel=short(names)[0] if len(names) == 1 else "value", ylabel="texts", title="How the target is spread")
+        ax.set(xlabel=short(names)[0] if len(names) == 1 else "value", ylabel="texts", title="Distribution of targets")
         return ax.figure
     counts = pd.Series(labels.sum(axis=0) if several else np.bincount(labels, minlength=len(names)), index=list(names))
     shown = counts if len(counts) <= most else counts.sort_values(ascending=False, kind="stable")[:most]
@@ -63,7 +63,7 @@ def label_balance(labels: np.ndarray, names: Sequence[str], ax: Axes | None = No
     name_rows(ax, shown.index)
     ax.set_xlim(0, max(shown.max(), 1) * 1.22)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    title = f"How often each {'label' if several else 'class'} comes"
+    title = f"Texts of each {'label' if several else 'class'}"
     ax.set(xlabel="texts", title=title if len(shown) == len(counts) else f"The {most} most frequent of {len(counts)}")
     return ax.figure
 
@@ -72,9 +72,9 @@ def label_balance(labels: np.ndarray, names: Sequence[str], ax: Axes | None = No
 def token_lengths(
     lengths: np.ndarray, max_lengths: Sequence[int] = (64, 128, 256, 512), axes: Sequence[Axes] | None = None
 ) -> Figure:
-    """How long the texts are in tokens, what share of them each max_length cuts, and how many tokens are lost with it.
+    """Histogram of token lengths, and for each max_length the share of texts that are truncated and of tokens lost.
 
-    `axes`: two. The histogram ends at the 99th percentile; what is longer stands in its last bar.
+    `axes`: two. The histogram ends at the 99th percentile; longer texts are in its last bar.
     """
     left, right = make_panels(axes, (6.0, 3.6), 3.2)
     lengths = np.asarray(lengths)
@@ -90,12 +90,11 @@ def token_lengths(
     left.set(title="Token lengths", xlim=(0, top))
     for row, limit in enumerate(max_lengths):
         cut, lost = np.mean(lengths > limit), 1 - np.minimum(lengths, limit).sum() / max(lengths.sum(), 1)
-        right.barh(row - 0.19, cut, color=ORANGE, height=0.36, label="texts cut" if row == 0 else None)
-        right.barh(row + 0.19, lost, color=PALE, height=0.36, label="tokens lost" if row == 0 else None)
-        note(right, f"{cut:.1%}", cut, row - 0.19)
-        note(right, f"{lost:.1%}", lost, row + 0.19)
+        for at, share, colour, name in ((-0.19, cut, ORANGE, "texts truncated"), (0.19, lost, PALE, "tokens lost")):
+            right.barh(row + at, share, color=colour, height=0.36, label=name if row == 0 else None)
+            note(right, f"{share:.1%}", share, row + at)
     name_rows(dress(right, "x"), max_lengths)
-    right.set(xlim=(0, 1.3), xticks=[0, 0.5, 1], ylabel="max_length", xlabel="share", title="What is cut off")
+    right.set(xlim=(0, 1.3), xticks=[0, 0.5, 1], ylabel="max_length", xlabel="share", title="Truncation")
     right.xaxis.set_major_formatter(PERCENT)
     right.legend(loc="lower right")
     return left.figure
@@ -105,10 +104,10 @@ def token_lengths(
 def compare_train_test(
     train: np.ndarray, test: np.ndarray, ax: Axes | None = None, unit: str = "tokens per text"
 ) -> Figure:
-    """Are the texts of test like those of train? One number per text each, such as its length in `unit`.
+    """Histograms of train and test, of one number per text, such as its length in `unit`.
 
-    The KS distance is the largest difference of the two cumulative shares: 0 where they are equal, 1 where they are
-    apart. With a long tail the axis is logarithmic.
+    The KS distance (Kolmogorov-Smirnov) is 0 for equal distributions, 1 for disjoint ones. With a long tail the axis is
+    logarithmic.
     """
     ax = make_axes(ax, 6.5, 3.2)
     train, test = (np.asarray(values, dtype=np.float64) for values in (train, test))
@@ -122,9 +121,10 @@ def compare_train_test(
         bins = np.linspace(low, max(np.quantile(both, 0.995), low + 1), 41)
     for values, name, colour in ((train, "train", BLUE), (test, "test", ORANGE)):
         clipped, shares = values.clip(bins[0], bins[-1]), np.full(len(values), 1 / len(values))
-        ax.hist(clipped, bins, weights=shares, histtype="stepfilled", color=colour, alpha=0.12)
+        bars = {"bins": bins, "weights": shares, "color": colour}
+        ax.hist(clipped, histtype="stepfilled", alpha=0.12, **bars)
         label = f"{name}: {len(values):,} texts, median {np.median(values):,.0f}"
-        ax.hist(clipped, bins, weights=shares, histtype="step", color=colour, linewidth=1.6, label=label)
+        ax.hist(clipped, histtype="step", linewidth=1.6, label=label, **bars)
     ax.yaxis.set_major_formatter(PERCENT)
     ax.legend(loc="upper right")
     distance = ks_2samp(train, test).statistic
@@ -136,7 +136,7 @@ def compare_train_test(
 def fold_scores(
     scores: Mapping[int, float], mean: float, standard_error: float, metric: str = "score", ax: Axes | None = None
 ) -> Figure:
-    """The score of each fold, beside that of all out-of-fold rows (`mean`) with its standard error."""
+    """The score of each fold, with that of all out-of-fold rows (`mean`) and its standard error."""
     ax = make_axes(ax, 6.0, 1.2 + 0.32 * len(scores), grid="x")
     ax.axvspan(mean - standard_error, mean + standard_error, color=SKY, alpha=0.25, linewidth=0)
     ax.axvline(mean, color=BLUE)
@@ -152,13 +152,16 @@ def fold_scores(
 
 @styled
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], ax: Axes | None = None) -> Figure:
-    """What each class is taken for: counts, and as colour the share of the true class. Both int (n,), class indices."""
+    """Confusion matrix: counts, and as colour the share of the true class. Both int (n,), class indices."""
     size = len(classes)
     counts = np.bincount(np.asarray(labels) * size + np.asarray(predicted), minlength=size * size).reshape(size, size)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(2.0 + (0.72 if size <= 12 else 0.28) * size, 11)
     ax = make_axes(ax, side + 1, side, grid="")
-    texts = lambda row, column: f"{counts[row, column]:,}\n{shares[row, column]:.0%}" if counts[row, column] else ""  # noqa: E731
+
+    def texts(row, column):
+        return f"{counts[row, column]:,}\n{shares[row, column]:.0%}" if counts[row, column] else ""
+
     heat_map(ax, shares, classes, texts, 0, "share of the true class", PERCENT)
     right = np.trace(counts) / max(counts.sum(), 1)
     ax.set(xlabel="predicted", ylabel="true", title=f"{right:.1%} of {counts.sum():,} right")
@@ -167,11 +170,11 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str],
 
 @styled
 def label_errors(labels: np.ndarray, probs: np.ndarray, names: Sequence[str], ax: Axes | None = None) -> Figure:
-    """Of each of several labels, how many are found, missed and wrongly given at 0.5. Both (n, labels)."""
+    """Of each of several labels, how many are found, missed and false alarms at 0.5. Both (n, labels)."""
     labels, given = np.asarray(labels) == 1, np.asarray(probs) >= 0.5
     ax = make_axes(ax, 6.5, 1.5 + 0.34 * len(names), grid="x")
     start = np.zeros(len(names))
-    parts = {"found": labels & given, "missed": labels & ~given, "wrongly given": ~labels & given}
+    parts = {"found": labels & given, "missed": labels & ~given, "false alarm": ~labels & given}
     for (name, part), colour in zip(parts.items(), (BLUE, PALE, ORANGE), strict=True):
         ax.barh(range(len(names)), part.sum(axis=0), left=start, color=colour, height=0.68, label=name)
         start += part.sum(axis=0)
@@ -185,7 +188,7 @@ def label_errors(labels: np.ndarray, probs: np.ndarray, names: Sequence[str], ax
 def residuals(
     labels: np.ndarray, predictions: np.ndarray, name: str = "target", axes: Sequence[Axes] | None = None
 ) -> Figure:
-    """Predicted against true values of one target, and how the errors are spread. Both (n,); `axes`: two."""
+    """Predicted against true values of one target, and the histogram of errors. Both (n,); `axes`: two."""
     left, right = make_panels(axes, (4.6, 4.2), 3.4)
     labels, predictions = (np.asarray(values, dtype=np.float64).ravel() for values in (labels, predictions))
     errors, name = predictions - labels, short([name])[0]
@@ -205,45 +208,38 @@ def residuals(
     return left.figure
 
 
+@styled
 def errors(task, labels: np.ndarray, predictions: np.ndarray) -> Figure:
-    """What a run gets wrong, in the picture for the task's kind: `confusion`, `label_errors`, or `residuals` by target.
+    """The errors of a run, in the figure for the task's kind: `confusion`, `label_errors`, or `residuals` by target.
 
-    `labels` as from `encode_labels`, `predictions` (n, columns) of the same rows.
+    labels: from `encode_labels`; predictions: (n, columns) of the same rows.
     """
     if task.classes:
         return confusion(labels, decide(task, predictions), task.classes)
     if task.kind == "multilabel":
         return label_errors(labels, predictions, task.labels)
-    return residual_rows(labels.reshape(predictions.shape), predictions, task.labels)
-
-
-@styled
-def residual_rows(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> Figure:
-    """`residuals` of several targets, one below the other. Both (n, targets)."""
-    figure = make_figure(8.8, 3.4 * len(names))
-    for axes, label, prediction, name in zip(
-        figure.subplots(len(names), 2, squeeze=False), labels.T, predictions.T, names, strict=True
-    ):
+    figure = make_figure(8.8, 3.4 * len(task.labels))
+    rows = figure.subplots(len(task.labels), 2, squeeze=False)
+    columns = labels.reshape(predictions.shape).T, predictions.T
+    for axes, label, prediction, name in zip(rows, *columns, task.labels, strict=True):
         residuals(label, prediction, name, axes=axes)
     return figure
 
 
 @styled
 def run_correlation(frame: pd.DataFrame, ax: Axes | None = None, title: str = "Correlation of the runs") -> Figure:
-    """How alike the runs are: the table of `blend.correlation`."""
+    """Heat map of how similar the runs are, from the table of `blend.correlation`."""
     values, side = frame.to_numpy(dtype=np.float64), min(2.0 + 0.72 * len(frame), 11)
     ax = make_axes(ax, side + 1, side, grid="")
-    low = min(0.5, np.nanmin(values))
-    heat_map(
-        ax, values, list(frame.index), lambda row, column: f"{values[row, column]:.2f}", low, "Pearson correlation"
-    )
+    low, names = min(0.5, np.nanmin(values)), list(frame.index)
+    heat_map(ax, values, names, lambda row, column: f"{values[row, column]:.2f}", low, "Pearson correlation")
     ax.set_title(title)
     return ax.figure
 
 
 @styled
 def run_scores(frame: pd.DataFrame, metric: str, ax: Axes | None = None) -> Figure:
-    """The runs by score, the best on top: a row per run, with the columns `score` and `standard_error`."""
+    """The runs by score, the best on top; a row per run with the columns `score` and `standard_error`."""
     higher = is_higher_better(metric)
     frame = frame[["score", "standard_error"]].astype(float).sort_values("score", ascending=not higher, kind="stable")
     ax = make_axes(ax, 7.0, 1.2 + 0.36 * len(frame), grid="x")
@@ -260,7 +256,7 @@ def run_scores(frame: pd.DataFrame, metric: str, ax: Axes | None = None) -> Figu
 
 @styled
 def label_rates(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """What test is predicted to be, beside what train is: a line per row of the table of `submission.label_rates`."""
+    """Predicted labels of test against labels of train: a line per row of the table of `submission.label_rates`."""
     ax, unit = make_axes(ax, 6.5, 1.4 + 0.34 * len(frame), grid="x"), frame.columns.name or "share of rows"
     ax.hlines(range(len(frame)), frame.min(axis=1), frame.max(axis=1), color=PALE, linewidth=3)
     for name, colour, marker in zip(frame.columns, (BLUE, ORANGE, GREEN), ("o", "D", "|"), strict=False):

@@ -1,7 +1,4 @@
-"""How the pictures of `plots` look, in one place: colours, sizes, axes, labels.
-
-The colours are those of Okabe and Ito (2008), which the colour-blind tell apart.
-"""
+"""Style of all figures: colours (Okabe and Ito, 2008, safe for the colour-blind), sizes, axes, labels."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -44,7 +41,7 @@ STYLE = {
 
 
 def styled(draw: Callable) -> Callable:
-    """Draw in this style, and close a figure made here, so that a notebook shows it once, as a cell's result."""
+    """Draw in this style, and close new figures, so that a notebook shows them once, as a cell's result."""
 
     @wraps(draw)
     def drawn(*args, **kwargs) -> Figure:
@@ -87,13 +84,13 @@ def dress(ax: Axes, grid: str) -> Axes:
 
 
 def short(names: Sequence, length: int = 28) -> list[str]:
-    """Names as labels: on one line, cut, and without starting a formula."""
+    """Names as labels: on one line, at most `length` characters."""
     names = [" ".join(str(name).split()) for name in names]
     return [name if len(name) <= length else name[: length - 1] + "…" for name in names]
 
 
 def name_rows(ax: Axes, names: Sequence) -> None:
-    """A line per name on the y axis, the first one on top."""
+    """Names on the y axis, the first one on top."""
     ax.set_yticks(range(len(names)), short(names))
     ax.set_ylim(len(names) - 0.4, -0.6)
 
@@ -105,14 +102,14 @@ def note(ax: Axes, text: str, x: float, y: float, **options) -> None:
 
 
 def legend_above(ax: Axes) -> None:
-    """The legend in one line, in place of a title."""
+    """A legend in one line in place of the title."""
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handletextpad=0.4, borderpad=0.2)
 
 
 def heat_map(
     ax: Axes, values: np.ndarray, names: Sequence, texts: Callable, low: float, label: str, format=None
 ) -> None:
-    """A square of values up to 1 as colours, with `texts(row, column)` in each cell of at most 12 x 12."""
+    """A square of values up to 1 as colours, with `texts(row, column)` in each cell up to 12 x 12."""
     size, step = len(values), -(-len(values) // 40)
     image = ax.imshow(values, cmap=SHADES, vmin=low, vmax=1)
     for row, column in np.ndindex(values.shape) if size <= 12 else ():

@@ -1,9 +1,4 @@
-"""Tables to look at: examples of each class, and the rows that a run got most wrong.
-
-Tables to look at: what each cleaner would change in the texts.
-
-Tables to look at: what each way of cutting long texts keeps of the data.
-"""
+"""Tables of texts: examples, worst rows, what each cleaner changes, and what each truncation keeps."""
 
 import re
 from collections.abc import Sequence
@@ -18,30 +13,33 @@ from kagglekit.data.tokens import WHOLE, Tokens, chunk_starts, special_ends, tok
 from kagglekit.data.truncation import TRUNCATIONS, key_parts
 from kagglekit.scoring.metrics import CLASSES
 
+THIRDS = ("beginning", "middle", "end")
+
 
 def shorten(text: str, characters: int = 160) -> str:
-    """A text on one line, cut in the middle."""
+    """A text on one line, without its middle where it is long."""
     text = " ".join(text.split())
     half = characters // 2
     return text if len(text) <= characters else f"{text[:half]} ... {text[-half:]}"
 
 
 def show_examples(train: pd.DataFrame, task: Task, lengths: np.ndarray) -> pd.DataFrame:
-    """The shortest, a middling and the longest text of each class; of the least, middle and highest targets otherwise.
+    """The shortest, a median-length and the longest text of each class; for targets of the lowest, middle and highest.
 
     lengths: tokens of each row of train.
     """
-    shown, order = [], np.argsort(lengths, kind="stable")
-    label = task.labels[0]
+    shown, order, label = [], np.argsort(lengths, kind="stable"), task.labels[0]
     if task.classes:
-        picks = {name: order[(train[label].to_numpy() == name)[order]] for name in task.classes}
+        rows = {name: order[(train[label].to_numpy() == name)[order]] for name in task.classes}
     elif task.kind == "multilabel":
-        picks = {name: order[(train[name].astype(float).to_numpy() == 1)[order]] for name in task.labels}
+        rows = {name: order[(train[name].astype(float).to_numpy() == 1)[order]] for name in task.labels}
     else:
-        ranked = train[label].astype(float).argsort(kind="stable").to_numpy()
-        tenths = {name: ranked[part] for name, part in _ranges(len(ranked)).items()}
-        picks = {f"{name} {label}": rows[np.argsort(lengths[rows], kind="stable")] for name, rows in tenths.items()}
-    for name, found in picks.items():
+        ranked, n = train[label].astype(float).argsort(kind="stable").to_numpy(), len(train)
+        tenth = max(1, n // 10)
+        middle = ranked[n // 2 - tenth // 2 : n // 2 + tenth]
+        tenths = {"lowest": ranked[:tenth], "middle": middle, "highest": ranked[n - tenth :]}
+        rows = {f"{name} {label}": some[np.argsort(lengths[some], kind="stable")] for name, some in tenths.items()}
+    for name, found in rows.items():
         for size, place in zip(("shortest", "middle", "longest"), (0, len(found) // 2, -1), strict=True):
             if len(found):
                 row = found[place]
@@ -49,18 +47,8 @@ def show_examples(train: pd.DataFrame, task: Task, lengths: np.ndarray) -> pd.Da
     return pd.DataFrame(shown, columns=["class", "text is", "tokens", "id", "text"]).set_index(["class", "text is"])
 
 
-def _ranges(n: int) -> dict[str, slice]:
-    """The lowest, middling and highest tenth of `n` sorted rows."""
-    tenth = max(1, n // 10)
-    return {
-        "lowest": slice(tenth),
-        "middle": slice(n // 2 - tenth // 2, n // 2 + tenth),
-        "highest": slice(n - tenth, n),
-    }
-
-
 def row_losses(task: Task, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """How wrong each row is (rows,): minus log of the true class's probability, mean of these over labels, or the mean
+    """The loss of each row (rows,): minus log of the true class's probability, its mean over labels, or the mean
     absolute error over targets, each in units of its standard deviation."""
     predictions = predictions.astype(np.float64)
     if task.kind in CLASSES:
@@ -74,30 +62,26 @@ def row_losses(task: Task, labels: np.ndarray, predictions: np.ndarray) -> np.nd
 def worst_rows(
     task: Task, train: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray, n: int = 15
 ) -> pd.DataFrame:
-    """The `n` rows with the highest `row_losses`: id, label, what was predicted, the loss, and the text."""
+    """The `n` rows with the highest `row_losses`: id, label, prediction, loss and text."""
     losses = row_losses(task, labels, predictions)
     worst = np.argsort(-losses, kind="stable")[:n]
-    table = train.iloc[worst][["id", *task.labels]].reset_index(drop=True)
-    if task.kind in CLASSES:
-        best = predictions[worst].argmax(axis=1)
-        sure = predictions[worst].max(axis=1)
-        table["predicted"] = [f"{task.classes[k]} ({prob:.2f})" for k, prob in zip(best, sure, strict=True)]
-    elif task.kind == "ordinal":
-        table["predicted"] = [
-            f"{task.classes[k]} ({value:.2f} of 0 to {len(task.classes) - 1})"
-            for k, value in zip(decide(task, predictions[worst]), predictions[worst, 0], strict=True)
-        ]
+    table, predictions = train.iloc[worst][["id", *task.labels]].reset_index(drop=True), predictions[worst]
+    if task.classes:
+        names = [task.classes[k] for k in decide(task, predictions)]
+        sure = predictions.max(axis=1)
+        scale = f" of 0 to {len(task.classes) - 1}" if task.kind == "ordinal" else ""
+        table["predicted"] = [f"{name} ({value:.2f}{scale})" for name, value in zip(names, sure, strict=True)]
     else:
         for k, name in enumerate(task.columns):
-            table[f"{name}, predicted"] = predictions[worst, k].round(3)
+            table[f"{name}, predicted"] = predictions[:, k].round(3)
     return table.assign(loss=losses[worst].round(2), text=[shorten(text) for text in train["text"].iloc[worst]])
 
 
 def count_changes(texts: Sequence[str]) -> pd.DataFrame:
-    """How many texts each cleaner changes, by itself: one line for every cleaner, also for those not installed.
+    """How many texts each cleaner changes, by itself; a line for every cleaner, also for those not installed.
 
-    Columns: `texts` that change, their `share` of all, `characters` that are added or (below 0) taken away per text
-    that changes, and what to `install` first.
+    Columns: `texts` that change, their `share` of all, `characters` added (below 0: removed) per changed text, and what
+    to `install` first.
     """
     table = {}
     for name, clean in CLEANERS.items():
@@ -112,27 +96,24 @@ def count_changes(texts: Sequence[str]) -> pd.DataFrame:
 
 
 def show_cleaning(texts: Sequence[str], names: Sequence[str] = (), n: int = 2, characters: int = 120) -> pd.DataFrame:
-    """`n` texts before and after each cleaner, around the first place that it changes, and how many texts it changes.
+    """`n` texts before and after each cleaner, around the first change, and how many texts it changes.
 
-    names: each works on what those before it leave, as in training. None of them shows every cleaner that is installed,
-    each by itself. Cleaners that change no text have no line. Characters that nobody sees are written as \\u200b, and
-    each of several spaces as ␣; what is left out stands as ...
+    names: applied one after another, as in training; empty: every installed cleaner by itself. Cleaners that change no
+    text have no line. Invisible characters are written as \\u200b, each of several spaces as ␣, omissions as ...
     """
     check_cleaners(names)
     rows, now = [], list(texts)
     for name in names or filter(is_installed, CLEANERS):
         after = [CLEANERS[name](text) for text in now]
         changed = [pair for pair in zip(now, after, strict=True) if pair[0] != pair[1]]
-        for pair in changed[:n]:
-            rows.append((name, len(changed), *_around_change(*pair, characters)))
+        rows += [(name, len(changed), *_around_change(*pair, characters)) for pair in changed[:n]]
         now = after if names else now
-    return pd.DataFrame(rows, columns=["cleaner", "texts changed", "before", "after"]).set_index(
-        ["cleaner", "texts changed"]
-    )
+    index = ["cleaner", "texts changed"]
+    return pd.DataFrame(rows, columns=[*index, "before", "after"]).set_index(index)
 
 
 def _around_change(before: str, after: str, characters: int) -> list[str]:
-    """Both texts from a little before the first place in which they differ."""
+    """Both texts from a little before the first difference."""
     pairs = enumerate(zip(before, after, strict=False))
     first = next((place for place, (a, b) in pairs if a != b), min(len(before), len(after)))
     start = max(first - characters // 3, 0)
@@ -145,9 +126,6 @@ def _visible(text: str, start: int, stop: int) -> str:
     return f"{'... ' if start else ''}{shown}{' ...' if stop < len(text) else ''}"
 
 
-THIRDS = ("beginning", "middle", "end")
-
-
 def compare_truncation(
     texts: Sequence[str],
     tokenizer,
@@ -157,12 +135,12 @@ def compare_truncation(
     rows: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What every cut, and cutting into chunks, keeps at each max_length; one line each.
+    """What every truncation, and splitting into chunks, keeps at each max_length; a line each.
 
-    Columns: `texts cut`, the share of texts that lose something; `tokens kept`, the share of all tokens; and of the
-    texts that are longer than max_length, the mean share that is kept of the whole, and of the beginning, middle and
-    end, a third each. `tokens read` per text and `chunks` per text, both means, are what it costs.
-    stride, max_chunks: of the chunks. rows: no more texts are looked at, drawn by `seed`.
+    Columns: `texts cut`, the share of texts that lose something; `tokens kept`, the share of all tokens; and for texts
+    longer than max_length, the mean share that is kept of the whole, and of its beginning, middle and end, a third
+    each. `tokens read` and `chunks` per text are the cost.
+    stride, max_chunks: of the chunks. rows: at most so many texts are used, drawn by `seed`.
     """
     texts = _draw(texts, rows, seed)
     special = sum(map(len, special_ends(tokenizer)))
@@ -171,68 +149,20 @@ def compare_truncation(
     for max_length in max_lengths:
         room = max_length - special
         for cut in TRUNCATIONS:
-            kept = [_kept_places(n, part, room, cut) for n, part in zip(sizes, parts, strict=True)]
-            table[max_length, cut] = _summarise([[places] for places in kept], sizes, room, special)
-        chunks = [
-            [np.arange(start, min(start + room, n)) for start in chunk_starts(n, room, stride, max_chunks)]
-            for n in sizes
-        ]
+            kept = [[_kept_places(n, part, room, cut)] for n, part in zip(sizes, parts, strict=True)]
+            table[max_length, cut] = _summarise(kept, sizes, room, special)
+        starts = [chunk_starts(n, room, stride, max_chunks) for n in sizes]
+        chunks = [[np.arange(k, min(k + room, n)) for k in own] for own, n in zip(starts, sizes, strict=True)]
         table[max_length, "chunks"] = _summarise(chunks, sizes, room, special)
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(["max_length", "cut"])
-
-
-def _draw(texts: Sequence[str], rows: int, seed: int) -> np.ndarray:
-    chosen = np.random.default_rng(seed).permutation(len(texts))[:rows]
-    return np.array(texts, dtype=object)[np.sort(chosen)]
-
-
-def _summarise(read: list[list[np.ndarray]], sizes: np.ndarray, room: int, special: int) -> dict[str, float]:
-    """One line of `compare_truncation`. read: for each text, the token places of each piece that is read."""
-    places = [pieces[0] if len(pieces) == 1 else np.unique(np.concatenate(pieces)) for pieces in read]
-    kept = np.array([len(p) for p in places])
-    long = [(p, n) for p, n in zip(places, sizes, strict=True) if n > room]
-    thirds = np.mean([_third_shares(p, n) for p, n in long], axis=0) if long else np.ones(3)
-    return {
-        "texts cut": np.mean(kept < sizes),
-        "tokens kept": kept.sum() / max(sizes.sum(), 1),
-        "of long texts": np.mean([len(p) / n for p, n in long]) if long else 1.0,
-        **dict(zip(THIRDS, thirds, strict=True)),
-        "tokens read": np.mean([sum(map(len, pieces)) + special * len(pieces) for pieces in read]),
-        "chunks": np.mean([len(pieces) for pieces in read]),
-    }
-
-
-def _third_shares(places: np.ndarray, n: int) -> np.ndarray:
-    """Which share is kept of each third of a text of `n` tokens (3,)."""
-    third = 3 * np.arange(n) // n
-    return np.bincount(third[places], minlength=3) / np.bincount(third, minlength=3).clip(1)
-
-
-def _kept_places(n: int, key_parts: np.ndarray, room: int, cut: str) -> np.ndarray:
-    """The places of the tokens that a cut keeps of a text of `n`, special tokens not counted."""
-    return TRUNCATIONS[cut](key_parts if cut == "key_parts" and n > room else np.arange(n), room)
-
-
-def _find_key_parts(texts: Sequence[str], whole: Tokens, tokenizer) -> list[np.ndarray]:
-    """The places of the tokens of title, first and last paragraph in each text: a beginning and an end of it."""
-    first, last = special_ends(tokenizer)
-    parts, places = tokenize([key_parts(text) for text in texts], tokenizer, WHOLE), []
-    for ids, kept in zip(whole, parts, strict=True):
-        ids, kept = (x[len(first) : len(x) - len(last)] for x in (ids, kept))
-        n = min(len(ids), len(kept))
-        same = np.append(ids[:n] == kept[:n], False)
-        head = int(same.argmin())  # where they differ first
-        places.append(np.concatenate([np.arange(head), np.arange(len(ids) - n + head, len(ids))]))
-    return places
 
 
 def show_truncation(
     texts: Sequence[str], tokenizer, max_length: int, characters: int = 160, rows: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """What each cut keeps of one text, a middling one of those that are longer than `max_length`.
+    """What each truncation keeps of one text, a median-length one of those longer than `max_length`.
 
-    Between pieces that do not follow each other stands [...]; a long piece is shortened in its middle to `characters`.
-    rows, seed: as in `compare_truncation`.
+    [...] marks an omission; long pieces are shortened to `characters`. rows, seed: as in `compare_truncation`.
     """
     texts = _draw(texts, rows, seed)
     lengths = tokenize(texts, tokenizer, WHOLE).lengths
@@ -248,3 +178,48 @@ def show_truncation(
         read = " [...] ".join(shorten(tokenizer.decode(piece), characters) for piece in pieces)
         shown[cut] = {"tokens": f"{len(places)} of {len(body)}", "what is read": read}
     return pd.DataFrame.from_dict(shown, orient="index").rename_axis("cut")
+
+
+def _draw(texts: Sequence[str], rows: int, seed: int) -> np.ndarray:
+    chosen = np.random.default_rng(seed).permutation(len(texts))[:rows]
+    return np.array(texts, dtype=object)[np.sort(chosen)]
+
+
+def _summarise(read: list[list[np.ndarray]], sizes: np.ndarray, room: int, special: int) -> dict[str, float]:
+    """A line of `compare_truncation`. read: for each text, the positions of the tokens of each piece that is read."""
+    places = [pieces[0] if len(pieces) == 1 else np.unique(np.concatenate(pieces)) for pieces in read]
+    kept = np.array([len(p) for p in places])
+    long = [(p, n) for p, n in zip(places, sizes, strict=True) if n > room]
+    thirds = np.mean([_third_shares(p, n) for p, n in long], axis=0) if long else np.ones(3)
+    return {
+        "texts cut": np.mean(kept < sizes),
+        "tokens kept": kept.sum() / max(sizes.sum(), 1),
+        "of long texts": np.mean([len(p) / n for p, n in long]) if long else 1.0,
+        **dict(zip(THIRDS, thirds, strict=True)),
+        "tokens read": np.mean([sum(map(len, pieces)) + special * len(pieces) for pieces in read]),
+        "chunks": np.mean([len(pieces) for pieces in read]),
+    }
+
+
+def _third_shares(places: np.ndarray, n: int) -> np.ndarray:
+    """The share that is kept of each third of a text of `n` tokens (3,)."""
+    third = 3 * np.arange(n) // n
+    return np.bincount(third[places], minlength=3) / np.bincount(third, minlength=3).clip(1)
+
+
+def _kept_places(n: int, key_parts: np.ndarray, room: int, cut: str) -> np.ndarray:
+    """The positions of the tokens that a truncation keeps of a text of `n`, special tokens not counted."""
+    return TRUNCATIONS[cut](key_parts if cut == "key_parts" and n > room else np.arange(n), room)
+
+
+def _find_key_parts(texts: Sequence[str], whole: Tokens, tokenizer) -> list[np.ndarray]:
+    """The positions of the tokens of title, first and last paragraph in each text: a beginning and an end of it."""
+    first, last = special_ends(tokenizer)
+    parts, places = tokenize([key_parts(text) for text in texts], tokenizer, WHOLE), []
+    for ids, kept in zip(whole, parts, strict=True):
+        ids, kept = (x[len(first) : len(x) - len(last)] for x in (ids, kept))
+        n = min(len(ids), len(kept))
+        same = np.append(ids[:n] == kept[:n], False)
+        head = int(same.argmin())  # where they differ first
+        places.append(np.concatenate([np.arange(head), np.arange(len(ids) - n + head, len(ids))]))
+    return places

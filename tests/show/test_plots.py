@@ -1,3 +1,5 @@
+"""Every figure of show/ is drawn by one battery; then what single figures show."""
+
 from types import SimpleNamespace
 
 import matplotlib
@@ -8,9 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from kagglekit.show import curves, plots
+from kagglekit.show import curves, plots, reliability
+from kagglekit.training.optim import SCHEDULES, learning_rates
 
 RNG = np.random.default_rng(0)
 Y, P, CLASSES = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200), ["a", "costs $5 or $6", "ç"]
@@ -20,6 +24,20 @@ HISTORY = pd.DataFrame(
     + [{"fold": k, "step": s, "score": 0.9} for k in range(2) for s in (30, 59)]
 )
 RUNS = pd.DataFrame({"score": [0.8, 0.9], "standard_error": [0.01, 0.02]}, index=["tfidf", "base"], dtype=object)
+NAMES = ["embeddings", *(f"layer {depth}" for depth in range(1, 13)), "head"]
+GROUPS = [{"name": name, "lr": 2e-5 * 0.95 ** (12 - depth)} for depth, name in enumerate(NAMES)]
+TRIAL = pd.DataFrame({"learning_rate": np.geomspace(1e-6, 1e-1, 50)})
+TRIAL["loss"] = np.concatenate([np.linspace(1, 0.4, 35), np.linspace(0.5, 9, 15)])
+TRIAL["smoothed"] = TRIAL["loss"].rolling(3, min_periods=1).mean()
+PROBED = pd.DataFrame({"step": [0, 40, 80], "overall": [0.6, 0.8, 0.7], "0": [0.6, 0.7, 0.75], "1": [0.5, 0.9, 0.6]})
+PROBED = PROBED.set_index("step")
+STEPS = {"overall": 40, "0": 80, "1": 40}
+
+
+def rates(schedule="linear", groups=GROUPS):
+    return learning_rates(groups, schedule, 0.1, 2, 100)
+
+
 FIGURES = {
     "label_balance": lambda ax=None: plots.label_balance(Y, CLASSES, ax=ax),
     "label_balance of labels": lambda ax=None: plots.label_balance(MULTI, CLASSES, ax=ax),
@@ -37,6 +55,20 @@ FIGURES = {
     "run_correlation": lambda ax=None: plots.run_correlation(pd.DataFrame(np.eye(2), ["x", "y"], ["x", "y"]), ax=ax),
     "run_scores": lambda ax=None: plots.run_scores(RUNS, "accuracy", ax=ax),
     "label_rates": lambda ax=None: plots.label_rates(RUNS.astype(float), ax=ax),
+    **{f"learning_rates {s}": lambda ax=None, s=s: curves.learning_rates(rates(s), ax=ax) for s in SCHEDULES},
+    "learning_rates of one group": lambda ax=None: curves.learning_rates(rates(groups=GROUPS[-1:]), ax=ax),
+    "learning_rates without a head": lambda ax=None: curves.learning_rates(rates(groups=GROUPS[:1]), ax=ax),
+    "learning_rates of one step": lambda ax=None: curves.learning_rates(rates().head(1), ax=ax),
+    "rate_trial": lambda ax=None: curves.rate_trial(TRIAL, 1e-4, ax=ax),
+    "rate_trial that never learned": lambda ax=None: curves.rate_trial(TRIAL.iloc[::-1].reset_index(), 1e-4, ax=ax),
+    "rate_trial of one step": lambda ax=None: curves.rate_trial(TRIAL.head(1), 1e-7, ax=ax),
+    "probe_scores": lambda ax=None: curves.probe_scores(PROBED, STEPS, "accuracy", ax=ax),
+    "probe_scores of one fold": lambda ax=None: curves.probe_scores(PROBED, {"1": 40}, "accuracy", ax=ax),
+    "probe_scores of one step": lambda ax=None: curves.probe_scores(PROBED.head(1), {"overall": 0}, "accuracy", ax=ax),
+    "probe_scores with no number": lambda ax=None: curves.probe_scores(
+        PROBED * np.nan, {"overall": 0}, "accuracy", ax=ax
+    ),
+    "rate_trial with no number": lambda ax=None: curves.rate_trial(TRIAL.assign(loss=np.nan), 1e-4, ax=ax),
 }
 PANELS = {
     "token_lengths": lambda axes=None: plots.token_lengths(np.arange(1, 700), axes=axes),
@@ -44,12 +76,20 @@ PANELS = {
     "learning_curves": lambda axes=None: curves.learning_curves(HISTORY, "accuracy", axes=axes),
     "residuals": lambda axes=None: plots.residuals(VALUES[:, 0], VALUES[:, 1], "score", axes=axes),
     "residuals of many": lambda axes=None: plots.residuals(np.arange(3000), np.ones(3000), axes=axes),
+    "reliability": lambda axes=None: reliability.reliability(Y > 0, {"x": np.full((200, 2), 0.5)}, "binary", axes=axes),
 }
 
 
 def texts(figure):
     found = [text.get_text() for ax in figure.axes for text in ax.texts]
     return found + [ax.get_title(loc="left") for ax in figure.axes]
+
+
+def test_every_figure_is_in_this_battery():
+    modules = (plots, curves, reliability)
+    known = {name for module in modules for name, draw in vars(module).items() if hasattr(draw, "__wrapped__")}
+    drawn = {name.split()[0].rstrip(",") for name in (*FIGURES, *PANELS)}
+    assert drawn == known - {"ks_2samp", "errors"}  # of scipy; and what chooses one of the others
 
 
 @pytest.mark.parametrize("name", [*FIGURES, *PANELS])
@@ -117,3 +157,32 @@ def test_errors_are_drawn_as_the_kind_of_task_asks():
     assert plots.errors(SimpleNamespace(kind="ordinal", classes=CLASSES), Y, P[:, None] + 0.2)
     assert plots.errors(SimpleNamespace(kind="multilabel", classes=[], labels=CLASSES), MULTI, MULTI)
     assert len(plots.errors(several, VALUES, VALUES + 1).axes) == 4 and plt.get_fignums() == []
+
+
+def test_there_is_a_line_for_every_group_and_a_name_for_the_first_and_the_last():
+    (ax,) = curves.learning_rates(rates()).axes
+    assert len(ax.lines) == 14
+    assert np.allclose(ax.lines[12].get_ydata(), rates()["layer 12"])
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["head: 2.1e-05", "layer 12: 2e-05", "embeddings: 1.1e-05"]
+
+
+def test_the_deeper_the_layer_the_paler_its_line():
+    (ax,) = curves.learning_rates(rates()).axes
+    brightness = [sum(to_rgb(line.get_color())) for line in ax.lines[:13]]
+    assert brightness == sorted(brightness, reverse=True) and len(set(brightness)) == 13
+
+
+def test_a_trial_shows_the_suggestion_and_hides_what_exploded():
+    (ax,) = curves.rate_trial(TRIAL, 1e-4).axes
+    assert [text.get_text() for text in ax.texts] == ["0.0001"]
+    assert ax.get_xscale() == "log" and ax.get_ylim()[1] < 2 < 9
+
+
+def test_a_probe_shows_the_step_that_goes_on_overall_and_for_each_fold():
+    (ax,) = curves.probe_scores(PROBED, STEPS, "accuracy").axes
+    assert [text.get_text() for text in ax.texts] == ["step 40: 0.8000"]
+    dots = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_linestyle() == "None"]
+    assert dots == [[80, 0.75], [40, 0.9]]
+    (alone,) = curves.probe_scores(PROBED, {"1": 40}, "accuracy").axes
+    assert len(alone.lines) == 2 and "without fold 1" in alone.get_title(loc="left")
