@@ -1,12 +1,11 @@
-"""Runs that were made elsewhere come into a work folder: folds trained in several places become one run.
+"""Merge runs that were made elsewhere into a work folder: folds trained in several places become one run.
 
-Everything is looked at before anything is written. A fold that is there already stays; one that is there with other
-predictions, and a run of the same name with other settings, folds or task, is an error.
-
-When runs of two work folders are one and the same: settings, tasks, folds, and predictions compared.
+Everything is checked before anything is written. A fold that is there already stays. One with other predictions, and a
+run of the same name with other settings, folds or task, is an error.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,16 +16,18 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.files import file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
-from kagglekit.runs.folder import differences
+from kagglekit.runs.folder import changes, differences, more_folds
 from kagglekit.runs.tables import hash_folds, read_metadata, read_predictions, read_run
 from kagglekit.time_budget import UNFINISHED
 
-APART = ("params.json", "score.json", "models.json")  # what tells of the whole run, whichever folds are there
+RECORDS = ("params.json", "score.json", "models.json")  # of the whole run, whichever folds are there
+PART = re.compile(r"(fold|part)[0-9]+")  # the folder of a fold, or of a part of 2_pretrain
+MOVED = "inputs"  # the folder of a kernel's working directory for files that lie elsewhere at home
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to come of one run: `names` of its folder, files and folders; those of folds and parts come last."""
+class MergePlan:
+    """What comes of one run: `names` of files and folders in its folder, those of folds and parts last."""
 
     source: Path
     target: Path
@@ -41,14 +42,13 @@ class Plan:
 def merge_runs(
     source: str | Path, work: str | Path, copy: bool = True, test_ids: Sequence[str] | None = None
 ) -> dict[str, list[int]]:
-    """Bring the runs of one work folder into another: run -> the finished folds that came; runs of which all is there
-    already are left out.
+    """Merge the runs of one work folder into another: run -> the finished folds that came, without runs that are there.
 
     New runs come whole, further folds are added, receipts are put together, and checkpoints of unfinished folds come
-    where they are further on than those that are there. The score.json of a run that gets more folds is deleted: it
-    tells of fewer. A work folder without task.json or folds.parquet gets those of `source`.
-    copy: False moves the files, which takes no time on one disk. test_ids: of test in its order; None: as the first
-    table says. Raises FileNotFoundError and ValueError as `plan_merge` does, before anything is written.
+    where they are further on. The score.json of a run that gets more folds is deleted: it is of fewer. A work folder
+    without task.json or folds.parquet gets those of `source`.
+    copy: False moves the files, which takes no time on one disk. test_ids: of test in its order; None: as in the first
+    table. Raises FileNotFoundError and ValueError as `plan_merge` does, before anything is written.
     """
     source, work = resolve(source), resolve(work)
     plans = plan_merge(source, work, test_ids)
@@ -78,7 +78,7 @@ def is_run(place: Path) -> bool:
     return not place.name.startswith(".") and any((place / name).is_file() for name in ("params.json", "weights.json"))
 
 
-def plan_merge(source: str | Path, work: str | Path, test_ids: Sequence[str] | None = None) -> list[Plan]:
+def plan_merge(source: str | Path, work: str | Path, test_ids: Sequence[str] | None = None) -> list[MergePlan]:
     """What `merge_runs` would bring. Nothing is written.
 
     Raises FileNotFoundError for a folder without runs, ValueError that names file and run: for another task, other
@@ -88,7 +88,7 @@ def plan_merge(source: str | Path, work: str | Path, test_ids: Sequence[str] | N
     runs = [place for place in sorted(source.iterdir()) if is_run(place)] if source.is_dir() else []
     if not runs:
         raise FileNotFoundError(f"{source} has no runs: no folder in it has a params.json or a weights.json")
-    task, folds = common_task(source, work), common_folds(source, work)
+    task, folds = _common_task(source, work), _common_folds(source, work)
     if test_ids is None:
         tables = [file for root in (work, source) for file in sorted(root.glob("*/fold*/test.parquet"))]
         test_ids = read_predictions(tables[0])["id"].tolist() if tables else []
@@ -103,53 +103,83 @@ def plan_merge(source: str | Path, work: str | Path, test_ids: Sequence[str] | N
     return plans
 
 
-def _plan_run(run: Path, work: Path) -> Plan:
-    """What is to come of a trained run, or of one of 2_pretrain."""
+def _plan_run(run: Path, work: Path) -> MergePlan:
+    """What comes of a trained run, or of one of 2_pretrain."""
     home = work / run.name
     there = {path.name for path in home.iterdir()} if home.is_dir() else set()
+    new = there <= {"params.json"}
     if there and "params.json" not in there:
         raise ValueError(f"{home} is no trained run, as {run} is: give one of them another name")
-    if there - {"params.json"} and (changed := tell_changes(home, run)):
-        raise ValueError(
-            f"{home} was made with other settings than {run}: {'; '.join(changed)}. Give one of them another name"
-        )
-    names = sorted(path.name for path in run.iterdir() if not path.name.startswith(".") and path.name not in APART)
-    parts, others = [name for name in names if is_part(run / name)], [n for n in names if not is_part(run / n)]
-    if is_finished(run) and is_finished(home):  # a model of 2_pretrain belongs to no fold
-        check_same(home, run)
-    further = progress(run) > progress(home)
-    if not further:
-        others = [name for name in others if not (home / name).exists()]
-    for name in [name for name in parts if is_finished(run / name) and is_finished(home / name)]:
-        check_same(home / name, run / name)
-    coming = [name for name in parts if progress(run / name) > progress(home / name)]
-    new = ["params.json"] if there <= {"params.json"} else []  # of a run that nothing came of
-    return Plan(run, home, [*new, *(others if further or coming or new else []), *coming])
+    if not new:
+        ours, theirs = read_json(home / "params.json"), read_json(run / "params.json")
+        recipe = {name: _at_home(ours["recipe"].get(name), value) for name, value in theirs["recipe"].items()}
+        if changed := changes(ours, {**theirs, "recipe": recipe}):
+            raise ValueError(
+                f"{home} was made with other settings than {run}: {'; '.join(changed)}. Give one of them another name"
+            )
+    names = sorted(path.name for path in run.iterdir() if not path.name.startswith(".") and path.name not in RECORDS)
+    parts, others = [n for n in names if PART.fullmatch(n)], [n for n in names if not PART.fullmatch(n)]
+    for name in ("", *parts):  # "": a model of 2_pretrain belongs to no fold
+        _check_same(home / name, run / name)
+    coming = [name for name in parts if _progress(run / name) > _progress(home / name)]
+    if _progress(run) <= _progress(home):
+        others = [name for name in others if (new or coming) and not (home / name).exists()]
+    return MergePlan(run, home, [*(["params.json"] if new else []), *others, *coming])
 
 
-def _plan_blend(run: Path, work: Path) -> Plan:
+def _plan_blend(run: Path, work: Path) -> MergePlan:
     """A blend comes whole or is there: its weights belong to exactly these folds of its members."""
     home = work / run.name
     if not home.exists():
-        return Plan(run, home, sorted(path.name for path in run.iterdir()))
-    ours, theirs = fold_folders(home), fold_folders(run)
-    if not (home / "weights.json").is_file() or ours.keys() != theirs.keys():
-        raise ValueError(f"{home} is not the blend that {run} is: give one of them another name, or blend anew here")
-    for fold in theirs:
-        check_same(ours[fold], theirs[fold])
-    return Plan(run, home)
+        return MergePlan(run, home, sorted(path.name for path in run.iterdir()))
+    if not (home / "weights.json").is_file() or fold_folders(home).keys() != fold_folders(run).keys():
+        raise ValueError(f"{home} is not the blend that {run} is: give one of them another name, or blend here again")
+    for place in fold_folders(run).values():
+        _check_same(home / place.name, place)
+    return MergePlan(run, home)
 
 
-def _merge_records(plan: Plan) -> None:
-    """What tells of the whole run comes first: a fold without its receipts would be none of the run."""
+def _check_same(ours: Path, theirs: Path) -> None:
+    """Raise ValueError where two finished folds, or two models of 2_pretrain, came out differently."""
+    again = "two trainings of one recipe that came out differently. Keep one of them, or give one run another name"
+    if not (_is_finished(ours) and _is_finished(theirs)):
+        return
+    for name in ("oof.parquet", "test.parquet"):
+        if (ours / name).is_file() and (theirs / name).is_file():
+            first, second = (read_predictions(place / name) for place in (ours, theirs))
+            saw = {read_metadata(place / name).get("saw") for place in (ours, theirs)}
+            if not first.equals(second) or len(saw) > 1:
+                raise ValueError(f"{ours / name} and {theirs / name} hold other predictions of the same fold: {again}")
+    if (ours / "pretraining.json").is_file():
+        weights = [sorted(place.glob("**/model/*.safetensors")) for place in (ours, theirs)]
+        if hash_files(weights[0]) != hash_files(weights[1]):
+            raise ValueError(f"{ours / 'model'} and {theirs / 'model'} hold other weights: {again}")
+
+
+def _is_finished(place: Path) -> bool:
+    """Whether a fold, or a training of 2_pretrain, has come to its end."""
+    tables = all((place / name).is_file() for name in ("oof.parquet", "test.parquet"))
+    return tables or (place / "pretraining.json").is_file()
+
+
+def _progress(place: Path) -> tuple[int, int, int]:
+    """How far a fold, a part or a run without these is: finished (1 or 0), number of models, steps of the last complete
+    checkpoint."""
+    files = [path for path in place.rglob("*") if not PART.fullmatch(path.relative_to(place).parts[0])]
+    models = [path for path in files if path.suffix == ".safetensors" and "checkpoints" not in path.parts]
+    steps = [path.parent.name.removeprefix("checkpoint-") for path in files if path.name == "complete"]
+    return int(_is_finished(place)), len(models), max((int(step) for step in steps if step.isdecimal()), default=0)
+
+
+def _merge_records(plan: MergePlan) -> None:
+    """Write the records of the whole run. They come first: a fold without its receipts would not belong to the run."""
     source, target = plan.source, plan.target
     params, models, before = read_json(source / "params.json"), {}, fold_folders(target).keys()
     if "params.json" not in plan.names:
         ours = read_json(target / "params.json")
-        came = {str(fold): params["receipts"].get(str(fold), {}) for fold in plan.folds}
-        hashes = {name: value for name, value in ours["inputs"].items() if isinstance(value, dict)}  # fold by fold
-        more = {name: value | params["inputs"][name] for name, value in hashes.items()}
-        params = {**ours, "inputs": ours["inputs"] | more, "receipts": ours["receipts"] | came}
+        receipts = {str(fold): params["receipts"].get(str(fold), {}) for fold in plan.folds}
+        inputs = more_folds(ours["inputs"], params["inputs"])
+        params = {**ours, "inputs": inputs, "receipts": ours["receipts"] | receipts}
     write_json(target / "params.json", params)
     for root in (source, target):
         models |= read_json(root / "models.json") if (root / "models.json").is_file() else {}
@@ -159,7 +189,7 @@ def _merge_records(plan: Plan) -> None:
         remove(target / "score.json")
     elif (plan.folds or not before) and (source / "score.json").is_file():
         _bring(source / "score.json", target / "score.json")
-    if "pretraining.json" in plan.names:  # what a training that was cut off has left
+    if "pretraining.json" in plan.names:  # the remains of an interrupted training
         for name in ("checkpoints", "candidates", "start", UNFINISHED):
             remove(target / name)
 
@@ -180,10 +210,7 @@ def _bring(source: Path, target: Path, copy: bool = True) -> None:
                     shutil.copyfile(Path(folder, name), place / name)
 
 
-MOVED = "inputs"  # the folder of a kernel's working directory for files that lie elsewhere at home
-
-
-def common_task(source: Path, work: Path) -> Task:
+def _common_task(source: Path, work: Path) -> Task:
     """The task of two work folders, of which one may lack task.json. Raises ValueError where they differ, but for the
     place of the competition's files."""
     found = {root: read_json(root / "task.json") for root in (work, source) if (root / "task.json").is_file()}
@@ -199,7 +226,7 @@ def common_task(source: Path, work: Path) -> Task:
     return Task(**next(iter(found.values())))
 
 
-def common_folds(source: Path, work: Path) -> pd.DataFrame | None:
+def _common_folds(source: Path, work: Path) -> pd.DataFrame | None:
     """The folds of two work folders, None where neither has some. Raises ValueError where they differ."""
     files = [root / "folds.parquet" for root in (work, source) if (root / "folds.parquet").is_file()]
     tables = [pd.read_parquet(file) for file in files]
@@ -209,19 +236,6 @@ def common_folds(source: Path, work: Path) -> pd.DataFrame | None:
             "on the same folds, or bring them into a work folder of their own"
         )
     return tables[0] if tables else None
-
-
-def tell_changes(ours: Path, theirs: Path) -> list[str]:
-    """How two runs of one name differ by their params.json, in words; hashes by fold count where both have them."""
-    before, now = read_json(ours / "params.json"), read_json(theirs / "params.json")
-    recipe = {name: _at_home(before["recipe"].get(name), value) for name, value in now["recipe"].items()}
-    changed = differences(before["recipe"], recipe)
-    for name in sorted({*before["inputs"], *now["inputs"]}):
-        then, there = before["inputs"].get(name), now["inputs"].get(name)
-        if isinstance(then, dict) and isinstance(there, dict):
-            then, there = ({fold: each[fold] for fold in then.keys() & there.keys()} for each in (then, there))
-        changed += [f"the {name} changed"] if then != there else []
-    return changed
 
 
 def _at_home(ours: Any, theirs: Any) -> Any:
@@ -234,42 +248,3 @@ def _at_home(ours: Any, theirs: Any) -> Any:
     if isinstance(ours, str) and isinstance(theirs, str) and theirs == str(PurePosixPath(MOVED, Path(ours).name)):
         return ours
     return theirs
-
-
-def is_part(place: Path) -> bool:
-    """Whether a folder of a run is that of a fold, or of a part of 2_pretrain."""
-    kind = "part" if place.name.startswith("part") else "fold"
-    return place.name.removeprefix(kind).isdecimal() and place.name.startswith(kind)
-
-
-def is_finished(place: Path) -> bool:
-    """Whether a fold, or a training of 2_pretrain, has come to its end."""
-    tables = all((place / name).is_file() for name in ("oof.parquet", "test.parquet"))
-    return tables or (place / "pretraining.json").is_file()
-
-
-def progress(place: Path) -> tuple[int, int, int]:
-    """How far a fold or a part is: finished (1 or 0), models that are done, steps of the last complete checkpoint.
-
-    Of the folder of a run: what is in it beside folds and parts.
-    """
-    files = [path for path in place.rglob("*") if path.name == "complete" or path.suffix == ".safetensors"]
-    files = [path for path in files if not is_part(place / path.relative_to(place).parts[0])]
-    done = [path for path in files if path.suffix == ".safetensors" and "checkpoints" not in path.parts]
-    steps = [path.parent.name.removeprefix("checkpoint-") for path in files if path.name == "complete"]
-    return int(is_finished(place)), len(done), max((int(step) for step in steps if step.isdecimal()), default=0)
-
-
-def check_same(ours: Path, theirs: Path) -> None:
-    """Raise ValueError where two finished folds, or two models of 2_pretrain, came out differently."""
-    again = "two trainings of one recipe that came out differently. Keep one of them, or give one run another name"
-    for name in ("oof.parquet", "test.parquet"):
-        if (ours / name).is_file() and (theirs / name).is_file():
-            first, second = (read_predictions(place / name) for place in (ours, theirs))
-            saw = [read_metadata(place / name).get("saw") for place in (ours, theirs)]
-            if not first.equals(second) or len({*saw}) > 1:
-                raise ValueError(f"{ours / name} and {theirs / name} hold other predictions of the same fold: {again}")
-    if (ours / "pretraining.json").is_file():
-        weights = [sorted(place.glob("**/model/*.safetensors")) for place in (ours, theirs)]
-        if hash_files(weights[0]) != hash_files(weights[1]):
-            raise ValueError(f"{ours / 'model'} and {theirs / 'model'} hold other weights: {again}")
