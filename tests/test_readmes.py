@@ -22,7 +22,7 @@ from kagglekit.kaggle.steps import parse_steps
 from kagglekit.losses.catalogue import LOSSES
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
-from kagglekit.pretraining.masking_catalogue import MASKINGS
+from kagglekit.pretraining.masking import MASKINGS
 from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import choose_shared, parse_arguments, read_arguments, read_parameters

@@ -9,7 +9,6 @@ from kagglekit.data.batches import prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.device import autocast, choose_precision
 from kagglekit.model.classifier import Classifier
-from kagglekit.pretraining.masking import choose_best
 from kagglekit.progress import Progress
 
 DISTRIBUTIONS = {  # link -> logits to distributions, (batch, distributions, values); the last dimension sums to 1
@@ -39,6 +38,12 @@ def check_task_model(model: Classifier) -> None:
         )
     if model.features is not None or model.embedded_vectors is not None or model.options["pooling"] == "mask":
         raise ValueError("the task model reads more than the text: take a run without features, vectors and a pattern")
+
+
+def choose_best(scores: torch.Tensor, maskable: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """The `counts` (batch,) maskable tokens of each row with the highest scores (batch, tokens), as bool."""
+    order = scores.masked_fill(~maskable, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return maskable & (order.argsort(dim=1) < counts[:, None])
 
 
 @torch.inference_mode()

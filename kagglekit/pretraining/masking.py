@@ -1,55 +1,35 @@
-"""What every masking does: choose tokens, hide them by the 80-10-10 rule, and say which; anew at each visit, or not.
+"""Which tokens masked-language modelling hides: MASKINGS has the schemes by name, `make_masking` builds one.
 
-Whole words hidden, one by one or several in a row.
+A scheme chooses tokens of each batch, hides them by the 80-10-10 rule of BERT, and keeps what they were as labels.
 """
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
+import pandas as pd
 import torch
 
+from kagglekit.data.tokens import tokenize
 from kagglekit.data.words import CHINESE
+from kagglekit.device import random_state_kept
+from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
-from kagglekit.pretraining.words import WordTable
+from kagglekit.pretraining.importance import EntropyScorer, choose_best, score_tokens
+from kagglekit.pretraining.objective import check_options
+from kagglekit.pretraining.words import WordTable, make_word_table
 from kagglekit.tricks.trick import Trick
 
 
-def mask_tokens(
-    input_ids: torch.Tensor, maskable: torch.Tensor, mask_id: int, vocabulary: int, probability: float = 0.15
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose tokens to predict, anew at every call (Liu et al., 2019), and hide them (Devlin et al., 2019).
-
-    input_ids, maskable: (batch, tokens); only where `maskable` is True can a token be chosen. Each is chosen with
-    `probability`; of these 80 % become the mask token, 10 % a random one, 10 % stay.
-    Returns the ids with hidden tokens, and where tokens were chosen (bool), both (batch, tokens). Uses the global RNG.
-    """
-    chance = torch.rand(input_ids.shape, device=input_ids.device)
-    chosen = maskable & (chance < probability)
-    others = torch.randint_like(input_ids, vocabulary)
-    return hide_chosen(input_ids, chosen, chance / probability, others, mask_id), chosen
-
-
-def hide_chosen(ids: torch.Tensor, chosen: torch.Tensor, part: torch.Tensor, others: torch.Tensor, mask_id: int):
-    """The 80-10-10 rule, all (batch, tokens): a chosen token becomes the mask token where its `part` is below 0.8, and
-    from 0.9 on the one of `others`; between them it stays. part: uniform from 0 to 1."""
-    hidden = torch.where(chosen & (part < 0.8), mask_id, ids)
-    return torch.where(chosen & (part >= 0.9), others, hidden)
-
-
-def choose_best(scores: torch.Tensor, maskable: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """The `counts` (batch,) maskable tokens of each row with the highest scores (batch, tokens), as bool."""
-    order = scores.masked_fill(~maskable, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    return maskable & (order.argsort(dim=1) < counts[:, None])
-
-
 class Masking(Trick):
-    """Hides tokens of a batch and says which; a scheme overrides how they are drawn or chosen.
+    """Hides tokens of a batch; a scheme overrides how they are drawn or chosen.
 
-    mask_id, vocabulary, special_ids: of the tokenizer; special tokens, the padding among them, are never chosen.
-    probability: share of the tokens that is chosen, on average; 0.15 is usual, 0 learns nothing. Of what is chosen
-    80 % become the mask token, 10 % a random one, 10 % stay. Random numbers come from the global generator.
+    mask_id, vocabulary (its size), special_ids: of the tokenizer; special tokens and padding are never chosen.
+    probability: share of the tokens that is chosen, on average; 0.15 is usual, 0 learns nothing. Of the chosen ones
+    80 % become the mask token, 10 % a random token, 10 % stay. Random numbers come from the global generator.
     """
 
-    chosen_: torch.Tensor | float = 0.0  # sums over the steps; they stay on the device: no waiting
+    chosen_: torch.Tensor | float = 0.0  # sums over the steps; they stay on the device, so that nothing waits for it
     tokens_: torch.Tensor | float = 0.0
 
     def __init__(self, mask_id: int, vocabulary: int, special_ids: Sequence[int], probability: float = 0.15):
@@ -63,22 +43,22 @@ class Masking(Trick):
         check_range("mask_probability", self.probability, 0 <= self.probability <= 1, "from 0 to 1")
 
     def find_maskable(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Where tokens may be chosen (batch, tokens): no special ones, and no padding."""
+        """Where tokens may be chosen: bool (batch, tokens)."""
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         special = torch.tensor(self.special_ids, dtype=ids.dtype).to(ids.device, non_blocking=True)
         maskable = ~torch.isin(ids, special)
         return maskable if mask is None else maskable & mask.bool()
 
     def draw(self, ids: torch.Tensor, maskable: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each token a number from 0 to below 1, and a random token."""
+        """A number from 0 to below 1 and a random token for each token: both (batch, tokens)."""
         return torch.rand(ids.shape, device=ids.device), torch.randint_like(ids, self.vocabulary)
 
     def choose(self, inputs, maskable: torch.Tensor, chance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Which tokens are predicted, and the `part` of `hide_chosen`."""
+        """Which tokens are predicted, and the `part` of `hide_chosen`: both (batch, tokens)."""
         return maskable & (chance < self.probability), chance / self.probability if self.probability else chance
 
     def hide(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`inputs` with some tokens hidden, where they were (`chosen`) and what they were (`labels`, (chosen,))."""
+        """`inputs` with some tokens hidden; `chosen` (batch, tokens) says which, `labels` (chosen,) what they were."""
         ids, maskable = inputs["input_ids"], self.find_maskable(inputs)
         chance, others = self.draw(ids, maskable)
         chosen, part = self.choose(inputs, maskable, chance)
@@ -97,16 +77,22 @@ class Masking(Trick):
         return {**super().receipt(model), "share of tokens chosen": share}
 
 
+def hide_chosen(ids: torch.Tensor, chosen: torch.Tensor, part: torch.Tensor, others: torch.Tensor, mask_id: int):
+    """The 80-10-10 rule (Devlin et al., 2019), all (batch, tokens): a chosen token becomes the mask token where its
+    `part` is below 0.8, that of `others` from 0.9 on, and stays in between. part: uniform from 0 to 1."""
+    hidden = torch.where(chosen & (part < 0.8), mask_id, ids)
+    return torch.where(chosen & (part >= 0.9), others, hidden)
+
+
 class DynamicMasking(Masking):
-    """Hide other tokens of a text each time it comes by (RoBERTa; Liu et al., 2019, arXiv 1907.11692)."""
+    """Hides other tokens of a text at each visit (RoBERTa; Liu et al., 2019, arXiv 1907.11692)."""
 
 
 class StaticMasking(Masking):
-    """Hide the same tokens of a text each time it comes by (BERT; Devlin et al., 2019, arXiv 1810.04805).
+    """Hides the same tokens of a text at each visit (BERT; Devlin et al., 2019, arXiv 1810.04805).
 
-    What is hidden hangs on the tokens of the row and on `seed` alone, not on its batch or its padding. copies: each
-    row has so many fixed patterns, one of which is drawn at each visit: BERT's data were copied 10 times; 1 is one
-    pattern for ever, many are dynamic masking.
+    The choice depends on the tokens of the row and on `seed`, not on its batch or padding. copies: number of fixed
+    patterns a row has, one of which is drawn at each visit: 10 in BERT; 1 is always the same, many are dynamic masking.
     """
 
     def __init__(self, mask_id, vocabulary, special_ids, probability=0.15, *, seed: int = 0, copies: int = 1):
@@ -129,36 +115,20 @@ class StaticMasking(Masking):
 
 
 def scramble(numbers: torch.Tensor) -> torch.Tensor:
-    """A number of 64 random-looking bits for each int64 (SplitMix64; Steele et al., 2014)."""
+    """64 random-looking bits for each int64 (SplitMix64; Steele et al., 2014)."""
     numbers = numbers + (0x9E3779B97F4A7C15 - 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64)):
         numbers = (numbers ^ (numbers >> shift & 2 ** (64 - shift) - 1)) * factor  # a shift that brings in zeros
     return numbers ^ (numbers >> 31 & 2**33 - 1)
 
 
-def number(starts: torch.Tensor) -> torch.Tensor:
-    """A number for each token (batch, tokens), from 0 on, the same up to the next one of `starts` (bool)."""
-    return starts.long().cumsum(dim=1).clamp(min=1) - 1
-
-
-def span_starts(word_starts: torch.Tensor, maskable: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Where spans begin, of `lengths` words (batch, spans) one after the other, and behind what is not maskable.
-
-    word_starts, maskable: (batch, tokens). There must be as many lengths as there may be words.
-    """
-    span = torch.searchsorted(lengths.cumsum(dim=1), number(word_starts), right=True)  # (batch, tokens)
-    starts = torch.ones_like(word_starts)
-    starts[:, 1:] = (span[:, 1:] != span[:, :-1]) | ~maskable[:, :-1]
-    return starts
-
-
 class WholeWordMasking(Masking):
-    """Hide all pieces of a word or none: what is left of a word would give it away (BERT-WWM; Cui et al., 2019,
+    """Hides all pieces of a word or none, since one piece gives the others away (BERT-WWM; Cui et al., 2019,
     arXiv 1906.08101).
 
-    Each word is chosen with `probability`, so that the share of tokens is that too; the 80-10-10 rule goes by words.
-    words: from `make_word_table(tokenizer)`. chinese: "jieba" finds the words of Chinese text; "characters" takes what
-    the tokenizer makes of it, mostly single characters, and needs no package.
+    Each word is chosen with `probability`, and so is each token; the 80-10-10 rule goes by words. words: from
+    `make_word_table(tokenizer)`. chinese: "jieba" finds the words of Chinese text; "characters" takes the tokenizer's
+    own pieces, mostly single characters, and needs no package.
     """
 
     def __init__(self, mask_id, vocabulary, special_ids, probability, words: WordTable, *, chinese: str = "jieba"):
@@ -171,7 +141,7 @@ class WholeWordMasking(Masking):
         check_range("masking_options: chinese", self.chinese, self.chinese in CHINESE, f"one of {', '.join(CHINESE)}")
 
     def starts(self, ids: torch.Tensor, maskable: torch.Tensor) -> torch.Tensor:
-        """Where what is hidden as a whole begins (batch, tokens)."""
+        """Where a group of tokens begins that is hidden as a whole: bool (batch, tokens)."""
         return self.words.starts(ids, maskable, self.chinese == "jieba")
 
     def choose(self, inputs, maskable, chance):
@@ -180,12 +150,12 @@ class WholeWordMasking(Masking):
 
 
 class SpanMasking(WholeWordMasking):
-    """Hide several words in a row, n-grams of whole words (SpanBERT; Joshi et al., 2020, arXiv 1907.10529).
+    """Hides several words in a row, n-grams of whole words (SpanBERT; Joshi et al., 2020, arXiv 1907.10529).
 
-    The row is cut into spans, of 1, 2, ... `max_span` words with chances that fall as (1 - geometric)^(words - 1), and
-    each span is chosen with `probability`: so is each token. geometric: 0.2, with max_span 10, is 3.8 words on average;
-    1 is spans of one word, and so is max_span=1: whole-word masking. A span ends at a special token and at the end of
-    the row. The 80-10-10 rule goes by spans.
+    A row is cut into spans of 1 to `max_span` words, whose chances fall as (1 - geometric)^(words - 1); each span is
+    chosen with `probability`, and so is each token. geometric: 0.2 is 3.8 words on average with max_span 10;
+    geometric=1 or max_span=1 is whole-word masking. A span ends at a special token and at the end of the row. The
+    80-10-10 rule goes by spans.
     """
 
     def __init__(
@@ -213,3 +183,105 @@ class SpanMasking(WholeWordMasking):
         chances = (1 - self.geometric) ** torch.arange(self.max_span, dtype=torch.float32, device=ids.device)
         lengths = 1 + chances.multinomial(ids.numel(), replacement=True).view(ids.shape)  # (batch, spans)
         return span_starts(super().starts(ids, maskable), maskable, lengths)
+
+
+def number(starts: torch.Tensor) -> torch.Tensor:
+    """The number of the group that each token is in, from 0 on; `starts` (batch, tokens): where groups begin."""
+    return starts.long().cumsum(dim=1).clamp(min=1) - 1
+
+
+def span_starts(word_starts: torch.Tensor, maskable: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Where spans begin that are `lengths` (batch, spans) words long, and behind each token that is not maskable.
+
+    word_starts, maskable: (batch, tokens). There are at least as many lengths as words.
+    """
+    span = torch.searchsorted(lengths.cumsum(dim=1), number(word_starts), right=True)  # (batch, tokens)
+    starts = torch.ones_like(word_starts)
+    starts[:, 1:] = (span[:, 1:] != span[:, :-1]) | ~maskable[:, :-1]
+    return starts
+
+
+class SelectiveMasking(Masking):
+    """Hides the tokens that matter most to a task (Train No Evil; Gu et al., 2020, arXiv 2004.09733).
+
+    scorer: a `TokenScorer` or an `EntropyScorer`, (input_ids, attention_mask) -> {"logits": (batch, tokens)}, how much
+    each token matters; tokens it does not know are hidden from it. Of each row the share `probability` with the highest
+    scores is chosen, rounded up or down at random so that it is right on average. temperature: 0 chooses the same
+    tokens at each visit; above 0 a token is drawn with a chance that grows with exp(score / temperature); large is
+    dynamic masking.
+    """
+
+    def __init__(self, mask_id, vocabulary, special_ids, probability, scorer, *, temperature: float = 0.0):
+        super().__init__(mask_id, vocabulary, special_ids, probability)
+        self.scorer = scorer
+        self.temperature = temperature
+
+    def check(self):
+        super().check()
+        check_range("masking_options: temperature", self.temperature, self.temperature >= 0, "0 or more")
+
+    def choose(self, inputs, maskable, chance):
+        scores = score_tokens(self.scorer, inputs, self.mask_id)
+        if self.temperature:
+            scores = scores / self.temperature - (-torch.rand_like(scores).log()).log()  # Gumbel: draws without return
+        counts = (maskable.sum(dim=1) * self.probability + torch.rand(len(scores), device=scores.device)).floor()
+        return choose_best(scores, maskable, counts), chance
+
+
+MASKINGS = {
+    "dynamic": DynamicMasking,
+    "static": StaticMasking,
+    "whole_word": WholeWordMasking,
+    "span": SpanMasking,
+    "selective": SelectiveMasking,
+    "entropy": SelectiveMasking,
+}
+
+
+def masking_options(name: str) -> list[str]:
+    """The names of the options of a scheme of MASKINGS."""
+    check_range("masking", name, name in MASKINGS, f"one of {', '.join(MASKINGS)}")
+    knobs = inspect.signature(MASKINGS[name]).parameters.values()
+    return [knob.name for knob in knobs if knob.kind is knob.KEYWORD_ONLY]
+
+
+def make_masking(
+    name: str, tokenizer, probability: float = 0.15, options: dict[str, Any] | None = None, scorer=None
+) -> Masking:
+    """The scheme of a name of MASKINGS, for a tokenizer.
+
+    options: of the scheme, see its class. scorer: for "selective" and "entropy", what `train_token_scorer` learned from
+    a task model by the rule of that name; "entropy" also takes the task model itself (`Classifier`): exact, and slow.
+    Raises ValueError for an unknown name or option, one out of range, a tokenizer without a mask token, and a missing
+    scorer.
+    """
+    options, special_ids, needed = dict(options or {}), tokenizer.all_special_ids, []
+    check_options("masking_options", name, options, masking_options(name))
+    if tokenizer.mask_token_id is None:
+        raise ValueError("the tokenizer of this backbone has no mask token: it cannot be pretrained by masking")
+    if issubclass(MASKINGS[name], WholeWordMasking):
+        needed = [make_word_table(tokenizer)]
+    elif MASKINGS[name] is SelectiveMasking:
+        if scorer is None:
+            raise ValueError(f"masking={name!r} needs a model of the task, which says what matters: give a scorer")
+        if isinstance(scorer, Classifier):
+            check_range("masking", name, name == "entropy", "entropy, or be given a TokenScorer of the task model")
+            scorer = EntropyScorer(scorer, tokenizer.mask_token_id, special_ids)
+        needed = [scorer]
+    masking = MASKINGS[name](tokenizer.mask_token_id, len(tokenizer), special_ids, probability, *needed, **options)
+    masking.check()
+    return masking
+
+
+def show_masking(texts: Sequence[str], tokenizer, masking: Masking, n: int = 48, seed: int = 0) -> pd.DataFrame:
+    """The first `n` tokens of each text as a model in training reads them: chosen ones as [token -> replacement]."""
+    rows = []
+    with random_state_kept():
+        torch.manual_seed(seed)
+        for text in texts:
+            inputs = tokenize([text], tokenizer, n).pad(tokenizer.pad_token_id)
+            seen = masking.hide(inputs)
+            was, now = (tokenizer.convert_ids_to_tokens(x["input_ids"][0].tolist()) for x in (inputs, seen))
+            marked = [f"[{a} -> {b}]" if c else a for a, b, c in zip(was, now, seen["chosen"][0], strict=True)]
+            rows.append(" ".join(marked))
+    return pd.DataFrame({"as the model sees it": rows})

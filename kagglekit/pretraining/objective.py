@@ -1,7 +1,4 @@
-"""What a stage of pretraining is, and what an objective makes of it for the loop.
-
-How an objective begins: its options, and the model that it goes on with.
-"""
+"""A stage of pretraining: its knobs, what an objective is given, and what it prepares for the training loop."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -64,21 +61,64 @@ class Stage:
 
 
 def check_options(parameter: str, owner: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Raise ValueError for one of the names in `parameter` that its `owner` does not have."""
+    """Raise ValueError for a name in `parameter` that is no option of `owner`."""
     for name in given:
         if name not in known:
             raise ValueError(f"{parameter}: {owner} has no option {name!r}; it has {', '.join(known) or 'none'}")
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What an objective is prepared from.
+
+    options: of the objective, those that are not given at their defaults. backbone: a folder or a hub name. tokenizer:
+    with the new tokens. texts: to train on. held_out: texts to measure with. masking: a `Masking`, None for objectives
+    that hide no tokens. labels: `LabelledTexts`, for objectives that learn from labels.
+    """
+
+    stage: Stage
+    options: dict[str, Any]
+    backbone: str
+    tokenizer: Any
+    texts: list[str]
+    held_out: list[str]
+    masking: Any = None
+    labels: Any = None
+
+    def load(self, kind: type | None, path: str = "", layers: int = 0, dropout: float | None = None) -> PreTrainedModel:
+        """A model in float32 with a row for each token of the tokenizer; `model.base_model` is its encoder.
+
+        kind: a class of transformers. None is the class that the weights were saved with: a head stays for a later
+        stage. path: in place of the backbone. layers: only the lowest so many; 0 is all. dropout: None is that of the
+        stage. A pooler is frozen: nothing trains it, and several processes would wait for its gradients.
+        """
+        config = load_config(path or self.backbone, self.stage.dropout if dropout is None else dropout)
+        if kind is None:
+            kind = getattr(transformers, (config.architectures or [""])[0], AutoModel)
+        if layers:
+            config.num_hidden_layers = layers
+            if getattr(config, "layer_types", None):
+                config.layer_types = config.layer_types[:layers]
+        attention = choose_attention(choose_device(), self.stage.max_length)
+        with quiet():
+            model = kind.from_pretrained(
+                path or self.backbone, config=config, dtype=torch.float32, attn_implementation=attention
+            )
+        resize_embeddings(model, self.tokenizer)
+        if getattr(model.base_model, "pooler", None) is not None:
+            model.base_model.pooler.requires_grad_(False)
+        return model
+
+
 @dataclass
 class Prepared:
-    """An objective, ready for the loop.
+    """An objective, ready for the training loop.
 
-    model: what is trained; `model.backbone` is the encoder, `model(**batch)` gives {"logits": ...}. examples: what it
-    is trained on, with labels. loss: f(logits, labels) -> scalar, a batch mean. tricks: of the objective, the first is
-    the outermost. measure: figures on held-out text, the same ones at every call for the same weights; leaves mode and
-    random state as they were. save: writes the model to a folder as transformers reads it (the driver adds the
-    tokenizer): with its head where transformers has a class for it, so that a later stage goes on with it.
+    model: what is trained; `model.backbone` is the encoder, `model(**batch)` gives {"logits": ...}. examples: to train
+    on, with labels. loss: f(logits, labels) -> scalar, a batch mean. tricks: of the objective, the outermost first.
+    measure: figures on held-out text, equal at every call for equal weights; mode and random state stay as they were.
+    saved: the part of the model that goes on, with its head where transformers has a class for it. state: its weights,
+    where they are not simply its own.
     """
 
     model: nn.Module
@@ -86,45 +126,24 @@ class Prepared:
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     tricks: list[Trick]
     measure: Callable[[], dict[str, float]]
-    save: Callable[[Path], None]
+    saved: PreTrainedModel
+    state: Callable[[], dict[str, torch.Tensor] | None] = lambda: None
+
+    def save(self, folder: Path) -> None:
+        """Write the model to a folder as transformers reads it, without a tokenizer."""
+        with quiet():
+            self.saved.save_pretrained(folder, state_dict=self.state())
 
 
-def read_options(stage: Stage, **defaults) -> dict[str, Any]:
-    """`stage.objective_options`, with `defaults` for those that are not given.
+@dataclass(frozen=True)
+class Objective:
+    """An entry of OBJECTIVES, which tests and checks go through.
 
-    Raises ValueError for one that the objective does not have.
+    prepare: f(setup) -> Prepared. options: names and defaults of its `objective_options`. hides_tokens: it takes a
+    masking. needs_labels: it learns from `LabelledTexts`.
     """
-    check_options("objective_options", stage.objective, stage.objective_options, list(defaults))
-    return defaults | stage.objective_options
 
-
-def load_model(
-    kind: type | None, path: str, tokenizer, max_length: int, dropout: float | None, layers: int = 0
-) -> PreTrainedModel:
-    """A model in float32 that has a row for each token of `tokenizer`; `model.base_model` is its encoder.
-
-    kind: a class of transformers, None for the one that the folder or hub name was saved as: an encoder keeps the head
-    that it came with, for a later stage. layers: only so many, the lowest; 0 is all of them.
-    """
-    config = load_config(path, dropout)
-    if kind is None:
-        kind = getattr(transformers, (config.architectures or [""])[0], AutoModel)
-    if layers:
-        config.num_hidden_layers = layers
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layers]
-    with quiet():
-        model = kind.from_pretrained(
-            path,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation=choose_attention(choose_device(), max_length),
-        )
-    resize_embeddings(model, tokenizer)
-    return model
-
-
-def freeze_pooler(backbone: torch.nn.Module) -> None:
-    """Leave a pooler that nothing trains as it is: it is saved again, and several processes need not wait for it."""
-    if getattr(backbone, "pooler", None) is not None:
-        backbone.pooler.requires_grad_(False)
+    prepare: Callable[[Setup], Prepared]
+    options: dict[str, Any] = field(default_factory=dict)
+    hides_tokens: bool = True
+    needs_labels: bool = False

@@ -1,4 +1,4 @@
-"""A run of 2_pretrain: one training for all folds, or where labels had a say, one for each fold or group of folds."""
+"""A run of 2_pretrain: one training for all folds, or one for each group of folds where labels are used."""
 
 import inspect
 from collections.abc import Sequence
@@ -15,27 +15,28 @@ from kagglekit.model.backbones import check_max_length, find_backbone, load_toke
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.vocabulary import add_tokens
 from kagglekit.options import check_range
-from kagglekit.pretraining.masking_catalogue import Masking, make_masking, masking_options
+from kagglekit.pretraining.masking import Masking, make_masking, masking_options
 from kagglekit.pretraining.objective import SCORED, Stage, check_options
-from kagglekit.pretraining.pairs import LabelledTexts, read_pairs
 from kagglekit.pretraining.probe import Probe
 from kagglekit.pretraining.selective import train_token_scorer
-from kagglekit.pretraining.stages import HIDING, OBJECTIVES, Pretrained, pretrain
+from kagglekit.pretraining.simcse import LabelledTexts, read_pairs
+from kagglekit.pretraining.stages import OBJECTIVES, Pretrained, pretrain
 from kagglekit.runs.record import split_start
 from kagglekit.runs.starts import find_scorer, find_starts, make_backbone, read_sources
 from kagglekit.runs.tables import choose_folds, goes_forward, read_folds, training_rows
 from kagglekit.time_budget import TimeBudget
 
-OF_SCORER = [k.name for k in inspect.signature(train_token_scorer).parameters.values() if k.kind is k.KEYWORD_ONLY]
+_OPTIONS = inspect.signature(train_token_scorer).parameters.values()
+OF_SCORER = [option.name for option in _OPTIONS if option.kind is option.KEYWORD_ONLY]
 OF_SCORER = [name for name in OF_SCORER if name not in ("rule", "seed", "save_seconds", "budget")]  # masking_options
 
 
 @dataclass(frozen=True)
 class FoldGroup:
-    """Folds that share a training: they begin from the same models, and no label of theirs is looked at.
+    """Folds that share a training: they start from the same models, and none of their labels is used.
 
-    name: of its folder in that of the run, "" is the run's own. start: folder of a model -> its weight, none for the
-    backbone as it is.
+    name: of its folder in that of the run, "" is the run's own. start: folder of a model -> its weight in the average;
+    empty for the backbone as it is.
     """
 
     name: str
@@ -45,16 +46,16 @@ class FoldGroup:
 
 @dataclass
 class StageRun:
-    """What a stage reads, begins from and asks, for the folds of a work folder.
+    """A stage for the folds of a work folder: what it reads, starts from and asks.
 
-    train: as from `read_train`. texts: what is pretrained on. backbone, start, folds, scorer: as in the notebook.
-    pairs: a file for supervised SimCSE, see `read_pairs`; without one it takes texts of a class for alike. probe_every:
-    steps, 0 is no probe. budget: when it is over, training stops with a checkpoint and OutOfTime.
-    Supervised SimCSE by classes, and masking by a scorer, know the labels of training rows: then there is a training
-    for each fold, which has seen nothing of that fold. So there is where the start goes by folds; folds that begin from
-    the same model share one. With a probe the training is shared, and the best step is each fold's own; folds that go
-    forward in time take no probe. Texts are read whatever their time: they are known when the competition begins.
-    Raises ValueError and FileNotFoundError for what does not fit, before anything is trained.
+    train: as from `read_train`. texts: to pretrain on. backbone, start, folds, scorer: as in the notebook. pairs: a
+    file for supervised SimCSE, see `read_pairs`; without one, texts of one class are pairs. probe_every: steps; 0 is no
+    probe. budget: when it is over, training stops with a checkpoint and OutOfTime.
+    Supervised SimCSE by classes, and masking by a scorer, use labels of training rows: then each fold has a training,
+    which has seen none of its labels. So it is where the start differs by fold; folds that start from the same model
+    share a training. With a probe the training is shared, and each fold has its own best step; folds of a time series
+    take no probe. Texts are read whatever their time: they are known when the competition begins.
+    Raises ValueError and FileNotFoundError for a contradiction or a missing run, before anything is trained.
     """
 
     work: str | Path
@@ -73,12 +74,10 @@ class StageRun:
 
     def __post_init__(self):
         stage = self.stage
-        check_range("objective", stage.objective, stage.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
-        check_range("probe_every", self.probe_every, self.probe_every >= 0, "a number of steps, or 0")
         self._check_contradictions()
         sources = read_sources(self.work, split_start(self.start))
         matched = [source for source in sources if source.by_fold]
-        by_class = stage.objective == "simcse_supervised" and not self.pairs
+        by_class = OBJECTIVES[stage.objective].needs_labels and not self.pairs
         self.apart = by_class or bool(self.scorer)
         self.by_fold = bool(self.apart or matched or self.probe_every)
         self.scorers_ = find_scorer(self.work, self.scorer, self.backbone) if self.scorer else None
@@ -95,133 +94,127 @@ class StageRun:
                 )
             there = [k for k in choose_folds(table, []) if all(k in source.models for source in matched)]
         starts = find_starts(self.work, self.start, self.backbone, sorted({*chosen, *there}))
-        self.groups = self._share(chosen, there, starts, bool(matched))
+        self.groups = self._group(chosen, there, starts, bool(matched))
         self.begun_: dict[str, str] = {}
         self.maskings_: dict[str, Masking] = {}
         check_max_length(next(iter(self.groups[0].start), "") or find_backbone(self.backbone), stage.max_length)
 
     def _check_contradictions(self):
-        stage = self.stage
-        if stage.objective not in HIDING and (stage.masking != "dynamic" or stage.masking_options):
-            raise ValueError(f"the objective {stage.objective} hides no tokens: leave masking as it is")
-        known = [*masking_options(stage.masking), *(OF_SCORER if stage.masking in SCORED else [])]
-        check_options("masking_options", stage.masking, stage.masking_options, known)
-        if stage.masking in SCORED and not self.scorer:
-            raise ValueError(f"masking={stage.masking!r} asks a model what matters: set scorer to a run of 3_train")
-        if self.scorer and stage.masking not in SCORED:
-            what = f"masking={stage.masking!r} asks no scorer"
-            raise ValueError(f"{what}: leave scorer={self.scorer!r} out, or set masking to {' or '.join(SCORED)}")
-        if self.pairs and stage.objective != "simcse_supervised":
-            raise ValueError(f"pairs are for simcse_supervised, and the objective is {stage.objective}")
+        name, masking, scored = self.stage.objective, self.stage.masking, self.stage.masking in SCORED
+        check_range("objective", name, name in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
+        check_range("probe_every", self.probe_every, self.probe_every >= 0, "a number of steps, or 0")
+        if not OBJECTIVES[name].hides_tokens and (masking != "dynamic" or self.stage.masking_options):
+            raise ValueError(f"the objective {name} hides no tokens: leave masking as it is")
+        known = [*masking_options(masking), *(OF_SCORER if scored else [])]
+        check_options("masking_options", masking, self.stage.masking_options, known)
+        if scored and not self.scorer:
+            raise ValueError(f"masking={masking!r} asks a model what matters: set scorer to a run of 3_train")
+        if self.scorer and not scored:
+            raise ValueError(
+                f"masking={masking!r} asks no scorer: leave scorer={self.scorer!r} out, or set masking to "
+                f"{' or '.join(SCORED)}"
+            )
+        if self.pairs and not OBJECTIVES[name].needs_labels:
+            raise ValueError(f"pairs are for simcse_supervised, and the objective is {name}")
 
-    def _share(self, chosen: list[int], there: list[int], starts: dict[int, dict], matched: bool) -> list[FoldGroup]:
-        """The trainings: for the `chosen` folds, with the others of `there` that share them."""
+    def _group(self, chosen: list[int], there: list[int], starts: dict[int, dict], matched: bool) -> list[FoldGroup]:
+        """The trainings for the `chosen` folds, with the others of `there` that share them."""
         if self.apart:
             return [FoldGroup(f"part{fold}", (fold,), starts.get(fold, {})) for fold in chosen]
         if not matched:
             return [FoldGroup("", tuple(there) if self.by_fold else (), starts.get(chosen[0], {}))]
-        parts: dict[tuple, list[int]] = {}
+        groups: dict[tuple, list[int]] = {}
         for fold in there:
-            parts.setdefault(tuple(starts[fold].items()), []).append(fold)
-        parts = {start: folds for start, folds in parts.items() if set(folds) & set(chosen)}
-        return [FoldGroup(f"part{folds[0]}", tuple(folds), dict(start)) for start, folds in parts.items()]
+            groups.setdefault(tuple(starts[fold].items()), []).append(fold)
+        groups = {start: folds for start, folds in groups.items() if set(folds) & set(chosen)}
+        return [FoldGroup(f"part{folds[0]}", tuple(folds), dict(start)) for start, folds in groups.items()]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What params.json says of the run; the texts are the notebook's to add."""
+        """What params.json records of the run; the notebook adds the texts."""
         given = {name: getattr(self, name) for name in ("backbone", "start", "scorer", "pairs", "probe_every")}
         return given | asdict(self.stage)
 
     def fit(self, folder: Path) -> dict[str, Pretrained]:
-        """Train all parts, one after the other."""
-        return {part.name: self.fit_group(part, folder) for part in self.groups}
+        """Train all groups, one after the other."""
+        return {group.name: self.fit_group(group, folder) for group in self.groups}
 
-    def fit_group(self, part: FoldGroup, folder: Path) -> Pretrained:
-        """Train a part in its place below `folder`, that of the run; one that is done is read back.
+    def fit_group(self, group: FoldGroup, folder: Path) -> Pretrained:
+        """Train a group in its place below `folder`, that of the run; a finished one is read back.
 
-        Where there is a model for each fold, models.json says where: fold -> folder below that of the run.
+        Where there is a model for each fold, models.json has: fold -> folder below that of the run.
         """
-        place, file = folder / part.name, folder / "models.json"
-        result = self._train(part, place)
+        place, file = folder / group.name, folder / "models.json"
+        result = self._train(group, place)
         remove(place / "start")
-        self.begun_.pop(part.name, None)
+        self.begun_.pop(group.name, None)
         if self.by_fold:
-            kept = result.models or dict.fromkeys(map(str, part.folds), "model")
+            kept = result.models or dict.fromkeys(map(str, group.folds), "model")
             models = read_json(file) if file.is_file() else {}
-            models |= {fold: str(Path(part.name, at)) for fold, at in kept.items()}
+            models |= {fold: str(Path(group.name, at)) for fold, at in kept.items()}
             write_json(file, dict(sorted(models.items(), key=lambda item: int(item[0]))))
         return result
 
-    def _train(self, part: FoldGroup, place: Path) -> Pretrained:
+    def _train(self, group: FoldGroup, place: Path) -> Pretrained:
         if (place / "pretraining.json").is_file():
             return Pretrained(**read_json(place / "pretraining.json"))
         self.budget.check(place.name)
-        begin = self.begin(part, place)
+        begin = self.begin(group, place)
         tokenizer = self.tokenizer(begin)
-        masking = self.masking(part, place) if self.stage.objective in HIDING else None
         return pretrain(
             self.stage,
             begin,
             tokenizer,
             self.texts,
             place,
-            masking=masking,
-            labels=self.labels_of(part),
+            masking=self.masking(group, place) if OBJECTIVES[self.stage.objective].hides_tokens else None,
+            labels=self.labels_of(group),
             probe=self._probe(tokenizer),
-            folds=part.folds,
+            folds=group.folds,
             save_seconds=self.save_seconds,
             budget=self.budget,
         )
 
-    def begin(self, part: FoldGroup, place: Path) -> str:
-        """What a part begins from, as transformers reads it; an average is made once below `place`, its folder."""
-        if part.name not in self.begun_:
-            self.begun_[part.name] = make_backbone(part.start, place) if part.start else find_backbone(self.backbone)
-        return self.begun_[part.name]
+    def begin(self, group: FoldGroup, place: Path) -> str:
+        """The folder or hub name that a group starts from; an average is made once below `place`, its folder."""
+        if group.name not in self.begun_:
+            self.begun_[group.name] = make_backbone(group.start, place) if group.start else find_backbone(self.backbone)
+        return self.begun_[group.name]
 
     def tokenizer(self, begin: str):
-        """The tokenizer of what a part begins from, with the new tokens."""
+        """The tokenizer of the model to start from, with the new tokens."""
         tokenizer = load_tokenizer(begin)
         add_tokens(tokenizer, self.stage.new_tokens)
         return tokenizer
 
-    def masking(self, part: FoldGroup, place: Path) -> Masking:
-        """The masking of a part. A scorer of tokens is trained below `place` from the fold's own model, when it is
-        first asked for."""
-        if part.name not in self.maskings_:
-            stage, tokenizer = self.stage, self.tokenizer(self.begin(part, place))
+    def masking(self, group: FoldGroup, place: Path) -> Masking:
+        """The masking of a group. Its scorer is trained below `place` from the fold's own model at the first call."""
+        if group.name not in self.maskings_:
+            stage, tokenizer = self.stage, self.tokenizer(self.begin(group, place))
             options = dict(stage.masking_options)
             of_scorer = {name: options.pop(name) for name in OF_SCORER if name in options}
-            scorer = self._scorer(part, place / "scorer", of_scorer) if self.scorer else None
+            scorer = self._scorer(group, place / "scorer", of_scorer) if self.scorer else None
             masking = make_masking(stage.masking, tokenizer, stage.mask_probability, options, scorer)
-            self.maskings_[part.name] = masking
-        return self.maskings_[part.name]
+            self.maskings_[group.name] = masking
+        return self.maskings_[group.name]
 
-    def _scorer(self, part: FoldGroup, place: Path, options: dict[str, Any]):
-        """A task model of the part's fold, or what learned from it which tokens matter."""
-        (fold,) = part.folds
+    def _scorer(self, group: FoldGroup, place: Path, options: dict[str, Any]):
+        """The task model of the group's fold, or the token scorer that learned from it."""
+        (fold,) = group.folds
         model, recipe = self.scorers_.models[fold], self.scorers_.record.recipe
         task_model, tokenizer = Classifier.load(model), load_tokenizer(str(model))
         if self.stage.masking == "entropy" and not options:
             return task_model  # exact, but slow: every token is hidden once
         texts = self.train["text"].iloc[training_rows(self.table_, fold)].tolist()
         tokens = tokenize(texts, tokenizer, recipe["max_length"])
-        return train_token_scorer(
-            task_model,
-            tokens,
-            tokenizer,
-            place,
-            rule=self.stage.masking,
-            seed=self.stage.seed,
-            save_seconds=self.save_seconds,
-            budget=self.budget,
-            **options,
-        )
+        options |= {"rule": self.stage.masking, "seed": self.stage.seed}
+        how = {"save_seconds": self.save_seconds, "budget": self.budget}
+        return train_token_scorer(task_model, tokens, tokenizer, place, **options, **how)
 
-    def labels_of(self, part: FoldGroup) -> LabelledTexts | None:
-        if self.stage.objective != "simcse_supervised" or self.pairs_:
+    def labels_of(self, group: FoldGroup) -> LabelledTexts | None:
+        if not OBJECTIVES[self.stage.objective].needs_labels or self.pairs_:
             return self.pairs_
-        (fold,) = part.folds
+        (fold,) = group.folds
         rows = training_rows(self.table_, fold)
         return LabelledTexts(self.train["text"].iloc[rows].tolist(), self.labels[rows])
 

@@ -2,15 +2,12 @@
 
 Next sentence (Devlin et al., 2019, arXiv 1810.04805): does the second piece follow the first, or is it from another
 text? Sentence order (ALBERT; Lan et al., 2020, arXiv 1909.11942): do two neighbours stand in the order of the text?
-
-Texts as pairs of neighbouring pieces, cut where sentences end.
 """
 
 import inspect
 import math
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,69 +15,138 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 
-from kagglekit.data.batches import Examples, prediction_batches
+from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import WHOLE, join_tokens, special_ends, tokenize
 from kagglekit.data.words import split_sentences
-from kagglekit.device import autocast, choose_precision, random_state_kept
-from kagglekit.model.backbones import load_backbone, quiet
+from kagglekit.device import choose_precision
+from kagglekit.model.backbones import load_backbone
 from kagglekit.model.pooling.tokens import apply_pooler, first_token
 from kagglekit.options import check_range
-from kagglekit.pretraining.masking_catalogue import Masking, make_masking
-from kagglekit.pretraining.mlm import MaskedLM, exp_of_mean, masked_cross_entropy
-from kagglekit.pretraining.objective import Prepared, Stage, load_model, read_options
-from kagglekit.pretraining.pairs import LabelledTexts
+from kagglekit.pretraining.masking import Masking
+from kagglekit.pretraining.mlm import MaskedLM, evaluate_hidden, exp_of_mean, masked_cross_entropy, summed_loss
+from kagglekit.pretraining.objective import Prepared, Setup
 from kagglekit.pretraining.words import make_word_table
 from kagglekit.tricks.trick import Trick
 
 
-def cut_places(sentences: np.ndarray, words: np.ndarray, room: int) -> list[int]:
-    """Where to cut a document into an even number of pieces of like size, each of 1 to `room` tokens; with 0 and its
-    end.
+def prepare_pairs(setup: Setup, wrong: str) -> Prepared:
+    """Predict the hidden tokens of two neighbouring pieces, and whether they are a right pair, as half of them are.
 
-    sentences: (sentences,) tokens up to the end of each. words: (words,) tokens before each. Of the places that leave
-    no piece too long, the end of a sentence nearest to equal sizes is taken; where there is none, the beginning of a
-    word; and where there is none either, the place itself. room: 2 or more.
+    wrong: see `PiecePairs`: "swapped" is sentence order, "other" next sentence. Options: weight (1.0) of the pair loss
+    beside that of the tokens; 0 is masked-language modelling of pairs. A text is split into pieces of at most half of
+    `max_length`, where sentences end, English or Chinese, or inside a longer one; only texts of one token are left out,
+    and nothing is packed. Pieces have `token_type_ids` 0 and 1 where the backbone has types. Measured by
+    `measure_pairs`. The model is saved with its masked-language head, and with the backbone's pooler where it has one,
+    which pooling "pooler" reads; the linear layer of the pairs is new in each stage.
+    Raises ValueError for an option out of range and too few texts.
     """
-    total = int(sentences[-1])
-    n = 2 * -(-total // (2 * room))
-    cuts = [0]
-    for left in range(n - 1, 0, -1):  # pieces behind the next cut
-        low, high = max(cuts[-1] + 1, total - left * room), min(cuts[-1] + room, total - left)
-        wanted = cuts[-1] + (total - cuts[-1]) / (left + 1)
-        fitting = (places[(places >= low) & (places <= high)] for places in (sentences, words))
-        places = next(filter(len, fitting), np.clip([round(wanted)], low, high))
-        cuts.append(int(places[np.abs(places - wanted).argmin()]))
-    return [*cuts, total]
+    weight, stage, tokenizer = setup.options["weight"], setup.stage, setup.tokenizer
+    check_range("weight", weight, 0 <= weight < math.inf, "0 or more")
+    special = sum(map(len, pair_layout(tokenizer)))
+    room = (stage.max_length - special) // 2
+    check_range("max_length", stage.max_length, room >= 2, f"{special + 4} or more for two pieces of two tokens")
+    whole = setup.load(AutoModelForMaskedLM)
+    pooler = getattr(load_backbone(setup.backbone, pooler=True), "pooler", None)
+    model = PairedLM(MaskedLM(whole), pooler)
+    has_types = "token_type_ids" in inspect.signature(model.backbone.forward).parameters
+    types = has_types and getattr(whole.config, "type_vocab_size", 0) > 1
+    train, valid = (
+        PiecePairs(split_documents(part, tokenizer, room), tokenizer, wrong, types, stage.seed)
+        for part in (setup.texts, setup.held_out)
+    )
+
+    def measure() -> dict[str, float]:
+        return measure_pairs(model, valid, setup.masking, choose_precision())
+
+    def state() -> dict[str, torch.Tensor]:
+        pooled = pooler.state_dict() if pooler is not None else {}
+        return whole.state_dict() | {f"{whole.base_model_prefix}.pooler.{name}": x for name, x in pooled.items()}
+
+    return Prepared(model, train, masked_cross_entropy, [PairLoss(weight), setup.masking], measure, whole, state)
 
 
-def cut_documents(texts: Sequence[str], tokenizer, room: int) -> list[list[np.ndarray]]:
-    """The pieces of each text, in order, without special tokens: see `cut_places`. Texts of one token are left out.
+class PairedLM(nn.Module):
+    """A masked-language model that also decides, from the first token's vector, whether two pieces belong together.
 
-    Where words begin is read off the vocabulary; where it does not tell, each token counts as a word.
+    pooler: of the backbone, a linear layer and tanh; None is a new one. On it is a linear layer with two outputs.
     """
-    try:
-        begins = make_word_table(tokenizer).begins.numpy()
-    except ValueError:
-        begins = np.ones(len(tokenizer), dtype=bool)
-    sentences = [split_sentences(text) for text in texts]
-    first, last = special_ends(tokenizer)
-    rows = iter(tokenize([sentence for text in sentences for sentence in text], tokenizer, WHOLE))
-    documents = []
-    for text in sentences:
-        bodies = [row[len(first) : len(row) - len(last)] for row in islice(rows, len(text))]
-        body = np.concatenate(bodies)
-        if len(body) > 1:
-            cuts = cut_places(np.cumsum([len(part) for part in bodies]), np.flatnonzero(begins[body]), room)
-            documents.append(np.split(body, cuts[1:-1]))
-    return documents
+
+    def __init__(self, masked: MaskedLM, pooler: nn.Module | None = None):
+        super().__init__()
+        self.masked = masked
+        width = masked.backbone.config.hidden_size
+        self.pooler = pooler or nn.Linear(width, width)
+        self.head = nn.Linear(width, 2)
+        self._types: dict[str, torch.Tensor] | None = None  # None where the backbone is called by itself
+        self._states: torch.Tensor | None = None
+        # around what `MaskedLM` does: the types go in, and the states of all tokens come out before it picks its own
+        masked.model.register_forward_pre_hook(self._add_types, with_kwargs=True)
+        masked.backbone.register_forward_hook(self._keep_states, prepend=True)
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.masked.backbone
+
+    def _add_types(self, module, args, inputs):
+        return args, inputs | (self._types or {})
+
+    def _keep_states(self, module, args, output):
+        if self._types is not None:
+            self._states = output["last_hidden_state"]  # (batch, tokens, width)
+
+    def forward(self, input_ids, attention_mask, chosen, token_type_ids=None) -> dict[str, torch.Tensor]:
+        """logits: of the `chosen` tokens (chosen, vocabulary); pair: (batch, 2), the second column for a wrong pair."""
+        self._types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        try:
+            outputs = self.masked(input_ids, attention_mask, chosen)
+            pooled = apply_pooler(self.pooler, first_token(self._states, attention_mask))  # (batch, width)
+        finally:
+            self._types = self._states = None
+        return {**outputs, "pair": self.head(pooled).float()}
+
+
+class PairLoss(Trick):
+    """Adds `weight` times the cross entropy of the pairs to the loss of the tokens; 0 learns from the tokens alone.
+
+    It takes `order` (batch,), 1 for a wrong pair, out of the inputs.
+    """
+
+    pairs_: torch.Tensor | float = 0.0  # sum over the steps
+
+    def __init__(self, weight: float = 1.0):
+        self.weight = weight
+
+    def compute_loss(self, compute, model, inputs):
+        loss, outputs = compute({name: value for name, value in inputs.items() if name != "order"})
+        pairs = F.cross_entropy(outputs["pair"], inputs["order"])
+        self.steps_ += 1
+        self.pairs_ = self.pairs_ + pairs.detach()
+        return loss + self.weight * pairs, outputs
+
+    def receipt(self, model):
+        return {**super().receipt(model), "mean pair loss": float(self.pairs_) / max(self.steps_, 1)}
+
+
+def measure_pairs(
+    model: PairedLM, examples: "PiecePairs", masking: Masking, precision: str, seed: int = 0
+) -> dict[str, float]:
+    """perplexity: exp of the mean loss on the hidden tokens. pair_accuracy: share of the pairs, half of them wrong,
+    that are recognised. The same tokens are hidden, and the same pairs shown, at every call with the same seed."""
+
+    def compare(batch, outputs):
+        loss = float(summed_loss(outputs["logits"].float(), batch["labels"]))
+        return (loss, len(batch["labels"])), int((outputs["pair"].argmax(dim=1) == batch["order"]).sum())
+
+    losses, right = zip(*evaluate_hidden(model, examples, masking, precision, compare, seed), strict=True)
+    return {"perplexity": exp_of_mean(losses), "pair_accuracy": sum(right) / len(examples)}
 
 
 class PiecePairs(Examples):
     """Two neighbouring pieces of a document as one row, half of the rows with a wrong pair: `order` (rows,) is 1 there.
 
-    documents: of `cut_documents`. wrong: "swapped", the two change places, or "other", the second is one of another
-    document. Which rows have a wrong pair, and whose piece they get, is drawn anew in every epoch: `seed`, epoch and
-    row decide. types: give `token_type_ids` too, 0 for the first piece and the separator behind it, 1 for the second.
+    documents: from `split_documents`. wrong: "swapped", the two change places, or "other", the second comes from
+    another document. Which rows have a wrong pair, and with what, is drawn in every epoch: `seed`, epoch and row
+    decide. types: give `token_type_ids` too, 0 up to the separator behind the first piece, 1 for the second.
     Raises ValueError for no document, and where "other" has a single one.
     """
 
@@ -139,157 +205,43 @@ def pair_layout(tokenizer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return before, np.array(between, dtype=np.int32), behind
 
 
-class PairedLM(nn.Module):
-    """A masked-language model that also says whether two pieces belong together, from the vector of the first token.
+def split_documents(texts: Sequence[str], tokenizer, room: int) -> list[list[np.ndarray]]:
+    """The pieces of each text, in order, without special tokens: see `split_points`. Texts of one token are left out.
 
-    pooler: of the backbone, a linear layer and tanh; None: a new one. On it is a linear layer with two outputs.
+    The vocabulary says where words begin; where it does not, each token counts as a word.
     """
-
-    def __init__(self, masked: MaskedLM, pooler: nn.Module | None = None):
-        super().__init__()
-        self.masked = masked
-        width = masked.backbone.config.hidden_size
-        self.pooler = pooler or nn.Linear(width, width)
-        self.head = nn.Linear(width, 2)
-        self._types: dict[str, torch.Tensor] | None = None  # None where the backbone is called by itself
-        self._states: torch.Tensor | None = None
-        # around what `MaskedLM` does: the types go in, and the states of all tokens come out before it picks its own
-        masked.model.register_forward_pre_hook(self._add_types, with_kwargs=True)
-        masked.backbone.register_forward_hook(self._keep_states, prepend=True)
-
-    @property
-    def backbone(self) -> nn.Module:
-        return self.masked.backbone
-
-    def _add_types(self, module, args, inputs):
-        return args, inputs | (self._types or {})
-
-    def _keep_states(self, module, args, output):
-        if self._types is not None:
-            self._states = output["last_hidden_state"]  # (batch, tokens, width)
-
-    def forward(self, input_ids, attention_mask, chosen, token_type_ids=None) -> dict[str, torch.Tensor]:
-        """logits: of the `chosen` tokens (chosen, vocabulary); pair: (batch, 2), the second column for a wrong pair."""
-        self._types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        try:
-            outputs = self.masked(input_ids, attention_mask, chosen)
-            pooled = apply_pooler(self.pooler, first_token(self._states, attention_mask))  # (batch, width)
-        finally:
-            self._types = self._states = None
-        return {**outputs, "pair": self.head(pooled).float()}
-
-
-class PairLoss(Trick):
-    """Adds `weight` times the cross entropy of the pairs to the loss of the tokens; 0 learns from the tokens alone.
-
-    It takes `order` (batch,), 1 for a wrong pair, out of the inputs.
-    """
-
-    pairs_: torch.Tensor | float = 0.0  # sum over the steps
-
-    def __init__(self, weight: float = 1.0):
-        self.weight = weight
-
-    def compute_loss(self, compute, model, inputs):
-        order = inputs["order"]
-        loss, outputs = compute({name: value for name, value in inputs.items() if name != "order"})
-        pairs = F.cross_entropy(outputs["pair"], order)
-        self.steps_ += 1
-        self.pairs_ = self.pairs_ + pairs.detach()
-        return loss + self.weight * pairs, outputs
-
-    def receipt(self, model):
-        return {**super().receipt(model), "mean pair loss": float(self.pairs_) / max(self.steps_, 1)}
-
-
-@torch.inference_mode()
-def measure_pairs(
-    model: PairedLM, examples: PiecePairs, masking: Masking, precision: str, seed: int = 0
-) -> dict[str, float]:
-    """perplexity: exp of the mean loss on the hidden tokens; pair_accuracy: share of pairs rightly told, half of which
-    are wrong ones. The same tokens are hidden, and the same pairs shown, at every call with the same seed."""
-    device, training = next(model.parameters()).device, model.training
-    loss = hidden = right = 0
-    model.eval()
     try:
-        with random_state_kept(), autocast(device, precision):
-            torch.manual_seed(seed)
-            for rows in prediction_batches(examples.tokens.lengths, 4096):
-                batch = masking.hide({name: x.to(device) for name, x in examples.__getitems__(rows.tolist()).items()})
-                labels, order = batch.pop("labels"), batch.pop("order")
-                outputs = model(**batch)
-                loss += float(F.cross_entropy(outputs["logits"].float(), labels, reduction="sum"))
-                hidden += len(labels)
-                right += int((outputs["pair"].argmax(dim=1) == order).sum())
-    finally:
-        model.train(training)
-    return {"perplexity": exp_of_mean(loss, hidden), "pair_accuracy": right / len(examples)}
+        begins = make_word_table(tokenizer).begins.numpy()
+    except ValueError:
+        begins = np.ones(len(tokenizer), dtype=bool)
+    sentences = [split_sentences(text) for text in texts]
+    first, last = special_ends(tokenizer)
+    rows = iter(tokenize([sentence for text in sentences for sentence in text], tokenizer, WHOLE))
+    documents = []
+    for text in sentences:
+        bodies = [row[len(first) : len(row) - len(last)] for row in islice(rows, len(text))]
+        body = np.concatenate(bodies)
+        if len(body) > 1:
+            points = split_points(np.cumsum([len(part) for part in bodies]), np.flatnonzero(begins[body]), room)
+            documents.append(np.split(body, points[1:-1]))
+    return documents
 
 
-def prepare_mlm_sop(
-    backbone: str,
-    tokenizer,
-    texts: list[str],
-    held_out: list[str],
-    stage: Stage,
-    masking: Masking | None = None,
-    labels: LabelledTexts | None = None,
-) -> Prepared:
-    """Guess the hidden tokens of two neighbouring pieces, and whether they were swapped, as half of them are.
+def split_points(sentences: np.ndarray, words: np.ndarray, room: int) -> list[int]:
+    """Where to split a document into an even number of pieces of like size, each of 1 to `room` tokens; with 0 and its
+    end.
 
-    Options: weight (1.0) of the pair loss beside that of the tokens; 0 is masked-language modelling of pairs. A text is
-    cut into pieces of at most half of `max_length` where sentences end, English or Chinese, or where one is longer,
-    inside it; nothing is left out but texts of one token, and nothing is packed. Which pairs are wrong is drawn anew in
-    every epoch. Pieces have `token_type_ids` 0 and 1 where the backbone has such types. masking: None is the one that
-    `stage` names. Measured by `measure_pairs`. The model is saved with its masked-language head, and with the
-    backbone's pooler where it has one, which pooling "pooler" reads; the linear layer of the pairs begins anew in each
-    stage.
-    Raises ValueError for an unknown option, too few texts, and a tokenizer without a mask token.
+    sentences: (sentences,) tokens up to the end of each. words: (words,) tokens before each. Of the places that leave
+    no piece too long, the end of a sentence nearest to equal sizes is taken; where there is none, the beginning of a
+    word; and where there is none either, the place itself. room: 2 or more.
     """
-    return _prepare(backbone, tokenizer, texts, held_out, stage, masking, "swapped")
-
-
-def prepare_mlm_nsp(
-    backbone: str,
-    tokenizer,
-    texts: list[str],
-    held_out: list[str],
-    stage: Stage,
-    masking: Masking | None = None,
-    labels: LabelledTexts | None = None,
-) -> Prepared:
-    """Guess the hidden tokens of two pieces, and whether the second follows the first, or is from another text.
-
-    Everything is as in `prepare_mlm_sop`, but that in half of the pairs the second piece is one of another text.
-    """
-    return _prepare(backbone, tokenizer, texts, held_out, stage, masking, "other")
-
-
-def _prepare(backbone, tokenizer, texts, held_out, stage, masking, wrong: str) -> Prepared:
-    weight = read_options(stage, weight=1.0)["weight"]
-    check_range("weight", weight, 0 <= weight < math.inf, "0 or more")
-    special = sum(map(len, pair_layout(tokenizer)))
-    room = (stage.max_length - special) // 2
-    check_range("max_length", stage.max_length, room >= 2, f"{special + 4} or more for two pieces of two tokens")
-    masking = masking or make_masking(stage.masking, tokenizer, stage.mask_probability, stage.masking_options)
-    whole = load_model(AutoModelForMaskedLM, backbone, tokenizer, stage.max_length, stage.dropout)
-    pooler = getattr(load_backbone(backbone, pooler=True), "pooler", None)
-    model = PairedLM(MaskedLM(whole), pooler)
-    has_types = "token_type_ids" in inspect.signature(model.backbone.forward).parameters
-    types = has_types and getattr(whole.config, "type_vocab_size", 0) > 1
-    train, valid = (
-        PiecePairs(cut_documents(part, tokenizer, room), tokenizer, wrong, types, stage.seed)
-        for part in (texts, held_out)
-    )
-
-    def measure() -> dict[str, float]:
-        return measure_pairs(model, valid, masking, choose_precision())
-
-    def save(folder: Path) -> None:
-        state = whole.state_dict()
-        if pooler is not None:
-            state |= {f"{whole.base_model_prefix}.pooler.{name}": x for name, x in pooler.state_dict().items()}
-        with quiet():
-            whole.save_pretrained(folder, state_dict=state)
-
-    return Prepared(model, train, masked_cross_entropy, [PairLoss(weight), masking], measure, save)
+    total = int(sentences[-1])
+    n = 2 * -(-total // (2 * room))
+    points = [0]
+    for left in range(n - 1, 0, -1):  # pieces behind the next point
+        low, high = max(points[-1] + 1, total - left * room), min(points[-1] + room, total - left)
+        wanted = points[-1] + (total - points[-1]) / (left + 1)
+        fitting = (places[(places >= low) & (places <= high)] for places in (sentences, words))
+        places = next(filter(len, fitting), np.clip([round(wanted)], low, high))
+        points.append(int(places[np.abs(places - wanted).argmin()]))
+    return [*points, total]

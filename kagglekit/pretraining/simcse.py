@@ -1,52 +1,115 @@
-"""SimCSE: a text stays close to itself, or to its like, and apart from all others (Gao et al., 2021, arXiv 2104.08821).
+"""SimCSE: text vectors by contrastive training, before there is a classifier (Gao et al., 2021, arXiv 2104.08821).
 
-Contrastive training of text vectors before there is a classifier, without labels or with them.
-
-How good text vectors are without a task: alignment, uniformity and retrieval. All but the last take tensors.
+A text stays close to itself, read with other dropout, or to another text of its class, and apart from all others.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from kagglekit.competition.read import read_table
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import Chunks, Tokens, join_tokens, special_ends, tokenize
 from kagglekit.device import choose_precision
-from kagglekit.model.backbones import quiet
 from kagglekit.model.pooling import make_pooling
 from kagglekit.model.shallow import embed
 from kagglekit.options import check_range
-from kagglekit.pretraining.masking_catalogue import Masking
-from kagglekit.pretraining.objective import Prepared, Stage, freeze_pooler, load_model, read_options
-from kagglekit.pretraining.pairs import ClassPairs, LabelledTexts
+from kagglekit.pretraining.objective import Prepared, Setup, Stage
 
 OPTIONS = {"temperature": 0.05, "pooling": "mean", "projection": False, "dropout": 0.1}
+MOST = 2000  # texts that are measured: all pairs of them are compared
 
 
-def info_nce(views: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
-    """How badly each text picks its partner out of those of the whole batch, by the cosine of their vectors: a scalar.
+def prepare_simcse(setup: Setup) -> Prepared:
+    """Unsupervised: a text, read twice with other dropout, has to find itself among the texts of the batch.
 
-    views: (batch, 2 or 3, width): a text, its partner, and if there is one its hard negative, from which all texts of
-    the batch are kept apart. labels: (batch,); the partners of other texts with the same label are no wrong choice,
-    and left out.
+    Options: temperature (0.05; the lower, the more the nearest texts count), pooling ("mean" or "cls"), projection
+    (False; True is the paper's with "cls"), and dropout (0.1), which holds where `stage.dropout` is 0, since without
+    dropout there is nothing to learn. Texts are truncated to `max_length`, never packed; equal ones then count once.
+    Costs two passes. A larger batch has more texts to be kept apart from; of several processes each compares its own
+    rows. Measured by `measure_vectors`.
+    Raises ValueError for an option out of range, and a model without dropout.
     """
-    with torch.autocast(views.device.type, enabled=False):  # cosines in bf16 would be too coarse
-        views = F.normalize(views.float(), dim=-1)
-        scores = torch.einsum("iw,jvw->ivj", views[:, 0], views[:, 1:]) / temperature  # (batch, 1 or 2, batch)
-    alike = (labels[:, None] == labels).fill_diagonal_(False)
-    scores = torch.cat([scores[:, 0].masked_fill(alike, -torch.inf), *scores[:, 1:].unbind(dim=1)], dim=1)
-    return F.cross_entropy(scores, torch.arange(len(labels), device=labels.device))
+    tokens = tokenize(setup.texts, setup.tokenizer, setup.stage.max_length)
+    _, firsts = np.unique([text.tobytes() for text in tokens], return_index=True)
+    tokens = tokens[np.sort(firsts)]
+    prepared = _prepare(setup, Examples(tokens, setup.tokenizer.pad_token_id, np.arange(len(tokens))))
+    if not any(isinstance(module, nn.Dropout) and module.p for module in prepared.model.modules()):
+        raise ValueError("simcse learns from dropout, and the backbone has none: set dropout=0.1")
+    return prepared
+
+
+def prepare_simcse_supervised(setup: Setup) -> Prepared:
+    """Supervised: a text has to find its partner, another one of its class or the other one of a pair.
+
+    Options as in `prepare_simcse`. `setup.labels`: of the training rows of one fold, or pairs; `setup.texts` are not
+    used. Labelled texts that are held out, or where none is, a share of them, are measured on: same_class is how often
+    the labelled text nearest to one of them is of its class, pairs_at_1 how often one of them finds its partner.
+    Raises ValueError as `prepare_simcse` does, but needs no dropout, and when there is nothing to learn from.
+    """
+    labels, stage, pad_id = setup.labels, setup.stage, setup.tokenizer.pad_token_id
+    if labels is None:
+        raise ValueError("simcse_supervised needs labels: texts with classes, or pairs")
+    read, classes = partial(tokenize, tokenizer=setup.tokenizer, max_length=stage.max_length), labels.classes()
+    if len(labels.texts):
+        tokens, (kept, learned) = read(list(labels.texts)), _split(labels.texts, setup.held_out, stage)
+        examples = ClassPairs(tokens[learned], pad_id, classes[learned], stage.seed)
+        shown, n = np.concatenate([kept[:MOST], learned[: 5 * MOST]]), min(len(kept), MOST)
+        known = torch.from_numpy(classes[shown])
+        return _prepare(setup, examples, "same_class", tokens[shown], lambda vectors: same_class(vectors, known, n))
+    views, anchors = len(labels.pairs[0]), np.unique([pair[0] for pair in labels.pairs])
+    kept, learned = (np.flatnonzero(np.isin(classes, part)) for part in _split(anchors, setup.held_out, stage))
+    if len(anchors) < 2:
+        raise ValueError("all pairs have the same first text: there is nothing to keep it apart from")
+    tokens = Chunks(read([text for pair in labels.pairs for text in pair]), np.full(len(classes), views))
+    examples, pairs = Examples(tokens[learned], pad_id, classes[learned].astype(np.int64)), tokens[kept[:MOST]].pieces
+    return _prepare(setup, examples, "pairs_at_1", pairs, lambda x: recall_at_1(x[::views], x[1::views]))
+
+
+def _split(texts: Sequence[str], held_out: list[str], stage: Stage) -> list[np.ndarray]:
+    """Which of `texts` are measured on and which are learned from: those of `held_out` are not, and where none of them
+    is, or all are, a share of its own is drawn."""
+    rows, known = np.random.default_rng(stage.seed).permutation(len(texts)), set(held_out)
+    inside = np.array([texts[row] in known for row in rows])
+    if 0 < inside.sum() < len(rows):
+        return [rows[inside], rows[~inside]]
+    return np.split(rows, [min(max(1, round(stage.held_out * len(rows))), len(rows) - 1)])
+
+
+def _prepare(setup: Setup, examples: Examples, name: str = "", further=None, figure=None) -> Prepared:
+    """name, further, figure: a figure beside those of `measure_vectors`, figure(vectors of the tokens `further`)."""
+    stage, (temperature, pooling, projection, dropout) = setup.stage, setup.options.values()
+    check_range("temperature", temperature, 0 < temperature < math.inf, "above 0")
+    check_range("pooling", pooling, pooling in ("mean", "cls"), "mean or cls")
+    check_range("dropout", dropout, 0 <= dropout < 1, "from 0 to below 1")
+    check_range("batch_size", stage.batch_size, stage.batch_size > 1, "2 or more: a text is told from its neighbours")
+    whole = setup.load(None, dropout=dropout if stage.dropout == 0 else None)
+    model = SimCSE(whole.base_model, pooling, projection)
+    tokens = tokenize(setup.held_out[:MOST], setup.tokenizer, stage.max_length)
+    halves = halve(tokens, setup.tokenizer)
+
+    def vectors_of(tokens: Tokens) -> torch.Tensor:
+        pad_id = setup.tokenizer.pad_token_id
+        return torch.from_numpy(embed(model.backbone, tokens, pad_id, choose_precision(), pooling))
+
+    def measure() -> dict[str, float]:
+        figures = measure_vectors(vectors_of, tokens, halves)
+        return figures | ({name: figure(vectors_of(further))} if name else {})
+
+    return Prepared(model, examples, partial(info_nce, temperature=temperature), [], measure, whole)
 
 
 class SimCSE(nn.Module):
     """A backbone whose text vectors are compared; a text without a partner is read twice, with other dropout.
 
-    pooling: "mean" or "cls". projection: a linear layer and tanh behind it, which is left away after training.
+    pooling: "mean" or "cls". projection: a linear layer and tanh behind it, which is dropped after training.
     """
 
     def __init__(self, backbone: nn.Module, pooling: str = "mean", projection: bool = False):
@@ -67,118 +130,130 @@ class SimCSE(nn.Module):
         return {"logits": vectors.unflatten(0, input_ids.shape[:2])}
 
 
-def prepare_simcse(
-    backbone: str,
-    tokenizer,
-    texts: list[str],
-    held_out: list[str],
-    stage: Stage,
-    masking: Masking | None = None,
-    labels: LabelledTexts | None = None,
-) -> Prepared:
-    """Unsupervised: each text is read twice with other dropout, and has to find itself among the texts of the batch.
+def info_nce(views: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The contrastive loss: how badly each text finds its partner in the batch, by the cosine of vectors; a scalar.
 
-    Options: temperature (0.05; the lower, the more the nearest texts count), pooling ("mean" or "cls"), projection
-    (False; True is what the paper has with "cls"), and dropout (0.1), which holds where `stage.dropout` is 0, since
-    without dropout there is nothing to learn. Texts are cut to `max_length`, never packed; those that are equal then
-    count once. Costs two passes. A larger batch has more texts to be kept apart from; of several processes each
-    compares its own rows. masking and labels are not looked at. Measured by `make_figures`.
-    Raises ValueError for an unknown option, one out of range, and a model without dropout.
+    views: (batch, 2 or 3, width): a text, its partner, and perhaps its hard negative, from which all texts of the batch
+    are kept apart. labels: (batch,); partners of other texts with the same label are no wrong choice, and left out.
     """
-    options = read_options(stage, **OPTIONS)
-    tokens = tokenize(texts, tokenizer, stage.max_length)
-    _, firsts = np.unique([text.tobytes() for text in tokens], return_index=True)
-    tokens = tokens[np.sort(firsts)]
-    examples = Examples(tokens, tokenizer.pad_token_id, np.arange(len(tokens)))
-    prepared = _prepare(backbone, tokenizer, examples, held_out, stage, options)
-    if not any(isinstance(module, nn.Dropout) and module.p for module in prepared.model.modules()):
-        raise ValueError("simcse learns from dropout, and the backbone has none: set dropout=0.1")
-    return prepared
+    with torch.autocast(views.device.type, enabled=False):  # cosines in bf16 would be too coarse
+        views = F.normalize(views.float(), dim=-1)
+        scores = torch.einsum("iw,jvw->ivj", views[:, 0], views[:, 1:]) / temperature  # (batch, 1 or 2, batch)
+    alike = (labels[:, None] == labels).fill_diagonal_(False)
+    scores = torch.cat([scores[:, 0].masked_fill(alike, -torch.inf), *scores[:, 1:].unbind(dim=1)], dim=1)
+    return F.cross_entropy(scores, torch.arange(len(labels), device=labels.device))
 
 
-def prepare_simcse_supervised(
-    backbone: str,
-    tokenizer,
-    texts: list[str],
-    held_out: list[str],
-    stage: Stage,
-    masking: Masking | None = None,
-    labels: LabelledTexts | None = None,
-) -> Prepared:
-    """Supervised: each text has to find its partner, another one of its class or the other one of a pair.
+@dataclass(frozen=True)
+class LabelledTexts:
+    """What supervised SimCSE learns from: texts with classes, or pairs; one or the other.
 
-    labels: of the training rows of one fold, or pairs. Options as in `prepare_simcse`. What of them is in `held_out`,
-    or where nothing is, a share of them, is measured on: same_class is how often the labelled text nearest to such a
-    text is of its class, pairs_at_1 how often such a text finds its partner among theirs. `make_figures` measures on
-    `held_out`; `texts` are not used.
-    Raises ValueError as `prepare_simcse` does, but needs no dropout, and when there is nothing to learn from.
+    texts, labels: (rows,) classes, or (rows, outputs), where equal rows are one class; the training rows of one fold.
+    pairs: all of them (text, partner), or all (text, partner, hard negative): a text that looks like the first and
+    means something else.
+    Raises ValueError for both at once and for none, labels that do not fit the texts, and pairs of unequal sizes.
     """
-    options = read_options(stage, **OPTIONS)
-    if labels is None:
-        raise ValueError("simcse_supervised needs labels: texts with classes, or pairs")
-    read, pad_id = partial(tokenize, tokenizer=tokenizer, max_length=stage.max_length), tokenizer.pad_token_id
-    classes = labels.classes()
-    if len(labels.texts):
-        tokens, (kept, learned) = read(list(labels.texts)), _split(labels.texts, held_out, stage)
-        examples = ClassPairs(tokens[learned], pad_id, classes[learned], stage.seed)
-        shown, n = np.concatenate([kept[:MOST], learned[: 5 * MOST]]), min(len(kept), MOST)
-        known = torch.from_numpy(classes[shown])
-        further = ("same_class", tokens[shown], lambda vectors: same_class(vectors, known, n))
-    else:
-        views, anchors = len(labels.pairs[0]), np.unique([pair[0] for pair in labels.pairs])
-        kept, learned = (np.flatnonzero(np.isin(classes, part)) for part in _split(anchors, held_out, stage))
-        if len(anchors) < 2:
-            raise ValueError("all pairs have the same first text: there is nothing to keep it apart from")
-        tokens = Chunks(read([text for pair in labels.pairs for text in pair]), np.full(len(classes), views))
-        examples = Examples(tokens[learned], pad_id, classes[learned].astype(np.int64))
-        pairs = tokens[kept[:MOST]].pieces
-        further = ("pairs_at_1", pairs, lambda vectors: recall_at_1(vectors[::views], vectors[1::views]))
-    return _prepare(backbone, tokenizer, examples, held_out, stage, options, *further)
+
+    texts: Sequence[str] = ()
+    labels: np.ndarray | None = None
+    pairs: Sequence[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        if bool(len(self.texts)) == bool(len(self.pairs)):
+            raise ValueError("supervised SimCSE learns from texts with labels, or from pairs: give one of the two")
+        if len(self.texts) and (self.labels is None or len(self.labels) != len(self.texts)):
+            raise ValueError(f"{len(self.texts)} texts need as many labels, one each")
+        if {len(pair) for pair in self.pairs} not in (set(), {2}, {3}):
+            raise ValueError("pairs must all be (text, partner), or all (text, partner, hard negative)")
+
+    def classes(self) -> np.ndarray:
+        """The class number of each text, or of the first text of each pair: (rows,) int64."""
+        values = np.asarray(self.labels) if len(self.texts) else [pair[0] for pair in self.pairs]
+        return np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _split(texts: Sequence[str], held_out: list[str], stage: Stage) -> list[np.ndarray]:
-    """Which of `texts` are measured on and which are learned from: those of `held_out` are not, and where none of them
-    is, or all are, a share of its own is drawn."""
-    rows, known = np.random.default_rng(stage.seed).permutation(len(texts)), set(held_out)
-    inside = np.array([texts[row] in known for row in rows])
-    if 0 < inside.sum() < len(rows):
-        return [rows[inside], rows[~inside]]
-    return np.split(rows, [min(max(1, round(stage.held_out * len(rows))), len(rows) - 1)])
+def read_pairs(path: str | Path, encoding: str = "utf-8") -> LabelledTexts:
+    """Pairs from a table with the columns anchor and positive, and negative where there are hard negatives.
+
+    Raises ValueError that names a missing column, or the first row with an empty text (from 1).
+    """
+    table = read_table(path, encoding)
+    for name in ("anchor", "positive"):
+        if name not in table:
+            raise ValueError(f"{path} has no column {name!r}: it has {', '.join(table.columns)}")
+    columns = [name for name in ("anchor", "positive", "negative") if name in table]
+    for name in columns:
+        empty = np.flatnonzero(table[name].str.strip() == "")
+        if len(empty):
+            raise ValueError(f"{path}: column {name!r} is empty in row {empty[0] + 1}: fill it, or leave the row out")
+    return LabelledTexts(pairs=list(table[columns].itertuples(index=False, name=None)))
 
 
-def _prepare(backbone, tokenizer, examples, held_out, stage, options, name="", further=None, figure=None) -> Prepared:
-    """name, further, figure: a figure beside those of `make_figures`, figure(vectors of the tokens `further`)."""
-    temperature, pooling, dropout = options["temperature"], options["pooling"], options["dropout"]
-    check_range("temperature", temperature, 0 < temperature < math.inf, "above 0")
-    check_range("pooling", pooling, pooling in ("mean", "cls"), "mean or cls")
-    check_range("dropout", dropout, 0 <= dropout < 1, "from 0 to below 1")
-    check_range("batch_size", stage.batch_size, stage.batch_size > 1, "2 or more: a text is told from its neighbours")
-    dropout = dropout if stage.dropout == 0 else stage.dropout
-    whole = load_model(None, backbone, tokenizer, stage.max_length, dropout)
-    freeze_pooler(whole.base_model)
-    model = SimCSE(whole.base_model, pooling, options["projection"])
+class ClassPairs(Examples):
+    """Each text with a partner of its class, another one in every epoch; `seed`, epoch and row decide which.
 
-    def vectors_of(tokens: Tokens) -> torch.Tensor:
-        return torch.from_numpy(embed(model.backbone, tokens, tokenizer.pad_token_id, choose_precision(), pooling))
+    tokens, classes: of all rows (rows,); a text that is the only one of its class is left out.
+    Raises ValueError when no two texts have the same class.
+    """
 
-    figures = make_figures(vectors_of, tokenize(held_out, tokenizer, stage.max_length), tokenizer)
+    def __init__(self, tokens: Tokens, pad_id: int, classes: np.ndarray, seed: int):
+        _, classes, counts = np.unique(classes, return_inverse=True, return_counts=True)
+        kept = counts[classes] > 1
+        if not kept.any():
+            raise ValueError("no two texts have the same label: simcse_supervised needs classes with several texts")
+        super().__init__(tokens[kept], pad_id, np.unique(classes[kept], return_inverse=True)[1].astype(np.int64))
+        self.seed = seed
+        labels = self.arrays["labels"]
+        self.counts = np.bincount(labels)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.order = np.argsort(labels, kind="stable")  # class by class
+        self.places = np.argsort(self.order)  # of each row in it
 
-    def measure() -> dict[str, float]:
-        return figures() | ({name: figure(vectors_of(further))} if name else {})
+    def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        shown = [text for row in rows for text in (row, self.partner(row))]
+        labels = torch.from_numpy(self.arrays["labels"][rows])
+        return {**Chunks(self.tokens[shown], np.full(len(rows), 2)).pad(self.pad_id), "labels": labels}
 
-    def save(folder) -> None:
-        with quiet():
-            whole.save_pretrained(folder)
+    def partner(self, row: int) -> int:
+        """The row that goes with a row in this epoch."""
+        label = self.arrays["labels"][row]
+        start, count = self.starts[label], self.counts[label]
+        step = np.random.default_rng([self.seed, self.epoch, row]).integers(1, count)
+        return int(self.order[start + (self.places[row] - start + step) % count])
 
-    return Prepared(model, examples, partial(info_nce, temperature=temperature), [], measure, save)
+
+def measure_vectors(
+    embed: Callable[[Tokens], torch.Tensor], whole: Tokens, halves: tuple[Tokens, Tokens] | None
+) -> dict[str, float]:
+    """How good text vectors are without a task, on texts that nothing was trained on; NaN where there are too few.
+
+    alignment: how far apart the two halves of a text are. recall_at_1: how often the first half finds its second half
+    among those of all texts. uniformity: of the whole texts. embed: tokens -> vectors (texts, width). halves: from
+    `halve`.
+    """
+    begins, ends = map(embed, halves) if halves else (None, None)
+    return {
+        "alignment": alignment(begins, ends) if halves else math.nan,
+        "uniformity": uniformity(embed(whole)) if len(whole) > 1 else math.nan,
+        "recall_at_1": recall_at_1(begins, ends) if halves else math.nan,
+    }
 
 
-MOST = 2000  # texts that are measured: all pairs of them are looked at
+def halve(tokens: Tokens, tokenizer) -> tuple[Tokens, Tokens] | None:
+    """The first and the second half of each text of two tokens or more, with special tokens of their own; None if there
+    is no such text."""
+    first, last = special_ends(tokenizer)
+    bodies = [text[len(first) : len(text) - len(last)] for text in tokens]
+    parts = [np.split(body, [(len(body) + 1) // 2]) for body in bodies if len(body) > 1]
+    if not parts:
+        return None
+    begins, ends = (join_tokens(np.concatenate([first, pair[k], last]) for pair in parts) for k in (0, 1))
+    return begins, ends
 
 
 def alignment(vectors: torch.Tensor, others: torch.Tensor) -> float:
-    """How far apart the two texts of a pair are: the mean squared distance of unit vectors, from 0 (the same) to 4
-    (Wang and Isola, 2020, arXiv 2005.10242). vectors, others: (pairs, width)."""
+    """The mean squared distance of the two unit vectors of a pair, from 0 (the same) to 4 (Wang and Isola, 2020,
+    arXiv 2005.10242). vectors, others: (pairs, width)."""
     return float((F.normalize(vectors, dim=1) - F.normalize(others, dim=1)).square().sum(dim=1).mean())
 
 
@@ -202,39 +277,3 @@ def same_class(vectors: torch.Tensor, classes: torch.Tensor, n: int) -> float:
     unit = F.normalize(vectors, dim=1)
     scores = (unit[:n] @ unit.T).fill_diagonal_(-torch.inf)  # (n, texts)
     return float((classes[scores.argmax(dim=1)] == classes[:n]).float().mean())
-
-
-def halve(tokens: Tokens, tokenizer) -> tuple[Tokens, Tokens] | None:
-    """The first and the second half of each text, with special tokens of their own; None where no text has two tokens.
-
-    tokens: as `tokenize` makes them. Texts of one token are left out.
-    """
-    first, last = special_ends(tokenizer)
-    bodies = [text[len(first) : len(text) - len(last)] for text in tokens]
-    bodies = [body for body in bodies if len(body) > 1]
-    if not bodies:
-        return None
-    parts = [np.split(body, [(len(body) + 1) // 2]) for body in bodies]
-    begins, ends = (join_tokens(np.concatenate([first, pair[k], last]) for pair in parts) for k in (0, 1))
-    return begins, ends
-
-
-def make_figures(embed: Callable[[Tokens], torch.Tensor], whole: Tokens, tokenizer) -> Callable[[], dict[str, float]]:
-    """A function that gives the figures of the vectors of `whole`, texts that nothing was trained on.
-
-    Pairs are the two halves of a text: how far apart they are (alignment), and how often the first half finds its
-    second half among those of all texts (recall_at_1). uniformity: of the whole texts. At most MOST texts are read. A
-    figure that so few texts do not have is NaN. embed: tokens -> vectors (texts, width), of the model as it is.
-    """
-    whole = whole[np.arange(min(len(whole), MOST))]
-    halves = halve(whole, tokenizer)
-
-    def measure() -> dict[str, float]:
-        begins, ends = map(embed, halves) if halves else (None, None)
-        return {
-            "alignment": alignment(begins, ends) if halves else math.nan,
-            "uniformity": uniformity(embed(whole)) if len(whole) > 1 else math.nan,
-            "recall_at_1": recall_at_1(begins, ends) if halves else math.nan,
-        }
-
-    return measure

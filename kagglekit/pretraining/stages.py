@@ -1,8 +1,10 @@
-"""A stage of pretraining: text in, a backbone out, from which the next stage or 3_train goes on."""
+"""A stage of pretraining: text in, a backbone out, from which the next stage or 3_train starts. OBJECTIVES has its
+objectives by name."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +16,66 @@ from kagglekit.device import choose_device, choose_precision, keep_memory
 from kagglekit.files import check_space, read_json, remove, replacing, write_json
 from kagglekit.model.backbones import check_max_length, load_config
 from kagglekit.options import check_range
-from kagglekit.pretraining.masking_catalogue import Masking
+from kagglekit.pretraining import rtd, simcse
+from kagglekit.pretraining.masking import Masking, make_masking
 from kagglekit.pretraining.mlm import prepare_mlm
-from kagglekit.pretraining.objective import Prepared, Stage
-from kagglekit.pretraining.pairs import LabelledTexts
+from kagglekit.pretraining.objective import Objective, Prepared, Setup, Stage, check_options
 from kagglekit.pretraining.probe import OVERALL, KeepCandidates, Probe
-from kagglekit.pretraining.rtd import prepare_rtd
-from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
-from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
+from kagglekit.pretraining.sentence_pairs import prepare_pairs
+from kagglekit.pretraining.simcse import LabelledTexts
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
 from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.training.trainer import Trainer, history, remove_checkpoints, training_arguments
 
-OBJECTIVES: dict[str, Callable[..., Prepared]] = {
-    "mlm": prepare_mlm,
-    "mlm_sop": prepare_mlm_sop,
-    "mlm_nsp": prepare_mlm_nsp,
-    "simcse": prepare_simcse,
-    "simcse_supervised": prepare_simcse_supervised,
-    "rtd": prepare_rtd,
+OBJECTIVES = {
+    "mlm": Objective(prepare_mlm),
+    "mlm_sop": Objective(partial(prepare_pairs, wrong="swapped"), {"weight": 1.0}),
+    "mlm_nsp": Objective(partial(prepare_pairs, wrong="other"), {"weight": 1.0}),
+    "simcse": Objective(simcse.prepare_simcse, simcse.OPTIONS, hides_tokens=False),
+    "simcse_supervised": Objective(
+        simcse.prepare_simcse_supervised, simcse.OPTIONS, hides_tokens=False, needs_labels=True
+    ),
+    "rtd": Objective(rtd.prepare_rtd, rtd.OPTIONS),
 }
-HIDING = ("mlm", "mlm_sop", "mlm_nsp", "rtd")  # objectives that hide tokens, and so take a masking
+HIDING = [name for name, objective in OBJECTIVES.items() if objective.hides_tokens]
 
 
 def choose_stage(parameters: Mapping[str, Any]) -> Stage:
-    """The stage that a notebook's parameters spell out; those that are no knobs are left aside."""
+    """The stage that a notebook's parameters spell out; other parameters are ignored."""
     return Stage(**{knob.name: parameters[knob.name] for knob in fields(Stage) if knob.name in parameters})
+
+
+def prepare(
+    stage: Stage,
+    backbone: str,
+    tokenizer,
+    texts: list[str],
+    held_out: list[str],
+    masking: Masking | None = None,
+    labels: LabelledTexts | None = None,
+) -> Prepared:
+    """The objective of a stage, ready for the training loop; see `Setup`. masking: None is the one of the stage.
+
+    Raises ValueError for an unknown objective or option, and for whatever does not fit the backbone or the text.
+    """
+    check_range("objective", stage.objective, stage.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
+    objective = OBJECTIVES[stage.objective]
+    check_options("objective_options", stage.objective, stage.objective_options, list(objective.options))
+    if objective.hides_tokens and masking is None:
+        masking = make_masking(stage.masking, tokenizer, stage.mask_probability, stage.masking_options)
+    options = objective.options | stage.objective_options
+    return objective.prepare(Setup(stage, options, backbone, tokenizer, texts, held_out, masking, labels))
 
 
 @dataclass
 class Pretrained:
-    """What a stage did.
+    """The results of a stage.
 
     before, after: figures on held-out text; after is that of `model`. tokens: read in one epoch. history: the loss by
-    step. receipts: of the tricks of the objective. probe: its scores by step: overall, and of each fold when that is
-    left out. steps: for whom -> the step that goes on, that of `model` first. models: fold -> folder below that of the
-    stage; empty where there is one for all.
+    step. receipts: of the objective's tricks. probe: its scores by step, overall and without each fold. steps: overall
+    or fold -> the step that goes on, that of `model` first. models: fold -> folder below that of the stage; empty where
+    there is one for all.
     """
 
     before: dict[str, float]
@@ -91,25 +116,22 @@ def pretrain(
 ) -> Pretrained:
     """Train `backbone` on `texts` as `stage` says; the model and its tokenizer go to `folder/model`.
 
-    backbone: a folder, of an earlier stage for instance, or a hub name. tokenizer: with the new tokens, if there are
-    any. Equal texts count once; a share of them is not trained on, and gives the figures before and after.
-    masking, labels: for objectives that hide tokens, or learn from labels. probe: the best of the steps that it scores
-    goes on, see `KeepCandidates`; for a fold of `folds` (none: all that the probe knows) whose best step is another
-    than the best overall, that model goes to `folder/stepN/model`. One fold alone has the model of its own best step.
-    A run that was cut off goes on from its last checkpoint; one that is done, with `folder/pretraining.json` as the
-    last thing written, is read back. When `budget` is over, it stops with a checkpoint and OutOfTime. Of several
-    processes, the first one writes.
+    backbone: a folder, of an earlier stage for instance, or a hub name. tokenizer: with the new tokens. Equal texts
+    count once; a share of them is held out, for the figures before and after. masking, labels: see `Setup`. probe: the
+    best of the steps that it scores goes on, see `KeepCandidates`; for a fold of `folds` (none: all that the probe
+    knows) with another best step than overall, that model goes to `folder/stepN/model`. A single fold has the model of
+    its own best step. A run that was stopped goes on from its last checkpoint; a finished one, with
+    `folder/pretraining.json` written last, is read back. When `budget` is over, it stops with a checkpoint and
+    OutOfTime. Of several processes, the first one writes.
     Raises ValueError for a stage that does not fit the backbone or the text, before anything is trained.
     """
     file, place = folder / "pretraining.json", folder / "candidates"
     if file.is_file():
         return Pretrained(**read_json(file))
-    check_range("objective", stage.objective, stage.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
     check_max_length(backbone, stage.max_length)
     keep_memory()
     set_seed(stage.seed)
-    train, held_out = split_corpus(texts, stage.held_out, stage.seed)
-    prepared = OBJECTIVES[stage.objective](backbone, tokenizer, train, held_out, stage, masking, labels)
+    prepared = prepare(stage, backbone, tokenizer, *split_corpus(texts, stage.held_out, stage.seed), masking, labels)
     model = prepared.model.to(choose_device())
     folds = [] if probe is None else list(folds) or probe.folds
     candidates = KeepCandidates(probe, model, place, folds) if probe else None
@@ -129,18 +151,17 @@ def pretrain(
     )
     receipts = trainer.fit()
     trainer.accelerator.wait_for_everyone()
-    whose, steps = OVERALL, {OVERALL: trainer.state.global_step}
+    first, steps, models = OVERALL, {OVERALL: trainer.state.global_step}, {}
     if candidates:
-        whose = OVERALL if len(folds) != 1 else str(folds[0])  # what chooses `folder/model`
-        steps = {name: candidates.best(name) for name in (whose, *map(str, folds))}
-    models = {}
-    for fold in folds:
-        models[str(fold)] = "model" if steps[str(fold)] == steps[whose] else f"step{steps[str(fold)]}/model"
-    for name, step in {models[name]: steps[name] for name in models if models[name] != "model"}.items():
+        first = OVERALL if len(folds) != 1 else str(folds[0])  # chooses `folder/model`
+        steps = {name: candidates.best(name) for name in (first, *map(str, folds))}
+    for fold in map(str, folds):
+        models[fold] = "model" if steps[fold] == steps[first] else f"step{steps[fold]}/model"
+    for name, step in {models[fold]: steps[fold] for fold in models if models[fold] != "model"}.items():
         candidates.put_back(step)
         _save(prepared, tokenizer, backbone, folder / name, trainer)
     if candidates:
-        candidates.put_back(steps[whose])
+        candidates.put_back(steps[first])
     _save(prepared, tokenizer, backbone, folder / "model", trainer)
     after, tokens = prepared.measure(), int(prepared.examples.tokens.lengths.sum())
     log, probed = history(trainer.state.log_history), candidates.scores if candidates else []
@@ -170,8 +191,7 @@ def split_corpus(texts: Sequence[str], held_out: float, seed: int) -> tuple[list
 
 
 def _arguments(stage: Stage, folder: Path, rows: int):
-    epoch = math.ceil(rows / stage.batch_size)
-    steps = stage.steps or math.ceil(epoch * stage.epochs)
+    steps = stage.steps or math.ceil(math.ceil(rows / stage.batch_size) * stage.epochs)
     args = training_arguments(
         folder,
         epochs=stage.epochs,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from kagglekit.files import read_json
-from kagglekit.pretraining.masking_catalogue import MASKINGS, make_masking, show_masking
+from kagglekit.pretraining.masking import MASKINGS, make_masking, show_masking
 from kagglekit.pretraining.objective import SCORED
 from kagglekit.pretraining.run import StageRun
 

@@ -3,16 +3,17 @@ import pytest
 import torch
 from scipy.stats import binomtest, chisquare
 
-from kagglekit.pretraining.importance import EntropyScorer, score_tokens
-from kagglekit.pretraining.masking import number, span_starts
-from kagglekit.pretraining.masking_catalogue import (
+from kagglekit.pretraining.importance import EntropyScorer, choose_best, score_tokens
+from kagglekit.pretraining.masking import (
     MASKINGS,
     DynamicMasking,
-    choose_best,
+    SelectiveMasking,
     make_masking,
-    mask_tokens,
+    number,
     show_masking,
+    span_starts,
 )
+from kagglekit.pretraining.objective import SCORED
 from kagglekit.pretraining.selective import TokenScorer
 
 MASK, VOCABULARY = 4, 1000
@@ -29,7 +30,9 @@ def masking_of(tokenizer, classifier):
     """masking_of(name, probability, **options): with a scorer of random weights where the scheme needs one."""
 
     def make(name, probability=0.15, **options):
-        scorer = {"selective": lambda: TokenScorer(classifier().backbone), "entropy": classifier}.get(name, bool)()
+        scorer = None
+        if issubclass(MASKINGS[name], SelectiveMasking):
+            scorer = classifier() if name == "entropy" else TokenScorer(classifier().backbone)
         return make_masking(name, tokenizer, probability, options, scorer)
 
     return make
@@ -59,10 +62,11 @@ def likely(successes, trials, probability):
     return binomtest(int(successes), int(trials), float(probability)).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("probability", [0.15, 0.4])
+@pytest.mark.parametrize("probability", [0.15, 0.4, 0.9])
 def test_of_the_chosen_eighty_percent_are_masked_ten_swapped_ten_kept(ids, probability):
     torch.manual_seed(0)
-    hidden, chosen = mask_tokens(ids, torch.ones_like(ids, dtype=torch.bool), MASK, VOCABULARY, probability)
+    seen = DynamicMasking(MASK, VOCABULARY, [], probability).hide({"input_ids": ids})
+    hidden, chosen = seen["input_ids"], seen["chosen"]
     n = chosen.sum()
     masked, kept = chosen & (hidden == MASK), chosen & (hidden == ids)
     swapped = chosen & ~masked & ~kept
@@ -70,13 +74,19 @@ def test_of_the_chosen_eighty_percent_are_masked_ten_swapped_ten_kept(ids, proba
     assert likely(masked.sum(), n, 0.8 + 0.1 / VOCABULARY)  # a random token is sometimes the mask, or the same one
     assert likely(kept.sum(), n, 0.1 + 0.1 / VOCABULARY)
     assert likely(swapped.sum(), n, 0.1 - 0.2 / VOCABULARY)
-    assert torch.equal(hidden[~chosen], ids[~chosen])
+    others = hidden[swapped]  # from the whole vocabulary
+    assert probability < 0.9 or (others.min() == 0 and others.max() == VOCABULARY - 1)
+    assert likely((others < VOCABULARY // 2).sum(), len(others), 0.5)
+
+
+def test_the_maskings_that_ask_a_task_model_are_known_to_the_stage():
+    assert list(SCORED) == [name for name in MASKINGS if issubclass(MASKINGS[name], SelectiveMasking)]
 
 
 @EVERY
 @pytest.mark.parametrize("probability", [0.15, 0.5])
 def test_every_scheme_has_eighty_ten_ten_by_what_it_chooses_as_a_whole(masking_of, name, probability):
-    masking, inputs = masking_of(name, probability), batch_of(100 if name in ("selective", "entropy") else 300)
+    masking, inputs = masking_of(name, probability), batch_of(100 if name in SCORED else 300)
     torch.manual_seed(7)
     seen = masking.hide(inputs)
     torch.manual_seed(7)
@@ -93,14 +103,14 @@ def test_every_scheme_has_eighty_ten_ten_by_what_it_chooses_as_a_whole(masking_o
 
 @EVERY
 @pytest.mark.parametrize("probability", [0.15, 0.5])
-def test_every_scheme_chooses_the_share_of_tokens_it_is_told(masking_of, name, probability):
-    masking, inputs = masking_of(name, probability), batch_of(100 if name in ("selective", "entropy") else 300)
+def test_every_scheme_chooses_its_share_of_the_tokens(masking_of, name, probability):
+    masking, inputs = masking_of(name, probability), batch_of(100 if name in SCORED else 300)
     visits = 1 if name == "static" else 10
     torch.manual_seed(3)
     chosen = sum(int(masking.hide(inputs)["chosen"].sum()) for _ in range(visits))
     maskable = masking.find_maskable(inputs)
     wanted = maskable.sum(dim=1) * probability
-    if name in ("selective", "entropy"):  # only the rounding of each row is left to chance
+    if name in SCORED:  # only the rounding of each row is left to chance
         variance = float(((wanted % 1) * (1 - wanted % 1)).sum())
     else:
         sizes = groups_of(masking, inputs)[maskable].unique(return_counts=True)[1]
@@ -109,7 +119,7 @@ def test_every_scheme_chooses_the_share_of_tokens_it_is_told(masking_of, name, p
 
 
 @EVERY
-@pytest.mark.parametrize("probability", [0.15, 1.0])
+@pytest.mark.parametrize("probability", [0.0, 0.15, 1.0])
 def test_every_scheme_leaves_special_tokens_padding_and_its_input_alone(masking_of, name, probability):
     masking, inputs = masking_of(name, probability), batch_of(100)
     inputs["input_ids"][:, 5], inputs["input_ids"][0, 30] = 3, 9  # one that separates texts in a piece, and a stray one
@@ -120,16 +130,10 @@ def test_every_scheme_leaves_special_tokens_padding_and_its_input_alone(masking_
         seen = masking.hide(inputs)
         assert all(torch.equal(inputs[key], before[key]) for key in before)
         assert not seen["chosen"][~words].any() and (probability < 1 or seen["chosen"][words].all())
+        assert probability or not seen["chosen"].any()
         assert torch.equal(seen["input_ids"][~seen["chosen"]], inputs["input_ids"][~seen["chosen"]])
         assert torch.equal(seen["labels"], inputs["input_ids"][seen["chosen"]])
         assert torch.equal(seen["attention_mask"], before["attention_mask"])
-
-
-@EVERY
-def test_no_probability_hides_nothing_in_any_scheme(masking_of, name):
-    inputs = batch_of(20)
-    seen = masking_of(name, 0.0).hide(inputs)
-    assert not seen["chosen"].any() and torch.equal(seen["input_ids"], inputs["input_ids"])
 
 
 @EVERY
@@ -144,27 +148,6 @@ def test_the_global_random_state_is_all_that_a_stopped_run_must_keep(masking_of,
     assert torch.equal(again.hide(inputs)["input_ids"], seen["input_ids"])
 
 
-def test_swapped_tokens_come_from_the_whole_vocabulary(ids):
-    torch.manual_seed(0)
-    hidden, chosen = mask_tokens(ids, torch.ones_like(ids, dtype=torch.bool), MASK, VOCABULARY, 0.9)
-    swapped = hidden[chosen & (hidden != MASK) & (hidden != ids)]
-    assert swapped.min() == 0 and swapped.max() == VOCABULARY - 1
-    assert likely((swapped < VOCABULARY // 2).sum(), len(swapped), 0.5)
-
-
-@pytest.mark.parametrize("probability", [0.15, 1.0])
-def test_only_where_allowed_can_a_token_be_chosen(ids, probability):
-    maskable = ids % 3 == 0
-    hidden, chosen = mask_tokens(ids, maskable, MASK, VOCABULARY, probability)
-    assert not chosen[~maskable].any() and torch.equal(hidden[~maskable], ids[~maskable])
-    assert probability < 1 or chosen[maskable].all()
-
-
-def test_zero_probability_hides_nothing(ids):
-    hidden, chosen = mask_tokens(ids, torch.ones_like(ids, dtype=torch.bool), MASK, VOCABULARY, 0.0)
-    assert not chosen.any() and torch.equal(hidden, ids)
-
-
 def test_dynamic_masking_hides_other_tokens_at_each_visit_and_a_seed_the_same(masking_of):
     masking, inputs = masking_of("dynamic"), batch_of()
     torch.manual_seed(0)
@@ -172,15 +155,6 @@ def test_dynamic_masking_hides_other_tokens_at_each_visit_and_a_seed_the_same(ma
     torch.manual_seed(0)
     assert torch.equal(masking.hide(inputs)["chosen"], first)
     assert not torch.equal(first, second)
-
-
-def test_dynamic_masking_is_mask_tokens(ids):
-    masking = DynamicMasking(MASK, VOCABULARY, [0, 1, 2, 3, 4], 0.3)
-    torch.manual_seed(0)
-    seen = masking.hide({"input_ids": ids})
-    torch.manual_seed(0)
-    hidden, chosen = mask_tokens(ids, ids > 4, MASK, VOCABULARY, 0.3)
-    assert torch.equal(seen["input_ids"], hidden) and torch.equal(seen["chosen"], chosen)
 
 
 def test_static_masking_is_the_same_at_every_visit_in_any_batch_and_draws_nothing(masking_of):
@@ -260,7 +234,7 @@ def test_the_best_tokens_of_each_row_are_chosen():
     assert torch.equal(choose_best(scores, maskable, torch.tensor([9, 9])), maskable)
 
 
-@pytest.mark.parametrize("name", ["selective", "entropy"])
+@pytest.mark.parametrize("name", SCORED)
 def test_the_tokens_with_the_highest_scores_are_hidden_first(masking_of, name):
     masking, inputs = masking_of(name, 0.3), batch_of(60)
     scores = score_tokens(masking.scorer, inputs, MASK)

@@ -1,33 +1,21 @@
-"""What all objectives have to keep; what each of them computes has a file of its own."""
+"""What every objective of the catalogue has to keep; each one's own computations have a file of their own."""
 
 import random
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from kagglekit.model.backbones import load_tokenizer, quiet
-from kagglekit.model.vocabulary import add_tokens
-from kagglekit.pretraining.objective import Stage
-from kagglekit.pretraining.pairs import LabelledTexts
-from kagglekit.pretraining.rtd import prepare_rtd
-from kagglekit.pretraining.sentence_pairs import prepare_mlm_nsp, prepare_mlm_sop
-from kagglekit.pretraining.simcse import prepare_simcse, prepare_simcse_supervised
+from kagglekit.model.backbones import quiet
+from kagglekit.pretraining.masking import Masking
+from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.optim import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
 
-PREPARE = {
-    "simcse": prepare_simcse,
-    "simcse_supervised": prepare_simcse_supervised,
-    "mlm_sop": prepare_mlm_sop,
-    "mlm_nsp": prepare_mlm_nsp,
-    "rtd": prepare_rtd,
-}
-GOOD, BAD = "the good film is fun !", "a bad plot was sad ."
-TEXTS = [f"{a} {word} {b}" for word in ("old", "new", "very", "it") for a in (GOOD, BAD) for b in (GOOD, BAD, "no ?")]
+ARCHITECTURES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
+EVERY = pytest.mark.parametrize("name", OBJECTIVES)
 
 
 class Stop(SaveEvery):
@@ -37,28 +25,12 @@ class Stop(SaveEvery):
 
 
 @pytest.fixture
-def prepare(backbones):
-    """prepare(name, model type, new words, **options): an objective, made from the same seed at every call."""
-
-    def make(name, kind="bert", words=(), **options):
-        torch.manual_seed(0)
-        stage = Stage(name, objective_options=options, max_length=20)
-        labels = LabelledTexts(TEXTS, np.array([text.startswith(GOOD) for text in TEXTS], dtype=int))
-        path = backbones[kind]
-        tokenizer = load_tokenizer(path)
-        add_tokens(tokenizer, words)
-        return PREPARE[name](path, tokenizer, TEXTS[:18], TEXTS[18:], stage, None, labels)
-
-    return make
-
-
-@pytest.fixture
 def train(tmp_path):
-    """train(prepared, folder, stop): a trainer after 18 steps, three epochs or more, or after `stop` of them."""
+    """train(prepared, folder, stop): a trainer after 12 steps, two epochs or more, or after `stop` of them."""
 
     def fit(prepared, folder="run", stop=None):
         args = training_arguments(tmp_path / folder, epochs=3, batch_size=4, precision="fp32", seed=0, log_every=1)
-        args.max_steps = 18
+        args.max_steps = 12
         groups = parameter_groups(prepared.model, 1e-2)
         parts = (prepared.examples, prepared.loss, adamw(groups), prepared.tricks)
         callbacks = [Stop(stop) if stop else SaveEvery(1e9)]
@@ -69,18 +41,18 @@ def train(tmp_path):
     return fit
 
 
-@pytest.mark.parametrize("name", PREPARE)
+@EVERY
 def test_the_loss_falls_and_resumed_is_never_stopped(name, prepare, train, logged, weights, same):
     straight, first, second = prepare(name), prepare(name), prepare(name)
     losses = logged(train(straight), "loss")
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
-    train(first, "stopped", stop=7)
+    train(first, "stopped", stop=5)
     train(second, "stopped")
     assert not same(weights(first.model), weights(second.model))
     assert same(weights(straight.model), weights(second.model))
 
 
-@pytest.mark.parametrize("name", PREPARE)
+@EVERY
 def test_measuring_twice_gives_the_same_figures_and_leaves_no_trace(name, prepare, weights, same):
     prepared = prepare(name)
     prepared.model.train()
@@ -95,27 +67,20 @@ def test_measuring_twice_gives_the_same_figures_and_leaves_no_trace(name, prepar
 
 
 @pytest.fixture
-def learn():
+def learn(compute_loss):
     """learn(prepared): one step on the first eight rows, with all tricks, at a high rate."""
 
     def step(prepared):
-        def compute(inputs):
-            labels = inputs["labels"]
-            outputs = prepared.model(**{name: x for name, x in inputs.items() if name != "labels"})
-            return prepared.loss(outputs["logits"], labels), outputs
-
-        for trick in reversed(prepared.tricks):
-            compute = partial(trick.compute_loss, compute, prepared.model)
         optimizer = adamw(parameter_groups(prepared.model, 1e-2))
         prepared.model.train()
-        compute(prepared.examples.__getitems__(list(range(8))))[0].backward()
+        compute_loss(prepared, prepared.tricks)(prepared.examples.__getitems__(list(range(8))))[0].backward()
         optimizer.step()
 
     return step
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"])
-@pytest.mark.parametrize("name", sorted(set(PREPARE) - {"mlm_nsp"}))  # whose model is that of mlm_sop
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - {"mlm_nsp"}))  # whose model is that of mlm_sop
 def test_every_weight_has_a_gradient_and_the_encoder_comes_back(name, kind, prepare, learn, batch, backbones, tmp_path):
     prepared = prepare(name, kind)
     learn(prepared)
@@ -130,7 +95,7 @@ def test_every_weight_has_a_gradient_and_the_encoder_comes_back(name, kind, prep
         assert not torch.allclose(ours, AutoModel.from_pretrained(backbones[kind]).eval()(**text)[0][real], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", PREPARE)
+@EVERY
 def test_new_tokens_have_rows_that_are_trained_and_saved(name, prepare, learn, tmp_path):
     prepared = prepare(name, words=["funny", "plots"])
     learn(prepared)
@@ -139,7 +104,19 @@ def test_new_tokens_have_rows_that_are_trained_and_saved(name, prepare, learn, t
         assert AutoModel.from_pretrained(tmp_path).get_input_embeddings().weight.shape[0] == 30 + 2
 
 
-@pytest.mark.parametrize("name", PREPARE)
+@EVERY
 def test_an_option_that_an_objective_does_not_have_is_an_error(name, prepare):
-    with pytest.raises(ValueError, match=rf"{name} has no option 'temprature'; it has (temperature|weight|generator)"):
-        prepare(name, temprature=0.1)
+    known = ", ".join(OBJECTIVES[name].options) or "none"
+    with pytest.raises(ValueError, match=rf"{name} has no option 'temprature'; it has {known}$"):
+        prepare(name, options={"temprature": 0.1})
+
+
+@EVERY
+def test_the_catalogue_says_what_an_objective_needs(name, prepare):
+    made, objective = prepare(name), OBJECTIVES[name]
+    assert any(isinstance(trick, Masking) for trick in made.tricks) == objective.hides_tokens
+    if objective.needs_labels:
+        with pytest.raises(ValueError, match=f"{name} needs labels"):
+            prepare(name, labels=None)
+    else:
+        prepare(name, labels=None)

@@ -8,34 +8,21 @@ from transformers import AutoModel, AutoModelForMaskedLM, ElectraForPreTraining
 
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.surgery import find_layers
-from kagglekit.pretraining.masking_catalogue import DynamicMasking
-from kagglekit.pretraining.objective import Stage
-from kagglekit.pretraining.rtd import Detection, detection_auc, detection_loss, draw_tokens, mark_replaced, prepare_rtd
+from kagglekit.pretraining.masking import DynamicMasking
+from kagglekit.pretraining.rtd import Detection, detection_auc, detection_loss, draw_tokens, mark_replaced
 
 WORDS = ("good", "bad", "fine", "poor")
 TEXTS = [f"the {a} film was {b} !" for a in ("good", "old", "new", "fun", "sad") for b in WORDS]
 
 
 @pytest.fixture
-def make(backbones):
+def make(prepare):
     """make(model type, **options): replaced-token detection with a tiny model."""
 
-    def prepared(kind="electra", texts=TEXTS, tokenizer=None, **options):
-        torch.manual_seed(0)
-        path, stage = backbones[kind], Stage("rtd", objective_options=options, max_length=20)
-        return prepare_rtd(path, tokenizer or load_tokenizer(path), texts, TEXTS[:4], stage)
+    def prepared(kind="electra", texts=TEXTS, **options):
+        return prepare("rtd", kind, options, texts, TEXTS[:4])
 
     return prepared
-
-
-def compute_with(prepared):
-    """compute(inputs) of the innermost trick."""
-
-    def compute(inputs):
-        outputs = prepared.model(**{name: x for name, x in inputs.items() if name != "labels"})
-        return prepared.loss(outputs["logits"], inputs["labels"]), outputs
-
-    return compute
 
 
 def test_tokens_are_drawn_with_the_probability_of_their_logits():
@@ -62,13 +49,13 @@ def test_the_detection_loss_is_the_mean_over_real_tokens():
 
 
 @pytest.mark.parametrize("weight", [0.0, 50.0])
-def test_the_losses_are_added_with_the_weight_and_zero_leaves_the_generator(make, batch, weight):
+def test_the_losses_are_added_with_the_weight_and_zero_leaves_the_generator(make, batch, weight, compute_loss):
     prepared = make(weight=weight)
     masking, trick = prepared.tricks
     prepared.model.eval()
     torch.manual_seed(1)
     inputs = masking.hide({name: batch[name] for name in ("input_ids", "attention_mask")})
-    loss, outputs = trick.compute_loss(compute_with(prepared), prepared.model, inputs)
+    loss, outputs = trick.compute_loss(compute_loss(prepared), prepared.model, inputs)
     replaced = mark_replaced(inputs["chosen"], outputs["drawn"], inputs["labels"])
     detection = detection_loss(outputs["scores"], replaced, inputs["attention_mask"])
     assert torch.allclose(loss, F.cross_entropy(outputs["logits"], inputs["labels"]) + weight * detection, atol=1e-5)

@@ -16,7 +16,7 @@ from kagglekit.pretraining.importance import (
     label_texts,
     score_tokens,
 )
-from kagglekit.pretraining.masking_catalogue import make_masking
+from kagglekit.pretraining.masking import make_masking
 from kagglekit.pretraining.selective import TokenScorer, importance_loss, train_token_scorer
 from kagglekit.training.optim import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments

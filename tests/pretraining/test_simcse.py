@@ -7,16 +7,15 @@ from torch.nn import functional as F
 
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import load_backbone
-from kagglekit.pretraining.objective import Stage
-from kagglekit.pretraining.pairs import ClassPairs, LabelledTexts, read_pairs
 from kagglekit.pretraining.simcse import (
+    ClassPairs,
+    LabelledTexts,
     SimCSE,
     alignment,
     halve,
     info_nce,
-    make_figures,
-    prepare_simcse,
-    prepare_simcse_supervised,
+    measure_vectors,
+    read_pairs,
     recall_at_1,
     same_class,
     uniformity,
@@ -110,19 +109,18 @@ def test_words_that_are_counted_find_their_other_half(tokenizer):
         return torch.stack(counts).float()
 
     whole = tokenize(["good film good film", "sad plot sad plot", "old end old end"], tokenizer, 20)
-    figures = make_figures(embed, whole, tokenizer)()
+    figures = measure_vectors(embed, whole, halve(whole, tokenizer))
     assert figures["recall_at_1"] == 1 and figures["alignment"] < 1e-6 and figures["uniformity"] < -1
-    nothing = make_figures(embed, tokenize(["bad"], tokenizer, 20), tokenizer)()
+    nothing = measure_vectors(embed, tokenize(["bad"], tokenizer, 20), None)
     assert all(map(math.isnan, nothing.values()))
 
 
 @pytest.fixture
-def make(backbone, tokenizer):
-    """make(prepare, options): an objective of a tiny BERT, on `texts`; options: of the objective."""
+def make(prepare):
+    """make(objective, options): an objective of a tiny BERT, on `texts`; options: of the objective."""
 
-    def prepared(prepare, options=None, labels=None, texts=TEXTS, **knobs):
-        stage = Stage("simcse", objective_options=options or {}, max_length=20, held_out=0.3, **knobs)
-        return prepare(backbone, tokenizer, texts, TEXTS[:3], stage, None, labels)
+    def prepared(name="simcse", options=None, labels=None, texts=TEXTS, **knobs):
+        return prepare(name, "bert", options, texts, TEXTS[:3], labels, held_out_share=0.3, **knobs)
 
     return prepared
 
@@ -132,27 +130,27 @@ def dropouts(prepared):
 
 
 def test_dropout_is_a_tenth_where_the_stage_has_none(make):
-    assert dropouts(make(prepare_simcse)) == {0.1}
-    assert dropouts(make(prepare_simcse, dropout=0.2)) == {0.2}
-    assert dropouts(make(prepare_simcse, {"dropout": 0.3})) == {0.3}
+    assert dropouts(make()) == {0.1}
+    assert dropouts(make("simcse", dropout=0.2)) == {0.2}
+    assert dropouts(make("simcse", {"dropout": 0.3})) == {0.3}
     with pytest.raises(ValueError, match="simcse learns from dropout, and the backbone has none: set dropout="):
-        make(prepare_simcse, {"dropout": 0})
+        make("simcse", {"dropout": 0})
 
 
 def test_texts_that_are_equal_when_cut_count_once(make):
     texts = ["good film " * 20 + "a", "good film " * 20 + "b", "bad"]
-    assert len(make(prepare_simcse, texts=texts).examples) == 2
+    assert len(make("simcse", texts=texts).examples) == 2
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0}, {"pooling": "max"}, {"dropout": 1}])
 def test_options_out_of_range_are_errors(make, options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}=.* is out of range"):
-        make(prepare_simcse, options)
+        make("simcse", options)
 
 
 def test_a_text_that_is_alone_in_its_batch_has_nothing_to_be_told_from(make):
     with pytest.raises(ValueError, match="batch_size=1 is out of range: it must be 2 or more"):
-        make(prepare_simcse, batch_size=1)
+        make("simcse", batch_size=1)
 
 
 def test_partners_are_of_the_same_class_and_other_ones_in_every_epoch(tokenizer):
@@ -188,7 +186,7 @@ def test_pairs_come_from_a_file_and_what_is_wrong_is_named(tmp_path, make):
         "id,anchor,positive,negative\n1,good film,fun film,bad film\n2,old plot,a plot,no end\n3,sad,bad,fun\n"
     )
     assert read_pairs(file).pairs[0] == ("good film", "fun film", "bad film")
-    prepared = make(prepare_simcse_supervised, labels=read_pairs(file))
+    prepared = make("simcse_supervised", labels=read_pairs(file))
     assert len(prepared.examples) == 2 and prepared.examples.__getitems__([0, 1])["input_ids"].shape[:2] == (2, 3)
     assert set(prepared.measure()) == {"alignment", "uniformity", "recall_at_1", "pairs_at_1"}
     file.write_text("anchor,text\na,b\n")
@@ -213,21 +211,16 @@ def test_labels_that_do_not_fit_are_errors(given, said):
         LabelledTexts(**given)
 
 
-def test_supervised_without_labels_is_an_error(make):
-    with pytest.raises(ValueError, match="simcse_supervised needs labels"):
-        make(prepare_simcse_supervised)
-
-
 def test_texts_that_are_measured_are_not_learned_from(make, tokenizer):
     labels = LabelledTexts(TEXTS * 2, np.array([0, 1] * 6))
-    prepared = make(prepare_simcse_supervised, labels=labels)
+    prepared = make("simcse_supervised", labels=labels)
     learned = {tokenizer.decode(text, skip_special_tokens=True) for text in prepared.examples.tokens}
     assert len(prepared.examples) == 6 and learned == set(TEXTS[3:])  # the first three are held out
     assert 0 <= prepared.measure()["same_class"] <= 1
     elsewhere = LabelledTexts([f"{text} !" for text in labels.texts], labels.labels)
-    assert len(make(prepare_simcse_supervised, labels=elsewhere).examples) == 12 - round(0.3 * 12)
+    assert len(make("simcse_supervised", labels=elsewhere).examples) == 12 - round(0.3 * 12)
 
 
 def test_pairs_of_one_text_alone_are_an_error(make):
     with pytest.raises(ValueError, match="all pairs have the same first text"):
-        make(prepare_simcse_supervised, labels=LabelledTexts(pairs=[("bad", "sad"), ("bad", "poor")]))
+        make("simcse_supervised", labels=LabelledTexts(pairs=[("bad", "sad"), ("bad", "poor")]))

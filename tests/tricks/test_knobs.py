@@ -11,7 +11,7 @@ import pytest
 
 import kagglekit
 from kagglekit import tricks
-from kagglekit.pretraining.masking_catalogue import DynamicMasking
+from kagglekit.pretraining.masking import DynamicMasking
 from kagglekit.tricks import TRICKS, make_tricks
 from kagglekit.tricks.trick import Trick
 
