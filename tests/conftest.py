@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # also for the notebooks: processes of two threads each would wait for each other
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +23,8 @@ from kagglekit.losses.catalogue import check_loss, default_loss
 from kagglekit.model.backbones import load_backbone, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import check_parameters, read_parameters
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.optim import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
@@ -242,6 +245,26 @@ def tables(texts):
         return train, test
 
     return make
+
+
+@pytest.fixture(scope="session")
+def run_here():
+    """run_here(notebook, **parameters): run its cells in this process, which has imported torch already; its variables.
+
+    The parameters are checked as on the command line."""
+
+    def run(name, **parameters):
+        source = find_notebook(name)
+        given = check_parameters(name, read_parameters(source), parameters)
+        variables = {}
+        for cell in nbformat.read(source, as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(compile(cell.source, f"{name} {cell.id}", "exec"), variables)
+                if "parameters" in cell.metadata.get("tags", []):
+                    variables |= given
+        return variables
+
+    return run
 
 
 @pytest.fixture

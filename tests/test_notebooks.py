@@ -16,12 +16,11 @@ import pytest
 from kagglekit.files import read_json
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.run import main
-from kagglekit.running.notebook import run_notebook
 from kagglekit.samples import write_sample
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "notebooks" / "README.md").read_text()
 SMALL = ["max_length=32", "epochs=0.6", "batch_size=8"]
 TRICKS = {"FGM": {"epsilon": 0.5}, "EMA": {"decay": 0.9, "start": 0.5}}
 
@@ -97,7 +96,7 @@ def test_the_blend_of_the_notebook_is_scored_like_its_members(work):
     assert all(abs(sum(of.values()) - 1) < 1e-9 for of in made["weights"].values())
 
 
-def test_predictions_that_somebody_else_made_give_the_number_that_they_give_here(work, tmp_path):
+def test_predictions_that_somebody_else_made_give_the_number_that_they_give_here(work, tmp_path, run_here):
     train = pd.read_csv(Path(read_json(Path(work) / "task.json")["data"]) / "train.csv", dtype=str)
     labels = train[["ArticleId", "Category"]].set_axis(["id", "label"], axis=1)
     (tmp_path / "theirs").mkdir()
@@ -106,9 +105,9 @@ def test_predictions_that_somebody_else_made_give_the_number_that_they_give_here
         oof.merge(labels, on="id").sample(frac=1, random_state=0).to_csv(
             tmp_path / "theirs" / f"{name}.csv", index=False
         )
-    command = ["4_ensemble", f"work={tmp_path / 'own'}", f"files={tmp_path / 'theirs'}", "run=mean", "method=mean"]
-    assert main([*command, "metric=accuracy", "thresholds="]) == 0
-    assert main(["4_ensemble", f"work={work}", "run=mean", "method=mean", "thresholds=", "runs=['tfidf', 'base']"]) == 0
+    plain = {"run": "mean", "method": "mean", "thresholds": ""}
+    run_here("4_ensemble", work=str(tmp_path / "own"), files=str(tmp_path / "theirs"), metric="accuracy", **plain)
+    run_here("4_ensemble", work=work, runs=["tfidf", "base"], **plain)
     theirs, ours = (read_json(place / "mean" / "score.json") for place in (tmp_path / "own", Path(work)))
     assert theirs["score"] == ours["score"] and theirs["low"] < theirs["score"] < theirs["high"]
     assert theirs["rows"] == ours["rows"] == 160 and ours["groups"] <= 160
@@ -157,7 +156,7 @@ def test_a_blend_of_all_runs_is_made_again_when_there_is_one_more(work, capsys):
     assert read_json(Path(work) / "all" / "weights.json")["members"] == ["base", "fgm", "tfidf"]
 
 
-def test_a_run_begins_from_trained_ones_and_a_soup_averages_them_fold_by_fold(work):
+def test_a_run_begins_from_trained_ones_and_a_soup_averages_them_fold_by_fold(work, run_here):
     small = [f"work={work}", "max_length=32", "epochs=0.3"]
     fused = [
         "3_train",
@@ -170,8 +169,7 @@ def test_a_run_begins_from_trained_ones_and_a_soup_averages_them_fold_by_fold(wo
         *small,
     ]
     assert main(fused) == 0
-    soup = ["3_train", f"work={work}", "run=soup", "start=", "backbone=soup", "soup_of=['base', 'fused']", "folds=[0]"]
-    assert main(soup) == 0
+    run_here("3_train", work=work, run="soup", start="", backbone="soup", soup_of=["base", "fused"], folds=[0])
     cells = nbformat.read(Path(work) / "notebooks" / "3_train.fused.ipynb", as_version=4).cells
     pictures = {cell.id for cell in cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})}
     assert {"3-19", "3-21"} <= pictures  # the rates over the run, and the trial of rates
@@ -180,7 +178,7 @@ def test_a_run_begins_from_trained_ones_and_a_soup_averages_them_fold_by_fold(wo
     assert 0.3 < read_json(Path(work) / "soup" / "score.json")["score"] <= 1
 
 
-def test_a_stage_goes_on_from_another_and_few_labels_from_there(work, tmp_path):
+def test_a_stage_goes_on_from_another_and_few_labels_from_there(work, tmp_path, run_here):
     """New tokens and the best step for each fold; PET with pseudo labels, and frozen embeddings, begin from it."""
     (tmp_path / "more.txt").write_text("".join(f"Minister number {n} met zzword fans.\n" for n in range(40)))
     small = [f"work={work}", "max_length=32"]
@@ -194,31 +192,22 @@ def test_a_stage_goes_on_from_another_and_few_labels_from_there(work, tmp_path):
     shown = {cell.id: str(cell.get("outputs")) for cell in cells}
     assert "image/png" in shown["2-18"] and all(name in shown["2-16"] for name in ("static", "whole_word", "span"))
     words = {name: [name] for name in ("business", "entertainment", "politics", "sports", "tech")}
-    few = ["3_train", "run=few", "start=stage", "folds=[0]", "pattern=About {mask}: {text}", f"verbalizer={words}"]
-    few += ["pseudo={'teacher': 'base', 'threshold': 0.2}", "augment={'AEDA': {}}", "clean=['spaces']", "epochs=0.3"]
-    assert main([*few, *small]) == 0
+    few = {"pattern": "About {mask}: {text}", "verbalizer": words, "pseudo": {"teacher": "base", "threshold": 0.2}}
+    few |= {"folds": [0], "augment": {"AEDA": {}}, "clean": ["spaces"], "epochs": 0.3}
+    run_here("3_train", work=work, run="few", start="stage", max_length=32, **few)
     (told,) = read_json(Path(work) / "few" / "params.json")["receipts"]["0"]["pseudo"]["rounds"]
     assert 0 < told["added"] <= told["pool"] <= 80 and 0 < told["estimated precision"] <= 1
     labels = pd.read_parquet(Path(work) / "base" / "fold0" / "test.parquet").set_index("id")
     added = pd.read_parquet(next((Path(work) / "few" / "fold0").glob("round1/*/added.parquet"))).set_index("id")
     assert added["label"].equals(labels.loc[added.index].idxmax(axis=1).rename("label"))  # of the teacher of fold 0
-    assert main(["3_train", "run=frozen", "start=stage", "learner=frozen", *small]) == 0
+    run_here("3_train", work=work, run="frozen", start="stage", learner="frozen", max_length=32)
     assert 0.5 < read_json(Path(work) / "frozen" / "score.json")["score"] <= 1
-
-
-def test_a_second_run_of_a_notebook_that_is_done_is_skipped(work, capsys):
-    command = ["4_ensemble", f"work={work}", "runs=['tfidf', 'base']"]
-    assert main(command) == 0 and main(command) == 0
-    assert "done before" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["3_train", "folds=[7]", "backbone=tfidf", "run=other"], "fold 7 is not in folds.parquet: it has 0 to 1"),
         (["3_train", "epoch=3"], "epoch"),
-        (["2_pretrain", "mask_probability=1.5", "overwrite=True", "run=other"], "mask_probability=1.5 is out of range"),
-        (["4_ensemble", "runs=['tfidf', 'nope']", "run=other"], "run='nope' does not exist"),
         (["5_submit", "run=nope"], "run='nope' does not exist"),
     ],
 )
@@ -227,22 +216,39 @@ def test_a_wrong_parameter_is_a_clear_error_and_changes_nothing(work, capsys, co
     assert main([*command, f"work={work}"]) != 0
     assert words in capsys.readouterr().err
     assert sorted(path for path in Path(work).rglob("*.parquet")) == before
+
+
+@pytest.mark.parametrize(
+    ("notebook", "parameters", "words"),
+    [
+        ("3_train", {"folds": [7], "backbone": "tfidf"}, "fold 7 is not in folds.parquet: it has 0 to 1"),
+        ("2_pretrain", {"mask_probability": 1.5, "overwrite": True}, "mask_probability=1.5 is out of range"),
+        ("4_ensemble", {"runs": ["tfidf", "nope"]}, "run='nope' does not exist"),
+    ],
+)
+def test_a_wrong_value_is_a_clear_error_of_the_notebook_and_changes_nothing(
+    work, run_here, notebook, parameters, words
+):
+    before = sorted(path for path in Path(work).rglob("*.parquet"))
+    with pytest.raises((ValueError, OSError), match=words):
+        run_here(notebook, work=work, run="other", **parameters)
+    assert sorted(path for path in Path(work).rglob("*.parquet")) == before
     assert {path.name for path in (Path(work) / "other").glob("*")} <= {"params.json"}
 
 
-def test_a_work_folder_of_another_competition_is_refused(work, tmp_path, capsys):
+def test_a_work_folder_of_another_competition_is_refused(work, tmp_path, run_here):
     other = write_sample("drugs", tmp_path / "data", rows=60)
-    assert main(["1_eda", f"data={other}", f"work={work}"]) != 0
-    assert "belongs to another competition" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="belongs to another competition"):
+        run_here("1_eda", data=str(other), work=work)
 
 
 @pytest.mark.parametrize(("sample", "rows"), [("tweets", 300), ("reviews-zh", 300), ("drugs", 300)])
-def test_the_other_samples_go_through_with_the_baseline(sample, rows, tmp_path):
+def test_the_other_samples_go_through_with_the_baseline(sample, rows, tmp_path, run_here):
     work = str(tmp_path / "work")
     data, near = str(write_sample(sample, tmp_path / "data", rows=rows)), 0.0 if sample == "tweets" else 0.8
-    run_notebook("1_eda", {"data": data, "work": work, "n_folds": 3, "near_duplicates": near})
-    run_notebook("3_train", {"work": work, "run": "tfidf", "backbone": "tfidf", "start": ""})
-    run_notebook("5_submit", {"work": work, "run": "tfidf"})
+    run_here("1_eda", data=data, work=work, n_folds=3, near_duplicates=near)
+    run_here("3_train", work=work, run="tfidf", backbone="tfidf", start="")
+    run_here("5_submit", work=work, run="tfidf")
     true = read_json(Path(work) / "submission.json")["true_score"]
     score = read_json(Path(work) / "tfidf" / "score.json")
     assert abs(true - score["score"]) < 5 * score["standard_error"] + 0.05

@@ -4,9 +4,7 @@ import copy
 import json
 import shutil
 import time
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +18,8 @@ from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.inference import predict_anew
 from kagglekit.learners.tfidf import Baseline
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
@@ -28,7 +28,6 @@ from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import columns_beside
 from kagglekit.training.recipe import Recipe
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "5_submit.ipynb"
 FOLDS = np.arange(40) % 2
 KNOBS = {"max_length": 16, "epochs": 1, "batch_size": 10, "learning_rate": 2e-2}
 
@@ -198,17 +197,13 @@ def test_an_average_over_all_folds_is_one_model(home):
     assert RunRecord(home.work / "tfidf").saved_models == {} == RunRecord(home.work / "both").saved_models
 
 
-def test_the_notebook_submits_the_same_with_stored_and_with_new_predictions(home, tmp_path):
+def test_the_notebook_submits_the_same_with_stored_and_with_new_predictions(home, tmp_path, run_here):
     work = shutil.copytree(home.work, tmp_path / "work")
-    code = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    parameters = read_parameters(find_notebook("5_submit"))
+    assert parameters["predict"].default is False and parameters["hours"].default == 0.0
     written = []
     for predict in (False, True):
-        names = {}
-        for cell in code:
-            exec(cell.source, names)
-            if "parameters" in cell.metadata.get("tags", []):
-                assert names["predict"] is False and names["hours"] == 0.0
-                names |= {"work": str(work), "run": "nested", "predict": predict}
+        run_here("5_submit", work=str(work), run="nested", predict=predict)
         written.append(pd.read_csv(work / "submission.csv"))
         assert json.loads((work / "submission.json").read_text())["predicted anew"] is predict
     assert written[0].equals(written[1]) and len(written[0]) == len(read_sample(home.task)) == 9
