@@ -1,14 +1,17 @@
-"""Training that is stopped, and goes on."""
+"""A fine-tuner of a tiny model, and training that is stopped and goes on."""
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from kagglekit.time_budget import OutOfTime, TimeBudget
 from kagglekit.training.best import RecordEvaluations
 from kagglekit.training.callbacks import StopInTime
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import history, last_checkpoint
 
 
@@ -21,6 +24,31 @@ class Scripted(TimeBudget):
 
     def over(self):
         return next(self.answers)
+
+
+@pytest.fixture
+def tuner(task, tables, backbone):
+    """tuner(kind, **knobs): a FineTuner in float32 of the tiny model, 3 steps an epoch on 18 of the 24 rows.
+
+    options: of the task. Its tables have other columns too: number, other number, stars; colour and shape, with gaps,
+    and shop; bad, mixed and good with votes for these classes.
+    """
+
+    def make(kind="multiclass", options=None, rows=24, save_seconds=60.0, **knobs):
+        what = task(kind, files={"train": "train.csv", "test": "test.csv"}, **(options or {}))
+        train, test = tables(what, rows)
+        random = np.random.default_rng(0)
+        for table in (train, test):
+            table["number"] = table["other number"] = random.normal(size=len(table)).astype(str)
+            table["colour"] = table["shape"] = random.choice(["red", "blue", ""], size=len(table))
+            table["stars"], table["shop"] = [str(n) for n in range(len(table))], "b"
+        train[["bad", "mixed", "good"]] = random.integers(1, 5, (len(train), 3)).astype(str)
+        knobs = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 5e-3, **knobs}
+        made = FineTuner(what, train, test, backbone, Recipe(**knobs), save_seconds=save_seconds)
+        made.precision = "fp32"
+        return made
+
+    return make
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from safetensors.torch import load_file
 
 from kagglekit.scoring.metrics import is_better, score
 from kagglekit.training.best import KeepBest, RecordEvaluations
-from kagglekit.training.finetune import FineTuner
-from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import last_checkpoint
 from kagglekit.tricks import EMA, FGM
 from kagglekit.tricks.trick import Trick
@@ -217,12 +215,10 @@ def test_recorded_evaluations_survive_saving_also_before_the_first_evaluation():
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "regression"])
-def test_the_evaluation_that_was_kept_is_among_those_that_come_back(task, tables, backbone, tmp_path, kind):
-    what = task(kind)
-    knobs = {"max_length": 24, "epochs": 3, "batch_size": 6, "learning_rate": 5e-3}
+def test_the_evaluation_that_was_kept_is_among_those_that_come_back(tuner, tmp_path, kind):
     for keep_best in (True, False):
-        tuner = FineTuner(what, *tables(what), backbone, Recipe(**knobs, keep_best=keep_best))
-        fitted = tuner.fit(TRAIN, VALID, tmp_path / str(keep_best), 0)
+        fine = tuner(kind, epochs=3, keep_best=keep_best)
+        fitted = fine.fit(TRAIN, VALID, tmp_path / str(keep_best), 0)
         if not keep_best:
             assert fitted.evaluations == {}
             continue
@@ -231,5 +227,5 @@ def test_the_evaluation_that_was_kept_is_among_those_that_come_back(task, tables
         assert np.allclose(fitted.evaluations[best], fitted.oof, atol=1e-6)
         for row in fitted.history:
             if "score" in row:
-                again = score(what.metric, tuner.labels[VALID], fitted.evaluations[row["step"]])
+                again = score(fine.task.metric, fine.labels[VALID], fitted.evaluations[row["step"]])
                 assert again == pytest.approx(row["score"])

@@ -10,9 +10,7 @@ from kagglekit.data.batches import Examples
 from kagglekit.losses.catalogue import LOSSES
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
-from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import predict
-from kagglekit.training.recipe import Recipe
 from kagglekit.tricks import TRICKS
 
 OPTIONS = {  # of every trick: at work from the first step on, and not too slow
@@ -34,22 +32,11 @@ FIT = [(kind, loss) for loss, kinds in LOSSES.items() for kind in kinds]
 
 
 @pytest.fixture
-def fit(task, tables, backbone, tmp_path):
+def fit(tuner, tmp_path):
     """fit(kind, **knobs): a FineTuner and what it fitted: 18 rows in 3 steps, with an evaluation at the second too."""
 
     def make(kind="multiclass", folder="fold0", **knobs):
-        what = task(kind, files={"train": "train.csv", "test": "test.csv"})
-        train, test = tables(what)
-        random = np.random.default_rng(0)
-        for table in (train, test):
-            table["number"] = random.normal(size=len(table)).astype(str)
-            table["other number"] = table["number"]
-            table["colour"] = random.choice(["red", "blue", ""], size=len(table))
-            table["shape"] = table["colour"]
-        train[["bad", "mixed", "good"]] = random.integers(1, 5, (len(train), 3)).astype(str)
-        common = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 1e-2, "dropout": 0.1}
-        fine = FineTuner(what, train, test, backbone, Recipe(**{**common, "evaluate_every": 2, **knobs}))
-        fine.precision = "fp32"
+        fine = tuner(kind, **{"learning_rate": 1e-2, "dropout": 0.1, "evaluate_every": 2, **knobs})
         return fine, fine.fit(np.arange(6, 24), np.arange(6), tmp_path / folder, seed=0)
 
     return make

@@ -1,30 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from kagglekit.training.finetune import FineTuner
-from kagglekit.training.recipe import Recipe
 from kagglekit.training.rows import ExtraRows, gather_rows
 from kagglekit.tricks.trick import Trick
 
 KINDS = ["binary", "multiclass", "multilabel", "regression", "ordinal"]
 TRAIN, VALID = np.arange(6, 24), np.arange(6)
-
-
-@pytest.fixture
-def tuner(task, tables, backbone):
-    """tuner(kind, **knobs): a FineTuner of the tiny model on 24 rows, in float32."""
-
-    def make(kind="multiclass", rows=24, **knobs):
-        what = task(kind)
-        knobs = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 5e-3, **knobs}
-        made = FineTuner(what, *tables(what, rows), backbone, Recipe(**knobs))
-        made.precision = "fp32"
-        return made
-
-    return make
 
 
 def extra_of(tuner, rows, weights=None):
@@ -120,15 +106,15 @@ def test_a_loss_that_is_no_mean_over_rows_takes_no_weights(tuner, kind, loss):
 
 
 def test_extra_rows_have_no_auxiliary_labels(tuner, tmp_path):
-    fine = tuner()
-    fine.train = fine.train.assign(topic=np.where(np.arange(24) % 2, "a", "b"))
-    fine = FineTuner(fine.task, fine.train, fine.test, fine.backbone, Recipe(auxiliary={"topic": 0.5}, max_length=24))
+    fine = tuner(auxiliary={"colour": 0.5})
+    present = fine.train["colour"][TRAIN] != ""
     extra = extra_of(fine, TRAIN[12:], np.full(6, 0.5, np.float32))
     targets = gather(fine, TRAIN[:12], extra=extra).targets
-    assert np.isnan(targets.labels[12:, 3:5]).all() and not np.isnan(targets.labels[:12]).any()
+    assert np.array_equal(~np.isnan(targets.labels[:, 3:5]).any(axis=1), present & (np.arange(18) < 12))
+    assert sum(present[:12]) > 0 and not np.isnan(targets.labels[:, :3]).any()
     logits = torch.randn(18, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     targets.loss(logits, torch.from_numpy(targets.labels)).backward()
-    assert (logits.grad[12:, 3:] == 0).all() and (logits.grad[12:, :3] != 0).all()
+    assert (logits.grad[12:, 3:] == 0).all() and (logits.grad[12:, :3] != 0).all() and (logits.grad[:12, 3:] != 0).any()
 
 
 def test_each_row_comes_with_what_the_teacher_says_of_it(tuner, tmp_path):
@@ -156,10 +142,9 @@ def test_changed_copies_have_the_labels_of_their_rows(tuner):
 
 def test_texts_are_cleaned_before_they_are_changed(tuner):
     """A mark that is set into a tag or an address would keep it from being found."""
-    fine = tuner()
+    fine = tuner(clean=["html"], augment={"AEDA": {}}, augment_copies=3)
     fine.train["text"] = [f"<b>the {text}</b>" for text in fine.train["text"]]
-    knobs = {"max_length": 24, "clean": ["html"], "augment": {"AEDA": {}}, "augment_copies": 3}
-    fine = FineTuner(fine.task, fine.train, fine.test, fine.backbone, Recipe(**knobs))
+    fine = replace(fine)
     told = gather(fine, TRAIN).inputs.columns["text"]
     assert len(told) == 4 * 18 and not told.str.contains("[<>/]").any()
 

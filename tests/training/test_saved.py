@@ -4,26 +4,18 @@ import numpy as np
 import pytest
 
 from kagglekit.model.classifier import Classifier
-from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel
-from kagglekit.training.recipe import Recipe
 
 TRAIN, VALID = np.arange(6, 24), np.arange(6)
 
 
 @pytest.fixture
-def fit(task, tables, backbone, tmp_path):
+def fit(tuner, tmp_path):
     """fit(kind, **knobs): a fine-tuner of a tiny model, what its fold predicted, and the folder of the model."""
 
     def make(kind="multiclass", **knobs):
-        what = task(kind, files={"train": "train.csv", "test": "test.csv"})
-        train, test = tables(what)
-        for table in (train, test):
-            table["stars"], table["shop"] = [str(n) for n in range(len(table))], "b"
-        knobs = {"max_length": 10, "epochs": 1, "batch_size": 6, "learning_rate": 2e-2, **knobs}
-        tuner = FineTuner(what, train, test, backbone, Recipe(**knobs))
-        tuner.precision = "fp32"
-        return tuner, tuner.fit(TRAIN, VALID, tmp_path / "fold0", 0), tmp_path / "fold0" / "model"
+        fine = tuner(kind, **{"max_length": 10, "learning_rate": 2e-2, **knobs})
+        return fine, fine.fit(TRAIN, VALID, tmp_path / "fold0", 0), tmp_path / "fold0" / "model"
 
     return make
 
