@@ -1,4 +1,4 @@
-"""A bundle: a flat data set with the files that a kernel's notebooks read, each with its place, size and hash."""
+"""A bundle: a flat data set with the files that a kernel reads, and the place, size and hash of each."""
 
 import hashlib
 import os
@@ -15,16 +15,15 @@ from kagglekit.options import accepts
 BUNDLE_FILE = "bundle.json"
 GOLDEN_FILE = "golden.parquet"  # golden rows, in the folder of a run
 UNPACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")  # by Kaggle, on arrival
-RECORD = {"path": "str", "name": "str", "bytes": "int", "sha256": "str"}  # what bundle.json says of a file
+RECORD = {"path": "str", "name": "str", "bytes": "int", "sha256": "str"}  # of a file in bundle.json
 
 
 def pack(files: Mapping[str, Path], place: Path, ref: Ref | str, title: str = "", **told) -> Path:
-    """Make the data set folder `place` of `files`: where each goes in the kernel -> the file here.
+    """Make the data set folder `place` of `files`: path in the kernel -> file here.
 
-    "runs/bbc/task.json" lies flat as 0001-task.json, since the client passes over sub-folders; what Kaggle would unpack
-    gets ".bin" behind. Empty files are left out: the client says no size of them, and Kaggle may not take
-    them. Files are hard links where the disk allows it, else copies. An older bundle in `place` is
-    replaced when this one is whole, and nothing has changed after an error.
+    "runs/bbc/task.json" becomes 0001-task.json, since the client skips sub-folders; ".bin" is appended to archives,
+    which Kaggle would unpack. Empty files are left out: the client sends no size for them. Files are hard links where
+    the disk allows it, else copies. An older bundle in `place` is replaced when this one is whole.
     told: more for bundle.json, such as train={"name": "train.csv", "sha256": "..."}.
     Raises ValueError for a path that does not stay below the kernel's folder, FileNotFoundError for a missing file.
     """
@@ -47,10 +46,11 @@ def pack(files: Mapping[str, Path], place: Path, ref: Ref | str, title: str = ""
 
 
 def unpack(bundle: Path, root: Path) -> list[Path]:
-    """Put the files of a bundle where they go below `root`: links to them, in folders that are real and can be written.
+    """Link the files of a bundle to their places below `root`, in real folders that can be written to; returns the
+    links.
 
-    A file that is there already stays, so does a link to the same bytes. Returns the links. Sizes and hashes of all
-    files are checked before the first link (reads them once: about 1 s for each GB).
+    A file that is there already stays, and so does a link to the same bytes. Sizes and hashes of all files are checked
+    before the first link (about 1 s for each GB).
     Raises FileNotFoundError or ValueError when the bundle is not what was packed.
     """
     bundle, links = Path(bundle).resolve(), []
@@ -76,7 +76,7 @@ def unpack(bundle: Path, root: Path) -> list[Path]:
 
 
 def read_bundle(bundle: Path) -> dict:
-    """What bundle.json of a folder says. Raises FileNotFoundError or ValueError that name the file and the key."""
+    """The content of bundle.json in a folder. Raises FileNotFoundError or ValueError that name the file and the key."""
     file = Path(bundle) / BUNDLE_FILE
     told = read_object(file)
     if not accepts("list[dict[str, Any]]", told.get("files")):
@@ -98,13 +98,13 @@ def read_bundle(bundle: Path) -> dict:
 
 
 def differs(file: Path, record: Mapping) -> str:
-    """How a file differs from its record in bundle.json or wheels.json, in words; "" when it is the same."""
+    """How a file differs from its record in bundle.json or wheels.json, in words; "" when it is equal."""
     if not file.is_file():
         return f"{file.name} is not there"
     found = measure(file) if file.stat().st_size == record["bytes"] else {"bytes": file.stat().st_size}
     for key, value in found.items():
         if value != record[key]:
-            return f"{file.name} has {key} {value}, and {record[key]} was written down"
+            return f"{file.name} has {key} {value}, and its record says {record[key]}"
     return ""
 
 
@@ -115,7 +115,7 @@ def measure(file: Path) -> dict:
 
 
 def is_unpacked(name: str) -> bool:
-    """Whether Kaggle unpacks a file of this name when it arrives, so that a kernel finds a folder in its place."""
+    """Whether Kaggle unpacks a file of this name on arrival, so that a kernel finds a folder in its place."""
     return name.lower().endswith(UNPACKED)
 
 

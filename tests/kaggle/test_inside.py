@@ -241,5 +241,5 @@ def test_models_that_say_the_same_as_at_home_are_told_in_one_line(kernel, attach
 
 def test_a_model_that_says_something_else_stops_the_kernel(kernel, attach_model):
     attach_model(torch.linspace(-1, 1, 16))
-    with pytest.raises(RuntimeError, match=r"The model tuned/fold0 does not say what it said at home"):
+    with pytest.raises(RuntimeError, match=r"The model tuned/fold0 does not score as at home"):
         enter("runs/bbc", "news")

@@ -141,13 +141,13 @@ def test_one_layer_with_other_weights_is_found(work, name, precision):
         return torch.randn_like(x) * x.std() if "layer.1." in key and x.dim() == 2 else x
 
     change(work / name / "fold0" / "model", how)
-    with pytest.raises(RuntimeError, match=rf"The model {name}/fold0 does not say what it said at home: the logits of"):
+    with pytest.raises(RuntimeError, match=rf"The model {name}/fold0 does not score as at home: the logits of"):
         check_parity(work, name, precision)
 
 
 def test_a_little_noise_is_found_where_the_precision_can_see_it(work):
     change(work / "minilm" / "fold0" / "model", lambda key, x: x * 1.05 if "layer.3.output.dense.weight" in key else x)
-    with pytest.raises(RuntimeError, match=r"away, and fp16 may be 0.015. Versions: all are the same"):
+    with pytest.raises(RuntimeError, match=r"spread, and fp16 may differ by 0.015. Versions: all are the same"):
         check_parity(work, "minilm", "fp16")
 
 
@@ -169,7 +169,7 @@ def test_another_tokenizer_or_another_length_is_found(work):
     words["good"], words["the"] = words["the"], words["good"]
     file.unlink()
     file.write_text(json.dumps(told))
-    with pytest.raises(RuntimeError, match="Other weights, another tokenizer or another way of transformers"):
+    with pytest.raises(RuntimeError, match="Other weights, another tokenizer or another version of transformers"):
         check_parity(work, "minilm", "bf16")
     file.write_text(before)
     params = read_json(work / "minilm" / "params.json")
