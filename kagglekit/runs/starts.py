@@ -44,15 +44,14 @@ class SourceRun:
         return self.models[fold]
 
     def check_backbone(self, backbone: str, what: str = "start") -> None:
-        """Raise ValueError for a run that was not made from `backbone`."""
-        if not self.models:
-            find_backbone(backbone, self.record.folder)
-            return
+        """Raise ValueError for a run of another backbone, FileNotFoundError for a model without weights."""
         theirs = self.record.recipe["backbone"]
         if SOURCES.get(theirs, theirs) != SOURCES.get(backbone, backbone):
             raise ValueError(
                 f"{what}={self.name!r} was made from the backbone {theirs!r}, not {backbone!r}: name another run"
             )
+        if not self.models:
+            find_backbone(str(self.record.folder / "model"))
 
 
 def read_sources(work: str | Path, names: Sequence[str], what: str = "start") -> list[SourceRun]:

@@ -15,7 +15,6 @@ from transformers import (
 )
 
 from kagglekit.competition.mounts import model_folders
-from kagglekit.files import write_json
 from kagglekit.model import backbones as module
 from kagglekit.model.backbones import (
     check_max_length,
@@ -136,18 +135,6 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
 def test_a_folder_that_does_not_exist_is_an_error(name):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         find_backbone(name)
-
-
-def test_a_pretraining_run_is_used_once_it_has_a_model(copied, tmp_path):
-    with pytest.raises(FileNotFoundError, match="run 2_pretrain with run='mlm' first"):
-        find_backbone("minilm", tmp_path / "mlm")
-    shutil.move(copied, tmp_path / "mlm" / "model")
-    write_json(tmp_path / "mlm" / "params.json", {"recipe": {"backbone": "minilm"}})
-    assert find_backbone("minilm", tmp_path / "mlm") == str(tmp_path / "mlm" / "model")
-    with pytest.raises(ValueError, match="start='mlm' was made from the backbone 'minilm', not 'bert-base-uncased'"):
-        find_backbone("bert-base-uncased", tmp_path / "mlm")
-    write_json(tmp_path / "mlm" / "params.json", {"recipe": {"backbone": "roberta-base"}})
-    assert find_backbone("FacebookAI/roberta-base", tmp_path / "mlm")  # the same, spelled out
 
 
 @pytest.mark.parametrize(

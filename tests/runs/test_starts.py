@@ -84,6 +84,16 @@ def test_a_run_of_2_pretrain_is_the_start_of_every_fold(place, pretrained, backb
     assert make_start({model: 1.0}, work / "base" / "fold0") == model and not (work / "base").exists()
 
 
+def test_a_run_of_2_pretrain_needs_weights_and_its_backbone_may_be_spelled_out(place, pretrained):
+    work = place("bbc")
+    run = pretrained(work)
+    write_json(run / "params.json", {"recipe": {"backbone": "roberta-base"}, "inputs": {}})
+    assert find_starts(work, "mlm", "FacebookAI/roberta-base", [0]) == {0: {str(run / "model"): 1.0}}
+    (run / "model" / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="mlm/model has no weights"):
+        find_starts(work, "mlm", "roberta-base", [0])
+
+
 def test_a_trained_run_is_the_start_of_each_fold_by_its_own_model(place, trained, backbone):
     work = place("bbc")
     run = trained(work, "base")
