@@ -1,7 +1,4 @@
-"""The runs that an ensemble is made of: checked to belong together, and put side by side.
-
-What an ensemble is made of: runs of a work folder, or predictions that somebody else made.
-"""
+"""Base predictions: the runs of a work folder, or imported files, checked and stacked as the input of an ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +17,18 @@ from kagglekit.runs.lineage import check_base_predictions, score_warning
 from kagglekit.runs.record import RunRecord, trained_runs
 from kagglekit.runs.tables import Run, goes_forward, read_folds, read_run
 
+FORWARD = (
+    "The folds are a time-series split, and the models of a fold were trained on earlier rows alone; what is fitted "
+    "here (weights, thresholds) is fitted on all other folds, later ones too"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class RowFeatures:
-    """What is known of rows beside the predictions, of train and of test; None: nothing.
+    """Features of rows beside the predictions, of train and of test; None: there are none.
 
-    groups, documents, meta: as in `StackInput`, for all rows of train. A blend by an ensembler that reads documents or
-    meta needs them of test too.
+    groups, documents, meta: as in `StackInput`, for all rows of train. An ensembler that reads documents or meta needs
+    them of test too.
     """
 
     groups: np.ndarray | None = None
@@ -36,49 +38,13 @@ class RowFeatures:
     test_meta: np.ndarray | None = None
 
 
-def make_stack_input(
-    runs: Sequence[Run], kind: str, metric: str = "", features: RowFeatures | None = None
-) -> StackInput:
-    """The out-of-fold rows of runs, checked to belong together, as the input of a second-level model."""
-    check_runs(runs)
-    features, rows = features or RowFeatures(), runs[0].rows
-    more = {name: getattr(features, name) for name in ("groups", "documents", "meta")}
-    more = {name: None if values is None else np.asarray(values)[rows] for name, values in more.items()}
-    return StackInput(np.stack([run.oof_array for run in runs]).astype(np.float64), kind, metric, **more)
-
-
-def check_runs(runs: Sequence[Run]) -> None:
-    """Raise ValueError unless the runs can be blended: some, different, with the same finished folds and columns, and
-    none that would be a leak, see `check_base_predictions`."""
-    names = [run.name for run in runs]
-    if not runs or len(set(names)) < len(names):
-        raise ValueError(f"runs={names}: give at least one run, and each only once")
-    everything = {k for run in runs for k in run.folds}
-    lacking = [f"{r.name!r} lacks {sorted(everything - set(r.folds))}" for r in runs if everything - set(r.folds)]
-    if lacking:
-        raise ValueError(
-            f"the runs have different finished folds: {'; '.join(lacking)}. Train these folds, or leave the run out"
-        )
-    if any(run.columns != runs[0].columns for run in runs) or any(
-        not run.oof["id"].equals(runs[0].oof["id"]) for run in runs
-    ):
-        raise ValueError(f"the runs {', '.join(names)} do not belong to the same task and folds")
-    check_base_predictions(runs)
-
-
-FORWARD = (
-    "The folds go forward in time, and the models of a fold learned from earlier rows alone; what is fitted here "
-    "(weights, thresholds) is fitted on all other folds, later ones too"
-)
-
-
 @dataclass(frozen=True, eq=False)
 class EnsembleData:
-    """The task, its runs, and what is known of their rows.
+    """The task, its runs, and features of their rows.
 
-    members: as a second inputs may believe them, see `honest_run`. labels: of all rows of train. train: as from
-    `read_train`; for files from elsewhere the ids alone. cautions: what speaks against a member's score. findings: what
-    was read off files from elsewhere, and why; None for runs.
+    runs: with the predictions that a second level may use, see `honest_run`. labels: of all rows of train. train: as
+    from `read_train`; for imported files the ids alone. cautions: what speaks against a run's score. findings: what was
+    found in imported files, and why; None for runs.
     """
 
     task: Task
@@ -93,22 +59,21 @@ class EnsembleData:
 def read_run_predictions(work: str | Path, runs: Sequence[str] = (), meta: Sequence[str] = ()) -> EnsembleData:
     """Runs of a work folder: those named, or all trained ones.
 
-    meta: what stackers see beside predictions, see `read_meta`. Where train and test have the task's group column, rows
-    with the same value in it are a document to them. Raises FileNotFoundError and ValueError for runs that are not
-    there or do not fit, and for columns that are not there.
+    meta: features for stackers, see `read_meta`. Where train and test have the task's group column, it is the document
+    of a row. Raises FileNotFoundError and ValueError for runs or columns that are not there or do not fit.
     """
     task, columns = load_task(work), [name for name in meta if name not in MEASURES]
     train, test = read_train(task, columns), read_test(task, columns)
     labels, folds = encode_labels(task, train), read_folds(work, train["id"])
     read = [read_run(work, name, task, folds, test["id"]) for name in runs or trained_runs(work)]
-    members = [honest_run(run, task, labels) for run in read]
+    used = [honest_run(run, task, labels) for run in read]
     known = read_meta(meta, train, test) if meta else (None, None)
     documents = (train["group"].to_numpy(), test["group"].to_numpy()) if "group" in test else (None, None)
     features = RowFeatures(folds["group"].to_numpy(), documents[0], known[0], documents[1], known[1])
     reads: dict = {}  # what the records of all runs share
-    cautions = [score_warning(RunRecord(run.folder, reads), run.cross_fitted) for run in members]
-    cautions += [FORWARD] if goes_forward(folds) else []
-    return EnsembleData(task, members, labels, train, features, [told for told in cautions if told])
+    cautions = [score_warning(RunRecord(run.folder, reads), run.cross_fitted) for run in used]
+    cautions += [FORWARD] * goes_forward(folds)
+    return EnsembleData(task, used, labels, train, features, [caution for caution in cautions if caution])
 
 
 def read_file_predictions(
@@ -119,7 +84,35 @@ def read_file_predictions(
     there = {run.name: run for run in found.runs}
     for name in runs:
         check_range("runs", name, name in there, f"one of the models in {folder}: {', '.join(there)}")
-    members = [there[name] for name in runs] or found.runs
-    cautions = ["Whether the makers of these files saw the labels of the rows that they predict, nobody can tell here"]
+    cautions = ["Whether the models of these files saw the labels of the rows that they predict cannot be checked here"]
     train, features = found.folds[["id"]], RowFeatures(found.folds["group"].to_numpy())
-    return EnsembleData(found.task, members, found.labels, train, features, cautions, found.found)
+    used = [there[name] for name in runs] or found.runs
+    return EnsembleData(found.task, used, found.labels, train, features, cautions, found.found)
+
+
+def make_stack_input(
+    runs: Sequence[Run], kind: str, metric: str = "", features: RowFeatures | None = None
+) -> StackInput:
+    """The out-of-fold rows of runs as the input of a second-level model. Raises ValueError where `check_runs` does."""
+    check_runs(runs)
+    features, rows = features or RowFeatures(), runs[0].rows
+    more = {name: getattr(features, name) for name in ("groups", "documents", "meta")}
+    more = {name: None if values is None else np.asarray(values)[rows] for name, values in more.items()}
+    return StackInput(np.stack([run.oof_array for run in runs]).astype(np.float64), kind, metric, **more)
+
+
+def check_runs(runs: Sequence[Run]) -> None:
+    """Raise ValueError unless the runs can be blended: some, different, with the same finished folds and columns, and
+    none that would leak, see `check_base_predictions`."""
+    names = [run.name for run in runs]
+    if not runs or len(set(names)) < len(names):
+        raise ValueError(f"runs={names}: give at least one run, and each only once")
+    everything = {k for run in runs for k in run.folds}
+    lacking = [f"{r.name!r} lacks {sorted(everything - set(r.folds))}" for r in runs if everything - set(r.folds)]
+    if lacking:
+        raise ValueError(
+            f"the runs have different finished folds: {'; '.join(lacking)}. Train these folds, or leave the run out"
+        )
+    if any(run.columns != runs[0].columns or not run.oof["id"].equals(runs[0].oof["id"]) for run in runs):
+        raise ValueError(f"the runs {', '.join(names)} do not belong to the same task and folds")
+    check_base_predictions(runs)

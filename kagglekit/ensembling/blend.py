@@ -1,8 +1,4 @@
-"""Blends: the predictions of several runs become those of one.
-
-What comes out is what members are (probabilities whose rows sum to 1, values on the scale of the target), so a blend is
-a run like any.
-"""
+"""Blends: several runs become one run, with honest out-of-fold predictions and test predictions for each fold."""
 
 import shutil
 from collections.abc import Sequence
@@ -26,12 +22,12 @@ from kagglekit.scoring.metrics import CLASSES
 
 @dataclass(frozen=True, eq=False)
 class Blend(Run):
-    """A run made of runs: what a `Run` has, and how it was made.
+    """A run made of runs.
 
-    plan: what was asked for. members: the names of the runs. fitted: fold -> what predicts its rows, fitted without it.
-    makers: fold -> what predicts the rows of test; with a single fold, of which parts are made, these are not the same.
-    beside: what the plan saw beside predictions. crosses: the labels of a single fold had a say in its test table.
-    honest: members whose predictions are of epochs that other folds chose.
+    plan: of the `BlendPlan`. runs: the names of its runs. fitted: fold -> the ensembler fitted without it. makers: fold
+    -> the ensembler that predicts its test rows; not the same for a single fold, which is split in parts. features:
+    which of documents and meta it reads. crosses: labels of a single fold were used for its test table. honest: the
+    runs whose predictions are of epochs that other folds chose.
     """
 
     plan: dict[str, Any]
@@ -44,13 +40,13 @@ class Blend(Run):
 
     @property
     def weights(self) -> dict[int, list]:
-        """Fold -> a number per member, or one per member and column; without the folds where there are no such."""
+        """Fold -> a number per run, or one per run and column; without the folds that have no weights."""
         found = {k: one.weights_ for k, one in self.makers.items()}
         return {k: np.asarray(weights).tolist() for k, weights in found.items() if weights is not None}
 
     @property
     def chosen(self) -> dict[int, str]:
-        """Fold -> the way to blend that was chosen without it, or the only one there was."""
+        """Fold -> the method that was chosen without it, or the only one there was."""
         return {k: getattr(one, "chosen_", self.plan["method"]) for k, one in self.makers.items()}
 
     def named(self, name: str) -> Self:
@@ -58,7 +54,7 @@ class Blend(Run):
         return replace(self, name=name)
 
     def weight_table(self) -> pd.DataFrame:
-        """The weights, a row per fold and a column per member; of weights per column, their mean over the columns."""
+        """The weights, a row per fold and a column per run; of weights per column, their mean over the columns."""
         rows = {k: np.reshape(weights, (len(self.runs), -1)).mean(axis=1) for k, weights in self.weights.items()}
         return pd.DataFrame(rows.values(), columns=self.runs, index=pd.Index(rows, name="without fold"))
 
@@ -70,12 +66,12 @@ class Blend(Run):
         folder = run_folder(work, run)
         trained = any(p.is_dir() for p in folder.glob("*")) and not (folder / "weights.json").is_file()
         if trained or run in self.runs:
-            raise ValueError(f"run={run!r} is a trained run, or one of the members: give the blend another name")
+            raise ValueError(f"run={run!r} is a trained run, or one of those blended: give the blend another name")
         weights = {k: dict(zip(self.runs, row, strict=True)) for k, row in self.weights.items()}
-        told = {"plan": self.plan, "members": self.runs, "chosen": self.chosen, "weights": weights}
-        told |= {"beside": self.features, "crosses": self.crosses, "cross_fitted": self.honest}
-        told["tables"] = {name: RunRecord.open(work, name).hash_tables() for name in self.runs}
-        write_json(folder / "weights.json", told)
+        facts = {"plan": self.plan, "members": self.runs, "chosen": self.chosen, "weights": weights}
+        facts |= {"beside": self.features, "crosses": self.crosses, "cross_fitted": self.honest}
+        facts["tables"] = {name: RunRecord.open(work, name).hash_tables() for name in self.runs}
+        write_json(folder / "weights.json", facts)
         record = RunRecord(folder)
         for k in set(fold_folders(folder)) - set(self.folds):
             shutil.rmtree(folder / f"fold{k}")
@@ -83,56 +79,50 @@ class Blend(Run):
             rows = (self.oof["fold"] == k).to_numpy()
             with replacing(folder / f"fold{k}") as part:
                 ids, columns = self.oof["id"][rows].tolist(), task.columns
-                seen, of_test = (table_metadata(record, k, test) for test in (False, True))
-                write_predictions(part / "oof.parquet", ids, self.oof_array[rows], columns, fold=k, metadata=seen)
-                write_predictions(part / "test.parquet", self.test_ids, self.tests[k], columns, metadata=of_test)
+                oof, test = (table_metadata(record, k, test) for test in (False, True))
+                write_predictions(part / "oof.parquet", ids, self.oof_array[rows], columns, fold=k, metadata=oof)
+                write_predictions(part / "test.parquet", self.test_ids, self.tests[k], columns, metadata=test)
         return folder
 
 
 def blend_runs(runs: Sequence[Run], labels: np.ndarray, plan: BlendPlan, features: RowFeatures | None = None) -> Blend:
-    """Blend runs fold by fold: fold k's out-of-fold rows, and the fold-k test predictions, by what was fitted on the
-    out-of-fold rows of the other folds. So the blend's out-of-fold score is an honest one.
+    """Blend runs fold by fold: fold k's out-of-fold rows and test predictions by what was fitted on the other folds.
 
-    labels: of all rows of train. beside: what is known of rows beside predictions. With a single fold the test rows are
-    predicted by what was fitted on all of it, and a fifth of its rows each by what was fitted on the other four.
-    Raises ValueError for runs with different folds, and for one that learned from out-of-fold predictions.
+    labels: of all rows of train. With a single fold the test rows are predicted by what was fitted on all of it, and a
+    fifth of its rows each by what was fitted on the other four. Raises ValueError where `check_runs` does.
     """
-    inputs, features, first = (
-        make_stack_input(runs, plan.kind, plan.metric, features),
-        features or RowFeatures(),
-        runs[0],
-    )
+    inputs, first = make_stack_input(runs, plan.kind, plan.metric, features), runs[0]
+    features = features or RowFeatures()
     fitted, makers, parts = fit_blend(runs, np.asarray(labels)[first.rows], plan, inputs)
     oof, tests = predict_by_fold(fitted, inputs, parts), {}
     for k in first.folds:
-        members = np.stack([run.tests[k] for run in runs]).astype(np.float64)
-        rows = StackInput(members, plan.kind, plan.metric, None, features.test_documents, features.test_meta)
-        made = makers[k].predict(rows) if len(rows) else members[0]  # files from elsewhere may have no rows of test
+        predictions = np.stack([run.tests[k] for run in runs]).astype(np.float64)
+        rows = StackInput(predictions, plan.kind, plan.metric, None, features.test_documents, features.test_meta)
+        made = makers[k].predict(rows) if len(rows) else predictions[0]  # imported files may have no test rows
         tests[k] = made.astype(np.float32)
     table = first.oof.copy()
     table.iloc[:, 2:] = oof.astype(np.float32)
     crosses = makers is not fitted and not all(
         np.allclose(one.predict(inputs), makers[first.folds[0]].predict(inputs)) for one in fitted.values()
     )
-    used = [name for name in ("documents", "meta") if getattr(features, name) is not None]
-    names, honest = [run.name for run in runs], [run.name for run in runs if run.cross_fitted]
     return Blend(
-        plan.method, None, first.columns, table, first.rows, tests, first.test_ids, plan=asdict(plan), runs=names,
-        fitted=fitted, makers=makers, features=used, crosses=crosses, honest=honest,
+        plan.method, None, first.columns, table, first.rows, tests, first.test_ids, plan=asdict(plan),
+        runs=[run.name for run in runs], fitted=fitted, makers=makers, crosses=crosses,
+        features=[name for name in ("documents", "meta") if getattr(features, name) is not None],
+        honest=[run.name for run in runs if run.cross_fitted],
     )  # fmt: skip
 
 
 def fit_blend(
     runs: Sequence[Run], labels: np.ndarray, plan: BlendPlan, inputs: StackInput
 ) -> tuple[dict[int, Ensembler], dict[int, Ensembler], np.ndarray]:
-    """What predicts the rows of each part, what predicts the test rows of each fold, and the part of each row.
+    """The ensemblers of each part and of the test rows of each fold, and the part of each row.
 
     Parts are folds; of a single fold, where labels are used, five parts of its rows. labels: of the rows of `inputs`.
     """
     ensembler, folds = plan.ensembler(), runs[0].oof["fold"].to_numpy()
     if not ensembler.uses_labels:
-        same = ensembler.fresh().fit(inputs, labels, folds)
-        fitted = dict.fromkeys(runs[0].folds, same)
+        fitted = dict.fromkeys(runs[0].folds, ensembler.fresh().fit(inputs, labels, folds))
         return fitted, fitted, folds
     parts = divide(inputs, folds)
     fitted = fit_by_fold(ensembler, inputs, labels, parts)
@@ -144,7 +134,7 @@ def fit_blend(
 def correlation(runs: Sequence[Run], labels: np.ndarray | None = None, kind: str = "multiclass") -> pd.DataFrame:
     """The Pearson correlation of the runs' out-of-fold predictions, all columns in one; (runs, runs).
 
-    With the `labels` of all rows of train, that of their errors (prediction minus truth), which tells more: good runs
+    With the `labels` of all rows of train that of their errors (prediction minus truth), which says more: good runs
     agree on easy rows, and a blend gains where they err differently.
     """
     truth = 0.0

@@ -1,24 +1,19 @@
-"""Predictions that somebody else made: a folder of tables becomes a task, runs and folds, as if trained here.
+"""Imported predictions: a folder of tables made elsewhere becomes a task, runs and folds, as if trained here.
 
-Each table of the folder is a model, and its file name the model's: .csv, .tsv or .parquet, also as .gz or .zip. Its
-columns:
+Each table is a model, and its file name the model's: .csv, .tsv or .parquet, also as .gz or .zip. Its columns:
 
 - `id`: the same rows in every file, in any order; ids are text ("007" stays "007").
-- the predictions. Classes: a column per class, named as the class is in the labels. Two classes may have one column
-  instead, of any name: the probability of the second (the larger number, or the later by alphabet). Several labels or
-  targets: a column each, named as the labels. One number, or classes in order: one column of any name, on the scale of
-  the labels; where `labels.csv` holds those, it may be called `label` or `target` too.
-- the labels, here or in `labels.csv`: one column `label` or `target`; where there are several, a column `label_NAME`
-  for each column NAME of predictions. If `labels.csv` has no column of such a name, every one beside id, fold and group
-  is a label; if it has, the rest is not read.
-- `fold`, where the models were trained in folds: whole numbers from 0. The predictions of fold k must come from models
-  that did not see fold k. And `group`, where rows belong together: equal values are never parted, an
-  empty one is alone.
+- the predictions. Classes: a column each, named as in the labels; two classes may have one column of any name, the
+  probability of the second (the larger number, or the later by alphabet). Several labels or targets: a column each,
+  named as the labels. One number, or classes in order: one column of any name, on the scale of the labels.
+- the labels, here or in `labels.csv`: one column `label` or `target`, or a column `label_NAME` for each column NAME of
+  predictions. If `labels.csv` has no such column, all but id, fold and group are labels; if it has, the rest is not
+  read, and a single column of predictions may be called `label` or `target` too.
+- `fold`, where the models were trained in folds: whole numbers from 0; predictions of fold k must come from models that
+  did not see fold k. `group`: rows with equal values stay together; an empty one is alone.
 
 Labels, fold and group may stand in one file or in several, and must agree. `NAME.test.csv` beside `NAME.csv` holds the
 predictions of test: id and the columns of predictions.
-
-What the columns of somebody else's predictions mean, given the labels.
 """
 
 from dataclasses import dataclass
@@ -30,19 +25,21 @@ import pandas as pd
 from kagglekit.competition import checks, guess
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.folds import assign_folds, join_groups
-from kagglekit.ensembling.imported_files import Files, read_files
+from kagglekit.ensembling.imported_files import ImportedFiles, read_files
 from kagglekit.files import hash_files, resolve
 from kagglekit.runs.tables import Run, column_names
 from kagglekit.scoring.metrics import CLASSES, check_metric
 
+NEAR_ONE = 0.02  # how far the sum of a row's probabilities may be from 1: they may be rounded
+
 
 @dataclass(frozen=True, eq=False)
 class ImportedPredictions:
-    """A folder of predictions, as notebooks have their own.
+    """A folder of predictions as notebooks have their own.
 
     runs: one per model, without a folder; without test files their tests have no rows. labels: as from `encode_labels`.
-    folds: id, fold, group and forward, as from `read_folds`; `made` says that no file had folds. found: what was read
-    off the files, and why (columns what, found, reason).
+    folds: id, fold, group and forward, as from `read_folds`; `made`: no file had folds. found: what was inferred from
+    the files, and why (columns what, found, reason).
     """
 
     task: Task
@@ -56,12 +53,11 @@ class ImportedPredictions:
 def read_imported(
     folder: str | Path, kind: str | None = None, metric: str | None = None, seed: int = 0, n_folds: int = 5
 ) -> ImportedPredictions:
-    """Read predictions that somebody else made; the top of this file says what the tables have to look like.
+    """Read predictions that were made elsewhere; the module's first lines say how the tables look.
 
-    kind, metric: as of a task; None reads them off the labels and the columns. Without a column `fold`, `n_folds` are
-    made (`assign_folds`, with `seed`), which part the rows for the second inputs alone: whether the predictions were
-    made without the rows' labels cannot be seen, and if they were not, no score of theirs is worth anything.
-    A file of 37,000 rows and 3 classes takes about half a second.
+    kind, metric: as of a task; None infers them from labels and columns. Without a column `fold`, `n_folds` are made
+    (`assign_folds`, with `seed`) for the second level: if a model saw the labels of the rows that it predicts, which
+    cannot be checked here, no score is worth anything. Half a second for a file of 37,000 rows and 3 classes.
     Raises FileNotFoundError where there is nothing to read, and ValueError that names file, column and row.
     """
     folder = resolve(folder)
@@ -72,18 +68,16 @@ def read_imported(
     kind, reason = (kind, "given") if kind else guess_kind(files, targets, metric)
     checks.check_kind(kind, checked, name, "id", names, False)
     classes = read_classes(files, kind, targets, name)
-    one = len(targets) == 1 and kind == "binary"
-    guessed = guess.guess_metric(kind, "probability" if one else "columns", names)
-    metric, why = (metric, "given") if metric else guessed
+    form = "probability" if len(targets) == 1 and kind == "binary" else "columns"
+    metric, why = (metric, "given") if metric else guess.guess_metric(kind, form, names)
     check_metric(metric, kind)
     group, columns = ("group" if files.group is not None else None), classes if kind in CLASSES else names
     task = Task(
         kind=kind, id="id", text=[], labels=names, classes=classes, form="columns", submission=["id", *columns],
         metric=metric, group=group, data=str(folder), files={}, encoding="utf-8", fingerprint=hash_files(files.paths),
     )  # fmt: skip
-    labels = encode_labels(
-        task, checked.assign(**{names[0]: match_labels(files, classes, name)}) if classes else checked
-    )
+    matched = checked.assign(**{names[0]: match_labels(files, classes, name)}) if classes else checked
+    labels = encode_labels(task, matched)
     folds = _read_folds(files, labels, task, n_folds, seed)
     runs = [_make_run(files, model, task, folds) for model in files.models]
     found = [
@@ -92,16 +86,15 @@ def read_imported(
         ("columns", ", ".join(columns[:12]), "one for each class" if kind in CLASSES else "one for each label"),
         ("metric", metric, why),
         ("rows", f"{len(files.ids):,}", f"labels from {name}"),
-        ("folds", str(folds["fold"].nunique()), "made for the second inputs" if files.fold is None else "in the files"),
+        ("folds", str(folds["fold"].nunique()), "made for the second level" if files.fold is None else "in the files"),
         ("groups", f"{folds['group'].nunique():,}", "in the files" if group else "every row by itself"),
         ("rows of test", f"{len(runs[0].test_ids):,}", "in the files" if files.tests else "no NAME.test.csv"),
     ]
-    return ImportedPredictions(
-        task, runs, labels, folds, files.fold is None, pd.DataFrame(found, columns=["what", "found", "reason"])
-    )
+    findings = pd.DataFrame(found, columns=["what", "found", "reason"])
+    return ImportedPredictions(task, runs, labels, folds, files.fold is None, findings)
 
 
-def _read_folds(files: Files, labels: np.ndarray, task: Task, n_folds: int, seed: int) -> pd.DataFrame:
+def _read_folds(files: ImportedFiles, labels: np.ndarray, task: Task, n_folds: int, seed: int) -> pd.DataFrame:
     """The folds of the files, or new ones."""
     groups = np.arange(len(labels)) if files.group is None else join_groups(files.group.tolist())
     if files.fold is None:
@@ -117,15 +110,15 @@ def _read_folds(files: Files, labels: np.ndarray, task: Task, n_folds: int, seed
         if parted.any():
             row = int(parted.argmax())
             raise ValueError(
-                f"the folds part the group {files.group.iloc[row]!r} (id {files.ids[row]!r}): leave out the column "
-                "'group' if its rows need not stay together, else make the models again with other folds"
+                f"the folds split the group {files.group.iloc[row]!r} (id {files.ids[row]!r}): leave out the column "
+                "'group' if its rows need not stay together, else train the models again with other folds"
             )
         if len(np.unique(folds)) < 2:
             raise ValueError("column 'fold' holds one fold: leave it out where the models were not trained in folds")
     return pd.DataFrame({"id": files.ids, "fold": folds.astype(np.int64), "group": groups, "forward": False})
 
 
-def _make_run(files: Files, model: str, task: Task, folds: pd.DataFrame) -> Run:
+def _make_run(files: ImportedFiles, model: str, task: Task, folds: pd.DataFrame) -> Run:
     predictions = to_columns(files.models[model], files.names[model], task).loc[files.ids]
     oof = pd.DataFrame(predictions.to_numpy(), columns=column_names(task.columns)).astype(np.float32)
     oof.insert(0, "id", files.ids)
@@ -139,21 +132,17 @@ def _make_run(files: Files, model: str, task: Task, folds: pd.DataFrame) -> Run:
     return Run(model, None, list(task.columns), oof, np.arange(len(oof)), tests, ids)
 
 
-NEAR_ONE = 0.02  # how far the probabilities of a row may be from 1 in sum: they may be rounded
-
-
-def guess_kind(files: Files, targets: list[str], metric: str | None) -> tuple[str, str]:
+def guess_kind(files: ImportedFiles, targets: list[str], metric: str | None) -> tuple[str, str]:
     """The kind of task and the reason, from the labels' values and the columns of predictions."""
     names = list(files.labels.columns)
     if len(names) == 1 and len(targets) > 1:
-        return (
-            "binary" if len(targets) == 2 else "multiclass"
-        ), f"{len(targets)} columns of predictions, one of labels"
+        kind = "binary" if len(targets) == 2 else "multiclass"
+        return kind, f"{len(targets)} columns of predictions, one of labels"
     shown = next(iter(files.models.values())).astype(str)
     return guess.guess_kind(files.labels, names, shown, targets, metric)
 
 
-def read_classes(files: Files, kind: str, targets: list[str], name: str) -> list[str]:
+def read_classes(files: ImportedFiles, kind: str, targets: list[str], name: str) -> list[str]:
     """The classes in order, none for multilabel and regression. Raises ValueError where columns and labels differ."""
     names, first = list(files.labels.columns), files.names[next(iter(files.models))]
     if len(names) > 1 or kind == "multilabel":
@@ -184,7 +173,7 @@ def read_classes(files: Files, kind: str, targets: list[str], name: str) -> list
     return [f"{numbers[0] + step * place:g}" for place in range(round(places[-1]) + 1)]
 
 
-def match_labels(files: Files, classes: list[str], name: str) -> np.ndarray:
+def match_labels(files: ImportedFiles, classes: list[str], name: str) -> np.ndarray:
     """The labels as the classes are written; "1.0" and "1" are the same number."""
     column = files.labels.iloc[:, 0]
     numbers = {float(one): one for one, number in zip(classes, guess.are_numbers(classes), strict=True) if number}
@@ -203,11 +192,11 @@ def match_labels(files: Files, classes: list[str], name: str) -> np.ndarray:
 def to_columns(table: pd.DataFrame, name: str, task: Task) -> pd.DataFrame:
     """Predictions as a run has them, a column for each of `task.columns`, float64 in the order of the file.
 
-    Raises ValueError for what is no probability, and for rows whose probabilities of the classes do not sum to 1
-    (within 0.02: they are made to).
+    Raises ValueError for values that are no probabilities, and for rows whose class probabilities are more than 0.02
+    from 1 in sum; the others are scaled.
     """
     if task.kind not in (*CLASSES, "multilabel"):
-        if task.kind == "ordinal":  # from the scale of the labels to places
+        if task.kind == "ordinal":  # from the scale of the labels to class indices
             first, second = float(task.classes[0]), float(task.classes[1])
             table = (table - first) / (second - first)
         return table.set_axis(task.columns, axis=1) if table.shape[1] == 1 else table[task.columns]

@@ -1,4 +1,4 @@
-"""Reading a folder of predictions that somebody else made: which file is what, and do the files agree?"""
+"""Files of imported predictions: which file holds what, and whether the files agree."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,17 @@ KINDS = (".csv", ".tsv", ".parquet")
 LABELS = "labels"  # the name of the file that holds them
 ONE_LABEL = ("label", "target")  # the name of a column of labels where there is one
 PREFIX = "label_"  # of such names where there are several
-BESIDE = ("fold", "group")
+OTHER = ("fold", "group")
 
 
 @dataclass(frozen=True, eq=False)
-class Files:
-    """What the files of a folder hold, checked as far as that goes without knowing the kind of task.
+class ImportedFiles:
+    """The contents of a folder of prediction files, checked as far as possible without the kind of task.
 
     ids: of train, in the order of `source`, the file that holds the labels. labels: a column for each, as written
-    (str), in that order; fold and group likewise, or None. models, tests: of each model the predictions, float64, in
-    the order of its own file, whose ids are the index; tests is empty where there are none. names: the name of the file
-    of each model, of its tests (model.test), and of "labels".
+    (str), in that order; fold and group likewise, or None. models, tests: predictions of each model, float64, in the
+    order of its own file, whose ids are the index; tests may be empty. names: the file name of each model, of its tests
+    (model.test), and of "labels".
     """
 
     ids: list[str]
@@ -37,7 +37,7 @@ class Files:
     paths: list[Path]
 
 
-def read_files(folder: Path) -> Files:
+def read_files(folder: Path) -> ImportedFiles:
     """Read every table of the folder. Raises FileNotFoundError for a folder without models, and ValueError that names
     file, column and row for what does not fit together."""
     if not folder.is_dir():
@@ -49,7 +49,7 @@ def read_files(folder: Path) -> Files:
             raise ValueError(f"{names[_stem(path)]} and {path.name} have the same name: keep one, or rename it")
         tables[_stem(path)], names[_stem(path)] = _read(path), path.name
     for stem in tables.keys() - {LABELS}:
-        alone = [column for column in tables[stem].columns if column not in BESIDE]
+        alone = [column for column in tables[stem].columns if column not in OTHER]
         if len(alone) == 1 and alone[0] in ONE_LABEL and (LABELS in tables or stem.endswith(".test")):
             tables[stem] = tables[stem].rename(columns={alone[0]: "prediction"})  # as in a submission
     models = [stem for stem in tables if stem != LABELS and not stem.endswith(".test")]
@@ -75,15 +75,15 @@ def read_files(folder: Path) -> Files:
                 f"{', '.join([*own][:9])}: leave them out of one, or name them alike. Predictions must not be called "
                 f"{', '.join(ONE_LABEL)} or {PREFIX}..."
             )
-        for fact, column in [*own.items(), *((None, name) for name in BESIDE if name in table.columns)]:
+        for fact, column in [*own.items(), *((None, name) for name in OTHER if name in table.columns)]:
             what = f"label {fact!r}" if fact else column
             _agree(facts, what, table[column].reindex(ids), names[stem])
     labels = pd.DataFrame({name: facts[f"label {name!r}"][0] for name in label_names})
-    beside = [facts.get(name, (None,))[0] for name in BESIDE]
+    others = [facts.get(name, (None,))[0] for name in OTHER]
     predictions = {stem: _numbers(tables[stem], names[stem], stem) for stem in models}
     tests = {s.removesuffix(".test"): _numbers(t, names[s], s) for s, t in tables.items() if s.endswith(".test")}
     _check_columns(predictions, tests, names)
-    return Files(ids, names[first], labels, *beside, predictions, tests, names, paths)
+    return ImportedFiles(ids, names[first], labels, *others, predictions, tests, names, paths)
 
 
 def _stem(path: Path) -> str:
@@ -114,7 +114,7 @@ def _labels_of(table: pd.DataFrame, stem: str) -> dict[str, str]:
     found = {column: column for column in table.columns if column in ONE_LABEL}
     found |= {c.removeprefix(PREFIX): c for c in table.columns if c.startswith(PREFIX) and c != PREFIX}
     if not found and stem == LABELS:
-        found = {column: column for column in table.columns if column not in BESIDE}
+        found = {column: column for column in table.columns if column not in OTHER}
     return found
 
 
@@ -153,7 +153,7 @@ def _agree(facts: dict, what: str, values: pd.Series, name: str) -> None:
 def _numbers(table: pd.DataFrame, name: str, stem: str) -> pd.DataFrame:
     """The columns of predictions, float64 and finite."""
     labels = set(_labels_of(table, stem).values())
-    columns = [column for column in table.columns if column not in BESIDE and column not in labels]
+    columns = [column for column in table.columns if column not in OTHER and column not in labels]
     if not columns:
         raise ValueError(f"{name} has no predictions: beside id, fold, group and labels there is no column")
     values = table[columns].apply(pd.to_numeric, errors="coerce").astype(np.float64)

@@ -1,7 +1,4 @@
-"""Stacking: a small model that learns, from out-of-fold predictions, how to make one prediction of several.
-
-The models that a stack learns: weights on top of the members' mean, and boosted trees.
-"""
+"""Stacking: a small second-level model that learns from out-of-fold predictions how to combine them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,59 +17,49 @@ from kagglekit.ensembling.stack_features import SMALLEST, from_evidence, make_fe
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import is_higher_better, score
 
-MODELS = {
-    "binary": ("logistic", "boosting"),
-    "multiclass": ("logistic", "boosting"),
-    "multilabel": ("logistic", "boosting"),
-    "ordinal": ("ridge", "boosting"),
-    "regression": ("ridge", "boosting"),
-}  # the models of `Stack` that fit each kind of task
+VALUES = ("ordinal", "regression")
+MODELS = dict.fromkeys(("binary", "multiclass", "multilabel"), ("logistic", "boosting"))
+MODELS |= dict.fromkeys(VALUES, ("ridge", "boosting"))  # the models of `Stack` that fit each kind of task
 STRENGTHS = {"logistic": (1.0, 10.0, 100.0, 1000.0, 1e9), "ridge": (1.0, 10.0, 100.0, 1000.0, 1e9), "boosting": (10.0,)}
 ROUNDS = (4, 8, 16, 32, 64, 128)  # of boosting
+BOOSTING = {"learning_rate": 0.1, "max_leaf_nodes": 6, "early_stopping": False}
 
 
+@dataclass(repr=False, eq=False)
 class Stack(Ensembler):
-    """A second model reads what the first ones say, and what is known of a row, and learns the answer (Wolpert, 1992).
+    """A second-level model of base predictions, of the rest of the document and of features of the row (Wolpert, 1992).
 
-    It may trust a member for one class and not for another, take class A of one member as a hint of class B, and use
-    the rest of the document and the text's length. It has many more weights than a pool, so it is held back.
+    It may trust a run for one class and not for another, or take class A of one run as a hint of class B. It has many
+    more weights than a pool, so it is regularised.
 
     model: "logistic" for probabilities (multiclass: one model of all classes; multilabel: one per label), "ridge" for
-    values (one per target), or "boosting" for any, few trees of six leaves: for what is not a sum.
-    strengths: how much it is held back is chosen among these by the metric on the folds given, and then fitted on all
-    rows. logistic and ridge are pulled TOWARDS THE MEMBERS' MEAN and not towards zero: the penalty, strength / 2 times
-    the squared weights against the sum of the losses, is on what they change about the mean of the log-odds (of the
-    values), so a stack that finds nothing is a plain mean. Near 0 nothing is held back; 1e9, the off position, is the
-    mean. boosting: how much a leaf is pulled towards no change; the number of trees, 4 to 128, is chosen likewise.
-    With values it starts from the mean; with probabilities from the share of each class, so it has no mean to fall back
-    on. None: (1, 10, 100, 1000, 1e9), for boosting (10,).
-    aggregates: read the other rows of the document too, where the inputs has documents; False: only the row itself.
-    seed: of boosting alone, which looks at a sample of 200,000 rows where there are more.
+    values (one per target), or "boosting" for any: few trees of six leaves, for effects that do not add up.
+    strengths: of the regularisation; the best by the metric on the folds given is fitted on all rows. logistic and
+    ridge are pulled TOWARDS THE MEAN OF THE RUNS and not to zero: strength / 2 times the squared weights, against the
+    sum of the losses, is on the change to the mean of the log-odds (of the values), so a stack that finds nothing is a
+    plain mean. Near 0 no regularisation; 1e9 is the mean. boosting: how much a leaf is pulled towards no change; the
+    number of trees, 4 to 128, is chosen likewise. It starts from the mean of values, but of probabilities from the
+    class shares, so there is no mean to fall back on. None: (1, 10, 100, 1000, 1e9), for boosting (10,).
+    aggregates: read the other rows of the document, where there are documents. seed: of boosting, which looks at a
+    sample of 200,000 rows where there are more.
 
     After `fit`: `scores_` (strength, and rounds of boosting) -> the metric on rows not fitted on, `chosen_` the best,
-    ties to the strongest. One thread, one fit with all strengths on four folds: 35 members, 37,000 rows and 3 classes
-    take 4 s (logistic) or 20 s (boosting); cross-fitted, that for every fold.
-    Raises ValueError for a model that does not fit the kind, and documents or meta that are there in only one of the
-    fitted and the predicted rows.
+    ties to the strongest. One fit with all strengths on four folds, 35 runs, 37,000 rows and 3 classes takes 4 s
+    (logistic) or 20 s (boosting) on a thread; cross-fitted, that for every fold. Raises ValueError for a model that
+    does not fit the kind, and for documents or meta in only one of the fitted and the predicted rows.
     """
 
-    def __init__(
-        self, model: str = "logistic", strengths: Sequence[float] | None = None, aggregates: bool = True, seed: int = 0
-    ):
-        self.model = model
-        self.strengths = strengths
-        self.aggregates = aggregates
-        self.seed = seed
+    model: str = "logistic"
+    strengths: Sequence[float] | None = None
+    aggregates: bool = True
+    seed: int = 0
 
-    def check(self, kind: str) -> None:
-        """Raise ValueError unless the knobs are in range and fit the kind of task."""
-        check_range("model", self.model, self.model in MODELS[kind], f"for kind={kind!r} {' or '.join(MODELS[kind])}")
+    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
+        kind, models = inputs.kind, MODELS[inputs.kind]
+        check_range("model", self.model, self.model in models, f"for kind={kind!r} {' or '.join(models)}")
         if self.strengths is not None:
             fits = len(self.strengths) > 0 and all(strength > 0 for strength in self.strengths)
             check_range("strengths", self.strengths, fits, "one or more numbers above 0")
-
-    def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
-        self.check(inputs.kind)
         labels, strengths = np.asarray(labels), sorted(self.strengths or STRENGTHS[self.model], reverse=True)
         candidates = [(s, rounds) for s in strengths for rounds in ROUNDS] if self.model == "boosting" else strengths
         self.scores_, self.chosen_ = {}, candidates[0]
@@ -80,18 +67,16 @@ class Stack(Ensembler):
             self.scores_ = self._score(inputs, labels, divide(inputs, folds), strengths)
             best = max if is_higher_better(inputs.metric) else min
             self.chosen_ = best(self.scores_, key=self.scores_.get)  # of equal ones the first, which is the strongest
-        self.features_ = (inputs.documents is not None and self.aggregates, inputs.meta is not None)
-        features, mean = make_features(inputs, self.aggregates)
+        self.reads_ = self._reads(inputs)
+        known = (*make_features(inputs, self.aggregates), kind, labels)
         if self.model == "boosting":
-            strength, rounds = self.chosen_
-            self.model_ = Boosted.fit(features, mean, inputs.kind, labels, strength, rounds, self.seed)
+            self.model_ = Boosted.fit(*known, *self.chosen_, self.seed)
         else:
-            (self.model_,) = Linear.path(features, mean, inputs.kind, labels, [self.chosen_])
+            (self.model_,) = Linear.path(*known, [self.chosen_])
         return self
 
     def predict(self, inputs: StackInput) -> np.ndarray:
-        has = (inputs.documents is not None and self.aggregates, inputs.meta is not None)
-        for what, fitted, now in zip(("documents", "meta features"), self.features_, has, strict=True):
+        for what, fitted, now in zip(("documents", "meta features"), self.reads_, self._reads(inputs), strict=True):
             if fitted != now:
                 raise ValueError(
                     f"the stack was fitted with{'' if fitted else 'out'} {what}, and the rows to predict are "
@@ -101,24 +86,25 @@ class Stack(Ensembler):
             return np.zeros((0, inputs.predictions.shape[2]))
         return from_evidence(self.model_.predict(*make_features(inputs, self.aggregates)), inputs.kind)
 
+    def _reads(self, inputs: StackInput) -> tuple[bool, bool]:
+        return inputs.documents is not None and self.aggregates, inputs.meta is not None
+
     def _score(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray, strengths: list[float]) -> dict:
         """The metric of each candidate over all rows with a fold, each predicted without its fold."""
         found, rows = {}, folds >= 0
         if not rows.any():
             raise ValueError(f"none of the {len(folds)} rows has a fold: there are none to choose a strength on")
         for fold in np.unique(folds[rows]):
-            fitted, held = inputs[folds != fold], inputs[folds == fold]
-            new = make_features(held, self.aggregates)
-            for candidate, evidence in self._candidates(fitted, labels[folds != fold], strengths, new):
-                predictions = found.setdefault(candidate, np.zeros((len(inputs), inputs.predictions.shape[2])))
+            known = (*make_features(inputs[folds != fold], self.aggregates), inputs.kind, labels[folds != fold])
+            for candidate, evidence in self._candidates(
+                known, strengths, make_features(inputs[folds == fold], self.aggregates)
+            ):
+                predictions = found.setdefault(candidate, np.zeros(inputs.predictions.shape[1:]))
                 predictions[folds == fold] = from_evidence(evidence, inputs.kind)
         return {key: score(inputs.metric, labels[rows], predictions[rows]) for key, predictions in found.items()}
 
-    def _candidates(
-        self, inputs: StackInput, labels: np.ndarray, strengths: list[float], new: tuple
-    ) -> Iterator[tuple]:
-        """Each candidate, and what it gives new rows when fitted on these."""
-        known = (*make_features(inputs, self.aggregates), inputs.kind, labels)
+    def _candidates(self, known: tuple, strengths: list[float], new: tuple) -> Iterator[tuple]:
+        """Each candidate, and the evidence that it gives new rows when fitted on the known ones."""
         if self.model == "boosting":
             for strength in strengths:
                 boosted = Boosted.fit(*known, strength, max(ROUNDS), self.seed)
@@ -130,16 +116,13 @@ class Stack(Ensembler):
                 yield strength, linear.predict(*new)
 
 
-BOOSTING = {"learning_rate": 0.1, "max_leaf_nodes": 6, "early_stopping": False}
-
-
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """The mean plus weighted features; these have mean 0 and standard deviation 1 where it was fitted, and NaN is 0."""
+    """The mean plus weighted features, standardised on the fitted rows; a missing one (NaN) is 0."""
 
     center: np.ndarray  # (features,)
     scale: np.ndarray  # (features,)
-    weights: np.ndarray  # (features + 1, columns); the last is of a constant, held back like any
+    weights: np.ndarray  # (features + 1, columns); the last is of a constant, regularised like any
 
     @classmethod
     def path(
@@ -151,16 +134,17 @@ class Linear:
         center = np.where(present, features, 0).sum(axis=0) / counts
         scale = np.sqrt((np.where(present, features - center, 0) ** 2).sum(axis=0) / counts)
         scale[scale < 1e-9 * (1 + np.abs(center))] = 1
-        inputs = _standardise(features, center, scale)
-        weights, found = np.zeros((inputs.shape[1], mean.shape[1])), []
+        inputs, columns = _standardise(features, center, scale), mean.shape[1]
+        weights, found = np.zeros((inputs.shape[1], columns)), []
         for strength in strengths:
-            if kind in ("ordinal", "regression"):
+            if kind in VALUES:
                 errors = labels.reshape(mean.shape) - mean
                 spread = errors.std(axis=0) + (errors.std(axis=0) == 0)  # so that a strength knows no units
                 ridge = Ridge(alpha=strength, fit_intercept=False).fit(inputs, errors / spread)
                 weights = np.atleast_2d(ridge.coef_).T * spread
             else:
-                weights = fit_with_offset(inputs, mean, _targets(labels, kind, mean.shape[1]), strength, weights, kind)
+                targets = np.eye(columns)[labels] if kind == "multiclass" else labels.reshape(-1, columns)
+                weights = fit_with_offset(inputs, mean, targets.astype(np.float64), strength, weights, kind)
             found.append(cls(center, scale, weights))
         return found
 
@@ -170,11 +154,6 @@ class Linear:
 
 def _standardise(features: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.column_stack([np.nan_to_num((features - center) / scale, nan=0.0), np.ones(len(features))])
-
-
-def _targets(labels: np.ndarray, kind: str, columns: int) -> np.ndarray:
-    """What the probabilities of the evidence should be: (n, columns)."""
-    return (np.eye(columns)[labels] if kind == "multiclass" else labels.reshape(-1, columns)).astype(np.float64)
 
 
 def fit_with_offset(
@@ -203,7 +182,7 @@ def fit_with_offset(
 
 @dataclass(frozen=True, eq=False)
 class Boosted:
-    """Boosted trees: one model of all classes, one per label, or one per target for what the members' mean leaves."""
+    """Boosted trees: one model of all classes, one per label, or one per target for the error of the mean."""
 
     kind: str
     models: list  # of scikit-learn; the share of 1 (multiclass: the class) where there was nothing else to learn
@@ -221,11 +200,10 @@ class Boosted:
         seed: int,
     ) -> "Boosted":
         knobs = BOOSTING | {"l2_regularization": strength, "max_iter": rounds, "random_state": seed}
-        if kind in ("ordinal", "regression"):
+        if kind in VALUES:
             errors = labels.reshape(mean.shape) - mean
-            return cls(
-                kind, [HistGradientBoostingRegressor(**knobs).fit(features, column) for column in errors.T], rounds
-            )
+            models = [HistGradientBoostingRegressor(**knobs).fit(features, column) for column in errors.T]
+            return cls(kind, models, rounds)
         models = []
         for targets in [labels] if kind == "multiclass" else labels.reshape(mean.shape).T.astype(np.int64):
             if len(np.unique(targets)) > 1:
@@ -242,7 +220,7 @@ class Boosted:
         """The evidence (n, columns) after each tree."""
         if self.kind == "multiclass":
             yield from (self._of_classes(raw, mean.shape[1]) for raw in self._raw(self.models[0], features))
-        elif self.kind in ("ordinal", "regression"):
+        elif self.kind in VALUES:
             for errors in zip(*(model.staged_predict(features) for model in self.models), strict=True):
                 yield mean + np.column_stack(errors)
         else:
@@ -257,7 +235,7 @@ class Boosted:
         return (raw.reshape(len(features), -1) for raw in model.staged_decision_function(features))
 
     def _of_classes(self, raw: np.ndarray, columns: int) -> np.ndarray:
-        """Scores of the classes that were fitted on as evidence for all: the others are as good as impossible."""
+        """Scores of the classes that were fitted on as evidence for all: the others are next to impossible."""
         model = self.models[0]
         classes = model.classes_ if isinstance(model, HistGradientBoostingClassifier) else [model]
         if len(classes) == 2:

@@ -1,5 +1,4 @@
-"""What a second-level model reads of a row: what the members say, the other rows of its document, and what else is
-known of its text."""
+"""Features of a second-level model: base predictions, the other rows of the document, and measures of the text."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -16,20 +15,20 @@ from kagglekit.ensembling.base import StackInput
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1: float32 says little beyond
 
 
-def to_evidence(members: np.ndarray, kind: str) -> np.ndarray:
-    """Predictions on the scale on which independent pieces of evidence add up; (..., columns) of `members` (..., k).
+def to_evidence(predictions: np.ndarray, kind: str) -> np.ndarray:
+    """Predictions (..., k) on the scale on which independent evidence adds up: (..., columns).
 
     binary: the log-odds of the second class, one column. multiclass: log-probabilities less their mean over the classes
     (the centred log-ratio, Aitchison, 1982). multilabel: the log-odds of each label. Values stay what they are.
     """
     if kind not in ("binary", "multiclass", "multilabel"):
-        return np.asarray(members, dtype=np.float64)
-    logs = np.log(np.clip(members, SMALLEST, 1))
+        return np.asarray(predictions, dtype=np.float64)
+    logs = np.log(np.clip(predictions, SMALLEST, 1))
     if kind == "binary":
         return logs[..., 1:] - logs[..., :1]
     if kind == "multiclass":
         return logs - logs.mean(axis=-1, keepdims=True)
-    return logs - np.log(np.clip(1 - np.asarray(members, dtype=np.float64), SMALLEST, 1))
+    return logs - np.log(np.clip(1 - np.asarray(predictions, dtype=np.float64), SMALLEST, 1))
 
 
 def from_evidence(evidence: np.ndarray, kind: str) -> np.ndarray:
@@ -42,12 +41,12 @@ def from_evidence(evidence: np.ndarray, kind: str) -> np.ndarray:
 
 
 def make_features(inputs: StackInput, aggregates: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """What a second-level model reads, (n, features), and what it starts from, the members' mean, (n, columns).
+    """The features of a second-level model (n, features), and the mean of the runs (n, columns), both as evidence.
 
-    Both as `to_evidence` has it. Features: each member, their mean, `document_aggregates` of the mean (where the inputs
-    has documents, and unless `aggregates` is False), and the inputs's meta; NaN where a row is alone in its document.
+    Features: each run, their mean, `document_aggregates` of the mean (where there are documents, and unless
+    `aggregates` is False), and meta; NaN where a row is alone in its document.
     """
-    evidence = to_evidence(inputs.predictions, inputs.kind)  # (members, n, columns)
+    evidence = to_evidence(inputs.predictions, inputs.kind)  # (runs, n, columns)
     mean = evidence.mean(axis=0)
     parts = [*evidence, mean]
     if aggregates and inputs.documents is not None:
@@ -58,11 +57,11 @@ def make_features(inputs: StackInput, aggregates: bool = True) -> tuple[np.ndarr
 
 
 def document_aggregates(values: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """Mean, min, max and standard deviation of `values` (n, k) over the OTHER rows of each row's document, then the
-    logarithm of the number of its rows, then 1 for a row that is alone; (n, 4 k + 2).
+    """Mean, min, max, standard deviation of `values` (n, k) over the OTHER rows of each row's document: (n, 4 k + 2).
 
-    A lone row has NaN in the first 4 k columns. Rows of one document should lie in one fold (make it the group): where
-    folds part a document, what is fitted sees more of it than what is predicted. No label is looked at.
+    Then the logarithm of the document's rows, and 1 for a lone row, which has NaN in the first 4 k columns. Make the
+    document the group of the folds: where folds split a document, the fitted rows see more of it than the predicted
+    ones. No label is looked at.
     """
     values = np.asarray(values, dtype=np.float64)
     codes = pd.factorize(np.asarray(documents))[0]
@@ -96,7 +95,7 @@ def _extremes_of_others(column: np.ndarray, codes: np.ndarray) -> tuple[np.ndarr
 
 
 def _count_words(text: str) -> int:
-    """Words between spaces; in scripts without spaces two characters count as one."""
+    """Words between spaces; in scripts without spaces two characters count as a word."""
     return len(text.split()) + len(UNSPACED.findall(text)) // 2
 
 
@@ -109,16 +108,15 @@ MEASURES = {
     "words": lambda text: np.log1p(_count_words(text)),
     "lines": lambda text: np.log1p(text.strip().count("\n") + 1),
     "punctuation": _share_of_punctuation,
-}  # what can be measured of a text; lengths as logarithms, punctuation as a share of the characters
+}  # measures of a text: lengths as logarithms, punctuation as a share of the characters
 
 
 def read_meta(names: Sequence[str], train: pd.DataFrame, test: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """What else is known of the rows, for a second-level model: float64 (rows of train, f) and (rows of test, f).
+    """Features of the rows for a second-level model: float64 (rows of train, f) and (rows of test, f).
 
-    names: "characters", "words", "lines", "punctuation" of the text, or columns of numbers that train and test share
-    (they go first where a column is called so). train, test: tables as from `read_train`, all text. Each has mean 0 and
-    standard deviation 1 over train, and is 0 where it is missing ("", "NA", "nan" ...); a column with gaps in train is
-    followed, behind all others, by one with 1 where it is missing. No names: no columns.
+    names: columns of numbers that train and test share, or else "characters", "words", "lines", "punctuation" of the
+    text. train, test: tables as from `read_train`, all text. Features have mean 0 and standard deviation 1 over train,
+    and are 0 where missing ("", "NA", "nan" ...); for a column with gaps in train another one, behind all, has 1 there.
     Raises ValueError that names the column, and the first row that holds no number.
     """
     names = list(names)

@@ -1,4 +1,4 @@
-"""Which runs to submit: a safe one, and others that are good where it is not."""
+"""Choice of the final submissions: a safe run, others that are good where it is not, and the expected shake-up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from kagglekit.scoring.metrics import is_higher_better, score
 
 @dataclass(frozen=True)
 class Submissions:
-    """What to submit, and what may happen to it between the public and the private leaderboard.
+    """The runs to submit, and what may happen to them between the public and the private leaderboard.
 
-    chosen: the names, the safe one first. table: per run its score, the standard_error of that (other rows to validate
-    on), `private`, the standard deviation of its score on a private test of that size, `shake_up`, that of private
-    minus public score, whether it was `chosen`, and for chosen ones the `expected_best` private score of it and those
-    chosen before, and the share of draws in which it is the best of them, `wins`. flips (runs, runs): how often the
-    public test puts two runs in the other order than the private one does.
+    chosen: the names, the safe one first. table: per run its score and standard_error; `private` and `shake_up`, the
+    standard deviations of its score on a private test of that size and of private minus public score; whether it was
+    `chosen`; and for chosen ones the `expected_best` private score of it and those chosen before, and the share of
+    draws in which it is the best of them, `wins`. flips (runs, runs): how often public and private order two runs
+    differently.
     """
 
     metric: str
@@ -31,15 +31,15 @@ class Submissions:
     private_rows: int
 
     def __str__(self) -> str:
-        told, first = self.table.loc[self.chosen], self.table.loc[self.chosen[0]]
+        first = self.table.loc[self.chosen[0]]
         lines = [
             f"safe: {self.chosen[0]}, {self.metric} {first['score']:.4f} ± {first['private']:.4f} on a private test of "
             f"{self.private_rows} rows",
-            f"shake-up: its private and its public score ({self.public_rows} rows) lie {first['shake_up']:.4f} apart "
-            "(standard deviation): a smaller step on the public leaderboard says next to nothing",
+            f"shake-up: its private and its public score ({self.public_rows} rows) differ by {first['shake_up']:.4f} "
+            "(standard deviation): a smaller step on the public leaderboard means next to nothing",
         ]
         for name in self.chosen[1:]:
-            row = told.loc[name]
+            row = self.table.loc[name]
             lines.append(
                 f"different: {name}, {self.metric} {row['score']:.4f}, the best of those chosen in "
                 f"{100 * row['wins']:.0f} of 100 draws; the best of them is expected at {row['expected_best']:.4f}; "
@@ -65,10 +65,10 @@ def choose_submissions(
     labels, groups: of all rows of train, groups are drawn whole. test_rows: of public and private test together; None:
     as many as test.csv has. public_share: of them in the public test, between 0 and 1.
     The scores of all runs on the same bootstrap samples of the out-of-fold rows give their covariance; a test of m rows
-    varies by sqrt(rows / m) of that. What the runs are worth varies too, once for both tests, as it is known from the
-    out-of-fold rows only. A run that errs elsewhere than the safe one gains by a little worse score; one that says the
-    same gains nothing. Blends should be scored honestly (`blend_runs`); that test is of the same sort as train is
-    assumed: `adversarial_validation` tells. Raises ValueError for runs of different rows.
+    varies by sqrt(rows / m) of that. The true scores vary too, once for both tests, as only the out-of-fold rows show
+    them. A run that errs elsewhere than the safe one gains although its score is a little worse; a copy gains nothing.
+    Assumes honest scores of blends (`blend_runs`), and a test like train (`adversarial_validation`). Raises ValueError
+    for runs of different rows.
     """
     names, first = [run.name for run in runs], runs[0] if runs else None
     check_range("n", n, 1 <= n <= len(runs), f"between 1 and {len(runs)}, the number of runs")
@@ -81,9 +81,9 @@ def choose_submissions(
             raise ValueError(f"the runs {first.name!r} and {run.name!r} were validated on different rows")
     truth, rows = np.asarray(labels)[first.rows], len(first.rows)
     together = None if groups is None else np.asarray(groups)[first.rows]
-    members, sign = [run.oof_array for run in runs], 1 if is_higher_better(metric) else -1
-    scores = sign * np.array([score(metric, truth, member) for member in members])
-    drawn = sign * bootstrap_scores(metric, truth, members, together, draws, seed)
+    predictions, sign = [run.oof_array for run in runs], 1 if is_higher_better(metric) else -1
+    scores = sign * np.array([score(metric, truth, each) for each in predictions])
+    drawn = sign * bootstrap_scores(metric, truth, predictions, together, draws, seed)
     drawn = drawn[~np.isnan(drawn).any(axis=1)]
     apart, rng = drawn - drawn.mean(axis=0), np.random.default_rng(seed)
     worth, by_public, by_private = (rng.permutation(apart) for _ in range(3))  # a row stays a row: runs vary together

@@ -62,7 +62,7 @@ def test_files_from_elsewhere_are_ingredients_with_a_caution(tmp_path):
         table.to_csv(tmp_path / f"{name}.csv", index=False)
     found = read_file_predictions(tmp_path)
     assert [run.name for run in found.runs] == ["one", "two"] and len(found.labels) == len(found.train) == 40
-    assert "nobody can tell" in found.cautions[0] and "metric" in found.findings["what"].tolist()
+    assert "cannot be checked" in found.cautions[0] and "metric" in found.findings["what"].tolist()
     assert [run.name for run in read_file_predictions(tmp_path, runs=["two"]).runs] == ["two"]
     with pytest.raises(ValueError, match=r"runs='three' is out of range: it must be one of the models in .*: one, two"):
         read_file_predictions(tmp_path, runs=["three"])

@@ -183,7 +183,7 @@ def test_a_blend_never_overwrites_a_trained_run(tmp_path):
     task = SimpleNamespace(columns=runs[0].columns)
     write_predictions(tmp_path / "base" / "fold0" / "oof.parquet", ["a"], np.array([[0.5, 0.5]]), task.columns, fold=0)
     for name in ("base", "run1"):  # one that is there, one of the members
-        with pytest.raises(ValueError, match=f"run='{name}' is a trained run, or one of the members"):
+        with pytest.raises(ValueError, match=f"run='{name}' is a trained run, or one of those blended"):
             blend_by(runs, labels, "binary").save(tmp_path, name, task)
 
 

@@ -94,7 +94,7 @@ def test_rows_of_a_single_fold_are_divided_into_five_by_groups():
     assert np.isfinite(cross_fit(Share(), inputs, labels, np.full(60, 3))).all()
     two, _, _ = make_inputs(6, groups=np.repeat([0, 1], 3))
     assert len(np.unique(divide(two, np.zeros(6, dtype=int)))) == 2
-    with pytest.raises(ValueError, match="the 3 rows of fold 0 all belong together"):
+    with pytest.raises(ValueError, match="the 3 rows of fold 0 are all of one group"):
         divide(two[:3], np.zeros(3, dtype=int))
     with pytest.raises(ValueError, match="all 60 rows are of fold 3"):
         fit_by_fold(Share(), inputs, labels, np.full(60, 3))

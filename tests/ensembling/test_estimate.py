@@ -59,7 +59,7 @@ def test_an_ensemble_that_knows_its_own_rows_by_heart_is_found_out(metric):
     assert estimate.gap > 0 and estimate.in_sample == pytest.approx(1 if metric == "accuracy" else 0.0067, abs=1e-3)
     assert estimate.cross_fitted == pytest.approx(estimate.mean_score) and estimate.better_by == 0
     told = " ".join(estimate.warnings)
-    assert "the plain mean does as well" in told and "the ensemble fits its own rows" in told
+    assert "the plain mean does as well" in told and "the ensemble overfits its own rows" in told
 
 
 def test_the_plain_mean_is_named_where_it_does_as_well_or_better_and_only_there():

@@ -38,26 +38,26 @@ def make_folder(folder, models=("a.csv", "b.tsv", "c.parquet")):
 
 
 def test_files_in_any_order_and_format_become_runs_on_the_same_rows(tmp_path):
-    outside = read_imported(make_folder(tmp_path))
-    assert (outside.task.kind, outside.task.metric, outside.task.classes) == ("multiclass", "log_loss", CLASSES)
-    assert [run.name for run in outside.runs] == ["a", "b", "c"]
-    for number, run in enumerate(outside.runs):
+    imported = read_imported(make_folder(tmp_path))
+    assert (imported.task.kind, imported.task.metric, imported.task.classes) == ("multiclass", "log_loss", CLASSES)
+    assert [run.name for run in imported.runs] == ["a", "b", "c"]
+    for number, run in enumerate(imported.runs):
         assert run.oof["id"].tolist() == IDS  # "007" stays "007"
         expected = probabilities(number)
         np.testing.assert_allclose(run.oof_array, expected / expected.sum(axis=1, keepdims=True), atol=1e-6)
-        assert run.oof["fold"].equals(outside.folds["fold"])
+        assert run.oof["fold"].equals(imported.folds["fold"])
         assert {k: test.shape for k, test in run.tests.items()} == dict.fromkeys(range(5), (0, 3))
-    assert outside.labels.tolist() == [row % 3 for row in range(N)]
-    assert outside.made and outside.folds.columns.tolist() == ["id", "fold", "group", "forward"]
-    assert outside.found["what"].tolist()[:4] == ["models", "kind", "columns", "metric"]
+    assert imported.labels.tolist() == [row % 3 for row in range(N)]
+    assert imported.made and imported.folds.columns.tolist() == ["id", "fold", "group", "forward"]
+    assert imported.found["what"].tolist()[:4] == ["models", "kind", "columns", "metric"]
 
 
 def test_runs_from_elsewhere_can_be_stacked(tmp_path):
-    outside = read_imported(make_folder(tmp_path))
-    members = np.stack([run.oof_array for run in outside.runs]).astype(np.float64)
-    inputs = StackInput(members, outside.task.kind, outside.task.metric)
-    stack = Stack().fit(inputs, outside.labels, outside.folds["fold"].to_numpy())
-    assert np.isfinite(score(outside.task.metric, outside.labels, stack.predict(inputs)))
+    imported = read_imported(make_folder(tmp_path))
+    members = np.stack([run.oof_array for run in imported.runs]).astype(np.float64)
+    inputs = StackInput(members, imported.task.kind, imported.task.metric)
+    stack = Stack().fit(inputs, imported.labels, imported.folds["fold"].to_numpy())
+    assert np.isfinite(score(imported.task.metric, imported.labels, stack.predict(inputs)))
 
 
 def test_labels_folds_and_groups_may_stand_in_the_models_files(tmp_path):
@@ -65,9 +65,9 @@ def test_labels_folds_and_groups_may_stand_in_the_models_files(tmp_path):
     groups = [f"g{row % 8}" for row in range(N)]
     write(tmp_path / "a.csv", label=LABELS, fold=folds, group=groups)
     write(tmp_path / "b.csv", shuffle=1)
-    outside = read_imported(tmp_path)
-    assert not outside.made and outside.folds["fold"].tolist() == folds.tolist()
-    assert outside.folds["group"].tolist() == [row % 8 for row in range(N)] and outside.task.group == "group"
+    imported = read_imported(tmp_path)
+    assert not imported.made and imported.folds["fold"].tolist() == folds.tolist()
+    assert imported.folds["group"].tolist() == [row % 8 for row in range(N)] and imported.task.group == "group"
 
 
 def test_folds_that_are_made_keep_groups_together(tmp_path):
@@ -92,9 +92,9 @@ def test_one_column_is_the_probability_of_the_second_class(tmp_path):
     values = probabilities(columns=2)[:, :1]
     write(tmp_path / "a.csv", columns=["prob"], values=values, target=np.arange(N) % 2)
     write(tmp_path / "b.csv", columns=["p1"], values=values)
-    outside = read_imported(tmp_path)
-    assert (outside.task.kind, outside.task.classes, outside.task.columns) == ("binary", ["0", "1"], ["0", "1"])
-    for run in outside.runs:
+    imported = read_imported(tmp_path)
+    assert (imported.task.kind, imported.task.classes, imported.task.columns) == ("binary", ["0", "1"], ["0", "1"])
+    for run in imported.runs:
         np.testing.assert_allclose(run.oof_array, np.column_stack([1 - values, values]), atol=1e-6)
 
 
@@ -109,27 +109,31 @@ def test_several_labels_are_read_by_name(tmp_path, prefix):
     values = np.random.default_rng(1).random((N, 2))
     write(tmp_path / "a.csv", columns=["rude", "loud"], values=values)
     write(tmp_path / "labels.csv", columns=[f"{prefix}loud", f"{prefix}rude"], values=labels)
-    outside = read_imported(tmp_path)
-    assert (outside.task.kind, outside.task.columns, outside.task.metric) == ("multilabel", ["loud", "rude"], "roc_auc")
-    np.testing.assert_allclose(outside.labels, labels)
-    np.testing.assert_allclose(outside.runs[0].oof_array, values[:, ::-1], atol=1e-6)
+    imported = read_imported(tmp_path)
+    assert (imported.task.kind, imported.task.columns, imported.task.metric) == (
+        "multilabel",
+        ["loud", "rude"],
+        "roc_auc",
+    )
+    np.testing.assert_allclose(imported.labels, labels)
+    np.testing.assert_allclose(imported.runs[0].oof_array, values[:, ::-1], atol=1e-6)
 
 
 def test_ordered_classes_are_read_on_the_scale_of_the_labels(tmp_path):
     labels = [(1, 2, 4)[row % 3] for row in range(N)]  # no row is a 3
     write(tmp_path / "a.csv", columns=["pred"], values=np.array(labels)[:, None] + 0.25, label=labels)
-    outside = read_imported(tmp_path, metric="qwk", n_folds=3)
-    assert (outside.task.kind, outside.task.classes) == ("ordinal", ["1", "2", "3", "4"])
-    np.testing.assert_allclose(outside.runs[0].oof_array[:, 0], np.array(labels) - 1 + 0.25)
-    assert outside.labels.tolist() == [label - 1 for label in labels]
+    imported = read_imported(tmp_path, metric="qwk", n_folds=3)
+    assert (imported.task.kind, imported.task.classes) == ("ordinal", ["1", "2", "3", "4"])
+    np.testing.assert_allclose(imported.runs[0].oof_array[:, 0], np.array(labels) - 1 + 0.25)
+    assert imported.labels.tolist() == [label - 1 for label in labels]
 
 
 def test_numbers_are_regression(tmp_path):
     values = np.random.default_rng(0).normal(size=(N, 1))
     write(tmp_path / "a.csv", columns=["pred"], values=values, target=values[:, 0] + 0.1)
-    outside = read_imported(tmp_path)
-    assert (outside.task.kind, outside.task.metric) == ("regression", "rmse")
-    assert score("rmse", outside.labels, outside.runs[0].oof_array) == pytest.approx(0.1, abs=1e-5)
+    imported = read_imported(tmp_path)
+    assert (imported.task.kind, imported.task.metric) == ("regression", "rmse")
+    assert score("rmse", imported.labels, imported.runs[0].oof_array) == pytest.approx(0.1, abs=1e-5)
 
 
 def with_cell(row, column, value):
@@ -163,7 +167,7 @@ def with_cell(row, column, value):
         ({"label_x": LABELS}, "labels.csv has the labels label, and a.csv has x"),
         ({"fold": ["one"] * N}, "'fold' holds 'one' for id '000'"),
         ({"fold": [0] * N}, "holds one fold"),
-        ({"fold": np.arange(N) % 2, "group": ["g"] * N}, "the folds part the group 'g'"),
+        ({"fold": np.arange(N) % 2, "group": ["g"] * N}, "the folds split the group 'g'"),
         ({"columns": [], "values": np.zeros((N, 0))}, "a.csv has no predictions"),
     ],
 )
@@ -243,17 +247,17 @@ def test_predictions_may_be_called_as_in_a_submission_where_the_labels_have_thei
     write(tmp_path / "labels.csv", columns=["target"], values=truth[:, None])
     write(tmp_path / "a.csv", columns=["target"], values=says[:, None])
     write(tmp_path / "a.test.csv", ids=["t1", "t2"], columns=["target"], values=[[1.5], [2.5]])
-    outside = read_imported(tmp_path)
-    np.testing.assert_allclose(outside.labels.ravel(), truth, rtol=1e-6)
-    np.testing.assert_allclose(outside.runs[0].oof_array.ravel(), says, rtol=1e-6)
-    assert outside.runs[0].tests[0].ravel().tolist() == [1.5, 2.5]
+    imported = read_imported(tmp_path)
+    np.testing.assert_allclose(imported.labels.ravel(), truth, rtol=1e-6)
+    np.testing.assert_allclose(imported.runs[0].oof_array.ravel(), says, rtol=1e-6)
+    assert imported.runs[0].tests[0].ravel().tolist() == [1.5, 2.5]
 
 
 def test_a_class_with_fewer_rows_than_folds_is_no_hindrance(tmp_path):
     labels = ["rare", *LABELS[1:]]
     write(tmp_path / "a.csv", columns=[*CLASSES, "rare"], label=labels)
-    outside = read_imported(tmp_path)
-    assert (outside.labels == 3).sum() == 1 and outside.folds["fold"].value_counts().tolist() == [8] * 5
+    imported = read_imported(tmp_path)
+    assert (imported.labels == 3).sum() == 1 and imported.folds["fold"].value_counts().tolist() == [8] * 5
 
 
 def test_a_text_that_would_be_taken_for_a_label_is_named(tmp_path):
