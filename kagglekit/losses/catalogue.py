@@ -45,7 +45,7 @@ class Entry:
     """A loss for a kind of task. Raises ValueError when `RULES` does not know an option of its function."""
 
     function: Callable[..., torch.Tensor]
-    output_layer: str  # how its logits are read: a name of `kagglekit.model.heads.LINKS`
+    output_layer: str  # how its logits are read: a name of `kagglekit.model.heads.OUTPUT_LAYERS`
     by_rows: bool  # it is a mean over rows, so that rows can have weights
 
     def __post_init__(self):
@@ -124,7 +124,7 @@ def default_loss(kind: str) -> Callable:
 
 
 def check_loss(recipe: Recipe, kind: str) -> str:
-    """Check a recipe, and return the output layer that its losses need: a name of `kagglekit.model.heads.LINKS`.
+    """Check a recipe, and return the output layer that its losses need: a name of `model.heads.OUTPUT_LAYERS`.
 
     Raises ValueError for a loss that is unknown or does not fit the kind (and says which do), for an unknown option or
     one out of range, and for losses that read the logits in different ways.

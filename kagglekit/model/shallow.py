@@ -1,9 +1,8 @@
-"""Predictions from vectors: a linear model, a support-vector machine, or boosted trees. A few rows are enough.
+"""Shallow classifiers on the vectors of a frozen backbone: logistic regression or ridge, linear SVM, boosted trees.
 
-How strongly they are regularised is cross-validated within the rows that are learned from, and probabilities are
-calibrated there: no other label is looked at. The same seed gives the same predictions.
-
-Texts as vectors of a backbone that nothing trains: for probes, and for classifiers on frozen embeddings.
+`embed` makes the vectors, `fit_shallow` learns from them; a few rows are enough. The regularisation is cross-validated,
+and probabilities are calibrated, within the training rows: no other label is looked at. The same seed gives the same
+predictions.
 """
 
 import warnings

@@ -1,7 +1,7 @@
-"""Soups: averages of the weights of several models (Wortsman et al., 2022, arXiv 2203.05482).
+"""Model soups: averages of the weights of several models (Wortsman et al., 2022, arXiv 2203.05482).
 
-They work for models that grew from the same pretrained weights: of one run, of several with other settings, of folds.
-One average costs nothing in prediction, where a blend of n models costs n passes; a blend is usually better.
+They work for models fine-tuned from the same pretrained weights: checkpoints, runs with other settings, folds. A
+soup predicts in one pass, where a blend of n models costs n; a blend usually scores better.
 """
 
 import math
@@ -19,7 +19,7 @@ from kagglekit.options import check_range
 
 State = dict[str, torch.Tensor]  # what state_dict() gives
 ASIDE = {"_name_or_path", "architectures", "dtype", "transformers_version", "use_cache", "id2label", "label2id"}  # of
-# a configuration: nothing that the backbone computes with
+# a configuration, which the backbone does not compute with
 
 
 def average_weights(
@@ -83,24 +83,6 @@ def average_models(folders: Sequence[Path], weights: Sequence[float] | None = No
     soup = _load_first(folders)
     soup.load_state_dict(average_weights(Weights(folders), weights, [str(folder) for folder in folders]))
     return soup
-
-
-def average_models_greedily(
-    folders: Sequence[Path], evaluate: Callable[[Classifier], float], higher_is_better: bool = True
-) -> tuple[Classifier, list[Path], float]:
-    """The `greedy_soup` of the classifiers in `folders`, the folders that are in it, and its score.
-
-    evaluate: f(model) -> score, on rows that none of them was trained on. Raises ValueError as `average_models` does.
-    """
-    model = _load_first(folders)
-
-    def evaluate_state(state: State) -> float:
-        model.load_state_dict(state)
-        return evaluate(model)
-
-    soup, members, value = greedy_soup(Weights(folders), evaluate_state, higher_is_better)
-    model.load_state_dict(soup)
-    return model, [folders[number] for number in members], value
 
 
 def fuse_backbones(

@@ -1,6 +1,6 @@
-"""What is changed in a backbone before it is trained. Depth is read from the module tree, never from names.
+"""Surgery on a backbone: fresh top layers, frozen layers, dropout; a hook that changes a module's output for a moment.
 
-The output of a module, changed for a moment: the primitive under NEFTune, mixup and FreeLB.
+Depth is read from the module tree, never from names.
 """
 
 from collections.abc import Callable, Iterator

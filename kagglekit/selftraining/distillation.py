@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from kagglekit.device import random_state_kept
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.heads import LINKS
+from kagglekit.model.heads import OUTPUT_LAYERS
 from kagglekit.model.surgery import find_layers
 from kagglekit.options import check_range
 from kagglekit.tricks.trick import Trick
@@ -204,11 +204,11 @@ def value_distance(
 ) -> torch.Tensor:
     """The squared difference of the predicted values, or expected classes: (batch,), a mean over the targets.
 
-    logits: (batch, outputs), teacher: (batch, columns). center, scale: of the model, see `Link`; values count in units
-    of the scale.
+    logits: (batch, outputs), teacher: (batch, columns). center, scale: of the model, see `OutputLayer`; values count in
+    units of the scale.
     """
     unit = scale if link in ("identity", "unit") else 1.0  # levels and distributions have none
-    return ((LINKS[link].decode(logits, center, scale) - teacher) / unit).square().mean(dim=-1)
+    return ((OUTPUT_LAYERS[link].decode(logits, center, scale) - teacher) / unit).square().mean(dim=-1)
 
 
 def hidden_distance(

@@ -12,7 +12,7 @@ from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.features import MISSING
 from kagglekit.losses.catalogue import Loss, make_loss
-from kagglekit.model.heads import LINKS
+from kagglekit.model.heads import OUTPUT_LAYERS
 from kagglekit.scoring.metrics import CLASSES
 
 
@@ -198,7 +198,7 @@ class Targets:
     """Labels of the training rows for a loss, the loss, and what the model must know of both.
 
     labels: (rows,) int64 class numbers, or (rows, outputs of all targets) float32, the task's own first. center, scale:
-    (outputs,) of the task itself, see `Link`. auxiliary: (link, outputs) of each auxiliary target.
+    (outputs,) of the task itself, see `OutputLayer`. auxiliary: (link, outputs) of each auxiliary target.
     """
 
     link: str
@@ -222,7 +222,7 @@ def make_targets(labels: Labels, loss: dict[str, dict], apart: bool = False) -> 
     """
     kind, values = labels.kind, labels.values
     whole, link = make_loss(loss, kind, values, labels.columns)
-    encoded, center, scale = LINKS[link].encode(values, labels.columns)
+    encoded, center, scale = OUTPUT_LAYERS[link].encode(values, labels.columns)
     encoded = encoded if labels.soft is None else labels.soft.astype(np.float32)
     if not labels.auxiliary and not apart and labels.weights is None:
         return Targets(link, encoded, center, scale, whole, [])
@@ -260,7 +260,7 @@ def _encode(target: Auxiliary) -> tuple[np.ndarray, Loss, str]:
         raise ValueError(f"auxiliary: no row that this fold trains on has a value of {target.name!r}: leave it out")
     labels = target.labels[present].astype(np.int64) if target.classes else target.labels[present, None]
     loss, link = make_loss({}, target.kind, labels, target.columns)
-    encoded = LINKS[link].encode(labels, target.columns)[0]
+    encoded = OUTPUT_LAYERS[link].encode(labels, target.columns)[0]
     block = np.full((len(present), target.columns), np.nan, dtype=np.float32)
     block[present] = np.eye(target.columns, dtype=np.float32)[encoded] if target.classes else encoded
     return block, loss, link

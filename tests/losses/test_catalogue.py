@@ -18,7 +18,7 @@ from kagglekit.losses.catalogue import (
     make_loss,
 )
 from kagglekit.losses.functions import squared_error
-from kagglekit.model.heads import LINKS
+from kagglekit.model.heads import OUTPUT_LAYERS
 
 PAIRS = [(name, kind) for name in LOSSES for kind in KINDS]
 FITTING = [(name, kind) for name, kind in PAIRS if kind in LOSSES[name]]
@@ -39,7 +39,7 @@ def prepared(recipe, kind):
     """The loss, targets and the link's name, center and scale, as training has them."""
     labels, columns = labels_of(kind)
     loss, link = make_loss(recipe, kind, labels, columns)
-    targets, center, scale = LINKS[link].encode(labels, columns)
+    targets, center, scale = OUTPUT_LAYERS[link].encode(labels, columns)
     return loss, torch.from_numpy(targets), link, torch.from_numpy(center), torch.from_numpy(scale)
 
 
@@ -75,7 +75,7 @@ def test_a_loss_fits_the_kind_or_the_error_says_which_do(name, kind):
 
 
 def test_every_link_is_needed_by_a_loss_and_exists():
-    assert {entry.output_layer for kinds in LOSSES.values() for entry in kinds.values()} == set(LINKS)
+    assert {entry.output_layer for kinds in LOSSES.values() for entry in kinds.values()} == set(OUTPUT_LAYERS)
 
 
 def test_losses_add_up_with_their_weights():
@@ -218,7 +218,7 @@ def test_steps_downhill_lower_the_loss_and_lead_towards_the_labels(name, kind):
         optimizer.zero_grad()
         values[-1].backward()
         optimizer.step()
-    errors = [distance(name, LINKS[link].decode(x.detach(), center, scale), labels) for x in (before, logits)]
+    errors = [distance(name, OUTPUT_LAYERS[link].decode(x.detach(), center, scale), labels) for x in (before, logits)]
     assert values[-1] < values[0] and errors[1] < 0.6 * errors[0]
 
 

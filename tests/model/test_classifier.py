@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from kagglekit.data.tokens import Chunks
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier, load_encoder
-from kagglekit.model.heads import HEADS, LINKS
+from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.pooling import POOLINGS
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
@@ -201,7 +201,7 @@ def test_vectors_of_chunks_become_one_vector(classifier, chunked, chunk_pooling,
         assert torch.allclose(model(**chunked)["pooled"][row], reduce(vectors, dim=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("link", OUTPUT_LAYERS)
 def test_a_head_has_a_target_for_each_label_or_value_and_one_for_classes_or_levels(backbone, link):
     sizes = [1, 1, 1] if link in ("sigmoid", "identity", "unit") else [3]
     model = Classifier(load_backbone(backbone), link, 3, head="flat", **TARGETS)

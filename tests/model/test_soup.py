@@ -10,7 +10,7 @@ from transformers import AutoModel
 from kagglekit.files import read_json, write_json
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.soup import average_models, average_models_greedily, average_weights, fuse_backbones, greedy_soup
+from kagglekit.model.soup import average_models, average_weights, fuse_backbones, greedy_soup
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 
@@ -184,17 +184,7 @@ def test_models_near_each_other_average_to_one_that_is_no_worse_than_their_mean(
     assert loss(average_models(folders)) < sum(losses) / 3 + 1e-3
 
 
-def test_the_greedy_average_of_folders_names_its_members(saved, batch, weights, same):
-    folders, loss = saved(), loss_of(batch)
-    model, members, value = average_models_greedily(folders, loss, higher_is_better=False)
-    assert set(members) <= set(folders) and loss(model) == value
-    assert value <= min(loss(Classifier.load(folder)) for folder in folders)
-    picked = average_weights([load_file(folder / "model.safetensors") for folder in members])
-    assert all(torch.allclose(weights(model)[name], picked[name], atol=1e-6) for name in picked)
-
-
-@pytest.mark.parametrize("average", [average_models, lambda folders: average_models_greedily(folders, lambda m: 0.0)])
-def test_models_of_other_forms_are_an_error_that_names_both(saved, classifier, tmp_path, backbones, average):
+def test_models_of_other_forms_are_an_error_that_names_both(saved, classifier, tmp_path, backbones):
     ours, others = saved(1)[0], tmp_path / "others"
     for change, words in (
         ({"outputs": 4}, "outputs is 3 in one, 4 in the other"),
@@ -203,12 +193,12 @@ def test_models_of_other_forms_are_an_error_that_names_both(saved, classifier, t
     ):
         classifier(**change).save(others)
         with pytest.raises(ValueError, match=f"{ours} and {others} cannot be averaged: .*{words}"):
-            average([ours, others])
+            average_models([ours, others])
     shutil.rmtree(others)
     with pytest.raises(FileNotFoundError):
-        average([ours, others])
+        average_models([ours, others])
     with pytest.raises(ValueError, match="it must be at least one model"):
-        average([])
+        average_models([])
 
 
 def test_another_configuration_with_the_same_shapes_is_an_error(saved):

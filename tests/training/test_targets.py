@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from kagglekit.losses.catalogue import LOSSES, make_loss
-from kagglekit.model.heads import LINKS
+from kagglekit.model.heads import OUTPUT_LAYERS
 from kagglekit.training.targets import (
     Auxiliary,
     Labels,
@@ -191,7 +191,7 @@ def test_a_task_alone_has_the_plain_labels_and_loss(kind, name):
     labels, columns = LABELS[kind]
     targets = targets_of(kind, {name: {}})
     loss, link = make_loss({name: {}}, kind, labels, columns)
-    encoded, center, scale = LINKS[link].encode(labels, columns)
+    encoded, center, scale = OUTPUT_LAYERS[link].encode(labels, columns)
     assert np.array_equal(targets.labels, encoded) and (targets.link, targets.auxiliary) == (link, [])
     assert np.array_equal(targets.center, center) and np.array_equal(targets.scale, scale)
     x, y = logits(targets.outputs), torch.from_numpy(targets.labels)

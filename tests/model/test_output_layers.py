@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kagglekit.model.heads import LINKS
+from kagglekit.model.heads import OUTPUT_LAYERS
 
 CLASSES = np.array([2, 0, 1, 3, 3, 1])
 SURE = 60.0  # a logit whose sigmoid is 1 in float32
@@ -21,19 +21,19 @@ def sure_logits(name, targets):
 
 
 def decoded(name, logits, center, scale):
-    return LINKS[name].decode(logits, torch.from_numpy(center), torch.from_numpy(scale))
+    return OUTPUT_LAYERS[name].decode(logits, torch.from_numpy(center), torch.from_numpy(scale))
 
 
 @pytest.mark.parametrize("name", ["identity", "unit", "corn", "cumulative", "expectation"])
 def test_logits_that_are_sure_of_ordered_classes_decode_to_them(name):
-    targets, center, scale = LINKS[name].encode(CLASSES, 4)
+    targets, center, scale = OUTPUT_LAYERS[name].encode(CLASSES, 4)
     found = decoded(name, sure_logits(name, targets), center, scale)
     assert found.shape == (6, 1) and found.dtype == torch.float32
     torch.testing.assert_close(found[:, 0], torch.tensor(CLASSES, dtype=torch.float32), atol=1e-5, rtol=0)
 
 
 def test_logits_that_are_sure_of_classes_decode_to_their_probabilities():
-    targets, center, scale = LINKS["softmax"].encode(CLASSES, 4)
+    targets, center, scale = OUTPUT_LAYERS["softmax"].encode(CLASSES, 4)
     assert targets is CLASSES and center.tolist() == [0] * 4 and scale.tolist() == [1] * 4
     torch.testing.assert_close(
         decoded("softmax", sure_logits("softmax", targets), center, scale), torch.eye(4)[CLASSES]
@@ -42,7 +42,7 @@ def test_logits_that_are_sure_of_classes_decode_to_their_probabilities():
 
 def test_logits_that_are_sure_of_labels_decode_to_them():
     labels = np.array([[0, 1, 1], [1, 0, 1]], dtype=np.float32)
-    targets, center, scale = LINKS["sigmoid"].encode(labels, 3)
+    targets, center, scale = OUTPUT_LAYERS["sigmoid"].encode(labels, 3)
     assert targets is labels and center.tolist() == [0] * 3 and scale.tolist() == [1] * 3
     torch.testing.assert_close(decoded("sigmoid", sure_logits("sigmoid", targets), center, scale), torch.tensor(labels))
 
@@ -54,7 +54,7 @@ VALUES = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 3)), ele
 @settings(max_examples=50, deadline=None)
 @given(values=VALUES)
 def test_logits_that_are_sure_of_values_decode_to_them(name, values):
-    targets, center, scale = LINKS[name].encode(values, values.shape[1])
+    targets, center, scale = OUTPUT_LAYERS[name].encode(values, values.shape[1])
     assert targets.dtype == center.dtype == scale.dtype == np.float32
     assert targets.shape == values.shape and center.shape == scale.shape == values.shape[1:]
     found = decoded(name, sure_logits(name, targets), center, scale)
@@ -63,28 +63,28 @@ def test_logits_that_are_sure_of_values_decode_to_them(name, values):
 
 def test_identity_standardises():
     values = np.random.default_rng(0).normal([5, -3], [2, 0.1], (50, 2)).astype(np.float32)
-    targets, center, scale = LINKS["identity"].encode(values, 2)
+    targets, center, scale = OUTPUT_LAYERS["identity"].encode(values, 2)
     assert targets.mean(axis=0) == pytest.approx(0, abs=1e-4) and targets.std(axis=0) == pytest.approx(1, abs=1e-4)
     assert center == pytest.approx(values.mean(axis=0)) and scale == pytest.approx(values.std(axis=0))
 
 
 def test_unit_stretches_from_0_to_1():
     values = np.array([[10.0, 4.0], [20.0, 4.0], [15.0, 4.0]], dtype=np.float32)
-    targets, center, scale = LINKS["unit"].encode(values, 2)
+    targets, center, scale = OUTPUT_LAYERS["unit"].encode(values, 2)
     assert targets.tolist() == [[0, 0], [1, 0], [0.5, 0]]
     assert center.tolist() == [10, 4] and scale == pytest.approx([10, 1e-6])
 
 
 @pytest.mark.parametrize("name", ["corn", "cumulative"])
 def test_levels_say_whether_the_label_is_above(name):
-    targets, center, scale = LINKS[name].encode(np.array([0, 1, 2]), 3)
+    targets, center, scale = OUTPUT_LAYERS[name].encode(np.array([0, 1, 2]), 3)
     assert targets.tolist() == [[0, 0], [1, 0], [1, 1]] and targets.dtype == np.float32
     assert len(center) == len(scale) == 2
 
 
 @pytest.mark.parametrize("name", ["corn", "cumulative"])
 def test_two_ordered_classes_are_one_level(name):
-    targets, center, scale = LINKS[name].encode(np.array([0, 1]), 2)
+    targets, center, scale = OUTPUT_LAYERS[name].encode(np.array([0, 1]), 2)
     assert targets.tolist() == [[0], [1]]
     assert decoded(name, torch.tensor([[0.0]]), center, scale).item() == 0.5
 
@@ -108,11 +108,11 @@ def test_expectation_is_the_mean_class():
     torch.testing.assert_close(found, torch.tensor([[1.6], [0.5]]))
 
 
-@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("name", OUTPUT_LAYERS)
 @pytest.mark.parametrize("size", [0.0, 1e4])
 def test_predictions_of_bf16_and_extreme_logits_are_finite_float32_in_range(name, size):
     labels = np.eye(4, dtype=np.float32)[CLASSES] if name == "sigmoid" else CLASSES
-    _, center, scale = LINKS[name].encode(labels, 4)
+    _, center, scale = OUTPUT_LAYERS[name].encode(labels, 4)
     signs = torch.tensor([[1, -1, 1, 1], [-1, -1, -1, 1]])[:, : len(center)]
     found = decoded(name, (size * signs).to(torch.bfloat16), center, scale)
     assert found.dtype == torch.float32 and torch.isfinite(found).all()
