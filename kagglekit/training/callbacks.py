@@ -1,4 +1,4 @@
-"""What happens beside the steps: checkpoints and an end by the clock, and progress for the eye."""
+"""Callbacks of training: checkpoints by the clock, an end by the time budget, and a progress bar."""
 
 import time
 
@@ -10,10 +10,9 @@ from kagglekit.time_budget import OutOfTime, TimeBudget
 
 
 class SaveEvery(TrainerCallback):
-    """A checkpoint whenever `seconds` have passed since the last one: hardly more work than that is lost.
+    """Saves a checkpoint when `seconds` have passed since the last one, at the next logged step.
 
-    It waits for the next step that is logged, so that the mean loss of a logged step is never cut in two. Of several
-    processes the first one's clock counts.
+    When several processes train together, the clock of the first one decides.
     """
 
     def __init__(self, seconds: float = 60.0):
@@ -30,11 +29,11 @@ class SaveEvery(TrainerCallback):
 
 
 class StopInTime(TrainerCallback):
-    """Ends training after the first step that ends when the time is over: with a checkpoint, and OutOfTime.
+    """Ends training at the first step after the budget is over: with a checkpoint, and OutOfTime.
 
-    phase: the name of what is trained. Nothing is begun when the time is over already; what has come to its last step
-    is over anyway, and goes on to its predictions. Of several processes the first one's clock counts, for which each
-    step waits. It comes last among callbacks: it raises when the others have ended.
+    phase: name of the training, for messages. When the budget is over before the first step, nothing is begun; after
+    the last step, training has ended anyway. When several processes train together, the clock of the first one decides.
+    It must be the last callback: it raises when the others have ended.
     """
 
     def __init__(self, budget: TimeBudget, phase: str):
@@ -52,7 +51,7 @@ class StopInTime(TrainerCallback):
             control.should_save = control.should_training_stop = self.asked = True
 
     def on_save(self, args, state, control, **kwargs):
-        """Not where training has ended by itself at this step, for want of a better score: then nothing is saved."""
+        """Not called when early stopping ends training at the same step: there is no checkpoint then."""
         self.stopped = self.asked
 
     def on_train_end(self, args, state, control, **kwargs):
@@ -67,7 +66,7 @@ class StopInTime(TrainerCallback):
 
 
 class ShowProgress(TrainerCallback):
-    """Steps, last logged loss and rate, last score, and the time left, under the name `phase`; of one process only."""
+    """Shows step, last logged loss, learning rate and score, and the time left, under the name `phase`."""
 
     def __init__(self, phase: str):
         self.phase = phase

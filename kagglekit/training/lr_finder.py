@@ -1,7 +1,8 @@
-"""A learning rate from a short trial in which the rate grows until training breaks (Smith, 2017, arXiv 1506.01186)."""
+"""Learning-rate finder: the rate grows during a short trial until training diverges (Smith, 2017, arXiv 1506.01186)."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain, count
 
 import numpy as np
 import pandas as pd
@@ -25,32 +26,34 @@ def find_learning_rate(
     steps: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Train for `steps` steps while the rate grows from `lowest` to `highest` by equal factors, and undo it all.
+    """Loss while the rate grows from `lowest` to `highest` by equal factors in `steps` steps, all undone afterwards.
 
-    groups: of `parameter_groups`; the rate is that of the backbone's fastest group, and all others keep their ratio to
-    it. The trial ends early when the smoothed loss is four times its minimum, or not a number. Without tricks: their
-    losses cannot be compared. Afterwards weights, mode and random state are what they were, and no gradients are left.
-    Costs the time of `steps` steps, and one copy of the weights.
+    groups: as of `parameter_groups`; the fastest group of the backbone has the rate of the table, and the others keep
+    their ratio to it. The trial ends early when the smoothed loss is four times its minimum, or not a number. No tricks
+    are applied. Weights, mode and random state are restored, and no gradients are left. Costs the time of `steps`
+    steps and one copy of the weights.
 
-    Returns a row a step: learning_rate, loss, and smoothed, its moving average.
+    Returns one row a step: learning_rate, loss, and smoothed, its moving average.
     """
     device, training = next(model.parameters()).device, model.training
     top = max([g["lr"] for g in groups if g["name"] != "head"] or [g["lr"] for g in groups])
-    rates, rows = np.geomspace(lowest, highest, steps), []
+    rates, losses = np.geomspace(lowest, highest, steps), []
+    batches = chain.from_iterable(training_batches(examples.tokens.lengths, batch_size, seed, n) for n in count())
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     with restored(model.parameters()), torch.random.fork_rng():
         try:
             model.train()
             optimizer = adamw([{**group} for group in groups])
-            for rate, batch in zip(rates, _batches(examples, batch_size, seed), strict=False):
+            for rate, rows in zip(rates, batches, strict=False):
                 for group, given in zip(optimizer.param_groups, groups, strict=True):
                     group["lr"] = rate * given["lr"] / top
-                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                batch = {name: tensor.to(device) for name, tensor in examples.__getitems__(rows.tolist()).items()}
                 labels = batch.pop("labels")
                 with autocast(device, precision):
                     value = loss(model(**batch)["logits"], labels)
-                rows.append(value.item())
-                if not _still_learns(rows):
+                losses.append(value.item())
+                smoothed = smooth(losses)
+                if not (math.isfinite(losses[-1]) and smoothed[-1] < 4 * smoothed.min()):
                     break
                 scaler.scale(value).backward()
                 scaler.step(optimizer)
@@ -59,27 +62,14 @@ def find_learning_rate(
         finally:
             model.zero_grad()
             model.train(training)
-    return pd.DataFrame({"learning_rate": rates[: len(rows)], "loss": rows, "smoothed": smooth(rows)})
+    return pd.DataFrame({"learning_rate": rates[: len(losses)], "loss": losses, "smoothed": smooth(losses)})
 
 
 def smooth(values: list[float], memory: float = 0.9) -> np.ndarray:
-    """The exponential moving average of `values`, without a bias to zero at its start."""
+    """Exponential moving average of `values`, without a bias towards zero at the start."""
     return pd.Series(values, dtype=np.float64).ewm(alpha=1 - memory).mean().to_numpy()
 
 
 def suggest_rate(table: pd.DataFrame) -> float:
-    """A tenth of the rate at which the smoothed loss of `find_learning_rate` is lowest, to two digits."""
+    """A tenth of the rate with the lowest smoothed loss in a table of `find_learning_rate`, to two digits."""
     return float(f"{table['learning_rate'][table['smoothed'].idxmin()] / 10:.1e}")
-
-
-def _batches(examples: Examples, batch_size: int, seed: int) -> Iterator[dict[str, torch.Tensor]]:
-    epoch = 0
-    while True:
-        for rows in training_batches(examples.tokens.lengths, batch_size, seed, epoch):
-            yield examples.__getitems__(rows.tolist())
-        epoch += 1
-
-
-def _still_learns(losses: list[float]) -> bool:
-    smoothed = smooth(losses)
-    return math.isfinite(losses[-1]) and smoothed[-1] < 4 * smoothed.min()

@@ -1,4 +1,4 @@
-"""Learning rates and weight decay, parameter by parameter and step by step."""
+"""Optimizer: learning rate and weight decay of each parameter, and the schedule over the steps."""
 
 import math
 
@@ -26,13 +26,12 @@ def parameter_groups(
     layer_decay: float = 1.0,
     weight_decay: float = 0.01,
 ) -> list[dict]:
-    """Groups for an optimizer: lower layers learn more slowly (Howard and Ruder, 2018; Sun et al., arXiv 1905.05583).
+    """Parameter groups with layer-wise learning-rate decay (Howard and Ruder, 2018; Sun et al., arXiv 1905.05583).
 
-    The topmost layer of `model.backbone` gets `learning_rate`, each layer below `layer_decay` times the rate of the one
-    above it (1 is the same rate everywhere), the embeddings one step less than the lowest layer, and all that is not
-    in the backbone `head_learning_rate` (None: `learning_rate`). Biases and norms, the vectors, have no weight decay.
-    Which layer a parameter belongs to is read from the module tree: layers are the longest ModuleList. Every trainable
-    parameter is in exactly one group; frozen ones are in none.
+    The top layer of `model.backbone` gets `learning_rate`, each layer below `layer_decay` times the rate of the one
+    above (1: all the same), the embeddings one step less than the lowest layer, and everything outside the backbone
+    `head_learning_rate` (None: `learning_rate`). Biases and norms, which are vectors, have no weight decay. Layers are
+    the longest ModuleList of the module tree. Every trainable parameter is in exactly one group, frozen ones in none.
     """
     layers = max((m for m in model.backbone.modules() if isinstance(m, nn.ModuleList)), key=len, default=[])
     depth_of = {id(p): depth for depth, layer in enumerate(layers, start=1) for p in layer.parameters()}
@@ -56,7 +55,7 @@ def parameter_groups(
 
 
 def suggest_learning_rate(backbone: nn.Module) -> float:
-    """A usual rate for the size of a backbone: 2e-5 for BERT-base, in inverse proportion to the size of the layers.
+    """A usual learning rate for a backbone: 2e-5 for BERT-base, in inverse proportion to the size of the layers.
 
     Between 1e-5 (large models) and 2e-4; MiniLM-L6-H384 gets 1.6e-4. A start, not an optimum.
     """
@@ -73,13 +72,12 @@ def adamw(groups: list[dict]) -> torch.optim.AdamW:
 def make_schedule(
     optimizer: torch.optim.Optimizer, schedule: str, steps: int, warmup: int, cycles: int = 1, cycle_growth: int = 1
 ) -> LRScheduler:
-    """What each group's rate is multiplied with, step by step: a name of SCHEDULES over `steps` steps.
+    """Learning-rate schedule: the factor on each group's rate at every step, by a name of SCHEDULES.
 
-    All but "constant" first rise from 0 in `warmup` steps (0: they begin at the top). Then "constant_with_warmup"
-    stays, "linear" falls to 0 on a line, "polynomial" as the square of what is left, "cosine" as half a cosine wave,
-    and "cosine_with_restarts" as `cycles` such waves, each from the top again (1 is "cosine"). "cosine_warm_restarts"
-    is the same with `cycle_growth` 1; with 2 each wave is twice as long as the one before it (SGDR; Loshchilov and
-    Hutter, 2017, arXiv 1608.03983).
+    All but "constant" first rise from 0 in `warmup` steps (0: none). Then "constant_with_warmup" stays, "linear" falls
+    to 0, "polynomial" as the square of the remaining share, "cosine" as half a cosine wave, and "cosine_with_restarts"
+    as `cycles` such waves, each from the top (1 is "cosine"). "cosine_warm_restarts" is the same when `cycle_growth` is
+    1; with 2 each wave is twice as long as the one before (SGDR; Loshchilov and Hutter, 2017, arXiv 1608.03983).
     """
     warmup = min(warmup, steps - 1)  # the last step is at the full rate where there is no more than the rise
     if schedule == "cosine_warm_restarts":
@@ -94,9 +92,9 @@ def make_schedule(
 def learning_rates(
     groups: list[dict], schedule: str, warmup: float, cycles: int, steps: int, cycle_growth: int = 1
 ) -> pd.DataFrame:
-    """The rate of every group at every step, as training has it: a row a step, a column a name of `groups`.
+    """Learning rate of every group at every step, as training has it: one row a step, one column a name of `groups`.
 
-    groups: of `parameter_groups`. warmup: share of the steps. The rest as in `make_schedule`.
+    groups: as of `parameter_groups`. warmup: share of the steps. The rest as for `make_schedule`.
     """
     names = [group["name"] for group in groups]
     optimizer = adamw([{"params": [torch.zeros(1, requires_grad=True)], "lr": group["lr"]} for group in groups])
