@@ -1,17 +1,4 @@
-"""To Kaggle and back.
-
-python -m kagglekit.kaggle wheels     the library, as a data set that kernels install from
-python -m kagglekit.kaggle build      notebooks with their parameters, as a kernel, and what they read, as a data set
-python -m kagglekit.kaggle lint       what Kaggle would choke on, or let pass to your harm
-python -m kagglekit.kaggle dry-run    run a kernel here as Kaggle would: no network, its folders, its limits
-python -m kagglekit.kaggle push       data sets, then kernels
-python -m kagglekit.kaggle status     how far kernels are
-python -m kagglekit.kaggle pull       what kernels made, as runs of a work folder
-python -m kagglekit.kaggle submit     a file, or the version of a kernel
-python -m kagglekit.kaggle budget     how many hours a run takes, and its inference on a hidden test
-
-Each tells more with --help.
-"""
+"""The command line of kagglekit.kaggle: to Kaggle and back."""
 
 import argparse
 import os
@@ -22,9 +9,12 @@ from pathlib import Path
 from kagglekit.files import resolve
 from kagglekit.running.notebook import report
 
+HEAD = "python -m kagglekit.kaggle COMMAND, each with its options by --help:\n"
+PULLED = {("kaggle", "outputs"), ("kaggle", "logs")}  # folders that `pull` makes
+
 
 def wheels(parser: argparse.ArgumentParser, texts: list[str]) -> int:
-    """The library as a data set: its wheel, and those that Kaggle's image lacks."""
+    """The library as a data set: its wheel, and those that Kaggle lacks."""
     from kagglekit.kaggle.wheels import EXTRAS, wheels_folder
 
     add_owner(parser)
@@ -38,9 +28,10 @@ def wheels(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 
 
 def build(parser: argparse.ArgumentParser, texts: list[str]) -> int:
-    """Notebooks with their parameters as a kernel: 3_train work=runs/bbc run=base [+ 4_ensemble run=blend ...]."""
+    """Notebooks as a kernel, and the files that they read as a data set."""
     from kagglekit.kaggle.build import build, parse_steps
 
+    parser.epilog = "Example: build --owner me --competition bbc 3_train work=runs/bbc run=base + 4_ensemble run=blend"
     add_owner(parser)
     parser.add_argument("steps", nargs="+", metavar="NOTEBOOK name=value ...", help="several notebooks: + between them")
     parser.add_argument("--slug", default="", help="of the kernel; by default that of work and run")
@@ -51,39 +42,30 @@ def build(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     parser.add_argument("--gpu", default="NvidiaTeslaT4", metavar="SHAPE", help="machine_shape (NvidiaTeslaT4, two T4)")
     parser.add_argument("--cpu", action="store_const", const="", dest="gpu", help="no GPU")
     parser.add_argument("--internet", action="store_true", help="on; code competitions want it off")
-    parser.add_argument("--hours", type=float, help="after which training stops cleanly (11.5; code competition: 8.5)")
+    parser.add_argument("--hours", type=float, help="until training stops (11.5; code competition: 8.5)")
     for kind, form in (("dataset", "OWNER/SLUG"), ("kernel", "OWNER/SLUG"), ("model", "OWNER/MODEL/FRAMEWORK/VAR/N")):
         more = ": its output, from which a run goes on" if kind == "kernel" else ""
-        parser.add_argument(f"--{kind}", action="append", default=[], metavar=form, help=f"attach it too{more}")
+        parser.add_argument(
+            f"--{kind}", action="append", default=[], dest=f"{kind}s", metavar=form, help=f"attach it too{more}"
+        )
     parser.add_argument("--wheels", default="", metavar="REF", help="data set of the library (OWNER/kagglekit-wheels)")
     parser.add_argument("--to", metavar="DIR", help="where to put it (WORK/kaggle)")
     cut = texts.index("--") if "--" in texts else len(texts)
-    options = parser.parse_intermixed_args(texts[:cut])
-    steps = parse_steps([*options.steps, *texts[cut:]])
-    built = build(
-        steps,
-        resolve(options.to or Path(steps[0].parameters["work"]) / "kaggle"),
-        options.owner,
-        options.slug,
-        competition=options.competition,
-        each_fold=options.each_fold,
-        gpu=options.gpu,
-        internet=options.internet,
-        hours=8.5 if options.hours is None and options.code_competition else options.hours,
-        datasets=options.dataset,
-        kernels=options.kernel,
-        models=options.model,
-        title=options.title,
-        wheels=options.wheels,
-    )
+    options = vars(parser.parse_intermixed_args(texts[:cut]))
+    steps = parse_steps([*options.pop("steps"), *texts[cut:]])
+    place = resolve(options.pop("to") or Path(steps[0].parameters["work"]) / "kaggle")
+    if options.pop("code_competition") and options["hours"] is None:
+        options["hours"] = 8.5
+    built = build(steps, place, **options)
     print(*[place for place in [built.bundle, *built.kernels] if place], sep="\n")
     return 0
 
 
 def lint(parser: argparse.ArgumentParser, texts: list[str]) -> int:
-    """What Kaggle would choke on, or let pass to your harm; exit code 1 when there is an error."""
+    """Check folders for what Kaggle lets pass, to your harm."""
     from kagglekit.kaggle.lint import lint_all, show
 
+    parser.epilog = "Exit code 1 when there is an error."
     parser.add_argument("folders", nargs="+", type=resolve, metavar="DIR", help="of kernels and data sets")
     findings = lint_all(to_push(parser.parse_args(texts).folders))
     print(show(findings))
@@ -91,14 +73,14 @@ def lint(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 
 
 def dry_run(parser: argparse.ArgumentParser, texts: list[str]) -> int:
-    """Run a kernel here as Kaggle would: no network, a fresh environment, its folders and limits."""
+    """Run a kernel here as Kaggle would: no network, its limits."""
     from kagglekit.kaggle.dry_run import dry_run
 
     parser.add_argument("kernel", type=resolve, metavar="DIR", help="of the kernel")
     parser.add_argument("--source", action="append", default=[], metavar="KIND:REF=DIR", help="competition:bbc=my/data")
     parser.add_argument("--layout", default="new", choices=("new", "old"), help="of /kaggle/input")
     parser.add_argument("--hours", type=float, help="limit for the whole run (12; with --rerun 9)")
-    parser.add_argument("--disk", type=float, default=20.0, metavar="GB", help="limit for /kaggle/working")
+    parser.add_argument("--disk", type=float, default=20.0, metavar="GB", help="limit for /kaggle/working (20)")
     parser.add_argument("--rerun", action="store_true", help="as the scoring of a code competition, see --source")
     parser.add_argument("--to", metavar="DIR", help="keep /kaggle here, to look at")
     options = parser.parse_args(texts)
@@ -122,18 +104,16 @@ def dry_run(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 
 
 def push(parser: argparse.ArgumentParser, texts: list[str]) -> int:
-    """Push data sets, then kernels; what Kaggle has already is not sent again."""
+    """Push data sets, then kernels; nothing is sent twice."""
     from kagglekit.kaggle.client import wait
     from kagglekit.kaggle.push import push
 
     parser.add_argument("folders", nargs="+", type=resolve, metavar="DIR", help="of kernels and data sets")
     parser.add_argument("--message", default="", help="of new versions of data sets")
-    parser.add_argument("--wait", action="store_true", help="until the kernels have run")
-    add_every(parser)
+    add_wait(parser)
     options = parser.parse_args(texts)
     pushed = push(to_push(options.folders), options.message)
-    for one in pushed:
-        print(one)
+    print(*pushed, sep="\n")
     kernels = [one.ref for one in pushed if one.kind == "kernel"]
     if options.wait and kernels:
         wait(kernels, options.every)
@@ -145,8 +125,7 @@ def status(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     from kagglekit.kaggle.client import status, wait
 
     parser.add_argument("kernels", nargs="+", metavar="OWNER/SLUG")
-    parser.add_argument("--wait", action="store_true", help="until they have run")
-    add_every(parser)
+    add_wait(parser)
     options = parser.parse_args(texts)
     if options.wait:
         wait(options.kernels, options.every)
@@ -156,7 +135,7 @@ def status(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 
 
 def pull(parser: argparse.ArgumentParser, texts: list[str]) -> int:
-    """Fetch what kernels made, as runs of a work folder: folds of several kernels come together."""
+    """Fetch the output of kernels, and merge its runs into a work folder."""
     from kagglekit.kaggle.pull import pull
 
     parser.add_argument("kernels", nargs="+", metavar="OWNER/SLUG")
@@ -168,7 +147,7 @@ def pull(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 
 
 def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
-    """Submit a file (checked before), or the version of a kernel to a code competition."""
+    """Submit a file, after a check, or the version of a kernel."""
     from kagglekit.kaggle.submit import submit_file, submit_kernel
 
     parser.add_argument("what", metavar="WORK|FILE|OWNER/SLUG", help="work folder or CSV; with --version a kernel")
@@ -187,7 +166,7 @@ def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 
 
 def budget(parser: argparse.ArgumentParser, texts: list[str]) -> int:
-    """How many hours a run of 3_train takes, and its inference on a hidden test, by a timed sample on this machine."""
+    """Hours of training and of inference, from a timed sample here."""
     from kagglekit.kaggle.budget import measure
     from kagglekit.running.notebook import find_notebook
     from kagglekit.running.parameters import parse_arguments, read_arguments, read_parameters
@@ -196,7 +175,7 @@ def budget(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     parser.add_argument("--work", required=True, type=resolve, help="the work folder, such as runs/bbc")
     parser.add_argument("--test-rows", type=int, help="rows of the hidden test; by default those of test")
     parser.add_argument("--limit", type=float, default=12.0, help="hours of a session (12; code competitions: 9)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for the sample")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for the sample (60)")
     options = parser.parse_intermixed_args(texts)
     notebook = find_notebook("3_train")
     values = parse_arguments(notebook, read_parameters(notebook), read_arguments(options.parameters))
@@ -204,7 +183,6 @@ def budget(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return 0
 
 
-PULLED = {("kaggle", "outputs"), ("kaggle", "logs")}
 COMMANDS = {
     "wheels": wheels,
     "build": build,
@@ -219,27 +197,28 @@ COMMANDS = {
 
 
 def to_push(folders: list[Path]) -> list[Path]:
-    """Without those that `pull` makes beside kernels, so that runs/bbc/kaggle/* are kernels and data sets."""
+    """Without the folders that `pull` makes beside kernels, so that runs/bbc/kaggle/* are kernels and data sets."""
     return [folder for folder in folders if (folder.parent.name, folder.name) not in PULLED]
 
 
 def add_owner(parser: argparse.ArgumentParser) -> None:
-    """The name under which one is known at Kaggle."""
     known = os.environ.get("KAGGLE_USERNAME")
     parser.add_argument("--owner", default=known, required=not known, help="your name at Kaggle (KAGGLE_USERNAME)")
 
 
-def add_every(parser: argparse.ArgumentParser) -> None:
-    """How often Kaggle is asked how far it is."""
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="until the kernels have run")
     parser.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="between two looks (30)")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; the exit code."""
+    """The command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] not in COMMANDS:
         asked = bool(arguments) and arguments[0] in ("-h", "--help")
-        print(__doc__.strip(), file=sys.stdout if asked else sys.stderr)
+        print(HEAD, file=sys.stdout if asked else sys.stderr)
+        for name, command in COMMANDS.items():
+            print(f"  {name:8} {command.__doc__}", file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     name, *texts = arguments
     command = COMMANDS[name]
