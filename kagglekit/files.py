@@ -1,7 +1,4 @@
-"""Where files are, and files that appear whole or not at all.
-
-One process at a time: a lock for the moments in which two processes that train folds of one run would meet.
-"""
+"""Paths, files that appear whole or not at all, hashes, and a lock between processes."""
 
 import errno
 import glob
@@ -14,11 +11,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 RESERVED = {"data", "kaggle", "notebooks", "tokens"}  # folders of a work folder that are not runs
 
 
 def resolve(path: str | Path) -> Path:
-    """An absolute path. Relative ones count from the working directory, or from its parent where that is `notebooks/`.
+    """An absolute path; relative ones count from the working directory, or from its parent where that is `notebooks/`.
 
     JupyterLab starts a kernel in the notebook's own folder, papermill in the caller's: `runs/bbc` is the same in both.
     """
@@ -30,9 +29,9 @@ def resolve(path: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write a file or a folder to; it takes the place of `path` when the block ends well.
+    """A path beside `path` to write a file or a folder to; it replaces `path` when the block ends well.
 
-    After an exception nothing has changed. A full disk is named together with what was being written.
+    After an exception nothing has changed. The error for a full disk names the file that was being written.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -48,9 +47,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except Exception as error:
         full = (errno.ENOSPC, errno.EDQUOT)
         if getattr(error, "errno", None) in full or os.strerror(errno.ENOSPC) in str(error):  # safetensors has no errno
-            raise OSError(
-                errno.ENOSPC, f"the disk is full: {path} was not written. Free some space and run again"
-            ) from error
+            message = f"the disk is full: {path} was not written. Free some space and run again"
+            raise OSError(errno.ENOSPC, message) from error
         raise
     finally:
         remove(part)
@@ -71,8 +69,15 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
+
+
+def file_lock(folder: Path) -> FileLock:
+    """A lock between processes: `with file_lock(folder):` waits until no other process is in such a block for the same
+    folder, which need not exist. The lock file beside it, `.NAME.lock`, is released when a process dies."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 def write_json(path: str | Path, value) -> None:
@@ -88,7 +93,7 @@ def read_json(path: str | Path):
 
 
 def run_folder(work: str | Path, run: str) -> Path:
-    """The folder of a run. Raises ValueError for a name that is no plain folder name, or that the work folder needs."""
+    """The folder of a run. Raises ValueError for a name that is not a plain folder name, or that is reserved."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run) or run in RESERVED or re.fullmatch(r"fold\d+", run):
         raise ValueError(
             f"run={run!r} cannot name a run: use letters, digits, '.', '_' and '-', "
@@ -104,7 +109,7 @@ def fold_folders(run: Path) -> dict[int, Path]:
 
 
 def hash_files(files: Iterable[Path]) -> str:
-    """One SHA-256 over the names and contents of `files`, in the order given (16 hexadecimal digits)."""
+    """One SHA-256 over the names and contents of `files`, in the given order (16 hexadecimal digits)."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())
@@ -114,33 +119,10 @@ def hash_files(files: Iterable[Path]) -> str:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise OSError when the disk that holds `folder` has fewer than `needed` bytes free."""
+    """Raise OSError when the disk of `folder` has fewer than `needed` bytes free."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise OSError(
-            errno.ENOSPC,
-            f"{folder} has {free / 1e9:.2f} GB free and this needs about {needed / 1e9:.2f} GB: free some space, "
-            "or put work= on another disk",
-        )
-
-
-if os.name == "posix":
-    import fcntl
-
-
-@contextmanager
-def file_lock(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block about the same folder, which need not exist.
-
-    The lock is an empty file beside the folder, `.NAME.lock`; the system gives it back when a process dies. A block of
-    milliseconds is what it is for: there is no limit to the waiting. On Windows it locks nothing.
-    """
-    if os.name != "posix":
-        yield
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        has = f"{folder} has {free / 1e9:.2f} GB free and this needs about {needed / 1e9:.2f} GB"
+        raise OSError(errno.ENOSPC, f"{has}: free some space, or put work= on another disk")

@@ -1,4 +1,4 @@
-"""How far a notebook is: a bar in JupyterLab, one line in the terminal when `kagglekit.run` runs it."""
+"""Progress of a notebook: a bar in JupyterLab, one line in the terminal when `kagglekit.run` runs it."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-VARIABLE = "KAGGLEKIT_PROGRESS"  # names the file through which a kernel tells its runner how far it is
-EVERY = 0.5  # seconds between two reports; a call in between costs one look at the clock
+VARIABLE = "KAGGLEKIT_PROGRESS"  # names the file through which a kernel reports to its runner
+EVERY = 0.5  # seconds between two reports; other calls cost almost nothing
 
 
 def clock(seconds: float) -> str:
@@ -28,12 +28,12 @@ class Progress:
                 ...
                 progress.update(step, loss=lambda: loss.item(), lr=rate)
 
-    Figures are numbers, texts, or functions without arguments: those are called only when a report is due (twice a
-    second), so that no step waits for the device. A phase that goes on from a checkpoint begins at `start`, which the
-    rate leaves out. Under the runner the notebook itself gets nothing but a closing line.
+    Figures are numbers, texts, or functions without arguments, which are called only when a report is due (twice a
+    second), so that no step waits for the device. A resumed phase begins at `start`, which the rate leaves out. Under
+    the runner the notebook itself shows only a closing line.
     """
 
-    _closed: ClassVar[list[str]] = []  # the closing lines of this kernel's phases so far
+    _closed: ClassVar[list[str]] = []  # the closing lines of this kernel's phases
 
     def __init__(self, phase: str, total: int, unit: str = "step", start: int = 0):
         self.phase, self.total, self.unit, self.start = phase, total, unit, start
@@ -47,7 +47,7 @@ class Progress:
         self.update(start)
 
     def update(self, done: int, **figures) -> None:
-        """`done` of the phase's `total` units are done."""
+        """Report that `done` of `total` units are done."""
         self.done = done
         if figures:
             self.figures = figures
@@ -56,7 +56,7 @@ class Progress:
             self._report()
 
     def close(self) -> None:
-        """End the phase well. A phase left by an exception has no closing line."""
+        """End the phase; one left by an exception has no closing line."""
         if self.file:
             done = self.done - self.start
             line = f"{self.phase}: {done} {self.unit}{'s' * (done != 1)} in {clock(time.monotonic() - self.began)}"
@@ -76,10 +76,8 @@ class Progress:
             self.bar.close()
 
     def _report(self) -> None:
-        figures = {name: value() if callable(value) else value for name, value in self.figures.items()}
-        figures = {
-            name: str(value) if isinstance(value, (str, int)) else f"{value:.3g}" for name, value in figures.items()
-        }
+        values = {name: value() if callable(value) else value for name, value in self.figures.items()}
+        figures = {name: str(v) if isinstance(v, (str, int)) else f"{v:.3g}" for name, v in values.items()}
         if self.bar is not None:
             self.bar.set_postfix(figures, refresh=False)
             self.bar.update(self.done - self.bar.n)
@@ -94,19 +92,19 @@ class Progress:
 
 
 class TerminalLine:
-    """The runner's side: what the kernel last wrote to `file`, as one line that is written over on a terminal.
+    """The runner's side: the last report in `file` as one line that is overwritten on a terminal.
 
-    Where the output is no terminal, a plain line at most every `every` seconds, and one for each phase that ended.
+    Where the output is no terminal, a plain line every `every` seconds, and one for each phase that ended.
     """
 
     def __init__(self, title: str, file: Path, stream=None, every: float = 30):
         self.title, self.file, self.stream, self.every = title, file, stream or sys.stdout, every
         self.began = self.printed = time.monotonic()
         self.state = {"line": "", "closed": []}
-        self.told = 0  # closing lines already printed
+        self.printed_lines = 0  # closing lines already printed
 
     def refresh(self) -> None:
-        """Read the file and show it, if it is time to."""
+        """Read the file, and show it when a line is due."""
         with suppress(FileNotFoundError, json.JSONDecodeError):  # not written yet, or being written: next time
             self.state = json.loads(self.file.read_text(encoding="utf-8"))
         now = time.monotonic()
@@ -115,13 +113,11 @@ class TerminalLine:
             width = shutil.get_terminal_size().columns
             self.stream.write(f"\r{line[: width - 1]}\x1b[K")
         else:
-            ended = self.state["closed"][self.told :]
-            self.told += len(ended)
+            ended = self.state["closed"][self.printed_lines :]
+            self.printed_lines += len(ended)
             if ended or now - self.printed >= self.every:
                 self.printed = now
-                self.stream.writelines(
-                    f"{self.title}  {text}\n" for text in ended or [line.removeprefix(f"{self.title}  ")]
-                )
+                self.stream.writelines(f"{text}\n" for text in [f"{self.title}  {text}" for text in ended] or [line])
         self.stream.flush()
 
     def close(self) -> None:

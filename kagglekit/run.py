@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         values = choose_shared(notebook, read_arguments(options.parameters[own:])) | values
         how = dict(folder=notebook.parent, force=options.force, limit=options.limit)
         if options.slots:
-            from kagglekit.running.parallel import parse_slots, run_in_parallel  # it needs this module
+            from kagglekit.running.parallel import parse_gpus, run_in_parallel  # it needs this module
 
-            run_in_parallel(notebook, values, parse_slots(options.slots), **how)
+            run_in_parallel(notebook, values, parse_gpus(options.slots), **how)
             return 0
         if options.part:
             Thread(target=end_with_parent, daemon=True).start()

@@ -1,7 +1,7 @@
-"""Real competitions from packages that carry texts: `python -m kagglekit.samples tweets runs/data/tweets`.
+"""Sample competitions from packages that contain texts: `python -m kagglekit.samples tweets runs/data/tweets`.
 
-Each becomes train.csv, test.csv and sample_submission.csv. The answers to test.csv lie apart, in .answers/answers.csv:
-only the last look at a finished submission opens them.
+Each has train.csv, test.csv and sample_submission.csv. The labels of test.csv are in .answers/answers.csv, which only
+the last score of a finished submission reads.
 """
 
 import argparse
@@ -29,14 +29,14 @@ FILES = ("train.csv", "test.csv", "sample_submission.csv")
 
 @dataclass(frozen=True)
 class Sample:
-    """Where a sample comes from. `read(folder of the package)` gives (train, test), test still with its answers."""
+    """A sample competition. `read(folder of the package)` gives (train, test), test still with its labels."""
 
     read: Callable[[Path], tuple[pd.DataFrame, pd.DataFrame]]
-    install: str  # what to say to pip
+    install: str  # arguments of pip install
     kind: str
     label: str
-    placeholder: str  # what the sample submission holds
-    source: str  # of the texts, and what may be done with them
+    placeholder: str  # in the sample submission
+    source: str  # and licence of the texts
 
     @property
     def package(self) -> str:
@@ -45,11 +45,11 @@ class Sample:
 
 
 def write_sample(name: str, folder: str | Path, rows: int | None = None) -> Path:
-    """Write a sample as a competition, the same bytes on every machine; nothing is done when it is there already.
-    Another sample in the folder is replaced.
+    """Write a sample as a competition, the same bytes on every machine, unless it is there already. Another sample in
+    the folder is replaced.
 
-    rows: only so many of train, and half as many of test. Rows come in the order of a hash, so that the first ones are
-    a fair draw. Raises ModuleNotFoundError that says what to install, and ValueError when `folder` has other files.
+    rows: only so many of train, and half as many of test; rows are in the order of a hash, so the first ones are a
+    random sample. Raises ModuleNotFoundError that says what to install, and ValueError when `folder` has other files.
     """
     if name not in SAMPLES:
         raise ValueError(f"{name!r} is no sample: use one of {', '.join(SAMPLES)}")
@@ -63,9 +63,7 @@ def write_sample(name: str, folder: str | Path, rows: int | None = None) -> Path
         if read_json(marker) == {**made, "hash": hash_files(paths)}:
             return folder
     elif not answers.is_file() and any(path.exists() for path in paths):
-        raise ValueError(
-            f"{folder} holds files of another competition: name a folder of its own for the sample {name!r}"
-        )
+        raise ValueError(f"{folder} holds files of another competition: name another folder for the sample {name!r}")
     train, test = sample.read(_find_package(name, sample))
     if rows is not None:
         train, test = train[:rows], test[: rows // 2]
@@ -80,17 +78,15 @@ def write_sample(name: str, folder: str | Path, rows: int | None = None) -> Path
 
 
 def read_answers(folder: str | Path) -> pd.DataFrame | None:
-    """Id and label of the held-back test rows as str, in the order of test; None if the folder is no sample."""
+    """Id and label of the held-back test rows as str, in the order of test; None for a folder that is no sample."""
     path = resolve(folder) / ".answers" / "answers.csv"
     return read_table(path) if path.is_file() else None
 
 
 def find_data(data: str, work: str | Path) -> Path:
-    """The folder of a competition's files: `data` itself, else a competition of that name that Kaggle mounted, or for
-    a sample's name work/data, with the sample in it.
-
-    Raises FileNotFoundError with what is attached when there are inputs, and no competition of that name.
-    """
+    """The folder of a competition's files: `data` itself, else a competition of that name mounted by Kaggle, or for a
+    sample's name work/data, where it is written. Raises FileNotFoundError with a tree of the inputs when there are
+    inputs, and none of that name."""
     place = resolve(data)
     if place.is_dir() or "/" in data or (data not in SAMPLES and not mount_root().is_dir()):
         return place
@@ -112,7 +108,7 @@ def score_held_back(task: Task, test_ids: Sequence[str], predictions: np.ndarray
 
 
 def _find_package(name: str, sample: Sample) -> Path:
-    """The folder of an installed package, which is not imported: its code may need much more than its texts."""
+    """The folder of an installed package, without importing it: its code may need much more than its texts."""
     spec = importlib.util.find_spec(sample.package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
@@ -123,19 +119,19 @@ def _find_package(name: str, sample: Sample) -> Path:
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\r\n")  # so that a cell with either character stands in quotes
+        writer = csv.writer(stream, lineterminator="\r\n")  # so that a cell with either character is quoted
         writer.writerow(table.columns)
         writer.writerows(table.itertuples(index=False))
 
 
 def _shuffled(rows: dict[str, tuple], columns: list[str], name: str) -> pd.DataFrame:
-    """The rows in the order of a hash of their keys, which no library's random numbers can change."""
+    """The rows in the order of a hash of their keys, the same with any version of any library."""
     order = sorted(rows, key=lambda key: hashlib.sha256(f"{name}:{key}".encode()).digest())
     return pd.DataFrame([rows[key] for key in order], columns=columns)
 
 
 def _split(table: pd.DataFrame, train: int, id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ids 1, 2, 3 ... and the first `train` rows apart from the rest."""
+    """Number the rows from 1, and split after the first `train`."""
     table.insert(0, id, [str(row) for row in range(1, len(table) + 1)])
     return table[:train], table[train:]
 
@@ -219,7 +215,7 @@ SAMPLES = {
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m kagglekit.samples",
-        description="Write a real competition: train.csv, test.csv, sample_submission.csv.",
+        description="Write a sample competition: train.csv, test.csv, sample_submission.csv.",
         epilog="\n".join(f"{name:12}{sample.source}" for name, sample in SAMPLES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

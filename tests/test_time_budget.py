@@ -93,4 +93,4 @@ def test_a_notebook_whose_run_was_cut_by_time_is_not_done(tmp_path):
     assert changes(tmp_path / "marker.json", now) == ""
     with stopping_in_time(tmp_path / "base" / "fold2"):
         raise OutOfTime("stopped")
-    assert "base, which time has cut" in changes(tmp_path / "marker.json", now)
+    assert "base, which ran out of time" in changes(tmp_path / "marker.json", now)

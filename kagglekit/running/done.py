@@ -1,4 +1,4 @@
-"""Is a notebook run done, and still true? A marker file with hashes of all that went in and came out."""
+"""Whether a notebook run is done and unchanged: a marker file with hashes of inputs and outputs; a summary of runs."""
 
 import hashlib
 import itertools
@@ -14,9 +14,7 @@ from kagglekit.runs.environment import versions
 from kagglekit.time_budget import unfinished
 
 LIBRARY = Path(__file__).parents[1]
-SKIPPED = re.compile(
-    r"(^|/)(\.|checkpoint|__pycache__|fold\d+/model/)"
-)  # checkpoints come and go, predictions follow models
+SKIPPED = re.compile(r"(^|/)(\.|checkpoint|__pycache__|fold\d+/model/)")  # temporary, or implied by the predictions
 
 
 def hash_path(path: Path, pattern: str = "*") -> str:
@@ -26,23 +24,25 @@ def hash_path(path: Path, pattern: str = "*") -> str:
     if not path.is_dir():
         return "absent"
     files = {p.relative_to(path).as_posix(): p for p in path.rglob(pattern) if p.is_file()}
-    files = {name: p for name, p in sorted(files.items()) if not SKIPPED.search(name)}
+    return _hash_named({name: p for name, p in sorted(files.items()) if not SKIPPED.search(name)})
+
+
+def _hash_named(files: dict[str, Path]) -> str:
     return hashlib.sha256("\n".join([*files, hash_files(files.values())]).encode()).hexdigest()[:16]
 
 
 def fill(templates: list[str], parameters: dict) -> list[str]:
-    """Paths such as `{work}/{runs}` with the parameters filled in; a list gives several, None and empty text none.
+    """Paths such as `{work}/{runs}` with parameters filled in; a list gives several paths, None and empty text none.
 
-    `{pseudo[teacher]}` is what a dict has under that name; "one+other", without a slash, are two names.
-    Raises ValueError for a name that is no parameter.
+    `{pseudo[teacher]}` is the entry of a dict; "one+other", without a slash, are two names. Raises ValueError for a
+    name that is no parameter.
     """
     paths = []
     for template in templates:
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
         if missing := [name for name in names if name.split("[")[0] not in parameters]:
-            raise ValueError(
-                f"{template!r} in the notebook's metadata names {missing[0]!r}, which is none of its parameters"
-            )
+            problem = f"{template!r} in the notebook's metadata names {missing[0]!r}"
+            raise ValueError(f"{problem}, which is none of its parameters")
         for values in itertools.product(*(_values(name, parameters) for name in names)):
             path = template
             for name, value in zip(names, values, strict=True):
@@ -52,7 +52,7 @@ def fill(templates: list[str], parameters: dict) -> list[str]:
 
 
 def _values(name: str, parameters: dict) -> list:
-    """What a name in a path stands for."""
+    """The values of a name in a template."""
     name, _, key = name.removesuffix("]").partition("[")
     value = parameters[name].get(key, "") if key else parameters[name]
     values = value if isinstance(value, list) else [value]
@@ -61,19 +61,20 @@ def _values(name: str, parameters: dict) -> list:
 
 
 def hash_paths(paths: list[str]) -> dict[str, str]:
-    """Path as filled in -> hash. A path with `*` stands for all files of that pattern."""
-    return {path: hash_pattern(resolve(path)) if "*" in path else hash_path(resolve(path)) for path in paths}
-
-
-def hash_pattern(pattern: Path) -> str:
-    """One hash of all files that fit a pattern, with their paths."""
-    root = Path(pattern.anchor)
-    files = sorted(path for path in root.glob(str(pattern.relative_to(root))) if path.is_file())
-    return hashlib.sha256("\n".join([*map(str, files), hash_files(files)]).encode()).hexdigest()[:16]
+    """Path as filled in -> hash. A path with `*` stands for all files that match."""
+    hashes = {}
+    for path in paths:
+        full = resolve(path)
+        if "*" in path:
+            found = Path(full.anchor).glob(str(full.relative_to(full.anchor)))
+            hashes[path] = _hash_named({str(file): file for file in sorted(found) if file.is_file()})
+        else:
+            hashes[path] = hash_path(full)
+    return hashes
 
 
 def fingerprint(notebook, parameters: dict) -> dict:
-    """All that a run depends on: parameters, the notebook's code, this library, and the files it declares to read."""
+    """Everything that a run depends on: parameters, the notebook's code, this library, and its declared inputs."""
     code = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return {
         "parameters": parameters,
@@ -84,22 +85,20 @@ def fingerprint(notebook, parameters: dict) -> dict:
 
 
 def changes(marker: Path, now: dict) -> str:
-    """What differs between a marker and `fingerprint` and files as they are now, in words; empty when nothing does.
-
-    What time has cut is no longer as it should be, see `unfinished`.
-    """
+    """The differences between a marker and the present `fingerprint` and files, in words; empty when there are none.
+    A run that ran out of time counts as changed, see `unfinished`."""
     before, changed = read_json(marker), []
     names = now["parameters"]
     changed += [f"the parameter {name}" for name in names if before["parameters"].get(name, ...) != names[name]]
     changed += [f"the {part}" for part in ("notebook", "library") if before[part] != now[part]]
     changed += [path for path, value in now["inputs"].items() if before["inputs"].get(path) != value]
     changed += [path for path, value in before["outputs"].items() if hash_path(resolve(path)) != value]
-    changed += [f"{path}, which time has cut" for path in before["outputs"] if unfinished(resolve(path))]
+    changed += [f"{path}, which ran out of time" for path in before["outputs"] if unfinished(resolve(path))]
     return ", ".join(changed)
 
 
 def write_marker(marker: Path, now: dict, writes: list[str], seconds: float) -> None:
-    """Write down that a run is done: what it depended on, what it wrote, how long it took, with which versions."""
+    """Mark a run as done: what it depended on, what it wrote, how long it took, and the package versions."""
     outputs = hash_paths(fill(writes, now["parameters"]))
     finished = datetime.now(UTC).isoformat(timespec="milliseconds")
     ends = {"outputs": outputs, "seconds": round(seconds, 1), "finished_at": finished, "versions": versions()}
@@ -107,23 +106,23 @@ def write_marker(marker: Path, now: dict, writes: list[str], seconds: float) -> 
 
 
 def summarize(work: str | Path) -> str:
-    """The scores of what was submitted, where things are, and how long each notebook took."""
+    """The scores of the submission, where files are, and how long each notebook took."""
     work = resolve(work)
     done = {path: read_json(path) for path in (work / "notebooks").glob("*.done.json")}
     if not done:
         raise FileNotFoundError(f"{shorten(work)} has no finished notebooks")
     done = dict(sorted(done.items(), key=lambda item: item[1]["finished_at"]))
     submissions = [marker for marker in done.values() if any("submission.csv" in path for path in marker["outputs"])]
-    told = read_json(work / "submission.json") if (work / "submission.json").is_file() else {}
-    run = told.get("run") or (submissions[-1]["parameters"].get("run") if submissions else None)
+    record = read_json(work / "submission.json") if (work / "submission.json").is_file() else {}
+    run = record.get("run") or (submissions[-1]["parameters"].get("run") if submissions else None)
     lines = []
     if run and (work / run / "score.json").is_file():
         score = read_json(work / run / "score.json")
-        reach = f", 95 % interval {score['low']:.4f} to {score['high']:.4f}" if "low" in score else ""
-        told_of = f"{score['metric']} {score['score']:.4f} ± {score['standard_error']:.4f}{reach}"
-        lines.append(f"out-of-fold  {told_of} ({run})")
-    if told.get("true_score") is not None:
-        lines.append(f"true score   {told['metric']} {told['true_score']:.4f} (on the held-back test labels)")
+        interval = f", 95 % interval {score['low']:.4f} to {score['high']:.4f}" if "low" in score else ""
+        value = f"{score['metric']} {score['score']:.4f} ± {score['standard_error']:.4f}{interval}"
+        lines.append(f"out-of-fold  {value} ({run})")
+    if record.get("true_score") is not None:
+        lines.append(f"true score   {record['metric']} {record['true_score']:.4f} (on the held-back test labels)")
     if (work / "submission.csv").is_file():
         lines.append(f"submission   {shorten(work / 'submission.csv')}")
     lines.append(f"notebooks    {shorten(work / 'notebooks')}/")
@@ -135,5 +134,5 @@ def summarize(work: str | Path) -> str:
 
 
 def shorten(path: Path) -> Path:
-    """The path from the working directory, where it lies below it."""
+    """The path relative to the working directory, where it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

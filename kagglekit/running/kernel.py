@@ -1,4 +1,4 @@
-"""Execute a notebook in a process of its own, with a limit and a lock, and tell how it failed."""
+"""Execute a notebook with papermill in a kernel of its own, with a time limit and a lock, and explain how it failed."""
 
 import builtins
 import fcntl
@@ -23,24 +23,32 @@ from kagglekit.progress import VARIABLE, TerminalLine
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook did not come to its end; `code` is the exit code (1: an error, a dead kernel; 124: over the limit)."""
+    """A notebook did not finish; `code` is the exit code (1: an error or a dead kernel; 124: over the limit)."""
 
     def __init__(self, message: str, code: int = 1):
         super().__init__(message)
         self.code = code
 
 
-class Kernel(AsyncKernelManager):
-    """A kernel of the running interpreter, whatever kernelspecs are installed, to which this kagglekit can be imported.
+def import_path() -> dict[str, str]:
+    """The PYTHONPATH with which other processes import this kagglekit, also from a checkout that is not installed."""
+    home, paths = Path(__file__).parents[2], [os.environ.get("PYTHONPATH", "")]
+    if home.name not in ("site-packages", "dist-packages"):
+        paths.insert(0, str(home))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
-    `log`: a file for what its process writes outside of cells. `progress`: the file that `batch.progress` writes.
-    `lock`: an open lock file that the process inherits, so that it is locked for as long as runner or kernel live.
+
+class Kernel(AsyncKernelManager):
+    """A kernel of this interpreter and this kagglekit, whatever kernelspecs are installed.
+
+    log: a file for output outside of cells. progress: the file that `Progress` writes. lock: an open lock file that the
+    process inherits, so that it stays locked while runner or kernel live.
     """
 
     def __init__(self, log: Path, progress: Path, lock: int):
         super().__init__(kernel_name="python3")
         self.output, self.progress, self.lock = log, progress, lock
-        self.process = self.talk = None
+        self.process = self.channels = None
         self.stopped = False
 
     @property
@@ -49,36 +57,33 @@ class Kernel(AsyncKernelManager):
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     async def start_kernel(self, **options):
-        environment = {**os.environ, VARIABLE: str(self.progress)}
-        home = Path(__file__).parents[2]
-        if home.name not in ("site-packages", "dist-packages"):  # a checkout, perhaps not installed
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, VARIABLE: str(self.progress), **import_path()}
         with open(self.output, "w") as output:
             await super().start_kernel(**options, env=environment, stdout=output, stderr=output, pass_fds=[self.lock])
         self.process = self.provisioner.process
 
     def client(self, **options):
-        self.talk = super().client(**options)
-        return self.talk
+        self.channels = super().client(**options)
+        return self.channels
 
     def stop(self) -> None:
-        """Kill the process and its children at once: cells are done, or not wanted any more."""
+        """Kill the process and its children at once."""
         self.stopped = True
         if self.process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """Stop, and give back channels and files."""
+        """Stop, and release channels and files."""
         self.stop()
         if self.process is not None:
             self.process.wait()
-        if self.talk is not None:
-            self.talk.stop_channels()
+        if self.channels is not None:
+            self.channels.stop_channels()
         run_sync(self.cleanup_resources)()
 
-    def obituary(self) -> str:
-        """How the process ended, after the last lines that it wrote outside of cells."""
+    def why_dead(self) -> str:
+        """How the process ended, after its last lines outside of cells."""
         code = self.process.poll() if self.process is not None else None
         if code == -signal.SIGKILL:
             how = "was killed (SIGKILL): most often the machine ran out of memory; try a smaller batch or shorter texts"
@@ -92,9 +97,10 @@ class Kernel(AsyncKernelManager):
 
 @contextmanager
 def locked(path: Path, what: str, patience: float = 5) -> Iterator[int]:
-    """Hold a lock file, as its file descriptor. Raises RuntimeError when another process holds it all of `patience` s.
+    """Hold a lock file, as its file descriptor. Raises RuntimeError when another process holds it for `patience` s.
 
-    The system gives it back when its holders die: a runner, and the kernel it left behind (which ends within seconds).
+    The system releases it when its holders die: a runner, and the kernel it left behind (which ends within seconds).
+    Unlike with filelock, the file keeps the holder's process number, and the kernel inherits the lock.
     """
     give_up = time.monotonic() + patience
     with open(path, "a+") as file:
@@ -105,9 +111,9 @@ def locked(path: Path, what: str, patience: float = 5) -> Iterator[int]:
             except BlockingIOError:
                 if time.monotonic() > give_up:
                     file.seek(0)
-                    holder = file.read().strip() or "?"
+                    holder = f"by process {file.read().strip() or '?'}"
                     raise RuntimeError(
-                        f"{what} is being run already (by process {holder}): wait until it is done, or stop it"
+                        f"{what} is being run already ({holder}): wait until it is done, or stop it"
                     ) from None
                 time.sleep(0.2)
         file.truncate(0)
@@ -117,8 +123,8 @@ def locked(path: Path, what: str, patience: float = 5) -> Iterator[int]:
 
 
 def execute(source: Path, target: Path, parameters: dict, title: str, lock: int, limit: float | None) -> None:
-    """Execute a notebook into `target` in a kernel of its own, with one line of progress in the terminal."""
-    import papermill  # not before it is needed: a run that is skipped takes no second
+    """Execute a notebook into `target` in a kernel of its own, with one progress line in the terminal."""
+    import papermill  # slow, and a run that is skipped needs none
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
@@ -149,7 +155,7 @@ def execute(source: Path, target: Path, parameters: dict, title: str, lock: int,
                 raise NotebookFailed(f"the limit of {limit:g} seconds is over", 124) from None
             if kernel.process is None or kernel.process.poll() is None:
                 raise
-            raise NotebookFailed(kernel.obituary()) from None
+            raise NotebookFailed(kernel.why_dead()) from None
         finally:
             ended.set()
             watcher.join()
@@ -162,7 +168,7 @@ def execute(source: Path, target: Path, parameters: dict, title: str, lock: int,
 
 
 def check_finished(content) -> None:
-    """Raise NotebookFailed unless every cell ran to its end; papermill takes `sys.exit(0)` for success."""
+    """Raise NotebookFailed unless every cell finished; papermill takes `sys.exit(0)` for success."""
     for cell in content.cells:
         if cell.cell_type != "code" or not cell.source.strip() or "skip-execution" in cell.metadata.get("tags", []):
             continue
@@ -175,7 +181,7 @@ def check_finished(content) -> None:
 
 
 def explain(error) -> str:
-    """A cell's error in words: the message alone where kagglekit itself refused, else the end of the traceback."""
+    """A cell's error in words: the message alone where kagglekit raised it, else the end of the traceback."""
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
     places = [line for line in trace if re.match(r"File |Cell In|[~/]\S*\.py in ", line)]  # the last: IPython 7
     kind = getattr(builtins, error.ename, Exception)

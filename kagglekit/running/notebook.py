@@ -1,4 +1,4 @@
-"""Run one notebook in batch: papermill, with checked parameters, a limit for it all, and a trustworthy `done`."""
+"""Run one notebook in batch: papermill with checked parameters, a time limit, and a marker that says it is done."""
 
 import os
 import sys
@@ -16,16 +16,16 @@ from kagglekit.time_budget import unfinished
 
 
 def notebook_folder() -> Path:
-    """`notebooks/` beside the library; where the library is installed elsewhere, that of the working directory, or else
-    those that came along inside the library."""
+    """`notebooks/` of the checkout; for an installed library that of the working directory, or else those inside the
+    library."""
     home, inside = Path(__file__).parents[2], Path(__file__).parents[1] / "notebooks"
-    checkout = [home / "notebooks"] if home.name not in ("site-packages", "dist-packages") else []  # else another's
+    checkout = [home / "notebooks"] if home.name not in ("site-packages", "dist-packages") else []
     places = [place for place in (*checkout, resolve("notebooks"), inside) if place.is_dir()]
     return places[0] if places else resolve("notebooks")
 
 
 def find_notebook(name: str, folder: Path | None = None) -> Path:
-    """`3_train` -> the path of 3_train.ipynb. Raises FileNotFoundError with the names that there are."""
+    """`3_train` -> the path of 3_train.ipynb. Raises FileNotFoundError with the known names."""
     folder = Path(folder or notebook_folder())
     known = [path.stem for path in sorted(folder.glob("*.ipynb"))]
     name = Path(name).name.removesuffix(".ipynb")
@@ -44,13 +44,12 @@ def run_notebook(
     limit: float | None = None,
     part: str = "",
 ) -> Path:
-    """Run a notebook unless that was done before and nothing has changed since; the path of the executed copy.
+    """Run a notebook unless it is done and nothing has changed since; returns the path of the executed copy.
 
-    `parameters`: those that differ from the notebook's own. `limit`: seconds for the whole run. `part`: a name for what
-    these parameters do of a run that several processes make together, such as fold0: it has a copy and a lock of its
-    own, and no marker, for what it wrote is not all. Raises ValueError for wrong parameters before anything starts,
-    NotebookFailed when a cell fails, the kernel dies or the limit is over, and RuntimeError while another process runs
-    the same.
+    parameters: those that differ from the notebook's defaults. limit: seconds for the whole run. part: the name of this
+    part of a run that several processes share, such as fold0; it has its own copy and lock, and no marker, as the run
+    is not complete. Raises ValueError for wrong parameters before anything starts, NotebookFailed when a cell fails,
+    the kernel dies or the limit is over, and RuntimeError while another process runs the same.
     """
     source = find_notebook(str(notebook), folder)
     known = read_parameters(source)
@@ -66,8 +65,7 @@ def run_notebook(
     title += f" {part}" if part else ""
     content = nbformat.read(source, as_version=4)
     writes = content.metadata.get("kagglekit", {}).get("writes", [])
-    fill(writes, values)  # a wrong template is told now, not after the training
-
+    fill(writes, values)  # a wrong template is an error now, not after the training
     copies, stem = resolve(values["work"]) / "notebooks", title.replace(" ", ".")
     copies.mkdir(parents=True, exist_ok=True)
     copy, failed, marker = (copies / f"{stem}{end}" for end in (".ipynb", ".failed.ipynb", ".done.json"))
@@ -78,7 +76,7 @@ def run_notebook(
             changed = changes(marker, now)
             if not changed:
                 print(f"{title}  done before, nothing has changed: {shorten(copy)}", flush=True)
-                os.utime(marker)  # later than `finished_at`: the summary can tell
+                os.utime(marker)  # later than `finished_at`, which the summary shows
                 return copy
             print(f"{title}  runs again, for these changed: {changed}", flush=True)
         for stale in [marker, failed, draft, *copies.glob(f".{marker.name}.*.part")]:
@@ -101,6 +99,6 @@ def run_notebook(
 
 
 def report(error: BaseException, message: str, code: int) -> int:
-    """Print an error in words, what to know about it first; `code` comes back."""
+    """Print an error after its notes; returns `code`."""
     print("\n".join([*getattr(error, "__notes__", []), message]), file=sys.stderr, flush=True)
     return code

@@ -1,4 +1,4 @@
-"""Folds side by side: real processes, with numbers of GPUs that this machine need not have."""
+"""Parallel folds: real processes, with numbers of GPUs that this machine need not have."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from kagglekit.files import fold_folders, read_json
 from kagglekit.run import main
 from kagglekit.running.kernel import NotebookFailed
 from kagglekit.running.notebook import notebook_folder
-from kagglekit.running.parallel import Team, parse_slots, run_in_parallel, train_in_parallel, write_argument
+from kagglekit.running.parallel import Workers, parse_gpus, run_in_parallel, train_in_parallel, write_argument
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds
@@ -81,21 +81,21 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def train(tmp_path):
-    """train(folds, slots, limit, faults): folds trained by processes that do as the fault of their slot says."""
+    """train(folds, gpus, limit, faults): folds trained by processes that fail as the fault of their GPU says."""
 
-    def train(folds, slots, limit=None, **faults):
+    def train(folds, gpus, limit=None, **faults):
         texts = [f"{gpu.removeprefix('gpu')}={fault}" for gpu, fault in faults.items()]
-        team = Team(
+        workers = Workers(
             lambda fold: [sys.executable, "-c", FOLD, str(fold), *texts],
             lambda fold: Path(f"done{fold}").exists(),
             tmp_path,
         )
         try:
-            return team.train(folds, slots, limit)
+            return workers.train(folds, gpus, limit)
         finally:
-            running = list(team.processes.values())
-            team.stop()
-            assert all(process.poll() is not None for process in running)
+            running = list(workers.running.values())
+            workers.stop()
+            assert all(process.poll() is not None for _, process in running)
 
     return train
 
@@ -119,8 +119,8 @@ def test_two_folds_are_trained_at_a_time_each_on_its_gpu_and_the_whole_notebook_
         "3_train.base.ipynb",
     ]
     printed = capfd.readouterr().out
-    assert "slot 4  fold 0 begins\nslot 7  fold 1 begins\n" in printed
-    assert "slot 7  3_train base fold1  done in 0:" in printed
+    assert "GPU 4  fold 0 begins\nGPU 7  fold 1 begins\n" in printed
+    assert "GPU 7  3_train base fold1  done in 0:" in printed
     assert printed.splitlines()[-1].startswith("3_train base  done in 0:")
     assert "finished 0" in str(nbformat.read("real/notebooks/3_train.base.ipynb", 4).cells)
     assert train_in_parallel("3_train", {"work": "real"}, [0, 1], Path("notebooks")) == []  # nothing is left to do
@@ -128,36 +128,36 @@ def test_two_folds_are_trained_at_a_time_each_on_its_gpu_and_the_whole_notebook_
         train_in_parallel("3_train", {"work": "real", "overwrite": True}, [2], Path("notebooks"))
 
 
-def test_a_fold_takes_the_next_slot_that_is_free(train, capfd):
+def test_a_fold_takes_the_next_free_gpu(train, capfd):
     assert train([0, 1, 2, 3, 4], ["a", "b"]) == [0, 1, 2, 3, 4]
     printed = capfd.readouterr().out.splitlines()
     assert {line.split()[1] for line in printed} == {"a", "b"} and len(printed) == 10
 
 
 @pytest.mark.parametrize("why", ["CUDA error: unspecified launch failure", "the kernel was killed (SIGKILL)"])
-def test_a_slot_whose_gpu_fails_is_given_up_and_its_fold_goes_on_in_another(train, capfd, why):
+def test_a_gpu_that_fails_is_given_up_and_its_fold_resumes_on_another(train, capfd, why):
     assert train([0, 1, 2], ["0", "1"], gpu1=why) == [0, 1, 2]
-    assert f"slot 1  is given up, fold 1 goes on in another: {why}" in capfd.readouterr().out
-    with pytest.raises(NotebookFailed, match=r"fold 7 in slot 3: "):
+    assert f"GPU 1  is given up, fold 1 resumes on another: {why}" in capfd.readouterr().out
+    with pytest.raises(NotebookFailed, match=r"fold 7 on GPU 3: "):
         train([7], ["3"], gpu3=why)
 
 
-def test_an_error_of_the_run_ends_all_slots_at_once_with_its_message(train):
+def test_an_error_of_the_run_ends_all_workers_at_once_with_its_message(train):
     began = time.monotonic()
-    with pytest.raises(NotebookFailed, match="fold 1 in slot 1: no such column"):
+    with pytest.raises(NotebookFailed, match="fold 1 on GPU 1: no such column"):
         train([0, 1], ["0", "1"], gpu0="wait", gpu1="no such column")
     with pytest.raises(NotebookFailed, match=r"the limit of 0\.5 seconds is over") as failed:
         train([0], ["0"], limit=0.5, gpu0="wait")
     assert failed.value.code == 124 and time.monotonic() - began < 20
 
 
-def test_when_the_hours_are_over_no_fold_is_begun_any_more_and_that_is_no_error(train, capfd):
+def test_when_the_hours_are_over_no_other_fold_begins_and_that_is_no_error(train, capfd):
     assert train([0, 1], ["0"], gpu0="over") == []
     printed = capfd.readouterr().out
-    assert "fold 0 is not finished, and none is begun any more" in printed and "fold 1 begins" not in printed
+    assert "fold 0 is not finished, and no other begins" in printed and "fold 1 begins" not in printed
 
 
-def test_a_process_of_a_slot_ends_with_the_one_that_started_it():
+def test_a_worker_ends_with_the_process_that_started_it():
     line = [sys.executable, "-m", "kagglekit.run", "3_train", "work=w", "--part", "fold0", "--notebooks", "notebooks"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -174,8 +174,8 @@ def test_without_two_gpus_the_notebook_trains_the_folds_one_after_another(monkey
     assert "slots='0,0' is out of range" in capfd.readouterr().err
 
 
-def test_slots_are_numbers_of_gpus_and_parameters_reach_the_processes_as_they_are():
-    assert parse_slots("auto") is None and parse_slots("1") == [1] and parse_slots("0,1") == [0, 1]
+def test_gpus_are_numbers_and_parameters_reach_the_processes_as_they_are():
+    assert parse_gpus("auto") is None and parse_gpus("1") == [1] and parse_gpus("0,1") == [0, 1]
     values = {"dict": {"a": [1, 2.5, None, True], "ü": "'\n"}, "float": 3.0, "list": [], "bool": False, "str": "none"}
     for kind, value in values.items():
         parameter = Parameter("x", value, kind)
@@ -184,7 +184,7 @@ def test_slots_are_numbers_of_gpus_and_parameters_reach_the_processes_as_they_ar
         write_argument(Parameter("x", None, "str | None"), "none")
 
 
-def test_a_notebook_that_does_not_train_fold_by_fold_is_refused_and_just_run_by_run_in_slots(monkeypatch):
+def test_a_notebook_that_does_not_train_fold_by_fold_is_refused_and_just_run(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     source = nbformat.read("notebooks/3_train.ipynb", 4)
     source.cells[0].source = PARAMETERS.replace("learner", "teacher")
