@@ -3,16 +3,15 @@
 import os
 import tempfile
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from folders import write_competition, write_kernel
 from server import Server
 
 from kagglekit.competition.task import Task, infer
-from kagglekit.files import read_json, write_json
+from kagglekit.files import read_json
 from kagglekit.kaggle.bundle import pack
-from kagglekit.kaggle.metadata import kernel_metadata
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds
 
@@ -65,32 +64,20 @@ def client(environment):
 def folders(tmp_path):
     """A data set of two files and a kernel that takes it, both without a fault, in WORK/kaggle."""
     place = tmp_path / "bbc" / "kaggle"
-    (place / "small-base").mkdir(parents=True)
     (tmp_path / "one.bin").write_bytes(bytes(range(256)) * 800)
     (tmp_path / "two.txt").write_text("two")
     dataset = pack({"one.bin": tmp_path / "one.bin", "two.txt": tmp_path / "two.txt"}, place / "small-inputs", INPUTS)
-    told = kernel_metadata(KERNEL, "", "small-base.ipynb", gpu="", competitions=["bbc"], datasets=[INPUTS])
-    write_json(place / "small-base" / "kernel-metadata.json", told)
-    cells = [nbformat.v4.new_code_cell("print('nothing of kagglekit')", id="a")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), place / "small-base" / "small-base.ipynb")
-    return dataset, place / "small-base"
+    cells = ["print('nothing of kagglekit')"]
+    return dataset, write_kernel(place / "small-base", KERNEL, cells, gpu="", competitions=["bbc"], datasets=[INPUTS])
 
 
 @pytest.fixture
 def work(tmp_path):
     """A work folder after 1_eda: 12 rows of train in three folds, 4 of test, two classes."""
-    data, work = tmp_path / "data", tmp_path / "bbc"
-    data.mkdir()
-    rows = [
-        (f"r{n}", f"text number {n} is {'good' if n % 2 else 'bad'} enough", "good" if n % 2 else "bad")
-        for n in range(12)
-    ]
-    pd.DataFrame(rows, columns=["id", "text", "label"]).to_csv(data / "train.csv", index=False)
-    tests = pd.DataFrame([(f"t{n}", f"another text, and it is number {n}") for n in range(4)], columns=["id", "text"])
-    tests.to_csv(data / "test.csv", index=False)
-    tests.assign(label="bad")[["id", "label"]].to_csv(data / "sample_submission.csv", index=False)
+    data, work, ids = tmp_path / "data", tmp_path / "bbc", [f"r{n}" for n in range(12)]
+    write_competition(data, ids, ("bad", "good"), [f"t{n}" for n in range(4)], "bad")
     infer(data)[0].save(work)
-    write_folds(work, [row[0] for row in rows], np.arange(12) // 2 % 3)
+    write_folds(work, ids, np.arange(12) // 2 % 3)
     return work
 
 

@@ -13,8 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from contests import Refused
-from services import Services
+from services import Refused, Services
 
 
 class Server(Services):

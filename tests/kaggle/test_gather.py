@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from folders import write_competition
 
 from kagglekit.competition.task import infer, load_task
 from kagglekit.files import fold_folders, hash_files, read_json, resolve, write_json
@@ -19,15 +20,8 @@ RECIPE = {"backbone": "tfidf", "start": "", "epochs": 2.0}
 IDS, TESTS, FOLDS = [f"a{n}" for n in range(6)], ["t1", "t2"], np.array([0, 1, 2, 0, 1, 2])
 
 
-def write_competition(folder, test_ids=TESTS):
-    folder.mkdir(parents=True)
-    values = ["yes" if n % 2 else "no" for n in range(6)]
-    train = pd.DataFrame({"id": IDS, "text": [f"a text of {n} words" for n in range(6)], "label": values})
-    test = pd.DataFrame({"id": test_ids, "text": [f"some text {n}" for n in range(len(test_ids))]})
-    train.to_csv(folder / "train.csv", index=False)
-    test.to_csv(folder / "test.csv", index=False)
-    test[["id"]].assign(label="no").to_csv(folder / "sample_submission.csv", index=False)
-    return folder
+def write(folder, test_ids=TESTS):
+    return write_competition(folder, IDS, ("no", "yes"), test_ids, "no")
 
 
 def finish(work, run, fold, recipe=RECIPE):
@@ -46,7 +40,7 @@ def bundle_of(work, place, ref="me/bbc-inputs"):
 @pytest.fixture
 def home(tmp_path):
     """A work folder at home with the run `base`, of which fold 0 is finished."""
-    data, work = write_competition(tmp_path / "data"), tmp_path / "home" / "runs" / "bbc"
+    data, work = write(tmp_path / "data"), tmp_path / "home" / "runs" / "bbc"
     infer(data)[0].save(work)
     write_folds(work, IDS, FOLDS)
     finish(work, "base", 0)
@@ -160,7 +154,7 @@ def test_without_a_bundle_the_output_of_a_kernel_brings_task_and_folds(kernel, h
 def test_the_hidden_test_of_a_code_competition_renews_the_fingerprint(kernel, home):
     news = kernel.parent / "input" / "competitions" / "news"
     shutil.rmtree(news)
-    write_competition(news, test_ids=["h1", "h2", "h3"])
+    write(news, test_ids=["h1", "h2", "h3"])
     earlier(home, kernel, "fold1", [1])
     shutil.copytree(kernel.parent / "input" / "notebooks" / "me" / "fold1" / "runs" / "bbc", kernel / "runs" / "other")
     gathered(kernel)
@@ -172,7 +166,7 @@ def test_the_hidden_test_of_a_code_competition_renews_the_fingerprint(kernel, ho
 
 def test_another_train_is_an_error(kernel):
     train = kernel.parent / "input" / "competitions" / "news" / "train.csv"
-    train.write_text(train.read_text().replace("a text of 3 words", "another text"))
+    train.write_text(train.read_text().replace("number 3", "number four"))
     gathered(kernel)
     before = read_json("runs/bbc/task.json")
     with pytest.raises(ValueError, match=r"news/train\.csv is not the train file that the folds and models were made"):

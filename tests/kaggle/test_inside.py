@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from folders import write_competition
 from safetensors.torch import load_file, save_file
 
 from kagglekit.competition.submission import check_submission
@@ -25,15 +26,8 @@ from kagglekit.training.recipe import Recipe
 RECIPE, FOLDS = {"backbone": "tfidf", "start": ""}, np.arange(8) % 2
 
 
-def write_competition(folder, test_rows=3):
-    folder.mkdir(parents=True)
-    pd.DataFrame(
-        {"id": range(8), "text": [f"text {n}" for n in range(8)], "label": ["no", "yes", "so", "so"] * 2}
-    ).to_csv(folder / "train.csv", index=False)
-    test = pd.DataFrame({"id": range(100, 100 + test_rows), "text": [f"test {n}" for n in range(test_rows)]})
-    test.to_csv(folder / "test.csv", index=False)
-    test[["id"]].assign(label="no").to_csv(folder / "sample_submission.csv", index=False)
-    return folder
+def write(folder, test_rows=3):
+    return write_competition(folder, range(8), ("no", "yes", "so", "so"), range(100, 100 + test_rows), "no")
 
 
 def finish(work, run, fold, says=2):
@@ -49,7 +43,7 @@ def finish(work, run, fold, says=2):
 def kernel(tmp_path, monkeypatch):
     """The working directory of a kernel; attached are the competition and a bundle with fold 0 of the run `base`."""
     home, inputs, working = tmp_path / "home" / "bbc", tmp_path / "input", tmp_path / "working"
-    infer(write_competition(inputs / "competitions" / "news"))[0].save(home)
+    infer(write(inputs / "competitions" / "news"))[0].save(home)
     write_folds(home, [str(n) for n in range(8)], FOLDS)
     finish(home, "base", 0)
     finish(home, "untouched", 0)
@@ -175,7 +169,7 @@ def test_a_blend_of_all_runs_is_skipped_too_when_one_of_them_is_cut(kernel, caps
 def test_with_no_fold_to_use_it_is_the_sample_submission_and_that_is_said_loudly(kernel, capsys, why):
     if why == "hidden test":
         os.rename(kernel.parent / "input/competitions/news", kernel.parent / "public")
-        write_competition(kernel.parent / "input/competitions/news", test_rows=5)
+        write(kernel.parent / "input/competitions/news", test_rows=5)
     enter("runs/bbc", "news")
     leave("runs/bbc", "base" if why == "hidden test" else "other")
     assert check_written(kernel) == ["no"] * (5 if why == "hidden test" else 3)

@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
+from folders import write_wheel
 
 from kagglekit.kaggle.dry_run import family, watch
 from kagglekit.kaggle.fresh import MARK, clean_environment, make_environment, prove_fresh
@@ -120,14 +120,8 @@ def test_a_fresh_environment_has_our_packages_and_no_kagglekit_also_where_that_i
     prove_fresh(python, environment, tmp_path)
 
     wheels = tmp_path / "wheels"
-    wheels.mkdir()
     for name in ("kagglekit", "companion"):
-        info = f"{name}-2.0.dist-info"
-        with zipfile.ZipFile(wheels / f"{name}-2.0-py3-none-any.whl", "w") as archive:
-            archive.writestr(f"{name}/__init__.py", "where = 'new'")
-            archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0\n")
-            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            archive.writestr(f"{info}/RECORD", "")
+        write_wheel(wheels, name, "2.0", text="where = 'new'")
     pip = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--force-reinstall", "--find-links", str(wheels)]
     subprocess.run([python.parent / pip[0], *pip[1:], "kagglekit", "companion"], env=environment, check=True)
     code = "import kagglekit, companion, numpy; print(kagglekit.where, companion.where)"

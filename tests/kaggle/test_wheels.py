@@ -8,30 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from folders import write_wheel
 
 import kagglekit.kaggle.wheels
 from kagglekit.files import read_json
 from kagglekit.kaggle.cells import install_cell
 from kagglekit.kaggle.metadata import read_dataset_metadata
 from kagglekit.kaggle.wheels import build_wheel, needs, read_pins, wheels_folder
-
-
-def write_wheel(folder, name, version="1.0", tag="py3-none-any", needs=()):
-    """A wheel with one module that says its tag."""
-    told = f"{name}-{version}.dist-info"
-    requires = "".join(f"Requires-Dist: {need}\n" for need in needs)
-    files = {
-        f"{name.lower()}.py": f"tag = {tag!r}\n",
-        f"{told}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
-        f"{told}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{version}-{tag}.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for file, text in files.items():
-            archive.writestr(file, text)
-        archive.writestr(f"{told}/RECORD", "".join(f"{file},,\n" for file in (*files, f"{told}/RECORD")))
-    return path
 
 
 @pytest.fixture(scope="module")
