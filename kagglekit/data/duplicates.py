@@ -75,23 +75,20 @@ def show_clusters(
     ids: Sequence[str],
     labels: Sequence | None = None,
     n: int = 10,
-    by: str = "rows",
 ) -> pd.DataFrame:
-    """Clusters of near-duplicates, to check whether they are copies: a line per cluster.
+    """The `n` clusters of near-duplicates whose texts are least alike, to check whether they are copies; a line each.
 
     Columns: group, rows, wordings (different texts after `normalise`), likeness (Jaccard of the first text and the one
     least like it; 200 texts of a large cluster are compared), first and other (excerpts from where these two begin to
     differ), ids (the first five), and labels (each once) where `labels` are given.
-    by: "rows" sorts the largest first, "difference" the least alike.
     """
-    check_range("by", by, by in ("rows", "difference"), "rows or difference")
     _check_groups(groups, len(texts), "texts")
     texts, ids, hashes = list(texts), list(ids), Hashes()
     labels = labels if labels is None else list(labels)
     clusters = pd.Series(range(len(texts))).groupby(np.asarray(groups)).indices.values()
     clusters = sorted((rows for rows in clusters if len(rows) > 1), key=len, reverse=True)
     lines = []
-    for rows in clusters[: n if by == "rows" else None]:
+    for rows in clusters:
         wordings = {normalise(texts[row]): row for row in rows[::-1]}  # the first row of each
         first, *others = sorted(wordings.values())
         likeness = {row: jaccard(texts[first], texts[row], hashes) for row in others[:COMPARED]}
@@ -103,8 +100,7 @@ def show_clusters(
             line["labels"] = ", ".join(map(str, dict.fromkeys(labels[row] for row in rows)))
         lines.append(line)
     columns = ["group", "rows", "wordings", "likeness", "first", "other", "ids"] + ["labels"] * (labels is not None)
-    if by == "difference":
-        lines.sort(key=lambda line: line["likeness"])
+    lines.sort(key=lambda line: line["likeness"])
     return pd.DataFrame(lines[:n], columns=columns)
 
 

@@ -23,6 +23,11 @@ def shorten(text: str, characters: int = 160) -> str:
     return text if len(text) <= characters else f"{text[:half]} ... {text[-half:]}"
 
 
+def or_nothing(table: pd.DataFrame) -> pd.DataFrame | None:
+    """The table, or None where it is empty: a notebook then shows nothing."""
+    return table if len(table) else None
+
+
 def show_examples(train: pd.DataFrame, task: Task, lengths: np.ndarray) -> pd.DataFrame:
     """The shortest, a median-length and the longest text of each class; for targets of the lowest, middle and highest.
 
