@@ -20,14 +20,6 @@ def split_start(start: str) -> list[str]:
     return [name.strip() for name in start.split("+")] if start.strip() else []
 
 
-def names_of_runs(recipe: dict[str, Any]) -> dict[str, list[str]]:
-    """The runs that a recipe names, by role: to start from, to average, to mask by, to learn labels from."""
-    names = {"start": split_start(recipe.get("start", "")), "soup_of": recipe.get("soup_of", [])}
-    names["scorer"] = [recipe.get("scorer", "")]
-    names |= {role: [recipe.get(role, {}).get("teacher", "")] for role in ("pseudo", "distill")}
-    return {role: [name for name in named if name] for role, named in names.items()}
-
-
 @dataclass(frozen=True)
 class RunRecord:
     """A run: trained (3_train) or pretrained (2_pretrain), with params.json; or blended (4_ensemble): weights.json.
@@ -150,26 +142,28 @@ class RunRecord:
 
     def hash_tables(self) -> dict[str, str]:
         """Fold -> a hash of what the run predicts in it."""
-        return {
-            str(fold): hash_files([place / "oof.parquet", place / "test.parquet"]) for fold, place in self.folds.items()
-        }
+        names = ("oof.parquet", "test.parquet")
+        return {str(fold): hash_files(place / name for name in names) for fold, place in self.folds.items()}
 
     @property
     def history(self) -> pd.DataFrame:
         """The histories of the finished folds in one table, with the column `fold`; empty for a run without steps."""
-        rows = []
-        for fold, file in {fold: place / "history.jsonl" for fold, place in self.folds.items()}.items():
-            lines = file.read_text().splitlines() if file.is_file() else []
-            rows += [{"fold": fold, **json.loads(line)} for line in lines]
+        files = {fold: place / "history.jsonl" for fold, place in self.folds.items()}
+        lines = {fold: file.read_text().splitlines() for fold, file in files.items() if file.is_file()}
+        rows = [{"fold": fold, **json.loads(line)} for fold, each in lines.items() for line in each]
         return pd.DataFrame(rows, columns=None if rows else ["fold", "step", "loss", "learning_rate", "score"])
 
 
 def named_runs(
     work: str | Path, recipe: dict[str, Any], reads: dict[Path, Any] | None = None
 ) -> dict[str, list[RunRecord]]:
-    """The runs that a recipe names, by role, see `names_of_runs`; and the run whose model is its `backbone`."""
+    """The runs that a recipe names, by role: to start from, to average, to mask by, to learn labels from; and the run
+    whose model is its `backbone`."""
     reads = {} if reads is None else reads
-    found = {role: [RunRecord.open(work, n, reads) for n in names] for role, names in names_of_runs(recipe).items()}
+    names = {"start": split_start(recipe.get("start", "")), "soup_of": recipe.get("soup_of", [])}
+    names["scorer"] = [recipe.get("scorer", "")]
+    names |= {role: [recipe.get(role, {}).get("teacher", "")] for role in ("pseudo", "distill")}
+    found = {role: [RunRecord.open(work, name, reads) for name in each if name] for role, each in names.items()}
     backbone = recipe.get("backbone", "")
     run = RunRecord.around(backbone, reads) if backbone and resolve(backbone).is_dir() else None
     return found | {"backbone": [run] if run and (run.work / "task.json").is_file() else []}
@@ -206,10 +200,9 @@ def read_scores(work: str | Path) -> pd.DataFrame:
 def read_repeats(work: str | Path, run: str) -> pd.DataFrame:
     """How much a score depends on the folds: score and standard_error of the runs of one name in a work folder and in
     those of its other splits (work.2, work.3, ...), a row a split."""
-    first, found = resolve(work), {}
-    ends = {place: place.name.removeprefix(f"{first.name}.") for place in first.parent.glob(f"{first.name}.[0-9]*")}
-    others = {place: int(end) for place, end in ends.items() if end.isdecimal()}
-    for place in [first, *sorted(others, key=others.get)]:
-        if scores := RunRecord(place / run).scores:
-            found[place.name] = scores
+    first = resolve(work)
+    numbers = {place: place.name.removeprefix(f"{first.name}.") for place in first.parent.glob(f"{first.name}.[0-9]*")}
+    others = sorted((int(number), place) for place, number in numbers.items() if number.isdecimal())
+    scores = {place.name: RunRecord(place / run).scores for place in [first, *(place for _, place in others)]}
+    found = {name: score for name, score in scores.items() if score}
     return pd.DataFrame(found.values(), columns=["score", "standard_error"], index=pd.Index(found, name="split"))

@@ -81,11 +81,9 @@ def _read_source(work: Path, run: RunRecord, name: str, what: str) -> SourceRun:
             f"{what}={name!r}: {run.folder} has no model: name a run of 2_pretrain that is done, or one of 3_train "
             "with a backbone and a finished fold"
         )
-    for place in (run.work, work) if run.models else ():
-        if not (place / "task.json").is_file():
-            raise FileNotFoundError(
-                f"{place} has no task.json: a run is found in the work folder in which it was trained"
-            )
+    lost = [place for place in (run.work, work) if run.models and not (place / "task.json").is_file()]
+    if lost:
+        raise FileNotFoundError(f"{lost[0]} has no task.json: a run is found in the work folder where it was trained")
     by_fold = bool(run.models) and run.is_of_data(work)
     if by_fold and not _same_folds(run, work):
         raise ValueError(
@@ -186,11 +184,11 @@ def make_start(models: dict[str, float], place: Path) -> str:
 
 def make_backbone(models: dict[str, float], place: Path) -> str:
     """What `make_start` gives, as transformers reads it: of a trained model the backbone alone, in `place/start`."""
-    start = Path(make_start(models, place))
-    if (start / "classifier.json").is_file():
-        fuse_backbones([start], place / "start")
-        return str(place / "start")
-    return str(start)
+    start = make_start(models, place)
+    if not Path(start, "classifier.json").is_file():
+        return start
+    fuse_backbones([Path(start)], place / "start")
+    return str(place / "start")
 
 
 def find_vocabulary(starts: dict[int, dict[str, float]], backbone: str) -> str:

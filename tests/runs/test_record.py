@@ -126,26 +126,28 @@ def test_a_run_is_never_deleted_for_one_that_is_made_from_it(work):
     assert list(fold_folders(work / "new")) == [1]
 
 
-def test_a_file_of_vectors_that_changed_makes_it_another_run(work):
-    vectors = work / "words.vec"
-    vectors.write_text("a 1 2")
-    beside = {**RECIPE, "beside": {"numbers": ["stars"], "word_vectors": str(vectors)}}
-    (open_run(work, "base", beside) / "fold0").mkdir()
-    open_run(work, "base", beside)
-    vectors.write_text("a 1 3")
-    with pytest.raises(ValueError, match="the word vectors changed"):
-        open_run(work, "base", beside)
-
-
-def test_a_dictionary_of_an_augmenter_that_changed_makes_it_another_run(work):
-    words = work / "words.txt"
-    words.write_text("good fine")
-    augment = {**RECIPE, "augment": {"Dictionary": {"file": str(words), "share": 0.2}}}
-    (open_run(work, "base", augment) / "fold0").mkdir()
-    open_run(work, "base", augment)
-    words.write_text("good bad")
-    with pytest.raises(ValueError, match=r"the file words.txt of Dictionary changed"):
-        open_run(work, "base", augment)
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        (lambda path: {"beside": {"numbers": ["stars"], "word_vectors": path}}, "the word vectors changed"),
+        (lambda path: {"augment": {"Dictionary": {"file": path}}}, "the file model.safetensors of Dictionary changed"),
+        (lambda path: {"augment": {"MaskedWords": {"model": path[:-18]}}}, "the model a of MaskedWords changed"),
+        (lambda path: {"backbone": path[:-18]}, "the backbone changed"),
+        (lambda path: {"texts": [path[:-18]]}, "the texts changed"),
+        (lambda path: {"pairs": path}, "the pairs changed"),
+        (lambda path: {"pseudo": {"unlabelled": [path]}}, "the unlabelled files changed"),
+    ],
+)
+def test_a_file_that_changed_makes_it_another_run(work, named, words):
+    file = work / "a" / "model.safetensors"
+    file.parent.mkdir()
+    file.write_text("one")
+    recipe = RECIPE | named(str(file))
+    (open_run(work, "base", recipe) / "fold0").mkdir()
+    open_run(work, "base", recipe)
+    file.write_text("two")
+    with pytest.raises(ValueError, match=words):
+        open_run(work, "base", recipe)
 
 
 @pytest.mark.parametrize("name", ["data", "notebooks", "fold3", "../out", "", "a b"])
