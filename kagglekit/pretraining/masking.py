@@ -3,8 +3,8 @@
 A scheme chooses tokens of each batch, hides them by the 80-10-10 rule of BERT, and keeps what they were as labels.
 """
 
-import inspect
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pandas as pd
@@ -18,25 +18,23 @@ from kagglekit.options import check_range
 from kagglekit.pretraining.importance import EntropyScorer, choose_best, score_tokens
 from kagglekit.pretraining.objective import check_options
 from kagglekit.pretraining.words import WordTable, make_word_table
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 
 
+@trick
 class Masking(Trick):
     """Hides tokens of a batch; a scheme overrides how they are drawn or chosen.
 
-    mask_id, vocabulary (its size), special_ids: of the tokenizer; special tokens and padding are never chosen.
-    probability: share of the tokens that is chosen, on average; 0.15 is usual, 0 learns nothing. Of the chosen ones
-    80 % become the mask token, 10 % a random token, 10 % stay. Random numbers come from the global generator.
+    Special tokens and padding are never chosen. Of the chosen ones 80 % become the mask token, 10 % a random one,
+    10 % stay. Random numbers come from the global generator.
     """
 
-    chosen_: torch.Tensor | float = 0.0  # sums over the steps; they stay on the device, so that nothing waits for it
-    tokens_: torch.Tensor | float = 0.0
+    chosen_ = tokens_ = 0.0  # sums over the steps; they stay on the device, so that nothing waits for it
 
-    def __init__(self, mask_id: int, vocabulary: int, special_ids: Sequence[int], probability: float = 0.15):
-        self.mask_id = mask_id
-        self.vocabulary = vocabulary
-        self.special_ids = special_ids
-        self.probability = probability
+    mask_id: int = knob(MISSING, "the mask token of the tokenizer")
+    vocabulary: int = knob(MISSING, "number of its tokens")
+    special_ids: Sequence[int] = knob(MISSING, "its special tokens")
+    probability: float = knob(0.15, "share of the tokens that is chosen, on average; 0.15 is usual, 0 learns nothing")
 
     def check(self):
         super().check()
@@ -84,25 +82,22 @@ def hide_chosen(ids: torch.Tensor, chosen: torch.Tensor, part: torch.Tensor, oth
     return torch.where(chosen & (part >= 0.9), others, hidden)
 
 
+@trick
 class DynamicMasking(Masking):
     """Hides other tokens of a text at each visit (RoBERTa; Liu et al., 2019, arXiv 1907.11692)."""
 
 
+@trick
 class StaticMasking(Masking):
     """Hides the same tokens of a text at each visit (BERT; Devlin et al., 2019, arXiv 1810.04805).
 
-    The choice depends on the tokens of the row and on `seed`, not on its batch or padding. copies: number of fixed
-    patterns a row has, one of which is drawn at each visit: 10 in BERT; 1 is always the same, many are dynamic masking.
+    The choice depends on the tokens of the row and on `seed`, not on its batch or padding.
     """
 
-    def __init__(self, mask_id, vocabulary, special_ids, probability=0.15, *, seed: int = 0, copies: int = 1):
-        super().__init__(mask_id, vocabulary, special_ids, probability)
-        self.seed = seed
-        self.copies = copies
-
-    def check(self):
-        super().check()
-        check_range("masking_options: copies", self.copies, self.copies >= 1, "1 or more")
+    seed: int = knob(0, "another one hides other tokens", kw_only=True)
+    copies: int = knob(
+        1, "fixed patterns of a row, one is drawn at each visit: 10 in BERT; many are dynamic", kw_only=True, least=1
+    )
 
     def draw(self, ids, maskable):
         places = torch.arange(ids.shape[1], device=ids.device)
@@ -122,19 +117,18 @@ def scramble(numbers: torch.Tensor) -> torch.Tensor:
     return numbers ^ (numbers >> 31 & 2**33 - 1)
 
 
+@trick
 class WholeWordMasking(Masking):
     """Hides all pieces of a word or none, since one piece gives the others away (BERT-WWM; Cui et al., 2019,
     arXiv 1906.08101).
 
-    Each word is chosen with `probability`, and so is each token; the 80-10-10 rule goes by words. words: from
-    `make_word_table(tokenizer)`. chinese: "jieba" finds the words of Chinese text; "characters" takes the tokenizer's
-    own pieces, mostly single characters, and needs no package.
+    Each word is chosen with `probability`, and so is each token; the 80-10-10 rule goes by words.
     """
 
-    def __init__(self, mask_id, vocabulary, special_ids, probability, words: WordTable, *, chinese: str = "jieba"):
-        super().__init__(mask_id, vocabulary, special_ids, probability)
-        self.words = words
-        self.chinese = chinese
+    words: WordTable = knob(None, "from `make_word_table(tokenizer)`")
+    chinese: str = knob(
+        "jieba", 'finds words of Chinese text; "characters": pieces of the tokenizer, without a package', kw_only=True
+    )
 
     def check(self):
         super().check()
@@ -149,35 +143,16 @@ class WholeWordMasking(Masking):
         return super().choose(inputs, maskable, chance.gather(1, groups))
 
 
+@trick
 class SpanMasking(WholeWordMasking):
     """Hides several words in a row, n-grams of whole words (SpanBERT; Joshi et al., 2020, arXiv 1907.10529).
 
-    A row is cut into spans of 1 to `max_span` words, whose chances fall as (1 - geometric)^(words - 1); each span is
-    chosen with `probability`, and so is each token. geometric: 0.2 is 3.8 words on average with max_span 10;
-    geometric=1 or max_span=1 is whole-word masking. A span ends at a special token and at the end of the row. The
-    80-10-10 rule goes by spans.
+    A row is cut into spans, whose chances fall as (1 - geometric)^(words - 1); each span is chosen with `probability`,
+    and so is each token. A span ends at a special token and at the end of the row. The 80-10-10 rule goes by spans.
     """
 
-    def __init__(
-        self,
-        mask_id,
-        vocabulary,
-        special_ids,
-        probability,
-        words: WordTable,
-        *,
-        chinese: str = "jieba",
-        max_span: int = 10,
-        geometric: float = 0.2,
-    ):
-        super().__init__(mask_id, vocabulary, special_ids, probability, words, chinese=chinese)
-        self.max_span = max_span
-        self.geometric = geometric
-
-    def check(self):
-        super().check()
-        check_range("masking_options: max_span", self.max_span, self.max_span >= 1, "1 or more words")
-        check_range("masking_options: geometric", self.geometric, 0 < self.geometric <= 1, "above 0, up to 1")
+    max_span: int = knob(10, "words of the longest span; 1: whole-word masking", kw_only=True, least=1)
+    geometric: float = knob(0.2, "0.2: 3.8 words on average; 1: whole-word masking", kw_only=True, above=0, most=1)
 
     def starts(self, ids, maskable):
         chances = (1 - self.geometric) ** torch.arange(self.max_span, dtype=torch.float32, device=ids.device)
@@ -201,24 +176,21 @@ def span_starts(word_starts: torch.Tensor, maskable: torch.Tensor, lengths: torc
     return starts
 
 
+@trick
 class SelectiveMasking(Masking):
     """Hides the tokens that matter most to a task (Train No Evil; Gu et al., 2020, arXiv 2004.09733).
 
-    scorer: a `TokenScorer` or an `EntropyScorer`, (input_ids, attention_mask) -> {"logits": (batch, tokens)}, how much
-    each token matters; tokens it does not know are hidden from it. Of each row the share `probability` with the highest
-    scores is chosen, rounded up or down at random so that it is right on average. temperature: 0 chooses the same
-    tokens at each visit; above 0 a token is drawn with a chance that grows with exp(score / temperature); large is
-    dynamic masking.
+    Of each row the share `probability` with the highest scores is chosen, rounded up or down at random so that it is
+    right on average. Tokens that the scorer does not know are hidden from it.
     """
 
-    def __init__(self, mask_id, vocabulary, special_ids, probability, scorer, *, temperature: float = 0.0):
-        super().__init__(mask_id, vocabulary, special_ids, probability)
-        self.scorer = scorer
-        self.temperature = temperature
-
-    def check(self):
-        super().check()
-        check_range("masking_options: temperature", self.temperature, self.temperature >= 0, "0 or more")
+    scorer: Any = knob(None, "a `TokenScorer` or an `EntropyScorer`, which scores each token")
+    temperature: float = knob(
+        0.0,
+        "0: the same tokens at each visit; above: drawn by exp(score / temperature); large: dynamic",
+        kw_only=True,
+        least=0,
+    )
 
     def choose(self, inputs, maskable, chance):
         scores = score_tokens(self.scorer, inputs, self.mask_id)
@@ -241,8 +213,7 @@ MASKINGS = {
 def masking_options(name: str) -> list[str]:
     """The names of the options of a scheme of MASKINGS."""
     check_range("masking", name, name in MASKINGS, f"one of {', '.join(MASKINGS)}")
-    knobs = inspect.signature(MASKINGS[name]).parameters.values()
-    return [knob.name for knob in knobs if knob.kind is knob.KEYWORD_ONLY]
+    return [one.name for one in fields(MASKINGS[name]) if one.kw_only and one.name != "start"]
 
 
 def make_masking(
@@ -255,7 +226,7 @@ def make_masking(
     Raises ValueError for an unknown name or option, one out of range, a tokenizer without a mask token, and a missing
     scorer.
     """
-    options, special_ids, needed = dict(options or {}), tokenizer.all_special_ids, []
+    options, special_ids, needed = dict(options or {}), tuple(tokenizer.all_special_ids), []
     check_options("masking_options", name, options, masking_options(name))
     if tokenizer.mask_token_id is None:
         raise ValueError("the tokenizer of this backbone has no mask token: it cannot be pretrained by masking")

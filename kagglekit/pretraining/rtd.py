@@ -20,7 +20,7 @@ from kagglekit.options import check_range
 from kagglekit.pretraining.masking import Masking
 from kagglekit.pretraining.mlm import MaskedLM, evaluate_hidden, masked_cross_entropy, perplexity, read_examples
 from kagglekit.pretraining.objective import Prepared, Setup
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 
 OPTIONS = {"generator": "", "layers": 0, "sharing": "", "weight": 50.0}
 SHARING = {
@@ -122,13 +122,14 @@ def detection_loss(scores: torch.Tensor, replaced: torch.Tensor, mask: torch.Ten
     return (losses * mask).sum() / mask.sum().clamp_min(1)
 
 
+@trick
 class Detection(Trick):
-    """Adds `weight` times the loss of the discriminator to that of the generator; 50 in the paper, 0 leaves it out."""
+    """Adds `weight` times the loss of the discriminator to that of the generator."""
 
-    detection_: torch.Tensor | float = 0.0  # sum over the steps
+    mean = ("detection_", "mean detection loss")
+    detection_ = 0.0  # sum over the steps
 
-    def __init__(self, weight: float = 50.0):
-        self.weight = weight
+    weight: float = knob(50.0, "50 in the paper; 0 leaves the discriminator out", least=0)
 
     def compute_loss(self, compute, model, inputs):
         loss, outputs = compute(inputs)
@@ -137,9 +138,6 @@ class Detection(Trick):
         self.steps_ += 1
         self.detection_ = self.detection_ + detection.detach()
         return loss + self.weight * detection, outputs
-
-    def receipt(self, model):
-        return {**super().receipt(model), "mean detection loss": float(self.detection_) / max(self.steps_, 1)}
 
 
 def detection_auc(model: Detector, examples: Examples, masking: Masking, precision: str, seed: int = 0) -> float:

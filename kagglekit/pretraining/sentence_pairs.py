@@ -26,7 +26,7 @@ from kagglekit.pretraining.masking import Masking
 from kagglekit.pretraining.mlm import MaskedLM, evaluate_hidden, exp_of_mean, masked_cross_entropy, summed_loss
 from kagglekit.pretraining.objective import Prepared, Setup
 from kagglekit.pretraining.words import make_word_table
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 
 
 def prepare_pairs(setup: Setup, wrong: str) -> Prepared:
@@ -105,16 +105,17 @@ class PairedLM(nn.Module):
         return {**outputs, "pair": self.head(pooled).float()}
 
 
+@trick
 class PairLoss(Trick):
-    """Adds `weight` times the cross entropy of the pairs to the loss of the tokens; 0 learns from the tokens alone.
+    """Adds `weight` times the cross entropy of the pairs to the loss of the tokens.
 
     It takes `order` (batch,), 1 for a wrong pair, out of the inputs.
     """
 
-    pairs_: torch.Tensor | float = 0.0  # sum over the steps
+    mean = ("pairs_", "mean pair loss")
+    pairs_ = 0.0  # sum over the steps
 
-    def __init__(self, weight: float = 1.0):
-        self.weight = weight
+    weight: float = knob(1.0, "0 learns from the tokens alone", least=0)
 
     def compute_loss(self, compute, model, inputs):
         loss, outputs = compute({name: value for name, value in inputs.items() if name != "order"})
@@ -122,9 +123,6 @@ class PairLoss(Trick):
         self.steps_ += 1
         self.pairs_ = self.pairs_ + pairs.detach()
         return loss + self.weight * pairs, outputs
-
-    def receipt(self, model):
-        return {**super().receipt(model), "mean pair loss": float(self.pairs_) / max(self.steps_, 1)}
 
 
 def measure_pairs(

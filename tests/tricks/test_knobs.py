@@ -67,7 +67,8 @@ def test_repr_is_the_line_that_builds_it(name, options):
 
 def test_masking_has_such_a_repr_too():
     masking = DynamicMasking(4, 30, [0, 2, 3], 0.2)
-    assert repr(masking) == "DynamicMasking(mask_id=4, vocabulary=30, special_ids=[0, 2, 3], probability=0.2)"
+    knobs = "mask_id=4, vocabulary=30, special_ids=[0, 2, 3], probability=0.2, start=0.0"
+    assert repr(masking) == f"DynamicMasking({knobs})"
 
 
 @pytest.mark.parametrize("name", NAMES)
