@@ -54,7 +54,7 @@ set_up
 # What the competition is, and which rows are validated together. Everything else stands on this.
 run 1_eda data="$target"
 # The baseline: seconds, no GPU, and on long clean articles as good as a small transformer.
-run 3_train run=tfidf backbone=tfidf start=
+run 3_train run=tfidf backbone=tfidf
 # The backbone reads all the text, then is fine-tuned on the labels.
 run 2_pretrain run=mlm
 run 3_train run=base start=mlm

@@ -1,14 +1,231 @@
-"""Knobs and the values they may have."""
+"""Knobs: each is one field of a dataclass, with its type, default, range, meaning, and what it names.
+
+    @documented
+    @dataclass(frozen=True)
+    class Recipe(Knobs):
+        warmup: float = knob(0.1, "share of the steps in which the rate rises", least=0, below=1)
+
+The parameter cells of notebooks, the checks before a run, what is packed for Kaggle, a run's parents and the manual
+(`python -m pydoc kagglekit.training.recipe`) are all read from these fields. This module imports nothing heavy.
+"""
 
 import ast
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
+from typing import Any, ClassVar
 
 TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
+RENAMED = {"beside": "features", "cut": "truncation", "try_rates": "find_learning_rate"}  # names of version 0.1
 
 
 def check_range(name: str, value, fits: bool, rule: str) -> None:
     """Raise ValueError that names a parameter, what it got and the rule, unless it `fits`."""
     if not fits:
         raise ValueError(f"{name}={value!r} is out of range: it must be {rule}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`: did you mean epochs?`, or nothing when no known name is close."""
+    close = difflib.get_close_matches(name, list(known), cutoff=0.5)
+    return f": did you mean {' or '.join(close)}?" if close else ""
+
+
+def knob(
+    default: Any,
+    words: str,
+    *,
+    choices: tuple[str, ...] = (),
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    names: str | dict[str, str] = "",
+    shown: str = "",
+) -> Any:
+    """A field of a dataclass of `Knobs`.
+
+    words: what it does, the comment in a parameter cell. choices: the texts that it may be; of a list, each item; of a
+    dict, each key. above, least, below, most: of a number, which is finite; None fits where the type takes it.
+    names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
+    "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
+    where "*" stands for the options below each key. shown: the heading below which a parameter cell has it; "": it goes
+    into `recipe`.
+    """
+    bounds = dict(above=above, least=least, below=below, most=most)
+    about = dict(words=words, choices=choices, names=names, shown=shown, **bounds)
+    if isinstance(default, (list, dict)):
+        return field(default_factory=type(default), metadata=about)
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A knob as `knob` describes it. type: its annotation as text, such as "float | None"."""
+
+    name: str
+    type: str
+    default: Any
+    words: str = ""
+    choices: tuple[str, ...] = ()
+    names: str | dict[str, str] = ""
+    shown: str = ""
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+    @property
+    def rule(self) -> str:
+        """What fits, in words: "above 0 and below 1", "one of head, tail"; "" where only the type counts."""
+        low = f"above {self.above:g}" if self.above is not None else ""
+        if self.least is not None:
+            low = f"from {self.least:g}" if (self.below, self.most) != (None, None) else f"{self.least:g} or more"
+        high = f"below {self.below:g}" if self.below is not None else ""
+        if self.most is not None:
+            high = f"{self.most:g}" if self.least is not None else f"at most {self.most:g}"
+        join = " to " if self.least is not None else ", and " if self.most is not None else " and "
+        number = join.join(filter(None, [low, high]))
+        listed = ", ".join(name or '""' for name in self.choices)
+        if number and listed:
+            return f"{number}, or {listed}"
+        return number or (f"one of {listed}" if listed else "")
+
+    @property
+    def kinds(self) -> set[str]:
+        """What its texts name: "run", "file", "model", "column"; empty for a knob that names nothing."""
+        return {*self.names.values()} if isinstance(self.names, dict) else {*filter(None, [self.names])}
+
+    def fits(self, value: Any) -> bool:
+        """Whether a number is in range, or a text among the choices; anything else fits."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            high = math.inf if self.below is None else self.below
+            low = -math.inf if self.above is None else self.above
+            least = -math.inf if self.least is None else self.least
+            most = math.inf if self.most is None else self.most
+            ranged = (self.above, self.least, self.below, self.most) != (None,) * 4
+            return not ranged or (low < value < high and least <= value <= most)
+        return not self.choices or not isinstance(value, str) or value in self.choices
+
+    def check(self, value: Any, owner: str = "") -> None:
+        """Raise ValueError for a value of another type, out of range or not among the choices. owner: the parameter
+        that it stands in, if any, such as "pseudo"."""
+        name = f"{owner}: {self.name}" if owner else self.name
+        check_range(name, value, accepts(self.type, value), self.type)
+        for one in _texts(value) if isinstance(value, (list, dict)) else [value]:
+            check_range(name, one, self.fits(one), self.rule)
+
+    def __str__(self):
+        return f"{self.name}: {self.type} = {self.default!r}"
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value) if isinstance(value, (list, dict)) else []
+
+
+@cache
+def knobs_of(*kinds: type) -> dict[str, Knob]:
+    """The knobs of dataclasses, by name, in order."""
+    found = {}
+    for one in (one for kind in kinds for one in fields(kind)):
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        found[one.name] = Knob(one.name, one.type, default, **one.metadata)
+    return found
+
+
+class Knobs:
+    """What a dataclass of knobs has in common: it checks names, types, ranges and choices when one is made.
+
+    owner: the parameter that its knobs stand in, such as "pseudo"; errors begin with it.
+    """
+
+    owner: ClassVar[str] = ""
+
+    def __new__(cls, *args, **given):
+        check_names(given, knobs_of(cls), cls.owner or cls.__name__)
+        return super().__new__(cls)
+
+    def __post_init__(self):
+        for one in knobs_of(type(self)).values():
+            one.check(getattr(self, one.name), self.owner)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The knobs as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]):
+        """The knobs among other values, such as a recipe of params.json, of this version or of 0.1; those that are
+        lacking have their defaults."""
+        values = current_names(values)
+        return cls(**{name: values[name] for name in knobs_of(cls) if name in values})
+
+
+def make_knobs(*kinds: type, shown: Mapping[str, Any], rest: Mapping[str, Any]) -> list[Any]:
+    """Dataclasses of knobs from the parameters of a notebook: those that its cell shows, and the rest by name.
+
+    Raises ValueError for a name that none of them has, and for one of `rest` that the cell shows too.
+    """
+    known = knobs_of(*kinds)
+    check_names([*shown, *rest], known, "the notebook")
+    if twice := [name for name in rest if name in shown]:
+        raise ValueError(f"recipe: {twice[0]} stands in the parameter cell: set it there")
+    given = {**shown, **rest}
+    return [kind(**{name: given[name] for name in knobs_of(kind) if name in given}) for kind in kinds]
+
+
+def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
+    """Raise ValueError for a name that `owner` does not have: with its new name, or what is close."""
+    for name in given:
+        if name not in known:
+            unknown = f"{owner} has no knob {name!r}{did_you_mean(name, known)}"
+            raise ValueError(explain_renamed(name, known) or f"{unknown}\n{owner} has {', '.join(known)}")
+
+
+def explain_renamed(name: str, known: Iterable[str]) -> str:
+    """What a knob of version 0.1 is called now; "" for any other name."""
+    return f"{name} is now called {RENAMED[name]}" if RENAMED.get(name) in known else ""
+
+
+def current_names(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe of params.json with the names of this version, also within `learner_options`."""
+    found = {RENAMED.get(name, name): value for name, value in recipe.items()}
+    if found.get("learner_options"):
+        found["learner_options"] = current_names(found["learner_options"])
+    return found
+
+
+def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[tuple[str, str]]:
+    """What `values` of knobs name of a kind ("run", "file", "model" or "column"), each with the knob that names it:
+    ("pseudo: teacher", "base")."""
+    found = []
+    for one in knobs:
+        value = values.get(one.name)
+        for key, what in one.names.items() if isinstance(one.names, dict) else [("", one.names)]:
+            if what != kind or not value:
+                continue
+            if key == "*":
+                told = [(f"{one.name}: {name}", text) for name, options in value.items() for text in options.values()]
+            else:
+                told = [(f"{one.name}: {key}", value.get(key, ""))] if key else [(one.name, value)]
+            for label, texts in told:
+                found += [(label, text) for text in _texts(texts) for text in _split(text, kind) if text]
+    return found
+
+
+def _split(text: str, kind: str) -> list[str]:
+    return [part.strip() for part in text.split("+")] if kind == "run" else [text]
+
+
+def documented(kind: type) -> type:
+    """Add a line for each knob to the docstring of a dataclass: what `python -m pydoc` shows is its manual."""
+    lines = [kind.__doc__ or "", ""]
+    for one in knobs_of(kind).values():
+        lines += [f"    {one}", f"        {one.words}{f' ({one.rule})' if one.rule else ''}"]
+    kind.__doc__ = "\n".join(lines)
+    return kind
 
 
 def accepts(annotation: str, value) -> bool:

@@ -3,12 +3,12 @@
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kagglekit.files import read_json, remove, write_json
+from kagglekit.files import fold_folders, read_json, remove, write_json
 from kagglekit.options import check_range
 
 STARTED = "KAGGLEKIT_STARTED"  # environment variable: when the kernel began, in seconds since 1970
@@ -104,6 +104,21 @@ def stopping_in_time(place: Path) -> Iterator[None]:
         write_json(place / UNFINISHED, {"why": str(stop)})
     else:
         remove(place / UNFINISHED)
+
+
+def folds_to_train(run: Path, folds: Iterable[int], budget: TimeBudget = UNLIMITED) -> Iterator[tuple[int, Path]]:
+    """The folds that a run still lacks, each with its folder: neither those that are finished, which is printed, nor,
+    once the time of `budget` is over, any other, which is kept as in `stopping_in_time`."""
+    for fold in folds:
+        place = run / f"fold{fold}"
+        if fold in fold_folders(run):
+            print(f"fold {fold} is finished")
+            continue
+        if not budget.over():
+            yield fold, place
+            continue
+        with stopping_in_time(place):
+            budget.check(f"fold {fold}")
 
 
 def unfinished(run: Path) -> dict[str, str]:

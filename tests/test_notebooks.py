@@ -165,14 +165,14 @@ def test_a_run_begins_from_trained_ones_and_a_soup_averages_them_fold_by_fold(wo
         "pooling=mean",
         "loss={'focal': {}}",
         "folds=[0]",
-        "try_rates=True",
+        "find_learning_rate=True",
         *small,
     ]
     assert main(fused) == 0
     run_here("3_train", work=work, run="soup", start="", backbone="soup", soup_of=["base", "fused"], folds=[0])
     cells = nbformat.read(Path(work) / "notebooks" / "3_train.fused.ipynb", as_version=4).cells
     pictures = {cell.id for cell in cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})}
-    assert {"3-19", "3-21"} <= pictures  # the rates over the run, and the trial of rates
+    assert {"rates", "trial"} <= pictures  # the rates over the run, and the trial of rates
     receipts = read_json(Path(work) / "soup" / "params.json")["receipts"]
     assert receipts["0"]["soup"]["members"] == ["base", "fused"] and set(receipts) == {"0"}
     assert 0.3 < read_json(Path(work) / "soup" / "score.json")["score"] <= 1
@@ -190,7 +190,7 @@ def test_a_stage_goes_on_from_another_and_few_labels_from_there(work, tmp_path, 
     assert [token.strip() for token in tokenizer.tokenize("a zzword")] == ["a", "zzword"]
     cells = nbformat.read(Path(work) / "notebooks" / "2_pretrain.stage.ipynb", as_version=4).cells
     shown = {cell.id: str(cell.get("outputs")) for cell in cells}
-    assert "image/png" in shown["2-18"] and all(name in shown["2-16"] for name in ("static", "whole_word", "span"))
+    assert "image/png" in shown["probe"] and all(name in shown["schemes"] for name in ("static", "whole_word", "span"))
     words = {name: [name] for name in ("business", "entertainment", "politics", "sports", "tech")}
     few = {"pattern": "About {mask}: {text}", "verbalizer": words, "pseudo": {"teacher": "base", "threshold": 0.2}}
     few |= {"folds": [0], "augment": {"AEDA": {}}, "clean": ["spaces"], "epochs": 0.3}

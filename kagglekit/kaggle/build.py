@@ -17,6 +17,7 @@ from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs
 from kagglekit.kaggle.steps import Step as Step
 from kagglekit.kaggle.steps import parse_steps as parse_steps
 from kagglekit.options import check_range
+from kagglekit.running.parameters import fold
 
 HOURS = 11.5  # of the 12 that a session has
 PREDICTING = ("3_train", "4_ensemble", "5_submit")  # their run can become a submission
@@ -130,7 +131,7 @@ def make_notebook(
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     cut = next(number for number, names in enumerate(tags, 1) if "parameters" in names)
     beside = [cells.side_by_side_cell(step)] if side_by_side and step.notebook == "3_train" else []
-    begin = [install, *notebook.cells[:cut], cells.parameter_cell(step.parameters), enter, *beside]
+    begin = [install, *notebook.cells[:cut], cells.parameter_cell(fold(step.known, step.parameters)), enter, *beside]
     notebook.cells = [*begin, *notebook.cells[cut:], leave]
     return notebook
 

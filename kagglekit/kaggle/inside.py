@@ -18,7 +18,7 @@ from kagglekit.files import fold_folders, read_json, remove, replacing, resolve,
 from kagglekit.kaggle.bundle import GOLDEN_FILE, differs, read_bundle
 from kagglekit.kaggle.fresh import MARK as DRY_RUN
 from kagglekit.kaggle.gather import KERNEL_FILE, describe_train, find_bundles, gather, is_copied, settle_task
-from kagglekit.running.done import fill
+from kagglekit.running.done import find_reads
 from kagglekit.running.gpus import Gpus, working_gpus
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parallel import run_in_parallel
@@ -116,12 +116,14 @@ def run_step(notebook: str, parameters: dict[str, Any]) -> None:
     kernel reaches its end, and its output is kept. An error of a step is an error of the kernel.
     """
     source = find_notebook(notebook)
-    values = with_defaults(read_parameters(source), parameters)
-    reads = nbformat.read(source, as_version=4).metadata.get("kagglekit", {}).get("reads", [])
+    known, content = read_parameters(source), nbformat.read(source, as_version=4)
+    values = with_defaults(known, parameters)
     cut = {run.name for run in resolve(values["work"]).glob("*") if unfinished(run)}
-    read = [Path(path) for path in fill(reads, values) if "*" not in path]
+    read = [Path(path) for path in find_reads(content, values, known) if "*" not in path]
     read = [path.name for path in read if path.parent == Path(values["work"]) and not path.suffix]
-    if "{work}/{runs}" in reads and not (values["runs"] or values["files"]):  # then it reads all that there are
+    if "{work}/{runs}" in content.metadata.get("kagglekit", {}).get("reads", []) and not (
+        values["runs"] or values["files"]
+    ):  # then it reads all that there are
         read += sorted(cut)
     if lacking := [name for name in read if cut and (name in cut or not run_folder(values["work"], name).is_dir())]:
         print(f"{notebook} is skipped: time has cut {', '.join(sorted(cut))}, and it reads {', '.join(lacking)}")

@@ -14,12 +14,14 @@ from kagglekit.kaggle.bundle import GOLDEN_FILE as GOLDEN
 from kagglekit.kaggle.places import Places
 from kagglekit.kaggle.steps import Step
 from kagglekit.model.catalogue import PACKAGES
+from kagglekit.options import knobs_of, named
 from kagglekit.running.done import fill
+from kagglekit.running.parameters import names_in
 from kagglekit.runs.record import RunRecord, split_start, with_ancestors
 from kagglekit.runs.tables import list_runs
 from kagglekit.samples import SAMPLES
+from kagglekit.training.recipe import Recipe
 
-VECTORS = ("vectors", "test_vectors", "word_vectors")  # of `beside`: files
 ASIDE = ("start", "tokens", "__pycache__", GOLDEN)  # in a run's folder: what nobody reads from it later
 LEARNERS = ("2_pretrain", "3_train")  # they go on from models, not from predictions alone
 PLAIN = ("tfidf", "soup")  # backbones that begin from nothing, whatever `start` says
@@ -56,8 +58,12 @@ class Inputs:
                 self._read_below(step, template.removeprefix("{work}/"))
             else:
                 for path in fill([template], values):
-                    self._read_path(path, required=template != "{backbone}", what=f"{step.title}: {template}")
-        self._read_knobs(values)
+                    self._read_path(path, required=True, what=f"{step.title}: {template}")
+        for kind in ("model", "file"):
+            for label, path in names_in(step.known, values, kind):
+                self._read_path(path, required=kind == "file", what=f"{step.title}: {label}")
+        for label, name in names_in(step.known, values, "run"):
+            self._read_run(step, name, hint="; or say start= to begin without it" if label == "start" else "")
         self.written |= {resolve(path) for path in fill(travels.get("writes", []), step.values)}
         values = self.places.moved_knobs(values)
         values["work"] = self.places.of(self.work)
@@ -84,20 +90,22 @@ class Inputs:
         if rest == "{runs}" and not names and not step.values.get("files"):
             names = list_runs(self.work)
         for name in names:
-            run = RunRecord.open(self.work, name)
-            if run.folder in self.written:
-                continue
-            if run.folder.is_dir():
-                asked = self.predicts and step.notebook not in LEARNERS
-                self.add_run(run, models=asked or step.notebook in LEARNERS)
-                if asked:
-                    self._add_golden(name)
-            elif not self.elsewhere:
-                without = "; or say start= to begin without it" if rest == "{start}" else ""
-                raise FileNotFoundError(
-                    f"{step.title} reads the run {name!r}, and {run.folder} does not exist: make it here, make it in "
-                    f"an earlier step of the kernel, or attach the kernel that made it (--kernel){without}"
-                )
+            self._read_run(step, name)
+
+    def _read_run(self, step: Step, name: str, hint: str = "") -> None:
+        run = RunRecord.open(self.work, name)
+        if run.folder in self.written:
+            return
+        if run.folder.is_dir():
+            asked = self.predicts and step.notebook not in LEARNERS
+            self.add_run(run, models=asked or step.notebook in LEARNERS)
+            if asked:
+                self._add_golden(name)
+        elif not self.elsewhere:
+            raise FileNotFoundError(
+                f"{step.title} reads the run {name!r}, and {run.folder} does not exist: make it here, make it in "
+                f"an earlier step of the kernel, or attach the kernel that made it (--kernel){hint}"
+            )
 
     def _read_path(self, path: str, required: bool, what: str) -> None:
         """A file or a folder that a parameter names; a name on the hub, or of the catalogue, is none."""
@@ -114,16 +122,6 @@ class Inputs:
         else:
             self._add(here)
 
-    def _read_knobs(self, values: dict[str, Any]) -> None:
-        """Files in the knobs that are dicts: vectors beside the text, and dictionaries and models of augmenters."""
-        for name in VECTORS:
-            if file := values.get("beside", {}).get(name):
-                self._read_path(file, True, f"beside: {name}")
-        for name, options in values.get("augment", {}).items():
-            for value in options.values():
-                if isinstance(value, str) and value:
-                    self._read_path(value, False, f"augment: {name}")
-
     def add_run(self, run: RunRecord, models: bool) -> None:
         """A run, the members of a blend, and without their models all runs that they were made from."""
         asked = {run} if models else set()
@@ -134,7 +132,8 @@ class Inputs:
                 self._add_task(one.work)
                 self._add(one.work / "folds.parquet")
             if one in asked:
-                self._read_knobs({"beside": one.recipe.get("beside", {})})
+                for label, file in named([knobs_of(Recipe)["features"]], one.recipe, "file"):
+                    self._read_path(file, True, label)
             for file in run_files(one, one in asked):
                 self._add(file)
             if one.params:

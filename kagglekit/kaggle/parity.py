@@ -54,7 +54,7 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
     for name, model in models.items():
         place = run_folder(work, name.split("/")[0])
         recipe = RunRecord(place).recipe
-        vectors = recipe.get("beside", {}).get("vectors") or None
+        vectors = recipe.get("features", {}).get("vectors") or None
         saved = SavedModel(model, recipe, precision="fp32")
         inputs = read_inputs(table, saved.tokenizer, saved.knobs, vectors=vectors)
         if vectors:

@@ -6,12 +6,14 @@ from typing import Any
 
 from kagglekit.files import resolve
 from kagglekit.model.catalogue import PACKAGES
+from kagglekit.options import knobs_of
+from kagglekit.pretraining.stage import Stage
+from kagglekit.runs.knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.record import split_start
+from kagglekit.training.recipe import Recipe
 
-KNOBS = (  # parameters that name files, folders, or runs of other work folders
-    *("backbone", "start", "soup_of", "scorer", "pseudo", "distill"),
-    *("texts", "pairs", "files", "beside", "augment"),
-)
+FIELDS = knobs_of(TrainingRun, Recipe, PretrainingRun, Stage).values()
+KNOBS = {knob.name for knob in FIELDS if knob.kinds - {"column"}} | {"files"}  # they name files or runs
 
 
 class Places:

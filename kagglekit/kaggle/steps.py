@@ -33,8 +33,8 @@ class Step:
 
     def __post_init__(self):
         object.__setattr__(self, "notebook", self.source.stem)
+        object.__setattr__(self, "parameters", check_parameters(self.notebook, self.known, self.parameters))
         values = self.values
-        check_parameters(self.notebook, self.known, self.parameters)
         if "run" in values:
             run_folder(values["work"], values["run"])
 

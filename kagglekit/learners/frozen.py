@@ -29,8 +29,8 @@ class Frozen:
     train, test: as from `read_train` and `read_test`. backbone: what `find_backbone` gives; sentence encoders such as
     minilm and models that were pretrained further have better vectors than bare masked-language models.
     classifier: "logistic" (for values a ridge regression), "svm" or "boosting", see `fit_shallow`; pooling: one of
-    `embed.PLAIN`; max_length: tokens that are read; cut: what is kept of longer texts. cache: a folder for tokens and
-    vectors.
+    `embed.PLAIN`; max_length: tokens that are read; truncation: what is kept of longer texts. cache: a folder for
+    tokens and vectors.
     Costs one forward pass of all texts for each model that a fold begins from, and the classifier. Features from
     frozen BERT: Devlin et al. (2019).
     Raises ValueError for knobs out of range.
@@ -43,11 +43,11 @@ class Frozen:
     classifier: str = "logistic"
     pooling: str = "mean"
     max_length: int = 256
-    cut: str = "head"
+    truncation: str = "head"
     cache: Path | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        for name, known in (("classifier", SHALLOW), ("pooling", PLAIN), ("cut", tuple(TRUNCATIONS))):
+        for name, known in (("classifier", SHALLOW), ("pooling", PLAIN), ("truncation", tuple(TRUNCATIONS))):
             value = getattr(self, name)
             check_range(name, value, value in known, f"one of {', '.join(known)}")
         check_max_length(self.backbone, self.max_length)
@@ -57,7 +57,7 @@ class Frozen:
     @property
     def settings(self) -> dict[str, Any]:
         """The knobs, for params.json."""
-        return {name: getattr(self, name) for name in ("classifier", "pooling", "max_length", "cut")}
+        return {name: getattr(self, name) for name in ("classifier", "pooling", "max_length", "truncation")}
 
     def fit(
         self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
@@ -78,7 +78,7 @@ class Frozen:
         if self._known is None or self._known[0] != start:
             backbone, tokenizer = self._load(start)
             texts = [*self.train["text"], *self.test["text"]]
-            tokens = tokenize(texts, tokenizer, self.max_length, self.cache, self.cut)
+            tokens = tokenize(texts, tokenizer, self.max_length, self.cache, self.truncation)
             self._known = start, self._embed(backbone, tokens, tokenizer.pad_token_id)
         return self._known[1]
 

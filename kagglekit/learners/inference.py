@@ -17,24 +17,14 @@ from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import resolve
 from kagglekit.learners.choose import choose_learner
 from kagglekit.progress import clock
+from kagglekit.runs.knobs import TrainingRun
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.starts import make_start
 from kagglekit.runs.tables import Run, read_predictions, read_run, training_rows
 from kagglekit.selftraining.teachers import check_unchanged, make_anew
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.predict import SavedModel, free_memory
 from kagglekit.training.recipe import Recipe
 
-REST = {  # parameters of 3_train beside those of `Recipe` that a recipe may leave out
-    "start": "",
-    "learner": "finetune",
-    "learner_options": {},
-    "pseudo": {},
-    "distill": {},
-    "soup_of": [],
-    "soup": "uniform",
-    "checkpoint_every": 60.0,
-}
 Predict = Callable[[int], np.ndarray]  # fold -> (rows of test, columns) float32
 
 
@@ -132,8 +122,8 @@ class _Asked:
                 f"{', '.join(self.test.columns)}: read them with the columns of columns_beside"
             )
 
-        beside = Recipe.read(recipe).beside
-        vectors = beside.get("test_vectors") or beside.get("vectors")
+        features = Recipe.read(recipe).features
+        vectors = features.get("test_vectors") or features.get("vectors")
         if vectors and not resolve(vectors).is_file():
             raise FileNotFoundError(
                 f"run={run.name!r} reads a vector of each row of test from {vectors}, which is not there: it cannot "
@@ -153,15 +143,15 @@ class _Asked:
 
     def _learned_again(self, run: Run, recipe: dict[str, Any]) -> Predict:
         options = dict(recipe.get("learner_options", {}))
-        read = {knob: options.pop(knob) for knob in ("max_length", "pooling", "cut") if knob in options}
-        parameters = Recipe().as_dict() | REST | recipe | read | {"learner_options": options}
-        choice = choose_learner(self.work, self.task, self.train, self.test, self.folds, run.folds, parameters)
+        read = {name: options.pop(name) for name in ("max_length", "pooling", "truncation") if name in options}
+        asked = TrainingRun.read(recipe | {"work": str(self.work), "learner_options": options})
+        tables = (self.train, self.test, self.folds)
+        choice = choose_learner(asked, Recipe.read(recipe | read), self.task, *tables, run.folds)
 
         def predict(fold: int) -> np.ndarray:
             ours, held_out = training_rows(self.folds, fold), np.flatnonzero(self.folds["fold"] == fold)
             with tempfile.TemporaryDirectory() as place:
-                begin = {"start": make_start(choice.starts[fold], Path(place))} if choice.starts else {}
-                found = choice.learner.fit(ours, held_out, Path(place), seed=recipe["seed"] + fold, **begin)
+                found = choice.fit(ours, held_out, Path(place), fold)
             return found.test.astype(np.float32)
 
         return predict

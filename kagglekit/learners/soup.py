@@ -18,8 +18,9 @@ from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.catalogue import SOURCES
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_models, check_alike, greedy_soup
-from kagglekit.options import check_range
+from kagglekit.options import check_range, knobs_of
 from kagglekit.runs.folder import Fitted
+from kagglekit.runs.knobs import TrainingRun
 from kagglekit.runs.starts import SourceRun, read_sources
 from kagglekit.runs.tables import read_folds
 from kagglekit.scoring.metrics import is_higher_better, score
@@ -27,8 +28,7 @@ from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs, vector
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
-HOW = ("uniform", "greedy", "folds")
-INPUTS = ("clean", "max_length", "cut", "chunks", "chunk_stride", "beside")  # knobs of what a model reads
+INPUTS = ("clean", "max_length", "truncation", "chunks", "chunk_stride", "features")  # knobs of what a model reads
 INPUTS += ("pattern", "pooling", "verbalizer")  # the last two because a pattern goes with one of them
 
 
@@ -54,7 +54,7 @@ class Soup:
     how: str = "uniform"
 
     def __post_init__(self):
-        check_range("soup", self.how, self.how in HOW, f"one of {', '.join(HOW)}")
+        knobs_of(TrainingRun)["soup"].check(self.how)
         self.sources = read_members(self.work, self.runs)
         self.folds = _shared_folds(self.sources)
         if self.how == "greedy" and len(self.folds) < 2:
@@ -71,7 +71,7 @@ class Soup:
         self.labels = encode_labels(self.task, train)
         self.fold_of = read_folds(self.work, train["id"])["fold"].to_numpy()
         self.tokenizer = load_tokenizer(str(self.sources[0].models[self.folds[0]]))
-        files = vector_files(self.recipe.beside, train["id"], test["id"])
+        files = vector_files(self.recipe.features, train["id"], test["id"])
         self.rows, self.test_rows = (
             read_inputs(table, self.tokenizer, self.recipe, resolve(self.work) / "tokens", file)
             for table, file in zip((train, test), files, strict=True)
@@ -173,7 +173,7 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
 
 def _inputs_of(recipe: dict[str, Any]) -> Recipe:
     """What the models of a run read; its other knobs do not count."""
-    return Recipe(**{knob: recipe[knob] for knob in INPUTS if knob in recipe})
+    return Recipe.read({knob: recipe[knob] for knob in INPUTS if knob in recipe})
 
 
 def _shared_folds(sources: Sequence[SourceRun]) -> list[int]:

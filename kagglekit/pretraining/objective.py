@@ -1,6 +1,5 @@
-"""A stage of pretraining: its knobs, what an objective is given, and what it prepares for the training loop."""
+"""What an objective of pretraining is given, and what it prepares for the training loop."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,49 +14,9 @@ from kagglekit.data.batches import Examples
 from kagglekit.device import choose_attention, choose_device
 from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.vocabulary import resize_embeddings
-from kagglekit.options import check_range
+from kagglekit.pretraining.stage import SCORED as SCORED
+from kagglekit.pretraining.stage import Stage as Stage
 from kagglekit.tricks.trick import Trick
-
-SCORED = ("selective", "entropy")  # maskings that ask a model of the task
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The knobs of one stage of pretraining.
-
-    Raises ValueError for a value out of range.
-    """
-
-    objective: str = "mlm"  # a name of OBJECTIVES
-    objective_options: dict[str, Any] = field(default_factory=dict)
-    masking: str = "dynamic"  # a name of MASKINGS, for objectives that hide tokens
-    masking_options: dict[str, Any] = field(default_factory=dict)
-    mask_probability: float = 0.15  # share of tokens that are chosen
-    epochs: float = 1.0  # passes over the text
-    steps: int = 0  # in place of epochs, where it is above 0
-    max_length: int = 128  # tokens of a piece
-    pack: bool = True  # short texts and the ends of long ones share pieces; never with a masking of SCORED
-    batch_size: int = 32  # pieces, on average
-    learning_rate: float | None = 5e-5  # None: by the size of the backbone
-    dropout: float | None = 0.0  # None: as the backbone was trained
-    held_out: float = 0.05  # share of the texts that is measured on
-    new_tokens: tuple[str, ...] = ()  # words that become tokens of their own
-    seed: int = 0
-
-    def __post_init__(self):
-        check_range("mask_probability", self.mask_probability, 0 < self.mask_probability < 1, "above 0 and below 1")
-        check_range("epochs", self.epochs, 0 < self.epochs < math.inf, "above 0")
-        check_range("steps", self.steps, self.steps >= 0, "0 or more")
-        check_range("batch_size", self.batch_size, self.batch_size > 0, "above 0")
-        rate = self.learning_rate
-        check_range("learning_rate", rate, rate is None or 0 < rate < 1, "above 0 and below 1")
-        check_range("dropout", self.dropout, self.dropout is None or 0 <= self.dropout < 1, "from 0 to below 1")
-        check_range("held_out", self.held_out, 0 < self.held_out < 1, "above 0 and below 1")
-
-    @property
-    def packs(self) -> bool:
-        """Whether texts share pieces. A model of the task knows texts one by one, and is asked so what matters."""
-        return self.pack and self.masking not in SCORED
 
 
 def check_options(parameter: str, owner: str, given: Iterable[str], known: Sequence[str]) -> None:

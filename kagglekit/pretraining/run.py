@@ -101,7 +101,6 @@ class StageRun:
 
     def _check_contradictions(self):
         name, masking, scored = self.stage.objective, self.stage.masking, self.stage.masking in SCORED
-        check_range("objective", name, name in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
         check_range("probe_every", self.probe_every, self.probe_every >= 0, "a number of steps, or 0")
         if not OBJECTIVES[name].hides_tokens and (masking != "dynamic" or self.stage.masking_options):
             raise ValueError(f"the objective {name} hides no tokens: leave masking as it is")

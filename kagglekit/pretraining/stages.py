@@ -2,11 +2,10 @@
 objectives by name."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from transformers import AutoConfig, set_seed
 from kagglekit.device import choose_device, choose_precision, keep_memory
 from kagglekit.files import check_space, read_json, remove, replacing, write_json
 from kagglekit.model.backbones import check_max_length, load_config
-from kagglekit.options import check_range
 from kagglekit.pretraining import rtd, simcse
 from kagglekit.pretraining.masking import Masking, make_masking
 from kagglekit.pretraining.mlm import prepare_mlm
@@ -41,11 +39,6 @@ OBJECTIVES = {
 HIDING = [name for name, objective in OBJECTIVES.items() if objective.hides_tokens]
 
 
-def choose_stage(parameters: Mapping[str, Any]) -> Stage:
-    """The stage that a notebook's parameters spell out; other parameters are ignored."""
-    return Stage(**{knob.name: parameters[knob.name] for knob in fields(Stage) if knob.name in parameters})
-
-
 def prepare(
     stage: Stage,
     backbone: str,
@@ -59,7 +52,6 @@ def prepare(
 
     Raises ValueError for an unknown objective or option, and for whatever does not fit the backbone or the text.
     """
-    check_range("objective", stage.objective, stage.objective in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}")
     objective = OBJECTIVES[stage.objective]
     check_options("objective_options", stage.objective, stage.objective_options, list(objective.options))
     if objective.hides_tokens and masking is None:

@@ -5,11 +5,13 @@ import itertools
 import os
 import re
 import string
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kagglekit.files import hash_files, read_json, resolve, write_json
 from kagglekit.progress import clock
+from kagglekit.running.parameters import Parameter, names_in
 from kagglekit.runs.environment import versions
 from kagglekit.time_budget import unfinished
 
@@ -73,14 +75,24 @@ def hash_paths(paths: list[str]) -> dict[str, str]:
     return hashes
 
 
-def fingerprint(notebook, parameters: dict) -> dict:
-    """Everything that a run depends on: parameters, the notebook's code, this library, and its declared inputs."""
+def find_reads(notebook, parameters: dict, known: Mapping[str, Parameter]) -> list[str]:
+    """The paths that a notebook reads: those that its metadata declares, and the runs, files and models that its knobs
+    name (a model may be a name on the hub, and then no path). A run with a slash is one of another work folder."""
+    found = fill(notebook.metadata.get("kagglekit", {}).get("reads", []), parameters)
+    for kind in ("model", "run", "file"):
+        for _, name in names_in(known, parameters, kind):
+            found.append(f"{parameters['work']}/{name}" if kind == "run" and "/" not in name else name)
+    return list(dict.fromkeys(found))
+
+
+def fingerprint(notebook, parameters: dict, known: Mapping[str, Parameter]) -> dict:
+    """All that a run depends on: parameters, the notebook's code, this library, and what it reads, see `find_reads`."""
     code = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return {
         "parameters": parameters,
         "notebook": hashlib.sha256(code.encode()).hexdigest()[:16],
         "library": hash_path(LIBRARY, "*.py"),
-        "inputs": hash_paths(fill(notebook.metadata.get("kagglekit", {}).get("reads", []), parameters)),
+        "inputs": hash_paths(find_reads(notebook, parameters, known)),
     }
 
 

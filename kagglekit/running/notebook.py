@@ -8,10 +8,11 @@ from pathlib import Path
 import nbformat
 
 from kagglekit.files import resolve, run_folder
+from kagglekit.options import did_you_mean
 from kagglekit.progress import clock
 from kagglekit.running.done import changes, fill, fingerprint, shorten, write_marker
 from kagglekit.running.kernel import execute, locked
-from kagglekit.running.parameters import check_parameters, did_you_mean, read_parameters, with_defaults
+from kagglekit.running.parameters import check_parameters, fold, read_parameters, with_defaults
 from kagglekit.time_budget import unfinished
 
 
@@ -71,7 +72,7 @@ def run_notebook(
     copy, failed, marker = (copies / f"{stem}{end}" for end in (".ipynb", ".failed.ipynb", ".done.json"))
     draft = copies / f".{stem}.part.ipynb"
     with locked(copies / f".{stem}.lock", title) as lock:
-        now = None if part else fingerprint(content, values)
+        now = None if part else fingerprint(content, values, known)
         if now and marker.is_file() and copy.is_file() and not force:
             changed = changes(marker, now)
             if not changed:
@@ -83,7 +84,7 @@ def run_notebook(
             stale.unlink(missing_ok=True)
         began = time.monotonic()
         try:
-            execute(source, draft, given, title, lock, limit)
+            execute(source, draft, fold(known, given), title, lock, limit)
         except BaseException as error:
             if draft.is_file():
                 os.replace(draft, failed)

@@ -1,33 +1,51 @@
-"""A notebook's parameters: read from its cell tagged `parameters`, and checked before a kernel starts."""
+"""A notebook's parameters: read from its cell tagged `parameters`, and checked before a kernel starts.
+
+Where the notebook's metadata names dataclasses of `Knobs` (`{"kagglekit": {"knobs": ["module:class"]}}`), those knobs
+that its cell does not show are parameters too: on the command line they stand beside the others, and the notebook gets
+them in its parameter `recipe`. Their types, ranges and choices are those of the dataclasses, as is the cell itself.
+"""
 
 import ast
-import difflib
+import importlib
 import io
 import json
+import re
+import textwrap
 import tokenize
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
-from kagglekit.options import accepts
+from kagglekit.options import Knob, accepts, did_you_mean, explain_renamed, knobs_of, named
 
 WORDS = {"true": True, "false": False, "none": None, "null": None}
+REST = "recipe"  # the parameter with the knobs that a cell does not show
+HEADINGS = ("run", "text", "model", "training")
+OTHERS = "knobs that are not shown here, by name; the command line takes them like those above:"
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a parameter cell: `learning_rate: float | None = None  # of the head; None: that of the body`."""
+    """One line of a parameter cell: `learning_rate: float | None = None  # of the head; None: that of the body`.
+
+    knob: what a dataclass says of it, if one does. shown: whether it stands in the cell.
+    """
 
     name: str
     default: object
     annotation: str = ""  # as written; "" when there is none
     comment: str = ""
+    knob: Knob | None = None
+    shown: bool = True
 
     @property
     def takes(self) -> str:
-        """The type it takes: the annotation, or else the type of the default; `Any` for a bare None."""
+        """The type it takes: that of the knob, the annotation, or the type of the default; `Any` for a bare None."""
+        if self.knob:
+            return self.knob.type
         return self.annotation or ("Any" if self.default is None else type(self.default).__name__)
 
     def accepts(self, value) -> bool:
@@ -61,13 +79,58 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
     """
     notebook = Path(notebook)
     try:
-        cells = nbformat.read(notebook, as_version=4).cells
+        content = nbformat.read(notebook, as_version=4)
+        cells = _parameter_cells(content)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"{notebook} is not a notebook: {error}") from error
-    cells = [c.source for c in cells if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])]
     if len(cells) > 1:
         raise ValueError(f"{notebook} has {len(cells)} cells tagged `parameters`: keep one")
-    return _parse_cell(notebook.name, cells[0]) if cells else {}
+    shown = _parse_cell(notebook.name, cells[0].source) if cells else {}
+    knobs = knobs_of(*knob_classes(content))
+    found = {name: replace(parameter, knob=knobs.get(name)) for name, parameter in shown.items()}
+    for name, knob in knobs.items() if REST in shown else ():
+        found.setdefault(name, Parameter(name, knob.default, knob.type, knob.words, knob, shown=False))
+    return found
+
+
+def _parameter_cells(notebook) -> list:
+    return [c for c in notebook.cells if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])]
+
+
+def knob_classes(notebook) -> list[type]:
+    """The dataclasses of knobs that a notebook's metadata names."""
+    places = [text.split(":") for text in notebook.metadata.get("kagglekit", {}).get("knobs", [])]
+    return [getattr(importlib.import_module(module), name) for module, name in places]
+
+
+def write_cell(kinds: Sequence[type]) -> str:
+    """The parameter cell of dataclasses of knobs: those that are `shown`, each below its heading, and `recipe`."""
+    knobs, lines = knobs_of(*kinds).values(), []
+    for heading in HEADINGS:
+        lines += [f"# {heading}", *(_line(knob) for knob in knobs if knob.shown == heading), ""]
+    rest = [knob.name for knob in knobs if not knob.shown]
+    return "\n".join([*lines[:-1], f"recipe: dict = {{}}  # {OTHERS}", *_listed(rest)])
+
+
+def _line(knob: Knob) -> str:
+    """A knob as a line of a cell: `truncation = "head"  # what is kept of longer texts: head, tail, ...`."""
+    kind = "" if knob.type in ("str", "int", "float", "bool") else f": {re.sub('^dict.*', 'dict', knob.type)}"
+    default = json.dumps(knob.default) if isinstance(knob.default, str) else repr(knob.default)
+    line = f"{knob.name}{kind} = {default}  # {knob.words}"
+    listed = f"{line}: {', '.join(knob.choices)}"
+    return listed if knob.choices and not isinstance(knob.default, dict) and len(listed) <= 120 else line
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    return textwrap.wrap(", ".join(names), 116, initial_indent="#   ", subsequent_indent="#   ")
+
+
+def rewrite_cell(notebook: str | Path) -> None:
+    """Write a notebook's parameter cell again, as the knobs that its metadata names say."""
+    content = nbformat.read(notebook, as_version=4)
+    (cell,) = _parameter_cells(content)
+    cell.source = write_cell(knob_classes(content))
+    nbformat.write(content, notebook)
 
 
 def _parse_cell(where: str, source: str) -> dict[str, Parameter]:
@@ -108,30 +171,61 @@ def _parse_cell(where: str, source: str) -> dict[str, Parameter]:
     return parameters
 
 
-def check_parameters(notebook: str, parameters: dict[str, Parameter], values: dict) -> dict:
-    """`values`, when each is a parameter of the notebook and of its type; else a ValueError that lists them."""
+def check_parameters(notebook: str, parameters: dict[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, when each is a parameter of the notebook, of its type and in its range; else a ValueError.
+
+    What `recipe` holds stands beside the others in what comes back.
+    """
+    values = _flat(notebook, parameters, values)
     for name, value in values.items():
         if name not in parameters:
-            problem = f"{notebook} has no parameter {name!r}{did_you_mean(name, parameters)}"
+            problem = explain_renamed(name, parameters)
+            unknown = f"{notebook} has no parameter {name!r}{did_you_mean(name, parameters)}"
+            problem = f"{notebook}: {problem}" if problem else unknown
         elif not parameters[name].accepts(value):
             takes = parameters[name].takes
             problem = f"{notebook}: {name}={value!r} is of type {type(value).__name__}, and {name} takes {takes}"
         else:
+            if parameters[name].knob:
+                parameters[name].knob.check(value, notebook)
             continue
-        listed = "\n".join(f"  {parameter}" for parameter in parameters.values())
-        raise ValueError(f"{problem}\n{notebook} takes\n{listed or '  no parameters'}")
-    return dict(values)
+        listed = "\n".join(f"  {parameter}" for parameter in parameters.values() if parameter.shown)
+        rest = "\n".join(_listed([name for name, parameter in parameters.items() if not parameter.shown]))
+        raise ValueError(f"{problem}\n{notebook} takes\n{listed or '  no parameters'}\n{rest}".rstrip())
+    return values
 
 
-def with_defaults(parameters: dict[str, Parameter], given: Mapping[str, object]) -> dict:
+def _flat(notebook: str, parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with what `recipe` holds beside the others, where the notebook has knobs that its cell does not show."""
+    values = dict(values)
+    if all(parameter.shown for parameter in parameters.values()) or not isinstance(values.get(REST), dict):
+        return values
+    rest = values.pop(REST)
+    if twice := [name for name in rest if name in values and rest[name] != values[name]]:
+        raise ValueError(
+            f"{notebook}: {twice[0]} is {values[twice[0]]!r}, and in recipe {rest[twice[0]]!r}: say it once"
+        )
+    return values | rest
+
+
+def with_defaults(parameters: dict[str, Parameter], given: Mapping[str, object]) -> dict[str, Any]:
     """All values that a notebook runs with: its own defaults, and over them those that were given."""
-    return {name: parameter.default for name, parameter in parameters.items()} | dict(given)
+    defaults = {name: parameter.default for name, parameter in parameters.items() if parameter.shown}
+    hidden = {name: parameter.default for name, parameter in parameters.items() if not parameter.shown}
+    return hidden | _flat("", parameters, defaults) | _flat("", parameters, given)
 
 
-def did_you_mean(name: str, known) -> str:
-    """`: did you mean epochs?`, or nothing when no known name is close."""
-    close = difflib.get_close_matches(name, known, cutoff=0.5)
-    return f": did you mean {' or '.join(close)}?" if close else ""
+def fold(parameters: dict[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Given values as the notebook takes them: those that its cell does not show are in `recipe`."""
+    given = _flat("", parameters, given)
+    rest = {name: value for name, value in given.items() if name in parameters and not parameters[name].shown}
+    shown = {name: value for name, value in given.items() if name not in rest}
+    return shown | {REST: {**parameters[REST].default, **rest}} if rest else shown
+
+
+def names_in(parameters: dict[str, Parameter], values: Mapping[str, Any], kind: str) -> list[tuple[str, str]]:
+    """What the values name of a kind, see `named`."""
+    return named([parameter.knob for parameter in parameters.values() if parameter.knob], values, kind)
 
 
 def parse_arguments(notebook: Path, known: dict[str, Parameter], texts: dict[str, str]) -> dict:
@@ -154,6 +248,8 @@ def choose_shared(notebook: Path, texts: dict[str, str]) -> dict:
     names = {name for known in all_known.values() for name in known}
     for name in texts:
         if name not in names:
+            if renamed := explain_renamed(name, names):
+                raise ValueError(renamed)
             takes = "\n".join(f"{path.stem} takes {', '.join(known)}" for path, known in all_known.items() if known)
             raise ValueError(f"no notebook has a parameter {name!r}{did_you_mean(name, names)}\n{takes}")
     chosen = {}

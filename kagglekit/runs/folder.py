@@ -13,6 +13,7 @@ import numpy as np
 
 from kagglekit.competition.task import Task
 from kagglekit.files import file_lock, hash_files, read_json, remove, replacing, resolve, run_folder, write_json
+from kagglekit.options import current_names
 from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.lineage import table_metadata
@@ -98,7 +99,7 @@ def _hash_inputs(
     if resolve(recipe["backbone"]).is_dir():
         found["backbone"] = hash_files(_weights(resolve(recipe["backbone"])))
     for name in ("vectors", "test_vectors", "word_vectors"):
-        if file := recipe.get("beside", {}).get(name):
+        if file := recipe.get("features", {}).get(name):
             found[name.replace("_", " ")] = hash_files([resolve(file)])
     found |= {name: hash_files(_files(recipe[name])) for name in ("texts", "pairs") if recipe.get(name)}
     for name, options in recipe.get("augment", {}).items():
@@ -156,7 +157,8 @@ def _files(names: str | Sequence[str]) -> Iterator[Path]:
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """How two params.json differ in recipe and inputs, in words; hashes by fold count where both have the fold."""
-    changed, then, there = differences(before["recipe"], now["recipe"]), before["inputs"], now["inputs"]
+    changed = differences(current_names(before["recipe"]), current_names(now["recipe"]))
+    then, there = before["inputs"], now["inputs"]
     for name in {**then, **there}:
         hashes = [then.get(name), there.get(name)]
         if all(isinstance(each, dict) for each in hashes):

@@ -16,6 +16,7 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.files import file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
+from kagglekit.options import current_names
 from kagglekit.runs.folder import changes, differences, more_folds
 from kagglekit.runs.tables import hash_folds, read_metadata, read_predictions, read_run
 from kagglekit.time_budget import UNFINISHED
@@ -112,7 +113,8 @@ def _plan_run(run: Path, work: Path) -> MergePlan:
         raise ValueError(f"{home} is no trained run, as {run} is: give one of them another name")
     if not new:
         ours, theirs = read_json(home / "params.json"), read_json(run / "params.json")
-        recipe = {name: _at_home(ours["recipe"].get(name), value) for name, value in theirs["recipe"].items()}
+        known, came = (current_names(params["recipe"]) for params in (ours, theirs))
+        recipe = {name: _at_home(known.get(name), value) for name, value in came.items()}
         if changed := changes(ours, {**theirs, "recipe": recipe}):
             raise ValueError(
                 f"{home} was made with other settings than {run}: {'; '.join(changed)}. Give one of them another name"

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.files import fold_folders, hash_files, read_json, resolve, run_folder
+from kagglekit.options import current_names, knobs_of, named
+from kagglekit.runs.knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.tables import list_runs, read_metadata
 
 
@@ -64,8 +66,8 @@ class RunRecord:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The parameters that the run was made with; empty for a blend."""
-        return self.params.get("recipe", {})
+        """The parameters that the run was made with, by their names of today; empty for a blend."""
+        return current_names(self.params.get("recipe", {}))
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -160,10 +162,10 @@ def named_runs(
     """The runs that a recipe names, by role: to start from, to average, to mask by, to learn labels from; and the run
     whose model is its `backbone`."""
     reads = {} if reads is None else reads
-    names = {"start": split_start(recipe.get("start", "")), "soup_of": recipe.get("soup_of", [])}
-    names["scorer"] = [recipe.get("scorer", "")]
-    names |= {role: [recipe.get(role, {}).get("teacher", "")] for role in ("pseudo", "distill")}
-    found = {role: [RunRecord.open(work, name, reads) for name in each if name] for role, each in names.items()}
+    knobs = [knob for knob in knobs_of(TrainingRun, PretrainingRun).values() if "run" in knob.kinds]
+    knobs.sort(key=lambda knob: isinstance(knob.names, dict))  # teachers are named last
+    names = {knob.name: [name for _, name in named([knob], recipe, "run")] for knob in knobs}
+    found = {role: [RunRecord.open(work, name, reads) for name in each] for role, each in names.items()}
     backbone = recipe.get("backbone", "")
     run = RunRecord.around(backbone, reads) if backbone and resolve(backbone).is_dir() else None
     return found | {"backbone": [run] if run and (run.work / "task.json").is_file() else []}

@@ -52,7 +52,7 @@ class Distiller:
     seed: int = 0
 
     def __post_init__(self):
-        self.plan = DistillationOptions.choose(self.options)
+        self.plan = DistillationOptions(**self.options)
         self.plan.check_kind(self.task.kind)
         if "teacher" not in inspect.signature(self.learner.fit).parameters:
             raise ValueError(f"distill: a student is a fine-tuned model, and {type(self.learner).__name__} makes none")

@@ -81,7 +81,7 @@ def read_unlabelled(task: Task, file: str | Path, recipe: Recipe) -> pd.DataFram
     columns = {"id": row_ids(table, task.id), "text": texts, **{name: table[name] for name in recipe.columns}}
     read = pd.DataFrame(columns)
     where = replace(task, files={"train": path.name, "test": path.name})
-    check_features(where, read, read, *(recipe.beside.get(kind, ()) for kind in ("numbers", "categories")))
+    check_features(where, read, read, *(recipe.features.get(kind, ()) for kind in ("numbers", "categories")))
     return read.assign(source=path.name)
 
 

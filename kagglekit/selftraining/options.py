@@ -1,68 +1,70 @@
-"""The knobs of self-training, their meaning and their ranges, in one place.
+"""The options of self-training and distillation: the parameters `pseudo` and `distill` of `3_train`."""
 
-The knobs of distillation, their meaning and their ranges, in one place.
-"""
+from __future__ import annotations  # the types of knobs are texts
 
-from __future__ import annotations  # the types of knobs are texts, as in a notebook
+from dataclasses import dataclass
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
-
-from kagglekit.options import accepts, check_range
-from kagglekit.scoring.metrics import CLASSES
-from kagglekit.selftraining.distillation import LOSSES
+from kagglekit.options import Knobs, documented, knob
 
 DRAWN = {"passes": 10, "sample": "easy", "size": 0, "dropout": None}  # knobs of ust alone -> how they are left
 KEPT = 0.9  # the usual threshold
+PROBABLE = ("binary", "multiclass", "multilabel")  # kinds of task whose predictions are probabilities
 
 
+@documented
 @dataclass(frozen=True)
-class SelfTrainingOptions:
+class SelfTrainingOptions(Knobs):
     """What is labelled by whom, which of it is kept, and how it is learned.
 
-    threshold: probability from which on a row is kept; None is 0.9 where there are probabilities. 0 keeps all; near 1
-    few rows are kept, with fewer wrong labels, and they teach less that is new. For several labels each must be as
-    sure, of being there or not. Values do not say how sure they are: all rows are kept.
-    top: at most so many rows of each class, the surest ones (for several labels: of each label, and of none); 0 is all.
-    It keeps a class that the teacher prefers from taking over. ust draws that many.
-    weight: of a row in the loss, where a row of train has 1; "confidence" is its probability. 0 is training without
-    pseudo labels. With ust it is multiplied with the weights by variance, whose mean is 1.
-    begin: where students start: "start", as the fold does, or "teacher", with the weights of the model before them.
-    passes, sample, size, dropout: of ust, see `kagglekit/selftrain/ust.py`; size: rows of the pool, drawn anew in each
-    round, that are asked; 0 is all. dropout: during the passes; None is what the model was trained with.
+    For several labels each must be as sure as the threshold, of being there or not. Values do not say how sure they
+    are: all rows are kept. `top` keeps a class that the teacher prefers from taking over.
     Raises ValueError for a value of another type or out of range, and for two that contradict each other.
     """
 
-    teacher: str = ""  # a run or a blend; none: the first model is trained here
-    labels: Literal["hard", "soft", "ust"] = "hard"
-    threshold: float | None = None
-    top: int = 0
-    weight: float | str = 1.0
-    rounds: int = 1  # the student of a round labels the next one
-    unlabelled: list[str] = field(default_factory=list)  # files with the text columns of the task
-    test: bool = True  # label the rows of test
-    order: Literal["mixed", "first"] = "mixed"  # together with train; or pseudo rows first, then those of train alone
-    begin: Literal["start", "teacher"] = "start"
-    passes: int = 10
-    sample: Literal["easy", "hard"] = "easy"
-    size: int = 0
-    dropout: float | None = None
+    owner = "pseudo"
+
+    teacher: str = knob("", "a run or a blend; empty: the first model is trained here")
+    labels: str = knob("hard", "labels, probabilities, or rows drawn by uncertainty", choices=("hard", "soft", "ust"))
+    threshold: float | None = knob(
+        None,
+        "probability from which on a row is kept; 0: all; near 1: few, with fewer wrong labels, which teach less that "
+        "is new; None: 0.9 where there are probabilities",
+        least=0,
+        most=1,
+    )
+    top: int = knob(
+        0,
+        "rows of each class, at most, the surest ones (of several labels: of each, and of none); 0: all; ust draws as "
+        "many",
+        least=0,
+    )
+    weight: float | str = knob(
+        1.0,
+        'of a row in the loss, where a row of train has 1; "confidence": its probability; 0: training without pseudo '
+        "labels; ust multiplies it with weights by variance, whose mean is 1",
+        choices=("confidence",),
+        least=0,
+    )
+    rounds: int = knob(1, "the student of a round labels the next one", least=1)
+    unlabelled: list[str] = knob([], "files with the text columns of the task")
+    test: bool = knob(True, "label the rows of test")
+    order: str = knob(
+        "mixed", "together with train; or pseudo rows first, then those of train alone", choices=("mixed", "first")
+    )
+    begin: str = knob(
+        "start",
+        "where students start: as the fold does, or with the weights of the model before them",
+        choices=("start", "teacher"),
+    )
+    passes: int = knob(10, "of ust, with dropout, over the pool", least=2)
+    sample: str = knob("easy", "of ust: rows that the model is sure of, or unsure", choices=("easy", "hard"))
+    size: int = knob(0, "of ust: rows of the pool, drawn again in each round, that are asked; 0: all", least=0)
+    dropout: float | None = knob(
+        None, "of ust, during the passes; None: what the model was trained with", above=0, below=1
+    )
 
     def __post_init__(self):
-        for knob in fields(self):
-            value = getattr(self, knob.name)
-            check_range(f"pseudo: {knob.name}", value, accepts(knob.type, value), knob.type)
-        weight = self.weight
-        known = weight == "confidence" if isinstance(weight, str) else 0 <= weight < math.inf
-        share = self.dropout is None or 0 < self.dropout < 1
-        sure = self.threshold is None or 0 <= self.threshold <= 1
-        check_range("pseudo: weight", weight, known, 'a number, 0 or more, or "confidence"')
-        check_range("pseudo: threshold", self.threshold, sure, "a probability from 0 to 1")
-        check_range("pseudo: dropout", self.dropout, share, "above 0 and below 1, or None")
-        for name, least in (("top", 0), ("rounds", 1), ("passes", 2), ("size", 0)):
-            check_range(f"pseudo: {name}", getattr(self, name), getattr(self, name) >= least, f"{least} or more")
+        super().__post_init__()
         if not self.test and not self.unlabelled:
             raise ValueError("pseudo: there is nothing to label: set test=True, or name files in unlabelled")
         self._check_labels()
@@ -82,7 +84,7 @@ class SelfTrainingOptions:
 
     def check_kind(self, kind: str) -> None:
         """Raise ValueError for knobs that a kind of task has no use for."""
-        if kind in (*CLASSES, "multilabel"):
+        if kind in PROBABLE:
             return
         if self.threshold or self.weight == "confidence":
             raise ValueError(
@@ -96,53 +98,40 @@ class SelfTrainingOptions:
 
     def least(self, kind: str) -> float:
         """The threshold that counts for a kind of task."""
-        probable = kind in (*CLASSES, "multilabel") and self.labels != "ust"
+        probable = kind in PROBABLE and self.labels != "ust"
         return KEPT if self.threshold is None and probable else self.threshold or 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """The knobs as plain data."""
-        return asdict(self)
 
-    @classmethod
-    def choose(cls, options: Mapping[str, Any]) -> SelfTrainingOptions:
-        """The knobs that a notebook's `pseudo` names; raises ValueError for a name that is none, and lists them."""
-        known = [knob.name for knob in fields(cls)]
-        for name in options:
-            check_range("pseudo", name, name in known, f"one of {', '.join(known)}")
-        return cls(**options)
-
-
-BY = ("fold", "nested", "oof")
-
-
+@documented
 @dataclass(frozen=True)
-class DistillationOptions:
-    """Who teaches, what of, and how much it counts. Raises ValueError for options out of range or against each other.
+class DistillationOptions(Knobs):
+    """Who teaches, what of, and how much it counts; see `Distiller` and `Distillation`.
 
-    teacher: a run or a blend of the work folder; "" is the run itself, whose first models have no teacher.
-    by: whose predictions of a training row count, see `Distiller`; "" is "fold" for a run, "nested" for the run itself.
-    loss, temperature, weight, hidden: of `Distillation`.
-    rounds: 1 is a student of the teacher, 2 a student of this student, and so on (born-again networks).
+    Raises ValueError for options out of range or against each other.
     """
 
-    teacher: str = ""
-    by: str = ""
-    loss: str = ""
-    temperature: float = 1.0
-    weight: float = 0.5
-    hidden: float = 0.0
-    rounds: int = 1
+    owner = "distill"
+
+    teacher: str = knob("", "a run or a blend of the work folder; empty: the run itself, whose first models have none")
+    by: str = knob(
+        "",
+        "whose predictions of a training row count; empty: fold for a run, nested for the run itself",
+        choices=("", "fold", "nested", "oof"),
+    )
+    loss: str = knob(
+        "",
+        "between student and teacher; empty: kl for probabilities",
+        choices=("", "cross_entropy", "kl", "cosine", "mse"),
+    )
+    temperature: float = knob(1.0, "of the probabilities of both, for kl", above=0)
+    weight: float = knob(0.5, "of the teacher's loss, that of the labels has the rest", least=0, most=1)
+    hidden: float = knob(0.0, "weight of the distance between the vectors of student and teacher", least=0)
+    rounds: int = knob(
+        1, "1: a student of the teacher; 2: a student of this student; ... (born-again networks)", least=1
+    )
 
     def __post_init__(self):
-        for option in fields(self):
-            value = getattr(self, option.name)
-            check_range(f"distill: {option.name}", value, accepts(option.type, value), option.type)
-        check_range("distill: by", self.by, self.by in ("", *BY), f"empty, or of {', '.join(BY)}")
-        check_range("distill: loss", self.loss, self.loss in ("", *LOSSES), f"empty, or of {', '.join(LOSSES)}")
-        check_range("distill: weight", self.weight, 0 <= self.weight <= 1, "from 0 to 1")
-        check_range("distill: temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
-        check_range("distill: hidden", self.hidden, 0 <= self.hidden < math.inf, "0 or more")
-        check_range("distill: rounds", self.rounds, self.rounds >= 1, "1 or more")
+        super().__post_init__()
         if self.teacher and self.source == "nested":
             raise ValueError("distill: by='nested' trains teachers of its own: leave teacher empty, or set by='fold'")
         if not self.teacher and self.source == "oof":
@@ -164,7 +153,7 @@ class DistillationOptions:
 
     def check_kind(self, kind: str) -> None:
         """Raise ValueError when the loss does not fit a kind of task."""
-        if kind in (*CLASSES, "multilabel"):
+        if kind in PROBABLE:
             return
         if self.loss not in ("", "mse") or self.temperature != 1:
             raise ValueError(
@@ -176,15 +165,3 @@ class DistillationOptions:
     def crosses(self) -> bool:
         """Whether a student hears of the labels of its own fold."""
         return self.source == "oof"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The options as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def choose(cls, options: Mapping[str, Any]) -> DistillationOptions:
-        """From the dict of a notebook. Raises ValueError for an unknown one, and says which there are."""
-        known = [option.name for option in fields(cls)]
-        for name in options:
-            check_range("distill", name, name in known, f"of {', '.join(known)}")
-        return cls(**options)

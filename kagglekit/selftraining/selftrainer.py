@@ -44,7 +44,7 @@ class SelfTrainer:
     options: dict[str, Any]
 
     def __post_init__(self):
-        self.knobs = knobs = SelfTrainingOptions.choose(self.options)
+        self.knobs = knobs = SelfTrainingOptions(**self.options)
         knobs.check_kind(self.task.kind)
         self.tuner = _innermost(self.learner)
         self.fold_of, labels = self.folds["fold"].to_numpy(), encode_labels(self.task, self.train)

@@ -61,22 +61,24 @@ class FineTuner:
     def __post_init__(self):
         recipe = self.recipe
         recipe.check_task(self.task)
-        columns = [recipe.beside.get(kind, ()) for kind in ("numbers", "categories")]
+        columns = [recipe.features.get(kind, ()) for kind in ("numbers", "categories")]
         check_features(self.task, self.train, self.test, *columns)
         self.precision = choose_precision()
         self.tokenizer = load_tokenizer(self.vocabulary or self.backbone)
         check_max_length(self.backbone, recipe.max_length)
         self.all_labels = read_labels(self.task, self.train, recipe.auxiliary, recipe.soft_targets)
         self.labels = self.all_labels.values
-        self.files = vector_files(recipe.beside, self.train["id"], self.test["id"])
+        self.files = vector_files(recipe.features, self.train["id"], self.test["id"])
         self.rows, self.test_rows = (
             read_inputs(table, self.tokenizer, recipe, self.cache, file)
             for table, file in zip((self.train, self.test), self.files, strict=True)
         )
         self.prompt = prompt_options(recipe, self.task.classes, self.tokenizer)
         self.augmenter = make_augmenter(recipe.augment, self.backbone) if recipe.augment else None
-        at = recipe.beside.get("word_vectors_at", "last")
-        self.word_options, self.word_table = word_vector_options(recipe.beside.get("word_vectors"), at, self.tokenizer)
+        at = recipe.features.get("word_vectors_at", "last")
+        self.word_options, self.word_table = word_vector_options(
+            recipe.features.get("word_vectors"), at, self.tokenizer
+        )
         make_targets(self.all_labels, recipe.loss, recipe.learned_weights)  # an error in what is learned shows now
 
     @property
@@ -159,12 +161,16 @@ class FineTuner:
             groups, size = self._groups(model), self.recipe.batch_size
             return find_learning_rate(model, groups, rows.examples, rows.targets.loss, size, self.precision, seed=seed)
 
-    def plan_rates(self, train_rows: np.ndarray) -> pd.DataFrame:
-        """The learning rate of each group of parameters at each step of training on `train_rows`."""
-        recipe, features = self.recipe, FeatureScaler.fit(self.rows, train_rows, self.recipe.beside)
+    def untrained(self, train_rows: np.ndarray) -> Classifier:
+        """A model as a fold begins with it, but for a run to start from; random numbers stay as they were."""
+        recipe, features = self.recipe, FeatureScaler.fit(self.rows, train_rows, self.recipe.features)
         with random_state_kept():
             targets = make_targets(self.all_labels[train_rows], recipe.loss, recipe.learned_weights)
-            groups = self._groups(self._build(targets, features, untrained=True))
+            return self._build(targets, features, untrained=True)
+
+    def plan_rates(self, train_rows: np.ndarray) -> pd.DataFrame:
+        """The learning rate of each group of parameters at each step of training on `train_rows`."""
+        recipe, groups = self.recipe, self._groups(self.untrained(train_rows))
         rows = len(train_rows) * (1 + (recipe.augment_copies if recipe.augment else 0))
         steps = math.ceil(self._steps(rows) * recipe.epochs)
         return learning_rates(groups, recipe.schedule, recipe.warmup, recipe.cycles, steps, recipe.cycle_growth)

@@ -63,21 +63,23 @@ def read_inputs(
         tokens = make_chunks(whole, tokenizer, recipe.max_length, recipe.chunk_stride, recipe.chunks)
     elif recipe.pattern:
         pattern = make_pattern(recipe.pattern, tokenizer)
-        tokens = fill_pattern(texts, tokenizer, pattern, recipe.max_length, cache, recipe.cut)
+        tokens = fill_pattern(texts, tokenizer, pattern, recipe.max_length, cache, recipe.truncation)
     else:
-        tokens = tokenize(texts, tokenizer, recipe.max_length, cache, recipe.cut)
+        tokens = tokenize(texts, tokenizer, recipe.max_length, cache, recipe.truncation)
     found = read_document_vectors(vectors, table["id"]) if vectors else None
     return Inputs(tokens, tokenizer.pad_token_id, table.assign(text=texts), found)
 
 
-def vector_files(beside: dict[str, Any], ids: Sequence[str], test_ids: Sequence[str]) -> tuple[str | None, str | None]:
+def vector_files(
+    features: dict[str, Any], ids: Sequence[str], test_ids: Sequence[str]
+) -> tuple[str | None, str | None]:
     """The files with the document vectors of train and of test. Raises ValueError where one file cannot have both."""
-    file = beside.get("vectors") or None
-    other = beside.get("test_vectors") or file
+    file = features.get("vectors") or None
+    other = features.get("test_vectors") or file
     shared = set(ids) & set(test_ids)
     if file and file == other and shared:
         raise ValueError(
-            f"beside: {file} can have one vector of id {min(shared)!r}, which is in train and in test "
+            f"features: {file} can have one vector of id {min(shared)!r}, which is in train and in test "
             f"({len(shared):,} such ids): name a file for each of them, as vectors and as test_vectors"
         )
     return file, other
@@ -97,18 +99,18 @@ class FeatureScaler:
     at_embeddings: bool
 
     @classmethod
-    def fit(cls, inputs: Inputs, rows: np.ndarray, beside: dict[str, Any]) -> "FeatureScaler":
+    def fit(cls, inputs: Inputs, rows: np.ndarray, asked: dict[str, Any]) -> "FeatureScaler":
         """Learn from `rows` (row numbers) how columns and vectors are scaled, and which categories there are.
 
-        beside: of a `Recipe`.
+        asked: `features` of a `Recipe`.
         """
-        names = [beside.get(kind, []) for kind in ("numbers", "categories")]
+        names = [asked.get(kind, []) for kind in ("numbers", "categories")]
         features = Features.fit(inputs.columns.iloc[rows], *names) if any(names) else None
         center = scale = None
         if inputs.vectors is not None:
             scaler = StandardScaler().fit(inputs.vectors[rows])
             center, scale = scaler.mean_.tolist(), scaler.scale_.tolist()
-        return cls(features, center, scale, beside.get("vectors_at") == "embeddings")
+        return cls(features, center, scale, asked.get("vectors_at") == "embeddings")
 
     def examples(self, inputs: Inputs, rows: np.ndarray | None = None, labels: np.ndarray | None = None) -> Examples:
         """`rows` of the inputs (None: all), with labels if there are any, as batches want them.
@@ -120,7 +122,7 @@ class FeatureScaler:
         if self.center is not None:
             width = 0 if inputs.vectors is None else inputs.vectors.shape[1]
             if width != len(self.center):
-                raise ValueError(f"beside: the vectors have {width} numbers, those of train {len(self.center)}")
+                raise ValueError(f"features: the vectors have {width} numbers, those of train {len(self.center)}")
             standard = (inputs.vectors[rows] - self.center) / self.scale  # (rows, width)
             arrays["embedded" if self.at_embeddings else "vectors"] = standard.clip(-1e4, 1e4).astype(np.float32)
         return Examples(inputs.tokens[rows], inputs.pad_id, labels, arrays)

@@ -8,15 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, SequentialLR
 from transformers import get_constant_schedule_with_warmup, get_scheduler
 
-SCHEDULES = (
-    "linear",
-    "cosine",
-    "constant_with_warmup",
-    "constant",
-    "polynomial",
-    "cosine_with_restarts",
-    "cosine_warm_restarts",
-)
+from kagglekit.training.recipe import SCHEDULES as SCHEDULES
 
 
 def parameter_groups(

@@ -86,8 +86,8 @@ class SavedModel:
                     f"the model of {self.folder} reads the column {name!r}, which the rows do not have: set beside of "
                     "this run to that of the run it is from"
                 )
-        beside = self.knobs.beside
-        vectors = (not of_train and beside.get("test_vectors")) or beside.get("vectors") or None
+        features = self.knobs.features
+        vectors = (not of_train and features.get("test_vectors")) or features.get("vectors") or None
         return self.beside.examples(read_inputs(table, self.tokenizer, self.knobs, self.cache, vectors))
 
     def predict(self, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:

@@ -1,161 +1,193 @@
-"""What is trained and how: every knob of fine-tuning, its meaning and its range, in one place.
+"""The knobs of fine-tuning: what `Recipe` may be told of the text, the model, the loss and the training.
 
-The knobs `pattern` and `verbalizer` of a recipe: what they go with, and what becomes of them in a model.
+In `3_train`, the most used of them stand in the parameter cell; any other goes into `recipe`, such as
+`recipe = {"head_dropout": 0.1}`. On the command line all are alike: `kagglekit run 3_train head_dropout=0.1`.
 """
 
 from __future__ import annotations  # the types of knobs are texts: a notebook's parameters are checked in the same way
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kagglekit.competition.task import Task
-from kagglekit.data.clean import check_cleaners
-from kagglekit.data.patterns import count_masks, find_words, make_pattern
-from kagglekit.data.truncation import TRUNCATIONS
-from kagglekit.losses.catalogue import check_loss
-from kagglekit.model.heads import HEADS
-from kagglekit.model.pooling import POOLINGS
-from kagglekit.options import accepts, check_range
-from kagglekit.scoring.metrics import CLASSES
-from kagglekit.training.optim import SCHEDULES
-from kagglekit.tricks import make_tricks
+from kagglekit.options import Knobs, accepts, check_range, documented, knob
 
-if TYPE_CHECKING:
-    from kagglekit.training.recipe import Recipe
+if TYPE_CHECKING:  # what checks tricks and losses comes with torch: it is imported where a recipe is made
+    from kagglekit.competition.task import Task
+    from kagglekit.tricks.trick import Trick
 
-
-BESIDE = {  # what may stand beside the text -> its type
+FEATURES = {  # what a model may read besides the text -> its type
     "numbers": "list[str]",  # columns of train and test
     "categories": "list[str]",
     "vectors": "str",  # a file with a vector for each document, see `read_document_vectors`
-    "test_vectors": "str",  # that of the rows of test, where it is another one
+    "test_vectors": "str",  # the same for the rows of test, where it is another file
     "vectors_at": "Literal['last', 'embeddings']",  # joined before the head, or added to the word embeddings
     "word_vectors": "str",  # a file with a vector for each word, see `read_word_vectors`
     "word_vectors_at": "Literal['last', 'embeddings']",
 }
 GOES_WITH = {"vectors_at": "vectors", "test_vectors": "vectors", "word_vectors_at": "word_vectors"}
-NAMED = {  # knobs that are names -> what they may name
-    "cut": TRUNCATIONS,
-    "chunk_pooling": ("mean", "max", "attention"),
-    "pooling": POOLINGS,
-    "head": HEADS,
-    "schedule": SCHEDULES,
-}
-RANGES = [  # knobs that are numbers, which numbers fit, and the same in words
-    (("epochs",), lambda value: 0 < value < math.inf, "above 0"),
-    (("batch_size", "accumulation", "dropout_samples", "cycles", "cycle_growth"), lambda n: n > 0, "above 0"),
-    (("learning_rate", "head_learning_rate"), lambda rate: 0 < rate < 1, "above 0 and below 1"),
-    (("dropout", "attention_dropout", "head_dropout", "warmup"), lambda share: 0 <= share < 1, "from 0 to below 1"),
-    (("layer_decay",), lambda value: 0 < value <= 1, "above 0, and at most 1"),
-    (("weight_decay", "max_grad_norm"), lambda value: 0 <= value < math.inf, "0 or more"),
-    (("augment_share",), lambda share: 0 < share <= 1, "above 0, and at most 1"),
-    (("augment_copies", "chunks", "chunk_stride", "reinit_layers", "freeze_layers"), lambda n: n >= 0, "0 or more"),
-    (("evaluate_every", "patience"), lambda n: n >= 0, "0 or more"),
-]
+NAMES = {"numbers": "column", "categories": "column"} | dict.fromkeys(
+    ("vectors", "test_vectors", "word_vectors"), "file"
+)
+SCHEDULES = (
+    *("linear", "cosine", "constant_with_warmup", "constant", "polynomial"),
+    *("cosine_with_restarts", "cosine_warm_restarts"),
+)
 
 
+@documented
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Knobs):
     """The knobs of one run of fine-tuning. The defaults are a plain, fast run; each trick is a change of one of them.
 
-    Raises ValueError for a value of another type or out of range, and for two that contradict each other: a knob that
-    would have no effect is an error.
+    Raises ValueError for an unknown name, for a value of another type or out of range, and for two that contradict
+    each other: a knob that would have no effect is an error.
     """
 
     # the text
-    clean: list[str] = field(default_factory=list)  # names of CLEANERS, in order
-    max_length: int = 256  # tokens of a text, or of a chunk, that are read
-    cut: str = "head"  # what is kept of longer texts, a name of TRUNCATIONS
-    chunks: int = 0  # at most so many chunks of a text, encoded together; 0: texts are cut
-    chunk_stride: int = 32  # tokens that a chunk repeats of the one before it
-    chunk_pooling: str = "mean"  # vectors of chunks to one: mean, max or attention
-    augment: dict[str, dict[str, Any]] = field(default_factory=dict)  # of training rows: name of AUGMENTERS -> options
-    augment_copies: int = 1  # changed copies of each row, made ahead; 0 changes rows on the fly
-    augment_share: float = 0.5  # of the rows that are changed at each visit, on the fly
-    pattern: str = ""  # what stands around each text, such as "{text} It was {mask}."; nothing: the text alone
+    clean: list[str] = knob([], "cleaners of the text, in order, see 1_eda; empty: as it is", shown="text")
+    max_length: int = knob(192, "tokens of a text, or of a chunk, that are read", above=0, shown="text")
+    truncation: str = knob(
+        "head",
+        "what is kept of longer texts",
+        choices=("head", "tail", "head_tail", "middle", "key_parts"),
+        shown="text",
+    )
+    chunks: int = knob(0, "chunks of a text, at most, that are encoded together; 0: texts are truncated", least=0)
+    chunk_stride: int = knob(32, "tokens that a chunk repeats of the one before it", least=0)
+    chunk_pooling: str = knob("mean", "vectors of chunks to a text vector", choices=("mean", "max", "attention"))
+    augment: dict[str, dict[str, Any]] = knob(
+        {},
+        'changed copies of training rows: {"EDA": {}}, AEDA, MLMSynonyms, Dictionary, BackTranslation',
+        names={"*": "model"},
+        shown="text",
+    )
+    augment_copies: int = knob(1, "changed copies of each row, made ahead; 0: rows are changed on the fly", least=0)
+    augment_share: float = knob(0.5, "share of the rows that are changed at each visit, on the fly", above=0, most=1)
+    pattern: str = knob("", 'around each text, such as "{text} It was {mask}."; empty: the text alone')
     # the model
-    pooling: str = "mean"  # a name of POOLINGS
-    head: str = "linear"  # a name of HEADS
-    verbalizer: dict[str, list[str]] = field(default_factory=dict)  # class -> its words at the mask, in place of a head
-    dropout: float | None = 0.0  # of hidden states; None as the backbone was trained
-    attention_dropout: float | None = 0.0  # of attention weights; None is the same as `dropout`
-    head_dropout: float = 0.0
-    dropout_samples: int = 1  # draws of the head's dropout whose logits are averaged
-    reinit_layers: int = 0  # topmost layers that start anew
-    freeze_layers: int = 0  # lowest layers that are not trained
-    freeze_embeddings: bool = False
-    beside: dict[str, Any] = field(default_factory=dict)  # what stands beside the text, by the names of BESIDE
+    pooling: str = knob(
+        "mean",
+        "token vectors to text vector: cls, mean, max, attention, ...",
+        choices=(
+            *("cls", "mean", "max", "attention", "mean_max", "gem", "last_token", "mask", "pooler", "weighted_layers"),
+            *("last4_concat", "last4_max", "last4_pooler", "all_cls", "all_cls_cnn", "all_cls_lstm", "all_cls_gru"),
+        ),
+        shown="model",
+    )
+    head: str = knob("linear", "text vector to logits", choices=("linear", "separate", "queries", "flat"))
+    verbalizer: dict[str, list[str]] = knob(
+        {}, 'PET: words of each class at the mask, in place of a head: {"1": ["great"], "0": ["terrible"]}'
+    )
+    dropout: float | None = knob(
+        0.0,
+        "of hidden states; None: as the backbone was trained; R-Drop needs some",
+        least=0,
+        below=1,
+        shown="model",
+    )
+    attention_dropout: float | None = knob(0.0, "of attention weights; None: the same as `dropout`", least=0, below=1)
+    head_dropout: float = knob(0.0, "before the last layer", least=0, below=1)
+    dropout_samples: int = knob(
+        1, "draws of head_dropout whose logits are averaged: 5 is multi-sample dropout", above=0
+    )
+    reinit_layers: int = knob(0, "topmost layers that start again from random weights", least=0)
+    freeze_layers: int = knob(0, "lowest layers that are not trained", least=0)
+    freeze_embeddings: bool = knob(False, "the word embeddings are not trained")
+    features: dict[str, Any] = knob(
+        {},
+        'besides the text: {"numbers": ["age"], "categories": ["site"], "vectors": "file", "word_vectors": "file"}',
+        choices=tuple(FEATURES),
+        names=NAMES,
+    )
     # what it learns
-    loss: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> options, added up; none: the kind's own
-    soft_targets: list[str] = field(default_factory=list)  # columns of train with a probability per class
-    auxiliary: dict[str, float] = field(default_factory=dict)  # other columns of train to learn -> weight of their loss
-    learned_weights: bool = False  # of the losses of several targets
+    loss: dict[str, dict[str, Any]] = knob(
+        {},
+        'empty: cross-entropy, or what fits the task; such as {"focal": {"gamma": 2.0}}; several add up',
+        shown="model",
+    )
+    soft_targets: list[str] = knob(
+        [], "columns of train with votes or probabilities, one a class, in place of the label", names="column"
+    )
+    auxiliary: dict[str, float] = knob(
+        {}, 'other columns of train to learn too, with the weight of their loss: {"topic": 0.3}', names="column"
+    )
+    learned_weights: bool = knob(False, "learn the weights of the losses of several targets")
     # how it learns
-    epochs: float = 3
-    batch_size: int = 16  # texts on average, see `training_batches`
-    accumulation: int = 1
-    learning_rate: float | None = None  # of the topmost layer; None by the size of the backbone
-    head_learning_rate: float | None = None  # None is the same
-    layer_decay: float = 0.95  # 1 is one rate for all layers
-    weight_decay: float = 0.01
-    schedule: str = "linear"  # a name of SCHEDULES
-    warmup: float = 0.1  # share of the steps
-    cycles: int = 1  # of schedules with restarts
-    cycle_growth: int = 1  # how many times as long as the last one each cycle of cosine_warm_restarts is
-    max_grad_norm: float = 1.0  # longer gradients are shortened to it; 0 leaves them
-    checkpointing: bool = False  # compute activations again in the backward pass: less memory, more time
-    evaluate_every: int = 0  # steps; 0 is once an epoch
-    keep_best: bool = False  # the weights of the best evaluation, not the last ones
-    patience: int = 0  # evaluations without a better score before training ends; 0 trains to the end
-    tricks: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> options, the first is the outermost
+    epochs: float = knob(3.0, "passes over the training rows", above=0, shown="training")
+    batch_size: int = knob(
+        16, "texts in a batch, on average: batches have equal numbers of tokens", above=0, shown="training"
+    )
+    accumulation: int = knob(1, "batches to an optimizer step", above=0)
+    learning_rate: float | None = knob(
+        None, "of the topmost layer; None: by the size of the backbone", above=0, below=1, shown="training"
+    )
+    head_learning_rate: float | None = knob(None, "of the head; None: the same", above=0, below=1)
+    layer_decay: float = knob(
+        0.95, "rate of a layer to that of the layer above it; 1: no difference", above=0, most=1, shown="training"
+    )
+    weight_decay: float = knob(0.01, "of matrices; biases and norms have none", least=0)
+    schedule: str = knob("linear", "how the learning rate falls", choices=SCHEDULES)
+    warmup: float = knob(0.1, "share of the steps in which the learning rate rises", least=0, below=1)
+    cycles: int = knob(1, "of schedules with restarts", above=0)
+    cycle_growth: int = knob(1, "of cosine_warm_restarts: 2 makes each cycle twice as long as the last one", above=0)
+    max_grad_norm: float = knob(1.0, "longer gradients are shortened to it; 0: never", least=0)
+    checkpointing: bool = knob(False, "compute activations again in the backward pass: less memory, more time")
+    evaluate_every: int = knob(0, "steps between evaluations; 0: once an epoch", least=0)
+    keep_best: bool = knob(
+        False, "the weights with the best score on the fold, whose score is then too good; False: the last ones"
+    )
+    patience: int = knob(0, "evaluations without a better score before training ends; 0: trains to the end", least=0)
+    tricks: dict[str, dict[str, Any]] = knob(
+        {},
+        'such as {"FGM": {"epsilon": 0.5, "start": 0.5}, "EMA": {"decay": 0.99}}, the outermost first',
+        shown="training",
+    )
 
     def __post_init__(self):
-        for knob in fields(self):
-            _check_type(knob.name, getattr(self, knob.name), knob.type)
-        for names, fits, rule in RANGES:
-            for name in names:
-                value = getattr(self, name)
-                check_range(name, value, value is None or fits(value), rule)
-        for name, known in NAMED.items():
-            check_range(name, getattr(self, name), getattr(self, name) in known, f"one of {', '.join(known)}")
+        super().__post_init__()
+        from kagglekit.data.clean import check_cleaners
+        from kagglekit.tricks import make_tricks
+
         for column, weight in self.auxiliary.items():
             check_range(f"auxiliary: {column}", weight, 0 <= weight < math.inf, "a weight, 0 or more")
         check_cleaners(self.clean)
-        make_tricks(self.tricks)
-        self._check_beside()
-        self._check_contradictions()
+        tricks = make_tricks(self.tricks)
+        self._check_features()
+        self._check_contradictions(tricks)
         check_prompt(self)
 
-    def _check_beside(self):
-        for name, value in self.beside.items():
-            check_range("beside", name, name in BESIDE, f"one of {', '.join(BESIDE)}")
-            _check_type(f"beside: {name}", value, BESIDE[name])
+    def _check_features(self):
+        for name, value in self.features.items():
+            check_range(f"features: {name}", value, accepts(FEATURES[name], value), FEATURES[name])
         for name, needed in GOES_WITH.items():
-            if self.beside.get(name) and not self.beside.get(needed):
-                raise ValueError(f"beside: {name} goes with {needed}, and there are none: name their file")
-        if self.chunks and self.beside.get("vectors_at") == "embeddings":
-            raise ValueError("beside: vectors of documents cannot be added to the embeddings of chunks: set chunks=0")
+            if self.features.get(name) and not self.features.get(needed):
+                raise ValueError(f"features: {name} goes with {needed}, and there are none: name their file")
+        if self.chunks and self.features.get("vectors_at") == "embeddings":
+            raise ValueError("features: vectors of documents cannot be added to the embeddings of chunks: set chunks=0")
         twice = [name for name, times in Counter(self.train_columns).items() if times > 1]
         if twice:
-            raise ValueError(f"column {twice[0]!r} is named twice, beside the text or among what is learned")
+            raise ValueError(f"column {twice[0]!r} is named twice, among features or what is learned")
 
-    def _check_contradictions(self):
+    def _check_contradictions(self, tricks: Sequence[Trick]):
         drops = self.dropout != 0 or self.attention_dropout not in (0, None) or self.head_dropout != 0
-        if "RDrop" in self.tricks and not drops:
-            raise ValueError("tricks: RDrop compares two passes through dropout, and dropout=0: set dropout=0.1")
+        for name, trick in zip(self.tricks, tricks, strict=True):
+            if trick.needs_dropout and not drops:
+                raise ValueError(f"tricks: {name} compares two passes through dropout, and dropout=0: set dropout=0.1")
+            if trick.chooses and self.keep_best:
+                raise ValueError(f"keep_best and {name} both say which weights are kept in the end: choose one")
+            if not trick.fits_chunks and self.chunks:
+                raise ValueError(f"tricks: {name} mixes token by token, and chunks are several texts: set chunks=0")
         if self.dropout_samples > 1 and not self.head_dropout:
             raise ValueError(f"dropout_samples={self.dropout_samples} draws the head's dropout: set head_dropout=0.2")
         if self.patience and not self.keep_best:
             raise ValueError("patience waits for a better score: set keep_best=True, so that the best one is kept")
-        if self.keep_best and "CheckpointSoup" in self.tricks:
-            raise ValueError("keep_best and CheckpointSoup both say which weights are kept in the end: choose one")
-        if self.chunks and "Mixup" in self.tricks:
-            raise ValueError("tricks: Mixup mixes token by token, and chunks are several texts: set chunks=0")
-        if self.chunks and self.cut != "head":
-            raise ValueError(f"cut={self.cut!r} and chunks={self.chunks} are two ways to read a long text: choose one")
+        if self.chunks and self.truncation != "head":
+            raise ValueError(
+                f"truncation={self.truncation!r} and chunks={self.chunks} are two ways to read a long text: choose one"
+            )
         if self.chunks and self.chunk_stride >= self.max_length:
             raise ValueError(f"chunk_stride={self.chunk_stride} must be below max_length={self.max_length}, of a chunk")
         if self.chunks and self.augment and not self.augment_copies:
@@ -167,6 +199,9 @@ class Recipe:
 
     def check_task(self, task: Task) -> None:
         """Raise ValueError when the loss, or what else is learned, does not fit a task."""
+        from kagglekit.losses.catalogue import check_loss
+        from kagglekit.scoring.metrics import CLASSES
+
         check_loss(self.loss, task.kind)
         check_words(self, task)
         if self.soft_targets and task.kind not in CLASSES:
@@ -174,7 +209,7 @@ class Recipe:
         for name in (*self.soft_targets, *self.auxiliary):
             if name in (task.id, *task.labels, *task.text):
                 raise ValueError(
-                    f"column {name!r} is the id, a label or part of the text: it cannot be learned beside the labels"
+                    f"column {name!r} is the id, a label or part of the text: it cannot be learned besides the labels"
                 )
         several = len(task.labels) + sum(weight > 0 for weight in self.auxiliary.values())
         if self.learned_weights and several < 2:
@@ -182,31 +217,13 @@ class Recipe:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of test that are read beside those of the task."""
-        return [*self.beside.get("numbers", []), *self.beside.get("categories", [])]
+        """The columns of test that are read besides those of the task."""
+        return [*self.features.get("numbers", []), *self.features.get("categories", [])]
 
     @property
     def train_columns(self) -> list[str]:
-        """The columns of train that are read beside those of the task: the same, and those that are learned."""
+        """The columns of train that are read besides those of the task: the same, and those that are learned."""
         return [*self.columns, *self.soft_targets, *self.auxiliary]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The knobs as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def choose(cls, parameters: Mapping[str, Any]) -> Recipe:
-        """The recipe that a notebook's parameters spell out; those that are no knobs are left aside."""
-        return cls(**{knob.name: parameters[knob.name] for knob in fields(cls)})
-
-    @classmethod
-    def read(cls, recipe: Mapping[str, Any]) -> Recipe:
-        """The knobs in a recipe of params.json, which may have other names too; those that it lacks are plain."""
-        return cls(**{knob.name: recipe[knob.name] for knob in fields(cls) if knob.name in recipe})
-
-
-def _check_type(name: str, value: Any, kind: str) -> None:
-    check_range(name, value, accepts(kind, value), kind)
 
 
 EXAMPLE = "pattern='{text} It was {mask}.'"
@@ -220,36 +237,38 @@ def check_prompt(recipe: Recipe) -> None:
         raise ValueError(f"pooling='mask' reads the masks of a pattern, and there is no pattern: set {EXAMPLE}")
     if not recipe.pattern:
         return
+    from kagglekit.data.patterns import count_masks
+
     masks, reads = count_masks(recipe.pattern), "mask" if recipe.verbalizer else recipe.pooling
     if recipe.pattern.strip() == "{text}":
         raise ValueError(f"pattern={recipe.pattern!r} adds nothing to the text: set {EXAMPLE}, or pattern=''")
     if recipe.chunks:
         raise ValueError(f"pattern stands around a text, and chunks={recipe.chunks} are several: set chunks=0")
     if reads == "mask" and not masks:
-        knob = "verbalizer" if recipe.verbalizer else "pooling='mask'"
-        raise ValueError(f"{knob} goes with the mask of a pattern, and {recipe.pattern!r} has none: set {EXAMPLE}")
+        name = "verbalizer" if recipe.verbalizer else "pooling='mask'"
+        raise ValueError(f"{name} goes with the mask of a pattern, and {recipe.pattern!r} has none: set {EXAMPLE}")
     if masks and reads != "mask":
         raise ValueError(
             f"pattern={recipe.pattern!r} has a mask that pooling={reads!r} does not look for: name the words of each "
             "class in verbalizer, or set pooling='mask'"
         )
     if recipe.verbalizer:
-        _check_alone(recipe)
+        _check_verbalizer(recipe)
 
 
-def _check_alone(recipe: Recipe) -> None:
+def _check_verbalizer(recipe: Recipe) -> None:
     """A verbalizer is the head, reads the masks and nothing else, and has words for the task's classes alone."""
-    for knob, rest in (("head", ("linear",)), ("pooling", ("mean", "mask"))):
-        value = getattr(recipe, knob)
+    for name, rest in (("head", ("linear",)), ("pooling", ("mean", "mask"))):
+        value = getattr(recipe, name)
         if value not in rest:
-            raise ValueError(f"verbalizer is a head of its own, over the masks, and {knob}={value!r} has no effect")
-    at = {name: recipe.beside.get(f"{name}_at") for name in ("vectors", "word_vectors")}
-    joined = [name for name in ("numbers", "categories", *at) if recipe.beside.get(name) and not at.get(name)]
-    joined += [name for name, where in at.items() if recipe.beside.get(name) and where == "last"]
+            raise ValueError(f"verbalizer is a head of its own, over the masks, and {name}={value!r} has no effect")
+    at = {name: recipe.features.get(f"{name}_at") for name in ("vectors", "word_vectors")}
+    joined = [name for name in ("numbers", "categories", *at) if recipe.features.get(name) and not at.get(name)]
+    joined += [name for name, where in at.items() if recipe.features.get(name) and where == "last"]
     if joined:
         raise ValueError(
-            f"beside: {joined[0]} are joined to the text vector, and a verbalizer reads the masks alone: leave them out"
-            + (f", or set {joined[0]}_at to 'embeddings'" if joined[0] in at else "")
+            f"features: {joined[0]} are joined to the text vector, and a verbalizer reads the masks alone: leave them "
+            "out" + (f", or set {joined[0]}_at to 'embeddings'" if joined[0] in at else "")
         )
     if any(recipe.auxiliary.values()):
         raise ValueError("auxiliary targets have no words in a verbalizer: leave them out, or set verbalizer={}")
@@ -257,6 +276,8 @@ def _check_alone(recipe: Recipe) -> None:
 
 def check_words(recipe: Recipe, task: Task) -> None:
     """Raise ValueError where a recipe has words for classes and the loss of the task is of something else."""
+    from kagglekit.losses.catalogue import check_loss
+
     if recipe.verbalizer and check_loss(recipe.loss, task.kind) not in ("softmax", "expectation"):
         how = "set loss={'cross_entropy': {}}" if task.kind == "ordinal" else "set verbalizer={}"
         raise ValueError(
@@ -266,10 +287,12 @@ def check_words(recipe: Recipe, task: Task) -> None:
 
 
 def prompt_options(recipe: Recipe, classes: Sequence[str], tokenizer) -> dict[str, Any]:
-    """What `Classifier` must know of them, its pooling and its head among it.
+    """The pooling, the head, and the places of masks and words of the classes, as options of `Classifier`.
 
     Raises ValueError as `make_pattern` and `find_words` do.
     """
+    from kagglekit.data.patterns import find_words, make_pattern
+
     options: dict[str, Any] = {"pooling": recipe.pooling, "head": recipe.head}
     if recipe.pattern:
         options["mask_places"] = make_pattern(recipe.pattern, tokenizer).masks or None

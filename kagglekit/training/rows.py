@@ -75,7 +75,7 @@ def gather_rows(
         labels = labels.extended(extra.labels, extra.weights)
     everything = reduce(add, parts)
     own, targets = len(rows) or len(everything), make_targets(labels, recipe.loss, recipe.learned_weights)
-    features = FeatureScaler.fit(everything, np.arange(own), recipe.beside)
+    features = FeatureScaler.fit(everything, np.arange(own), recipe.features)
     examples = features.examples(everything, labels=targets.labels)
     if teacher is not None:
         examples.arrays["teacher"] = teacher.astype(np.float32)

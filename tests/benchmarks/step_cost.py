@@ -69,15 +69,15 @@ GROUPS = {  # workload -> name -> what differs from plain training
             for loss in ("smooth_l1", "bce_scaled", "corn", "cumulative", "pearson", "ranking")
         },
         "auxiliary": AUXILIARY,
-        "categories": {"beside": {"categories": ["condition", "drugName"]}},
-        "vectors": {"beside": {"vectors": "vectors"}},
-        "vectors_at embeddings": {"beside": {"vectors": "vectors", "vectors_at": "embeddings"}},
-        "word_vectors": {"beside": {"word_vectors": "words"}},
-        "word_vectors_at embeddings": {"beside": {"word_vectors": "words", "word_vectors_at": "embeddings"}},
+        "categories": {"features": {"categories": ["condition", "drugName"]}},
+        "vectors": {"features": {"vectors": "vectors"}},
+        "vectors_at embeddings": {"features": {"vectors": "vectors", "vectors_at": "embeddings"}},
+        "word_vectors": {"features": {"word_vectors": "words"}},
+        "word_vectors_at embeddings": {"features": {"word_vectors": "words", "word_vectors_at": "embeddings"}},
     },
     "articles": {
         "plain, articles": {},
-        **{cut: {"cut": cut} for cut in ("tail", "head_tail", "middle", "key_parts")},
+        **{cut: {"truncation": cut} for cut in ("tail", "head_tail", "middle", "key_parts")},
         "chunks": {"chunks": 4},
         "chunks, attention": {"chunks": 4, "chunk_pooling": "attention"},
     },
@@ -159,9 +159,9 @@ def measure(workload, max_length: int, knobs: dict, folder: Path) -> tuple[float
     task, train, test, files = workload
     beside = {
         name: str(files[value]) if isinstance(value, str) and value in files else value
-        for name, value in knobs.get("beside", {}).items()
+        for name, value in knobs.get("features", {}).items()
     }
-    knobs = {**knobs, "beside": beside} if beside else knobs
+    knobs = {**knobs, "features": beside} if beside else knobs
     tuner = FineTuner(
         task, train, test, find_backbone("minilm"), Recipe(**{"max_length": max_length, "epochs": 1, **knobs})
     )

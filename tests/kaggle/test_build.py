@@ -32,7 +32,7 @@ def work(tmp_path, monkeypatch):
     work = task.save("runs/w").parent
     write_folds(work, train["id"], [row % 3 for row in range(12)], range(12))
     recipes = {"tfidf": {"backbone": "tfidf"}, "mlm": {"backbone": "minilm"}}
-    recipes["base"] = {"backbone": "minilm", "start": "mlm", "pattern": "a + b / {text}", "beside": {}}
+    recipes["base"] = {"backbone": "minilm", "start": "mlm", "pattern": "a + b / {text}", "features": {}}
     for name, recipe in recipes.items():
         write_json(work / name / "params.json", {"recipe": recipe, "inputs": {}, "receipts": {}})
         for fold in (0, 1) if name != "mlm" else ():
@@ -204,12 +204,12 @@ def test_files_from_elsewhere_get_a_place_and_the_parameters_name_it(work, tmp_p
     )
     texts = ["3_train", "work=runs/w", "run=next", "start=", f"backbone={far}/tiny"]
     knobs = [f'augment={{"Dictionary": {{"file": "{far}/d.tsv.gz"}}}}', f'pseudo={{"unlabelled": "{far}/texts.csv"}}']
-    built = make(*texts, *knobs, f'beside={{"vectors": "{far}/vectors.parquet"}}')
+    built = make(*texts, *knobs, f'features={{"vectors": "{far}/vectors.parquet"}}')
     values = {}
     exec(read_notebook(built.kernels[0]).cells[3].source, values)
     assert values["backbone"] == "inputs/tiny" and values["pseudo"] == {"unlabelled": "inputs/texts.csv"}
     assert values["augment"] == {"Dictionary": {"file": "inputs/d.tsv.gz"}}
-    assert values["beside"] == {"vectors": "inputs/vectors.parquet"}
+    assert values["recipe"]["features"] == {"vectors": "inputs/vectors.parquet"}
     unpack(built.bundle, tmp_path / "kernel")
     for name in ("tiny/config.json", "texts.csv", "vectors.parquet", "d.tsv.gz"):
         assert (tmp_path / "kernel/inputs" / name).read_text() == Path(name).name

@@ -55,7 +55,7 @@ def home(texts, backbone, tmp_path_factory):
                 test["id"], task,
             )  # fmt: skip
 
-    more = {"beside": {"numbers": ["stars"], "vectors": str(place / "vectors.parquet")}}
+    more = {"features": {"numbers": ["stars"], "vectors": str(place / "vectors.parquet")}}
     for name, knobs, folds in (("base", {}, (0, 1)), ("beside", more, (0,))):
         recipe = Recipe(max_length=12, epochs=2, batch_size=8, learning_rate=3e-2, **knobs)
         learner = FineTuner(task, train, test, backbone, recipe)
@@ -127,7 +127,7 @@ def test_honest_rounding_stays_below_half_of_the_tolerance(home, name, precision
 def test_a_blend_and_a_copy_elsewhere_are_checked_without_the_data(work):
     (work.parent.parent / "vectors.parquet").unlink(missing_ok=True)
     params = read_json(work / "beside" / "params.json")
-    params["recipe"]["beside"]["vectors"] = "/gone/vectors.parquet"
+    params["recipe"]["features"]["vectors"] = "/gone/vectors.parquet"
     write_json(work / "beside" / "params.json", params)
     assert check_parity(work, "beside", "fp32")["largest difference"].max() < 1e-4
     assert check_parity(work, "both", "fp32")["fold"].tolist() == ["0", "1"]

@@ -1,10 +1,7 @@
 """Which learner the parameters of 3_train ask for, what is refused, and what is said of its score."""
 
-import ast
-import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,26 +15,17 @@ from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.vocabulary import add_tokens
+from kagglekit.options import make_knobs
 from kagglekit.runs.folder import open_run, save_fold
-from kagglekit.runs.starts import make_start
+from kagglekit.runs.knobs import TrainingRun
 from kagglekit.runs.tables import write_folds
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "3_train.ipynb"
 FOLDS = np.arange(24) % 3
 SMALL = {"max_length": 12, "epochs": 1.0, "batch_size": 8, "evaluate_every": 0}
-
-
-def read_defaults():
-    """The parameters of 3_train as they stand in the notebook."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    lines = ast.parse("".join(cell["source"])).body
-    names = [line.target if isinstance(line, ast.AnnAssign) else line.targets[0] for line in lines]
-    return {name.id: ast.literal_eval(line.value) for name, line in zip(names, lines, strict=True)}
 
 
 @pytest.fixture
@@ -55,14 +43,15 @@ def place(tmp_path, task, tables):
 
 @pytest.fixture
 def choose(place, backbone):
-    """choose(**parameters): the choice for the parameters of the notebook, with these in their place."""
+    """choose(**parameters): the choice for the defaults of 3_train, with these in their place."""
 
     def make(to_train=(0, 1, 2), **parameters):
-        given = read_defaults() | SMALL | {"backbone": backbone, "start": ""} | parameters
-        what, recipe = Task(**read_json(place / "task.json")), Recipe.choose(given)
+        given = SMALL | {"work": str(place), "backbone": backbone} | parameters
+        run, recipe = make_knobs(TrainingRun, Recipe, shown={}, rest=given)
+        what = Task(**read_json(place / "task.json"))
         train, test = read_train(what, recipe.train_columns), read_test(what, recipe.columns)
         folds = train[["id"]].assign(fold=FOLDS)
-        return choose_learner(place, what, train, test, folds, list(to_train), given)
+        return choose_learner(run, recipe, what, train, test, folds, list(to_train))
 
     return make
 
@@ -74,8 +63,7 @@ def finish(place):
     def make(choice, name, fold=0):
         folder, ours, held_out = open_run(place, name, dict(seed=0) | choice.settings), fold != FOLDS, fold == FOLDS
         at = folder / f"fold{fold}"
-        begin = {"start": make_start(choice.starts[fold], at)} if choice.starts else {}
-        fitted = choice.learner.fit(np.flatnonzero(ours), np.flatnonzero(held_out), at, fold, **begin)
+        fitted = choice.fit(np.flatnonzero(ours), np.flatnonzero(held_out), at, fold)
         task = Task(**read_json(place / "task.json"))
         ids = [str(row) for row in np.flatnonzero(held_out)]
         save_fold(folder, fold, fitted, ids, [f"t{n}" for n in range(7)], task)
@@ -145,8 +133,8 @@ def test_options_go_to_the_learner_and_into_its_settings(choose):
         ({"backbone": "tfidf", "pseudo": {"rounds": 1}}, "pseudo is of the learners finetune, and this run has tfidf"),
         ({"backbone": "soup", "distill": {"by": "fold"}}, "distill is of the learners finetune, and this run has soup"),
         ({"backbone": "soup"}, "soup_of"),
-        ({"pseudo": {"round": 1}}, "pseudo='round' is out of range: it must be one of teacher, labels, threshold"),
-        ({"distill": {"from": "base"}}, "distill='from' is out of range: it must be of teacher, by, loss"),
+        ({"pseudo": {"round": 1}}, "pseudo has no knob 'round': did you mean rounds"),
+        ({"distill": {"from": "base"}}, "(?s)distill has no knob 'from'.*distill has teacher, by, loss"),
         ({"distill": {"teacher": "gone"}}, "run='gone' does not exist"),
     ],
 )

@@ -99,16 +99,16 @@ def test_a_hundred_labels_of_which_some_classes_have_one_are_enough(classifier, 
 
 
 def test_settings_are_the_knobs(frozen):
-    assert frozen(classifier="svm", pooling="cls", cut="tail").settings == {
+    assert frozen(classifier="svm", pooling="cls", truncation="tail").settings == {
         "classifier": "svm",
         "pooling": "cls",
         "max_length": 30,
-        "cut": "tail",
+        "truncation": "tail",
     }
 
 
 @pytest.mark.parametrize(
-    "options", [{"classifier": "forest"}, {"pooling": "attention"}, {"cut": "half"}, {"max_length": 400}]
+    "options", [{"classifier": "forest"}, {"pooling": "attention"}, {"truncation": "half"}, {"max_length": 400}]
 )
 def test_knobs_out_of_range_are_refused(task, tables, backbone, options):
     what = task("binary")

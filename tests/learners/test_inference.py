@@ -21,6 +21,7 @@ from kagglekit.learners.tfidf import Baseline
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.runs.knobs import TrainingRun
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
 from kagglekit.time_budget import STARTED, TimeBudget
@@ -87,16 +88,15 @@ class Home:
 @pytest.fixture(scope="module")
 def home(texts, backbone, tmp_path_factory):
     home = Home(tmp_path_factory.mktemp("home"), texts)
-    home.fine_tune("base", backbone, cut="tail")
-    home.fine_tune("stars", backbone, beside={"numbers": ["stars"]})
+    home.fine_tune("base", backbone, truncation="tail")
+    home.fine_tune("stars", backbone, features={"numbers": ["stars"]})
     tables = (home.task, home.train, home.test)
     home.train_run("tfidf", Baseline(*tables), {"backbone": "tfidf", "clean": []})
     frozen = Frozen(*tables, backbone, max_length=12, pooling="cls")
     options = {"learner": "frozen", "clean": [], "learner_options": frozen.settings}
     home.train_run("frozen", frozen, {"backbone": backbone} | options)
-    asked = {"soup_of": ["base"], "soup": "folds", "backbone": "soup", "learner": "finetune", "learner_options": {}}
-    asked = Recipe().as_dict() | asked | {"start": "", "pseudo": {}, "distill": {}}
-    soup = choose_learner(home.work, *tables, home.folds, [0, 1], asked)
+    asked = TrainingRun(work=str(home.work), soup_of=["base"], soup="folds", backbone="soup")
+    soup = choose_learner(asked, Recipe(), *tables, home.folds, [0, 1])
     home.train_run("soup", soup.learner, soup.settings)
     home.blend("both", ["base", "tfidf"], "weights")
     home.blend("nested", ["both", "stars", "base"], "mean")
@@ -153,7 +153,7 @@ def test_what_cannot_predict_new_rows_is_refused_before_anything_is_predicted(ho
     with pytest.raises(ValueError, match="run='both' was blended from other predictions of tfidf than it has now"):
         home.anew("both", work=work)
     params = read_json(work / "stars" / "params.json")
-    params["recipe"]["beside"] |= {"vectors": "v.parquet", "test_vectors": "gone.parquet"}
+    params["recipe"]["features"] |= {"vectors": "v.parquet", "test_vectors": "gone.parquet"}
     write_json(work / "stars" / "params.json", params)
     with pytest.raises(FileNotFoundError, match=r"run='stars' reads a vector of each row of test from gone.parquet"):
         home.anew("stars", work=work)

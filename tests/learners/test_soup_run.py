@@ -232,7 +232,7 @@ def test_a_soup_reads_what_its_members_read(work, soup):
     ("knob", "words"),
     [
         ({"max_length": 20}, "base and odd cannot be averaged: max_length is 24 in one, 20 in the other"),
-        ({"cut": "tail"}, "base and odd cannot be averaged: cut is head in one, tail in the other"),
+        ({"truncation": "tail"}, "base and odd cannot be averaged: truncation is head in one, tail in the other"),
         ({"head": "flat"}, "base and odd cannot be averaged: head is linear in one, flat in the other"),
         ({"pooling": "cls"}, "base and odd cannot be averaged: pooling is mean in one, cls in the other"),
         ({"backbone": "elsewhere"}, "base and odd cannot be averaged: backbone is .*, elsewhere in the other"),
@@ -277,7 +277,7 @@ def test_a_fold_that_a_member_lacks_is_an_error(work, soup, tmp_path):
 def besides(trained, tables, backbone, tmp_path):
     """A work folder with a run that reads columns beside the text, and its work folder."""
     work = shutil.copytree(trained, tmp_path / "beside")
-    train_run(work, "columns", tables, backbone, beside={"numbers": ["stars"], "categories": ["shop"]})
+    train_run(work, "columns", tables, backbone, features={"numbers": ["stars"], "categories": ["shop"]})
     return work
 
 

@@ -14,7 +14,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.pretraining import stages
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.run import StageRun
-from kagglekit.pretraining.stages import OBJECTIVES, choose_stage, pretrain, split_corpus
+from kagglekit.pretraining.stages import OBJECTIVES, pretrain, split_corpus
 from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.starts import find_starts, find_vocabulary, make_start
@@ -144,8 +144,8 @@ def test_dropout_of_a_stage_says_nothing_to_the_next(backbone, tokenizer, tmp_pa
 
 
 def test_the_knobs_of_a_stage_are_chosen_out_of_those_of_a_notebook():
-    stage = choose_stage({"steps": 7, "work": "runs/bbc", "new_tokens": ["covid"], "masking": "span"})
-    assert (stage.steps, stage.masking, list(stage.new_tokens)) == (7, "span", ["covid"])
+    stage = Stage.read({"steps": 7, "work": "runs/bbc", "new_tokens": ["covid"], "masking": "span"})
+    assert (stage.steps, stage.masking, stage.new_tokens) == (7, "span", ["covid"])
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_with_a_probe_the_training_is_shared_and_the_best_step_is_each_folds_own
 
 def test_a_chain_of_stages_keeps_the_new_tokens_to_the_end(place, tmp_path, backbone):
     """Other texts, then the competition's, then SimCSE, then the labels, then one more stage from what those made."""
-    stage = replace(QUICK, new_tokens=("moviegoer",), steps=4)
+    stage = replace(QUICK, new_tokens=["moviegoer"], steps=4)
     domain = [text.replace("film", "moviegoer") for text in CORPUS]
     folders = [place.run("domain", domain, stage)]
     folders.append(place.run("task", stage=replace(QUICK, steps=2), start="domain"))
@@ -266,11 +266,11 @@ def test_a_classifier_from_a_classifier_keeps_the_rows_of_new_tokens_that_were_t
     """A new token by a stage, then two runs with labels, then a stage that adds another one: each row goes on."""
     still = {"epochs": 0.1, "learning_rate": 1e-9}
     domain = [text.replace("film", "moviegoer") for text in CORPUS]
-    rows = [load_backbone(str(place.run("words", domain, replace(QUICK, new_tokens=("moviegoer",))) / "model"))]
+    rows = [load_backbone(str(place.run("words", domain, replace(QUICK, new_tokens=["moviegoer"])) / "model"))]
     first = place.train_base(start="words", folds=[1], name="first", **still) / "fold1" / "model"
     second = place.train_base(start="first", folds=[1], name="second", **still) / "fold1" / "model"
     rows += [Classifier.load(model) for model in (first, second)]
-    stage = replace(QUICK, new_tokens=("moviegoer", "plots"), steps=1, learning_rate=1e-9)
+    stage = replace(QUICK, new_tokens=["moviegoer", "plots"], steps=1, learning_rate=1e-9)
     last = place.run("last", stage=stage, start="second", folds=[1]) / "part1" / "model"
     rows = [model.get_input_embeddings().weight for model in (*rows, load_backbone(str(last)))]
     assert [len(table) for table in rows] == [31, 31, 31, 32]

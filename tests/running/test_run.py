@@ -87,7 +87,7 @@ def test_a_run_is_skipped_while_nothing_changed_and_runs_again_when_something_di
     assert Path("w/times.txt").read_text() == "x"
 
     def changed(**parameters):
-        return changes(marker, fingerprint(nbformat.read(source, 4), told["parameters"] | parameters))
+        return changes(marker, fingerprint(nbformat.read(source, 4), told["parameters"] | parameters, {}))
 
     assert changed() == ""
     assert changed(value=3.0) == "the parameter value"

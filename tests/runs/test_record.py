@@ -129,7 +129,7 @@ def test_a_run_is_never_deleted_for_one_that_is_made_from_it(work):
 @pytest.mark.parametrize(
     ("named", "words"),
     [
-        (lambda path: {"beside": {"numbers": ["stars"], "word_vectors": path}}, "the word vectors changed"),
+        (lambda path: {"features": {"numbers": ["stars"], "word_vectors": path}}, "the word vectors changed"),
         (lambda path: {"augment": {"Dictionary": {"file": path}}}, "the file model.safetensors of Dictionary changed"),
         (lambda path: {"augment": {"MaskedWords": {"model": path[:-18]}}}, "the model a of MaskedWords changed"),
         (lambda path: {"backbone": path[:-18]}, "the backbone changed"),

@@ -373,7 +373,7 @@ def test_vectors_of_held_out_rows_are_those_of_train_where_test_has_the_same_ids
         columns = {f"v{k}": numbers[:, k] for k in range(3)}
         pd.DataFrame({"id": table["id"], **columns}).to_parquet(tmp_path / f"{name}.parquet", index=False)
     files = {"vectors": str(tmp_path / "train.parquet"), "test_vectors": str(tmp_path / "test.parquet")}
-    recipe = replace(tuner.recipe, beside=files)
+    recipe = replace(tuner.recipe, features=files)
     tuner = FineTuner(tuner.task, tuner.train, test, tuner.backbone, recipe)
     tuner.precision = "fp32"
     fitted = run(work, tuner, labels="ust", top=2, passes=2, dropout=1e-9)

@@ -75,7 +75,7 @@ def trained(tables, backbone, tmp_path_factory):
     TASK.save(work)
     write_folds(work, tables[0]["id"], FOLDS)
     for seed, name in enumerate(("base", "other")):
-        recipe = Recipe(max_length=16, epochs=1, batch_size=8, learning_rate=2e-2, cut="tail")
+        recipe = Recipe(max_length=16, epochs=1, batch_size=8, learning_rate=2e-2, truncation="tail")
         learner = FineTuner(TASK, *tables, backbone, recipe)
         learner.precision = "fp32"
         folder = open_run(work, name, {"backbone": backbone, "start": ""} | recipe.as_dict())

@@ -25,7 +25,7 @@ KNOBS = {
     "two targets": {"auxiliary": {"colour": 0.5, "other number": 0.3}, "learned_weights": True, "head": "separate"},
     "soft targets": {"soft_targets": ["bad", "mixed", "good"]},
     "multi-sample dropout": {"head_dropout": 0.2, "dropout_samples": 3},
-    "columns beside": {"beside": {"numbers": ["number"], "categories": ["shape"]}},
+    "features": {"features": {"numbers": ["number"], "categories": ["shape"]}},
     "reinitialised, the rest frozen": {"reinit_layers": 1, "freeze_layers": 1},
 }
 FIT = [(kind, loss) for loss, kinds in LOSSES.items() for kind in kinds]

@@ -72,7 +72,7 @@ def fit_and_load(fine, folder, seed=0, **options):
     assert fitted.oof.shape == (6, columns) and fitted.test.shape == (7, columns)
     assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all()
     place = folder / "fold0" / "model"
-    model, beside, vectors = Classifier.load(place), FeatureScaler.load(place), fine.recipe.beside.get("vectors")
+    model, beside, vectors = Classifier.load(place), FeatureScaler.load(place), fine.recipe.features.get("vectors")
     test = beside.examples(read_inputs(fine.test, fine.tokenizer, fine.recipe, vectors=vectors))
     assert np.allclose(predict(model, test, "fp32"), fitted.test, rtol=1e-4, atol=1e-5)
     assert np.allclose(predict(model, beside.examples(fine.rows, VALID), "fp32"), fitted.oof, rtol=1e-4, atol=1e-5)
@@ -104,12 +104,12 @@ def test_every_pooling_reads_chunks(tuner, tmp_path, pooling, head):
 @pytest.mark.parametrize("beside", [EVERYTHING, AT_EMBEDDINGS])
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_reads_what_stands_beside_the_text(tuner, tmp_path, head, beside):
-    fit_and_load(tuner(head=head, beside=beside, auxiliary=AUXILIARY), tmp_path)
+    fit_and_load(tuner(head=head, features=beside, auxiliary=AUXILIARY), tmp_path)
 
 
 def test_chunks_are_read_with_all_that_can_stand_beside_them(tuner, tmp_path):
     beside = {**EVERYTHING, "word_vectors_at": "embeddings"}
-    fit_and_load(tuner(max_length=8, chunks=3, beside=beside, auxiliary=AUXILIARY, head="queries"), tmp_path)
+    fit_and_load(tuner(max_length=8, chunks=3, features=beside, auxiliary=AUXILIARY, head="queries"), tmp_path)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "soft_f1"])
@@ -130,7 +130,7 @@ VERBALIZER = {"bad": ["bad"], "mixed": ["fine"], "good": ["good"]}
 CHANGES = {  # knob -> knobs with another value of it, and those that it is compared with
     "clean": ({"clean": ["punctuation"]}, {}),
     "max_length": ({"max_length": 10}, {}),
-    "cut": ({"cut": "tail", "max_length": 10}, {"max_length": 10}),
+    "truncation": ({"truncation": "tail", "max_length": 10}, {"max_length": 10}),
     "chunks": ({"chunks": 2, "max_length": 10}, {"max_length": 10}),
     "chunk_stride": ({"chunks": 3, "max_length": 10, "chunk_stride": 5}, {"chunks": 3, "max_length": 10}),
     "chunk_pooling": ({"chunks": 3, "max_length": 10, "chunk_pooling": "max"}, {"chunks": 3, "max_length": 10}),
@@ -151,7 +151,7 @@ CHANGES = {  # knob -> knobs with another value of it, and those that it is comp
     "reinit_layers": ({"reinit_layers": 1}, {}),
     "freeze_layers": ({"freeze_layers": 1}, {}),
     "freeze_embeddings": ({"freeze_embeddings": True}, {}),
-    "beside": ({"beside": EVERYTHING}, {}),
+    "features": ({"features": EVERYTHING}, {}),
     "loss": ({"loss": {"focal": {}}}, {}),
     "soft_targets": ({"soft_targets": SOFT}, {}),
     "auxiliary": ({"auxiliary": AUXILIARY}, {}),
@@ -189,9 +189,9 @@ def test_every_knob_changes_what_is_trained(tuner, tmp_path, knob):
 
 @pytest.mark.parametrize("name", ["numbers", "categories", "vectors", "word_vectors"])
 def test_each_thing_beside_the_text_changes_what_is_trained(tuner, tmp_path, name):
-    knobs = [{}, {"beside": {name: EVERYTHING[name]}}]
+    knobs = [{}, {"features": {name: EVERYTHING[name]}}]
     if "vectors" in name:
-        knobs.append({"beside": {name: EVERYTHING[name], f"{name}_at": "embeddings"}})
+        knobs.append({"features": {name: EVERYTHING[name], f"{name}_at": "embeddings"}})
     tests = [fit_and_load(tuner(**options), tmp_path / str(n)).test for n, options in enumerate(knobs)]
     assert all(np.abs(one - other).max() > 1e-6 for n, one in enumerate(tests) for other in tests[:n])
 
@@ -201,14 +201,14 @@ def test_each_thing_beside_the_text_changes_what_is_trained(tuner, tmp_path, nam
     [
         {"max_grad_norm": 1e9},  # as 0, which leaves gradients alone
         {"auxiliary": {"colour": 0.0}},
-        {"beside": {"numbers": [], "vectors": ""}},
+        {"features": {"numbers": [], "vectors": ""}},
         {"checkpointing": True},
         {"evaluate_every": 1},
         {"cycles": 1, "cycle_growth": 1, "patience": 0, "accumulation": 1, "dropout_samples": 1},
         {"head_learning_rate": 5e-3},
         {"loss": {"cross_entropy": {}}},
         {"loss": {"focal": {"gamma": 0.0}}},
-        {"cut": "head_tail", "max_length": 24},  # no text is longer
+        {"truncation": "head_tail", "max_length": 24},  # no text is longer
         {"chunks": 1},
     ],
 )
@@ -254,7 +254,7 @@ def test_chunks_are_encoded_in_the_memory_of_a_batch_of_texts(tuner, tmp_path, m
 
 
 def test_nothing_of_the_rows_to_predict_reaches_the_model(tuner, tmp_path):
-    knobs = {"beside": EVERYTHING, "auxiliary": AUXILIARY, "soft_targets": SOFT, "learned_weights": True}
+    knobs = {"features": EVERYTHING, "auxiliary": AUXILIARY, "soft_targets": SOFT, "learned_weights": True}
     first, second = tuner(**knobs), tuner(**knobs)
     second.labels[VALID] = 2 - second.labels[VALID]
     second.all_labels.soft[VALID] = second.all_labels.soft[VALID, ::-1]
@@ -276,7 +276,7 @@ def test_a_target_that_is_learned_at_once_counts_more_than_one_that_stays_hard(t
 
 
 def test_a_fold_that_was_cut_off_goes_on_as_if_it_had_never_been(tuner, tmp_path, monkeypatch):
-    knobs = {"beside": EVERYTHING, "auxiliary": AUXILIARY, "learned_weights": True, "dropout": 0.1, "head": "queries"}
+    knobs = {"features": EVERYTHING, "auxiliary": AUXILIARY, "learned_weights": True, "dropout": 0.1, "head": "queries"}
     fine = tuner(epochs=2, **knobs)
     fine.save_seconds = 0.0
     straight = fine.fit(TRAIN, VALID, tmp_path / "straight", 0)
@@ -299,11 +299,11 @@ def test_a_fold_that_was_cut_off_goes_on_as_if_it_had_never_been(tuner, tmp_path
         ("multiclass", {"auxiliary": {"nowhere": 1.0}}, "auxiliary: train has no column 'nowhere'"),
         ("multiclass", {"auxiliary": {"label": 1.0}}, "column 'label' is the id, a label or part of the text"),
         ("multiclass", {"soft_targets": SOFT[:2]}, "soft_targets: 2 columns for 3 classes"),
-        ("multiclass", {"beside": {"numbers": ["place"]}}, "train.csv: column 'place' holds 'a' in data row 1"),
-        ("multiclass", {"beside": {"numbers": ["price"]}}, "test.csv has no column 'price'"),
-        ("multiclass", {"beside": {"categories": ["label"]}}, "column 'label' is a label"),
-        ("multiclass", {"beside": {"vectors": "nowhere.csv"}}, "nowhere.csv does not exist"),
-        ("multiclass", {"beside": {"word_vectors": "nowhere.txt"}}, "nowhere.txt does not exist"),
+        ("multiclass", {"features": {"numbers": ["place"]}}, "train.csv: column 'place' holds 'a' in data row 1"),
+        ("multiclass", {"features": {"numbers": ["price"]}}, "test.csv has no column 'price'"),
+        ("multiclass", {"features": {"categories": ["label"]}}, "column 'label' is a label"),
+        ("multiclass", {"features": {"vectors": "nowhere.csv"}}, "nowhere.csv does not exist"),
+        ("multiclass", {"features": {"word_vectors": "nowhere.txt"}}, "nowhere.txt does not exist"),
         ("multiclass", {"learned_weights": True}, "learned_weights are of several targets"),
         ("multiclass", {"loss": {"corn": {}}}, "loss='corn' does not fit kind='multiclass'"),
         ("multiclass", {"loss": {"focal": {"class_weights": [1.0, 2.0]}}}, "a list of 3 numbers"),
@@ -323,14 +323,14 @@ def test_ids_that_are_in_train_and_in_test_need_a_file_each(tuner, tmp_path):
     test = fine.test.assign(id=fine.train["id"][:7])
     make = partial(FineTuner, fine.task, fine.train, test, fine.backbone)
     with pytest.raises(ValueError, match="name a file for each of them"):
-        make(Recipe(max_length=24, beside={"vectors": "vectors.csv"}))
-    both = make(Recipe(max_length=24, beside={"vectors": "vectors.csv", "test_vectors": "test_vectors.csv"}))
+        make(Recipe(max_length=24, features={"vectors": "vectors.csv"}))
+    both = make(Recipe(max_length=24, features={"vectors": "vectors.csv", "test_vectors": "test_vectors.csv"}))
     assert np.array_equal(both.rows.vectors[:7], both.test_rows.vectors)
 
 
 def test_test_vectors_of_another_width_are_an_error_before_training(tuner, tmp_path):
     pd.read_csv("vectors.csv").drop(columns="z").to_csv("narrow.csv", index=False)
-    fine = tuner(beside={"vectors": "vectors.csv", "test_vectors": "narrow.csv"})
+    fine = tuner(features={"vectors": "vectors.csv", "test_vectors": "narrow.csv"})
     with pytest.raises(ValueError, match="the vectors have 2 numbers, those of train 3"):
         fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
     assert not (tmp_path / "fold0").exists()
@@ -366,7 +366,7 @@ def alike(model, other, weights):
 
 @pytest.mark.parametrize("pooling", ["mean", "pooler"])
 def test_a_fold_starts_from_the_model_of_another_run(tuner, tmp_path, weights, pooling):
-    tuner(pooling=pooling, head="queries", beside=AT_EMBEDDINGS).fit(TRAIN, VALID, tmp_path / "first", 0)
+    tuner(pooling=pooling, head="queries", features=AT_EMBEDDINGS).fit(TRAIN, VALID, tmp_path / "first", 0)
     fit_and_load(still(tuner), tmp_path, start=str(tmp_path / "first" / "model"))
     ours, theirs = (Classifier.load(tmp_path / name / "model").backbone for name in ("fold0", "first"))
     assert alike(ours, theirs, weights) and not alike(ours, load_backbone(still(tuner).backbone), weights)
@@ -415,7 +415,7 @@ def test_weights_of_losses_are_not_in_the_plan(tuner):
 
 
 def test_a_trial_of_rates_leaves_no_trace(tuner, tmp_path):
-    fine = tuner(dropout=0.1, beside=EVERYTHING, auxiliary=AUXILIARY, learned_weights=True)
+    fine = tuner(dropout=0.1, features=EVERYTHING, auxiliary=AUXILIARY, learned_weights=True)
     plain = fine.fit(TRAIN, VALID, tmp_path / "one", 0)
     before = random_states()
     table = fine.find_learning_rate(TRAIN, seed=0)

@@ -38,7 +38,7 @@ def inputs(table, vectors, tokenizer):
 
 def test_texts_are_read_as_the_recipe_cuts_them(table, tokenizer):
     for cut in ("head", "tail", "middle"):
-        found = read_inputs(table, tokenizer, Recipe(max_length=8, cut=cut))
+        found = read_inputs(table, tokenizer, Recipe(max_length=8, truncation=cut))
         assert np.array_equal(found.tokens.flat, tokenize(table["text"], tokenizer, 8, cut=cut).flat)
         assert found.pad_id == tokenizer.pad_token_id and found.vectors is None
 

@@ -14,6 +14,7 @@ from kagglekit.learners.choose import choose_learner
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.pretraining.objective import Stage
 from kagglekit.pretraining.stages import pretrain
+from kagglekit.running.parameters import fold, read_parameters
 from kagglekit.runs.tables import write_folds
 from kagglekit.time_budget import STARTED, OutOfTime, TimeBudget, unfinished
 from kagglekit.training.best import KeepBest
@@ -92,13 +93,14 @@ def notebook(backbone, place, monkeypatch):
     monkeypatch.setenv("KAGGLEKIT_PROGRESS", str(place / "progress.json"))
 
     def run(name, last=None, **parameters):
-        cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
-        left = {}
+        file, left = NOTEBOOKS / f"{name}.ipynb", {}
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        given = fold(read_parameters(file), {"work": str(place), "backbone": backbone, **parameters})
         for cell in cells:
             if cell["cell_type"] == "code":
                 exec("".join(cell["source"]), left)
             if "parameters" in cell["metadata"].get("tags", []):
-                left |= {"work": str(place), "backbone": backbone, "start": "", **parameters}
+                left |= given
             if cell["id"] == last:
                 break
         return left
@@ -116,12 +118,12 @@ def notebook(backbone, place, monkeypatch):
     ids=["plain", "nested teachers", "pseudo labels"],
 )
 def test_a_fold_in_many_short_kernels_is_that_of_one(in_short_kernels, notebook, place, parameters):
-    given = notebook("3_train", last="3-04", **SMALL, **parameters)
+    given = notebook("3_train", last="task", **SMALL, **parameters)
     read = [given[name] for name in ("task", "train", "test", "table")]
     ours, held_out = np.flatnonzero(FOLDS != 0), np.flatnonzero(FOLDS == 0)
 
     def train(folder, budget):
-        choice = choose_learner(place, *read, [0], given)
+        choice = choose_learner(given["options"], given["knobs"], *read, [0])
         choice.tuner.budget = budget
         return choice.learner.fit(ours, held_out, folder / "fold0", 7)
 
@@ -149,18 +151,18 @@ def test_a_stage_of_pretraining_in_many_short_kernels_is_that_of_one(in_short_ke
 def test_when_the_hours_are_over_3_train_ends_well_and_the_same_command_goes_on(notebook, place, monkeypatch, capsys):
     recipe = {"run": "base", "hours": 2.0, **SMALL}
     monkeypatch.setenv(STARTED, str(time.time()))
-    assert notebook("3_train", folds=[1], **recipe)["finished"] == [1]
+    assert notebook("3_train", folds=[1], **recipe)["record"].folds.keys() == {*[1]}
     monkeypatch.setenv(STARTED, str(time.time() - 7200))
     left = notebook("3_train", folds=[1, 2], **recipe)
-    assert left["finished"] == [1] and left["scores"]["folds"].keys() == {1}
+    assert left["record"].folds.keys() == {*[1]} and left["scores"]["folds"].keys() == {1}
     assert unfinished(place / "base").keys() == {"fold2"} and "written: " in capsys.readouterr().out
     other = notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})
-    assert other["finished"] == [] and unfinished(place / "other").keys() == {"fold0", "fold1", "fold2"}
+    assert other["record"].folds.keys() == {*[]} and unfinished(place / "other").keys() == {"fold0", "fold1", "fold2"}
     told = capsys.readouterr().out
     assert "of 2 hours no time is left for fold 1" in told and "no fold is finished, so there is no score yet" in told
     monkeypatch.setenv(STARTED, str(time.time()))
-    assert notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})["finished"] == [0, 1, 2]
-    assert notebook("3_train", folds=[2], **recipe)["finished"] == [1, 2]
+    assert notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})["record"].folds.keys() == {*[0, 1, 2]}
+    assert notebook("3_train", folds=[2], **recipe)["record"].folds.keys() == {*[1, 2]}
     assert unfinished(place / "base") == unfinished(place / "other") == {}
 
 

@@ -161,7 +161,7 @@ def test_no_trick_is_forgotten():
 
 def test_all_knobs_of_the_model_go_with_it(tuner, tmp_path):
     knobs = {"freeze_embeddings": True, "freeze_layers": 1, "checkpointing": True, "head_learning_rate": 1e-3}
-    fit_and_load(tuner(**knobs, head_dropout=0.1, dropout_samples=2, cut="tail", max_length=9), tmp_path)
+    fit_and_load(tuner(**knobs, head_dropout=0.1, dropout_samples=2, truncation="tail", max_length=9), tmp_path)
     fit_and_load(tuner(reinit_layers=1, tricks={"FGM": {}, "RDrop": {}, "EMA": {}}, dropout=0.1), tmp_path / "other")
 
 

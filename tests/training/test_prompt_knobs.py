@@ -23,9 +23,12 @@ VERBAL = {"pattern": "{text} it was {mask} .", "verbalizer": {"no": ["bad"], "ye
         ({**VERBAL, "chunks": 2}, "pattern stands around a text, and chunks=2 are several"),
         ({**VERBAL, "head": "queries"}, "verbalizer is a head of its own, over the masks, and head='queries'"),
         ({**VERBAL, "pooling": "cls"}, "verbalizer is a head of its own, over the masks, and pooling='cls'"),
-        ({**VERBAL, "beside": {"numbers": ["a"]}}, "beside: numbers are joined to the text vector, and a verbalizer"),
-        ({**VERBAL, "beside": {"vectors": "a"}}, "or set vectors_at to 'embeddings'"),
-        ({**VERBAL, "beside": {"word_vectors": "a", "word_vectors_at": "last"}}, "or set word_vectors_at to"),
+        (
+            {**VERBAL, "features": {"numbers": ["a"]}},
+            "features: numbers are joined to the text vector, and a verbalizer",
+        ),
+        ({**VERBAL, "features": {"vectors": "a"}}, "or set vectors_at to 'embeddings'"),
+        ({**VERBAL, "features": {"word_vectors": "a", "word_vectors_at": "last"}}, "or set word_vectors_at to"),
         ({**VERBAL, "auxiliary": {"a": 1.0}}, "auxiliary targets have no words in a verbalizer"),
         ({**VERBAL, "verbalizer": {"no": "bad"}}, r"verbalizer=.* must be dict\[str, list\[str\]\]"),
     ],
@@ -37,7 +40,7 @@ def test_knobs_that_contradict_a_pattern_are_an_error(knobs, words):
 
 def test_vectors_at_the_embeddings_go_with_a_verbalizer():
     at = {"vectors": "a", "vectors_at": "embeddings", "word_vectors": "b", "word_vectors_at": "embeddings"}
-    assert Recipe(**VERBAL, pooling="mask", beside=at).beside == at
+    assert Recipe(**VERBAL, pooling="mask", features=at).features == at
 
 
 @pytest.mark.parametrize(

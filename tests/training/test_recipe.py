@@ -16,7 +16,7 @@ RESTARTS = {"schedule": "cosine_warm_restarts", "cycles": 2}
         ({"max_length": True}, "max_length=True is out of range: it must be int"),
         ({"epochs": "3"}, "epochs='3' is out of range: it must be float"),
         ({"dropout": "no"}, r"dropout='no' is out of range: it must be float \| None"),
-        ({"cut": None}, "cut=None is out of range: it must be str"),
+        ({"truncation": None}, "truncation=None is out of range: it must be str"),
         ({"freeze_embeddings": 1}, "freeze_embeddings=1 is out of range: it must be bool"),
         ({"loss": "focal"}, "loss='focal' .* must be dict"),
         ({"loss": {"focal": 2}}, "loss={'focal': 2} .* must be dict"),
@@ -26,13 +26,13 @@ RESTARTS = {"schedule": "cosine_warm_restarts", "cycles": 2}
         ({"auxiliary": {"a": "1"}}, r"must be dict\[str, float\]"),
         ({"tricks": ["EMA"]}, r"tricks=\['EMA'\] .* must be dict"),
         ({"tricks": {"EMA": None}}, "tricks={'EMA': None} .* must be dict"),
-        ({"beside": ["a"]}, r"beside=\['a'\] .* must be dict"),
-        ({"beside": {"numbers": "a"}}, r"beside: numbers='a' .* must be list\[str\]"),
-        ({"beside": {"vectors": ["a"]}}, r"beside: vectors=\['a'\] .* must be str"),
+        ({"features": ["a"]}, r"features=\['a'\] .* must be dict"),
+        ({"features": {"numbers": "a"}}, r"features: numbers='a' .* must be list\[str\]"),
+        ({"features": {"vectors": ["a"]}}, r"features: vectors=\['a'\] .* must be str"),
         # out of range
         ({"chunks": -1}, "chunks=-1 is out of range: it must be 0 or more"),
         ({"chunk_stride": -1}, "chunk_stride=-1"),
-        ({"cut": "end"}, "cut='end' .* one of head, tail, head_tail, middle, key_parts"),
+        ({"truncation": "end"}, "truncation='end' .* one of head, tail, head_tail, middle, key_parts"),
         ({"chunk_pooling": "gem"}, "chunk_pooling='gem' .* one of mean, max, attention"),
         ({"pooling": "sum"}, "pooling='sum' .* one of cls, mean"),
         ({"head": "sum"}, "head='sum' .* one of linear, separate, queries, flat"),
@@ -42,9 +42,9 @@ RESTARTS = {"schedule": "cosine_warm_restarts", "cycles": 2}
         ({"dropout_samples": 0}, "dropout_samples=0 .* above 0"),
         ({"reinit_layers": -1}, "reinit_layers=-1"),
         ({"freeze_layers": -1}, "freeze_layers=-1"),
-        ({"beside": {"colour": "a"}}, "beside='colour' .* one of numbers, categories, vectors"),
-        ({"beside": {"vectors": "f", "vectors_at": "first"}}, r"vectors_at='first' .*\['last', 'embeddings'\]"),
-        ({"beside": {"word_vectors": "f", "word_vectors_at": 1}}, r"word_vectors_at=1 .*\['last', 'embeddings'\]"),
+        ({"features": {"colour": "a"}}, "features='colour' .* one of numbers, categories, vectors"),
+        ({"features": {"vectors": "f", "vectors_at": "first"}}, r"vectors_at='first' .*\['last', 'embeddings'\]"),
+        ({"features": {"word_vectors": "f", "word_vectors_at": 1}}, r"word_vectors_at=1 .*\['last', 'embeddings'\]"),
         ({"auxiliary": {"a": -1}}, "auxiliary: a=-1 .* a weight, 0 or more"),
         ({"auxiliary": {"a": float("inf")}}, "auxiliary: a=inf"),
         ({"epochs": 0}, "epochs=0 .* above 0"),
@@ -63,6 +63,11 @@ RESTARTS = {"schedule": "cosine_warm_restarts", "cycles": 2}
         ({"max_grad_norm": -1}, "max_grad_norm=-1 .* 0 or more"),
         ({"evaluate_every": -1}, "evaluate_every=-1"),
         ({"keep_best": True, "patience": -1}, "patience=-1"),
+        # no knob, or one that has another name since version 0.1
+        ({"poling": "max"}, "Recipe has no knob 'poling': did you mean pooling"),
+        ({"cut": "tail"}, "cut is now called truncation"),
+        ({"beside": {}}, "beside is now called features"),
+        ({"max_length": 0}, "max_length=0 is out of range: it must be above 0"),
         ({"tricks": {"SIFT": {}}}, "there is no trick 'SIFT'"),
         ({"tricks": {"EMA": {"decay": 2.0}}}, "EMA: decay=2.0"),
     ],
@@ -81,19 +86,19 @@ def test_a_knob_of_another_type_or_out_of_range_is_an_error_with_the_rule(knob, 
         ({"patience": 2}, "set keep_best=True"),
         ({"keep_best": True, "tricks": {"CheckpointSoup": {}}}, "keep_best and CheckpointSoup"),
         ({"chunks": 2, "tricks": {"Mixup": {}}}, "Mixup mixes token by token, .* set chunks=0"),
-        ({"chunks": 2, "cut": "tail"}, "cut='tail' and chunks=2 are two ways to read a long text"),
+        ({"chunks": 2, "truncation": "tail"}, "truncation='tail' and chunks=2 are two ways to read a long text"),
         ({"chunks": 2, "max_length": 32}, "chunk_stride=32 must be below max_length=32"),
         ({"cycles": 2}, "cycles=2: the schedule 'linear' has none"),
         ({"cycles": 2, "cycle_growth": 2, "schedule": "cosine_with_restarts"}, "cycle_growth=2 is of cosine_warm_res"),
         ({"cycle_growth": 2, "schedule": "cosine_warm_restarts"}, "cycle_growth=2 .* with two cycles or more"),
-        ({"beside": {"vectors_at": "last"}}, "vectors_at goes with vectors, and there are none"),
-        ({"beside": {"test_vectors": "f"}}, "test_vectors goes with vectors, and there are none"),
-        ({"beside": {"word_vectors": "", "word_vectors_at": "embeddings"}}, "word_vectors_at goes with word_vectors"),
-        ({"beside": {"vectors": "f", "vectors_at": "embeddings"}, "chunks": 2}, "embeddings of chunks: set chunks=0"),
-        ({"beside": {"numbers": ["a"], "categories": ["a"]}}, "column 'a' is named twice"),
-        ({"beside": {"numbers": ["a", "a"]}}, "column 'a' is named twice"),
-        ({"beside": {"categories": ["b"]}, "auxiliary": {"b": 1.0}}, "column 'b' is named twice"),
-        ({"beside": {"numbers": ["b"]}, "soft_targets": ["a", "b"]}, "column 'b' is named twice"),
+        ({"features": {"vectors_at": "last"}}, "vectors_at goes with vectors, and there are none"),
+        ({"features": {"test_vectors": "f"}}, "test_vectors goes with vectors, and there are none"),
+        ({"features": {"word_vectors": "", "word_vectors_at": "embeddings"}}, "word_vectors_at goes with word_vectors"),
+        ({"features": {"vectors": "f", "vectors_at": "embeddings"}, "chunks": 2}, "embeddings of chunks: set chunks=0"),
+        ({"features": {"numbers": ["a"], "categories": ["a"]}}, "column 'a' is named twice"),
+        ({"features": {"numbers": ["a", "a"]}}, "column 'a' is named twice"),
+        ({"features": {"categories": ["b"]}, "auxiliary": {"b": 1.0}}, "column 'b' is named twice"),
+        ({"features": {"numbers": ["b"]}, "soft_targets": ["a", "b"]}, "column 'b' is named twice"),
         ({"auxiliary": {"b": 1.0}, "soft_targets": ["a", "b"]}, "column 'b' is named twice"),
     ],
 )
@@ -111,8 +116,8 @@ def test_knobs_that_contradict_each_other_are_an_error(knobs, words):
         {"keep_best": True, "patience": 1, "max_grad_norm": 0},
         {**RESTARTS, "cycle_growth": 2},
         {"schedule": "cosine_with_restarts", "cycles": 3},
-        {"chunks": 2, "beside": {"vectors": "f", "vectors_at": "last", "word_vectors": "g"}},
-        {"chunks": 2, "beside": {"word_vectors": "g", "word_vectors_at": "embeddings"}},
+        {"chunks": 2, "features": {"vectors": "f", "vectors_at": "last", "word_vectors": "g"}},
+        {"chunks": 2, "features": {"word_vectors": "g", "word_vectors_at": "embeddings"}},
         {"epochs": 1, "auxiliary": {"a": 1, "b": 0}},
     ],
 )
@@ -151,8 +156,8 @@ def test_learned_weights_go_with_several_labels_or_other_targets(task):
 
 
 def test_the_columns_to_read_are_named():
-    beside = {"numbers": ["a"], "categories": ["b", "c"], "vectors": "f"}
-    recipe = Recipe(beside=beside, soft_targets=["d", "e"], auxiliary={"f": 0.5})
+    features = {"numbers": ["a"], "categories": ["b", "c"], "vectors": "f"}
+    recipe = Recipe(features=features, soft_targets=["d", "e"], auxiliary={"f": 0.5})
     assert recipe.columns == ["a", "b", "c"] and recipe.train_columns == ["a", "b", "c", "d", "e", "f"]
     assert Recipe().columns == Recipe().train_columns == []
 
@@ -163,8 +168,9 @@ def test_a_recipe_is_plain_data_and_the_same_after_a_trip_through_json():
     assert list(recipe.as_dict()) == [knob.name for knob in fields(Recipe)]
 
 
-def test_a_recipe_is_chosen_from_among_other_names():
+def test_a_recipe_is_read_from_among_other_names_and_those_of_version_0_1():
     parameters = {**Recipe(epochs=5, head="flat").as_dict(), "work": "runs/bbc", "seed": 3}
-    assert Recipe.choose(parameters) == Recipe(epochs=5, head="flat")
-    with pytest.raises(KeyError, match="head"):
-        Recipe.choose({name: value for name, value in parameters.items() if name != "head"})
+    assert Recipe.read(parameters) == Recipe(epochs=5, head="flat")
+    assert Recipe.read({name: value for name, value in parameters.items() if name != "head"}) == Recipe(epochs=5)
+    old = Recipe.read({"cut": "tail", "beside": {"numbers": ["a"]}})
+    assert old == Recipe(truncation="tail", features={"numbers": ["a"]})

@@ -23,10 +23,10 @@ def fit(tuner, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "knobs"),
     [
-        ("multiclass", {"cut": "tail"}),
+        ("multiclass", {"truncation": "tail"}),
         ("regression", {"pooling": "attention"}),
         ("multilabel", {"chunks": 3, "chunk_stride": 2, "dropout": 0.1}),
-        ("ordinal", {"beside": {"numbers": ["stars"], "categories": ["shop"]}, "loss": {"corn": {}}}),
+        ("ordinal", {"features": {"numbers": ["stars"], "categories": ["shop"]}, "loss": {"corn": {}}}),
     ],
 )
 def test_it_predicts_new_rows_as_its_fold_did(fit, kind, knobs):
@@ -42,7 +42,7 @@ def test_it_reads_the_vectors_of_new_rows_from_the_file_of_test(fit, tables, tmp
         frame = table[["id"]].assign(**{f"v{k}": np.arange(len(table)) * (k + 1.0) for k in range(width)})
         frame.to_parquet(tmp_path / f"{name}.parquet", index=False)
     files = {"vectors": str(tmp_path / "train.parquet"), "test_vectors": str(tmp_path / "test.parquet")}
-    tuner, fitted, folder = fit(beside=files)
+    tuner, fitted, folder = fit(features=files)
     model = SavedModel(folder, tuner.recipe.as_dict(), precision="fp32")
     assert np.allclose(model.predict(tuner.test), fitted.test, atol=1e-5)
     assert np.allclose(model.predict(tuner.train.iloc[VALID], of_train=True), fitted.oof, atol=1e-5)
@@ -59,7 +59,7 @@ def test_the_model_itself_is_loaded_when_it_is_asked_and_once(fit):
 
 
 def test_a_folder_without_a_model_and_rows_without_a_column_are_named(fit, tmp_path):
-    tuner, _, folder = fit(beside={"numbers": ["stars"]})
+    tuner, _, folder = fit(features={"numbers": ["stars"]})
     with pytest.raises(FileNotFoundError, match="fold0 has no model: train its fold again"):
         SavedModel(tmp_path / "fold0", tuner.recipe.as_dict())
     with pytest.raises(ValueError, match="reads the column 'stars', which the rows do not have: set beside"):

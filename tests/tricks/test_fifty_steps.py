@@ -22,10 +22,11 @@ from kagglekit.losses.catalogue import LOSSES, fitting_losses
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
+from kagglekit.options import knobs_of
 from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.optim import SCHEDULES
-from kagglekit.training.recipe import NAMED, Recipe
+from kagglekit.training.recipe import Recipe
 from kagglekit.tricks import TRICKS
 
 VALID = np.arange(8)
@@ -42,8 +43,10 @@ MIXES = [  # losses that add up
 ]
 KINDS = ("multiclass", "multilabel", "regression", "ordinal")
 RUNS = [*((kind, {loss: {}}) for kind in KINDS for loss in fitting_losses(kind)), *MIXES]
-LONG = [{"cut": cut} for cut in TRUNCATIONS]
-LONG += [{"chunks": 3, "chunk_stride": 4, "chunk_pooling": pooling} for pooling in NAMED["chunk_pooling"]]
+LONG = [{"truncation": cut} for cut in TRUNCATIONS]
+LONG += [
+    {"chunks": 3, "chunk_stride": 4, "chunk_pooling": pooling} for pooling in knobs_of(Recipe)["chunk_pooling"].choices
+]
 
 
 def every(names, run):

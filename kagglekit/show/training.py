@@ -1,0 +1,64 @@
+"""Tables of a run before it is trained: its recipe, what is read of the texts, and its model."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from torch import nn
+
+from kagglekit.data.tokens import Tokens
+from kagglekit.model.classifier import Classifier
+from kagglekit.options import Knobs, knobs_of
+from kagglekit.show.texts import shorten
+from kagglekit.training.inputs import Inputs
+from kagglekit.training.optim import suggest_learning_rate
+
+ALWAYS = ("backbone", "learning_rate", "objective")  # knobs that are shown at their defaults too
+NEVER = ("work", "run", "folds", "hours", "overwrite", "checkpoint_every")  # they change nothing of a model
+
+
+def show_recipe(*knobs: Knobs, model: Classifier | None = None) -> pd.DataFrame:
+    """The knobs that differ from their defaults: value, default, meaning. model: whose learning rate is meant where it
+    is None; without one the learning rate has no line."""
+    table = {}
+    for kind in knobs:
+        for name, knob in knobs_of(type(kind)).items():
+            value = getattr(kind, name)
+            if name == "learning_rate" and value is None and model is not None:
+                value = f"{suggest_learning_rate(model.backbone):.2g}, by the size of the backbone"
+            elif name in NEVER or (value == knob.default and (name not in ALWAYS or value is None)):
+                continue
+            table[name] = (str(value), str(knob.default), knob.words)
+    return pd.DataFrame.from_dict(table, orient="index", columns=["value", "default", "meaning"]).rename_axis("knob")
+
+
+def show_tokens(train: Inputs, test: Inputs, max_length: int) -> pd.DataFrame:
+    """How many tokens are read of the texts of train and test, and which share of them is as long as that."""
+    table = {}
+    for name, inputs in (("train", train), ("test", test)):
+        lengths = pd.Series(inputs.tokens.lengths)
+        found = {"texts": f"{len(lengths):,}", "shortest": lengths.min(), "median": f"{lengths.median():g}"}
+        found |= {"95 %": f"{lengths.quantile(0.95):g}", "longest": lengths.max()}
+        table[name] = {**found, f"share with {max_length} or more": f"{(lengths >= max_length).mean():.1%}"}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("tokens read")
+
+
+def decode_row(inputs: Inputs, tokenizer, characters: int = 600) -> str:
+    """The text of median length as the model reads it, with the special tokens; of several chunks the first one."""
+    lengths, tokens = inputs.tokens.lengths, inputs.tokens
+    row = int(lengths.argsort(kind="stable")[len(lengths) // 2])
+    pieces: Tokens | Sequence = tokens[[row]] if isinstance(tokens, Tokens) else tokens[[row]].pieces
+    return shorten(tokenizer.decode(next(iter(pieces))), characters)
+
+
+def show_model(model: Classifier) -> pd.DataFrame:
+    """The parts of a model: what each is, its parameters, and how many of them are trained."""
+    table = {}
+    for name, part in model.named_children():
+        parameters = list(part.parameters())
+        if not parameters and name not in ("pooling", "head"):
+            continue
+        layers = max((m for m in part.modules() if isinstance(m, nn.ModuleList)), key=len, default=[])
+        what = type(part).__name__ + (f", {len(layers)} layers" if name == "backbone" and len(layers) else "")
+        counts = [sum(p.numel() for p in parameters if p.requires_grad or not trained) for trained in (False, True)]
+        table[name] = (what, *(f"{count:,}" for count in counts))
+    return pd.DataFrame.from_dict(table, orient="index", columns=["what", "parameters", "trained"]).rename_axis("part")
