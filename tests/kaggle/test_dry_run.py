@@ -17,9 +17,9 @@ from kagglekit.kaggle.metadata import dataset_metadata
 from kagglekit.kaggle.verdict import find_error, judge_submission
 
 FACTS = """
-import json, os, socket, sys
+import json, os, socket, sys, time
 from pathlib import Path
-import kagglekit
+import companion, kagglekit
 
 def attempt(call):
     try:
@@ -37,6 +37,8 @@ facts = {
     "environment": dict(os.environ),
     "here": [Path.cwd().name, Path.cwd().parent.name, str(Path.home().relative_to(inputs.parents[1]))],
     "kagglekit": [kagglekit.where, Path(kagglekit.__file__).is_relative_to(sys.prefix)],
+    "companion": companion.tag,
+    "seconds": time.time() - float(os.environ["KAGGLEKIT_STARTED"]),
     "rerun": os.environ.get("KAGGLE_IS_COMPETITION_RERUN"),
 }
 print("FACTS", json.dumps(facts))
@@ -59,6 +61,7 @@ def work(tmp_path):
     infer(data)[0].save(work)
     wheels = work / "kaggle" / "kagglekit-wheels"
     write_wheel(wheels, "kagglekit", "9.9", text="where = 'the wheel'\n")
+    write_wheel(wheels, "companion", needs=["not-to-be-had"])
     write_json(wheels / "dataset-metadata.json", dataset_metadata("me/kagglekit-wheels"))
     (wheels / "skipped").mkdir()
     (wheels / "skipped" / "file.txt").write_text("the client skips sub-folders")
@@ -84,7 +87,10 @@ def read_facts(run, files):
     facts = json.loads(next(line for line in run.log.splitlines() if line.startswith("FACTS"))[5:])
     assert facts["files"] == sorted(files)
     assert facts["outside"] == 101
-    assert facts["kagglekit"] == ["the wheel", True]
+    assert facts["kagglekit"] == ["the wheel", True] and facts["companion"] == "py3-none-any"
+    assert facts["environment"]["HF_HUB_OFFLINE"] == "1" and 0 < facts["seconds"] < 60
+    (installed,) = [line for line in run.log.splitlines() if line.startswith("installed ")]
+    assert installed.startswith("installed companion kagglekit from /")
     assert facts["here"] == ["working", "kaggle", "home"]
     assert facts["environment"]["KAGGLE_KERNEL_RUN_TYPE"] == "Batch"
     assert facts["environment"]["CUDA_VISIBLE_DEVICES"] == ""
@@ -92,7 +98,7 @@ def read_facts(run, files):
     return facts
 
 
-WHEEL = "kagglekit-9.9-py3-none-any.whl"
+WHEELS = ("companion-1.0-py3-none-any.whl", "kagglekit-9.9-py3-none-any.whl")
 DATA = ("sample_submission.csv", "test.csv", "train.csv")
 
 
@@ -100,7 +106,7 @@ def test_a_kernel_runs_as_on_kaggle_and_only_its_output_stays(kernel, work, tmp_
     folder, root = kernel(FACTS, SUBMIT), tmp_path / "root"
     run = dry_run(folder, root=root)
     assert (run.ok, run.error) == (True, ""), run.log
-    files = [f"competitions/bbc/{name}" for name in DATA] + [f"datasets/me/kagglekit-wheels/{WHEEL}"]
+    files = [f"competitions/bbc/{name}" for name in DATA] + [f"datasets/me/kagglekit-wheels/{name}" for name in WHEELS]
     facts = read_facts(run, files)
     if run.isolation == "namespace":
         assert facts["write"] == 30  # a read-only file system, as there
@@ -120,10 +126,13 @@ def test_a_kernel_runs_as_on_kaggle_and_only_its_output_stays(kernel, work, tmp_
 def test_a_scoring_rerun_in_the_old_layout_without_a_namespace_leaves_nothing(kernel, tmp_path):
     hidden = shutil.copytree(tmp_path / "data", tmp_path / "hidden")
     (hidden / "sample_submission.csv").write_text("id,label\n20,no\n21,no\n22,no\n")
-    sources = {"competition:bbc": hidden}
-    run = dry_run(kernel(FACTS, SUBMIT), sources, layout="old", rerun=True, isolation="sockets")
+    folder = kernel(FACTS, SUBMIT)
+    ignored = shutil.ignore_patterns("skipped")
+    shutil.copytree(folder.parent / "kagglekit-wheels", tmp_path / "packed" / "archive", ignore=ignored)
+    sources = {"competition:bbc": hidden, "dataset:me/kagglekit-wheels": tmp_path / "packed"}
+    run = dry_run(folder, sources, layout="old", rerun=True, isolation="sockets")
     assert (run.ok, run.error) == (True, ""), run.log
-    facts = read_facts(run, [f"bbc/{name}" for name in DATA] + [f"kagglekit-wheels/{WHEEL}"])
+    facts = read_facts(run, [f"bbc/{name}" for name in DATA] + [f"kagglekit-wheels/archive/{name}" for name in WHEELS])
     assert facts["rerun"] == "1"
     assert run.submission.startswith("valid: 3 rows")
     assert run.isolation == "sockets"

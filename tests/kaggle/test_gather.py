@@ -89,7 +89,10 @@ def test_a_bundle_becomes_the_work_folder_and_the_task_knows_where_the_data_are(
     assert read_json(home / "task.json")["data"] != task.data
 
 
-def test_a_file_in_the_work_folder_that_a_parameter_names_keeps_its_name_and_is_not_left_behind(kernel, home):
+def test_files_that_parameters_name_keep_their_names_and_are_not_left_behind(kernel, home, tmp_path):
+    (tmp_path / "more texts.csv.gz").write_bytes(b"packed")
+    own = {"data/own/more texts.csv.gz": tmp_path / "more texts.csv.gz"}
+    pack(own, kernel.parent / "input" / "extra", "me/extra-files")
     (home / "more.csv.gz").write_bytes(b"packed texts")
     (home / "far").mkdir()
     pd.DataFrame({"id": IDS}).to_parquet(home / "far" / "vectors.parquet")
@@ -97,6 +100,8 @@ def test_a_file_in_the_work_folder_that_a_parameter_names_keeps_its_name_and_is_
     _, work = gathered(kernel)
     for name in ("more.csv.gz", "far/vectors.parquet"):
         assert hash_files([resolve(f"runs/bbc/{name}")]) == hash_files([home / name])
+    copy = kernel / "data" / "own" / "more texts.csv.gz"
+    assert copy.resolve() == copy and copy.read_bytes() == b"packed"  # resolve() of a link would give 0001-...gz.bin
     settle_task("runs/bbc", "news")
     finish(work, "base", 1)
     tidy("runs/bbc")
@@ -213,24 +218,11 @@ def test_two_bundles_that_contradict_each_other_are_refused_before_anything_is_u
     assert list(kernel.iterdir()) == []
 
 
-def test_a_file_that_a_parameter_names_keeps_its_name(kernel, tmp_path):
-    texts = tmp_path / "more texts.csv.gz"
-    texts.write_bytes(b"packed")
-    pack({"data/own/more texts.csv.gz": texts}, kernel.parent / "input" / "extra", "me/extra-files")
-    gather()
-    copy = kernel / "data" / "own" / "more texts.csv.gz"
-    assert copy.resolve() == copy and copy.read_bytes() == b"packed"  # resolve() of a link would give 0001-...gz.bin
-
-
 def test_files_of_these_names_by_other_tools_do_not_count(kernel, home):
     other = kernel.parent / "input" / "datasets" / "me" / "other"
     (other / "runs" / "x").mkdir(parents=True)
-    for name, content in {
-        "bundle.json": '{"files": []}',
-        "kernel.json": '{"kagglekit": "0", "work": "../up"}',
-        "task.json": "[1]",
-        "runs/x/task.json": "not json",
-    }.items():
+    told = {"bundle.json": '{"files": []}', "kernel.json": '{"kagglekit": "0", "work": "../up"}', "task.json": "[1]"}
+    for name, content in (told | {"runs/x/task.json": "not json"}).items():
         (other / name).write_text(content)
     lines, _ = gathered(kernel)
     assert len(lines) == 1 and find_outputs() == []

@@ -83,7 +83,7 @@ def test_gpus_that_do_not_work_are_hidden(monkeypatch, seen, left):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as undo leaves it otherwise, when it was not set before
 
 
-def test_leave_keeps_what_is_new_and_nothing_that_is_attached(kernel):
+def test_leave_keeps_what_is_new_and_nothing_that_is_attached_and_kernel_json_says_what_was_made(kernel, capsys):
     enter("runs/bbc", "news")
     finish("runs/bbc", "base", 1)
     work = kernel / "runs" / "bbc"
@@ -100,12 +100,6 @@ def test_leave_keeps_what_is_new_and_nothing_that_is_attached(kernel):
     assert not (kernel / "models").exists()
     assert (kernel / "my-own").is_symlink()
     assert read_json(work / "base" / "params.json")["receipts"].keys() == {"0", "1"}
-
-
-def test_kernel_json_tells_what_was_made(kernel, capsys):
-    enter("runs/bbc", "news")
-    finish("runs/bbc", "base", 1)
-    leave("runs/bbc", "base")
     told = read_json(kernel / "kernel.json")
     assert told["work"] == "runs/bbc" and told["runs"] == {"base": [1]} and 60 <= told["seconds"] < 90
     assert told["train"] == read_json(kernel.parent / "input/datasets/me/bbc-inputs/bundle.json")["train"]
@@ -128,15 +122,12 @@ def test_the_submission_is_the_one_that_5_submit_made(kernel):
     assert read_json(kernel / "kernel.json")["submission"] == {"from": "5_submit", "run": "blend"}
 
 
-def test_without_5_submit_the_submission_is_the_mean_of_the_finished_folds(kernel):
+@pytest.mark.parametrize("runs", [["base"], ["untouched", "base", "cut", "blend"]])
+def test_without_5_submit_the_submission_is_the_mean_of_the_finished_folds_of_the_last_run_that_has_some(
+    kernel, capsys, runs
+):
     enter("runs/bbc", "news")
-    leave("runs/bbc", "base")
-    assert check_written(kernel) == ["yes"] * 3
-
-
-def test_a_blend_that_was_not_made_gives_way_to_the_last_run_that_has_folds(kernel, capsys):
-    enter("runs/bbc", "news")
-    leave("runs/bbc", "untouched", "base", "cut", "blend")
+    leave("runs/bbc", *runs)
     assert check_written(kernel) == ["yes"] * 3
     assert "the finished folds [0] of base" in capsys.readouterr().out
 
