@@ -13,7 +13,8 @@ import numpy as np
 from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
 from kagglekit.options import check_range
 from kagglekit.scoring.counts import Counts
-from kagglekit.scoring.metrics import METRICS, find_metric, is_higher_better, score
+from kagglekit.scoring.fast_scores import make_scorer
+from kagglekit.scoring.metrics import METRICS, find_metric, is_higher_better
 
 GRID = 25  # places that are tried for a metric without a form from counts
 
@@ -116,7 +117,7 @@ class Thresholds(Ensembler):
 
 def _gain(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     """The score, and its negative where lower is better."""
-    return score(metric, labels, predictions) * (1 if is_higher_better(metric) else -1)
+    return make_scorer(metric, labels, predictions.shape[1]).gain(predictions)
 
 
 def check_decides(metric: str) -> None:
