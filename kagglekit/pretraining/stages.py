@@ -22,9 +22,9 @@ from kagglekit.pretraining.probe import OVERALL, KeepCandidates, Probe
 from kagglekit.pretraining.sentence_pairs import prepare_pairs
 from kagglekit.pretraining.simcse import LabelledTexts
 from kagglekit.time_budget import UNLIMITED, TimeBudget
-from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
+from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
-from kagglekit.training.trainer import Trainer, history, remove_checkpoints, training_arguments
+from kagglekit.training.trainer import Trainer, history, training_arguments
 
 OBJECTIVES = {
     "mlm": Objective(prepare_mlm),

@@ -34,7 +34,7 @@ def build_model(
     """
     model = Classifier(
         build_backbone(backbone, tokenizer, recipe, start, untrained),
-        targets.link,
+        targets.output_layer,
         targets.outputs,
         head_dropout=recipe.head_dropout,
         dropout_samples=recipe.dropout_samples,

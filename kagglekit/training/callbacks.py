@@ -1,12 +1,53 @@
-"""Callbacks of training: checkpoints by the clock, an end by the time budget, and a progress bar."""
+"""Callbacks of training: checkpoints that are whole, an end by the time budget, and a progress bar."""
 
+import shutil
 import time
+from pathlib import Path
 
+import torch
 from accelerate.utils import broadcast_object_list
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from kagglekit.files import read_json, write_json
 from kagglekit.progress import Progress
 from kagglekit.time_budget import OutOfTime, TimeBudget
+
+COMPLETE = "complete"  # file in a checkpoint that was written to its end
+UNLOGGED = "unlogged.json"  # file in a checkpoint between two logged steps: the losses since the last one
+
+
+class Checkpoints(TrainerCallback):
+    """Completes the checkpoints of a `Trainer`: state of the tricks, and losses since the last logged step."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Restore them from the checkpoint that training goes on from, if any."""
+        trainer, folder = self.trainer, Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        trainer.losses_, trainer.logged_ = torch.zeros(()), state.global_step
+        if not state.global_step:
+            return
+        if (folder / UNLOGGED).is_file():
+            unlogged = read_json(folder / UNLOGGED)
+            trainer.losses_, trainer.logged_ = torch.tensor(unlogged["losses"][args.process_index]), unlogged["since"]
+        for number, trick in enumerate(trainer.tricks):
+            learned = load_file(folder / f"trick-{number}.safetensors")
+            trick.load_state_dict({name: tensor.to(args.device) for name, tensor in learned.items()})
+
+    def on_save(self, args, state, control, **kwargs):
+        trainer, folder = self.trainer, Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        losses = trainer.sum_losses().tolist()
+        trainer.accelerator.wait_for_everyone()  # each process has written its random state
+        if not args.should_save:
+            return
+        if trainer.logged_ < state.global_step:
+            write_json(folder / UNLOGGED, {"since": trainer.logged_, "losses": losses})
+        for number, trick in enumerate(trainer.tricks):
+            save_file(trick.state_dict(), folder / f"trick-{number}.safetensors")
+        (folder / COMPLETE).touch()
+        remove_checkpoints(folder.parent, keep=folder)
 
 
 class SaveEvery(TrainerCallback):
@@ -26,6 +67,21 @@ class SaveEvery(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         self.last = time.monotonic()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in `folder`; a half-written one does not count."""
+    complete = [file.parent for file in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(complete, key=lambda checkpoint: int(checkpoint.name.split("-")[1]), default=None)
+
+
+def remove_checkpoints(folder: Path, keep: Path | None = None) -> None:
+    """Remove `folder`, or all its checkpoints except `keep`; each is marked incomplete first, in case of a kill."""
+    for checkpoint in set(folder.glob("checkpoint-*")) - {keep}:
+        (checkpoint / COMPLETE).unlink(missing_ok=True)
+        shutil.rmtree(checkpoint)
+    if keep is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class StopInTime(TrainerCallback):

@@ -1,4 +1,4 @@
-"""Fine-tuning a backbone on the folds of a task."""
+"""Fine-tuning: one model a fold, its out-of-fold and test predictions, and the learning rates beforehand."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.best import KeepBest, RecordEvaluations
 from kagglekit.training.build import build_model
-from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime
+from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.inputs import FeatureScaler, read_inputs, vector_files, word_vector_options
 from kagglekit.training.lr_finder import find_learning_rate
 from kagglekit.training.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
@@ -30,21 +30,22 @@ from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe, prompt_options
 from kagglekit.training.rows import ExtraRows, gather_rows
 from kagglekit.training.targets import Targets, make_targets, read_labels
-from kagglekit.training.trainer import Trainer, history, remove_checkpoints, training_arguments
+from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.tricks import make_tricks
 from kagglekit.tricks.trick import Trick
 
-WEIGHTS_RATE = 1e-2  # learning rate of the weights of losses: at a backbone's they would never get away from 1
+LOOP = ("epochs", "batch_size", "accumulation", "schedule", "warmup", "cycles", "cycle_growth", "max_grad_norm")
+WEIGHTS_RATE = 1e-2  # learning rate of the weights of losses: at a backbone's they would stay near 1
 
 
 @dataclass
 class FineTuner:
     """Fine-tunes one model a fold. Texts are tokenised once.
 
-    train, test: as from `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`.
-    backbone: what `find_backbone` gives. cache: a folder for tokens. save_seconds: between checkpoints. vocabulary: a
-    folder with the tokenizer of the models that folds start from, where it has tokens that the backbone's has not.
-    budget: when it is over, training stops with a checkpoint and OutOfTime.
+    train, test: as of `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`. backbone: as of
+    `find_backbone`. cache: folder for tokens. save_seconds: between checkpoints. vocabulary: folder with the tokenizer
+    of the models that folds start from, where it has other tokens than the backbone's. budget: when it is over,
+    training stops with a checkpoint and OutOfTime.
     Raises ValueError for a recipe that does not fit the task or the backbone, before anything is trained.
     """
 
@@ -73,17 +74,15 @@ class FineTuner:
             read_inputs(table, self.tokenizer, recipe, self.cache, file)
             for table, file in zip((self.train, self.test), self.files, strict=True)
         )
-        self.prompt = prompt_options(recipe, self.task.classes, self.tokenizer)
         self.augmenter = make_augmenter(recipe.augment, self.backbone) if recipe.augment else None
         at = recipe.features.get("word_vectors_at", "last")
-        self.word_options, self.word_table = word_vector_options(
-            recipe.features.get("word_vectors"), at, self.tokenizer
-        )
-        make_targets(self.all_labels, recipe.loss, recipe.learned_weights)  # an error in what is learned shows now
+        words, self.word_table = word_vector_options(recipe.features.get("word_vectors"), at, self.tokenizer)
+        self.options = {**prompt_options(recipe, self.task.classes, self.tokenizer), **words}  # of `Classifier`
+        make_targets(self.all_labels, recipe.loss, recipe.learned_weights)  # labels that do not fit are an error now
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What params.json says of the run, beside the backbone."""
+        """The knobs of the run in params.json, without the backbone."""
         return self.recipe.as_dict()
 
     def fit(
@@ -100,14 +99,13 @@ class FineTuner:
     ) -> Fitted:
         """Train on `train_rows` (row numbers of train) and predict `valid_rows` and the test rows.
 
-        start: a folder with a model of the same architecture, of `Classifier.save` or of transformers; the backbone
-        begins with its weights. extra: rows that are learned beside those of train; with some, `train_rows` may be
-        empty. teacher: (rows of train, columns) predictions of another model, which each batch then carries under this
-        name, for extra rows their labels. tricks: inside all those of the recipe.
+        start: a folder with a model of the same architecture, of `Classifier.save` or of transformers, whose weights
+        the backbone begins with. extra: rows to learn from in addition to those of train; with some, `train_rows` may
+        be empty. teacher: see `gather_rows`. tricks: innermost, after all those of the recipe.
 
-        The model goes to `folder/model`, with what it must know to read new rows. Checkpoints
-        go to `folder/checkpoints` and are removed at the end; where there are some of a run that was cut off, training
-        goes on from the last. With keep_best, what each evaluation predicted comes back too.
+        The model goes to `folder/model`, with all that is needed to read new rows. Checkpoints go to
+        `folder/checkpoints` and are removed at the end; training goes on from the last one that an interrupted run
+        left. With keep_best, the predictions of each evaluation are returned too.
         """
         keep_memory()
         set_seed(seed)
@@ -124,12 +122,22 @@ class FineTuner:
             return {"score": score(self.task.metric, self.labels[valid_rows], latest["predictions"])}
 
         tricks, phase = [*make_tricks(recipe.tricks), *tricks], folder.name.replace("fold", "fold ")
+        epoch = self._steps(len(rows.examples))
+        arguments = training_arguments(
+            folder / "checkpoints",
+            **{knob: getattr(recipe, knob) for knob in LOOP},
+            precision=self.precision,
+            seed=seed,
+            log_every=max(1, round(epoch * recipe.epochs / 40)),
+            evaluate_every=recipe.evaluate_every or epoch,
+            higher_is_better=is_higher_better(self.task.metric),
+        )
         trainer = Trainer(
             model,
-            self._arguments(folder / "checkpoints", len(rows.examples), seed),
+            arguments,
             rows.examples,
             targets.loss,
-            adamw([*groups, *_weight_groups(model)]),
+            adamw([*groups, *_loss_weights_group(model)]),
             [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks,
             evaluation,
             [SaveEvery(self.save_seconds), ShowProgress(phase), StopInTime(self.budget, phase)],
@@ -140,8 +148,10 @@ class FineTuner:
             if any(trick.chooses for trick in trainer.tricks) or latest.get("step") != trainer.state.global_step:
                 evaluation(model)
             if recipe.learned_weights:
-                receipts["loss weights"] = self._loss_weights(model)
-            if trainer.args.should_save:  # of several processes, the first one writes
+                names = [*self.task.labels, *(target.name for target in self.all_labels.auxiliary)]
+                learned = (-model.log_variances.detach()).exp().tolist()  # what each loss is multiplied by
+                receipts["loss weights"] = dict(zip(names, learned, strict=True))
+            if trainer.args.should_save:  # the first of several processes
                 with replacing(folder / "model") as part:
                     model.save(part, self.tokenizer)
                     features.save(part)
@@ -153,7 +163,7 @@ class FineTuner:
         return Fitted(latest["predictions"], predictions, logged, receipts, record.evaluations)
 
     def find_learning_rate(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
-        """The loss while the learning rate grows, see `lr_finder`; nothing stays of it."""
+        """The loss in a short trial while the learning rate grows, see `lr_finder`; all of it is undone."""
         with random_state_kept():
             set_seed(seed)
             rows = self._gather(train_rows, seed)
@@ -191,49 +201,25 @@ class FineTuner:
         )
 
     def _build(self, targets: Targets, features: FeatureScaler, start: str | None = None, untrained: bool = False):
-        options = {**self.prompt, **features.options(), **self.word_options}
-        model = self.backbone, self.tokenizer, self.recipe, targets, options, self.word_table
-        return build_model(*model, start, untrained)
+        options = {**self.options, **features.options()}
+        given = self.backbone, self.tokenizer, self.recipe, targets, options, self.word_table
+        return build_model(*given, start, untrained)
 
     def _groups(self, model: Classifier) -> list[dict]:
-        """Of all parameters but the weights of losses."""
+        """Parameter groups, without the weights of losses."""
         recipe, rate = self.recipe, self.recipe.learning_rate or suggest_learning_rate(model.backbone)
         groups = parameter_groups(model, rate, recipe.head_learning_rate, recipe.layer_decay, recipe.weight_decay)
         for group in groups:
             group["params"] = [parameter for parameter in group["params"] if parameter is not model.log_variances]
         return groups
 
-    def _loss_weights(self, model: Classifier) -> dict[str, float]:
-        """What the loss of each target is multiplied with, once it is learned."""
-        names = [*self.task.labels, *(target.name for target in self.all_labels.auxiliary)]
-        return dict(zip(names, (-model.log_variances.detach()).exp().tolist(), strict=True))
-
-    def _arguments(self, folder: Path, rows: int, seed: int):
-        recipe, epoch = self.recipe, self._steps(rows)
-        return training_arguments(
-            folder,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            accumulation=recipe.accumulation,
-            precision=self.precision,
-            seed=seed,
-            schedule=recipe.schedule,
-            warmup=recipe.warmup,
-            cycles=recipe.cycles,
-            cycle_growth=recipe.cycle_growth,
-            max_grad_norm=recipe.max_grad_norm,
-            log_every=max(1, round(epoch * recipe.epochs / 40)),
-            evaluate_every=recipe.evaluate_every or epoch,
-            higher_is_better=is_higher_better(self.task.metric),
-        )
-
     def _steps(self, rows: int) -> int:
-        """Steps of an epoch."""
+        """Optimizer steps of an epoch."""
         return math.ceil(math.ceil(rows / self.recipe.batch_size) / self.recipe.accumulation)
 
 
-def _weight_groups(model: Classifier) -> list[dict]:
-    """The weights of losses, if they are learned, with a rate of their own."""
+def _loss_weights_group(model: Classifier) -> list[dict]:
+    """The weights of losses, if they are learned, with a learning rate of their own."""
     if model.log_variances is None:
         return []
     return [{"params": [model.log_variances], "lr": WEIGHTS_RATE, "weight_decay": 0.0, "name": "loss weights"}]

@@ -1,4 +1,4 @@
-"""What a model reads of each row: tokens, and what stands beside the text."""
+"""Inputs of a model: tokens of each row, and features: columns, document vectors and word vectors."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,10 +24,9 @@ FILE = "beside.json"  # in the folder of a model
 
 @dataclass
 class Inputs:
-    """The rows of train, or of test.
+    """Rows of train, of test, or others.
 
-    columns: the table they came from, its texts cleaned, with what stands beside the text.
-    vectors: (rows, width) float32, one a document.
+    columns: the table that they came from, its texts cleaned. vectors: document vectors, (rows, width) float32.
     """
 
     tokens: Tokens | Chunks
@@ -39,12 +38,12 @@ class Inputs:
         return len(self.tokens)
 
     def __getitem__(self, rows: np.ndarray) -> "Inputs":
-        """The rows of these numbers, in that order."""
+        """These row numbers, in that order."""
         vectors = None if self.vectors is None else self.vectors[rows]
         return Inputs(self.tokens[rows], self.pad_id, self.columns.iloc[rows], vectors)
 
     def __add__(self, other: "Inputs") -> "Inputs":
-        """The rows of both."""
+        """The rows of both, one after the other."""
         vectors = None if self.vectors is None else np.concatenate([self.vectors, other.vectors])
         columns = pd.concat([self.columns, other.columns], ignore_index=True)
         return Inputs(self.tokens + other.tokens, self.pad_id, columns, vectors)
@@ -53,9 +52,9 @@ class Inputs:
 def read_inputs(
     table: pd.DataFrame, tokenizer, recipe: Recipe, cache: Path | None = None, vectors: str | None = None
 ) -> Inputs:
-    """Clean and tokenise the texts of a table (columns id, text), cut, in chunks or in a pattern, as a recipe says.
+    """Clean and tokenise the texts of a table (columns id, text): truncated, in chunks or in a pattern, by the recipe.
 
-    cache: a folder for tokens. vectors: a file with the document vectors of its ids, see `read_document_vectors`.
+    cache: folder for tokens. vectors: file with the document vectors of these ids, see `read_document_vectors`.
     """
     texts = clean_texts(table["text"], recipe.clean)
     if recipe.chunks:
@@ -73,7 +72,7 @@ def read_inputs(
 def vector_files(
     features: dict[str, Any], ids: Sequence[str], test_ids: Sequence[str]
 ) -> tuple[str | None, str | None]:
-    """The files with the document vectors of train and of test. Raises ValueError where one file cannot have both."""
+    """Files with the document vectors of train and of test. Raises ValueError for an id of both in one file."""
     file = features.get("vectors") or None
     other = features.get("test_vectors") or file
     shared = set(ids) & set(test_ids)
@@ -87,10 +86,10 @@ def vector_files(
 
 @dataclass
 class FeatureScaler:
-    """What stands beside the text, as numbers; what there is to learn for that comes from the training rows alone.
+    """Features as numbers for a model: columns and document vectors, scaled by the training rows of a fold alone.
 
-    features: of the columns. center, scale: of the document vectors, (width,). at_embeddings: document vectors are
-    added there, not joined at the end.
+    features: of the columns. center, scale: of the document vectors, (width,). at_embeddings: these vectors are added
+    to the word embeddings, not joined to the text vector.
     """
 
     features: Features | None
@@ -100,10 +99,7 @@ class FeatureScaler:
 
     @classmethod
     def fit(cls, inputs: Inputs, rows: np.ndarray, asked: dict[str, Any]) -> "FeatureScaler":
-        """Learn from `rows` (row numbers) how columns and vectors are scaled, and which categories there are.
-
-        asked: `features` of a `Recipe`.
-        """
+        """Scales of columns and vectors, and known categories, of `rows` (numbers). asked: `features` of a `Recipe`."""
         names = [asked.get(kind, []) for kind in ("numbers", "categories")]
         features = Features.fit(inputs.columns.iloc[rows], *names) if any(names) else None
         center = scale = None
@@ -113,9 +109,9 @@ class FeatureScaler:
         return cls(features, center, scale, asked.get("vectors_at") == "embeddings")
 
     def examples(self, inputs: Inputs, rows: np.ndarray | None = None, labels: np.ndarray | None = None) -> Examples:
-        """`rows` of the inputs (None: all), with labels if there are any, as batches want them.
+        """Examples of `rows` of the inputs (None: all).
 
-        Raises ValueError where the document vectors are not as wide as those it learned from.
+        Raises ValueError for document vectors of another width than those of the training rows.
         """
         rows = np.arange(len(inputs.tokens)) if rows is None else rows
         arrays = self.features.transform(inputs.columns.iloc[rows]) if self.features else {}
@@ -128,7 +124,7 @@ class FeatureScaler:
         return Examples(inputs.tokens[rows], inputs.pad_id, labels, arrays)
 
     def options(self) -> dict[str, Any]:
-        """What `Classifier` must know of it."""
+        """Options of `Classifier`."""
         width = len(self.center or ())
         joined = {**(self.features.sizes if self.features else {}), "vectors": 0 if self.at_embeddings else width}
         return {
@@ -137,20 +133,20 @@ class FeatureScaler:
         }
 
     def save(self, folder: Path) -> None:
-        """Write it into the folder of a model, which can then read new rows."""
+        """Write it into the folder of a model, so that new rows can be read."""
         write_json(folder / FILE, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> "FeatureScaler":
-        """What `save` wrote."""
+        """Read it from the folder of a model."""
         values = read_json(folder / FILE)
         return cls(**values | {"features": values["features"] and Features(**values["features"])})
 
 
 def word_vector_options(file: str | None, at: str, tokenizer) -> tuple[dict[str, Any], torch.Tensor | None]:
-    """What `Classifier` must know of the vectors of words in a file, and the table of them (vocabulary, width).
+    """Options of `Classifier` for the word vectors of a file, and the table of them, (vocabulary, width).
 
-    at: "last", joined as their mean, or "embeddings".
+    at: "last", their mean is joined to the text vector, or "embeddings", they are added there.
     """
     if not file:
         return {}, None

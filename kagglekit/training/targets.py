@@ -1,4 +1,4 @@
-"""What a model learns: the task's labels, and perhaps other columns beside them (multi-task learning)."""
+"""Targets: the labels of a task, soft labels, auxiliary targets (multi-task learning), and the loss of them all."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ from kagglekit.scoring.metrics import CLASSES
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """A column of train that is learned beside the labels, with NaN (rows without it) left out of its loss.
+    """An auxiliary target: another column of train to learn. Rows without a value (NaN) do not count in its loss.
 
     kind: regression for numbers of more than 20 values, else multiclass. labels: (rows,) float32, class numbers or
-    values. weight: of its loss, where that of the task's own has 1.
+    values. weight: of its loss; that of the task has 1.
     """
 
     name: str
@@ -32,16 +32,15 @@ class Auxiliary:
 
     @property
     def columns(self) -> int:
-        """How many columns of logits it has."""
+        """Number of logits."""
         return len(self.classes) or 1
 
 
 def read_auxiliary(table: pd.DataFrame, weights: dict[str, float]) -> list[Auxiliary]:
-    """The auxiliary targets in columns of train, as written; an empty cell means that the row has no such label, and so
-    does "NA" or "nan" among numbers.
+    """Auxiliary targets from columns of train. An empty cell is a missing label; among numbers "NA" and "nan" too.
 
     weights: name of a column -> weight of its loss; 0 leaves it out. Raises ValueError for a column that train does not
-    have, that holds fewer than two values, names that mostly stand in one row alone, or numbers without end.
+    have, and for one with fewer than two values, with names that mostly occur once, or with infinite numbers.
     """
     return [_read_auxiliary(_column(table, name, "auxiliary"), weight) for name, weight in weights.items() if weight]
 
@@ -70,10 +69,10 @@ def _read_auxiliary(column: pd.Series, weight: float) -> Auxiliary:
 
 
 def read_soft_targets(table: pd.DataFrame, columns: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
-    """Columns of train with what speaks for each class, votes or probabilities, as (rows, classes) float32, 1 in sum.
+    """Soft labels from columns of train with votes or probabilities: (rows, classes) float32, each row sums to 1.
 
     columns: one a class, in the order of `classes`; none gives None. Raises ValueError for a column that train does not
-    have, another number of columns, what is no number of 0 or more, and a row of zeros.
+    have, another number of columns, a cell that is no number of 0 or more, and a row of zeros.
     """
     if not columns:
         return None
@@ -112,12 +111,12 @@ class Part:
 
 
 class MultiTaskLoss:
-    """The weighted sum of the losses of several targets: fixed weights, or also learned ones.
+    """The weighted sum of the losses of several targets, with fixed or also learned weights.
 
-    log_variances: a parameter with one number s a target, which turns its loss L into exp(-s) * L + s, the form of
-    Kendall, Gal and Cipolla (2018, arXiv 1705.07115) without its factors of 2: where s has settled, exp(-s) is 1 / L,
-    so a target that stays noisy counts less. None leaves the weights as they are. A batch without any label of a target
-    teaches nothing about it, nor about its weight. weighted: the last column of the labels is the weight of each row.
+    log_variances: a parameter with one number s a target, which turns its loss L into exp(-s) * L + s (Kendall, Gal and
+    Cipolla, 2018, arXiv 1705.07115, without its factors of 2): exp(-s) settles at 1 / L, so that a noisy target counts
+    less. None: fixed weights. A batch without any label of a target changes neither that target nor its weight.
+    weighted: the last column of the labels is the weight of each row.
     """
 
     def __init__(self, parts: Sequence[Part], log_variances: torch.Tensor | None = None, weighted: bool = False):
@@ -144,10 +143,10 @@ class MultiTaskLoss:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of some rows: those of the task, probabilities that take their place, and auxiliary ones.
+    """Labels of some rows: those of the task, soft ones in their place, and auxiliary ones.
 
-    kind: of the task. columns: how many classes, or labels, it has. values: as from `encode_labels`. auxiliary, soft:
-    as from `read_auxiliary` and `read_soft_targets`. weights: (rows,) float32, of the loss of each row; None: all 1.
+    kind: of the task. columns: number of classes, or of labels. values: as of `encode_labels`. auxiliary, soft: as of
+    `read_auxiliary` and `read_soft_targets`. weights: (rows,) float32, of the loss of each row; None: all 1.
     """
 
     kind: str
@@ -158,13 +157,13 @@ class Labels:
     weights: np.ndarray | None = None
 
     def __getitem__(self, rows: np.ndarray) -> "Labels":
-        """Those of these rows, in that order."""
+        """The labels of these row numbers, in that order."""
         auxiliary = [replace(target, labels=target.labels[rows]) for target in self.auxiliary]
         soft, weights = (None if part is None else part[rows] for part in (self.soft, self.weights))
         return replace(self, values=self.values[rows], auxiliary=auxiliary, soft=soft, weights=weights)
 
     def extended(self, labels: np.ndarray, weights: np.ndarray) -> "Labels":
-        """These, and behind them rows with `labels` as of `soften`, a weight each, and no auxiliary label."""
+        """With extra rows at the end: `labels` as for `soften`, weights of rows, and no auxiliary labels."""
         ours, soft = self.values, self.soft
         if self.kind in CLASSES:
             theirs = self.soften(labels)
@@ -179,15 +178,14 @@ class Labels:
         return replace(self, values=values, auxiliary=auxiliary, soft=soft, weights=given)
 
     def soften(self, labels: np.ndarray) -> np.ndarray:
-        """Labels of this task as (rows, columns of a predictions table) float32: class numbers, (rows,) int64, become
-        probabilities of 1; probabilities, values and labels of 0 and 1 stay what they are."""
+        """Labels as (rows, columns of a predictions table) float32: class numbers become probabilities of 0 and 1."""
         if labels.ndim == 1 and self.kind in CLASSES:
             return np.eye(self.columns, dtype=np.float32)[labels]
         return labels.reshape(len(labels), -1).astype(np.float32)
 
 
 def read_labels(task: Task, train: pd.DataFrame, auxiliary: dict[str, float], soft_targets: Sequence[str]) -> Labels:
-    """The labels of train; auxiliary and soft_targets as in a `Recipe`. Raises ValueError as those that it calls do."""
+    """The labels of train; auxiliary and soft_targets as in a `Recipe`. Raises ValueError as `read_auxiliary` does."""
     values, columns = encode_labels(task, train), len(task.classes or task.labels)
     others = read_auxiliary(train, auxiliary)
     return Labels(task.kind, columns, values, others, read_soft_targets(train, soft_targets, task.classes))
@@ -195,13 +193,13 @@ def read_labels(task: Task, train: pd.DataFrame, auxiliary: dict[str, float], so
 
 @dataclass
 class Targets:
-    """Labels of the training rows for a loss, the loss, and what the model must know of both.
+    """Labels of the training rows as a loss wants them, that loss, and what the model must know.
 
-    labels: (rows,) int64 class numbers, or (rows, outputs of all targets) float32, the task's own first. center, scale:
-    (outputs,) of the task itself, see `OutputLayer`. auxiliary: (link, outputs) of each auxiliary target.
+    labels: (rows,) int64 class numbers, or (rows, outputs of all targets) float32, those of the task first. center,
+    scale: (outputs,), of the task, see `model.heads`. auxiliary: (output layer, outputs) of each auxiliary target.
     """
 
-    link: str
+    output_layer: str
     labels: np.ndarray
     center: np.ndarray
     scale: np.ndarray
@@ -210,7 +208,7 @@ class Targets:
 
     @property
     def outputs(self) -> int:
-        """How many logits the task itself has."""
+        """Number of logits of the task."""
         return len(self.center)
 
 
@@ -221,46 +219,47 @@ def make_targets(labels: Labels, loss: dict[str, dict], apart: bool = False) -> 
     learned. Soft labels take the place of class numbers; weights of rows become the last column of the labels.
     """
     kind, values = labels.kind, labels.values
-    whole, link = make_loss(loss, kind, values, labels.columns)
-    encoded, center, scale = OUTPUT_LAYERS[link].encode(values, labels.columns)
+    whole, layer = make_loss(loss, kind, values, labels.columns)
+    encoded, center, scale = OUTPUT_LAYERS[layer].encode(values, labels.columns)
     encoded = encoded if labels.soft is None else labels.soft.astype(np.float32)
     if not labels.auxiliary and not apart and labels.weights is None:
-        return Targets(link, encoded, center, scale, whole, [])
-    if encoded.ndim == 1:
-        encoded = np.eye(labels.columns, dtype=np.float32)[encoded]
+        return Targets(layer, encoded, center, scale, whole, [])
+    blocks, auxiliary = [_one_hot(encoded, labels.columns)], []
+    parts = [Part(whole, slice(0, blocks[0].shape[1]))]
     if apart and values.ndim == 2:
         losses = [make_loss(_of_column(loss, k), kind, values[:, [k]], 1)[0] for k in range(values.shape[1])]
         parts = [Part(part, slice(k, k + 1)) for k, part in enumerate(losses)]
-    else:
-        parts = [Part(whole, slice(0, encoded.shape[1]))]
-    blocks, links = [encoded], []
     for target in labels.auxiliary:
-        block, other, its_link = _encode(target)
-        begin = sum(part.shape[1] for part in blocks)
+        block, its_loss, its_layer = _encode(target)
+        begin = parts[-1].columns.stop
         partial = bool(np.isnan(block).any())
-        parts.append(Part(other, slice(begin, begin + block.shape[1]), target.weight, partial))
+        parts.append(Part(its_loss, slice(begin, begin + block.shape[1]), target.weight, partial))
         blocks.append(block)
-        links.append((its_link, block.shape[1]))
+        auxiliary.append((its_layer, block.shape[1]))
     if labels.weights is not None:
         blocks.append(labels.weights.reshape(-1, 1))
     everything = np.concatenate(blocks, axis=1).astype(np.float32)
-    return Targets(link, everything, center, scale, MultiTaskLoss(parts, weighted=labels.weights is not None), links)
+    weighted = MultiTaskLoss(parts, weighted=labels.weights is not None)
+    return Targets(layer, everything, center, scale, weighted, auxiliary)
 
 
-def _of_column(recipe: dict[str, dict], k: int) -> dict[str, dict]:
-    """The loss of one column: of options with a number a column, its own."""
-    own = {name: options.items() for name, options in recipe.items()}
+def _of_column(loss: dict[str, dict], k: int) -> dict[str, dict]:
+    """The loss of one column: its own number of each option that has one a column."""
+    own = {name: options.items() for name, options in loss.items()}
     return {name: {o: [v[k]] if isinstance(v, list) else v for o, v in options} for name, options in own.items()}
 
 
+def _one_hot(encoded: np.ndarray, columns: int) -> np.ndarray:
+    return np.eye(columns, dtype=np.float32)[encoded] if encoded.ndim == 1 else encoded
+
+
 def _encode(target: Auxiliary) -> tuple[np.ndarray, Loss, str]:
-    """Its labels for a loss, (rows, outputs) with NaN where there are none, the loss, and the link."""
+    """Labels for a loss, (rows, outputs) with NaN where there are none, the loss, and the output layer."""
     present = ~np.isnan(target.labels)
     if not present.any():
         raise ValueError(f"auxiliary: no row that this fold trains on has a value of {target.name!r}: leave it out")
     labels = target.labels[present].astype(np.int64) if target.classes else target.labels[present, None]
-    loss, link = make_loss({}, target.kind, labels, target.columns)
-    encoded = OUTPUT_LAYERS[link].encode(labels, target.columns)[0]
+    loss, layer = make_loss({}, target.kind, labels, target.columns)
     block = np.full((len(present), target.columns), np.nan, dtype=np.float32)
-    block[present] = np.eye(target.columns, dtype=np.float32)[encoded] if target.classes else encoded
-    return block, loss, link
+    block[present] = _one_hot(OUTPUT_LAYERS[layer].encode(labels, target.columns)[0], target.columns)
+    return block, loss, layer

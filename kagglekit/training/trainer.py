@@ -1,6 +1,5 @@
-"""The loop of transformers, opened at three places for tricks."""
+"""The training loop: that of transformers, opened at three places for tricks, with checkpoints that are whole."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -10,31 +9,26 @@ import torch
 import transformers
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_model, save_model
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from kagglekit.data.batches import EpochSampler, Examples
 from kagglekit.device import choose_device
-from kagglekit.files import read_json, write_json
-from kagglekit.options import check_range
-from kagglekit.training.optim import SCHEDULES, make_schedule
+from kagglekit.training.callbacks import Checkpoints, last_checkpoint
+from kagglekit.training.optim import make_schedule
 from kagglekit.tricks.trick import Trick
-
-COMPLETE = "complete"  # a file in a checkpoint that was written to its end
-UNLOGGED = "unlogged.json"  # in one between two logged steps: the losses since the last one
 
 
 class Trainer(transformers.Trainer):
     """`transformers.Trainer` with batches of equal token counts, and tricks.
 
     loss: f(logits, labels) -> scalar, a batch mean. tricks: the first is the outermost; `[FGM(), RDrop()]` attacks the
-    R-Drop loss. evaluation: f(model) -> dict of figures, at the steps that `args.eval_steps` names.
+    R-Drop loss. evaluation: f(model) -> dict of figures, called every `args.eval_steps` steps.
 
-    A script that builds one and calls `fit` can be started with `torchrun --nproc-per-node 2 script.py` (or
-    `accelerate launch`): then each process trains on its share of the rows of every batch, and the result is that of
-    one process, to rounding, but for what is drawn at random row by row, such as dropout. Each process evaluates all
-    rows, the first one decides and writes.
+    Several processes: start a script that builds one and calls `fit` with `torchrun --nproc-per-node 2 script.py` or
+    `accelerate launch`. Each process trains on its share of the rows of every batch, with the result of one process to
+    rounding, except for draws row by row, such as dropout. Each evaluates all rows; the first one decides and writes.
     """
 
     def __init__(
@@ -52,17 +46,17 @@ class Trainer(transformers.Trainer):
             model,
             args,
             train_dataset=examples,
-            eval_dataset=examples if evaluation else None,  # only so that transformers lets us evaluate
+            eval_dataset=examples if evaluation else None,  # else transformers does not evaluate
             optimizers=(optimizer, None),
-            callbacks=[Checkpoints(self), *tricks, *callbacks],  # first: it gives tricks back what they had learned
+            callbacks=[Checkpoints(self), *tricks, *callbacks],  # first: it restores the tricks
         )
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # losses are batch means: accumulation divides them
         self.loss, self.tricks, self.evaluation = loss, list(tricks), evaluation
-        self.losses_, self.logged_ = torch.zeros(()), 0  # their sum in this process since the last logged step
+        self.losses_, self.logged_ = torch.zeros(()), 0  # the sum in this process since that step
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of the epoch that the global step lies in: a resumed run sees what the stopped one would have.
+        """Batches of the epoch of the global step, so that a resumed run sees those that it would have seen.
 
         The sampler gives each process its share; accelerate, which would deal out whole batches, only moves them.
         """
@@ -83,7 +77,7 @@ class Trainer(transformers.Trainer):
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=batches,
-            collate_fn=_as_it_is,
+            collate_fn=dict,  # examples come as whole batches
             generator=torch.Generator(),  # of its own: iterating leaves the global one alone
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -91,7 +85,7 @@ class Trainer(transformers.Trainer):
         return prepare_data_loader(loader, num_processes=1, process_index=0, **placing)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
-        """The schedule of the arguments: one more than transformers has."""
+        """The schedule of the arguments, which may be one that transformers lacks."""
         if self.lr_scheduler is None:
             optimizer = self.optimizer if optimizer is None else optimizer
             name, warmup = self.args.lr_scheduler_type, self.args.get_warmup_steps(num_training_steps)
@@ -111,7 +105,7 @@ class Trainer(transformers.Trainer):
         for trick in self._started():
             compute = partial(trick.compute_loss, compute, self.model)
         loss, outputs = compute(inputs)
-        if self.args.world_size > 1:  # the mean over all rows: a process with more of them counts for more
+        if self.args.world_size > 1:  # the mean over all rows, not over processes
             rows = torch.tensor(float(len(inputs["attention_mask"])), device=self.args.device)
             loss = loss * (rows / self.accelerator.reduce(rows, "mean"))
         return (loss, outputs) if return_outputs else loss
@@ -120,7 +114,7 @@ class Trainer(transformers.Trainer):
         """The second seam: forward and backward of a batch, with the tricks around it."""
         plain = super().training_step
         if self.args.world_size > 1:
-            model.require_backward_grad_sync = True  # of DDP, in every batch: tricks see the gradients of all processes
+            model.require_backward_grad_sync = True  # of DDP: tricks see the gradients of all processes
 
         def step(inputs):
             return plain(model, dict(inputs), num_items_in_batch)
@@ -145,7 +139,7 @@ class Trainer(transformers.Trainer):
     def evaluating(self) -> ExitStack:
         """The third seam: a context in which the model has the weights to evaluate and to save.
 
-        What is entered last has the last word: a trick that chooses among weights that the others had at work.
+        Tricks that choose among evaluated weights are entered last, and so have the last word.
         """
         with ExitStack() as stack:
             for trick in sorted(self.tricks, key=lambda trick: trick.chooses):
@@ -156,9 +150,9 @@ class Trainer(transformers.Trainer):
         return [trick for trick in reversed(self.tricks) if trick.started(self.state)]
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """The figures of `evaluation`, logged. `on_evaluate` comes while the evaluated weights are in the model."""
+        """The figures of `evaluation`, logged. `on_evaluate` is called with the evaluated weights in the model."""
         with self.evaluating():
-            (figures,) = broadcast_object_list([self.evaluation(self.model)])  # all processes go by the same ones
+            (figures,) = broadcast_object_list([self.evaluation(self.model)])  # the same in all processes
             figures = {f"eval_{name}": value for name, value in figures.items()}
             self.log(figures)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
@@ -167,8 +161,7 @@ class Trainer(transformers.Trainer):
     def fit(self) -> dict[str, dict[str, float]]:
         """Train to the end, from the last complete checkpoint if there is one, and return the receipts of the tricks.
 
-        Raises RuntimeError when a trick never acted. Afterwards the model has the weights to save only inside
-        `evaluating()`.
+        The weights to save are in the model only inside `evaluating()`. Raises RuntimeError when a trick never acted.
         """
         last = last_checkpoint(Path(self.args.output_dir))
         self.train(resume_from_checkpoint=last and str(last))
@@ -181,7 +174,7 @@ class Trainer(transformers.Trainer):
         return receipts
 
     def save_model(self, output_dir=None, **kwargs):
-        """The weights alone, each tensor once, also where two layers share it."""
+        """Save the weights alone; a tensor that two layers share is saved once."""
         if self.args.should_save:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             save_model(self.model, str(Path(output_dir) / "model.safetensors"))
@@ -190,41 +183,8 @@ class Trainer(transformers.Trainer):
         load_model(self.model, str(Path(checkpoint) / "model.safetensors"))
 
 
-class Checkpoints(TrainerCallback):
-    """Completes the checkpoints of a `Trainer`: with the state of its tricks, and losses that are not logged yet."""
-
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Read them from the checkpoint that training goes on from, if there is one."""
-        trainer, folder = self.trainer, Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        trainer.losses_, trainer.logged_ = torch.zeros(()), state.global_step
-        if not state.global_step:
-            return
-        if (folder / UNLOGGED).is_file():
-            unlogged = read_json(folder / UNLOGGED)
-            trainer.losses_, trainer.logged_ = torch.tensor(unlogged["losses"][args.process_index]), unlogged["since"]
-        for number, trick in enumerate(trainer.tricks):
-            learned = load_file(folder / f"trick-{number}.safetensors")
-            trick.load_state_dict({name: tensor.to(args.device) for name, tensor in learned.items()})
-
-    def on_save(self, args, state, control, **kwargs):
-        trainer, folder = self.trainer, Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        losses = trainer.sum_losses().tolist()
-        trainer.accelerator.wait_for_everyone()  # each process has written its random state
-        if not args.should_save:
-            return
-        if trainer.logged_ < state.global_step:
-            write_json(folder / UNLOGGED, {"since": trainer.logged_, "losses": losses})
-        for number, trick in enumerate(trainer.tricks):
-            save_file(trick.state_dict(), folder / f"trick-{number}.safetensors")
-        (folder / COMPLETE).touch()
-        remove_checkpoints(folder.parent, keep=folder)
-
-
 class Arguments(TrainingArguments):
-    """Those of transformers, and one GPU a process: with several it would be DataParallel, which is slower."""
+    """One GPU a process: with several, transformers would use DataParallel, which is slower."""
 
     @property
     def n_gpu(self):
@@ -248,16 +208,13 @@ def training_arguments(
     evaluate_every: int | None = None,
     higher_is_better: bool = True,
 ) -> TrainingArguments:
-    """Arguments for `Trainer`; checkpoints go to `folder`.
+    """Arguments for `Trainer`.
 
-    epochs: may be a fraction. batch_size: rows of a batch on average, of all processes together. warmup: share of the
-    steps. schedule, cycles, cycle_growth: as in `make_schedule`. max_grad_norm: longer gradients are shortened to it, 0
-    leaves them. log_every, evaluate_every: steps. higher_is_better: whether that is so of the score of the evaluation.
-    Between logged steps nothing here waits for the GPU, and nothing asks the network.
+    folder: for checkpoints. epochs: may be a fraction. batch_size: mean rows of a batch, of all processes together.
+    warmup: share of the steps. schedule, cycles, cycle_growth: as for `make_schedule`. max_grad_norm: longer gradients
+    are scaled down to it; 0: never. log_every, evaluate_every: steps. higher_is_better: of the evaluation's score.
+    Between logged steps nothing waits for the GPU, and nothing asks the network.
     """
-    check_range("schedule", schedule, schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
-    check_range("cycles", cycles, cycles >= 1, "1 or more")
-    check_range("cycle_growth", cycle_growth, cycle_growth >= 1, "1 or more")
     on_gpu = choose_device().type == "cuda"
     args = Arguments(
         output_dir=str(folder),
@@ -277,38 +234,19 @@ def training_arguments(
         eval_strategy="steps" if evaluate_every else "no",
         eval_steps=evaluate_every,
         greater_is_better=higher_is_better,
-        save_strategy="no",  # SaveEvery decides when, and Trainer keeps the newest that is whole
+        save_strategy="no",  # SaveEvery decides when
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
         dataloader_pin_memory=on_gpu,
         accelerator_config={"non_blocking": on_gpu},  # a batch is copied while the one before it is computed
     )
-    args.lr_scheduler_type = schedule  # given afterwards: transformers does not know all of ours
+    args.lr_scheduler_type = schedule  # set here because transformers lacks one of them
     return args
 
 
-def _as_it_is(batch):
-    return batch
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint in `folder`; those that were cut off do not count."""
-    complete = [file.parent for file in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(complete, key=lambda checkpoint: int(checkpoint.name.split("-")[1]), default=None)
-
-
-def remove_checkpoints(folder: Path, keep: Path | None = None) -> None:
-    """Remove `folder`, or all its checkpoints but `keep`: first what says that one is complete, in case of a kill."""
-    for checkpoint in set(folder.glob("checkpoint-*")) - {keep}:
-        (checkpoint / COMPLETE).unlink(missing_ok=True)
-        shutil.rmtree(checkpoint)
-    if keep is None:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def history(log: list[dict]) -> list[dict[str, float]]:
-    """One row a logged step, without anything that depends on the clock."""
+    """One row a logged step, without figures that depend on the clock."""
     names = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "eval_score": "score"}
     rows: dict[int, dict] = {}
     for entry in log:

@@ -20,9 +20,10 @@ from kagglekit.runs.record import RunRecord
 from kagglekit.runs.starts import find_starts, find_vocabulary, make_start
 from kagglekit.runs.tables import write_folds
 from kagglekit.show.pretraining import compare_maskings, scorer_figures, show_masks
+from kagglekit.training.callbacks import last_checkpoint
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.trainer import Trainer, last_checkpoint
+from kagglekit.training.trainer import Trainer
 
 CORPUS = [
     f"the {a} film was {b} !" for a in ("good", "old", "new", "fun", "sad") for b in ("good", "bad", "fine", "poor")

@@ -9,10 +9,10 @@ import pytest
 
 from kagglekit.time_budget import OutOfTime, TimeBudget
 from kagglekit.training.best import RecordEvaluations
-from kagglekit.training.callbacks import StopInTime
+from kagglekit.training.callbacks import StopInTime, last_checkpoint
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.trainer import history, last_checkpoint
+from kagglekit.training.trainer import history
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from kagglekit.scoring.metrics import is_better, score
 from kagglekit.training.best import KeepBest, RecordEvaluations
-from kagglekit.training.trainer import last_checkpoint
+from kagglekit.training.callbacks import last_checkpoint
 from kagglekit.tricks import EMA, FGM
 from kagglekit.tricks.trick import Trick
 

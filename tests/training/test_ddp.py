@@ -18,10 +18,10 @@ from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.training.best import KeepBest
-from kagglekit.training.callbacks import SaveEvery
+from kagglekit.training.callbacks import SaveEvery, last_checkpoint
 from kagglekit.training.optim import parameter_groups
 from kagglekit.training.predict import predict
-from kagglekit.training.trainer import Trainer, history, last_checkpoint, training_arguments
+from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.tricks import TRICKS, make_tricks
 
 EVALUATED = {"evaluate_every": 2}

@@ -18,8 +18,7 @@ from kagglekit.running.parameters import fold, read_parameters
 from kagglekit.runs.tables import write_folds
 from kagglekit.time_budget import STARTED, OutOfTime, TimeBudget, unfinished
 from kagglekit.training.best import KeepBest
-from kagglekit.training.callbacks import StopInTime
-from kagglekit.training.trainer import last_checkpoint
+from kagglekit.training.callbacks import StopInTime, last_checkpoint
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 FOLDS = np.arange(24) % 3

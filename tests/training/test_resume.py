@@ -6,8 +6,9 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from kagglekit.training.best import KeepBest
+from kagglekit.training.callbacks import last_checkpoint, remove_checkpoints
 from kagglekit.training.optim import SCHEDULES
-from kagglekit.training.trainer import history, last_checkpoint, remove_checkpoints
+from kagglekit.training.trainer import history
 from kagglekit.tricks import EMA, FGM, SWA, TRICKS, make_tricks
 
 OPTIONS = {  # of every trick; each begins at the fourth of 12 steps
@@ -126,7 +127,7 @@ def test_the_checkpoint_before_stays_until_the_next_is_whole(trainer, tmp_path, 
     def full(*args, **kwargs):
         raise OSError("full")
 
-    monkeypatch.setattr("kagglekit.training.trainer.save_file", full)
+    monkeypatch.setattr("kagglekit.training.callbacks.save_file", full)
     with pytest.raises(OSError, match="full"):
         trainer([FGM()], stop=6).train()
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-4"

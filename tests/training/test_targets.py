@@ -192,7 +192,7 @@ def test_a_task_alone_has_the_plain_labels_and_loss(kind, name):
     targets = targets_of(kind, {name: {}})
     loss, link = make_loss({name: {}}, kind, labels, columns)
     encoded, center, scale = OUTPUT_LAYERS[link].encode(labels, columns)
-    assert np.array_equal(targets.labels, encoded) and (targets.link, targets.auxiliary) == (link, [])
+    assert np.array_equal(targets.labels, encoded) and (targets.output_layer, targets.auxiliary) == (link, [])
     assert np.array_equal(targets.center, center) and np.array_equal(targets.scale, scale)
     x, y = logits(targets.outputs), torch.from_numpy(targets.labels)
     assert torch.equal(targets.loss(x, y), loss(x, y))
@@ -203,7 +203,10 @@ def test_targets_beside_add_their_losses_and_leave_that_of_the_task_as_it_is(kin
     plain = targets_of(kind, {name: {}})
     both = targets_of(kind, {name: {}}, [COLOURS, PRICES])
     n = plain.outputs
-    assert both.auxiliary == [("softmax", 2), ("identity", 1)] and (both.link, both.outputs) == (plain.link, n)
+    assert both.auxiliary == [("softmax", 2), ("identity", 1)] and (both.output_layer, both.outputs) == (
+        plain.output_layer,
+        n,
+    )
     assert both.labels.shape == (ROWS, n + 3) and both.labels.dtype == np.float32
     x, y = logits(n + 3), torch.from_numpy(both.labels)
     there = ~torch.from_numpy(GAPS).isnan()

@@ -189,19 +189,6 @@ def test_the_rates_are_those_of_the_table(trainer, schedule, options):
     assert rates.rows == table.to_dict("records")
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"schedule": "step"}, "schedule='step' is out of range: it must be one of linear, cosine"),
-        ({"cycles": 0}, "cycles=0"),
-        ({"cycle_growth": 0}, "cycle_growth=0"),
-    ],
-)
-def test_a_schedule_out_of_range_is_an_error(trainer, options, words):
-    with pytest.raises(ValueError, match=words):
-        trainer(**options)
-
-
 def test_clipping_can_be_turned_off(fitted, logged):
     losses = {limit: logged(fitted(folder=f"{limit}", max_grad_norm=limit), "loss") for limit in (0, 1e9, 0.01)}
     assert losses[0] == losses[1e9] and losses[0][0] == losses[0.01][0] and losses[0][3:] != losses[0.01][3:]
