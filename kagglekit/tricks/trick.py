@@ -85,7 +85,7 @@ class Trick(TrainerCallback):
         """The learned state, from which a stopped run goes on exactly; tensors of lists are named `average_.0` etc."""
         state = {"steps_": torch.tensor(self.steps_)}
         for name, value in vars(self).items():
-            if isinstance(value, list):
+            if name.endswith("_") and isinstance(value, list):
                 state |= {f"{name}.{i}": tensor for i, tensor in enumerate(value)}
             elif name.endswith("_"):
                 state[name] = torch.as_tensor(value).clone()
