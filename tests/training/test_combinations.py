@@ -101,7 +101,7 @@ def test_tricks_that_look_at_labels_and_logits_fit_every_loss(fit, kind, loss):
 
 
 def test_everything_at_once(fit):
-    knobs = {**KNOBS["two targets"], **KNOBS["multi-sample dropout"], **KNOBS["columns beside"]}
+    knobs = {**KNOBS["two targets"], **KNOBS["multi-sample dropout"], **KNOBS["features"]}
     knobs |= {"checkpointing": True, "pooling": "last4_concat", "reinit_layers": 1, "accumulation": 2}
     fitted = fit(tricks=OPTIONS, loss={"cross_entropy": {"label_smoothing": 0.1}, "focal": {}}, **knobs)[1]
     check_finite(fitted)
