@@ -1,4 +1,4 @@
-"""What a result was made with: package versions and the commit of this library."""
+"""The environment of a result: package versions and the commit of this library."""
 
 import platform
 import subprocess
@@ -24,9 +24,9 @@ def commit() -> str | None:
 
     A wheel says "-dirty" behind it when it was built from files that differed from the commit.
     """
-    told = Path(__file__).parents[1] / "commit.txt"
-    if told.is_file():
-        return told.read_text(encoding="utf-8").strip()
+    file = Path(__file__).parents[1] / "commit.txt"
+    if file.is_file():
+        return file.read_text(encoding="utf-8").strip()
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

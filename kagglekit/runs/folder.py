@@ -39,23 +39,19 @@ class Fitted:
 
 
 def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool = False, folds: bool = True) -> Path:
-    """The folder of a run made by `recipe`, with params.json in it: new, or with the folds that it has already.
+    """The folder of a run made by `recipe`, with params.json in it: new, or resumed with the folds that it has already.
 
-    params.json holds the recipe, hashes of the inputs (the task, its folds unless `folds` is False, the weights of a
-    backbone in a folder and of the runs to start from, to average or to mask by, the predictions and the weights of
-    teachers, the files of vectors, texts and augmenters), package versions, and the library's git commit.
-    Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then a run that
-    differs is deleted. A run that is the same is kept in any case, and resumes where it was interrupted; a source run
-    that goes fold by fold may have more folds since. Of processes that open a run at a time, one makes it, and the
-    others find it.
+    params.json holds the recipe, hashes of the inputs (task, folds unless `folds` is False, weights of the backbone and
+    of source runs, predictions and weights of teachers, files of vectors, texts and augmenters), package versions, and
+    the library's git commit. Processes may open a run at the same time.
+    Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then it is
+    deleted, and a run that is the same is kept. Source runs that go fold by fold may have more folds since.
     """
     folder, work = run_folder(work, run), resolve(work)
     sources, teachers = _sources(work, recipe), _teachers(work, recipe)
-    identity = {
-        "recipe": json.loads(json.dumps(recipe)),
-        "inputs": _hash_inputs(work, recipe, folds, sources, teachers),
-    }
-    if folder in (*(source.record.folder for source in sources), *(teacher.folder for teacher in teachers)):
+    inputs = _hash_inputs(work, recipe, folds, sources, teachers)
+    identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": inputs}
+    if folder in [one.folder for one in (*teachers, *(source.record for source in sources))]:
         raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
     with file_lock(folder):
         _write_params(folder, identity, overwrite)
@@ -88,10 +84,8 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> No
 def _hash_inputs(
     work: Path, recipe: dict[str, Any], folds: bool, sources: Sequence[SourceRun], teachers: Sequence[RunRecord]
 ) -> dict[str, str | dict[str, str]]:
-    """The inputs of a run, name -> hash, or name -> fold -> hash where each fold is made from one of its own.
-
-    The place of the competition's files does not count.
-    """
+    """The inputs of a run, name -> hash, or name -> fold -> hash where each fold has its own. The place of the
+    competition's files does not count."""
     task = {name: value for name, value in read_json(work / "task.json").items() if name != "data"}
     found = {"task": hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:16]}
     if folds:
@@ -173,7 +167,7 @@ def more_folds(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two recipes, in words."""
+    """The differences between two recipes, in words."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return [f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names]
 

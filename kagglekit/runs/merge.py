@@ -23,7 +23,7 @@ from kagglekit.time_budget import UNFINISHED
 
 RECORDS = ("params.json", "score.json", "models.json")  # of the whole run, whichever folds are there
 PART = re.compile(r"(fold|part)[0-9]+")  # the folder of a fold, or of a part of 2_pretrain
-MOVED = "inputs"  # the folder of a kernel's working directory for files that lie elsewhere at home
+MOVED = "inputs"  # the folder in a kernel for files from outside of work folders
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,10 @@ def merge_runs(
 ) -> dict[str, list[int]]:
     """Merge the runs of one work folder into another: run -> the finished folds that came, without runs that are there.
 
-    New runs come whole, further folds are added, receipts are put together, and checkpoints of unfinished folds come
-    where they are further on. The score.json of a run that gets more folds is deleted: it is of fewer. A work folder
-    without task.json or folds.parquet gets those of `source`.
-    copy: False moves the files, which takes no time on one disk. test_ids: of test in its order; None: as in the first
-    table. Raises FileNotFoundError and ValueError as `plan_merge` does, before anything is written.
+    Receipts are put together, and checkpoints of unfinished folds come where they are further on. The score.json of a
+    run that gets more folds is deleted: it is of fewer. A work folder without task.json or folds.parquet gets them too.
+    copy: False moves the files. test_ids: of test in its order; None: as in the first table.
+    Raises as `plan_merge` does, before anything is written.
     """
     source, work = resolve(source), resolve(work)
     plans = plan_merge(source, work, test_ids)
@@ -222,7 +221,7 @@ def _common_task(source: Path, work: Path) -> Task:
         ours, theirs = ({name: value for name, value in each.items() if name != "data"} for each in found.values())
         if changed := differences(ours, theirs):
             raise ValueError(
-                f"the runs in {source} were made for another task than {work / 'task.json'} tells: "
+                f"the runs in {source} were made for another task than {work / 'task.json'} has: "
                 f"{'; '.join(changed)}. Bring them into a work folder of their own"
             )
     return Task(**next(iter(found.values())))
@@ -241,8 +240,8 @@ def _common_folds(source: Path, work: Path) -> pd.DataFrame | None:
 
 
 def _at_home(ours: Any, theirs: Any) -> Any:
-    """A setting of a kernel as it is written here: `inputs/NAME` is the file of that name that lies elsewhere here, of
-    which the hashes of the inputs tell whether it is the same."""
+    """A setting of a kernel as it is written here: `inputs/NAME` stands for a file of that name in another folder. The
+    hashes of the inputs show whether it is the same."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         return {name: _at_home(ours.get(name), value) for name, value in theirs.items()}
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):

@@ -95,7 +95,7 @@ class RunRecord:
 
     @cached_property
     def metadata(self) -> list[dict[str, Any]]:
-        """What the out-of-fold table of each finished fold says of itself, see `read_metadata`."""
+        """The metadata of the out-of-fold table of each finished fold, see `read_metadata`."""
         files = [place / "oof.parquet" for place in self.folds.values()]
         self.reads.update({file: read_metadata(file) for file in files if file not in self.reads})
         return [self.reads[file] for file in files]

@@ -57,9 +57,9 @@ class SourceRun:
 def read_sources(work: str | Path, names: Sequence[str], what: str = "start") -> list[SourceRun]:
     """The source runs of these names: each a run in `work`, or the path of a run in another work folder.
 
-    what: the parameter that an error names. Trained runs of the same data (the fingerprint in task.json) must have the
-    same folds. Runs of other data may have any, but must not have started from a run of this data, as far as
-    params.json shows; whether other files hold some of the same rows is for you to know.
+    what: the parameter that names them. Trained runs of the same data (the fingerprint in task.json) must have the same
+    folds. Runs of other data may have any, but must not be made from a run of this data, as far as params.json shows;
+    whether their files hold some of the same rows is for you to know.
     Raises FileNotFoundError for a run that is not there, ValueError for one without models, named twice, or refused.
     """
     reads: dict = {}
@@ -97,7 +97,7 @@ def _read_source(work: Path, run: RunRecord, name: str, what: str) -> SourceRun:
     for ancestor in [] if by_fold else with_ancestors([run], work):
         if ancestor.models:
             raise ValueError(
-                f"{what}={name!r} began from {ancestor.folder}, a run of this data: its models have seen rows that "
+                f"{what}={name!r} is made from {ancestor.folder}, a run of this data: its models have seen rows that "
                 "they would be validated on. Name a run that did not"
             )
     return SourceRun(name, run, by_fold)
@@ -113,14 +113,13 @@ def _same_folds(run: RunRecord, work: Path) -> bool:
 def find_starts(work: str | Path, start: str, backbone: str, folds: Iterable[int]) -> dict[int, dict[str, float]]:
     """The initial weights of each fold: fold -> folder of a model -> its share in their average.
 
-    start: a run of 2_pretrain ("mlm"); or one that goes fold by fold, such as a trained run ("base"): fold k
-    starts from the backbone of its fold k, which never saw the labels of fold k either; or the path of a run in another
-    work folder ("runs/other/base"): one of the same data goes fold by fold too, one of other data with the average of
-    all its folds; or several of these with "+" between, each run with the same share: "base+runs/other/base". Empty,
-    the backbone as it is, gives no initial weights.
-    backbone: what all of them must have been made from. Nothing is loaded yet: errors come before anything is trained.
-    Raises FileNotFoundError and ValueError as `read_sources` does, and for another backbone, a fold that is missing, or
-    a backbone that has seen rows of this data with their labels.
+    start: a run of 2_pretrain ("mlm"); a trained run ("base"), where fold k starts from the backbone of its fold k,
+    which never saw the labels of fold k either; the path of a run in another work folder ("runs/other/base"), fold by
+    fold if it is of the same data, else with the average of all its folds; or several of these, each with the same
+    share ("base+runs/other/base"). Empty: no initial weights, the backbone as it is.
+    backbone: that of all these runs. Nothing is loaded yet: errors come before anything is trained.
+    Raises as `read_sources` does, and ValueError for another backbone, a missing fold, or a backbone that has seen
+    labels of this data.
     """
     _refuse_trained_backbone(work, backbone)
     sources = read_sources(work, split_start(start))
@@ -171,10 +170,9 @@ def make_start(models: dict[str, float], place: Path) -> str:
     """The folder with a fold's initial weights: the one in `models`, or the average of their backbones, which goes to
     `place/start`.
 
-    models: of one fold, as from `find_starts`. place: the folder of the fold. An average has no pooler, as models of
-    2_pretrain have none: a pooling that uses one starts it from random weights. The same models give the same average,
-    bit for bit, so an interrupted fold resumes from it; `save_fold` deletes it.
-    Raises ValueError for models whose backbones or vocabularies differ, see `fuse_backbones`.
+    models: of one fold, as from `find_starts`. place: the folder of the fold. An average has no pooler: a pooling that
+    uses one starts it from random weights. The same models give the same average, bit for bit, so an interrupted fold
+    resumes from it; `save_fold` deletes it. Raises ValueError where backbones or vocabularies differ.
     """
     if len(models) == 1:
         return next(iter(models))

@@ -61,7 +61,7 @@ class Run:
 def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Sequence[str]) -> Run:
     """Read the finished folds of a run, and check that they belong to this task, these folds and this test file.
 
-    `folds` is folds.parquet (`id` and `fold`, in the order of train), `test_ids` the ids of test in its order.
+    folds: as from `read_folds`. test_ids: of test in its order.
     Raises FileNotFoundError for a run that is not there, ValueError for one that does not fit.
     """
     folder, test_ids = run_folder(work, run), [str(value) for value in test_ids]
@@ -212,9 +212,8 @@ def write_folds(
 
     folds: (n,), fold -1 for rows that every model learns from. groups: (n,) numbers of rows that belong together; None:
     each row by itself. forward: the model of a fold learns from earlier folds alone, see `training_rows`.
-    Raises ValueError for a group in two folds, for forward folds without a fold -1, and when runs were trained on other
-    folds: they would fit nothing any more. A file of these folds without groups, by an older version, stays as it is
-    while there are runs.
+    Raises ValueError for a group in two folds, for forward folds without a fold -1, and while there are runs of other
+    folds. A file of these folds by version 0.1, without groups, then stays as it is.
     """
     path, folds = resolve(work) / "folds.parquet", np.asarray(folds).astype(np.int64)
     groups = np.arange(len(folds)) if groups is None else np.asarray(groups).astype(np.int64)

@@ -119,7 +119,7 @@ def test_where_one_epoch_is_best_for_all_nothing_is_lost(trained):
     assert score_run(run, TASK, LABELS)["cross_fitted"] == score_run(run, TASK, LABELS)["score"] == 1
 
 
-def test_both_scores_are_told_and_a_second_level_gets_the_honest_one(trained):
+def test_both_scores_are_given_and_a_blend_gets_the_honest_one(trained):
     run = trained([0.7] * EVALUATIONS)
     honest = honest_run(run, TASK, LABELS)
     scores = score_run(run, TASK, LABELS)
@@ -131,7 +131,7 @@ def test_both_scores_are_told_and_a_second_level_gets_the_honest_one(trained):
     assert score_warning(RunRecord(honest.folder), honest.cross_fitted) == ""
 
 
-def test_a_run_without_all_its_evaluations_stays_as_it_is_with_its_caution(trained):
+def test_a_run_without_all_its_evaluations_stays_as_it_is_with_its_warning(trained):
     run = trained([0.7] * 3)
     (run.folder / "fold3" / "evaluations.parquet").unlink()
     assert honest_run(run, TASK, LABELS) is run
@@ -141,7 +141,7 @@ def test_a_run_without_all_its_evaluations_stays_as_it_is_with_its_caution(train
     assert honest_run(alone, TASK, LABELS) is alone
 
 
-def test_a_choice_before_the_own_one_is_still_told(trained):
+def test_a_choice_in_an_ancestor_is_still_in_the_warning(trained):
     trained([0.7] * 2, name="first")
     run = trained([0.7] * 2, name="base", recipe={"distill": {"teacher": "first"}})
     honest = honest_run(run, TASK, LABELS)

@@ -188,24 +188,24 @@ def start_from_a_stage_of_other_folds(place):
     place.start("probed", other)
 
 
-@leak(r"second' began from .*work/base, a run of this data")
+@leak(r"second' is made from .*work/base, a run of this data")
 def start_from_what_saw_all_our_rows_by_way_of_other_data(place):
     """base of ours -> all its folds averaged -> a run on other data -> one more -> back."""
     other, base = place.other("news"), place.run("base")
     other.run("first", start=str(base)), other.run("second", start="first")
-    with pytest.raises(ValueError, match=r"start='.*news/first' began from .*work/base, a run of this data"):
+    with pytest.raises(ValueError, match=r"start='.*news/first' is made from .*work/base, a run of this data"):
         place.start("first", other)
     place.start("second", other)
 
 
-@leak(r"mlm' began from .*work/base, a run of this data")
+@leak(r"mlm' is made from .*work/base, a run of this data")
 def start_from_a_stage_that_started_from_ours(place):
     other, base = place.other("news"), place.run("base")
     other.pretrained("mlm", start=str(base))
     place.start("mlm", other)
 
 
-@leak(r"masked' began from .*work/base, a run of this data")
+@leak(r"masked' is made from .*work/base, a run of this data")
 def start_from_a_stage_whose_scorer_started_from_ours(place):
     other, base = place.other("news"), place.run("base")
     other.run("judge", start=str(base)), other.pretrained("masked", {"0": "model"}, scorer="judge")
@@ -302,6 +302,8 @@ def test_what_does_not_leak_is_not_refused(place):
     assert place.teach("base").run.folds == [0, 1, 2] and score_warning(RunRecord(place.work / "outer")) == ""
     assert [source.name for source in read_sources(place.work, ["base", "soup"])] == ["base", "soup"]
     other, read = place.other("news"), place.pretrained("read")  # our texts, and no labels
-    other.run("text", start=str(read)), other.pretrained("clean")
+    other.run("text", start=str(read)), other.pretrained("clean"), other.run("crossed", crosses=True)
+    place.run("apart", start=str(other.work / "crossed"))  # the folds that it crossed hold other rows
+    assert [len(one.models) for one in place.start("apart")] == [3]
     assert [len(place.start(name, other)[0].models) for name in ("text", "clean")] == [3, 0]
     assert table_metadata(RunRecord(place.work / "outer"), 1)["folds"] == hash_folds(place.folds)

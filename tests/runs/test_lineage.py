@@ -1,11 +1,13 @@
-"""What runs grew from, read from their records; and the caution where weights were chosen by the fold's own score."""
+"""Ancestors of runs, read from their records; and the warnings where a score is too good."""
+
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.files import write_json
-from kagglekit.runs.lineage import refuse_leak, score_warning, selection_warning, table_metadata
+from kagglekit.files import read_json, write_json
+from kagglekit.runs.lineage import score_warning, selection_warning, table_metadata
 from kagglekit.runs.record import RunRecord, with_ancestors
 from kagglekit.runs.starts import find_starts, make_backbone
 from kagglekit.runs.tables import write_folds
@@ -30,7 +32,7 @@ def made(tmp_path):
     return make
 
 
-def test_a_run_grows_from_all_that_its_records_name_and_from_what_these_name(made, tmp_path):
+def test_the_ancestors_of_a_run_are_all_that_its_records_name_and_what_these_name(made, tmp_path):
     for name in ("start", "other", "soup", "scorer", "teacher", "tutor", "base"):
         made(name, {"start": "last"} if name == "base" else {})
     made("blend", members=["soup", "teacher"])
@@ -38,46 +40,51 @@ def test_a_run_grows_from_all_that_its_records_name_and_from_what_these_name(mad
     model.mkdir(parents=True)
     recipe = {"start": "start + other", "soup_of": ["soup"], "scorer": "scorer", "backbone": str(model)}
     last = made("last", recipe | {"pseudo": {"teacher": "blend"}, "distill": {"teacher": "tutor"}})
-    names = [run.name for run in with_ancestors([last])]  # base began from last: a circle ends
+    names = [run.name for run in with_ancestors([last])]  # base started from last: a circle ends
     assert names == ["last", "start", "other", "soup", "scorer", "blend", "tutor", "base", "teacher"]
     assert [run.name for run in with_ancestors([RunRecord(tmp_path / "work" / "gone")])] == []
     assert RunRecord.around(model).folder == tmp_path / "work" / "base" and RunRecord.around(tmp_path) is None
 
 
-def test_weights_chosen_by_scores_on_the_fold_are_told_of_whatever_way_they_come(made, tmp_path):
-    work = tmp_path / "work"
-    made("plain", {"keep_best": False, "tricks": {"EMA": {}}})
-    made("best", {"keep_best": True})
-    made("soup", {"tricks": {"CheckpointSoup": {}}})
-    made("blend", members=["plain", "best"])
-    made("far", {"keep_best": True}, "elsewhere", "theirs")
-    assert selection_warning(work, {"keep_best": True}).startswith(
-        "The weights of the models were chosen by their scores on"
-    )
-    for recipe in (
-        {"start": "best"},
-        {"start": "plain+best"},
-        {"pseudo": {"teacher": "blend"}},
-        {"distill": {"teacher": "best"}, "tricks": {}},
-        {"soup_of": ["plain", "best"]},
-        {"scorer": "best"},
-    ):
-        assert selection_warning(work, recipe).startswith(
-            "The run is made from 'best', whose weights were chosen by their scores on "
-        )
-    assert selection_warning(work, {"start": "soup+best"}).startswith("The run is made from 'soup', 'best', whose")
-    for recipe in ({}, {"start": "plain", "pseudo": {"teacher": ""}}, {"start": str(tmp_path / "elsewhere" / "far")}):
-        assert selection_warning(work, recipe) == ""
+def test_each_record_is_read_once(made, monkeypatch):
+    for name in ("a", "b", "c", "d"):
+        made(name, {"keep_best": name == "a"})
+    made("left", members=["a", "b"]), made("right", members=["a", "c", "d"])
+    both, read = made("both", members=["left", "right", "a"]), []
+    monkeypatch.setattr("kagglekit.runs.record.read_json", lambda path: read.append(path) or read_json(path))
+    assert score_warning(both) and table_metadata(both, 0)["chosen"] == ["a"]
+    assert len(read) == len(set(read)) == 8  # a, b, c, d, left, right, both and task.json
 
 
-def test_a_run_that_crossed_folds_is_named_with_the_way(made):
-    run = made("crossed", {"crosses": True})
-    with pytest.raises(ValueError, match="start='x' leaks: it learned from out-of-fold predictions"):
-        refuse_leak(run, "start", "x")
-    with pytest.raises(ValueError, match="start='x' is made from 'crossed', which leaks"):
-        refuse_leak(made("on", {"start": "crossed"}), "start", "x")
-    far = made("far", {"crosses": True}, "elsewhere", "theirs")
-    refuse_leak(made("apart", {"start": str(far.folder)}), "start", "x")  # its folds hold other rows
+CHOSEN = "weights were chosen by their scores on the fold"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"keep_best": True}, "^The weights of the models were chosen by .*the score that is called cross_fitted$"),
+        (
+            {"tricks": {"CheckpointSoup": {}}},
+            "^The weights of the models were .* without keep_best and Chec\w+$",
+        ),
+        ({"start": "best"}, f"^The run is made from 'best', whose {CHOSEN}"),
+        ({"start": "plain+best"}, f"^The run is made from 'best', whose {CHOSEN}"),
+        ({"pseudo": {"teacher": "blend"}}, f"^The run is made from 'best', whose {CHOSEN}"),
+        ({"distill": {"teacher": "best"}, "tricks": {}}, f"^The run is made from 'best', whose {CHOSEN}"),
+        ({"soup_of": ["plain", "best"]}, f"^The run is made from 'best', whose {CHOSEN}"),
+        ({"scorer": "best"}, f"^The run is made from 'best', whose {CHOSEN}"),
+        ({"start": "soup+best"}, "^The run is made from 'soup', 'best', whose"),
+        ({}, "^$"),
+        ({"start": "plain", "pseudo": {"teacher": ""}}, "^$"),
+        ({"start": "FAR"}, "^$"),
+    ],
+)
+def test_a_warning_where_weights_are_chosen_by_scores_on_the_fold_here_or_in_an_ancestor(made, recipe, words):
+    made("plain", {"keep_best": False, "tricks": {"EMA": {}}}), made("best", {"keep_best": True})
+    work, _ = made("soup", {"tricks": {"CheckpointSoup": {}}}).work, made("blend", members=["plain", "best"])
+    far = made("far", {"keep_best": True}, "elsewhere", "theirs")
+    recipe = recipe | ({"start": str(far.folder)} if recipe.get("start") == "FAR" else {})
+    assert re.search(words, selection_warning(work, recipe))
 
 
 def test_the_model_of_a_fold_knows_the_labels_of_the_others_and_so_it_is_refused_as_backbone(task, backbone, tmp_path):
@@ -107,24 +114,22 @@ def test_the_model_of_a_fold_knows_the_labels_of_the_others_and_so_it_is_refused
         find_starts(work, "", model, [0, 1])
 
 
-def test_a_blend_tells_of_members_whose_scores_are_too_good(made):
+def test_a_blend_is_warned_of_members_whose_scores_are_too_good(made):
     made("plain"), made("best", {"keep_best": True}), made("crossed", {"crosses": True})
     assert score_warning(made("honest", members=["plain"])) == ""
-    told = score_warning(made("blend", members=["plain", "best", "crossed"]))
-    assert "'blend' is too good: crossed learned" in told and "weights of best were chosen" in told
+    warning = score_warning(made("blend", members=["plain", "best", "crossed"]))
+    assert "'blend' is too good: crossed learned" in warning and "weights of best were chosen" in warning
 
 
-def test_a_member_that_a_blend_took_as_other_folds_choose_is_no_caution(made):
+def test_no_warning_of_a_member_whose_epochs_were_chosen_by_other_folds(made):
+    def blend(members, honest=()):
+        folder = made("blend", members=members).folder
+        write_json(folder / "weights.json", {"members": members, "cross_fitted": honest})
+        return RunRecord(folder)
+
     made("plain"), made("best", {"keep_best": True}), made("student", {"distill": {"teacher": "best"}})
-    blend = made("blend", members=["best", "plain"])
-    assert "weights of best were chosen" in score_warning(RunRecord(blend.folder))
-    write_json(blend.folder / "weights.json", {"members": ["best", "plain"], "cross_fitted": ["best"]})
-    assert score_warning(RunRecord(blend.folder)) == "" and table_metadata(RunRecord(blend.folder), 0)["chosen"] == []
+    assert "weights of best were chosen" in score_warning(blend(["best", "plain"]))
+    honest = blend(["best", "plain"], ["best"])
+    assert score_warning(honest) == "" and table_metadata(honest, 0)["chosen"] == []
     assert "weights of best were chosen" in score_warning(made("outer", members=["blend", "best"]))
-    write_json(blend.folder / "weights.json", {"members": ["best", "student"], "cross_fitted": ["best"]})
-    assert "weights of best were chosen" in score_warning(RunRecord(blend.folder))  # by way of the student
-
-
-def test_of_keep_best_the_caution_names_the_honest_score():
-    told = [selection_warning("", {"keep_best": True}), selection_warning("", {"tricks": {"CheckpointSoup": {}}})]
-    assert "the score that is called cross_fitted" in told[0] and "cross_fitted" not in told[1]
+    assert "weights of best were chosen" in score_warning(blend(["best", "student"], ["best"]))  # through the student

@@ -156,7 +156,7 @@ def test_a_name_that_cannot_be_a_run_is_refused(work, name):
         open_run(work, name, RECIPE)
 
 
-def test_a_folder_that_is_no_run_is_not_deleted_without_being_told(work):
+def test_a_folder_that_is_no_run_is_not_deleted_unless_asked(work):
     (work / "mine").mkdir()
     (work / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(ValueError, match="no run of this notebook"):

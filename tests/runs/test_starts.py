@@ -1,4 +1,4 @@
-"""Where training begins: runs of 2_pretrain, trained runs fold by fold, averages of several; and leaks refused."""
+"""Initial weights: runs of 2_pretrain, trained runs fold by fold, averages of several; leaks are in test_leaks."""
 
 import shutil
 from pathlib import Path
@@ -36,6 +36,11 @@ def place(tmp_path, monkeypatch, task):
         return work
 
     return make
+
+
+@pytest.fixture
+def work(place):
+    return place("bbc")
 
 
 @pytest.fixture
@@ -77,15 +82,13 @@ def test_no_start_is_no_model(place, backbone):
     assert find_starts(place("bbc"), "", backbone, [0, 1]) == {}
 
 
-def test_a_run_of_2_pretrain_is_the_start_of_every_fold(place, pretrained, backbone):
-    work = place("bbc")
+def test_a_run_of_2_pretrain_is_the_start_of_every_fold(work, pretrained, backbone):
     model = str(pretrained(work) / "model")
     assert find_starts(work, "mlm", backbone, [0, 1]) == {0: {model: 1.0}, 1: {model: 1.0}}
     assert make_start({model: 1.0}, work / "base" / "fold0") == model and not (work / "base").exists()
 
 
-def test_a_run_of_2_pretrain_needs_weights_and_its_backbone_may_be_spelled_out(place, pretrained):
-    work = place("bbc")
+def test_a_run_of_2_pretrain_needs_weights_and_its_backbone_may_be_spelled_out(work, pretrained):
     run = pretrained(work)
     write_json(run / "params.json", {"recipe": {"backbone": "roberta-base"}, "inputs": {}})
     assert find_starts(work, "mlm", "FacebookAI/roberta-base", [0]) == {0: {str(run / "model"): 1.0}}
@@ -94,14 +97,12 @@ def test_a_run_of_2_pretrain_needs_weights_and_its_backbone_may_be_spelled_out(p
         find_starts(work, "mlm", "roberta-base", [0])
 
 
-def test_a_trained_run_is_the_start_of_each_fold_by_its_own_model(place, trained, backbone):
-    work = place("bbc")
+def test_a_trained_run_is_the_start_of_each_fold_by_its_own_model(work, trained, backbone):
     run = trained(work, "base")
     assert find_starts(work, "base", backbone, [0, 1]) == {k: {str(run / f"fold{k}" / "model"): 1.0} for k in (0, 1)}
 
 
-def test_several_runs_are_averaged_fold_by_fold(place, trained, pretrained, backbone, same, weights):
-    work = place("bbc")
+def test_several_runs_are_averaged_fold_by_fold(work, trained, pretrained, backbone, same, weights):
     runs = [trained(work, "base"), trained(work, "other"), pretrained(work)]
     starts = find_starts(work, "base + other+mlm", backbone, [0, 1])
     for fold in (0, 1):
@@ -114,8 +115,8 @@ def test_several_runs_are_averaged_fold_by_fold(place, trained, pretrained, back
     assert same(weights(load_backbone(begin)), mean)
 
 
-def test_a_run_of_other_data_counts_once_with_the_average_of_all_its_folds(place, trained, backbone, same, weights):
-    work, elsewhere = place("bbc"), place("news", "theirs", OTHER_FOLDS)
+def test_a_run_of_other_data_counts_once_with_the_mean_of_all_its_folds(work, place, trained, backbone, same, weights):
+    elsewhere = place("news", "theirs", OTHER_FOLDS)
     base, theirs = trained(work, "base"), trained(elsewhere, "long")
     starts = find_starts(work, "base+runs/news/long", backbone, [0])
     ours, *others = [str(base / "fold0" / "model"), *(str(model) for model in RunRecord(theirs).models.values())]
@@ -125,11 +126,10 @@ def test_a_run_of_other_data_counts_once_with_the_average_of_all_its_folds(place
     assert find_starts(work, str(theirs), backbone, [7]) == {7: dict.fromkeys(others, 0.5)}
 
 
-def test_a_run_of_the_same_data_and_folds_in_another_work_folder_goes_fold_by_fold(place, trained, backbone):
-    work, copy = place("bbc"), place("again")
+def test_a_run_of_the_same_data_and_folds_in_another_work_folder_goes_fold_by_fold(work, place, trained, backbone):
+    copy = place("again")
     run = trained(copy, "base")
-    starts = find_starts(work, "runs/again/base", backbone, [1])
-    assert starts == {1: {str(run / "fold1" / "model"): 1.0}}
+    assert find_starts(work, "runs/again/base", backbone, [1]) == {1: {str(run / "fold1" / "model"): 1.0}}
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,7 @@ def test_a_run_of_the_same_data_and_folds_in_another_work_folder_goes_fold_by_fo
         ("runs/lost/base", "lost has no task.json: a run is found in the work folder where it was trained"),
     ],
 )
-def test_a_start_that_is_none_is_an_error_in_words(place, trained, pretrained, backbone, start, words):
-    work = place("bbc")
+def test_a_start_that_is_none_is_an_error_in_words(work, trained, pretrained, backbone, start, words):
     trained(work, "base")
     trained(work, "short", folds=[0])
     trained(work, "alien", backbone="roberta")
@@ -162,9 +161,9 @@ def test_a_start_that_is_none_is_an_error_in_words(place, trained, pretrained, b
         find_starts(work, start, backbone, [0, 1])
 
 
-def test_a_model_of_one_fold_is_no_backbone_of_all(place, trained, pretrained, staged, backbone):
+def test_a_model_of_one_fold_is_no_backbone_of_all(work, place, trained, pretrained, staged, backbone):
     """Nor by way of a run on other data."""
-    work, elsewhere = place("bbc"), place("news", "theirs")
+    elsewhere = place("news", "theirs")
     run = trained(work, "base")
     plain = make_backbone({str(run / "fold0" / "model"): 1.0}, run / "fold1")  # as transformers reads it
     stage = staged(work, "probed", {"0": "step40/model", "1": "model"})
@@ -173,15 +172,14 @@ def test_a_model_of_one_fold_is_no_backbone_of_all(place, trained, pretrained, s
             find_starts(work, "", model, [0, 1])
         assert find_starts(elsewhere, "", model, [0, 1]) == {}
     trained(elsewhere, "on", backbone=plain)
-    with pytest.raises(ValueError, match=r"start='runs/news/on' began from .*base, a run of this data"):
+    with pytest.raises(ValueError, match=r"start='runs/news/on' is made from .*base, a run of this data"):
         find_starts(work, "runs/news/on", backbone, [0])
     assert find_starts(work, "", str(pretrained(work) / "model"), [0]) == {}  # has read our texts, and no labels
     with pytest.raises(ValueError, match="is a trained model, whose backbone has other names of weights: set start"):
         find_starts(elsewhere, "", str(run / "fold0" / "model"), [0])
 
 
-def test_backbones_that_differ_cannot_be_averaged(place, trained, backbone, backbones):
-    work = place("bbc")
+def test_backbones_that_differ_cannot_be_averaged(work, trained, backbone, backbones):
     trained(work, "base")
     trained(work, "other", folder=backbones["electra"])  # which params.json does not tell
     starts = find_starts(work, "base+other", backbone, [0])
@@ -189,9 +187,8 @@ def test_backbones_that_differ_cannot_be_averaged(place, trained, backbone, back
         make_start(starts[0], work / "joint" / "fold0")
 
 
-def test_a_trained_run_with_a_model_of_all_folds_still_goes_fold_by_fold(place, trained, backbone):
+def test_a_trained_run_with_a_model_of_all_folds_still_goes_fold_by_fold(work, trained, backbone):
     """A soup over folds has such a model, which has seen every row."""
-    work = place("bbc")
     run = trained(work, "soup")
     shutil.copytree(run / "fold0" / "model", run / "model")
     (source,) = read_sources(work, ["soup"])
@@ -213,12 +210,7 @@ def test_training_begins_from_the_model_of_its_own_fold(place, trained, task, ta
             begin = make_start(starts[fold], at)
             fitted = learner.fit(np.flatnonzero(fold != FOLDS), held_out, at, seed=fold, start=begin)
             save_fold(folder, fold, fitted, train["id"].iloc[held_out], test["id"], what)
-            assert sorted(path.name for path in at.iterdir()) == [
-                "history.jsonl",
-                "model",
-                "oof.parquet",
-                "test.parquet",
-            ]
+            assert {path.name for path in at.iterdir()} == {"history.jsonl", "model", "oof.parquet", "test.parquet"}
             members = runs if "+" in start else runs[:1]
             mean = average_weights([encoder(run / f"fold{fold}" / "model") for run in members])
             kept = load_file(at / "model" / "model.safetensors")
@@ -239,9 +231,8 @@ def staged(backbone):
     return make
 
 
-def test_a_stage_that_goes_fold_by_fold_says_where_its_models_are(place, staged, backbone):
+def test_a_stage_that_goes_fold_by_fold_says_where_its_models_are(work, staged, backbone):
     """Folds may share one; the model of the run itself, the best for all of them together, is not among them."""
-    work = place("bbc")
     run = staged(work, "probed", {"0": "step40/model", "1": "model"})
     assert RunRecord(run).models == {0: run / "step40" / "model", 1: run / "model"}
     assert find_starts(work, "probed", backbone, [0]) == {0: {str(run / "step40" / "model"): 1.0}}
@@ -250,22 +241,20 @@ def test_a_stage_that_goes_fold_by_fold_says_where_its_models_are(place, staged,
         find_starts(work, "probed", backbone, [1])
 
 
-def test_a_model_that_several_folds_of_other_data_share_counts_for_each_of_them(place, staged, backbone):
-    work, elsewhere = place("bbc"), place("news", "theirs")
+def test_a_model_that_several_folds_of_other_data_share_counts_for_each_of_them(work, place, staged, backbone):
+    elsewhere = place("news", "theirs")
     run = staged(elsewhere, "probed", {"0": "model", "1": "model", "2": "model", "3": "step40/model"})
     found = find_starts(work, "runs/news/probed", backbone, [0])[0]
     assert found == {str(run / "model"): 0.75, str(run / "step40" / "model"): 0.25}
 
 
-def test_a_stage_that_hangs_on_folds_is_no_start_before_it_says_so(place, staged, backbone):
-    work = place("bbc")
+def test_a_stage_that_depends_on_folds_is_no_start_before_models_json_lists_its_models(work, staged, backbone):
     (staged(work, "probed", {"0": "model"}) / "models.json").unlink()
     with pytest.raises(ValueError, match=r"start='probed': .*probed has no model: name a run of 2_pret"):
         find_starts(work, "probed", backbone, [0])
 
 
-def test_the_backbone_of_a_trained_model_is_made_for_a_stage_to_begin_from(place, trained, pretrained, backbone, same):
-    work = place("bbc")
+def test_the_backbone_of_a_trained_model_is_made_for_a_stage_to_begin_from(work, trained, pretrained, backbone, same):
     run = trained(work, "base")
     begin = make_backbone(find_starts(work, "base", backbone, [1])[1], work / "on" / "part1")
     assert begin == str(work / "on" / "part1" / "start")
@@ -274,29 +263,24 @@ def test_the_backbone_of_a_trained_model_is_made_for_a_stage_to_begin_from(place
     assert make_backbone({model: 1.0}, work / "on" / "part0") == model and not (work / "on" / "part0").exists()
 
 
-def test_the_vocabulary_is_that_of_the_models_to_begin_from(place, pretrained, backbone):
-    work = place("bbc")
+def test_the_vocabulary_is_that_of_the_models_to_begin_from(work, pretrained, backbone):
     model = str(pretrained(work) / "model")
     assert find_vocabulary(find_starts(work, "mlm", backbone, [0, 1]), backbone) == model
     assert find_vocabulary({}, backbone) == backbone
 
 
-def test_a_scorer_is_a_trained_run_with_our_folds_and_backbone(place, trained, pretrained, backbone):
-    work, elsewhere = place("bbc"), place("news", "theirs")
+def test_a_scorer_is_a_trained_run_with_our_folds_and_backbone(work, place, trained, pretrained, backbone):
+    elsewhere = place("news", "theirs")
     trained(work, "base")
     assert find_scorer(work, "base", backbone).by_fold
     trained(elsewhere, "base"), pretrained(work), trained(work, "alien", backbone="roberta")
-    for name, words in (
-        ("runs/news/base", "is no run of 3_train with the folds of"),
-        ("mlm", "scorer='mlm' is no run of 3_train"),
-        ("alien", "scorer='alien' was made from the backbone 'roberta'"),
-    ):
-        with pytest.raises(ValueError, match=words):
+    none = "is no run of 3_train with the folds of"
+    for name, words in (("runs/news/base", none), ("mlm", none), ("alien", "was made from the backbone 'roberta'")):
+        with pytest.raises(ValueError, match=f"scorer='{name}' {words}"):
             find_scorer(work, name, backbone)
 
 
-def test_a_stage_is_not_averaged_with_trained_runs(place, staged):
-    work = place("bbc")
+def test_a_stage_is_not_averaged_with_trained_runs(work, staged):
     staged(work, "probed", {"0": "model"})
     with pytest.raises(ValueError, match="soup_of='probed' is a run of 2_pretrain: name one of 3_train"):
         read_sources(work, ["probed"], "soup_of")
