@@ -18,7 +18,7 @@ from kagglekit.data.clean import CLEANERS, check_cleaners
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, BlendPlan
 from kagglekit.kaggle.__main__ import main as kaggle
-from kagglekit.kaggle.steps import parse_steps
+from kagglekit.kaggle.cells import parse_steps
 from kagglekit.losses.catalogue import LOSSES
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS

@@ -1,4 +1,5 @@
-"""From notebooks with parameters to folders to push: a kernel, or one for each fold, and the data set they read."""
+"""Build the folders to push: a kernel, or one for each fold, from notebooks with parameters, and the data set they
+read."""
 
 import tempfile
 from collections.abc import Sequence
@@ -10,22 +11,19 @@ import nbformat
 import pandas as pd
 
 from kagglekit.files import remove, replacing, resolve, write_json
-from kagglekit.kaggle import cells
 from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
+from kagglekit.kaggle.cells import Step, make_notebook
+from kagglekit.kaggle.cells import parse_steps as parse_steps
 from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, kernel_metadata, slugify
 from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs
-from kagglekit.kaggle.steps import Step as Step
-from kagglekit.kaggle.steps import parse_steps as parse_steps
 from kagglekit.options import check_range
-from kagglekit.running.parameters import fold
 
 HOURS = 11.5  # of the 12 that a session has
-PREDICTING = ("3_train", "4_ensemble", "5_submit")  # their run can become a submission
 
 
 @dataclass(frozen=True)
 class Built:
-    """Folders to push. bundle: the data set with what the kernels read; None where they read nothing but mounts."""
+    """Folders to push. bundle: the data set that the kernels read; None where they read only what is mounted."""
 
     kernels: list[Path]
     bundle: Path | None
@@ -48,15 +46,15 @@ def build(
     title: str = "",
     wheels: str = "",
 ) -> Built:
-    """Make `place`/SLUG, the kernel that runs the steps, and `place`/SLUG-inputs, the data set with what they read.
+    """Make `place`/SLUG, the kernel that runs the steps, and `place`/SLUG-inputs, the data set that they read.
 
-    slug: "": made of the title, else of the work folder and the last step. competition: its slug, whose files the
+    slug: by default made of the title, else of the work folder and the last step. competition: the slug whose files the
     kernel reads; "": a data set has them. each_fold: a kernel for each fold (SLUG-fold0, ...), which share the data
-    set. gpu: a machine_shape; "": a CPU. hours: when steps that know of it stop by themselves, counted from the start
-    of the kernel; None: 11.5 of the 12 (most code competitions allow 9); 0: never. datasets, kernels, models: what else
-    is attached, as owner/slug[/version], and a model's five parts. wheels: the data set that the kernel installs from,
-    "": OWNER/kagglekit-wheels, see `wheels_folder`.
-    All is there whole or not at all, in place of an older build of this slug. Weights are linked, not copied.
+    set. gpu: a machine_shape; "": a CPU. hours: when training stops by itself, counted from the start of the kernel;
+    None: 11.5 of the 12 (most code competitions allow 9); 0: never. datasets, kernels, models: further sources, as
+    owner/slug[/version], a model as its five parts. wheels: the data set that the kernel installs from, by default
+    OWNER/kagglekit-wheels, see `wheels_folder`.
+    An older build of this slug is replaced, whole or not at all. Weights are linked, not copied.
     Raises FileNotFoundError and ValueError for what a step reads and is not here, and for settings that do not fit.
     """
     if not (competition or datasets or kernels):
@@ -90,8 +88,8 @@ def build(
             name, own = slug + end, inputs.steps
             if each_fold:
                 own = [step.with_values(folds=[int(end.removeprefix("-fold"))]) for step in own]
-            side_by_side = bool(gpu) and not each_fold and len(folds) > 1
-            notebook = make_notebook(own, competition, gpu, internet, wheels, side_by_side)
+            parallel = bool(gpu) and not each_fold and len(folds) > 1
+            notebook = make_notebook(own, competition, gpu, internet, wheels, parallel)
             titled = title + end.replace("-", " ") if title else ""
             part = stack.enter_context(replacing(place / name))
             part.mkdir()
@@ -104,53 +102,8 @@ def build(
     return Built([place / (slug + end) for end in ends], folder)
 
 
-def make_notebook(
-    steps: Sequence[Step],
-    competition: str,
-    gpu: str,
-    internet: bool,
-    wheels: Ref | str,
-    side_by_side: bool,
-) -> nbformat.NotebookNode:
-    """The notebook of a kernel: one step is that notebook with its parameters, several are run one after the other.
-
-    steps: with the paths of the kernel. side_by_side: train one fold on each GPU, where there are two.
-    """
-    work, runs = steps[0].work, [step.values["run"] for step in steps if step.notebook in PREDICTING]
-    install = cells.install_cell(wheels, internet)
-    enter = cells.enter_cell(work, competition, bool(gpu))
-    leave = cells.leave_cell(work, runs)
-    if len(steps) > 1:
-        notebook = nbformat.v4.new_notebook()
-        notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-        title, *calls = cells.step_cells(steps)
-        notebook.cells = [install, title, enter, *calls, leave]
-        return notebook
-    step = steps[0]
-    notebook = strip(nbformat.read(step.source, as_version=4))
-    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
-    cut = next(number for number, names in enumerate(tags, 1) if "parameters" in names)
-    beside = [cells.side_by_side_cell(step)] if side_by_side and step.notebook == "3_train" else []
-    begin = [install, *notebook.cells[:cut], cells.parameter_cell(fold(step.known, step.parameters)), enter, *beside]
-    notebook.cells = [*begin, *notebook.cells[cut:], leave]
-    return notebook
-
-
-def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The same notebook without outputs, and without what running it left: counts, times, paths, old parameters."""
-    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)  # cells with ids
-    known = ("kagglekit", "kernelspec", "language_info")
-    notebook.metadata = {name: notebook.metadata[name] for name in known if name in notebook.metadata}
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    for cell in notebook.cells:
-        cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags"}
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return notebook
-
-
 def find_folds(steps: Sequence[Step]) -> list[int]:
-    """The folds that the last step with `folds` trains; of a kernel that makes them first, as many as it makes."""
+    """The folds that the last step with `folds` trains; in a kernel that makes them first, as many as it makes."""
     trained = [step.values["folds"] for step in steps if "folds" in step.known]
     made = [step.values["n_folds"] for step in steps if "n_folds" in step.known]
     file = resolve(steps[0].work) / "folds.parquet"
@@ -173,7 +126,7 @@ def _check_each_fold(steps: Sequence[Step]) -> None:
 
 
 def _default_slug(steps: Sequence[Step]) -> str:
-    """Of the work folder and of what is made: "bbc-base"."""
+    """From the work folder and the last step's run: "bbc-base"."""
     last = steps[-1]
     made = "submit" if last.notebook == "5_submit" else ""
     name = slugify(" ".join([resolve(last.work).name, last.values.get("run", last.notebook), made]))

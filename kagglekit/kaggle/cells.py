@@ -1,16 +1,29 @@
-"""The cells that turn a notebook into a kernel: they install, settle in, run, and tidy up."""
+"""The notebook of a kernel: steps as on a command line, and the cells that install, enter, run and leave."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import nbformat
 
+from kagglekit.files import run_folder
 from kagglekit.kaggle.metadata import Ref
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import (
+    Parameter,
+    check_parameters,
+    choose_shared,
+    fold,
+    parse_arguments,
+    read_arguments,
+    read_parameters,
+    with_defaults,
+)
 
-if TYPE_CHECKING:
-    from kagglekit.kaggle.steps import Step
-
-
+PREDICTING = ("3_train", "4_ensemble", "5_submit")  # their run can become a submission
+MARK = "# Install kagglekit"  # how the first cell of a kernel begins
 INSTALL = """\
 # Install kagglekit, and what Kaggle lacks, from the attached data set {owner}/{slug}: no internet is needed
 import glob, importlib, os, subprocess, sys, time
@@ -37,17 +50,143 @@ if done.returncode:
 importlib.invalidate_caches()
 print("installed", *names, "from", folder)"""
 OFFLINE = 'os.environ["HF_HUB_OFFLINE"] = "1"\n'
-ENTER = "# Look at the machine, bring in what is attached, check models\nfrom kagglekit.kaggle.inside import enter"
-SLOTS = "# Train a fold on each GPU, where there are two\nfrom kagglekit.running.parallel import train_in_parallel"
+ENTER = "# Show the machine, bring in what is attached, check models\nfrom kagglekit.kaggle.inside import enter"
+PARALLEL = "# Train a fold on each GPU, where there are two\nfrom kagglekit.running.parallel import train_in_parallel"
 LEAVE = "# Leave a submission, and what is worth keeping\nfrom kagglekit.kaggle.inside import leave"
-MARK = "# Install kagglekit"  # how the first cell of a kernel begins
+
+
+@dataclass(frozen=True)
+class Step:
+    """A notebook, such as 3_train, and the parameters that differ from its defaults.
+
+    notebooks: their folder; None: those of the library. Raises FileNotFoundError for a missing notebook, and ValueError
+    that lists its parameters for an unknown one or a wrong type.
+    """
+
+    notebook: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    notebooks: Path | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "notebook", self.source.stem)
+        object.__setattr__(self, "parameters", check_parameters(self.notebook, self.known, self.parameters))
+        values = self.values
+        if "run" in values:
+            run_folder(values["work"], values["run"])
+
+    @property
+    def source(self) -> Path:
+        """The notebook's file."""
+        return find_notebook(self.notebook, self.notebooks)
+
+    @cached_property
+    def known(self) -> dict[str, Parameter]:
+        """The parameters that the notebook takes."""
+        return read_parameters(self.source)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All its parameters: the defaults, and over them those given."""
+        return with_defaults(self.known, self.parameters)
+
+    @property
+    def work(self) -> str:
+        """The work folder, as given."""
+        return self.values["work"]
+
+    @property
+    def title(self) -> str:
+        """Its name: "3_train base"."""
+        return " ".join(filter(None, [self.notebook, self.values.get("run", "")]))
+
+    def with_values(self, **values) -> "Step":
+        """The same step with some parameters changed; those that the notebook lacks are left out."""
+        known = self.known
+        kept = {name: value for name, value in values.items() if name in known}
+        return Step(self.notebook, self.parameters | kept, self.notebooks)
+
+
+def parse_steps(texts: Sequence[str], notebooks: Path | None = None) -> list[Step]:
+    """["3_train", "work=runs/bbc", "run=base", "+", "5_submit", "run=base"] -> two steps.
+
+    A lone + begins the next step. work= of the first holds for all. After a lone --: parameters for every step that has
+    them, except where a step says otherwise itself. notebooks: their folder; None: those of the library.
+    Raises ValueError and FileNotFoundError that list what exists.
+    """
+    cut = texts.index("--") if "--" in texts else len(texts)
+    shared, groups = read_arguments(list(texts[cut + 1 :])), [[]]
+    for text in texts[:cut]:
+        if text == "+":
+            groups.append([])
+        else:
+            groups[-1].append(text)
+    steps: list[Step] = []
+    for number, group in enumerate(groups, 1):
+        if not group or "=" in group[0]:
+            raise ValueError(f"step {number} names no notebook: write it first, as in 3_train work=runs/bbc run=base")
+        notebook = find_notebook(group[0], notebooks)
+        own = parse_arguments(notebook, read_parameters(notebook), read_arguments(group[1:]))
+        first = {"work": steps[0].work} if steps else {}
+        steps.append(Step(notebook.stem, first | choose_shared(notebook, shared) | own, notebooks))
+        if "work" not in steps[0].parameters:
+            raise ValueError(f"{notebook.stem} needs work=: the folder that it works in, such as work=runs/bbc")
+        if steps[-1].work != steps[0].work:
+            raise ValueError(
+                f"step {number}, {notebook.stem}, has work={steps[-1].work!r} and the first {steps[0].work!r}: the "
+                "steps of a kernel share a work folder"
+            )
+    return steps
+
+
+def make_notebook(
+    steps: Sequence[Step],
+    competition: str,
+    gpu: str,
+    internet: bool,
+    wheels: Ref | str,
+    parallel: bool,
+) -> nbformat.NotebookNode:
+    """The notebook of a kernel: of one step, that notebook with its parameters; of several, a cell that runs each.
+
+    steps: with the paths of the kernel. parallel: train one fold on each GPU, where there are two.
+    """
+    work, runs = steps[0].work, [step.values["run"] for step in steps if step.notebook in PREDICTING]
+    install, enter = install_cell(wheels, internet), enter_cell(work, competition, bool(gpu))
+    leave = leave_cell(work, runs)
+    if len(steps) > 1:
+        notebook = nbformat.v4.new_notebook()
+        notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        title, *calls = step_cells(steps)
+        notebook.cells = [install, title, enter, *calls, leave]
+        return notebook
+    step = steps[0]
+    notebook = strip(nbformat.read(step.source, as_version=4))
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    cut = next(number for number, names in enumerate(tags, 1) if "parameters" in names)
+    given = parameter_cell(fold(step.known, step.parameters))
+    train = [parallel_cell(step)] if parallel and step.notebook == "3_train" else []
+    notebook.cells = [install, *notebook.cells[:cut], given, enter, *train, *notebook.cells[cut:], leave]
+    return notebook
+
+
+def strip(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without outputs and other traces of a run: counts, times, paths, old parameters."""
+    notebook.nbformat_minor = max(notebook.nbformat_minor, 5)  # cells with ids
+    known = ("kagglekit", "kernelspec", "language_info")
+    notebook.metadata = {name: notebook.metadata[name] for name in known if name in notebook.metadata}
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags"}
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
 
 
 def install_cell(wheels: Ref | str, internet: bool = False) -> nbformat.NotebookNode:
     """The first cell: installs the wheels of an attached data set, in the mount layouts of before and after 2026.
 
-    It needs the standard library and pip alone, sets the clock that time budgets count from (KAGGLEKIT_STARTED), and
-    without internet keeps transformers from looking for the hub. Takes about 5 s.
+    Needs the standard library and pip alone, sets the time that time budgets count from (KAGGLEKIT_STARTED), and
+    without internet keeps transformers from asking the hub. Takes about 5 s.
     """
     ref = Ref.parse(str(wheels), "wheels")
     offline = "" if internet else OFFLINE
@@ -56,26 +195,28 @@ def install_cell(wheels: Ref | str, internet: bool = False) -> nbformat.Notebook
 
 def enter_cell(work: str, competition: str, gpu: bool, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
     """The cell that shows what the kernel runs on, gathers its inputs and checks that models score as at home."""
-    options = _options(competition=competition, gpu=gpu, runs=list(runs))
-    return code_cell("kaggle-enter", f"{ENTER}\n\nenter({work!r}{options})")
+    options = {"competition": competition, "gpu": gpu, "runs": list(runs)}
+    told = "".join(f", {name}={value!r}" for name, value in options.items() if value)
+    return code_cell("kaggle-enter", f"{ENTER}\n\nenter({work!r}{told})")
 
 
 def leave_cell(work: str, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
-    """The last cell, which leaves a submission, and of everything else only what is worth keeping.
+    """The last cell: leaves a submission, and of everything else only what is worth keeping.
 
-    runs: that could become the submission, in the order in which they are made.
+    runs: candidates for the submission, in the order in which they are made.
     """
     told = ", ".join(repr(name) for name in (work, *dict.fromkeys(runs)))
     return code_cell("kaggle-leave", f"{LEAVE}\n\nleave({told})")
 
 
-def side_by_side_cell(step: "Step") -> nbformat.NotebookNode:
-    """The cell that trains one fold on each GPU; on fewer than two it does nothing, and the fold loop does the work."""
+def parallel_cell(step: Step) -> nbformat.NotebookNode:
+    """The cell that trains one fold on each GPU; with fewer than two it does nothing, and the fold loop does the
+    work."""
     call = _call("train_in_parallel", step)
-    return code_cell("kaggle-slots", f"{SLOTS}\n\ntrained = {call}")
+    return code_cell("kaggle-slots", f"{PARALLEL}\n\ntrained = {call}")
 
 
-def step_cells(steps: Sequence["Step"]) -> list[nbformat.NotebookNode]:
+def step_cells(steps: Sequence[Step]) -> list[nbformat.NotebookNode]:
     """A title, and a cell that runs a whole notebook for each step; the notebooks are in the wheel."""
     listed = "\n".join(f"{number}. `{step.title}`" for number, step in enumerate(steps, 1))
     title = nbformat.v4.new_markdown_cell(
@@ -91,31 +232,22 @@ def step_cells(steps: Sequence["Step"]) -> list[nbformat.NotebookNode]:
 
 
 def parameter_cell(values: Mapping[str, Any]) -> nbformat.NotebookNode:
-    """The cell that papermill would put behind the one tagged `parameters`, tagged as papermill does."""
-    cell = code_cell("kaggle-parameters", write_values(values))
+    """The cell that papermill would insert after the one tagged `parameters`, with its tag."""
+    from papermill.translators import PythonTranslator  # not before it is needed: it takes most of a second
+
+    cell = code_cell("kaggle-parameters", PythonTranslator.codify(dict(values), "Parameters").strip())
     cell.metadata["tags"] = ["injected-parameters"]
     return cell
 
 
-def write_values(values: Mapping[str, Any]) -> str:
-    """Parameters as the lines of Python that papermill makes of them: `epochs = 3.0`, one a line."""
-    from papermill.translators import PythonTranslator  # not before it is needed: it takes most of a second
-
-    return PythonTranslator.codify(dict(values), "Parameters").strip()
-
-
 def code_cell(name: str, source: str) -> nbformat.NotebookNode:
-    """A cell without outputs whose id is its name, so that the same build gives the same bytes."""
+    """A cell whose id is its name, so that the same build gives the same bytes."""
     return nbformat.v4.new_code_cell(source, id=name)
 
 
-def _call(function: str, step: "Step") -> str:
+def _call(function: str, step: Step) -> str:
     from papermill.translators import PythonTranslator
 
     values = {name: PythonTranslator.translate(value) for name, value in step.parameters.items()}
     lines = "".join(f'        "{name}": {value},\n' for name, value in values.items())
     return f'{function}(\n    "{step.notebook}",\n    {{\n{lines}    }},\n)'
-
-
-def _options(**options) -> str:
-    return "".join(f", {name}={value!r}" for name, value in options.items() if value)

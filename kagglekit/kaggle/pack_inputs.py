@@ -1,37 +1,39 @@
-"""What the notebooks of a kernel read, found here and given a place there: `runs/NAME/...` or `inputs/NAME`."""
+"""Pack the files that a kernel reads: found here, and given a place there, `runs/NAME/...` or `inputs/NAME`."""
 
-import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import nbformat
 
 from kagglekit.competition.task import load_task
 from kagglekit.files import read_json, resolve, write_json
-from kagglekit.kaggle.bundle import GOLDEN_FILE as GOLDEN
-from kagglekit.kaggle.places import Places
-from kagglekit.kaggle.steps import Step
+from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
+from kagglekit.kaggle.cells import Step
 from kagglekit.model.catalogue import PACKAGES
 from kagglekit.options import knobs_of, named
+from kagglekit.pretraining.stage import Stage
 from kagglekit.running.done import fill
 from kagglekit.running.parameters import names_in
+from kagglekit.runs.knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.record import RunRecord, split_start, with_ancestors
 from kagglekit.runs.tables import list_runs
 from kagglekit.samples import SAMPLES
 from kagglekit.training.recipe import Recipe
 
-ASIDE = ("start", "tokens", "__pycache__", GOLDEN)  # in a run's folder: what nobody reads from it later
-LEARNERS = ("2_pretrain", "3_train")  # they go on from models, not from predictions alone
-PLAIN = ("tfidf", "soup")  # backbones that begin from nothing, whatever `start` says
+ASIDE = ("start", "tokens", "__pycache__", GOLDEN_FILE)  # in a run's folder: not read later
+LEARNERS = ("2_pretrain", "3_train")  # they start from models, not from predictions alone
+PLAIN = ("tfidf", "soup")  # backbones that start from nothing, whatever `start` says
+FIELDS = knobs_of(TrainingRun, Recipe, PretrainingRun, Stage).values()
+KNOBS = {knob.name for knob in FIELDS if knob.kinds - {"column"}} | {"files"}  # they name files or runs
 
 
 class Inputs:
     """The files that the steps of a kernel read: `files`, path in the kernel -> file here.
 
-    steps: of one kernel, in order. scratch: a folder for files that are rewritten, so that none of them names a path of
-    this machine. elsewhere: runs that are not here may come with what else is attached.
+    steps: of one kernel, in order. scratch: a folder for files that are rewritten without local paths. elsewhere: runs
+    that are not here may come with another source.
     Raises FileNotFoundError and ValueError for what is missing, or cannot be in a kernel.
     """
 
@@ -46,7 +48,7 @@ class Inputs:
         self.steps = [self._step(step) for step in steps]
 
     def _step(self, step: Step) -> Step:
-        """Find what a step reads; the same step with the paths of the kernel."""
+        """Find what a step reads, and return the step with the paths of the kernel."""
         if step.values.get("backbone") in PLAIN:
             step = step.with_values(start="")
         values = step.values
@@ -81,7 +83,7 @@ class Inputs:
         return data
 
     def _read_below(self, step: Step, rest: str) -> None:
-        """What a template below the work folder names: its two tables, or runs."""
+        """Add what a template below the work folder names: its two tables, or runs."""
         if "{" not in rest and "*" not in rest:
             if self.work / rest not in self.written:
                 self._add_task() if rest == "task.json" else self._add(self.work / rest)
@@ -108,7 +110,7 @@ class Inputs:
             )
 
     def _read_path(self, path: str, required: bool, what: str) -> None:
-        """A file or a folder that a parameter names; a name on the hub, or of the catalogue, is none."""
+        """Add a file or a folder that a parameter names, unless it is a name on the hub or in the catalogue."""
         here = resolve(path)
         required = required or path.startswith(("/", "~", "."))
         if path in PACKAGES or not (here.exists() or required):
@@ -117,13 +119,13 @@ class Inputs:
             raise FileNotFoundError(f"{what} is {path!r}, and {here} does not exist")
         self.places.typed(path)
         run = RunRecord.around(here)
-        if run and (run.work / "task.json").is_file():  # the model of a run: where it is from counts too
+        if run and (run.work / "task.json").is_file():  # the model of a run: its parents count too
             self.add_run(run, models=True)
         else:
             self._add(here)
 
     def add_run(self, run: RunRecord, models: bool) -> None:
-        """A run, the members of a blend, and without their models all runs that they were made from."""
+        """Add a run, the base runs of a blend, and without their models all parents."""
         asked = {run} if models else set()
         while models and (more := {member for one in asked for member in one.members} - asked):
             asked |= more
@@ -141,18 +143,17 @@ class Inputs:
                 self._rewrite(one.folder / "params.json", params)
 
     def _add_task(self, work: Path | None = None) -> None:
-        """task.json, which does not say where the competition's files are on this machine."""
+        """Add task.json, without the local folder of the competition's files."""
         work = work or self.work
         if work == self.work:
             task = load_task(work)
-            with open(Path(task.data, task.files["train"]), "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = measure(Path(task.data, task.files["train"]))["sha256"]
             self.told["train"] = {"name": task.files["train"], "sha256": digest}
         mounted = f"/kaggle/input/competitions/{self.competition}" if self.competition else "/kaggle/input"
         self._rewrite(work / "task.json", {**read_json(work / "task.json"), "data": mounted})
 
     def _add_golden(self, run: str) -> None:
-        """Golden rows, which do not stay here: a run that has another file would count as changed."""
+        """Add golden rows, which do not stay here: a run with one more file would count as changed."""
         from kagglekit.kaggle.parity import write_golden  # torch comes with it, and takes seconds
 
         golden = write_golden(self.work, run)
@@ -168,7 +169,7 @@ class Inputs:
         self.files[place] = self.scratch / place
 
     def _add(self, path: Path) -> None:
-        """A file, or all of a folder but what is hidden."""
+        """Add a file, or all of a folder except hidden files."""
         if path.is_dir():
             for file in sorted(path.rglob("*")):
                 if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
@@ -180,8 +181,8 @@ class Inputs:
 
 
 def run_files(run: RunRecord, models: bool) -> Iterator[Path]:
-    """The files of a run that later steps read: not checkpoints, caches and hidden ones; with `models`, those of its
-    finished folds, and not those of steps in between."""
+    """The files of a run that later steps read: no checkpoints, caches and hidden ones; models only with `models`, and
+    only those of finished folds."""
     kept = {run.folder / "model", *run.models.values()} if models else set()
     for file in sorted(run.folder.rglob("*")):
         parts = file.relative_to(run.folder).parts
@@ -189,3 +190,55 @@ def run_files(run: RunRecord, models: bool) -> Iterator[Path]:
         weights = "model" in parts[:-1] and not kept & set(file.parents)
         if file.is_file() and not aside and not weights:
             yield file
+
+
+class Places:
+    """Where local files go in a kernel, relative to its working directory. work: the work folder of its steps."""
+
+    def __init__(self, work: Path):
+        self.work = work
+        self.places: dict[Path, str] = {work: f"runs/{work.name}"}  # here -> in the kernel
+
+    def moved_knobs(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters, or a recipe, with the kernel's paths in place of local ones."""
+        return {name: self.moved(value) if name in KNOBS else value for name, value in values.items()}
+
+    def of(self, path: Path) -> str:
+        """The place of a local file or folder in the kernel."""
+        if path in self.places:
+            return self.places[path]
+        work = next((one for one in path.parents if one == self.work or (one / "task.json").is_file()), None)
+        if work:
+            return f"{self._name(work, 'runs')}/{path.relative_to(work).as_posix()}"
+        return self._name(path, "inputs")
+
+    def _name(self, path: Path, below: str) -> str:
+        """A free place for `path` by its name, with a number where the name is taken."""
+        number, name = 1, f"{below}/{path.name}"
+        while path not in self.places and name in self.places.values():
+            number += 1
+            name = f"{below}/{number}-{path.name}"
+        return self.places.setdefault(path, name)
+
+    def typed(self, text: str) -> str:
+        """The place of a path as it was typed: the same where it is relative to the working directory here too, so that
+        a run has the same recipe on both sides."""
+        here, typed = resolve(text), PurePosixPath(text)
+        far = typed.is_absolute() or text.startswith("~") or ".." in typed.parts
+        below = any((one / "task.json").is_file() for one in here.parents)
+        if not (far or below or typed.as_posix() in self.places.values()):
+            self.places.setdefault(here, typed.as_posix())
+        return self.of(here)
+
+    def moved(self, value: Any) -> Any:
+        """A parameter with the kernel's paths in place of local ones, also in lists and dicts, and in "a+b"."""
+        if isinstance(value, list):
+            return [self.moved(one) for one in value]
+        if isinstance(value, dict):
+            return {name: self.moved(one) for name, one in value.items()}
+        if not isinstance(value, str) or value in PACKAGES or not value.strip():
+            return value
+        if "+" in value and "/" in value and not resolve(value).exists():
+            return "+".join(map(self.moved, split_start(value)))
+        is_path = value.startswith(("/", "~")) or ("/" in value and resolve(value).exists())
+        return self.typed(value) if is_path else value
