@@ -1,7 +1,4 @@
-"""What to train on and how, by asking the hardware.
-
-The state of random numbers, left as it was.
-"""
+"""Hardware: device, precision, attention, memory; and random state, restored."""
 
 import ctypes
 import os
@@ -15,16 +12,16 @@ import torch
 
 
 def choose_device() -> torch.device:
-    """The first accelerator that works here: a CUDA GPU, Apple's, or the CPU. Of several processes each has its GPU."""
+    """The device to train on: a CUDA GPU, Apple's GPU, or the CPU. With several processes, each has its own GPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def choose_precision(device: torch.device | None = None) -> str:
-    """ "bf16" where the CPU has AMX or AVX512-BF16 or the GPU is sm_80 or later, "fp16" on older GPUs, else "fp32".
+    """Precision: "bf16" on a GPU of sm_80 or later or a CPU with AMX or AVX512-BF16, "fp16" on older GPUs, else "fp32".
 
-    On a CPU without such instructions bf16 works but is 6 to 100 times slower than fp32, hence the question.
+    On a CPU without these instructions bf16 is 6 to 100 times slower than fp32.
     """
     device = device or choose_device()
     if device.type == "cuda":
@@ -37,15 +34,15 @@ def choose_precision(device: torch.device | None = None) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast context of a precision; off for "fp32"."""
+    """Autocast context of a precision; none for "fp32"."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
 def choose_attention(device: torch.device, max_length: int) -> str | None:
-    """The attention of transformers that is faster for texts of up to `max_length` tokens; None is the backbone's own.
+    """The faster attention of transformers for texts of up to `max_length` tokens; None: the backbone's own.
 
-    On a CPU the plain one beats torch's flash kernel 1.5 times at 128 tokens, is even at 256 and loses at 512
+    On a CPU the plain one is 1.5 times as fast as torch's flash kernel at 128 tokens, even at 256 and slower at 512
     (MiniLM, bf16, training; 2 cores with AMX).
     """
     return "eager" if device.type == "cpu" and max_length <= 256 else None
@@ -53,7 +50,7 @@ def choose_attention(device: torch.device, max_length: int) -> str | None:
 
 @contextmanager
 def fast_attention(backbone: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """On a CPU, torch's own attention in place of the plain one while nothing is trained: there it is always faster."""
+    """On a CPU, torch's own attention in place of the plain one: for predictions it is always faster."""
     plain = device.type == "cpu" and backbone.config._attn_implementation == "eager"
     if plain and getattr(backbone, "_supports_sdpa", False):
         backbone.set_attn_implementation("sdpa")
@@ -66,10 +63,10 @@ def fast_attention(backbone: torch.nn.Module, device: torch.device) -> Iterator[
 
 
 def checkpoint_activations(backbone: torch.nn.Module) -> None:
-    """Keep only what goes into each layer, and compute the rest again in the backward pass (Chen et al., 2016).
+    """Gradient checkpointing: keep the input of each layer, and compute the rest again in the backward pass.
 
-    The result is the same, dropout too: its random numbers are drawn again as they were. A step takes a third to
-    a half longer, and the memory for activations is about that of one layer instead of all. Evaluation does not change.
+    Same result, also with dropout. A step takes a third to a half longer, and the activations need the memory of about
+    one layer. Evaluation does not change. Source: Chen et al., 2016.
     """
     newer = getattr(backbone, "activation_checkpointing_enable", None)  # the older name warns where there is this one
     (newer or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
@@ -77,9 +74,9 @@ def checkpoint_activations(backbone: torch.nn.Module) -> None:
 
 
 def keep_memory() -> None:
-    """Tell the C library to keep freed memory: a CPU step is about a tenth faster without giving it back each time.
+    """Let the C library (glibc) keep freed memory: training on a CPU is about a tenth faster.
 
-    Only glibc (most Linux systems) is told, and only for a CPU; elsewhere nothing happens.
+    Does nothing for a GPU, or with another C library.
     """
     if platform.libc_ver()[0] == "glibc" and choose_device().type == "cpu":
         mallopt = ctypes.CDLL(None).mallopt
@@ -89,8 +86,7 @@ def keep_memory() -> None:
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """After the block the generators of Python, numpy and torch (CPU and all GPUs) are where they were before it, also
-    after an exception."""
+    """Restore the random state of Python, numpy and torch (CPU and all GPUs) after the block, also on an exception."""
     ours, theirs = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:

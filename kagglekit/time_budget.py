@@ -1,4 +1,4 @@
-"""How much time is left of a kernel's hours: training stops before they are over, with what it needs to go on later."""
+"""Time budget: training stops before a kernel's hours are over, with a checkpoint from which it goes on later."""
 
 import math
 import os
@@ -12,21 +12,20 @@ from kagglekit.files import fold_folders, read_json, remove, write_json
 from kagglekit.options import check_range
 
 STARTED = "KAGGLEKIT_STARTED"  # environment variable: when the kernel began, in seconds since 1970
-UNFINISHED = "unfinished.json"  # in the folder of a fold, or of a part of pretraining, that time has cut
+UNFINISHED = "unfinished.json"  # in the folder of a fold or a stage of pretraining that ran out of time
 
 
 class OutOfTime(RuntimeError):
-    """The hours are over. What was begun is kept in a checkpoint; what was not begun is as it was."""
+    """The hours are over. Training in progress is kept in a checkpoint; nothing else is begun."""
 
 
 @dataclass(frozen=True)
 class TimeBudget:
     """The time that a kernel may take, such as `TimeBudget(11.5)` of Kaggle's 12 hours.
 
-    hours: since the kernel began, see `kernel_began`; 0 is no limit. reserve: minutes of them that are kept for what
-    comes after training, such as predictions, scores and files; None is a twentieth of the hours, at most 10 minutes,
-    and 0 trains to the last second.
-    Raises ValueError for hours below 0, and for a reserve that leaves nothing of them.
+    hours: since the kernel began, see `kernel_began`; 0: no limit. reserve: minutes of them for predictions, scores and
+    files after training; None: a twentieth of the hours, at most 10 minutes; 0: train to the last second.
+    Raises ValueError for hours below 0, and for a reserve of all of them.
     """
 
     hours: float = 0.0
@@ -38,32 +37,32 @@ class TimeBudget:
             fits = self.reserve >= 0 and (not self.hours or self.reserve < 60 * self.hours)
             check_range("reserve", self.reserve, fits, "0 or more minutes, and less than the hours")
         if self.hours:
-            kernel_began()  # a wrong variable shows now
+            kernel_began()  # raises for a wrong variable
 
     @property
     def reserved(self) -> float:
-        """Minutes that are kept for what comes after training."""
+        """Minutes for what comes after training."""
         return min(10.0, 3.0 * self.hours) if self.reserve is None else self.reserve
 
     def left(self) -> float:
-        """Seconds until the reserve begins: infinite without a limit, below 0 when that has begun."""
+        """Seconds until the reserve begins, below 0 afterwards; infinite without a limit."""
         return kernel_began() + 3600 * self.hours - 60 * self.reserved - time.time() if self.hours else math.inf
 
     def over(self) -> bool:
-        """Whether nothing more may be begun."""
+        """Whether no time is left."""
         return self.left() <= 0
 
     def holds(self, seconds: float) -> bool:
-        """Whether something that takes so many seconds would end in time."""
+        """Whether so many seconds are left."""
         return seconds <= self.left()
 
     def check(self, what: str) -> None:
-        """Raise OutOfTime when no time is left to begin `what`, such as "fold 2"."""
+        """Raise OutOfTime when no time is left for `what`, such as "fold 2"."""
         if self.over():
             raise self.refusal(what)
 
     def refusal(self, what: str) -> OutOfTime:
-        """The error that says that `what` is not begun."""
+        """The error for `what` that is not begun."""
         return OutOfTime(f"of {self.hours:g} hours no time is left for {what}: the same command goes on there")
 
 
@@ -71,10 +70,10 @@ UNLIMITED = TimeBudget()
 
 
 def kernel_began() -> float:
-    """When this kernel began, in seconds since 1970: as KAGGLEKIT_STARTED says, else when this process began.
+    """When this kernel began, in seconds since 1970: KAGGLEKIT_STARTED if it is set, else the start of this process.
 
-    A notebook that starts others in processes of their own hands the variable on, so that all count from the same time.
-    Raises ValueError for a variable that is no time, or one to come.
+    A notebook that starts processes passes the variable on, so that all count from the same time.
+    Raises ValueError for a variable that is no time, or one in the future.
     """
     text = os.environ.get(STARTED, "")
     if not text:
@@ -92,10 +91,10 @@ def kernel_began() -> float:
 
 @contextmanager
 def stopping_in_time(place: Path) -> Iterator[None]:
-    """Go on after the block when time is over inside: that is printed, and kept in `place/unfinished.json`.
+    """When time runs out inside the block, print that, write it to `place/unfinished.json`, and go on after the block.
 
-    place: the folder of the fold or part that is made inside. Whoever asks whether the notebook is done finds the file
-    there, and runs it again, see `unfinished`; it is deleted when the block comes to its end.
+    place: the folder of the fold or stage. The file marks the run as not done, see `unfinished`; it is removed when the
+    block comes to its end.
     """
     try:
         yield
@@ -122,6 +121,6 @@ def folds_to_train(run: Path, folds: Iterable[int], budget: TimeBudget = UNLIMIT
 
 
 def unfinished(run: Path) -> dict[str, str]:
-    """What time has cut of a run: name of a fold or part ("" is the run itself) -> why; empty when it is complete."""
+    """Folds or stages of a run that ran out of time: name ("": the run itself) -> message; empty: it is complete."""
     files = [run / UNFINISHED, *sorted(run.glob(f"*/{UNFINISHED}"))]
     return {file.parent.name if file.parent != run else "": read_json(file)["why"] for file in files if file.is_file()}

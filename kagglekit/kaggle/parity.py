@@ -23,7 +23,7 @@ from kagglekit.runs.environment import versions
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_metadata, write_table
 from kagglekit.training.inputs import read_inputs
-from kagglekit.training.predict import SavedModel, columns_beside, free_memory, predict
+from kagglekit.training.predict import SavedModel, feature_columns, free_memory, predict
 
 # In units of the spread of a model's logits, see `check_parity`. Rounding, against float32 on a CPU: bf16 0.006 to
 # 0.03, fp16 0.001 to 0.003 (MiniLM trained on articles, and random models of six architectures with up to 24 layers;
@@ -50,7 +50,7 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
     if not models:
         path.unlink(missing_ok=True)
         return None
-    table = _choose_rows(read_train(load_task(work), columns_beside(work, run)), rows)
+    table = _choose_rows(read_train(load_task(work), feature_columns(work, run)), rows)
     for name, model in models.items():
         place = run_folder(work, name.split("/")[0])
         recipe = RunRecord(place).recipe
@@ -59,7 +59,7 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
         inputs = read_inputs(table, saved.tokenizer, saved.knobs, vectors=vectors)
         if vectors:
             table[f"{place.name}/vectors"] = list(inputs.vectors)
-        table[name] = list(_logits(saved, saved.beside.examples(inputs)))
+        table[name] = list(_logits(saved, saved.features.examples(inputs)))
         del saved
         free_memory()
     told = {"models": {name: model.relative_to(work).as_posix() for name, model in models.items()}}
@@ -130,7 +130,7 @@ def _score_again(model: Path, run: Path, table: pd.DataFrame, precision: str) ->
     inputs = read_inputs(table, saved.tokenizer, saved.knobs)
     if f"{run.name}/vectors" in table:
         inputs = replace(inputs, vectors=np.stack(table[f"{run.name}/vectors"]))
-    logits = _logits(saved, saved.beside.examples(inputs))
+    logits = _logits(saved, saved.features.examples(inputs))
     del saved
     free_memory()
     return logits

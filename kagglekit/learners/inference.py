@@ -42,7 +42,7 @@ def predict_anew(
     """A run, whose finished folds have been asked about the rows that test has now, fold after fold.
 
     folds, train, labels: as from `read_folds`, `read_train` and `encode_labels`. test: as from `read_test`, with the
-    columns of `columns_beside`; its rows may be others than those that the run predicted at home. precision: of
+    columns of `feature_columns`; its rows may be others than those that the run predicted at home. precision: of
     fine-tuned models; None is the one of this machine.
     Fine-tuned runs are asked by their saved models. TF-IDF and frozen embeddings, which take seconds, learn again from
     the same rows with the same seed. A blend asks its members, however deep, and combines them as it did in that fold.
@@ -119,7 +119,7 @@ class _Asked:
         if missing := [column for column in Recipe.read(recipe).columns if column not in self.test.columns]:
             raise ValueError(
                 f"run={run.name!r} reads the column {missing[0]!r} beside the text, and the rows of test have "
-                f"{', '.join(self.test.columns)}: read them with the columns of columns_beside"
+                f"{', '.join(self.test.columns)}: read them with the columns of feature_columns"
             )
 
         features = Recipe.read(recipe).features

@@ -1,4 +1,4 @@
-"""From a recipe to a model: the backbone, surgery on it, and the classifier around it."""
+"""Building the model of a recipe: backbone, initial weights, surgery, and the classifier around it."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,4 @@
-"""Predictions in batches sorted by length, in the order of the rows.
-
-The model of a finished fold, read from its folder and asked about new rows.
-"""
+"""Predictions of a model: in batches sorted by length, and of new rows by the saved model of a fold."""
 
 import gc
 from dataclasses import dataclass, field
@@ -24,10 +21,9 @@ from kagglekit.training.recipe import Recipe
 
 @torch.inference_mode()
 def predict(model: torch.nn.Module, examples: Examples, precision: str, tokens: int | None = None) -> np.ndarray:
-    """What `model.predictions` makes of each example: (rows, outputs) float32.
+    """Predictions, (rows, outputs) float32, in the order of the examples. The model keeps its mode (train or eval).
 
-    tokens: padded tokens of a batch; None is 2,048 on a CPU, where more only costs cache, and 16,384 elsewhere. The
-    model comes back in the mode (train or eval) it had.
+    tokens: padded tokens of a batch; None: 2,048 on a CPU, where more only costs cache, and 16,384 elsewhere.
     """
     device = next(model.parameters()).device
     tokens = tokens or (2048 if device.type == "cpu" else 16384)
@@ -47,12 +43,11 @@ def predict(model: torch.nn.Module, examples: Examples, precision: str, tokens: 
 
 @dataclass
 class SavedModel:
-    """Reads new rows as the rows were read that the model was trained on.
+    """The model of a finished fold, which reads new rows as it read those that it was trained on.
 
-    folder: a model that `FineTuner.fit` wrote, such as runs/bbc/base/fold0/model: weights, tokenizer, and how what
-    stands beside the text is scaled. recipe: of its run, as params.json has it; names that are no knobs do not count.
-    cache: a folder for tokens. The model is loaded when it is first asked, to the device that there is, and stays there
-    as long as this object.
+    folder: of a model that `FineTuner.fit` wrote, such as runs/bbc/base/fold0/model. recipe: of its run, as in
+    params.json; names that are no knobs are ignored. cache: folder for tokens. The model is loaded at first use, to the
+    device of this machine, and stays there as long as this object lives.
     Raises FileNotFoundError for a folder without a model.
     """
 
@@ -66,43 +61,42 @@ class SavedModel:
         if not (self.folder / "classifier.json").is_file():
             raise FileNotFoundError(f"{self.folder} has no model: train its fold again")
         self.knobs = Recipe.read(self.recipe)
-        self.tokenizer, self.beside = load_tokenizer(str(self.folder)), FeatureScaler.load(self.folder)
+        self.tokenizer, self.features = load_tokenizer(str(self.folder)), FeatureScaler.load(self.folder)
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The model itself, ready to predict."""
+        """The model, ready to predict."""
         return Classifier.load(self.folder).to(choose_device()).eval()
 
     def examples(self, table: pd.DataFrame, of_train: bool = False) -> Examples:
-        """The rows of a table as batches want them.
+        """Examples of the rows of a table.
 
-        table: id, text, and the columns beside the text that the recipe names, all str. of_train: they are rows of
-        train; vectors of documents are then read from the file of train, else from that of test, where these are two.
-        Raises ValueError for a column that is not there.
+        table: id, text, and the feature columns of the recipe, all str. of_train: rows of train, whose document vectors
+        are in the file of train; else in that of test, where there are two. Raises ValueError for a missing column.
         """
         for name in self.knobs.columns:
             if name not in table.columns:
                 raise ValueError(
-                    f"the model of {self.folder} reads the column {name!r}, which the rows do not have: set beside of "
-                    "this run to that of the run it is from"
+                    f"the model of {self.folder} reads the column {name!r}, which the rows do not have: set features "
+                    "of this run to those of the run that the model is from"
                 )
         features = self.knobs.features
         vectors = (not of_train and features.get("test_vectors")) or features.get("vectors") or None
-        return self.beside.examples(read_inputs(table, self.tokenizer, self.knobs, self.cache, vectors))
+        return self.features.examples(read_inputs(table, self.tokenizer, self.knobs, self.cache, vectors))
 
     def predict(self, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
-        """The predictions of the rows of a table, see `examples`: (rows, columns) float32."""
+        """Predictions of the rows of a table, see `examples`: (rows, columns) float32."""
         return predict(self.classifier, self.examples(table, of_train), self.precision)
 
 
-def columns_beside(work: str | Path, run: str) -> list[str]:
-    """The columns of test that the models of a run, or of the members of a blend, read beside the text."""
+def feature_columns(work: str | Path, run: str) -> list[str]:
+    """Columns of test that the models of a run, or of the members of a blend, read as features."""
     recipes = [record.recipe for record in RunRecord.open(work, run).leaves()]
     return list(dict.fromkeys(name for recipe in recipes for name in Recipe.read(recipe).columns))
 
 
 def free_memory() -> None:
-    """Give back what a model held that nothing names any more, so that the next one has room."""
+    """Free the memory of models that are no longer used, so that the next one has room."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

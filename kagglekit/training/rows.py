@@ -20,10 +20,10 @@ from kagglekit.training.targets import Labels, Targets, make_targets
 
 @dataclass
 class TrainingRows:
-    """What a model is trained on: `own` rows of train, then their augmented copies, then the extra rows.
+    """Rows that a model is trained on: `own` rows of train, then their augmented copies, then extra rows.
 
-    examples: all of them as batches want them. features: how columns and vectors beside the text are scaled, learned
-    from the rows of train; from the extra rows where there are no others.
+    features: how columns and document vectors are scaled, from the rows of train; from the extra rows if there are no
+    others. examples: all rows, for batches.
     """
 
     inputs: Inputs
@@ -87,13 +87,12 @@ def gather_rows(
 
 @dataclass(frozen=True, eq=False)
 class ExtraRows:
-    """Rows with labels that may be soft, and how much each counts.
+    """Rows to learn from in addition to those of train, such as pseudo-labelled ones.
 
-    table: id, text, and the columns beside the text that the recipe names. labels: (rows,) int64 class numbers, or
-    (rows, columns) float32, probabilities of classes or labels, or values. weights: (rows,) float32, what the loss of a
-    row is multiplied with, where a row of train has 1; 0 leaves it out. source: (rows,) int64, which row of train each
-    is a changed copy of, by its number, -1 for none; it is learned only where that row is. None: they are no copies.
-    Raises ValueError where these do not go together.
+    table: id, text, and the feature columns of the recipe. labels: (rows,) int64 class numbers, or (rows, columns)
+    float32: probabilities, labels or values. weights: (rows,) float32, of the loss of each row, where a row of train
+    has 1; 0 leaves it out. source: (rows,) int64, the row of train that each is a changed copy of, -1 for none; it is
+    used only where that row is. None: there are no copies. Raises ValueError where these do not fit together.
     """
 
     table: pd.DataFrame
@@ -114,8 +113,7 @@ class ExtraRows:
         return len(self.table)
 
     def check_sources(self, rows: np.ndarray) -> None:
-        """Raise ValueError when there is a copy of a row that is not among `rows` (numbers of train), those that are
-        learned: with its text, and its label, a row that the model is to be scored on would have been seen."""
+        """Raise ValueError for a copy of a row outside `rows` (numbers of train): it may be one that is scored."""
         if self.source is None:
             return
         away = (self.source >= 0) & ~np.isin(self.source, rows)

@@ -26,7 +26,7 @@ from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
 from kagglekit.time_budget import STARTED, TimeBudget
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.predict import columns_beside
+from kagglekit.training.predict import feature_columns
 from kagglekit.training.recipe import Recipe
 
 FOLDS = np.arange(40) % 2
@@ -163,8 +163,8 @@ def test_what_cannot_predict_new_rows_is_refused_before_anything_is_predicted(ho
 
 
 def test_columns_beside_the_text_are_asked_for_and_missed(home):
-    assert columns_beside(home.work, "nested") == columns_beside(home.work, "stars") == ["stars"]
-    assert columns_beside(home.work, "both") == []
+    assert feature_columns(home.work, "nested") == feature_columns(home.work, "stars") == ["stars"]
+    assert feature_columns(home.work, "both") == []
     with pytest.raises(ValueError, match="run='stars' reads the column 'stars' beside the text"):
         home.anew("nested", home.test.drop(columns="stars"))
 

@@ -62,5 +62,5 @@ def test_a_folder_without_a_model_and_rows_without_a_column_are_named(fit, tmp_p
     tuner, _, folder = fit(features={"numbers": ["stars"]})
     with pytest.raises(FileNotFoundError, match="fold0 has no model: train its fold again"):
         SavedModel(tmp_path / "fold0", tuner.recipe.as_dict())
-    with pytest.raises(ValueError, match="reads the column 'stars', which the rows do not have: set beside"):
+    with pytest.raises(ValueError, match="reads the column 'stars', which the rows do not have: set features"):
         SavedModel(folder, tuner.recipe.as_dict()).predict(tuner.test.drop(columns="stars"))
