@@ -56,25 +56,11 @@ class Budget:
     evaluate_every: int = 0
     limit: float = 12.0
 
-    def hours(
-        self,
-        rows: int | None = None,
-        folds: int | None = None,
-        epochs: float | None = None,
-        test_rows: int | None = None,
-        gpus: int = 1,
-    ) -> dict[str, float]:
+    def hours(self, gpus: int = 1) -> dict[str, float]:
         """Hours for "a fold" (steps, evaluations, predictions of test), "training" of all folds, `gpus` of them at a
-        time, "predicting" as a part of these, and "inference" by all folds' models on one GPU.
-
-        None: as in the run. test_rows: a hidden test is often larger than the public one.
-        """
-        rows, folds = self.rows if rows is None else rows, self.folds if folds is None else folds
-        epochs = self.epochs if epochs is None else epochs
-        test_rows = self.test_rows if test_rows is None else test_rows
-        least = {"rows": rows - 1, "folds": folds - 1, "epochs": epochs, "test_rows": test_rows + 1, "gpus": gpus}
-        for name, value in least.items():
-            check_range(name, value, value > 0, "large enough to train and predict something")
+        time, "predicting" as a part of these, and "inference" by all folds' models on one GPU."""
+        check_range("gpus", gpus, gpus > 0, "1 or more")
+        rows, folds, epochs, test_rows = self.rows, self.folds, self.epochs, self.test_rows
         learned = rows * (folds - 1) / folds if folds > 1 else rows
         steps = math.ceil(math.ceil(learned * self.copies / self.batch) * epochs)
         evaluations = max(1, steps // self.evaluate_every if self.evaluate_every else math.ceil(epochs))

@@ -28,17 +28,10 @@ DATASET_KEYS = {
     # written by `kaggle datasets metadata`, no part of an upload
     "isPrivate", "collaborators", "data", "expectedUpdateFrequency", "userSpecifiedSources", "image",
 }  # fmt: skip
-SHAPES = {  # machine_shape -> hardware; several are open only inside some competitions
-    "NvidiaTeslaT4": "two T4 of 15 GB",
-    "NvidiaTeslaT4Highmem": "two T4 and more memory",
-    "NvidiaL4": "four L4 of 22 GB",
-    "NvidiaL4X1": "one L4 of 22 GB",
-    "NvidiaTeslaA100": "A100",
-    "NvidiaH100": "H100",
-    "NvidiaRtxPro6000": "RTX Pro 6000",
-    "TpuV5E8": "TPU v5e, 8 cores",
-    "TpuV6E8": "TPU v6e, 8 cores",
-}
+SHAPES = (  # values of machine_shape (NvidiaTeslaT4: two T4 of 15 GB); several are open only inside some competitions
+    "NvidiaTeslaT4", "NvidiaTeslaT4Highmem", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100",
+    "NvidiaRtxPro6000", "TpuV5E8", "TpuV6E8",
+)  # fmt: skip
 RETIRED = {  # retired machine_shape -> what Kaggle runs such a kernel on instead, without an error
     "NvidiaTeslaP100": "NvidiaTeslaT4",
     "TpuV38": "TpuV5E8",

@@ -46,53 +46,25 @@ def push(folders: Sequence[str | Path], message: str = "", *, every: float = 10.
     """Push data sets, then kernels. A kernel that reads the output of another one of them waits until that has run, and
     one for which Kaggle has no free session (it runs two with GPUs of a user at a time) until one of them has.
 
-    message: of the versions of data sets. every: seconds between two looks at what is waited for.
-    Raises ValueError for a folder with an error that `lint` finds, before anything is sent, and KaggleError.
+    message: of the versions of data sets. every: seconds between two looks at what is waited for. Raises ValueError for
+    a folder with an error that `lint` finds, before anything is sent, and KaggleError where Kaggle refuses a folder,
+    one of a kernel's sources (it runs without it then: stop it there) or a tag.
     """
     folders = [resolve(folder) for folder in folders]
-    _lint(folders)
+    errors = [finding for finding in lint_all(folders) if finding.level == "error"]
+    if errors:
+        raise ValueError(f"nothing was pushed:\n{show(errors)}")
     api, done = api or connect(), []
     datasets = [folder for folder in folders if (folder / DATASET_FILE).is_file()]
     left = {_id(read_kernel_metadata(folder)): folder for folder in folders if folder not in datasets}
     order = _sort(left)
     for folder in datasets:
-        done.append(_send_dataset(api, folder, message, every, 3600))
+        done.append(_send_dataset(api, folder, message, every))
     for number, ref in enumerate(order):
         if before := _reads(left[ref], order[:number]):
             wait(before, every, api=api)
         done.append(_send_when_free(api, left[ref], order[:number], every))
     return done
-
-
-def push_dataset(
-    folder: str | Path, message: str = "", *, every: float = 10.0, limit: float = 3600.0, api=None
-) -> Pushed:
-    """Make a private data set of a folder, or its next version, and wait until Kaggle has it ready (at most `limit` s).
-
-    Nothing is sent where Kaggle has the same files already. The record is written when all is done, so that a push that
-    broke off starts again. Raises ValueError for what `lint` finds, KaggleError.
-    """
-    folder = resolve(folder)
-    _lint([folder])
-    return _send_dataset(api or connect(), folder, message, every, limit)
-
-
-def push_kernel(folder: str | Path, *, api=None) -> Pushed:
-    """Push a kernel, which then runs. The versions of its data sets that were pushed from here are written into its
-    kernel-metadata.json, see `pin`.
-
-    Raises ValueError for what `lint` finds, KaggleError where Kaggle refuses the kernel, one of its sources (it runs
-    without it then: stop it there) or a tag.
-    """
-    folder = resolve(folder)
-    _lint([folder])
-    return _send_kernel(api or connect(), folder)
-
-
-def _lint(folders: Sequence[Path]) -> None:
-    errors = [finding for finding in lint_all(folders) if finding.level == "error"]
-    if errors:
-        raise ValueError(f"nothing was pushed:\n{show(errors)}")
 
 
 def _id(metadata: dict) -> str:
@@ -116,7 +88,11 @@ def _sort(kernels: dict[str, Path]) -> list[str]:
     return order
 
 
-def _send_dataset(api, folder: Path, message: str, every: float, limit: float) -> Pushed:
+def _send_dataset(api, folder: Path, message: str, every: float) -> Pushed:
+    """Make a private data set, or its next version, and wait until Kaggle has it ready; nothing where it has the same.
+
+    The record is written when all is done, so that a push that broke off starts again.
+    """
     ref, content = _id(read_dataset_metadata(folder)), hash_content(folder)
     state, before = _look(api, ref)
     last = _records(folder).get(ref, {})
@@ -132,7 +108,7 @@ def _send_dataset(api, folder: Path, message: str, every: float, limit: float) -
     if answer.error or (answer.status or "ok").lower() != "ok":
         raise KaggleError(f"data set {ref}: Kaggle says: {answer.error or answer.status}")
     _refuse(f"data set {ref}", {"tags": answer.invalid_tags})
-    version = _await_dataset(api, ref, before, every, limit)
+    version = _await_dataset(api, ref, before, every)
     _remember(folder, ref, version=version, url=answer.url, content=content)
     return Pushed(ref, version, answer.url, "dataset")
 
@@ -149,8 +125,8 @@ def _look(api, ref: str) -> tuple[str, int]:
     return told["status"], told["current_version_number"] or 0
 
 
-def _await_dataset(api, ref: str, before: int, every: float, limit: float) -> int:
-    """Wait until a version above `before` is ready, and return it."""
+def _await_dataset(api, ref: str, before: int, every: float, limit: float = 3600) -> int:
+    """Wait until a version above `before` is ready, at most `limit` seconds, and return it."""
     begin, shown = time.monotonic(), None
     while True:
         state, version = _look(api, ref)
@@ -212,11 +188,6 @@ def _remember(folder: Path, ref: str, **told) -> None:
     file = folder.parent / RECORD
     with file_lock(file):
         write_json(file, (read_json(file) if file.is_file() else {}) | {ref: told})
-
-
-def last_version(folder: str | Path) -> int | None:
-    """The version that the last push of a kernel folder made; None where it was not pushed from here."""
-    return _records(Path(folder)).get(_id(read_kernel_metadata(folder)), {}).get("version")
 
 
 def pin(folder: Path, ref: str) -> dict[str, int]:

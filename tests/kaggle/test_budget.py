@@ -23,7 +23,7 @@ def test_hours_are_those_of_a_count_by_hand():
     assert hours["predicting"] == pytest.approx(5 * 70 / 3600)
     assert hours["inference"] == pytest.approx(5 * (3 + 1000 * 0.011) / 3600)
     assert BUDGET.hours(gpus=2)["training"] == pytest.approx((11 + 3 * fold) / 3600)  # two, two and one fold
-    assert BUDGET.hours(test_rows=100_000)["inference"] == pytest.approx(5 * (3 + 1100) / 3600)
+    assert replace(BUDGET, test_rows=100_000).hours()["inference"] == pytest.approx(5 * (3 + 1100) / 3600)
     assert replace(BUDGET, copies=2).hours()["training"] > 1.8 * hours["training"]
     assert replace(BUDGET, evaluate_every=100).hours()["predicting"] == pytest.approx(5 * (15 * 20 + 10) / 3600)
     with pytest.raises(ValueError, match="gpus=0 is out of range"):

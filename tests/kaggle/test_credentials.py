@@ -9,7 +9,7 @@ import pytest
 
 from kagglekit.kaggle.client import KaggleError, connect, wait
 from kagglekit.kaggle.pull import pull
-from kagglekit.kaggle.push import push, push_kernel
+from kagglekit.kaggle.push import push
 from kagglekit.kaggle.submit import submit_file
 
 TOKEN = "KGAT_PLANTED5b1f0c7ePLANTED5b1f0c7e"
@@ -55,13 +55,13 @@ def test_a_planted_credential_stands_in_no_output_file_message_or_log(
     submitted = submit_file(work, "bbc", "base", api=api)
     server.answer("SaveKernel", error=f"the key {key} is not yours")
     server.fail("GetKernelSessionStatus", 400, message=f"no such key: {key}")
-    for call in (lambda: push_kernel(folders[1], api=api), lambda: wait([KERNEL], 0.01, api=api)):
+    for call in (lambda: push([folders[1]], api=api)[0], lambda: wait([KERNEL], 0.01, api=api)):
         with pytest.raises(KaggleError) as error:
             call()
         messages.append(str(error.value))
     server.users.clear()
     with pytest.raises(KaggleError, match="expired or refused") as error:
-        push_kernel(folders[1], api=api)
+        push([folders[1]], api=api)[0]
     messages.append(str(error.value))
     assert "***" in messages[0] and "***" in messages[1]
     assert (work / "kaggle" / "logs" / "stubuser" / "small-base.log").read_text() == "a cell printed ***\n"

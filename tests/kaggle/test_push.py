@@ -9,7 +9,7 @@ from requests import ConnectionError
 from kagglekit.files import read_json, write_json
 from kagglekit.kaggle.bundle import pack
 from kagglekit.kaggle.client import KaggleError, asked, status, wait
-from kagglekit.kaggle.push import last_version, push, push_dataset, push_kernel
+from kagglekit.kaggle.push import push
 
 INPUTS, KERNEL = "stubuser/small-inputs", "stubuser/small-base"
 FAST = {"every": 0.01}
@@ -35,7 +35,7 @@ def test_a_data_set_and_its_kernel_arrive_as_they_are_with_the_version_pinned(se
     sent, ours = (read_json(folder / "kernel-metadata.json") for folder in (server.kernel_folder(KERNEL), kernel))
     assert sent == ours and ours["dataset_sources"] == [f"{INPUTS}/1"] and sent["enable_internet"] is False
     assert json.loads((server.kernel_folder(KERNEL) / "small-base.ipynb").read_text())["cells"][0]["source"]
-    assert last_version(kernel) == 1 and not server.strangers
+    assert read_json(kernel.parent / ".pushed.json")[KERNEL]["version"] == 1 and not server.strangers
     assert "blobs received" in capsys.readouterr().out
 
 
@@ -45,16 +45,16 @@ def test_the_same_files_are_not_sent_again_and_others_are_a_new_version_that_the
     dataset, kernel = folders
     push([dataset, kernel], api=client, **FAST)
     calls = len(server.calls)
-    again = push_dataset(dataset, api=client, **FAST)
+    again = push([dataset], api=client, **FAST)[0]
     assert (again.version, again.new) == (1, False) and set(server.calls[calls:]) == {"GetDatasetStatus", "GetDataset"}
     told = read_json(dataset / "bundle.json")
     write_json(dataset / "bundle.json", told | {"train": {"name": "train.csv", "sha256": "0"}})
-    assert push_dataset(dataset, api=client, **FAST).version == 2
-    assert push_kernel(kernel, api=client).version == 2
+    assert push([dataset], api=client, **FAST)[0].version == 2
+    assert push([kernel], api=client)[0].version == 2
     assert read_json(kernel / "kernel-metadata.json")["dataset_sources"] == [f"{INPUTS}/2"]
     told = read_json(kernel / "kernel-metadata.json")
     write_json(kernel / "kernel-metadata.json", told | {"dataset_sources": [f"{INPUTS}/1"]})  # by hand
-    push_kernel(kernel, api=client)
+    push([kernel], api=client)
     assert read_json(server.kernel_folder(KERNEL) / "kernel-metadata.json")["dataset_sources"] == [f"{INPUTS}/1"]
 
 
@@ -67,18 +67,18 @@ def test_what_lint_finds_stops_a_push_before_anything_is_sent(server, client, fo
 
 
 def test_an_error_in_the_reply_is_an_error_here(server, client, folders):
-    push_dataset(folders[0], api=client, **FAST)
+    push([folders[0]], api=client, **FAST)[0]
     server.answer("SaveKernel", error="Maximum batch GPU session count reached")
     with pytest.raises(KaggleError, match="kernel stubuser/small-base: Kaggle says: Maximum batch GPU session count"):
-        push_kernel(folders[1], api=client)
+        push([folders[1]], api=client)[0]
     server.answer("SaveKernel", versionNumber=0)
     with pytest.raises(KaggleError, match="gave no version"):
-        push_kernel(folders[1], api=client)
+        push([folders[1]], api=client)[0]
     server.answer("CreateDatasetVersion", status="error", error="too many files")
     write_json(folders[0] / "bundle.json", read_json(folders[0] / "bundle.json") | {"more": 1})
     with pytest.raises(KaggleError, match="data set stubuser/small-inputs: Kaggle says: too many files"):
-        push_dataset(folders[0], api=client, **FAST)
-    assert last_version(folders[1]) is None
+        push([folders[0]], api=client, **FAST)[0]
+    assert "version" not in read_json(folders[1].parent / ".pushed.json").get(KERNEL, {})
 
 
 def test_a_rejected_source_is_an_error_that_names_it(server, client, folders):
@@ -86,29 +86,29 @@ def test_a_rejected_source_is_an_error_that_names_it(server, client, folders):
     with pytest.raises(
         KaggleError, match=r"refuses the dataset sources .*small-inputs; the competition sources bbc\. It"
     ):
-        push_kernel(folders[1], api=client)
-    assert last_version(folders[1]) is None
+        push([folders[1]], api=client)[0]
+    assert "version" not in read_json(folders[1].parent / ".pushed.json").get(KERNEL, {})
     server.competitions["bbc"] = (None, str)
-    push_dataset(folders[0], api=client, **FAST)
+    push([folders[0]], api=client, **FAST)[0]
     server.answer("SaveKernel", invalidTags=["bert"])
     with pytest.raises(KaggleError, match="refuses the tags bert"):
-        push_kernel(folders[1], api=client)
+        push([folders[1]], api=client)[0]
 
 
 def test_throttling_is_waited_out_as_long_as_kaggle_says(server, client, folders):
-    push_dataset(folders[0], api=client, **FAST)
+    push([folders[0]], api=client, **FAST)[0]
     server.fail("SaveKernel", 429, times=2, Retry_After="0.05")
-    assert push_kernel(folders[1], api=client).version == 1
+    assert push([folders[1]], api=client)[0].version == 1
     server.fail("SaveKernel", 429, Retry_After="900")
     with pytest.raises(KaggleError, match=r"too many requests of this user \(429\)"):
-        push_kernel(folders[1], api=client)
+        push([folders[1]], api=client)[0]
     server.fail("StartBlobUpload", 429, Retry_After="0.05")
     write_json(folders[0] / "bundle.json", read_json(folders[0] / "bundle.json") | {"more": 1})
-    assert push_dataset(folders[0], api=client, **FAST).version == 2
+    assert push([folders[0]], api=client, **FAST)[0].version == 2
 
 
 def test_a_server_error_is_tried_again_and_then_told(server, client, folders):
-    push_dataset(folders[0], api=client, **FAST)
+    push([folders[0]], api=client, **FAST)[0]
     server.fail("SaveKernel", 502, times=3, message="bad gateway")
     with pytest.raises(KaggleError, match=r"push: Kaggle's server failed \(502: bad gateway\).*tried for"):
         asked(lambda: client.kernels_push(str(folders[1])), "push", patience=0.5)
@@ -117,11 +117,11 @@ def test_a_server_error_is_tried_again_and_then_told(server, client, folders):
 
 def test_an_upload_that_breaks_off_is_sent_again_whole(server, client, folders):
     server.cut(1)
-    push_dataset(folders[0], api=client, **FAST)
+    push([folders[0]], api=client, **FAST)[0]
     assert server.cuts == 0 and server.calls.count("upload") == 4
     server.fail("upload", 503)  # "go on later": the client asks how much has come, and sends the rest
     write_json(folders[0] / "bundle.json", read_json(folders[0] / "bundle.json") | {"more": 1})
-    assert push_dataset(folders[0], api=client, **FAST).version == 2
+    assert push([folders[0]], api=client, **FAST)[0].version == 2
     assert server.calls.count("upload") == 9
     assert contents(server.dataset_folder(INPUTS)) == contents(folders[0])
 
@@ -131,10 +131,10 @@ def test_a_broken_upload_leaves_nothing_that_looks_done_and_the_next_push_begins
 ):
     server.fail("upload", 500)
     with pytest.raises(KaggleError, match="1 of 3 files did not arrive, so no version of the data set was made"):
-        push_dataset(folders[0], api=client, **FAST)
+        push([folders[0]], api=client, **FAST)[0]
     assert INPUTS not in server.datasets and "CreateDataset" not in server.calls
     assert not list(tmp_path.rglob(".pushed.json"))
-    assert push_dataset(folders[0], api=client, **FAST).version == 1
+    assert push([folders[0]], api=client, **FAST)[0].version == 1
     assert contents(server.dataset_folder(INPUTS)) == contents(folders[0])
 
 
@@ -165,10 +165,10 @@ def test_waiting_shows_each_state_once_and_a_failure_with_the_end_of_its_log(ser
         raise RuntimeError("the fold is gone")
 
     server.run = fail
-    push_kernel(folders[1], api=client)
+    push([folders[1]], api=client)[0]
     with pytest.raises(KaggleError, match=r"ended as error: the fold is gone\nRuntimeError\('the fold is gone'\)"):
         wait([KERNEL], 0.01, api=client)
-    push_kernel(folders[1], api=client)
+    push([folders[1]], api=client)[0]
     with pytest.raises(KaggleError, match="not done after 0 s, and still queued"):
         wait([KERNEL], 0.01, limit=0, api=client)
     with pytest.raises(KaggleError, match="status of stubuser/nothing-there"):
@@ -176,10 +176,10 @@ def test_waiting_shows_each_state_once_and_a_failure_with_the_end_of_its_log(ser
 
 
 def test_a_kernel_whose_answer_is_lost_is_not_pushed_a_second_time(server, client, folders, monkeypatch):
-    push_dataset(folders[0], api=client, **FAST)
+    push([folders[0]], api=client, **FAST)[0]
     server.fail("SaveKernel", 502, message="bad gateway")
     with pytest.raises(KaggleError, match=r"502: bad gateway.*It may be done all the same: look there first"):
-        push_kernel(folders[1], api=client)
+        push([folders[1]], api=client)[0]
     send = client.kernels_push
 
     def lose(folder):
@@ -188,7 +188,7 @@ def test_a_kernel_whose_answer_is_lost_is_not_pushed_a_second_time(server, clien
 
     monkeypatch.setattr(client, "kernels_push", lose)
     with pytest.raises(KaggleError, match=r"lost\. It may be done all the same"):
-        push_kernel(folders[1], api=client)
+        push([folders[1]], api=client)[0]
     assert len(server.sessions[KERNEL]) == 1 and server.calls.count("SaveKernel") == 2
 
 
@@ -227,7 +227,7 @@ def test_a_kernel_is_not_pushed_beside_a_data_set_that_was_made_anew_and_not_pus
     (tmp_path / "one.bin").write_bytes(b"another")
     pack({"one.bin": tmp_path / "one.bin"}, dataset, INPUTS)
     with pytest.raises(ValueError, match=r"small-inputs has changed since it became stubuser/small-inputs/1. Push it"):
-        push_kernel(kernel, api=client)
+        push([kernel], api=client)
     assert len(server.sessions[KERNEL]) == 1
     push(folders, api=client, **FAST)
     assert read_json(server.kernel_folder(KERNEL) / "kernel-metadata.json")["dataset_sources"] == [f"{INPUTS}/2"]
@@ -235,10 +235,10 @@ def test_a_kernel_is_not_pushed_beside_a_data_set_that_was_made_anew_and_not_pus
 
 def test_after_a_push_that_failed_the_kernel_follows_its_data_set_too(server, client, folders):
     dataset, kernel = folders
-    push_dataset(dataset, api=client, **FAST)
+    push([dataset], api=client, **FAST)
     server.answer("SaveKernel", error="Maximum batch GPU session count of 2 reached")
     with pytest.raises(KaggleError, match="session count"):
-        push_kernel(kernel, api=client)
+        push([kernel], api=client)
     server.answers.clear()
     write_json(dataset / "bundle.json", read_json(dataset / "bundle.json") | {"more": 1})
     push(folders, api=client, **FAST)
