@@ -162,6 +162,7 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
     for source in sources:
         recipe, options = source.record.recipe, read_json(source.models[fold] / "classifier.json")
         read = _inputs_of(recipe)
+        options["number of features"] = options.pop("features", None)  # its knob has the columns themselves
         facts.append(
             {"backbone": SOURCES.get(recipe["backbone"], recipe["backbone"])}
             | {knob: getattr(read, knob) for knob in INPUTS}

@@ -289,7 +289,7 @@ def test_columns_beside_the_text_are_read_as_each_fold_learned_it_and_averaged_o
     assert FeatureScaler.load(tmp_path / "fold0" / "model").features.center[0] == both[0] != both[1]
     assert FeatureScaler.load(tmp_path / "model").features.center[0] == pytest.approx(np.mean(both))
     assert fit(soup(besides, ["columns"]), 1, tmp_path).test.shape == (5, 3)
-    with pytest.raises(ValueError, match=r"base and columns cannot be averaged: beside is \{\} in one"):
+    with pytest.raises(ValueError, match=r"base and columns cannot be averaged: features is \{\} in one"):
         soup(besides, ["base", "columns"])
     file = place / "fold1" / "model" / "beside.json"
     told = read_json(file)
