@@ -14,50 +14,31 @@ from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.ensembling.pools import weighted_mean
 from kagglekit.ensembling.stack import Stack
 from kagglekit.runs.tables import Run, read_metadata, read_run, write_folds, write_predictions
+from tests.scoring.examples import COLUMNS, KINDS, make_labels, make_predictions
 
 METHODS = ("mean", "rank", "vote", "weights")
-METRIC = {"ordinal": "qwk", "regression": "rmse"}
-KINDS = ("binary", "multiclass", "multilabel", "ordinal", "regression")
+METRICS = {"ordinal": "qwk", "regression": "rmse"}
 N, N_TEST, FOLDS = 60, 20, 3
-COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
-
-
-def make_labels(kind, rng, n=N):
-    if kind in ("multilabel", "regression"):
-        values = rng.random((n, COLUMNS[kind]))
-        return (values if kind == "regression" else values < 0.4).astype(np.float32)
-    return rng.integers(0, {"binary": 2, "multiclass": 3, "ordinal": 5}[kind], n)
-
-
-def make_member(kind, labels, rng, skill):
-    """Predictions that know the labels, by `skill`."""
-    if kind in ("binary", "multiclass"):
-        logits = skill * np.eye(COLUMNS[kind])[labels] + rng.normal(size=(len(labels), COLUMNS[kind]))
-        return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
-    noise = rng.normal(size=(len(labels), COLUMNS[kind]))
-    if kind == "multilabel":
-        return (1 / (1 + np.exp(-skill * (labels - 0.5) - noise))).astype(np.float32)
-    return (labels.reshape(noise.shape) + noise / max(skill, 1e-3)).astype(np.float32)
 
 
 def make_runs(kind, seed=0, skills=(2.0, 1.5, 0.5), folds=FOLDS):
     rng = np.random.default_rng(seed)
-    labels, test_labels = make_labels(kind, rng), make_labels(kind, rng, N_TEST)
+    labels, test_labels = make_labels(kind, rng, N), make_labels(kind, rng, N_TEST)
     names, fold_of = [f"c{k}" for k in range(COLUMNS[kind])], np.arange(N) % FOLDS
     runs = []
     for number, skill in enumerate(skills):
-        oof = pd.DataFrame(make_member(kind, labels, rng, skill), columns=names)
+        oof = pd.DataFrame(make_predictions(kind, labels, rng, [skill])[0].astype(np.float32), columns=names)
         oof.insert(0, "id", [f"{row:03}" for row in range(N)])
         oof.insert(1, "fold", fold_of)
         rows = np.flatnonzero(fold_of < folds)
-        tests = {k: make_member(kind, test_labels, rng, skill) for k in range(folds)}
+        tests = {k: make_predictions(kind, test_labels, rng, [skill])[0].astype(np.float32) for k in range(folds)}
         ids = [f"t{row}" for row in range(N_TEST)]
         runs.append(Run(f"run{number}", None, names, oof.iloc[rows].reset_index(drop=True), rows, tests, ids))
     return runs, labels
 
 
 def blend_by(runs, labels, kind, method="mean", beside=None):
-    return blend_runs(runs, labels, BlendPlan(kind, METRIC.get(kind, "log_loss"), method), beside)
+    return blend_runs(runs, labels, BlendPlan(kind, METRICS.get(kind, "log_loss"), method), beside)
 
 
 kinds, methods = pytest.mark.parametrize("kind", KINDS), pytest.mark.parametrize("method", METHODS)

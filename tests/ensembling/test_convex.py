@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime, linprog, minimize
-from scipy.special import expit, softmax
+from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from kagglekit.ensembling.convex import (
@@ -18,33 +18,14 @@ from kagglekit.ensembling.convex import (
     pool_loss,
 )
 from kagglekit.ensembling.pools import log_pool, weighted_mean
+from tests.scoring.examples import CHANCES, COLUMNS, KINDS, make_rows
 
-COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
-CHANCES, KINDS = ("binary", "multiclass", "multilabel"), tuple(COLUMNS)
 LOSSES = [*((pool_loss, kind) for kind in KINDS), *((log_pool_loss, kind) for kind in CHANCES)]
 losses = pytest.mark.parametrize(("make", "kind"), LOSSES)
 
 
-def make_labels(kind, rng, n):
-    if kind in ("multilabel", "regression"):
-        values = rng.random((n, COLUMNS[kind]))
-        return (values if kind == "regression" else values < 0.4).astype(np.float32)
-    return rng.integers(0, {"binary": 2, "multiclass": 3, "ordinal": 5}[kind], n)
-
-
 def make_members(kind, seed=0, skills=(2.0, 1.5, 0.5, 1.0), n=200):
-    """Members that know the labels, by their skill; and the labels."""
-    rng = np.random.default_rng(seed)
-    labels, members = make_labels(kind, rng, n), []
-    for skill in skills:
-        noise = rng.normal(size=(n, COLUMNS[kind]))
-        if kind in ("binary", "multiclass"):
-            members.append(softmax(skill * np.eye(COLUMNS[kind])[labels] + noise, axis=1))
-        elif kind == "multilabel":
-            members.append(expit(skill * (labels - 0.5) + noise))
-        else:
-            members.append(labels.reshape(noise.shape) + noise / max(skill, 1e-3))
-    return np.stack(members), labels
+    return make_rows(kind, n, skills, seed)
 
 
 def solve_by_scipy(loss, start, bounds=None):

@@ -7,6 +7,7 @@ from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline, cross_fit
 from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, BlendPlan
 from kagglekit.scoring.metrics import CLASSES, METRICS, is_higher_better, score
+from tests.scoring.examples import make_rows
 
 METRIC = {"binary": "f1_macro", "multiclass": "accuracy", "multilabel": "f1_macro", "ordinal": "qwk"}
 METRIC |= {"regression": "rmse"}
@@ -14,23 +15,10 @@ QUICK = {"nelder_mead": {"trials": 20}, "optuna": {"trials": 5}, "boosting": {"s
 QUICK |= {name: {"bags": 2} for name in ("hill_climbing", "classes", "labels", "cuts")}
 
 
-def make_rows(kind, n=90, seed=0):
-    """Three members that know the labels, the first best, and folds."""
-    rng = np.random.default_rng(seed)
-    noise = [rng.normal(size=(n, 3)) for _ in range(3)]
-    if kind in CLASSES:
-        labels = rng.integers(3 if kind == "multiclass" else 2, size=n)
-        columns = 3 if kind == "multiclass" else 2
-        logits = [(2 - k / 2) * np.eye(columns)[labels] + noise[k][:, :columns] for k in range(3)]
-        members = [np.exp(some) / np.exp(some).sum(axis=1, keepdims=True) for some in logits]
-    elif kind == "multilabel":
-        labels = (rng.random((n, 3)) < 0.4).astype(np.float32)
-        members = [1 / (1 + np.exp(-(4 - k) * (labels - 0.5) - some)) for k, some in enumerate(noise)]
-    else:
-        labels = rng.integers(4, size=n) if kind == "ordinal" else rng.normal(20, size=(n, 2)).astype(np.float32)
-        values = labels.reshape(n, -1)
-        members = [values + (0.3 + k / 5) * some[:, : values.shape[1]] for k, some in enumerate(noise)]
-    return StackInput(np.stack(members), kind, METRIC[kind]), labels, np.arange(n) % 3
+def make_inputs(kind, n=90):
+    """Three runs, the first best, and folds."""
+    predictions, labels = make_rows(kind, n, (3.0, 2.0, 1.5))
+    return StackInput(predictions, kind, METRIC[kind]), labels, np.arange(n) % 3
 
 
 def check_predictions(found, inputs):
@@ -43,7 +31,7 @@ def check_predictions(found, inputs):
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, method in METHODS.items() for kind in method.kinds])
 def test_every_method_predicts_rows_of_every_kind_that_it_fits(name, kind):
-    inputs, labels, folds = make_rows(kind)
+    inputs, labels, folds = make_inputs(kind)
     plan = BlendPlan(kind, METRIC[kind], name, options={name: QUICK[name]} if name in QUICK else {})
     found = plan.ensembler().fit(inputs, labels, folds).predict(inputs)
     check_predictions(found, inputs)
@@ -56,7 +44,7 @@ def test_every_method_predicts_rows_of_every_kind_that_it_fits(name, kind):
     ("name", "kind"), [(name, kind) for name, way in (CALIBRATIONS | THRESHOLDS).items() for kind in way.kinds]
 )
 def test_every_correction_follows_a_mean(name, kind):
-    inputs, labels, folds = make_rows(kind)
+    inputs, labels, folds = make_inputs(kind)
     metric = "qwk" if name == "cuts" else METRIC[kind]
     inputs = StackInput(inputs.predictions, kind, metric)
     switch = {"calibrate": name} if name in CALIBRATIONS else {"thresholds": name}
@@ -78,7 +66,7 @@ def test_auto_chooses_from_plain_ways_and_from_their_thresholds(kind):
 
 
 def test_a_plan_as_a_whole_is_cross_fitted():
-    inputs, labels, folds = make_rows("multiclass")
+    inputs, labels, folds = make_inputs("multiclass")
     plan = BlendPlan(
         "multiclass", "accuracy", candidates=["mean", "weights"], thresholds="auto", options={"classes": {}}
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit, softmax
+from scipy.special import expit, logit
 from scipy.stats import gmean, hmean, rankdata
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -27,10 +27,8 @@ from kagglekit.ensembling.pools import (
     weighted_mean,
 )
 from kagglekit.scoring.metrics import score
+from tests.scoring.examples import CHANCES, COLUMNS, METRIC, VALUES, make_rows
 
-COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
-METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "f1_macro", "ordinal": "qwk"}
-CHANCES, VALUES = ("binary", "multiclass", "multilabel"), ("ordinal", "regression")
 POOLS = [BestSingle(), Mean(), Median(), RankMean(), Vote(), LinearPool(), LinearPool(per_column=True)]
 OF_CHANCES = [GeometricMean(), PowerMean(3.0), PowerMean(-1), Vote(weighted=True), LogPool()]
 OF_CHANCES += [LogPool(per_column=True), LogPool(sharpen=True), LogPool(per_column=True, sharpen=True)]
@@ -42,22 +40,8 @@ every = pytest.mark.parametrize(
 
 
 def make_inputs(kind, skills=(2.0, 1.0, 0.5), n=120, seed=0):
-    """Members that know the labels, by their skill; and the labels."""
-    rng = np.random.default_rng(seed)
-    columns, members = COLUMNS[kind], []
-    labels = rng.integers(0, {"binary": 2, "multiclass": 3, "ordinal": 5}.get(kind, 2), n)
-    if kind in ("multilabel", "regression"):
-        values = rng.random((n, columns))
-        labels = (values if kind == "regression" else values < 0.4).astype(np.float32)
-    for skill in skills:
-        noise = rng.normal(size=(n, columns))
-        if kind in ("binary", "multiclass"):
-            members.append(softmax(skill * np.eye(columns)[labels] + noise, axis=1))
-        elif kind == "multilabel":
-            members.append(expit(skill * (labels - 0.5) + noise))
-        else:
-            members.append(labels.reshape(noise.shape) + noise / skill)
-    return StackInput(np.stack(members), kind, METRIC.get(kind, "rmse")), labels
+    predictions, labels = make_rows(kind, n, skills, seed)
+    return StackInput(predictions, kind, METRIC[kind]), labels
 
 
 def fit(pool, inputs, labels):

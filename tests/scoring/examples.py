@@ -7,35 +7,40 @@ from kagglekit.scoring.metrics import CLASSES, METRICS
 
 PAIRS = [(name, kind) for name, metric in METRICS.items() for kind in metric.kinds]  # a new metric is in all batteries
 DECIDING = [(name, kind) for name, kind in PAIRS if METRICS[name].decides]
+COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
+KINDS = tuple(COLUMNS)
+CHANCES, VALUES = (*CLASSES, "multilabel"), ("ordinal", "regression")
+METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "f1_macro", "ordinal": "qwk"}
+METRIC |= {"regression": "rmse"}
 
 
-def make_labels(kind, rng, n=200, columns=3):
+def make_labels(kind, rng, n=200):
     if kind == "regression":
-        return rng.normal(size=(n, columns)).astype(np.float32)
+        return rng.normal(size=(n, COLUMNS[kind])).astype(np.float32)
     if kind == "multilabel":
-        return (rng.random((n, columns)) < 0.3).astype(np.float32)
-    return rng.integers(0, 2 if kind == "binary" else columns, n)
+        return (rng.random((n, COLUMNS[kind])) < 0.4).astype(np.float32)
+    return rng.integers(0, {"binary": 2, "multiclass": 3, "ordinal": 5}[kind], n)
 
 
-def make_predictions(kind, labels, rng, noises=(1.0,) * 4):
-    """Predictions (models, n, columns) that know the labels, each the less the more its noise."""
+def make_predictions(kind, labels, rng, skills=(2.0, 1.0, 0.5)):
+    """Predictions (runs, n, columns) float64 that know the labels, each by its skill."""
     made = []
-    for noise in noises:
+    for skill in skills:
+        noise = rng.normal(size=(len(labels), COLUMNS[kind]))
         if kind in CLASSES:
-            logits = np.eye(2 if kind == "binary" else 3)[labels] + noise * rng.normal(size=(1, len(labels), 1))
-            made.append(softmax(logits + noise * rng.normal(size=logits.shape), axis=-1)[0])
+            made.append(softmax(skill * np.eye(COLUMNS[kind])[labels] + noise, axis=1))
+        elif kind == "multilabel":
+            made.append(expit(skill * (labels - 0.5) + noise))
         else:
-            values = labels.reshape(len(labels), -1)
-            values = values + noise * rng.normal(size=values.shape)
-            made.append(expit(values - 0.5) if kind == "multilabel" else values)
+            made.append(labels.reshape(noise.shape) + noise / max(skill, 1e-3))
     return np.stack(made)
 
 
-def make_rows(kind, n=200, noises=(1.0,) * 4, seed=0):
-    """Labels, and predictions (models, n, columns)."""
+def make_rows(kind, n=200, skills=(2.0, 1.0, 0.5), seed=0):
+    """Predictions (runs, n, columns), and labels."""
     rng = np.random.default_rng(seed)
     labels = make_labels(kind, rng, n)
-    return labels, make_predictions(kind, labels, rng, noises)
+    return make_predictions(kind, labels, rng, skills), labels
 
 
 def skewed_error(labels, predictions):

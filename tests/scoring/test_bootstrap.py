@@ -11,7 +11,7 @@ from tests.scoring.examples import make_rows
 
 
 def example(rows=60):
-    labels, (probs,) = make_rows("multiclass", rows, noises=[1.0])
+    (probs,), labels = make_rows("multiclass", rows, skills=[1.0])
     return labels, probs
 
 

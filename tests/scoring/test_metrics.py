@@ -14,7 +14,7 @@ every_pair = pytest.mark.parametrize(("name", "kind"), PAIRS)
 
 def example(kind, rows=400):
     """Labels and predictions that know something of them."""
-    labels, (predictions,) = make_rows(kind, rows, noises=[1.0])
+    (predictions,), labels = make_rows(kind, rows, skills=[1.5])
     return labels, predictions.astype(np.float32)
 
 
