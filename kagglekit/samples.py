@@ -10,6 +10,7 @@ import hashlib
 import html
 import importlib.util
 import io
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -212,7 +213,8 @@ SAMPLES = {
 }
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m kagglekit.samples",
         description="Write a sample competition: train.csv, test.csv, sample_submission.csv.",
@@ -222,8 +224,14 @@ if __name__ == "__main__":
     parser.add_argument("name", choices=SAMPLES)
     parser.add_argument("folder", help="where to write it")
     parser.add_argument("--rows", type=int, help="only so many rows of train, half as many of test")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         print(write_sample(options.name, options.folder, options.rows))
+        return 0
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        parser.exit(1, f"{error}\n")
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,16 @@ import pytest
 
 from kagglekit.files import write_json
 from kagglekit.running.done import changes
-from kagglekit.time_budget import STARTED, UNFINISHED, OutOfTime, TimeBudget, kernel_began, stopping_in_time, unfinished
+from kagglekit.time_budget import (
+    STARTED,
+    UNFINISHED,
+    OutOfTime,
+    TimeBudget,
+    folds_to_train,
+    kernel_began,
+    stopping_in_time,
+    unfinished,
+)
 
 
 @pytest.fixture
@@ -94,3 +103,20 @@ def test_a_notebook_whose_run_was_cut_by_time_is_not_done(tmp_path):
     with stopping_in_time(tmp_path / "base" / "fold2"):
         raise OutOfTime("stopped")
     assert "base, which ran out of time" in changes(tmp_path / "marker.json", now)
+
+
+def test_folds_to_train_are_those_that_are_not_finished_while_there_is_time(tmp_path, capsys, began):
+    (tmp_path / "fold1").mkdir()
+    for name in ("oof", "test"):
+        (tmp_path / "fold1" / f"{name}.parquet").touch()
+    began(1)
+    trained = []
+    for fold, place in folds_to_train(tmp_path, [0, 1, 2], TimeBudget(2.0)):
+        trained.append((fold, place))
+        began(1 + fold)  # the hours are over when fold 2 is done
+    assert trained == [(0, tmp_path / "fold0"), (2, tmp_path / "fold2")]
+    assert capsys.readouterr().out == "fold 1 is finished\n" and unfinished(tmp_path) == {}
+    assert list(folds_to_train(tmp_path, [0, 1, 2], TimeBudget(2.0))) == []
+    assert set(unfinished(tmp_path)) == {"fold0", "fold2"}
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("of 2 hours no time is left for fold 0") and told[1] == "fold 1 is finished"

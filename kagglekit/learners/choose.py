@@ -117,6 +117,10 @@ def choose_learner(
     return Choice(learner, settings, starts, selection_warning(work, settings), run.seed)
 
 
+OTHERS = {  # learners that do not fine-tune -> the knobs of a recipe that they read
+    "frozen": (Frozen, ("max_length", "pooling", "truncation")),
+    "setfit": (SetFit, ("max_length",)),
+}
 OWN = {  # knobs of some learners only -> whose
     "learner_options": ("frozen", "setfit"),
     "pseudo": ("finetune",),
@@ -136,9 +140,7 @@ def _make_other(
     kind: str, task: Task, tables: list[pd.DataFrame], backbone: str, recipe: Recipe, cache: Path, options: dict
 ) -> Frozen | SetFit:
     """A learner that does not fine-tune on labels. Raises ValueError for options that it does not have."""
-    make, read = {"frozen": (Frozen, ("max_length", "pooling", "truncation")), "setfit": (SetFit, ("max_length",))}[
-        kind
-    ]
+    make, read = OTHERS[kind]
     known = {knob.name: getattr(knob.type, "__name__", str(knob.type)) for knob in fields(make)[4:]}
     known = {name: type_ for name, type_ in known.items() if name not in (*read, "cache")}
     for name, value in options.items():

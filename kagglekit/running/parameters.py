@@ -109,7 +109,7 @@ def write_cell(kinds: Sequence[type]) -> str:
     for heading in HEADINGS:
         lines += [f"# {heading}", *(_line(knob) for knob in knobs if knob.shown == heading), ""]
     rest = [knob.name for knob in knobs if not knob.shown]
-    return "\n".join([*lines[:-1], f"recipe: dict = {{}}  # {OTHERS}", *_listed(rest)])
+    return "\n".join([*lines[:-1], f"recipe: dict = {{}}  # {OTHERS}", *_listed(rest, "#   ")])
 
 
 def _line(knob: Knob) -> str:
@@ -121,8 +121,8 @@ def _line(knob: Knob) -> str:
     return listed if knob.choices and not isinstance(knob.default, dict) and len(listed) <= 120 else line
 
 
-def _listed(names: Sequence[str]) -> list[str]:
-    return textwrap.wrap(", ".join(names), 116, initial_indent="#   ", subsequent_indent="#   ")
+def _listed(names: Sequence[str], indent: str) -> list[str]:
+    return textwrap.wrap(", ".join(names), 116, initial_indent=indent, subsequent_indent=indent)
 
 
 def rewrite_cell(notebook: str | Path) -> None:
@@ -190,7 +190,7 @@ def check_parameters(notebook: str, parameters: dict[str, Parameter], values: Ma
                 parameters[name].knob.check(value, notebook)
             continue
         listed = "\n".join(f"  {parameter}" for parameter in parameters.values() if parameter.shown)
-        rest = "\n".join(_listed([name for name, parameter in parameters.items() if not parameter.shown]))
+        rest = "\n".join(_listed([name for name, parameter in parameters.items() if not parameter.shown], "  "))
         raise ValueError(f"{problem}\n{notebook} takes\n{listed or '  no parameters'}\n{rest}".rstrip())
     return values
 

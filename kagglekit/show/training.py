@@ -53,7 +53,7 @@ def decode_row(inputs: Inputs, tokenizer, characters: int = 600) -> str:
 def show_model(model: Classifier) -> pd.DataFrame:
     """The parts of a model: what each is, its parameters, and how many of them are trained."""
     table = {}
-    for name, part in model.named_children():
+    for name, part in sorted(model.named_children(), key=lambda child: (child[0] != "backbone", child[0] == "head")):
         parameters = list(part.parameters())
         if not parameters and name not in ("pooling", "head"):
             continue

@@ -1,7 +1,23 @@
+import ast
+
 import nbformat
 import pytest
 
-from kagglekit.running.parameters import check_parameters, read_parameters
+from kagglekit.options import knobs_of
+from kagglekit.running.done import find_reads
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import (
+    check_parameters,
+    choose_shared,
+    fold,
+    knob_classes,
+    parse_arguments,
+    read_parameters,
+    with_defaults,
+    write_cell,
+)
+
+KNOBS = ("2_pretrain", "3_train")  # notebooks whose parameters are fields of dataclasses
 
 CELL = """\
 # what the training takes
@@ -147,3 +163,111 @@ def test_two_parameter_cells_and_files_that_are_no_notebook_are_errors(tmp_path)
         path.write_text(text)
         with pytest.raises(ValueError, match=r"n\.ipynb is not a notebook"):
             read_parameters(path)
+
+
+# Parameters that are fields of dataclasses
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_a_shipped_parameter_cell_is_what_the_fields_say(name):
+    content = nbformat.read(find_notebook(name), as_version=4)
+    (cell,) = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
+    kinds = knob_classes(content)
+    renew = f"from kagglekit.running.parameters import rewrite_cell; rewrite_cell('notebooks/{name}.ipynb')"
+    assert cell.source == write_cell(kinds), f'run: python -c "{renew}"'
+    assert max(map(len, cell.source.splitlines())) <= 120
+    known, knobs = read_parameters(find_notebook(name)), knobs_of(*kinds)
+    assert set(known) == {*knobs, "recipe"}
+    for one in knobs.values():
+        parameter = known[one.name]
+        assert (parameter.default, parameter.takes, parameter.shown) == (one.default, one.type, bool(one.shown))
+        assert not parameter.shown or parameter.comment.startswith(one.words)
+        assert parameter.shown or one.name in cell.source.split("recipe: dict")[1]
+    assert 20 <= sum(parameter.shown for parameter in known.values()) <= 24
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_every_parameter_of_a_cell_is_used_below_it(name):
+    cells = [cell for cell in nbformat.read(find_notebook(name), as_version=4).cells if cell.cell_type == "code"]
+    below = ast.parse("\n".join(cell.source for cell in cells if "parameters" not in cell.metadata.get("tags", [])))
+    used = {node.id for node in ast.walk(below) if isinstance(node, ast.Name)}
+    passed = {word.arg for node in ast.walk(below) if isinstance(node, ast.Call) for word in node.keywords}
+    shown = {name for name, parameter in read_parameters(find_notebook(name)).items() if parameter.shown}
+    assert shown <= used and shown - {"recipe"} <= passed
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("pooling=attention", "pooling", "attention"),
+        ("head_dropout=0.2", "head_dropout", 0.2),
+        ('distill={"teacher": "base"}', "distill", {"teacher": "base"}),
+        ("recipe={'head': 'flat'}", "head", "flat"),
+        ("soup_of=['a', 'b']", "soup_of", ["a", "b"]),
+        ("learning_rate=none", "learning_rate", None),
+        ("epochs=1", "epochs", 1),
+    ],
+)
+def test_every_knob_is_flat_on_the_command_line(text, name, value):
+    notebook = find_notebook("3_train")
+    assert parse_arguments(notebook, read_parameters(notebook), dict([text.split("=", 1)])) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"poling": "max"}, r"3_train has no parameter 'poling': did you mean pooling"),
+        ({"cut": "tail"}, "3_train: cut is now called truncation"),
+        ({"beside": {}}, "3_train: beside is now called features"),
+        ({"try_rates": True}, "3_train: try_rates is now called find_learning_rate"),
+        ({"recipe": {"cut": "tail"}}, "3_train: cut is now called truncation"),
+        ({"pooling": "meen"}, "3_train: pooling='meen' is out of range: it must be one of cls, mean"),
+        ({"warmup": 1.5}, "3_train: warmup=1.5 is out of range: it must be from 0 to below 1"),
+        ({"recipe": {"warmup": "x"}}, "3_train: warmup='x' is of type str, and warmup takes float"),
+        ({"learner": "bert"}, "learner='bert' is out of range: it must be one of finetune, frozen, setfit"),
+        ({"head": "flat", "recipe": {"head": "linear"}}, "head is 'flat', and in recipe 'linear': say it once"),
+        ({"recipe": 3}, "recipe=3 is of type int, and recipe takes dict"),
+    ],
+)
+def test_what_a_knob_does_not_take_is_an_error_before_anything_starts(given, words):
+    with pytest.raises(ValueError, match=words):
+        check_parameters("3_train", read_parameters(find_notebook("3_train")), given)
+
+
+def test_an_old_name_after_the_dashes_is_an_error_that_says_the_new_one():
+    with pytest.raises(ValueError, match="cut is now called truncation"):
+        choose_shared(find_notebook("3_train"), {"cut": "tail"})
+    assert choose_shared(find_notebook("3_train"), {"head": "flat", "objective": "rtd"}) == {"head": "flat"}
+
+
+def test_what_a_cell_does_not_show_is_folded_into_its_recipe():
+    known = read_parameters(find_notebook("3_train"))
+    given = {"run": "a", "head": "flat", "distill": {"teacher": "base"}}
+    assert fold(known, given) == {"run": "a", "recipe": {"head": "flat", "distill": {"teacher": "base"}}}
+    assert fold(known, {"run": "a", "recipe": {"head": "flat", "epochs": 2}}) == {
+        **{"run": "a", "epochs": 2},
+        "recipe": {"head": "flat"},
+    }
+    assert fold(known, {"epochs": 2}) == {"epochs": 2}
+    values = with_defaults(known, given)
+    assert set(values) == set(known) - {"recipe"} and values["head"] == "flat" and values["max_length"] == 192
+
+
+def test_a_cell_that_was_changed_keeps_its_own_defaults(tmp_path):
+    cell = 'work = "w"\nepochs = 9.0\nrecipe: dict = {"head": "flat"}'
+    content = nbformat.read(write_notebook(tmp_path / "n.ipynb", cell), as_version=4)
+    content.metadata["kagglekit"] = {"knobs": ["kagglekit.training.recipe:Recipe"]}
+    nbformat.write(content, tmp_path / "n.ipynb")
+    known = read_parameters(tmp_path / "n.ipynb")
+    values = with_defaults(known, {"warmup": 0.2})
+    assert (values["epochs"], values["head"], values["warmup"], values["pooling"]) == (9.0, "flat", 0.2, "mean")
+    assert fold(known, {"warmup": 0.2}) == {"recipe": {"head": "flat", "warmup": 0.2}}
+
+
+def test_a_notebook_reads_what_its_knobs_name():
+    notebook = find_notebook("3_train")
+    known, content = read_parameters(notebook), nbformat.read(notebook, as_version=4)
+    given = {"work": "w", "start": "mlm+../v/base", "soup_of": ["a"], "features": {"vectors": "v.parquet"}}
+    given |= {"pseudo": {"teacher": "base", "unlabelled": ["u.csv"]}, "distill": {"teacher": "base"}}
+    read = ["w/task.json", "w/folds.parquet", "minilm", "w/mlm", "../v/base", "w/a", "w/base", "v.parquet", "u.csv"]
+    assert sorted(find_reads(content, with_defaults(known, given), known)) == sorted(read)

@@ -199,7 +199,7 @@ def test_other_kinds_are_taught(distiller, tmp_path, kind):
         ({"teachers": "base"}, "distill has no knob 'teachers': did you mean teacher"),
         ({"rounds": 0}, "distill: rounds=0 is out of range: it must be 1 or more"),
         ({"weight": "1"}, "distill: weight='1' is out of range: it must be float"),
-        ({"by": "all"}, "distill: by='all' is out of range: it must be one of , fold, nested, oof"),
+        ({"by": "all"}, "distill: by='all' is out of range: it must be one of \"\", fold, nested, oof"),
         ({"by": "oof"}, "by='oof' are predictions of a run that is there: name it as teacher"),
         ({"teacher": "base", "by": "nested"}, "by='nested' trains teachers of its own: leave teacher empty"),
         ({"hidden": 1.0}, "hidden needs one teacher with all rows of the student: set by='fold'"),
