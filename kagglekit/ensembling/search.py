@@ -14,7 +14,7 @@ from scipy.special import softmax
 from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.pools import normalise, weighted_mean
 from kagglekit.options import check_range
-from kagglekit.scoring.fast_scores import Scorer, make_scorer
+from kagglekit.scoring.metrics import Scorer, make_scorer
 
 SEARCHES = ("nelder-mead", "optuna")
 REACH = 4.0  # logits of weights lie between -4 and 4: a weight is at most 3,000 times another

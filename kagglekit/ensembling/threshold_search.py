@@ -13,8 +13,7 @@ import numpy as np
 from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
 from kagglekit.options import check_range
 from kagglekit.scoring.counts import Counts
-from kagglekit.scoring.fast_scores import make_scorer
-from kagglekit.scoring.metrics import METRICS, find_metric, is_higher_better
+from kagglekit.scoring.metrics import METRICS, find_metric, is_higher_better, make_scorer
 
 GRID = 25  # places that are tried for a metric without a form from counts
 

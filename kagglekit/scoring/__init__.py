@@ -1,1 +1,1 @@
-"""Metrics, their fast forms, and how much a score would differ with other rows."""
+"""Metrics, their fast forms, and the bootstrap."""

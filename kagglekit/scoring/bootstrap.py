@@ -1,4 +1,4 @@
-"""The bootstrap: how much a score would be another with other rows of the same sort (Efron, 1979)."""
+"""The bootstrap: standard errors and confidence intervals of scores from resampled rows (Efron, 1979)."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,7 +9,7 @@ from kagglekit.options import check_range
 from kagglekit.scoring.counts import count_sums
 from kagglekit.scoring.metrics import find_metric, prepare, score
 
-CELLS = 4_000_000  # how often each row is drawn, at most so many numbers at once: 32 MB
+CELLS = 4_000_000  # counts of drawn rows at once: 32 MB
 
 
 def bootstrap_scores(
@@ -20,20 +20,19 @@ def bootstrap_scores(
     n: int = 500,
     seed: int = 0,
 ) -> np.ndarray:
-    """The scores of several predictions on n samples of the rows, all on the same samples: (n, predictions) float64.
+    """The scores of several predictions on the same n bootstrap samples: (n, predictions) float64.
 
-    A sample has as many rows as there are, drawn with replacement; with `groups` (rows,) it has as many groups as there
-    are, each drawn whole: rows that are alike then do not count as if each told something new. labels and each of the
-    predictions: as in `metrics.score`; what is decided is decided once, on all rows. NaN: the metric is not
-    defined on the sample (ROC AUC without one of the classes). Metrics that are sums over rows take half a
-    second for 500 samples of 37,000 rows with 3 classes, ROC AUC two; Spearman and functions of your own are called for
-    every sample.
+    A sample has as many rows as there are, drawn with replacement; with `groups` (rows,) as many groups, each drawn
+    whole, so that copies of a row do not count as new rows. labels, predictions: as in `metrics.score`; decisions are
+    made once, on all rows. NaN: the metric is not defined on the sample (ROC AUC without one of the classes). Metrics
+    with a fast form take half a second for 500 samples of 37,000 rows with 3 classes, ROC AUC two; Spearman and
+    functions of your own are called for every sample.
     """
     check_range("n", n, n >= 2, "at least 2")
     labels = np.asarray(labels)
     predictions = [np.asarray(some).reshape(len(labels), -1) for some in predictions]
     for some in predictions:
-        score(metric, labels, some)  # its errors, in words
+        score(metric, labels, some)  # raises what does not fit
     unit = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
     if len(unit) != len(labels):
         raise ValueError(f"{len(labels)} labels do not go with {len(unit)} groups")
@@ -78,11 +77,10 @@ def _score_rows(metric: str, labels: np.ndarray, predictions: np.ndarray, counts
 
 
 def interval(scores: np.ndarray, units: int, level: float = 0.95) -> tuple[float, float]:
-    """From where to where a share `level` of bootstrapped scores (n,) lies: a confidence interval of the score.
+    """The confidence interval of a score at `level`, between 0 and 1, from bootstrapped scores (n,); NaN is left out.
 
-    The percentile interval, made a little wider for few `units` (rows, or groups where these were drawn), as a t
-    interval is wider than a normal one: 4 % for 50, nothing to speak of for 1,000 (the expanded percentile interval,
-    Hesterberg, 2015). level: between 0 and 1, both excluded. NaN is left out.
+    The expanded percentile interval (Hesterberg, 2015): wider for few `units` (rows, or groups where these were drawn),
+    as a t interval is wider than a normal one; 4 % for 50, next to nothing for 1,000.
     """
     check_range("level", level, 0 < level < 1, "between 0 and 1")
     check_range("units", units, units >= 2, "at least 2: of a single row or group nothing can be said")
@@ -97,17 +95,12 @@ def spread(scores: np.ndarray) -> float:
 
 
 def standard_error(
-    metric: str,
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    n: int = 200,
-    seed: int = 0,
-    groups: np.ndarray | None = None,
+    metric: str, labels: np.ndarray, predictions: np.ndarray, n: int = 200, seed: int = 0, groups=None
 ) -> float:
-    """How much the score would vary with other rows of the same sort: its standard deviation over n bootstrap samples.
+    """The standard error of a score: its standard deviation over n bootstrap samples.
 
-    Shapes as in `bootstrap_scores`. A sample on which the metric is not defined (ROC AUC without one of the classes) is
-    left out. Raises ValueError where it is defined on none.
+    Shapes as in `bootstrap_scores`. Samples on which the metric is not defined are left out. Raises ValueError where it
+    is defined on none.
     """
     try:
         return spread(bootstrap_scores(metric, labels, [predictions], groups, n, seed)[:, 0])

@@ -1,4 +1,4 @@
-"""Pictures and tables of an ensemble: what each way to blend seems to bring, and what it brings."""
+"""In-sample and cross-fitted scores of each method to blend, as a table and a chart."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ def compare(
     candidates: dict[str, Ensembler], inputs: StackInput, labels: np.ndarray, folds: np.ndarray
 ) -> pd.DataFrame:
     """The estimate of each ensembler: a row each, with the columns in_sample, cross_fitted, gap, and the
-    standard_error, low and high of the cross-fitted score. What was best among many is a little too good again."""
+    standard_error, low and high of the cross-fitted score. The best of many is a little too good again."""
     names = ("in_sample", "cross_fitted", "gap", "standard_error", "low", "high")
     found = {name: make_estimate(one, inputs, labels, folds) for name, one in candidates.items()}
     rows = [[getattr(estimate, name) for name in names] for estimate in found.values()]
@@ -25,8 +25,8 @@ def compare(
 
 @styled
 def optimism(table: pd.DataFrame, metric: str, ax: Axes | None = None) -> Figure:
-    """In-sample against cross-fitted scores, the best cross-fitted one on top: a row for each of the table of
-    `compare`. The grey line between the two is what the rows that were fitted on flatter by."""
+    """In-sample against cross-fitted scores of the table of `compare`, the best cross-fitted one on top. The grey line
+    is how much in-sample is too good."""
     higher = is_higher_better(metric)
     table = table.sort_values("cross_fitted", ascending=not higher, kind="stable")
     ax, places = make_axes(ax, 7.5, 1.5 + 0.34 * len(table), grid="x"), np.arange(len(table))

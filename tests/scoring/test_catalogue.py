@@ -7,8 +7,7 @@ import pytest
 
 from kagglekit.scoring.bootstrap import _scorer
 from kagglekit.scoring.counts import Counts, f1_macro
-from kagglekit.scoring.fast_scores import make_scorer
-from kagglekit.scoring.metrics import CLASSES, METRICS, score
+from kagglekit.scoring.metrics import CLASSES, METRICS, make_scorer, score
 from tests.scoring.examples import DECIDING, OWN, PAIRS, make_labels, make_predictions, make_rows
 
 SLOW = [("formless", kind) for kind in CLASSES] + [(OWN, "multiclass")]
@@ -102,7 +101,7 @@ def test_a_label_that_no_row_has_counts_as_zero_and_a_class_does_not_count():
 def test_many_rows_are_scored_in_blocks_and_few_at_once_with_the_same_result(monkeypatch):
     predictions, labels = make_rows("multiclass", skills=[1.0] * 7, seed=4)
     at_once, _ = both("f1_macro", predictions, labels)
-    monkeypatch.setattr("kagglekit.scoring.fast_scores.BLOCK", 1200)  # two models
+    monkeypatch.setattr("kagglekit.scoring.metrics.BLOCK", 1200)  # two models
     assert np.array_equal(both("f1_macro", predictions, labels)[0], at_once)
 
 
