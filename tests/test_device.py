@@ -1,10 +1,12 @@
 import copy
+import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
-from kagglekit.device import checkpoint_activations, choose_device
+from kagglekit.device import checkpoint_activations, choose_device, random_state_kept
 from kagglekit.training.predict import predict
 from kagglekit.tricks import EMA, FGM, RDrop
 
@@ -86,3 +88,21 @@ def test_each_of_several_processes_has_its_gpu(monkeypatch):
     assert choose_device() == torch.device("cuda", 0)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert choose_device() == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_random_numbers_go_on_as_if_the_block_had_not_been_also_after_an_exception(error):
+    def draw():
+        return random.random(), np.random.random(), torch.rand(1).item()
+
+    found = []
+    for block in (False, True):
+        random.seed(0), np.random.seed(0), torch.manual_seed(0)
+        with suppress(ZeroDivisionError):
+            if block:
+                with random_state_kept():
+                    draw()
+                    if error:
+                        raise error
+        found.append(draw())
+    assert found[0] == found[1]

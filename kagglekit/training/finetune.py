@@ -28,7 +28,7 @@ from kagglekit.training.lr_finder import find_learning_rate
 from kagglekit.training.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe, prompt_options
-from kagglekit.training.rows import ExtraRows, gather_rows
+from kagglekit.training.rows import ExtraRows, TrainingRows, gather_rows
 from kagglekit.training.targets import Targets, make_targets, read_labels
 from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.tricks import make_tricks
@@ -109,7 +109,7 @@ class FineTuner:
         """
         keep_memory()
         set_seed(seed)
-        recipe, rows = self.recipe, self._gather(train_rows, seed, extra, teacher)
+        recipe, rows = self.recipe, self._gather(train_rows, seed, extra=extra, teacher=teacher)
         targets, features = rows.targets, rows.features
         model = self._build(targets, features, start)
         check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
@@ -185,20 +185,10 @@ class FineTuner:
         steps = math.ceil(self._steps(rows) * recipe.epochs)
         return learning_rates(groups, recipe.schedule, recipe.warmup, recipe.cycles, steps, recipe.cycle_growth)
 
-    def _gather(self, rows: np.ndarray, seed: int, extra: ExtraRows | None = None, teacher: np.ndarray | None = None):
-        return gather_rows(
-            rows,
-            self.rows,
-            self.all_labels,
-            self.recipe,
-            self.tokenizer,
-            augmenter=self.augmenter,
-            cache=self.cache,
-            extra=extra,
-            extra_vectors=self.files[1],
-            teacher=teacher,
-            seed=seed,
-        )
+    def _gather(self, rows: np.ndarray, seed: int, **more) -> TrainingRows:
+        known = self.rows, self.all_labels, self.recipe, self.tokenizer
+        options = {"augmenter": self.augmenter, "cache": self.cache, "extra_vectors": self.files[1], "seed": seed}
+        return gather_rows(rows, *known, **options, **more)
 
     def _build(self, targets: Targets, features: FeatureScaler, start: str | None = None, untrained: bool = False):
         options = {**self.options, **features.options()}

@@ -60,13 +60,38 @@ def test_one_score_after_the_other_finds_the_first_best(scores, higher):
     assert not is_better(best, best, higher) and not is_better(math.nan, math.nan, higher)
 
 
-@pytest.mark.parametrize(("options", "best"), [({}, 6), ({"higher_is_better": False}, 2)])
-def test_after_training_the_best_weights_are_the_ones_to_save(judged, weights, same, options, best):
-    run, judge = judged([KeepBest()], dropout=0.1, **options)
-    receipt = run.fit()["KeepBest"]
-    assert receipt == {"steps": 6, "best step": best, "best score": SCORES[best // 2 - 1]}
-    with run.evaluating():
-        assert same(weights(run.model), judge.seen[best])
+BATTERY = {  # name -> tricks, scores, options; how many evaluations count, the best step, and the last step of training
+    "highest": (lambda: [KeepBest()], SCORES, {}, 6, 6, 12),
+    "lowest": (lambda: [KeepBest()], SCORES, {"higher_is_better": False}, 6, 2, 12),
+    "each better than the last": (lambda: [KeepBest(patience=1)], [1, 2, 3, 4, 5, 6], {}, 6, 12, 12),
+    "after EMA": (lambda: [EMA(0.8, start=0.0), KeepBest()], SCORES, {}, 6, 6, 12),
+    "before EMA": (lambda: [KeepBest(), EMA(0.8, start=0.0)], SCORES, {}, 6, 6, 12),
+    "weights that are thawed later": (lambda: [Thaw(), KeepBest()], SCORES, {}, 6, 6, 12),
+    "evaluations before its start do not count": (lambda: [KeepBest(start=0.6)], SCORES, {}, 3, 10, 12),
+    "patience 1": (lambda: [KeepBest(1)], SCORES, {}, 4, 6, 8),
+    "patience 2": (lambda: [KeepBest(2)], SCORES, {}, 5, 6, 10),
+    "patience 3": (lambda: [KeepBest(3)], SCORES, {}, 6, 6, 12),
+    "patience 4": (lambda: [KeepBest(4)], SCORES, {}, 6, 6, 12),
+}
+
+
+@pytest.mark.parametrize("case", BATTERY)
+def test_after_training_the_best_weights_are_the_ones_to_save_and_inside_evaluating_alone(judged, weights, same, case):
+    tricks, scores, options, steps, best, last = BATTERY[case]
+    run, judge = judged(tricks(), judge=Judge(scores), dropout=0.1, **options)
+    assert run.fit()["KeepBest"] == {"steps": steps, "best step": best, "best score": scores[best // 2 - 1]}
+    assert run.state.global_step == last == max(judge.seen) and run.state.max_steps == 12
+    live = weights(run.model)
+    with pytest.raises(KeyError), run.evaluating():
+        assert same(weights(run.model), judge.seen[best]) and (best == 12 or not same(weights(run.model), live))
+        raise KeyError
+    assert same(weights(run.model), live) and ("EMA" in case or same(live, judge.seen[last]))
+
+
+def test_with_ema_it_keeps_the_average(judged, same):
+    (_, average), (_, live) = judged([EMA(0.8, start=0.0), KeepBest()]), judged([KeepBest()], "plain")
+    average.run.fit(), live.run.fit()
+    assert not same(average.seen[6], live.seen[6])
 
 
 def test_training_itself_is_not_touched(judged, fitted, weights, same):
@@ -76,55 +101,11 @@ def test_training_itself_is_not_touched(judged, fitted, weights, same):
     assert same(weights(run.model), weights(plain.model)) and same(judge.seen[12], weights(plain.model))
 
 
-def test_weights_come_back_after_evaluating_also_after_an_exception(judged, weights, same):
-    run, _ = judged([KeepBest()])
-    run.fit()
-    live = weights(run.model)
-    with pytest.raises(KeyError), run.evaluating():
-        assert not same(weights(run.model), live)
-        raise KeyError
-    assert same(weights(run.model), live)
-
-
-def test_when_every_evaluation_is_better_it_is_the_last_model(judged, weights, same):
-    run, judge = judged([KeepBest(patience=1)], judge=Judge([1, 2, 3, 4, 5, 6]))
-    assert run.fit()["KeepBest"]["best step"] == 12
-    live = weights(run.model)
-    with run.evaluating():
-        assert same(weights(run.model), live) and same(live, judge.seen[12])
-
-
-@pytest.mark.parametrize("order", [1, -1], ids=["after", "before"])
-def test_beside_ema_it_keeps_the_average_that_was_evaluated(judged, weights, same, order):
-    run, judge = judged([EMA(0.8, start=0.0), KeepBest()][::order])
-    run.fit()
-    with run.evaluating():
-        assert same(weights(run.model), judge.seen[6])
-    plain, live = judged([KeepBest()], "plain")
-    plain.fit()
-    assert not same(judge.seen[6], live.seen[6])
-
-
-@pytest.mark.parametrize(("patience", "last"), [(0, 12), (1, 8), (2, 10), (3, 12), (4, 12)])
-def test_patience_is_the_number_of_evaluations_without_a_better_one(judged, patience, last, weights, same):
-    run, judge = judged([KeepBest(patience)])
-    receipt = run.fit()["KeepBest"]
-    assert run.state.global_step == last == max(judge.seen) and run.state.max_steps == 12
-    assert receipt == {"steps": last // 2, "best step": 6, "best score": 0.9}
-    with run.evaluating():
-        assert same(weights(run.model), judge.seen[6])
-
-
 def test_a_run_that_is_stopped_early_has_the_rates_of_the_full_one(judged, fitted, logged):
     run, _ = judged([KeepBest(1)])
     run.fit()
     rates = logged(fitted(folder="plain"), "learning_rate")
     assert logged(run, "learning_rate") == rates[:8]
-
-
-def test_evaluations_before_the_start_do_not_count(judged):
-    run, _ = judged([KeepBest(start=0.6)])
-    assert run.fit()["KeepBest"] == {"steps": 3, "best step": 10, "best score": 0.9}  # of steps 8, 10 and 12
 
 
 def test_the_last_step_is_always_evaluated(judged):
@@ -178,14 +159,6 @@ def test_its_state_survives_saving_also_before_the_first_evaluation():
         assert all(map(torch.equal, other.best_, made.best_)) and len(other.best_) == len(made.best_)
         assert (other.steps_, other.best_step_, other.stale_) == (made.steps_, made.best_step_, made.stale_)
         assert other.best_score_ == made.best_score_ or math.isnan(made.best_score_)
-
-
-def test_weights_that_are_thawed_later_are_kept_too(judged, weights, same):
-    run, judge = judged([Thaw(), KeepBest()])
-    run.fit()
-    assert not same(judge.seen[6], judge.seen[12])
-    with run.evaluating():
-        assert same(weights(run.model), judge.seen[6])
 
 
 def test_without_an_evaluation_it_is_an_error(trainer):

@@ -6,29 +6,20 @@ from kagglekit.training.callbacks import SaveEvery, ShowProgress
 
 @pytest.fixture
 def step():
-    """step(callback, **options): whether it asks for a checkpoint at a step that is logged, the fifth of ten."""
+    """step(callback, **options): whether a checkpoint is saved at a step that is logged, the fifth of ten."""
 
-    def take(callback, should_log=True, at=5):
-        control = TrainerControl(should_log=should_log)
+    def take(callback, should_log=True, at=5, should_save=False):
+        control = TrainerControl(should_log=should_log, should_save=should_save)
         callback.on_step_end(None, TrainerState(global_step=at, max_steps=10), control)
         return control.should_save
 
     return take
 
 
-def test_a_checkpoint_is_due_when_the_seconds_have_passed(step):
+def test_a_checkpoint_is_due_when_the_seconds_have_passed_at_a_logged_step_before_the_last(step):
     assert step(SaveEvery(0.0)) and not step(SaveEvery(1000.0))
-
-
-def test_it_waits_for_a_step_that_is_logged_and_skips_the_last(step):
-    assert not step(SaveEvery(0.0), should_log=False)
-    assert not step(SaveEvery(0.0), at=10)
-
-
-def test_a_checkpoint_that_another_wants_is_saved_all_the_same():
-    control = TrainerControl(should_log=True, should_save=True)
-    SaveEvery(1000.0).on_step_end(None, TrainerState(global_step=5, max_steps=10), control)
-    assert control.should_save
+    assert not step(SaveEvery(0.0), should_log=False) and not step(SaveEvery(0.0), at=10)
+    assert step(SaveEvery(1000.0), should_save=True)  # another callback wants it
 
 
 def test_the_seconds_count_from_the_last_checkpoint(step):

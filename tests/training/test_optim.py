@@ -26,19 +26,14 @@ def rates(model, groups):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
-def test_every_trainable_parameter_is_in_exactly_one_group(classifier, backbones, name, layer_decay):
+def test_every_parameter_is_in_one_group_and_rates_fall_from_layer_to_layer_as_the_module_tree_has_them(
+    classifier, backbones, name
+):
     model = classifier(folder=backbones[name], pooling="attention")
-    groups = parameter_groups(model, 1e-4, 1e-3, layer_decay)
+    groups = parameter_groups(model, 1e-4, 1e-3, 0.5, 0.01)
     listed = [id(parameter) for group in groups for parameter in group["params"]]
-    assert len(listed) == len(set(listed))
-    assert set(listed) == {id(parameter) for parameter in model.parameters()}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_rates_fall_from_layer_to_layer_as_the_module_tree_has_them(classifier, backbones, name):
-    model = classifier(folder=backbones[name], pooling="attention")
-    found = rates(model, parameter_groups(model, 1e-4, 1e-3, 0.5, 0.01))
+    assert len(listed) == len(set(listed)) and set(listed) == {id(parameter) for parameter in model.parameters()}
+    found = rates(model, groups)
     layers = max((m for m in model.backbone.modules() if isinstance(m, nn.ModuleList)), key=len)
     of_layers = {id(p): depth for depth, layer in enumerate(layers) for p in layer.parameters()}
     assert len(layers) == 2
@@ -55,15 +50,13 @@ def test_rates_fall_from_layer_to_layer_as_the_module_tree_has_them(classifier, 
             assert rate == pytest.approx(2.5e-5 if "embeddings_project" in parameter_name else 1e-4)
 
 
-def test_decay_one_is_the_same_rate_everywhere(classifier):
+def test_decay_one_is_the_same_rate_everywhere_and_groups_are_named(classifier):
     groups = parameter_groups(classifier(), 1e-4, weight_decay=0.02)
     assert {group["lr"] for group in groups} == {1e-4}
     assert {group["weight_decay"] for group in groups} == {0.0, 0.02}
-
-
-def test_groups_are_named(classifier):
-    names = [group["name"] for group in parameter_groups(classifier(), 1e-4)]
-    assert set(names) == {"embeddings", "layer 1", "layer 2", "head"}
+    assert {group["name"] for group in groups} == {"embeddings", "layer 1", "layer 2", "head"}
+    listed = [id(parameter) for group in groups for parameter in group["params"]]
+    assert len(listed) == len(set(listed))
 
 
 def test_frozen_parameters_are_in_no_group_and_change_no_depth(classifier):
@@ -165,6 +158,7 @@ def test_the_shortest_runs_have_a_schedule_too(schedule, steps):
 def test_the_table_has_a_row_a_step_and_the_groups_keep_their_ratios(schedule, classifier):
     table = learning_rates(GROUPS, schedule, 0.1, 2, 20)
     assert table.index.tolist() == list(range(1, 21)) and list(table) == ["embeddings", "layer 1", "head"]
+    assert (table.dtypes == np.float64).all() and isinstance(table.index, pd.RangeIndex)
     assert np.allclose(table["head"], 50 * table["layer 1"]) and np.allclose(table["layer 1"], 2 * table["embeddings"])
     assert table.max().tolist() == pytest.approx([1e-5, 2e-5, 1e-3])
     groups, again = (parameter_groups(classifier(), 1e-4, 1e-3, 0.5) for _ in range(2))
@@ -197,8 +191,3 @@ def test_a_schedule_that_is_loaded_goes_on_as_the_one_that_was_saved(schedule, t
             for k, part in enumerate(resumed):
                 part.load_state_dict(torch.load(tmp_path / f"{k}.pt", weights_only=True))
             assert rows + go(*resumed, 30 - stop) == straight
-
-
-def test_the_table_is_one_of_numbers():
-    assert (learning_rates(GROUPS, "linear", 0.1, 1, 5).dtypes == np.float64).all()
-    assert isinstance(learning_rates(GROUPS, "linear", 0.1, 1, 5).index, pd.RangeIndex)

@@ -24,11 +24,16 @@ def test_predictions_are_in_the_order_of_the_rows_whatever_the_budget(classifier
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_the_mode_comes_back(classifier, examples, mode):
-    model = classifier(dropout=0.3).train(mode)
-    first, second = (predict(model, examples(rows=5), "fp32") for _ in range(2))
-    assert model.training == mode and model.backbone.training == mode
+@pytest.mark.parametrize("name", ["bert", "deberta-v2", "modernbert"])
+def test_predicting_leaves_no_trace(classifier, backbones, examples, name, mode):
+    model, rows = classifier(folder=backbones[name], dropout=0.3).train(mode), examples(rows=5)
+    before, state = model.backbone.config._attn_implementation, torch.get_rng_state()
+    first, second = (predict(model, rows, "fp32") for _ in range(2))
     assert np.array_equal(first, second)  # dropout was off
+    assert model.training == mode and model.backbone.training == mode
+    assert model.backbone.config._attn_implementation == before == "eager"
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.allclose(first, one_by_one(model, rows), atol=1e-5)
 
 
 def test_the_mode_comes_back_after_an_exception(classifier, examples):
@@ -37,23 +42,6 @@ def test_the_mode_comes_back_after_an_exception(classifier, examples):
     with pytest.raises(TypeError):
         predict(model, examples(rows=5), "fp32")
     assert model.training
-
-
-def test_predicting_leaves_the_random_numbers_alone(classifier, examples):
-    state = torch.get_rng_state()
-    model = classifier(dropout=0.3)
-    state = torch.get_rng_state()
-    predict(model, examples(rows=5), "fp32")
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("name", ["bert", "deberta-v2", "modernbert"])
-def test_the_attention_comes_back(classifier, backbones, examples, name):
-    model = classifier(folder=backbones[name])
-    before = model.backbone.config._attn_implementation
-    predictions = predict(model, examples(rows=5), "fp32")
-    assert model.backbone.config._attn_implementation == before == "eager"
-    assert np.allclose(predictions, one_by_one(model, examples(rows=5)), atol=1e-5)
 
 
 def test_bf16_predictions_are_float32_and_close(classifier, examples):

@@ -168,16 +168,6 @@ def test_bf16_trains_close_to_fp32(fitted, logged):
     assert half.model.head.weight.dtype == torch.float32
 
 
-def test_weights_to_save_are_there_only_inside_evaluating(fitted, weights, same):
-    ema = EMA(decay=0.9, start=0)
-    run = fitted([ema, FGM()])
-    live = weights(run.model)
-    with run.evaluating():
-        inside = [parameter.clone() for parameter in run.model.parameters()]
-    assert all(map(torch.equal, inside, ema.average_))
-    assert same(weights(run.model), live) and not torch.equal(inside[0], next(run.model.parameters()))
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("options", [{}, {"accumulation": 4, "epochs": 3.5, "warmup": 0.0}], ids=["plain", "other"])
 def test_the_rates_are_those_of_the_table(trainer, schedule, options):
@@ -194,7 +184,7 @@ def test_clipping_can_be_turned_off(fitted, logged):
     assert losses[0] == losses[1e9] and losses[0][0] == losses[0.01][0] and losses[0][3:] != losses[0.01][3:]
 
 
-def test_what_watches_an_evaluation_sees_the_evaluated_weights(trainer, weights, same):
+def test_the_weights_to_save_are_there_in_an_evaluation_and_inside_evaluating_alone(trainer, weights, same):
     seen = []
 
     class Watch(TrainerCallback):
@@ -202,12 +192,10 @@ def test_what_watches_an_evaluation_sees_the_evaluated_weights(trainer, weights,
             seen.append((metrics["eval_score"], weights(model)))
 
     ema = EMA(decay=0.9, start=0)
-    run = trainer([ema], evaluation=lambda model: {"score": 1.5}, evaluate_every=12, callbacks=[Watch()])
+    run = trainer([ema, FGM()], evaluation=lambda model: {"score": 1.5}, evaluate_every=12, callbacks=[Watch()])
     run.fit()
+    live = weights(run.model)
     with run.evaluating():
         assert len(seen) == 1 and seen[0][0] == 1.5 and same(seen[0][1], weights(run.model))
-
-
-@pytest.mark.parametrize("higher", [True, False])
-def test_the_arguments_say_which_score_is_better(trainer, higher):
-    assert trainer(higher_is_better=higher).args.greater_is_better is higher
+        assert all(map(torch.equal, run.model.parameters(), ema.average_)) and not same(weights(run.model), live)
+    assert same(weights(run.model), live)
