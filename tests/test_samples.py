@@ -62,17 +62,14 @@ def test_a_sample_is_the_same_bytes_again_and_is_not_written_twice(written, tmp_
     write_sample(name, tmp_path)
     assert [(again / file).stat().st_mtime_ns for file in samples.FILES] == before
     assert [p.name for p in tmp_path.rglob("*.part")] == []
-
-
-def test_a_small_sample_is_the_beginning_of_the_whole_one(written, tmp_path):
-    name, folder = written
-    small = write_sample(name, tmp_path, rows=60)
+    small = write_sample(name, tmp_path, rows=60)  # the beginning of the whole one
     for file, rows in zip((*samples.FILES, ".answers/answers.csv"), (60, 30, 30, 30), strict=True):
-        pd.testing.assert_frame_equal(read_table(small / file), read_table(folder / file)[:rows])
+        whole = pd.read_csv(folder / file, dtype=str, keep_default_na=False, nrows=rows)
+        pd.testing.assert_frame_equal(read_table(small / file), whole, check_dtype=False)
     assert infer(small)[0].kind == SAMPLES[name].kind
 
 
-def test_a_sample_cut_off_or_damaged_is_written_anew(tmp_path):
+def test_a_sample_cut_off_or_damaged_is_written_again(tmp_path):
     write_sample("tweets", tmp_path, rows=20)
     whole = (tmp_path / "train.csv").read_bytes()
     (tmp_path / ".answers" / "sample.json").unlink()  # as after a kill before the end

@@ -12,7 +12,7 @@ from kagglekit.augment.back_translation import BackTranslation, Draw, Translator
 from kagglekit.augment.catalogue import augment_texts, make_augmenter
 from kagglekit.model.backbones import quiet
 
-TEXTS = ["a good film. it was fun!", "", "the bad plot\n\nno end", "😂 12", "very " * 20 + "old"]
+TEXTS = ["a good film. it was fun!", "", "the bad plot\n\nno end", "😂 12", "very " * 8 + "old"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def save_t5(folder, tokenizer, seed):
     ids = {"pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0}
     with quiet():
         model = T5ForConditionalGeneration(T5Config(**sizes, **ids, tie_word_embeddings=False))
-        model.shared.weight.data.mul_(5)  # so that what is told hangs on what was read
+        model.shared.weight.data.mul_(5)  # so that the output depends on the input
         model.lm_head.weight.data.normal_()[:5] = 0  # and is more than nothing
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -92,16 +92,16 @@ def test_greedy_decoding_is_that_of_transformers(t5):
 @pytest.mark.filterwarnings("ignore:Recommended")
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("kind", ["t5", "marian"])
-def test_a_result_hangs_on_text_and_seed_alone(request, kind, temperature):
+def test_a_result_depends_on_text_and_seed_alone(request, kind, temperature):
     model = request.getfixturevalue(kind)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     augmenter = BackTranslation(model, model, temperature)
-    told = augmenter(TEXTS, 1)
-    assert told == [augmenter([text], 1)[0] for text in TEXTS] == BackTranslation(model, model, temperature)(TEXTS, 1)
-    assert (told == augmenter(TEXTS, 2)) == (temperature == 0)
+    first = augmenter(TEXTS, 1)
+    assert first == [augmenter([text], 1)[0] for text in TEXTS] == BackTranslation(model, model, temperature)(TEXTS, 1)
+    assert (first == augmenter(TEXTS, 2)) == (temperature == 0)
     assert torch.equal(before, torch.get_rng_state())
-    assert told[0] != TEXTS[0] and told[1:4:2] == TEXTS[1:4:2] and "\n\n" in told[2]
+    assert first[0] != TEXTS[0] and first[1:4:2] == TEXTS[1:4:2] and "\n\n" in first[2]
 
 
 def test_the_second_model_reads_what_the_first_one_wrote(t5, tokenizer, tmp_path):
@@ -122,9 +122,9 @@ def test_a_language_is_the_first_token_of_a_translation(t5):
 def test_a_model_that_does_not_translate_is_an_error(t5, backbone):
     with pytest.raises(ValueError, match=r"\(bert\) does not translate"):
         BackTranslation(t5, backbone)(["a"], 0)
-    with pytest.raises(OSError, match="there is no folder /no/model") as told:
+    with pytest.raises(OSError, match="there is no folder /no/model") as error:
         BackTranslation("/no/model", t5)(["a"], 0)
-    assert told.value.__notes__ == ["BackTranslation: there and back each name a translation model"]
+    assert error.value.__notes__ == ["BackTranslation: there and back each name a translation model"]
 
 
 def test_it_is_made_by_a_recipe_and_cached(t5, tmp_path):

@@ -12,8 +12,6 @@ import nbformat
 import numpy as np
 import pytest
 
-from kagglekit.competition.task import encode_labels, infer, read_train
-from kagglekit.data.folds import assign_folds
 from kagglekit.files import fold_folders, read_json
 from kagglekit.run import main
 from kagglekit.running.kernel import NotebookFailed
@@ -22,7 +20,6 @@ from kagglekit.running.parallel import Workers, parse_gpus, run_in_parallel, tra
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds
-from kagglekit.samples import write_sample
 
 PARAMETERS = 'work = ""\nrun = "base"\nfolds: list[int] = []\nlearner = "finetune"\noverwrite = False'
 TRAIN = """\
@@ -33,22 +30,14 @@ for fold in folds or [0, 1]:
     if (home / f"fold{fold}/oof.parquet").exists():
         print("finished", fold)
         continue
-    from kagglekit.learners.tfidf import Baseline
-    from kagglekit.runs.folder import open_run, save_fold
-    from kagglekit.runs.tables import read_folds, training_rows
-    from kagglekit.competition.task import load_task, read_test, read_train
-    task = load_task(work)
-    train, test = read_train(task), read_test(task)
-    table = read_folds(work, train["id"])
-    folder = open_run(work, run, {"backbone": "tfidf", "start": ""})
     gpu, end = os.environ["CUDA_VISIBLE_DEVICES"], time.time() + 60
     Path(work, f"begun{fold}.json").write_text(json.dumps([gpu, os.environ["KAGGLEKIT_STARTED"]]))
     while len(list(Path(work).glob("begun*.json"))) < 2:
         assert time.time() < end, "the other fold is not trained at this time"
         time.sleep(0.02)
-    ours, held_out = training_rows(table, fold), table.index[table["fold"] == fold].to_numpy()
-    fitted = Baseline(task, train, test).fit(ours, held_out, folder / f"fold{fold}", seed=fold)
-    save_fold(folder, fold, fitted, train["id"].iloc[held_out], test["id"], task)
+    (home / f"fold{fold}").mkdir(parents=True)
+    for table in ("oof", "test"):
+        (home / f"fold{fold}/{table}.parquet").touch()
 """
 FOLD = """\
 import os, sys, time
@@ -69,7 +58,7 @@ Path(f"done{fold}").touch()
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """A working directory with a notebook that takes three folds for trained as soon as their tables are there."""
+    """A working directory with a notebook that takes a fold for trained as soon as its table is there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     cells = [nbformat.v4.new_code_cell(cell) for cell in (PARAMETERS, TRAIN)]
@@ -101,17 +90,13 @@ def train(tmp_path):
 
 
 def test_two_folds_are_trained_at_a_time_each_on_its_gpu_and_the_whole_notebook_comes_last(monkeypatch, capfd):
-    task, _ = infer(write_sample("bbc", "data", rows=40))
-    task.save("real")
-    rows = read_train(task)
-    write_folds("real", rows["id"], assign_folds(encode_labels(task, rows), n_splits=2))
+    write_folds("real", [str(n) for n in range(6)], np.arange(6) % 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert main(["3_train", "work=real", "--slots", "0,1", "--notebooks", "notebooks"]) == 0
     (gpu, clock), (other, same) = (read_json(f"real/begun{fold}.json") for fold in (0, 1))
     assert {gpu, other} == {"4", "7"} and clock == same
     assert "KAGGLEKIT_STARTED" not in os.environ
     assert list(fold_folders(Path("real/base"))) == [0, 1]
-    assert set(read_json("real/base/params.json")["receipts"]) == {"0", "1"}
     assert sorted(path.name for path in Path("real/notebooks").iterdir() if path.suffix != ".lock") == [
         "3_train.base.done.json",
         "3_train.base.fold0.ipynb",

@@ -99,6 +99,7 @@ def test_a_picture_is_drawn_once_and_left_closed(name, tmp_path):
     assert isinstance(figure, Figure) and plt.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
     figure.savefig(tmp_path / "picture.png")  # no warning, no formula in a name
+    assert (tmp_path / "picture.png").stat().st_size > 5000
     for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
         assert axis.get_label_text() or any(label.get_text() for label in axis.get_ticklabels())
 
