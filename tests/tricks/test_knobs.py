@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from trick_cases import CASES
 
 import kagglekit
 from kagglekit import tricks
@@ -17,22 +18,6 @@ from kagglekit.tricks.trick import Trick
 
 NAMES = sorted(TRICKS)
 KNOBS = {name: inspect.signature(getattr(tricks, name)).parameters for name in NAMES}
-WRONG = {  # trick -> knob -> values out of its range; those of start are the same for all
-    "AWP": {"strength": [-0.1, math.inf], "epsilon": [-0.1, 1.0]},
-    "CheckpointSoup": {"keep": [0, -1]},
-    "EMA": {"decay": [-0.1, 1.1]},
-    "FGM": {"epsilon": [-0.1, math.inf]},
-    "FreeLB": {"steps": [0], **{knob: [-0.1, math.inf] for knob in ("alpha", "epsilon", "magnitude")}},
-    "GradualUnfreezing": {"until": [-0.1, 1.0]},
-    "Mixout": {"probability": [-0.1, 1.0]},
-    "Mixup": {"alpha": [-0.1, 0.005, math.inf]},
-    "NEFTune": {"alpha": [-0.1, math.inf]},
-    "PGD": {"steps": [0], "epsilon": [-0.1, math.inf], "alpha": [-0.1, math.inf]},
-    "RDrop": {"alpha": [-0.1, math.inf]},
-    "SWA": {"rate": [-0.1, math.inf], "cycle": [0]},
-    "SupCon": {"weight": [-0.1, 1.1], "temperature": [0.0, -0.1, math.inf]},
-    "TokenMasking": {"probability": [-0.1, 1.0]},
-}
 LEFT = {("EMA", "warmup"), ("RDrop", "doubled"), ("Mixup", "layer")}  # bool; and what only a model can judge
 OTHERS = {float: 0.25, int: 2, bool: True, str: ""}  # a value of each type
 TYPES = {  # of a knob -> what it cannot be, and the words
@@ -40,12 +25,12 @@ TYPES = {  # of a knob -> what it cannot be, and the words
     int: ([0.5, "1", None, True], "a whole number"),
     bool: ([1, "yes", None], "True or False"),
 }
-CASES = [
+OUT_OF_RANGE = [
     (name, knob, value)
     for name, knobs in KNOBS.items()
     for knob, given in knobs.items()
     for value in [
-        *({**WRONG[name], "start": [-0.1, 1.0, 2]}.get(knob, [])),
+        *({**CASES[name].wrong, "start": [-0.1, 1.0, 2]}.get(knob, [])),
         *([math.nan] if isinstance(given.default, float) else []),
     ]
 ]
@@ -94,11 +79,11 @@ def test_what_it_does_says_the_docstring_knob_by_knob(name):
 
 
 def test_every_knob_with_a_range_is_tried_out_of_it():
-    tried = {(name, knob) for name, knobs in WRONG.items() for knob in knobs}
+    tried = {(name, knob) for name in NAMES for knob in CASES[name].wrong}
     assert tried | LEFT == {(name, knob) for name in NAMES for knob in KNOBS[name] if knob != "start"}
 
 
-@pytest.mark.parametrize(("name", "knob", "value"), CASES)
+@pytest.mark.parametrize(("name", "knob", "value"), OUT_OF_RANGE)
 def test_a_knob_out_of_range_is_a_clear_error(name, knob, value):
     with pytest.raises(ValueError, match=f"^{name}: {knob}={value!r} is out of range: it must be "):
         make_tricks({name: {knob: value}})
@@ -174,11 +159,14 @@ NAMED_STILL = {  # module -> tricks that its code names: what is left to switch 
 
 def named_in(file):
     """The tricks that the code of a module names, docstrings aside."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    text = file.read_text(encoding="utf-8")
+    if not (names := {name for name in NAMES if name in text}):
+        return names
+    tree = ast.parse(text)
     texts = {node.value: node for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # a docstring is a statement
     words = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in texts]
     words += [getattr(node, "id", getattr(node, "attr", getattr(node, "name", ""))) for node in ast.walk(tree)]
-    return {name for name in NAMES if any(re.search(rf"\b{name}\b", word) for word in words if isinstance(word, str))}
+    return {name for name in names if any(re.search(rf"\b{name}\b", word) for word in words if isinstance(word, str))}
 
 
 def test_no_other_module_names_a_trick():

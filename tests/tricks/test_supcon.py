@@ -5,13 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from kagglekit.tricks.mixup import Mixup
-from kagglekit.tricks.neftune import NEFTune
 from kagglekit.tricks.rdrop import RDrop
 from kagglekit.tricks.supcon import SupCon, find_classes, supervised_contrastive
-
-PLAIN_OR_BF16 = pytest.mark.parametrize(
-    "options", [{}, {"accumulation": 2, "precision": "bf16"}], ids=["plain", "bf16-accumulated"]
-)
 
 
 @pytest.fixture
@@ -140,49 +135,6 @@ def test_it_is_weighed_against_the_loss(classifier, batch, compute):
     assert torch.equal(same_outputs["logits"], outputs["logits"])
 
 
-def test_supcon_with_zero_weight_is_plain_training(fitted, weights, same):
-    ours, plain = fitted([SupCon(0.0)], "supcon", dropout=0.1), fitted(folder="plain", dropout=0.1)
-    assert same(weights(ours.model), weights(plain.model))
-
-
-def test_weights_inputs_mode_and_random_numbers_are_as_before(classifier, batch, compute, weights, same):
-    model, inputs = classifier().train(), {name: tensor.clone() for name, tensor in batch.items()}
-    before, state = weights(model), torch.get_rng_state()
-    SupCon().compute_loss(compute(model), model, batch)
-    with pytest.raises(KeyError):
-        SupCon().compute_loss(compute(model), model, {name: x for name, x in batch.items() if name != "input_ids"})
-    assert same(weights(model), before) and same(batch, inputs) and model.training
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_texts_of_a_class_come_closer(fitted, batch, compute):
-    apart = []
-    for weight in (0.0, 0.9):
-        run = fitted([SupCon(weight)], f"weight{weight}", epochs=8)
-        run.model.eval()
-        with torch.no_grad():
-            apart.append(supervised_contrastive(compute(run.model)(batch)[1]["pooled"], batch["labels"], 0.3))
-    assert apart[1] < 0.95 * apart[0]
-
-
-def test_the_receipt_has_the_mean_contrastive_loss(trainer):
-    receipt = trainer([SupCon()]).fit()["SupCon"]
-    assert receipt["steps"] == 12 and 0 < receipt["mean contrastive loss"] < 10
-
-
-@pytest.mark.parametrize(
-    ("trick", "words"),
-    [
-        (SupCon(-0.1), r"SupCon: weight=-0.1 .* must be from 0 to 1"),
-        (SupCon(1.1), r"SupCon: weight=1.1 .* must be from 0 to 1"),
-        (SupCon(temperature=0.0), r"SupCon: temperature=0.0 .* must be above 0"),
-    ],
-)
-def test_knobs_out_of_range_are_errors(trick, words):
-    with pytest.raises(ValueError, match=words):
-        trick.check()
-
-
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_it_learns_from_mixed_labels_too(trainer, logged, kind, alpha):
@@ -201,24 +153,3 @@ def test_inside_a_doubled_batch_the_other_pass_of_a_text_is_its_like(classifier,
 
     RDrop(0.0, doubled=True).compute_loss(inner, model, {**labels, "labels": torch.eye(8)[:, :3]})
     assert supcon.contrast_ > 0  # text 0, 1 and 2 each are the only one of their class
-
-
-@PLAIN_OR_BF16
-@pytest.mark.parametrize("other", [Mixup, NEFTune, RDrop])
-@pytest.mark.parametrize("first", ["SupCon", "other"])
-def test_it_goes_with_others_in_either_order(trainer, logged, other, first, options):
-    tricks = [SupCon(), other()] if first == "SupCon" else [other(), SupCon()]
-    run = trainer(tricks, dropout=0.1, epochs=8, **options)
-    assert all(receipt["steps"] > 0 for receipt in run.fit().values())
-    losses = torch.tensor(logged(run, "loss"))
-    assert losses.isfinite().all() and losses[-6:].mean() < losses[:6].mean()
-
-
-@PLAIN_OR_BF16
-def test_stopped_and_resumed_is_never_stopped(trainer, weights, same, options):
-    straight = trainer([SupCon(0.5)], "straight", dropout=0.1, **options)
-    receipts = straight.fit()
-    trainer([SupCon(0.5)], dropout=0.1, stop=4, **options).train()
-    resumed = trainer([SupCon(0.5)], dropout=0.1, **options)
-    assert resumed.fit() == receipts and receipts["SupCon"]["steps"] == 12
-    assert same(weights(straight.model), weights(resumed.model))

@@ -45,15 +45,6 @@ def test_the_head_learns_first_then_one_more_layer_from_the_top(trainer, until, 
     assert receipt == {"steps": first[-1] - 12 * start, "parts frozen at the end": 0}
 
 
-def test_unfreezing_until_zero_is_plain_training(trainer, weights, same):
-    trick, trained = GradualUnfreezing(0.0), []
-    for tricks in ([trick], []):
-        run = trainer(tricks, repr(tricks), dropout=0.1)
-        run.train()
-        trained.append(weights(run.model))
-    assert same(*trained) and trick.steps_ == 0
-
-
 def test_it_equals_an_optimizer_that_knows_the_learning_parts_alone(trainer, weights, same):
     """While all but the head is frozen: no update, no weight decay, no momentum for the rest."""
     trained = []
@@ -69,16 +60,6 @@ def test_it_equals_an_optimizer_that_knows_the_learning_parts_alone(trainer, wei
 def test_nothing_is_left_behind(fitted):
     run = fitted([GradualUnfreezing()])
     assert all(parameter.requires_grad for parameter in run.model.parameters())
-
-
-@pytest.mark.parametrize("stop", [1, 3, 8])
-def test_stopped_and_resumed_is_never_stopped(trainer, weights, same, stop):
-    straight = trainer([GradualUnfreezing()], "straight", dropout=0.1)
-    receipts = straight.fit()
-    trainer([GradualUnfreezing()], stop=stop, dropout=0.1).train()
-    resumed = trainer([GradualUnfreezing()], dropout=0.1)
-    assert resumed.fit() == receipts
-    assert same(weights(straight.model), weights(resumed.model))
 
 
 @pytest.mark.parametrize(("accumulation", "precision"), [(2, "fp32"), (2, "bf16")])
@@ -106,14 +87,3 @@ def test_frozen_weights_equal_their_average(trainer):
     run.train()
     table = [number for number, (name, _) in enumerate(run.model.named_parameters()) if "embeddings" in name]
     assert all(torch.equal(ema.average_[number], list(run.model.parameters())[number]) for number in table)
-
-
-@pytest.mark.parametrize(("until", "start"), [(1.0, 0.0), (0.5, 0.5), (-0.1, 0.0)])
-def test_a_knob_out_of_range_is_an_error(until, start):
-    with pytest.raises(ValueError, match=f"GradualUnfreezing: until={until} is out of range: it must be 0, or above"):
-        GradualUnfreezing(until, start=start).check()
-
-
-def test_a_run_too_short_to_freeze_anything_is_an_error(trainer):
-    with pytest.raises(RuntimeError, match="GradualUnfreezing never acted in 12 steps"):
-        trainer([GradualUnfreezing(0.0)]).fit()
