@@ -76,7 +76,7 @@ def _read_source(work: Path, run: RunRecord, name: str, what: str) -> SourceRun:
         raise FileNotFoundError(
             f"{what}={name!r}: {run.folder} does not exist: run {notebook} with run={run.name!r} first"
         )
-    if not run.models and not run.has_one_model:
+    if not run.params or not (run.models or run.has_one_model):
         raise ValueError(
             f"{what}={name!r}: {run.folder} has no model: name a run of 2_pretrain that is done, or one of 3_train "
             "with a backbone and a finished fold"
