@@ -21,8 +21,7 @@ from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.runs.knobs import PretrainingRun, TrainingRun
 from kagglekit.selftraining.distillation import LOSSES
 from kagglekit.selftraining.options import DistillationOptions, SelfTrainingOptions
-from kagglekit.training.optim import SCHEDULES
-from kagglekit.training.recipe import FEATURES, Recipe
+from kagglekit.training.recipe import FEATURES, SCHEDULES, Recipe
 
 KINDS = (Recipe, TrainingRun, Stage, PretrainingRun, SelfTrainingOptions, DistillationOptions)
 

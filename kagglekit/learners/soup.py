@@ -30,7 +30,6 @@ from kagglekit.training.recipe import Recipe
 
 INPUTS = ("clean", "max_length", "truncation", "chunks", "chunk_stride", "features")  # knobs of what a model reads
 INPUTS += ("pattern", "pooling", "verbalizer")  # the last two because a pattern goes with one of them
-OF_MODEL = {"features": "features of the model"}  # an option of a classifier that is no knob of that name
 
 
 @dataclass
@@ -167,7 +166,7 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
         facts.append(
             {"backbone": SOURCES.get(recipe["backbone"], recipe["backbone"])}
             | {knob: getattr(read, knob) for knob in INPUTS}
-            | {OF_MODEL.get(name, name): value for name, value in options.items() if "drop" not in name}
+            | {name: value for name, value in options.items() if "drop" not in name}
         )
     check_alike(facts, runs)
     return sources

@@ -18,7 +18,8 @@ from kagglekit.data.batches import Examples, prediction_batches, training_batche
 from kagglekit.data.tokens import WHOLE, Tokens, chunk, join_tokens, special_ends, split_texts, tokenize
 from kagglekit.device import autocast, choose_precision, random_state_kept
 from kagglekit.pretraining.masking import Masking
-from kagglekit.pretraining.objective import Prepared, Setup, Stage
+from kagglekit.pretraining.objective import Prepared, Setup
+from kagglekit.pretraining.stage import Stage
 
 
 def prepare_mlm(setup: Setup) -> Prepared:

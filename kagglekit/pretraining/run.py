@@ -16,10 +16,11 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.vocabulary import add_tokens
 from kagglekit.options import check_range
 from kagglekit.pretraining.masking import Masking, make_masking, masking_options
-from kagglekit.pretraining.objective import SCORED, Stage, check_options
+from kagglekit.pretraining.objective import check_options
 from kagglekit.pretraining.probe import Probe
 from kagglekit.pretraining.selective import train_token_scorer
 from kagglekit.pretraining.simcse import LabelledTexts, read_pairs
+from kagglekit.pretraining.stage import SCORED, Stage
 from kagglekit.pretraining.stages import OBJECTIVES, Pretrained, pretrain
 from kagglekit.runs.record import split_start
 from kagglekit.runs.starts import find_scorer, find_starts, make_backbone, read_sources

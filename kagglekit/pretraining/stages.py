@@ -17,10 +17,11 @@ from kagglekit.model.backbones import check_max_length, load_config
 from kagglekit.pretraining import rtd, simcse
 from kagglekit.pretraining.masking import Masking, make_masking
 from kagglekit.pretraining.mlm import prepare_mlm
-from kagglekit.pretraining.objective import Objective, Prepared, Setup, Stage, check_options
+from kagglekit.pretraining.objective import Objective, Prepared, Setup, check_options
 from kagglekit.pretraining.probe import OVERALL, KeepCandidates, Probe
 from kagglekit.pretraining.sentence_pairs import prepare_pairs
 from kagglekit.pretraining.simcse import LabelledTexts
+from kagglekit.pretraining.stage import Stage
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate

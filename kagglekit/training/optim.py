@@ -8,8 +8,6 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, SequentialLR
 from transformers import get_constant_schedule_with_warmup, get_scheduler
 
-from kagglekit.training.recipe import SCHEDULES as SCHEDULES
-
 
 def parameter_groups(
     model: nn.Module,

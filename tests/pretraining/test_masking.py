@@ -13,8 +13,8 @@ from kagglekit.pretraining.masking import (
     show_masking,
     span_starts,
 )
-from kagglekit.pretraining.objective import SCORED
 from kagglekit.pretraining.selective import TokenScorer
+from kagglekit.pretraining.stage import SCORED
 
 MASK, VOCABULARY = 4, 1000
 EVERY = pytest.mark.parametrize("name", MASKINGS)

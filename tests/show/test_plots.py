@@ -14,7 +14,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from kagglekit.show import curves, plots, reliability
-from kagglekit.training.optim import SCHEDULES, learning_rates
+from kagglekit.training.optim import learning_rates
+from kagglekit.training.recipe import SCHEDULES
 
 RNG = np.random.default_rng(0)
 Y, P, CLASSES = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200), ["a", "costs $5 or $6", "ç"]

@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 
 from kagglekit.training.best import KeepBest
 from kagglekit.training.callbacks import last_checkpoint, remove_checkpoints
-from kagglekit.training.optim import SCHEDULES
+from kagglekit.training.recipe import SCHEDULES
 from kagglekit.training.trainer import history
 from kagglekit.tricks import EMA, FGM, SWA, TRICKS, make_tricks
 

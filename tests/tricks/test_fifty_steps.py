@@ -25,8 +25,7 @@ from kagglekit.model.pooling import POOLINGS
 from kagglekit.options import knobs_of
 from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.optim import SCHEDULES
-from kagglekit.training.recipe import Recipe
+from kagglekit.training.recipe import SCHEDULES, Recipe
 from kagglekit.tricks import TRICKS
 
 VALID = np.arange(8)
