@@ -162,40 +162,31 @@ def _newton(weights: np.ndarray, slope: np.ndarray, curve: np.ndarray, free: boo
 
 
 def fit_weights(
-    predictions: Sequence[np.ndarray], labels: np.ndarray, kind: str, metric: str = "", per_column: bool = False
+    predictions: Sequence[np.ndarray],
+    labels: np.ndarray,
+    kind: str,
+    metric: str = "",
+    per_column: bool = False,
+    log: bool = False,
+    sharpen: bool = False,
 ) -> np.ndarray:
-    """The weights (runs,), each at least 0 and 1 in sum, whose linear pool has the lowest `pool_loss` on these rows.
+    """The weights (runs,), each at least 0 and 1 in sum, of the pool with the lowest loss on these rows.
 
-    Never worse on these rows than the best run or the mean. per_column: (runs, columns), where each label or
-    target is fitted by itself, and classes together (`class_loss`).
+    log: of the log pool (`log_pool_loss`), else of the linear one (`pool_loss`). Never worse on these rows than the
+    best run or the (geometric) mean. per_column: (runs, columns), each label or target by itself, and classes together
+    (`class_loss`). sharpen: weights of a log pool that may have any sum.
     """
-    return _fit(pool_loss, predictions, labels, kind, (metric,), per_column, False)
-
-
-def fit_log_weights(
-    predictions: Sequence[np.ndarray], labels: np.ndarray, kind: str, per_column: bool = False, sharpen: bool = False
-) -> np.ndarray:
-    """The weights of the log pool with the lowest `log_pool_loss` on these rows; sharpen: they may have any sum.
-
-    Never worse on these rows than the best run or the geometric mean. Otherwise as `fit_weights`.
-    """
-    return _fit(log_pool_loss, predictions, labels, kind, (), per_column, sharpen)
-
-
-def _fit(make: Callable, predictions, labels: np.ndarray, kind: str, options: tuple, per_column: bool, free: bool):
     predictions = np.asarray(predictions, dtype=np.float64)
     count, columns = predictions.shape[0], predictions.shape[2]
     if per_column and kind not in (*CLASSES, "ordinal") and columns > 1:
         each = [(predictions[:, :, [k]], np.asarray(labels)[:, [k]]) for k in range(columns)]
-        return np.stack([_fit(make, *part, kind, options, False, free) for part in each], axis=1)
-    loss = make(predictions, labels, kind, *options)
-    found = minimise(loss, np.full(count, 1 / count), free)
+        return np.stack([fit_weights(*part, kind, metric, False, log, sharpen) for part in each], axis=1)
+    loss = log_pool_loss(predictions, labels, kind) if log else pool_loss(predictions, labels, kind, metric)
+    found = minimise(loss, np.full(count, 1 / count), sharpen)
     slope = loss(found)[1]
     possible = np.eye(count)[slope < slope @ found]  # runs that could be better alone: no others, as it is convex
     found = min([found, *possible], key=lambda weights: loss(weights)[0])
     if not per_column:
         return found
     found = np.repeat(found[:, None], columns, axis=1)
-    if kind in CLASSES:
-        found = minimise(class_loss(predictions, labels, make is log_pool_loss), found, free, tolerance=1e-8)
-    return found
+    return minimise(class_loss(predictions, labels, log), found, sharpen, 1e-8) if kind in CLASSES else found

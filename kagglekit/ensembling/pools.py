@@ -14,7 +14,7 @@ from scipy.stats import pmean
 from sklearn.metrics import recall_score
 
 from kagglekit.ensembling.base import Ensembler, StackInput
-from kagglekit.ensembling.convex import FLOOR, fit_log_weights, fit_weights, log_scores
+from kagglekit.ensembling.convex import FLOOR, fit_weights, log_scores
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
 
@@ -288,7 +288,9 @@ class LogPool(Ensembler):
     sharpen: bool = False
 
     def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
-        self.weights_ = fit_log_weights(inputs.predictions, labels, inputs.kind, self.per_column, self.sharpen)
+        self.weights_ = fit_weights(
+            inputs.predictions, labels, inputs.kind, per_column=self.per_column, log=True, sharpen=self.sharpen
+        )
         return self
 
     def predict(self, inputs: StackInput) -> np.ndarray:

@@ -1,15 +1,14 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
 from kagglekit.ensembling.blend import blend_runs, correlation
-from kagglekit.ensembling.convex import fit_weights
+from kagglekit.ensembling.crossfit import cross_fit
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.ensembling.pools import weighted_mean
 from kagglekit.ensembling.stack import Stack
@@ -46,52 +45,20 @@ kinds, methods = pytest.mark.parametrize("kind", KINDS), pytest.mark.parametrize
 
 @kinds
 @methods
-def test_a_blend_of_one_run_is_that_run(kind, method):
-    (run,), labels = make_runs(kind, skills=[1.0])
-    blend = blend_by([run], labels, kind, method)
-    if method == "vote" and kind in ("binary", "multiclass", "multilabel"):  # a vote keeps the decision only
-        chosen = np.argmax if kind != "multilabel" else lambda probs, axis: probs > 0.5
-        assert np.array_equal(chosen(blend.oof_array, axis=1), chosen(run.oof_array, axis=1))
-        return
-    assert np.allclose(blend.oof_array, run.oof_array, atol=1e-6)
-    assert all(np.allclose(blend.tests[k], run.tests[k], atol=1e-6) for k in range(FOLDS))
-    assert blend.weights == ({k: [1.0] for k in range(FOLDS)} if method in ("mean", "weights") else {})
-
-
-@kinds
-@methods
-def test_the_order_of_runs_does_not_matter(kind, method):
+def test_a_blend_is_the_cross_fitted_pool_that_its_plan_makes(kind, method):
+    """So it is of one run that run, the order of runs does not matter, and probabilities stay such: see test_pools."""
     runs, labels = make_runs(kind)
-    one, other = blend_by(runs, labels, kind, method), blend_by(runs[::-1], labels, kind, method)
-    assert np.allclose(one.oof_array, other.oof_array, atol=1e-3 if method == "weights" else 1e-6)
-    assert np.allclose(one.test_mean, other.test_mean, atol=1e-3 if method == "weights" else 1e-6)
-    if method in ("mean", "weights"):
-        assert np.allclose(one.weights[0], other.weights[0][::-1], atol=1e-3)
-
-
-@kinds
-@methods
-def test_blended_probabilities_are_probabilities(kind, method):
-    runs, labels = make_runs(kind)
-    blend = blend_by(runs, labels, kind, method)
-    for table in (blend.oof_array, *blend.tests.values()):
-        assert table.dtype == np.float32 and np.isfinite(table).all()
-        if kind in ("binary", "multiclass"):
-            assert np.allclose(table.sum(axis=1), 1, atol=1e-6)
-        if kind in ("binary", "multiclass", "multilabel"):
-            assert table.min() >= 0 and table.max() <= 1
-
-
-@kinds
-def test_weights_sum_to_one_and_are_not_negative(kind):
-    @settings(max_examples=15, deadline=None)
-    @given(st.integers(0, 999), st.lists(st.floats(0, 4), min_size=1, max_size=6))
-    def check(seed, skills):
-        runs, labels = make_runs(kind, seed, skills)
-        weights = fit_weights([run.oof_array for run in runs], labels, kind)
-        assert weights.min() >= 0 and weights.sum() == pytest.approx(1)
-
-    check()
+    blend, inputs, folds = blend_by(runs, labels, kind, method), make_stack_input(runs, kind), np.arange(N) % FOLDS
+    inputs = replace(inputs, metric=METRICS.get(kind, "log_loss"))
+    pool = BlendPlan(kind, inputs.metric, method).ensembler()
+    expected = (
+        cross_fit(pool, inputs, labels, folds) if pool.uses_labels else pool.fit(inputs, labels, folds).predict(inputs)
+    )
+    assert np.array_equal(blend.oof_array, expected.astype(np.float32)) and np.isfinite(expected).all()
+    for k in range(FOLDS):
+        tests = replace(inputs, predictions=np.stack([run.tests[k] for run in runs]).astype(np.float64), groups=None)
+        assert np.array_equal(blend.tests[k], blend.makers[k].predict(tests).astype(np.float32))
+    assert set(blend.weights) == (set(range(FOLDS)) if method in ("mean", "weights") else set())
 
 
 @kinds

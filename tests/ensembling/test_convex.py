@@ -10,7 +10,6 @@ from sklearn.metrics import log_loss
 
 from kagglekit.ensembling.convex import (
     class_loss,
-    fit_log_weights,
     fit_weights,
     gram,
     log_pool_loss,
@@ -42,7 +41,7 @@ def solve_by_scipy(loss, start, bounds=None):
 
 
 def fitted(make, members, labels, kind, **options):
-    return (fit_weights if make is pool_loss else fit_log_weights)(members, labels, kind, **options)
+    return fit_weights(members, labels, kind, log=make is log_pool_loss, **options)
 
 
 @pytest.mark.parametrize(("make", "kind", "metric"), [*((*loss, "") for loss in LOSSES), (pool_loss, "ordinal", "mae")])
@@ -152,9 +151,9 @@ def test_weights_per_label_are_those_of_each_label_alone(make, kind):
 @pytest.mark.parametrize("kind", CHANCES)
 def test_a_free_sum_is_the_best_that_a_general_solver_finds_among_weights_of_any_sum(kind):
     members, labels = make_members(kind)
-    loss, found = log_pool_loss(members, labels, kind), fit_log_weights(members, labels, kind, sharpen=True)
+    loss, found = log_pool_loss(members, labels, kind), fit_weights(members, labels, kind, sharpen=True, log=True)
     assert loss(found)[0] <= solve_by_scipy(loss, np.full(4, 0.25), bounds=[(0, 50)] * 4) + 1e-8
-    assert loss(found)[0] < loss(fit_log_weights(members, labels, kind))[0] and found.min() >= 0
+    assert loss(found)[0] < loss(fit_weights(members, labels, kind, log=True))[0] and found.min() >= 0
 
 
 def test_a_free_sum_recovers_a_temperature():
@@ -162,9 +161,9 @@ def test_a_free_sum_recovers_a_temperature():
     probs = softmax(2 * rng.normal(size=(20_000, 3)), axis=1)
     labels = (probs.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
     timid = np.sqrt(probs) / np.sqrt(probs).sum(axis=1, keepdims=True)
-    assert fit_log_weights([timid], labels, "multiclass", sharpen=True)[0] == pytest.approx(2, abs=0.05)
-    assert fit_log_weights([probs], labels, "multiclass", sharpen=True)[0] == pytest.approx(1, abs=0.03)
-    assert fit_log_weights([timid], labels, "multiclass") == [1]
+    assert fit_weights([timid], labels, "multiclass", sharpen=True, log=True)[0] == pytest.approx(2, abs=0.05)
+    assert fit_weights([probs], labels, "multiclass", sharpen=True, log=True)[0] == pytest.approx(1, abs=0.03)
+    assert fit_weights([timid], labels, "multiclass", log=True) == [1]
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
@@ -200,8 +199,8 @@ def test_a_useless_member_gets_no_weight(make, kind):
 def test_equal_members_share_the_weight_and_zero_probabilities_are_survived():
     sure = np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
     labels = np.array([0, 1, 0, 0])  # the third is given no probability at all
-    for fit in (fit_weights, fit_log_weights):
-        assert np.allclose(fit([sure, sure, sure], labels, "binary"), 1 / 3)
+    for log in (False, True):
+        assert np.allclose(fit_weights([sure, sure, sure], labels, "binary", log=log), 1 / 3)
     weights = fit_weights([sure, np.full((4, 2), 0.5)], labels, "binary")
     assert weights[0] == pytest.approx(0.5, abs=1e-3)  # (1 + w)^3 (1 - w) / 16 is highest at w = 1/2
     members, labels = make_members("multiclass", skills=(1.0, 2.0))
@@ -214,8 +213,8 @@ def test_equal_members_share_the_weight_and_zero_probabilities_are_survived():
 def test_members_without_an_error_are_no_trouble(kind):
     _, labels = make_members(kind, n=40)
     truth = np.eye(COLUMNS[kind])[labels] if kind in ("binary", "multiclass") else labels.reshape(40, -1)
-    for fit in (fit_weights, fit_log_weights) if kind in CHANCES else (fit_weights,):
-        assert np.allclose(fit([truth, truth], labels, kind), 0.5)
+    for log in (False, True) if kind in CHANCES else (False,):
+        assert np.allclose(fit_weights([truth, truth], labels, kind, log=log), 0.5)
 
 
 def test_a_start_at_the_optimum_is_kept_bit_for_bit():
@@ -227,4 +226,4 @@ def test_a_start_at_the_optimum_is_kept_bit_for_bit():
 def test_values_have_no_log_pool():
     members, labels = make_members("ordinal")
     with pytest.raises(ValueError, match="one of probabilities: values have no log pool"):
-        fit_log_weights(members, labels, "ordinal")
+        fit_weights(members, labels, "ordinal", log=True)
