@@ -14,7 +14,7 @@ import pandas as pd
 
 from kagglekit.files import resolve
 from kagglekit.runs.record import RunRecord, named_runs, with_ancestors
-from kagglekit.runs.tables import EVERYTHING, Run, goes_forward, hash_folds, seen_by
+from kagglekit.runs.tables import EVERYTHING, Run, goes_forward, hash_folds
 
 
 def refuse_leak(run: RunRecord, what: str, name: str) -> None:
@@ -52,8 +52,8 @@ def table_metadata(run: RunRecord, fold: int, test: bool = False) -> dict[str, A
     if file.is_file():
         folds = run.reads.get(file)
         folds = run.reads[file] = pd.read_parquet(file) if folds is None else folds
-        saw = EVERYTHING if test and _saw_everything(run) else seen_by(fold, goes_forward(folds))
-        found |= {"folds": hash_folds(folds), "saw": saw}
+        saw = f"folds before {fold}" if goes_forward(folds) else f"all folds but {fold}"
+        found |= {"folds": hash_folds(folds), "saw": EVERYTHING if test and _saw_everything(run) else saw}
     found |= {"fingerprint": run.fingerprint} if run.fingerprint else {}
     ancestors = [_label(parent, run.work) for parent in with_ancestors([run])[1:]]
     return found | {"from": ancestors, "crossed": find_leaks(run), "chosen": find_chosen(run)}

@@ -181,9 +181,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """The metadata of a table; none for one of an older version, or from elsewhere. Of predictions:
 
     run, fold: of the model. folds: `hash_folds` of the folds that it was trained with. saw: the rows that it learned
-    from, see `seen_by`. fingerprint: of the competition's files. from: the run's ancestors (members, teachers, initial
-    weights, and theirs). crossed, chosen: which of these, or the run itself, know labels of the fold from out-of-fold
-    predictions, and have weights that were chosen by scores on the fold.
+    from, such as "all folds but 1". fingerprint: of the competition's files. from: the run's ancestors (members,
+    teachers, initial weights, and theirs). crossed, chosen: which of these, or the run itself, know labels of the fold
+    from out-of-fold predictions, and have weights that were chosen by scores on the fold.
     Raises FileNotFoundError, and ValueError for a file that is no parquet.
     """
     try:
@@ -278,11 +278,6 @@ def training_rows(table: pd.DataFrame, fold: int) -> np.ndarray:
 def goes_forward(folds: pd.DataFrame) -> bool:
     """Whether the folds of a table of folds.parquet go forward in time."""
     return bool(folds["forward"].any()) if "forward" in folds else False
-
-
-def seen_by(fold: int, forward: bool = False) -> str:
-    """The rows of train that the model of a fold learned from, in words; forward: only earlier ones."""
-    return f"folds before {fold}" if forward else f"all folds but {fold}"
 
 
 def hash_folds(folds: pd.DataFrame) -> str:

@@ -121,7 +121,7 @@ def read_teacher(
     folds: as from `read_folds`. test_ids: of test, in its order. labels: of all rows of train, from which blends are
     fitted anew. cache: for tokens.
     Raises FileNotFoundError for a run that is not there, and ValueError for one of other folds or other data, one that
-    crossed folds, itself or by way of a run that it is made from, an average over all folds, and a blend of runs that
+    leaks, itself or by way of a run that it is made from, an average over all folds, and a blend of runs that
     have changed since or are not there any more.
     """
     run = read_run(work, name, task, folds, test_ids)
