@@ -73,25 +73,16 @@ def document_aggregates(values: np.ndarray, documents: np.ndarray) -> np.ndarray
         away = column - center[codes]  # from the mean of the document
         mean = -away / others  # of the others, from there
         squares = np.bincount(codes, away**2)[codes] - away**2
-        low, high = _extremes_of_others(column, codes)
         spread = np.sqrt(np.maximum(squares / others - mean**2, 0))
-        columns += [center[codes] + mean, low, high, spread]
+        columns += [center[codes] + mean, _least_of_others(column, codes), -_least_of_others(-column, codes), spread]
     return np.column_stack([*columns, np.log(sizes), sizes == 1]).astype(np.float64)
 
 
-def _extremes_of_others(column: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest value of the other rows of a document, NaN for a lone row."""
-    order = np.lexsort((column, codes))  # by document, then by value
-    ordered, last = column[order], len(order) - 1
-    counts = np.bincount(codes)
-    ends = counts.cumsum()[codes] - 1  # of each row's document, in that order
-    starts = ends - counts[codes] + 1
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    low = ordered[np.where(place == starts, np.minimum(starts + 1, last), starts)]
-    high = ordered[np.where(place == ends, np.maximum(ends - 1, 0), ends)]
-    alone = counts[codes] == 1
-    return np.where(alone, np.nan, low), np.where(alone, np.nan, high)
+def _least_of_others(column: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The least value of the other rows of each row's document, NaN for a lone row."""
+    ranks = pd.Series(column).groupby(codes).rank(method="first").to_numpy()
+    least, second = (pd.Series(column[ranks == k], index=codes[ranks == k]).reindex(codes).to_numpy() for k in (1, 2))
+    return np.where(ranks == 1, second, least)
 
 
 def _count_words(text: str) -> int:

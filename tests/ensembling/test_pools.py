@@ -1,4 +1,4 @@
-"""The pools one by one, and what all of them have in common."""
+"""The pools one by one; the properties of all methods are in test_methods."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,6 @@ from kagglekit.ensembling.pools import (
     Mean,
     Median,
     PowerMean,
-    RankMean,
     Vote,
     log_pool,
     normalise,
@@ -27,16 +26,9 @@ from kagglekit.ensembling.pools import (
     weighted_mean,
 )
 from kagglekit.scoring.metrics import score
-from tests.scoring.examples import CHANCES, COLUMNS, METRIC, VALUES, make_rows
+from tests.scoring.examples import CHANCES, METRIC, VALUES, make_rows
 
-POOLS = [BestSingle(), Mean(), Median(), RankMean(), Vote(), LinearPool(), LinearPool(per_column=True)]
-OF_CHANCES = [GeometricMean(), PowerMean(3.0), PowerMean(-1), Vote(weighted=True), LogPool()]
-OF_CHANCES += [LogPool(per_column=True), LogPool(sharpen=True), LogPool(per_column=True, sharpen=True)]
-every = pytest.mark.parametrize(
-    ("pool", "kind"),
-    [*((pool, kind) for pool in POOLS for kind in COLUMNS), *((pool, kind) for pool in OF_CHANCES for kind in CHANCES)],
-    ids=lambda value: repr(value) if not isinstance(value, str) else value,
-)
+OF_CHANCES = [GeometricMean(), PowerMean(3.0), Vote(weighted=True), LogPool(), LogPool(per_column=True, sharpen=True)]
 
 
 def make_inputs(kind, skills=(2.0, 1.0, 0.5), n=120, seed=0):
@@ -50,61 +42,6 @@ def fit(pool, inputs, labels):
 
 def combine(pool, predictions, kind):
     return pool.predict(StackInput(np.asarray(predictions), kind, ""))
-
-
-@every
-def test_a_pool_of_one_member_is_that_member(pool, kind):
-    inputs, labels = make_inputs(kind, skills=[1.0])
-    pooled, alone = fit(pool, inputs, labels).predict(inputs), inputs.predictions[0]
-    if isinstance(pool, Vote) and kind in CHANCES:  # a vote keeps the decision only
-        same = np.argmax if kind != "multilabel" else lambda probs, axis: probs >= 0.5
-        assert np.array_equal(same(pooled, axis=1), same(alone, axis=1))
-    elif not getattr(pool, "sharpen", False):
-        assert np.allclose(pooled, alone, atol=1e-6)
-
-
-@every
-def test_the_order_of_members_does_not_matter(pool, kind):
-    inputs, labels = make_inputs(kind)
-    turned = StackInput(inputs.predictions[::-1], kind, inputs.metric)
-    one, other = (fit(pool, some, labels).predict(some) for some in (inputs, turned))
-    assert np.allclose(one, other, atol=1e-3)
-
-
-@every
-def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it(pool, kind):
-    inputs, labels = make_inputs(kind)
-    fitted, new = fit(pool, inputs, labels), make_inputs(kind, seed=1)[0]
-    whole, alone = fitted.predict(new), np.concatenate([fitted.predict(new[[row]]) for row in range(20)])
-    assert np.allclose(whole[:20], alone, atol=1e-12)
-
-
-@every
-def test_probabilities_stay_probabilities_also_at_0_and_1(pool, kind):
-    inputs, labels = make_inputs(kind)
-    if kind in CHANCES:
-        inputs.predictions[0, :60] = np.round(
-            inputs.predictions[0, :60] == inputs.predictions[0, :60].max(axis=1, keepdims=True)
-        )
-        inputs.predictions[1, :40] = np.roll(inputs.predictions[0, :40], 1, axis=1)
-    pooled = cross_fit(pool, inputs, labels, np.arange(len(inputs)) % 3)
-    assert pooled.shape == inputs.predictions.shape[1:] and pooled.dtype == np.float64 and np.isfinite(pooled).all()
-    if kind in CHANCES:
-        assert pooled.min() >= 0 and pooled.max() <= 1
-    if kind in ("binary", "multiclass"):
-        assert np.allclose(pooled.sum(axis=1), 1)
-
-
-@every
-def test_its_repr_rebuilds_a_pool_and_a_fresh_one_has_learned_nothing(pool, kind):
-    inputs, labels = make_inputs(kind)
-    fitted = fit(pool, inputs, labels)
-    again = fit(eval(repr(fitted)), inputs, labels)
-    assert np.array_equal(again.predict(inputs), fitted.predict(inputs))
-    assert not [name for name in vars(fitted.fresh()) if name.endswith("_")]
-    if (weights := fitted.weights_) is not None:
-        assert weights.shape in ((3,), (3, COLUMNS[kind])) and weights.min() >= 0
-        assert getattr(pool, "sharpen", False) or np.allclose(weights.sum(axis=0), 1)
 
 
 @pytest.mark.parametrize("kind", VALUES)

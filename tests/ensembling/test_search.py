@@ -151,18 +151,6 @@ def test_a_metric_of_the_user_is_climbed_in_its_own_direction():
     assert score(OWN, labels, found.predict(inputs)) < min(score(OWN, labels, member) for member in inputs.predictions)
 
 
-def test_a_climb_of_one_member_is_that_member():
-    inputs, labels = make("multiclass", m=1)
-    assert np.array_equal(climb(inputs, labels).predict(inputs), inputs.predictions[0])
-
-
-def test_a_fresh_one_has_the_knobs_alone_and_repr_rebuilds_it():
-    inputs, labels = make("binary")
-    found = climb(inputs, labels, steps=7)
-    assert found.fresh().weights_ is None and found.weights_ is not None
-    assert vars(eval(repr(found.fresh()))) == vars(found.fresh())
-
-
 @pytest.mark.parametrize(
     ("ensembler", "words"),
     [
@@ -266,12 +254,6 @@ def test_a_metric_of_the_user_is_searched_in_its_own_direction():
     assert score(OWN, labels, found.predict(inputs)) < score(OWN, labels, inputs.predictions.mean(axis=0))
 
 
-@pytest.mark.parametrize("per_column", [False, True])
-def test_one_member_stays_what_it_is(per_column):
-    inputs, labels = make("multiclass", m=1)
-    assert np.allclose(search(inputs, labels, per_column=per_column).predict(inputs), inputs.predictions[0])
-
-
 def test_optuna_speaks_as_loudly_as_before():
     optuna = pytest.importorskip("optuna")
     inputs, labels = make("binary", m=2)
@@ -285,8 +267,3 @@ def test_a_missing_optuna_is_named_with_what_to_do(monkeypatch):
     inputs, labels = make("binary", m=2)
     with pytest.raises(ModuleNotFoundError, match=r"pip install optuna, or choose method='nelder-mead'"):
         search(inputs, labels, method="optuna")
-
-
-def test_repr_rebuilds_it():
-    made = Search(method="optuna", trials=5, per_column=True)
-    assert vars(eval(repr(made))) == vars(made)

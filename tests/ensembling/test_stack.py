@@ -168,11 +168,6 @@ def test_documents_in_only_one_of_fit_and_predict_are_refused():
         fitted.predict(inputs)
 
 
-def test_its_repr_rebuilds_it():
-    stack = Stack("boosting", strengths=(2.0,), aggregates=False, seed=3)
-    assert repr(eval(repr(stack))) == repr(stack.fit(*make_inputs("binary", n=60)).fresh())
-
-
 def test_a_strength_cannot_be_chosen_where_no_row_has_a_fold():
     inputs, labels = make_inputs("multiclass")[:2]
     with pytest.raises(ValueError, match="none of the 300 rows has a fold"):
