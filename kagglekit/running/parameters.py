@@ -125,6 +125,15 @@ def _listed(names: Sequence[str], indent: str) -> list[str]:
     return textwrap.wrap(", ".join(names), 116, initial_indent=indent, subsequent_indent=indent)
 
 
+def write_table(kinds: Sequence[type]) -> str:
+    """Every knob of dataclasses as a table in Markdown: name, default, meaning, and what fits."""
+    lines = ["| knob | type | default | meaning | what fits |", "| --- | --- | --- | --- | --- |"]
+    for knob in knobs_of(*kinds).values():
+        cells = (f"`{knob.name}`", f"`{knob.type}`", f"`{knob.default!r}`", knob.words, knob.rule)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
 def rewrite_cell(notebook: str | Path) -> None:
     """Write a notebook's parameter cell again, as the knobs that its metadata names say."""
     content = nbformat.read(notebook, as_version=4)

@@ -15,7 +15,9 @@ from kagglekit.running.parameters import (
     read_parameters,
     with_defaults,
     write_cell,
+    write_table,
 )
+from kagglekit.selftraining.options import DistillationOptions, SelfTrainingOptions
 
 KNOBS = ("2_pretrain", "3_train")  # notebooks whose parameters are fields of dataclasses
 
@@ -271,3 +273,12 @@ def test_a_notebook_reads_what_its_knobs_name():
     given |= {"pseudo": {"teacher": "base", "unlabelled": ["u.csv"]}, "distill": {"teacher": "base"}}
     read = ["w/task.json", "w/folds.parquet", "minilm", "w/mlm", "../v/base", "w/a", "w/base", "v.parquet", "u.csv"]
     assert sorted(find_reads(content, with_defaults(known, given), known)) == sorted(read)
+
+
+def test_the_page_of_knobs_has_every_one_as_its_field_says():
+    page = (find_notebook("3_train").parent / "KNOBS.md").read_text()
+    for name in KNOBS:
+        kinds = knob_classes(nbformat.read(find_notebook(name), as_version=4))
+        assert page.split(f"## {name}\n\n")[1].split("\n\n## ")[0].strip() == write_table(kinds)
+    for name, kind in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions)):
+        assert page.split(f"## {name}, of 3_train\n\n")[1].split("\n\n## ")[0].strip() == write_table([kind])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.files import fold_folders, read_json
+from kagglekit.files import fold_folders, read_json, write_json
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.record import RunRecord, read_scores, trained_runs
 from kagglekit.runs.tables import choose_folds, read_folds, read_run, write_folds
@@ -115,6 +115,22 @@ def test_a_trained_run_to_start_from_may_get_more_folds_and_no_others(work):
             open_run(work, "base", started)
         train(fold, [b"one", b"two"][fold])
     open_run(work, "base", started)
+
+
+def test_a_run_of_version_0_1_goes_on_under_the_names_of_today(work):
+    file = work / "v.parquet"
+    file.write_text("one")
+    now = {**RECIPE, "truncation": "head", "features": {"vectors": str(file)}}
+    folder = open_run(work, "base", now)
+    finish(folder, 1, [[0.9, 0.1]] * 3)
+    params = read_json(folder / "params.json")
+    names = {"truncation": "cut", "features": "beside"}
+    old = {names.get(name, name): value for name, value in params["recipe"].items()}
+    write_json(folder / "params.json", {**params, "recipe": old})
+    assert RunRecord(folder).recipe == params["recipe"] and open_run(work, "base", now) == folder
+    assert list(fold_folders(folder)) == [1]
+    with pytest.raises(ValueError, match="truncation was 'head' and is 'tail'"):
+        open_run(work, "base", {**now, "truncation": "tail"})
 
 
 def test_a_run_is_never_deleted_for_one_that_is_made_from_it(work):
