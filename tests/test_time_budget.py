@@ -70,12 +70,12 @@ def test_else_the_time_counts_from_the_start_of_the_process(monkeypatch):
     monkeypatch.delenv(STARTED, raising=False)
     code = "import time; now = time.time(); from kagglekit.time_budget import kernel_began as k; print(now - k())"
     environment = {name: value for name, value in os.environ.items() if name != STARTED}
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert -0.1 < float(told.stdout) < 30
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert -0.1 < float(run.stdout) < 30
     assert kernel_began() < time.time()
 
 
-def test_what_time_has_cut_is_told_until_it_comes_to_its_end(tmp_path, capsys):
+def test_a_fold_that_ran_out_of_time_is_listed_until_it_comes_to_its_end(tmp_path, capsys):
     run = tmp_path / "base"
     for fold in (0, 1):
         with stopping_in_time(run / f"fold{fold}"):
@@ -118,5 +118,5 @@ def test_folds_to_train_are_those_that_are_not_finished_while_there_is_time(tmp_
     assert capsys.readouterr().out == "fold 1 is finished\n" and unfinished(tmp_path) == {}
     assert list(folds_to_train(tmp_path, [0, 1, 2], TimeBudget(2.0))) == []
     assert set(unfinished(tmp_path)) == {"fold0", "fold2"}
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("of 2 hours no time is left for fold 0") and told[1] == "fold 1 is finished"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("of 2 hours no time is left for fold 0") and printed[1] == "fold 1 is finished"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kagglekit.competition.checks import name_row
+from kagglekit.competition.checks import first_bad, name_row
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.features import MISSING
@@ -53,13 +53,13 @@ def _read_auxiliary(column: pd.Series, weight: float) -> Auxiliary:
     given = column[present]
     several, what = given.nunique(), f"auxiliary: column {column.name!r} of train holds"
     if several < 2:
-        raise ValueError(f"{what} fewer than two values: nothing can be learned")
+        raise ValueError(f"{what} fewer than two values: leave it out")
     if numbers and several > 20:
         classes, values = [], given.astype(float)  # "1e999" is infinite
         if not (values.abs() < np.finfo(np.float32).max).all():
             raise ValueError(f"{what} numbers that are not finite")
     elif several > len(given) / 2:
-        raise ValueError(f"{what} {several:,} different values in {len(given):,} rows: they are no classes")
+        raise ValueError(f"{what} {several:,} different values in {len(given):,} rows: too many for classes")
     else:
         classes = sorted(given.unique())
         values = given.map({value: number for number, value in enumerate(classes)})
@@ -82,9 +82,7 @@ def read_soft_targets(table: pd.DataFrame, columns: Sequence[str], classes: Sequ
         column = _column(table, name, "soft_targets")
         bad = ~are_numbers(column)
         if bad.any():
-            row = int(np.argmax(bad))
-            where = name_row(row, table["id"].tolist())
-            raise ValueError(f"soft_targets: column {name!r} holds {column.iloc[row]!r} in {where}: no number")
+            raise ValueError(f"soft_targets: {first_bad(bad, column, table['id'], 'which is no number')}")
     values = table[list(columns)].astype(np.float64).to_numpy()
     sums = values.sum(axis=1)
     bad = (values < 0).any(axis=1) | (sums <= 0) | np.isinf(sums)

@@ -157,8 +157,11 @@ def test_when_the_hours_are_over_3_train_ends_well_and_the_same_command_goes_on(
     assert unfinished(place / "base").keys() == {"fold2"} and "written: " in capsys.readouterr().out
     other = notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})
     assert other["record"].folds.keys() == {*[]} and unfinished(place / "other").keys() == {"fold0", "fold1", "fold2"}
-    told = capsys.readouterr().out
-    assert "of 2 hours no time is left for fold 1" in told and "no fold is finished, so there is no score yet" in told
+    printed = capsys.readouterr().out
+    assert (
+        "of 2 hours no time is left for fold 1" in printed
+        and "no fold is finished, so there is no score yet" in printed
+    )
     monkeypatch.setenv(STARTED, str(time.time()))
     assert notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})["record"].folds.keys() == {*[0, 1, 2]}
     assert notebook("3_train", folds=[2], **recipe)["record"].folds.keys() == {*[1, 2]}

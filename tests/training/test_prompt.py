@@ -38,8 +38,8 @@ def english(n, texts):
 def chinese(n, texts):
     random = np.random.default_rng(0)
     good = random.random(n) < 0.5
-    told = [random.choice(["喜欢", "好看"] if yes else ["无聊", "难看"]) for yes in good]
-    return [f"{random.choice(list('这那'))}部电影我{what}" for what in told], good
+    words = [random.choice(["喜欢", "好看"] if yes else ["无聊", "难看"]) for yes in good]
+    return [f"{random.choice(list('这那'))}部电影我{word}" for word in words], good
 
 
 def by_characters(tokenizer):
@@ -51,12 +51,12 @@ def by_characters(tokenizer):
     return PreTrainedTokenizerFast(tokenizer_object=core, **tokenizer.special_tokens_map)
 
 
-def teach(tokenizer, prompt, texts, good, folder, steps):
+def pretrain(tokenizer, prompt, texts, good, folder, steps):
     """Masked-language training on texts in the pattern, whose mask is any of the words that fit; to a folder."""
     torch.manual_seed(0)
     random, words = np.random.default_rng(0), list(prompt["verbalizer"].values())
     tokens = fill_pattern(texts, tokenizer, make_pattern(prompt["pattern"], tokenizer), 32)
-    told = torch.tensor([tokenizer.convert_tokens_to_ids(str(random.choice(words[int(yes)]))) for yes in good])
+    labels = torch.tensor([tokenizer.convert_tokens_to_ids(str(random.choice(words[int(yes)]))) for yes in good])
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     model = BertForMaskedLM(BertConfig(**sizes, vocab_size=len(tokenizer), max_position_embeddings=40)).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
@@ -64,7 +64,7 @@ def teach(tokenizer, prompt, texts, good, folder, steps):
         rows = np.arange(32 * step, 32 * step + 32) % len(texts)
         batch = tokens[rows].pad(tokenizer.pad_token_id)
         hidden = batch["input_ids"] == tokenizer.mask_token_id
-        F.cross_entropy(model(**batch).logits[hidden], told[rows]).backward()
+        F.cross_entropy(model(**batch).logits[hidden], labels[rows]).backward()
         optimizer.step()
         optimizer.zero_grad()
     with quiet():
@@ -73,7 +73,7 @@ def teach(tokenizer, prompt, texts, good, folder, steps):
 
 
 @pytest.fixture(scope="module")
-def taught(texts, tokenizer, tmp_path_factory):
+def pretrained(texts, tokenizer, tmp_path_factory):
     """Language -> the knobs, a folder with a masked-language model that learned to fill the pattern, and texts that it
     has not seen."""
     made = {}
@@ -82,17 +82,17 @@ def taught(texts, tokenizer, tmp_path_factory):
         ("chinese", CHINESE, chinese, by_characters(tokenizer), 40),
     ):
         (words, good), folder = write(364, texts), str(tmp_path_factory.mktemp(name))
-        teach(core, prompt, words[64:], good[64:], folder, steps)
+        pretrain(core, prompt, words[64:], good[64:], folder, steps)
         made[name] = prompt, folder, words[:64], good[:64]
     return made
 
 
 @pytest.fixture
-def tuner(taught, task):
+def tuner(pretrained, task):
     """tuner(language, **knobs): a FineTuner with a pattern on 64 rows, three steps an epoch on 24 of them."""
 
     def make(language="english", kind="binary", folder=None, **knobs):
-        prompt, source, words, good = taught[language]
+        prompt, source, words, good = pretrained[language]
         names = {"binary": ["no", "yes"], "multiclass": ["bad", "mixed", "good"], "ordinal": ["1", "2", "3"]}[kind]
         numbers = good.astype(int) if kind == "binary" else np.arange(64) % 3
         train = pd.DataFrame({"id": np.arange(64).astype(str), "text": words, "label": np.array(names)[numbers]})
@@ -107,7 +107,7 @@ def tuner(taught, task):
 
 
 def fit_and_load(fine, folder, **options):
-    """Fit one fold; its predictions are finite, and those of the saved model, which reads the rows anew."""
+    """Fit one fold; its predictions are finite, and those of the saved model, which reads the rows again."""
     fitted, place = fine.fit(TRAIN, VALID, folder / "fold0", 0, **options), folder / "fold0" / "model"
     assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all()
     model, beside = Classifier.load(place), FeatureScaler.load(place)
@@ -207,7 +207,7 @@ def test_a_plain_run_and_another_verbalizer_go_on_from_it(tuner, tmp_path, weigh
     assert not np.allclose(from_plain.test, first.test, atol=1e-4)  # the head is that of the backbone's own files
 
 
-def test_a_backbone_without_a_head_needs_a_start_that_has_one(tuner, tmp_path, taught):
+def test_a_backbone_without_a_head_needs_a_start_that_has_one(tuner, tmp_path, pretrained):
     bare = str(tmp_path / "bare")
     load_backbone(tuner().backbone).save_pretrained(bare)
     tuner().tokenizer.save_pretrained(bare)

@@ -129,15 +129,15 @@ def test_each_row_comes_with_what_the_teacher_says_of_it(tuner, tmp_path):
 
 def test_changed_copies_have_the_labels_of_their_rows(tuner):
     fine = tuner(augment={"AEDA": {}}, augment_copies=2)
-    lesson = gather(fine, TRAIN)
-    assert len(lesson.inputs) == 3 * 18 and lesson.own == 18
-    assert np.array_equal(lesson.targets.labels, np.tile(fine.labels[TRAIN], 3))
-    ids = lesson.inputs.columns["id"].tolist()
+    gathered = gather(fine, TRAIN)
+    assert len(gathered.inputs) == 3 * 18 and gathered.own == 18
+    assert np.array_equal(gathered.targets.labels, np.tile(fine.labels[TRAIN], 3))
+    ids = gathered.inputs.columns["id"].tolist()
     assert ids == fine.train["id"].iloc[TRAIN].tolist() * 3  # none from outside the training rows
-    told = lesson.inputs.columns["text"].tolist()
-    assert told[:18] == fine.train["text"].iloc[TRAIN].tolist()
-    assert sum(a != b for a, b in zip(told[:18], told[18:36], strict=True)) > 9
-    assert told[18:36] != told[36:]
+    texts = gathered.inputs.columns["text"].tolist()
+    assert texts[:18] == fine.train["text"].iloc[TRAIN].tolist()
+    assert sum(a != b for a, b in zip(texts[:18], texts[18:36], strict=True)) > 9
+    assert texts[18:36] != texts[36:]
 
 
 def test_texts_are_cleaned_before_they_are_changed(tuner):
@@ -145,8 +145,8 @@ def test_texts_are_cleaned_before_they_are_changed(tuner):
     fine = tuner(clean=["html"], augment={"AEDA": {}}, augment_copies=3)
     fine.train["text"] = [f"<b>the {text}</b>" for text in fine.train["text"]]
     fine = replace(fine)
-    told = gather(fine, TRAIN).inputs.columns["text"]
-    assert len(told) == 4 * 18 and not told.str.contains("[<>/]").any()
+    texts = gather(fine, TRAIN).inputs.columns["text"]
+    assert len(texts) == 4 * 18 and not texts.str.contains("[<>/]").any()
 
 
 def test_on_the_fly_another_share_of_rows_is_changed_in_each_epoch(tuner):
@@ -159,7 +159,7 @@ def test_on_the_fly_another_share_of_rows_is_changed_in_each_epoch(tuner):
 
     first, second = visit(0, range(60)), visit(1, range(60))
     plain = [ids.tolist() for ids in examples.tokens]
-    changed = [[a != b for a, b in zip(plain, told, strict=True)] for told in (first, second)]
+    changed = [[a != b for a, b in zip(plain, visited, strict=True)] for visited in (first, second)]
     assert 15 < sum(changed[0]) < 45 and changed[0] != changed[1]
     assert visit(0, range(60)) == first  # a run that goes on sees the same
     batch = examples.__getitems__(list(range(60)))["input_ids"]

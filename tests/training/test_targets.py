@@ -81,7 +81,7 @@ def test_a_weight_of_zero_leaves_a_column_out():
         (["a", "a", ""], "column 'x' of train holds fewer than two values"),
         (["", "", ""], "fewer than two values"),
         (["NA", "nan", ""], "fewer than two values"),
-        (["a", "b", "c"], "holds 3 different values in 3 rows: they are no classes"),
+        (["a", "b", "c"], "holds 3 different values in 3 rows: too many for classes"),
         ([*map(str, range(30)), "1e999"], "numbers that are not finite"),
         ([*map(str, range(30)), "1e40"], "numbers that are not finite"),
     ],
@@ -108,7 +108,10 @@ def test_votes_and_probabilities_become_probabilities():
     ("columns", "words"),
     [
         ({"a": ["1", "1"]}, r"soft_targets: 1 columns for 2 classes \(n, y\)"),
-        ({"a": ["1", "1"], "b": ["1", "?"]}, r"column 'b' holds '\?' in data row 2 \(id 'r1'\): no number"),
+        (
+            {"a": ["1", "1"], "b": ["1", "?"]},
+            r"column 'b' holds '\?' in data row 2 \(id 'r1'\), which is no number \(1 such rows\)",
+        ),
         ({"a": ["1", ""], "b": ["1", "2"]}, r"column 'a' holds '' in data row 2"),
         ({"a": ["1", "-1"], "b": ["1", "2"]}, r"data row 2 \(id 'r1'\) has a number below 0"),
         ({"a": ["0", "1"], "b": ["0", "2"]}, r"data row 1 \(id 'r0'\) has .* zeros alone"),
