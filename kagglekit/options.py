@@ -44,6 +44,7 @@ def knob(
     most: float | None = None,
     names: str | dict[str, str] = "",
     shown: str = "",
+    kw_only: bool = False,
 ) -> Any:
     """A field of a dataclass of `Knobs`.
 
@@ -52,13 +53,13 @@ def knob(
     names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
     "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
     where "*" stands for the options below each key. shown: the heading below which a parameter cell has it; "": it goes
-    into `recipe`.
+    into `recipe`. kw_only: it is given by name alone.
     """
     bounds = dict(above=above, least=least, below=below, most=most)
     about = dict(words=words, choices=choices, names=names, shown=shown, **bounds)
     if isinstance(default, (list, dict)):
-        return field(default_factory=type(default), metadata=about)
-    return field(default=default, metadata=about)
+        return field(default_factory=type(default), kw_only=kw_only, metadata=about)
+    return field(default=default, kw_only=kw_only, metadata=about)
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,26 @@
 """The interface of a trick: three seams of the training loop, in onion form, and the `on_*` events of transformers."""
 
 import inspect
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerState
 
-from kagglekit.options import check_range
-
-
-def knob(default: Any, words: str, *, kw_only: bool = False, **bounds: float) -> Any:
-    """A knob of a trick: its default, its meaning and extremes in words, and its bounds: least, above, below, most."""
-    return field(default=default, kw_only=kw_only, metadata={"words": words, "bounds": bounds})
+from kagglekit.options import check_range, knob, knobs_of
 
 
 def share(start: float = 0.0) -> Any:
     """The knob `start` that every trick has."""
-    return knob(start, "share of all steps before it begins; 0: from the first step on", kw_only=True, least=0, below=1)
+    return knob(start, "share of all steps before it begins; 0: from the first step on", least=0, below=1, kw_only=True)
 
 
 def trick(kind: type) -> type:
     """Make a trick of a class with knobs: a dataclass, with a line for each knob in its docstring."""
     kind = dataclass(eq=False, repr=False)(kind)
-    lines = [f"\n    {one.name}: {one.metadata['words']}" for one in fields(kind)]
+    lines = [f"\n    {one.name}: {one.words}" for one in knobs_of(kind).values()]
     kind.__doc__ = (kind.__doc__ or "").rstrip() + "\n" + "".join(lines)
     return kind
 
@@ -68,10 +62,9 @@ class Trick(TrainerCallback):
 
     def check(self) -> None:
         """Raise ValueError for a knob out of range."""
-        for one in fields(self):
-            if bounds := one.metadata["bounds"]:
-                value = getattr(self, one.name)
-                check_range(f"{type(self).__name__}: {one.name}", value, *_judge(value, **bounds))
+        for one in knobs_of(type(self)).values():
+            value = getattr(self, one.name)
+            check_range(f"{type(self).__name__}: {one.name}", value, one.fits(value), one.rule)
 
     def receipt(self, model: torch.nn.Module) -> dict[str, float]:
         """Figures that show that the trick acted: `steps`, which must be above 0, and means over these steps."""
@@ -101,11 +94,3 @@ class Trick(TrainerCallback):
     def __repr__(self) -> str:
         names = inspect.signature(type(self)).parameters
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
-
-
-def _judge(value: float, least=-math.inf, above=-math.inf, below=math.inf, most=math.inf) -> tuple[bool, str]:
-    """Whether a number is in range, and the range in words; infinity never is."""
-    low = f"above {above:g}" if above > -math.inf else f"{least:g}"
-    high = f"below {below:g}" if below < math.inf else f"{most:g}"
-    rule = f"from {low} to {high}" if min(below, most) < math.inf else low if above > -math.inf else f"{low} or more"
-    return above < value < below and least <= value <= most, rule

@@ -153,7 +153,7 @@ def test_what_each_trick_declares():
 NAMED_STILL = {  # module -> tricks that its code names: what is left to switch to what a trick declares
     "losses/catalogue.py": {"SupCon"},  # "supcon" among the losses is pointed to the tricks, and losses cannot ask them
     "runs/lineage.py": {"CheckpointSoup"},
-    "training/recipe.py": {"RDrop", "CheckpointSoup", "Mixup"},
+    "training/recipe.py": {"EMA", "FGM"},  # the example in the words of the knob `tricks`
 }
 
 
