@@ -70,11 +70,7 @@ def duplicate_summary(
 
 
 def show_clusters(
-    texts: Sequence[str],
-    groups: np.ndarray,
-    ids: Sequence[str],
-    labels: Sequence | None = None,
-    n: int = 10,
+    texts: Sequence[str], groups: np.ndarray, ids: Sequence[str], labels: Sequence | None = None, n: int = 10
 ) -> pd.DataFrame:
     """The `n` clusters of near-duplicates whose texts are least alike, to check whether they are copies; a line each.
 

@@ -1,10 +1,9 @@
 """Figures over training steps: learning curves, learning rates, and probes. Each takes a table, see `plots`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -12,7 +11,7 @@ from kagglekit.show.style import BLUE, COLOURS, ORANGE, PALE, SHADES, make_axes,
 
 
 @styled
-def learning_curves(history: pd.DataFrame, metric: str = "score", axes: Sequence[Axes] | None = None) -> Figure:
+def learning_curves(history: pd.DataFrame, metric: str = "score") -> Figure:
     """Learning curves: loss, score and learning rate over the steps, a line per fold; a panel for each column present.
 
     `history` has the columns `fold`, `step`, `loss`, `score` (the value of `metric`) and `learning_rate`; rows may lack
@@ -21,7 +20,7 @@ def learning_curves(history: pd.DataFrame, metric: str = "score", axes: Sequence
     names = {"loss": "loss", "score": metric, "learning_rate": "learning rate"}
     titles = {"loss": "Training loss", "score": f"Validation {metric}", "learning_rate": "Learning rate"}
     present = [name for name in names if name in history and history[name].notna().any()]
-    panels = make_panels(axes, [3.2 if name == "learning_rate" else 4.2 for name in present], 3.2)
+    panels = make_panels([3.2 if name == "learning_rate" else 4.2 for name in present], 3.2)
     for ax, name in zip(panels, present, strict=False):
         for number, (fold, rows) in enumerate(history.dropna(subset=[name]).groupby("fold")):
             style = ("-", "--", ":")[number // len(COLOURS) % 3]
@@ -41,12 +40,12 @@ def learning_curves(history: pd.DataFrame, metric: str = "score", axes: Sequence
 
 
 @styled
-def learning_rates(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
+def learning_rates(table: pd.DataFrame) -> Figure:
     """The learning rate of every parameter group over the run, from `optim.learning_rates`: the deeper, the paler.
 
     The head has its own colour. The legend names the head, and the highest and the lowest of the others.
     """
-    ax = make_axes(ax, 7.0, 3.4)
+    ax = make_axes(7.0, 3.4)
     others = [name for name in table if name != "head"]
     for place, name in enumerate(others):
         colour = SHADES(0.25 + 0.75 * (place + 1) / len(others))
@@ -63,10 +62,10 @@ def learning_rates(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
 
 
 @styled
-def rate_trial(table: pd.DataFrame, suggestion: float, ax: Axes | None = None) -> Figure:
+def rate_trial(table: pd.DataFrame, suggestion: float) -> Figure:
     """Loss against learning rate, from a table of `lr_finder.find_learning_rate`, with the rate that it suggests. The
     axis ends where the smoothed loss is a third above the first one."""
-    ax = make_axes(ax, 6.5, 3.2)
+    ax = make_axes(6.5, 3.2)
     rates, smoothed = table["learning_rate"], table["smoothed"]
     ax.plot(rates, table["loss"], color=PALE, linewidth=1.0, label="loss of a batch")
     ax.plot(rates, smoothed, color=BLUE, label="smoothed")
@@ -82,13 +81,13 @@ def rate_trial(table: pd.DataFrame, suggestion: float, ax: Axes | None = None) -
 
 
 @styled
-def probe_scores(table: pd.DataFrame, steps: Mapping[str, int], metric: str, ax: Axes | None = None) -> Figure:
+def probe_scores(table: pd.DataFrame, steps: Mapping[str, int], metric: str) -> Figure:
     """Probe scores by pretraining step and the chosen step, from `Pretrained.scores` and `Pretrained.steps`.
 
     The thick line is overall, or the only fold; thin lines are folds, each scored without its own rows, with a dot at
     the step that is chosen for it.
     """
-    ax = make_axes(ax, 6.5, 3.2)
+    ax = make_axes(6.5, 3.2)
     main = next(iter(steps))
     for name in [name for name in steps if name != main]:
         ax.plot(table.index, table[name], color=PALE, linewidth=1.0)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -24,12 +23,12 @@ def compare(
 
 
 @styled
-def optimism(table: pd.DataFrame, metric: str, ax: Axes | None = None) -> Figure:
+def optimism(table: pd.DataFrame, metric: str) -> Figure:
     """In-sample against cross-fitted scores of the table of `compare`, the best cross-fitted one on top. The grey line
     is how much in-sample is too good."""
     higher = is_higher_better(metric)
     table = table.sort_values("cross_fitted", ascending=not higher, kind="stable")
-    ax, places = make_axes(ax, 7.5, 1.5 + 0.34 * len(table), grid="x"), np.arange(len(table))
+    ax, places = make_axes(7.5, 1.5 + 0.34 * len(table), grid="x"), np.arange(len(table))
     ax.hlines(places, table["in_sample"], table["cross_fitted"], color=PALE, linewidth=4)
     ax.plot(table["in_sample"], places, "o", color=ORANGE, markersize=6, markerfacecolor="white", label="in-sample")
     reach = (table["cross_fitted"] - table["low"], table["high"] - table["cross_fitted"])

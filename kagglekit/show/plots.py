@@ -1,13 +1,9 @@
-"""Figures of the notebooks: each function takes data and returns a matplotlib figure, which a notebook shows once.
-
-`ax` (`axes` for several panels): draw into existing axes.
-"""
+"""Figures of the notebooks: each function takes data and returns a matplotlib figure, which a notebook shows once."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import ks_2samp
@@ -36,16 +32,16 @@ from kagglekit.show.style import (
 
 
 @styled
-def label_balance(labels: np.ndarray, names: Sequence[str], ax: Axes | None = None, most: int = 30) -> Figure:
+def label_balance(labels: np.ndarray, names: Sequence[str]) -> Figure:
     """Class balance: texts per class or label, or the histogram of targets.
 
-    labels: from `encode_labels`; names: the task's classes, or else its label columns. Of many classes the `most`
-    frequent are shown.
+    labels: from `encode_labels`; names: the task's classes, or else its label columns. Of many classes the 30
+    most frequent are shown.
     """
     labels = np.asarray(labels)
     several = labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all()
     if labels.dtype.kind == "f" and not several:
-        ax, values = make_axes(ax, 6.5, 3.2), labels.reshape(len(labels), -1)
+        ax, values = make_axes(6.5, 3.2), labels.reshape(len(labels), -1)
         bins = np.linspace(values.min(), values.max(), 41)
         for k, name in enumerate(short(names)):
             style = "stepfilled" if len(names) == 1 else "step"
@@ -55,8 +51,8 @@ def label_balance(labels: np.ndarray, names: Sequence[str], ax: Axes | None = No
         ax.set(xlabel=short(names)[0] if len(names) == 1 else "value", ylabel="texts", title="Distribution of targets")
         return ax.figure
     counts = pd.Series(labels.sum(axis=0) if several else np.bincount(labels, minlength=len(names)), index=list(names))
-    shown = counts if len(counts) <= most else counts.sort_values(ascending=False, kind="stable")[:most]
-    ax = make_axes(ax, 6.5, 1.1 + 0.32 * len(shown), grid="x")
+    shown = counts if len(counts) <= 30 else counts.sort_values(ascending=False, kind="stable")[:30]
+    ax = make_axes(6.5, 1.1 + 0.32 * len(shown), grid="x")
     ax.barh(range(len(shown)), shown, color=BLUE, height=0.68)
     for row, count in enumerate(shown):
         note(ax, f"{count:,.0f}  ({count / len(labels):.1%})", count, row)
@@ -64,19 +60,17 @@ def label_balance(labels: np.ndarray, names: Sequence[str], ax: Axes | None = No
     ax.set_xlim(0, max(shown.max(), 1) * 1.22)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     title = f"Texts of each {'label' if several else 'class'}"
-    ax.set(xlabel="texts", title=title if len(shown) == len(counts) else f"The {most} most frequent of {len(counts)}")
+    ax.set(xlabel="texts", title=title if len(shown) == len(counts) else f"The 30 most frequent of {len(counts)}")
     return ax.figure
 
 
 @styled
-def token_lengths(
-    lengths: np.ndarray, max_lengths: Sequence[int] = (64, 128, 256, 512), axes: Sequence[Axes] | None = None
-) -> Figure:
+def token_lengths(lengths: np.ndarray, max_lengths: Sequence[int] = (64, 128, 256, 512)) -> Figure:
     """Histogram of token lengths, and for each max_length the share of texts that are truncated and of tokens lost.
 
-    `axes`: two. The histogram ends at the 99th percentile; longer texts are in its last bar.
+    The histogram ends at the 99th percentile; longer texts are in its last bar.
     """
-    left, right = make_panels(axes, (6.0, 3.6), 3.2)
+    left, right = make_panels((6.0, 3.6), 3.2)
     lengths = np.asarray(lengths)
     top = max(np.ceil(np.quantile(lengths, 0.99) * 1.03), 10)
     left.hist(np.minimum(lengths, top), bins=np.linspace(0, top, min(int(top), 50) + 1), color=BLUE)
@@ -101,15 +95,13 @@ def token_lengths(
 
 
 @styled
-def compare_train_test(
-    train: np.ndarray, test: np.ndarray, ax: Axes | None = None, unit: str = "tokens per text"
-) -> Figure:
-    """Histograms of train and test, of one number per text, such as its length in `unit`.
+def compare_train_test(train: np.ndarray, test: np.ndarray) -> Figure:
+    """Histograms of the lengths of texts of train and of test, in tokens.
 
     The KS distance (Kolmogorov-Smirnov) is 0 for equal distributions, 1 for disjoint ones. With a long tail the axis is
     logarithmic.
     """
-    ax = make_axes(ax, 6.5, 3.2)
+    ax = make_axes(6.5, 3.2)
     train, test = (np.asarray(values, dtype=np.float64) for values in (train, test))
     both = np.concatenate([train, test])
     low, high = both.min(), both.max()
@@ -128,16 +120,14 @@ def compare_train_test(
     ax.yaxis.set_major_formatter(PERCENT)
     ax.legend(loc="upper right")
     distance = ks_2samp(train, test).statistic
-    ax.set(xlabel=unit, ylabel="share of texts", title=f"Train against test (KS distance {distance:.3f})")
+    ax.set(xlabel="tokens per text", ylabel="share of texts", title=f"Train against test (KS distance {distance:.3f})")
     return ax.figure
 
 
 @styled
-def fold_scores(
-    scores: Mapping[int, float], mean: float, standard_error: float, metric: str = "score", ax: Axes | None = None
-) -> Figure:
+def fold_scores(scores: Mapping[int, float], mean: float, standard_error: float, metric: str = "score") -> Figure:
     """The score of each fold, with that of all out-of-fold rows (`mean`) and its standard error."""
-    ax = make_axes(ax, 6.0, 1.2 + 0.32 * len(scores), grid="x")
+    ax = make_axes(6.0, 1.2 + 0.32 * len(scores), grid="x")
     ax.axvspan(mean - standard_error, mean + standard_error, color=SKY, alpha=0.25, linewidth=0)
     ax.axvline(mean, color=BLUE)
     ax.plot(list(scores.values()), range(len(scores)), "o", color=ORANGE, markersize=8)
@@ -151,13 +141,13 @@ def fold_scores(
 
 
 @styled
-def confusion(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], ax: Axes | None = None) -> Figure:
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Figure:
     """Confusion matrix: counts, and as colour the share of the true class. Both int (n,), class indices."""
     size = len(classes)
     counts = np.bincount(np.asarray(labels) * size + np.asarray(predicted), minlength=size * size).reshape(size, size)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(2.0 + (0.72 if size <= 12 else 0.28) * size, 11)
-    ax = make_axes(ax, side + 1, side, grid="")
+    ax = make_axes(side + 1, side, grid="")
 
     def texts(row, column):
         return f"{counts[row, column]:,}\n{shares[row, column]:.0%}" if counts[row, column] else ""
@@ -169,10 +159,10 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str],
 
 
 @styled
-def label_errors(labels: np.ndarray, probs: np.ndarray, names: Sequence[str], ax: Axes | None = None) -> Figure:
+def label_errors(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) -> Figure:
     """Of each of several labels, how many are found, missed and false alarms at 0.5. Both (n, labels)."""
     labels, given = np.asarray(labels) == 1, np.asarray(probs) >= 0.5
-    ax = make_axes(ax, 6.5, 1.5 + 0.34 * len(names), grid="x")
+    ax = make_axes(6.5, 1.5 + 0.34 * len(names), grid="x")
     start = np.zeros(len(names))
     parts = {"found": labels & given, "missed": labels & ~given, "false alarm": ~labels & given}
     for (name, part), colour in zip(parts.items(), (BLUE, PALE, ORANGE), strict=True):
@@ -185,32 +175,31 @@ def label_errors(labels: np.ndarray, probs: np.ndarray, names: Sequence[str], ax
 
 
 @styled
-def residuals(
-    labels: np.ndarray, predictions: np.ndarray, name: str = "target", axes: Sequence[Axes] | None = None
-) -> Figure:
-    """Predicted against true values of one target, and the histogram of errors. Both (n,); `axes`: two."""
-    left, right = make_panels(axes, (4.6, 4.2), 3.4)
-    labels, predictions = (np.asarray(values, dtype=np.float64).ravel() for values in (labels, predictions))
-    errors, name = predictions - labels, short([name])[0]
-    if len(labels) > 2000:
-        image = left.hexbin(labels, predictions, gridsize=36, cmap="Blues", bins="log", mincnt=1, linewidths=0.1)
-        bar = left.figure.colorbar(image, ax=left, label="texts")
-        bar.outline.set_visible(False)
-        dress(bar.ax, "")
-    else:
-        left.plot(labels, predictions, "o", color=BLUE, markersize=4.5, alpha=0.35, markeredgewidth=0)
-    left.axline((labels.mean(), labels.mean()), slope=1, color=ORANGE, linewidth=1.2, linestyle="--")
-    left.set(xlabel=f"true {name}", ylabel=f"predicted {name}", title="Predicted against true")
-    right.hist(errors, bins=41, color=BLUE)
-    right.axvline(0, color=ORANGE, linewidth=1.2, linestyle="--")
-    right.set(xlabel=f"error of {name} (predicted minus true)", ylabel="texts")
-    right.set(title=f"Errors: mean {errors.mean():+.3g}, sd {errors.std():.3g}")
-    return left.figure
+def residuals(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> Figure:
+    """Predicted against true values, and the histogram of errors; a row of panels per target. Both (n, targets)."""
+    figure = make_figure(8.8, 3.4 * len(names))
+    panels = figure.subplots(len(names), 2, squeeze=False)
+    columns = (np.asarray(values, dtype=np.float64).T for values in (labels, predictions))
+    for axes, true, predicted, name in zip(panels, *columns, short(names), strict=True):
+        (left, right), errors = (dress(ax, "y") for ax in axes), predicted - true
+        if len(true) > 2000:
+            image = left.hexbin(true, predicted, gridsize=36, cmap="Blues", bins="log", mincnt=1, linewidths=0.1)
+            bar = figure.colorbar(image, ax=left, label="texts")
+            bar.outline.set_visible(False)
+            dress(bar.ax, "")
+        else:
+            left.plot(true, predicted, "o", color=BLUE, markersize=4.5, alpha=0.35, markeredgewidth=0)
+        left.axline((true.mean(), true.mean()), slope=1, color=ORANGE, linewidth=1.2, linestyle="--")
+        left.set(xlabel=f"true {name}", ylabel=f"predicted {name}", title="Predicted against true")
+        right.hist(errors, bins=41, color=BLUE)
+        right.axvline(0, color=ORANGE, linewidth=1.2, linestyle="--")
+        right.set(xlabel=f"error of {name} (predicted minus true)", ylabel="texts")
+        right.set(title=f"Errors: mean {errors.mean():+.3g}, sd {errors.std():.3g}")
+    return figure
 
 
-@styled
 def errors(task, labels: np.ndarray, predictions: np.ndarray) -> Figure:
-    """The errors of a run, in the figure for the task's kind: `confusion`, `label_errors`, or `residuals` by target.
+    """The errors of a run, in the figure for the task's kind: `confusion`, `label_errors` or `residuals`.
 
     labels: from `encode_labels`; predictions: (n, columns) of the same rows.
     """
@@ -218,19 +207,14 @@ def errors(task, labels: np.ndarray, predictions: np.ndarray) -> Figure:
         return confusion(labels, decide(task, predictions), task.classes)
     if task.kind == "multilabel":
         return label_errors(labels, predictions, task.labels)
-    figure = make_figure(8.8, 3.4 * len(task.labels))
-    rows = figure.subplots(len(task.labels), 2, squeeze=False)
-    columns = labels.reshape(predictions.shape).T, predictions.T
-    for axes, label, prediction, name in zip(rows, *columns, task.labels, strict=True):
-        residuals(label, prediction, name, axes=axes)
-    return figure
+    return residuals(labels.reshape(predictions.shape), predictions, task.labels)
 
 
 @styled
-def run_correlation(frame: pd.DataFrame, ax: Axes | None = None, title: str = "Correlation of the runs") -> Figure:
+def run_correlation(frame: pd.DataFrame, title: str = "Correlation of the runs") -> Figure:
     """Heat map of how similar the runs are, from the table of `blend.correlation`."""
     values, side = frame.to_numpy(dtype=np.float64), min(2.0 + 0.72 * len(frame), 11)
-    ax = make_axes(ax, side + 1, side, grid="")
+    ax = make_axes(side + 1, side, grid="")
     low, names = min(0.5, np.nanmin(values)), list(frame.index)
     heat_map(ax, values, names, lambda row, column: f"{values[row, column]:.2f}", low, "Pearson correlation")
     ax.set_title(title)
@@ -238,11 +222,11 @@ def run_correlation(frame: pd.DataFrame, ax: Axes | None = None, title: str = "C
 
 
 @styled
-def run_scores(frame: pd.DataFrame, metric: str, ax: Axes | None = None) -> Figure:
+def run_scores(frame: pd.DataFrame, metric: str) -> Figure:
     """The runs by score, the best on top; a row per run with the columns `score` and `standard_error`."""
     higher = is_higher_better(metric)
     frame = frame[["score", "standard_error"]].astype(float).sort_values("score", ascending=not higher, kind="stable")
-    ax = make_axes(ax, 7.0, 1.2 + 0.36 * len(frame), grid="x")
+    ax = make_axes(7.0, 1.2 + 0.36 * len(frame), grid="x")
     for row, (score, error) in enumerate(frame.to_numpy()):
         style = {"color": ORANGE if row == 0 else BLUE, "markersize": 7, "elinewidth": 1.6, "capsize": 3}
         ax.errorbar(score, row, xerr=error, fmt="o", **style)
@@ -255,9 +239,9 @@ def run_scores(frame: pd.DataFrame, metric: str, ax: Axes | None = None) -> Figu
 
 
 @styled
-def label_rates(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
+def label_rates(frame: pd.DataFrame) -> Figure:
     """Predicted labels of test against labels of train: a line per row of the table of `submission.label_rates`."""
-    ax, unit = make_axes(ax, 6.5, 1.4 + 0.34 * len(frame), grid="x"), frame.columns.name or "share of rows"
+    ax, unit = make_axes(6.5, 1.4 + 0.34 * len(frame), grid="x"), frame.columns.name or "share of rows"
     ax.hlines(range(len(frame)), frame.min(axis=1), frame.max(axis=1), color=PALE, linewidth=3)
     for name, colour, marker in zip(frame.columns, (BLUE, ORANGE, GREEN), ("o", "D", "|"), strict=False):
         style = {"markersize": 11 if marker == "|" else 7, "markeredgewidth": 2 if marker == "|" else 0}

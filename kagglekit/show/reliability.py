@@ -1,10 +1,9 @@
 """Reliability diagrams: do predicted probabilities match how often they are right? As a table, a number, a figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kagglekit.options import check_range
@@ -12,37 +11,30 @@ from kagglekit.scoring.metrics import CLASSES
 from kagglekit.show.style import COLOURS, INK, PERCENT, make_panels, short, styled
 
 
-def confidences(
-    labels: np.ndarray, probs: np.ndarray, kind: str, column: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def confidences(labels: np.ndarray, probs: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Confidence of each row, and whether it is right: float64 and bool (m,).
 
     labels: from `encode_labels`; probs: (n, columns). Binary: the probability of the second class, and whether it is
-    the label; multiclass: that of the likeliest class; multilabel: of all cells, m = n times labels. column: only that
-    class or label. Raises ValueError for ordinal and regression, which have no probabilities.
+    the label; multiclass: that of the likeliest class; multilabel: of all cells, m = n times labels. Raises ValueError
+    for ordinal and regression, which have no probabilities.
     """
     labels, probs = np.asarray(labels), np.asarray(probs, dtype=np.float64)
     if kind not in (*CLASSES, "multilabel"):
         raise ValueError(f"kind={kind!r} has values, not probabilities: it must be binary, multiclass or multilabel")
     if len(labels) != len(probs) or not len(labels):
         raise ValueError(f"{len(labels)} labels do not go with {len(probs)} predictions")
-    if column is None and kind == "multiclass":
+    if kind == "multilabel":
+        return probs.ravel(), labels.ravel() == 1
+    if kind == "multiclass":
         return probs.max(axis=1), probs.argmax(axis=1) == labels
-    right = labels == 1 if kind == "multilabel" else labels[:, None] == np.arange(probs.shape[1])
-    if column is None and kind == "multilabel":
-        return probs.ravel(), right.ravel()
-    column = 1 if column is None else column
-    check_range("column", column, 0 <= column < probs.shape[1], f"from 0 to {probs.shape[1] - 1}")
-    return probs[:, column], right[:, column]
+    return probs[:, 1], labels == 1
 
 
-def reliability_table(
-    labels: np.ndarray, probs: np.ndarray, kind: str, bins: int = 15, column: int | None = None
-) -> pd.DataFrame:
+def reliability_table(labels: np.ndarray, probs: np.ndarray, kind: str, bins: int = 15) -> pd.DataFrame:
     """A line per non-empty bin of equal width: low, high, rows, confidence (mean probability), share (that is right),
     gap (share minus confidence: below 0 where over-confident). Rows and arguments as in `confidences`."""
     check_range("bins", bins, bins >= 1, "1 or more")
-    sure, right = confidences(labels, probs, kind, column)
+    sure, right = confidences(labels, probs, kind)
     place = np.minimum((sure * bins).astype(int), bins - 1)
     rows = np.bincount(place, minlength=bins)
     there = rows > 0
@@ -60,32 +52,24 @@ def expected_calibration_error(table: pd.DataFrame) -> float:
 
 
 @styled
-def reliability(
-    labels: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    kind: str,
-    bins: int = 15,
-    column: int | None = None,
-    axes: Sequence[Axes] | None = None,
-) -> Figure:
+def reliability(labels: np.ndarray, predictions: Mapping[str, np.ndarray], kind: str, bins: int = 15) -> Figure:
     """Reliability diagram and histogram of confidence, a line for each of `predictions`.
 
     predictions: by name, such as {"before": ..., "after": ...}, each (n, columns) for the rows of `labels`. On the
     diagonal probabilities are calibrated, below it over-confident, above it under-confident. The legend shows the
-    expected calibration error (ECE). Bins of fewer than 5 rows are left out of the line. `axes`: two.
+    expected calibration error (ECE). Bins of fewer than 5 rows are left out of the line.
     """
-    left, right = make_panels(axes, (4.4, 4.0), 3.6)
+    left, right = make_panels((4.4, 4.0), 3.6)
     left.plot([0, 1], [0, 1], "--", color=INK, linewidth=1.0)
-    usual = {"binary": "the second class", "multiclass": "the likeliest class", "multilabel": "a label"}
-    what = usual.get(kind) if column is None else f"column {column}"
+    what = {"binary": "the second class", "multiclass": "the likeliest class", "multilabel": "a label"}.get(kind)
     for number, (label, probs) in enumerate(zip(short(predictions), predictions.values(), strict=True)):
         colour, style = COLOURS[number % len(COLOURS)], ("-", "-.", ":")[number // len(COLOURS) % 3]
-        table = reliability_table(labels, probs, kind, bins, column)
+        table = reliability_table(labels, probs, kind, bins)
         shown = table[table["rows"] >= 5] if (table["rows"] >= 5).any() else table
         name = f"{label}: ECE {expected_calibration_error(table):.3f}"
         marker = {"marker": "o", "markersize": 4.5, "clip_on": False}
         left.plot(shown["confidence"], shown["share"], style, color=colour, label=name, **marker)
-        sure, _ = confidences(labels, probs, kind, column)
+        sure, _ = confidences(labels, probs, kind)
         bars = {"bins": np.linspace(0, 1, bins + 1), "weights": np.full(len(sure), 1 / len(sure)), "color": colour}
         right.hist(sure, histtype="step", linewidth=1.6, label=label, **bars)
         if number == 0:

@@ -61,17 +61,15 @@ def make_figure(width: float, height: float) -> Figure:
     return plt.figure(figsize=(width, height), layout="constrained")
 
 
-def make_axes(ax: Axes | None, width: float, height: float, grid: str = "y") -> Axes:
-    """`ax`, or the axes of a new figure of that size in inches; `grid` is "x", "y" or "" for none."""
-    return dress(make_figure(width, height).subplots() if ax is None else ax, grid)
+def make_axes(width: float, height: float, grid: str = "y") -> Axes:
+    """The axes of a new figure of that size in inches; `grid` is "x", "y" or "" for none."""
+    return dress(make_figure(width, height).subplots(), grid)
 
 
-def make_panels(axes: Sequence[Axes] | None, widths: Sequence[float], height: float) -> list[Axes]:
-    """`axes`, or those of a new figure with panels side by side, of these widths in inches."""
-    if axes is None:
-        figure = make_figure(sum(widths), height)
-        axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-    return [dress(ax, "y") for ax in axes]
+def make_panels(widths: Sequence[float], height: float) -> list[Axes]:
+    """The axes of a new figure with panels side by side, of these widths in inches."""
+    panels = make_figure(sum(widths), height).subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    return [dress(ax, "y") for ax in panels]
 
 
 def dress(ax: Axes, grid: str) -> Axes:

@@ -186,11 +186,7 @@ def test_a_word_is_read_as_it_stands_at_the_mask(bytewise, pieces):
         ({"no": ["bad"]}, REVIEW, "class 'yes' has no word; each of no, yes needs one"),
         ({"no": ["bad"], "yes": []}, REVIEW, "class 'yes' has no word"),
         ({**WORDS, "maybe": ["fine"]}, REVIEW, "'maybe' is no class of the task: it has no, yes"),
-        (
-            {**WORDS, "yes": ["goods"]},
-            REVIEW,
-            r"'goods' of class .* 2 tokens \(good, ##s\).* 1 masks.*{mask}{mask}",
-        ),
+        ({**WORDS, "yes": ["goods"]}, REVIEW, r"'goods' of class .* 2 tokens \(good, ##s\).* 1 masks.*{mask}{mask}"),
         (WORDS, NEWS, r"'bad' of class 'no' is 1 tokens \(bad\), and the pattern has 2 masks"),
         ({**WORDS, "yes": ["terrific"]}, REVIEW, "'terrific' of class 'yes' has no token in the vocabulary"),
         ({**WORDS, "yes": [" "]}, REVIEW, "has no token in the vocabulary"),

@@ -40,44 +40,38 @@ def rates(schedule="linear", groups=GROUPS):
 
 
 FIGURES = {
-    "label_balance": lambda ax=None: plots.label_balance(Y, CLASSES, ax=ax),
-    "label_balance of labels": lambda ax=None: plots.label_balance(MULTI, CLASSES, ax=ax),
-    "label_balance of many": lambda ax=None: plots.label_balance(np.arange(50), [f"c{k}" for k in range(50)], ax=ax),
-    "label_balance of a number": lambda ax=None: plots.label_balance(VALUES[:, :1], ["score"], ax=ax),
-    "label_balance of numbers": lambda ax=None: plots.label_balance(VALUES, ["one", "two"], ax=ax),
-    "compare_train_test": lambda ax=None: plots.compare_train_test(np.arange(9), np.arange(5), ax=ax),
-    "compare_train_test, long": lambda ax=None: plots.compare_train_test(10 ** np.arange(9), np.arange(1, 9), ax=ax),
-    "fold_scores": lambda ax=None: plots.fold_scores({0: 0.9, 1: 0.8}, 0.85, 0.01, "accuracy", ax=ax),
-    "confusion": lambda ax=None: plots.confusion(Y, P, CLASSES, ax=ax),
-    "confusion of many": lambda ax=None: plots.confusion(
-        np.arange(50), np.arange(50), list(map(str, range(50))), ax=ax
-    ),
-    "label_errors": lambda ax=None: plots.label_errors(MULTI, MULTI * 0.8, CLASSES, ax=ax),
-    "run_correlation": lambda ax=None: plots.run_correlation(pd.DataFrame(np.eye(2), ["x", "y"], ["x", "y"]), ax=ax),
-    "run_scores": lambda ax=None: plots.run_scores(RUNS, "accuracy", ax=ax),
-    "label_rates": lambda ax=None: plots.label_rates(RUNS.astype(float), ax=ax),
-    **{f"learning_rates {s}": lambda ax=None, s=s: curves.learning_rates(rates(s), ax=ax) for s in SCHEDULES},
-    "learning_rates of one group": lambda ax=None: curves.learning_rates(rates(groups=GROUPS[-1:]), ax=ax),
-    "learning_rates without a head": lambda ax=None: curves.learning_rates(rates(groups=GROUPS[:1]), ax=ax),
-    "learning_rates of one step": lambda ax=None: curves.learning_rates(rates().head(1), ax=ax),
-    "rate_trial": lambda ax=None: curves.rate_trial(TRIAL, 1e-4, ax=ax),
-    "rate_trial that never learned": lambda ax=None: curves.rate_trial(TRIAL.iloc[::-1].reset_index(), 1e-4, ax=ax),
-    "rate_trial of one step": lambda ax=None: curves.rate_trial(TRIAL.head(1), 1e-7, ax=ax),
-    "probe_scores": lambda ax=None: curves.probe_scores(PROBED, STEPS, "accuracy", ax=ax),
-    "probe_scores of one fold": lambda ax=None: curves.probe_scores(PROBED, {"1": 40}, "accuracy", ax=ax),
-    "probe_scores of one step": lambda ax=None: curves.probe_scores(PROBED.head(1), {"overall": 0}, "accuracy", ax=ax),
-    "probe_scores with no number": lambda ax=None: curves.probe_scores(
-        PROBED * np.nan, {"overall": 0}, "accuracy", ax=ax
-    ),
-    "rate_trial with no number": lambda ax=None: curves.rate_trial(TRIAL.assign(loss=np.nan), 1e-4, ax=ax),
-}
-PANELS = {
-    "token_lengths": lambda axes=None: plots.token_lengths(np.arange(1, 700), axes=axes),
-    "token_lengths, short": lambda axes=None: plots.token_lengths(np.array([3]), axes=axes),
-    "learning_curves": lambda axes=None: curves.learning_curves(HISTORY, "accuracy", axes=axes),
-    "residuals": lambda axes=None: plots.residuals(VALUES[:, 0], VALUES[:, 1], "score", axes=axes),
-    "residuals of many": lambda axes=None: plots.residuals(np.arange(3000), np.ones(3000), axes=axes),
-    "reliability": lambda axes=None: reliability.reliability(Y > 0, {"x": np.full((200, 2), 0.5)}, "binary", axes=axes),
+    "label_balance": lambda: plots.label_balance(Y, CLASSES),
+    "label_balance of labels": lambda: plots.label_balance(MULTI, CLASSES),
+    "label_balance of many": lambda: plots.label_balance(np.arange(50), [f"c{k}" for k in range(50)]),
+    "label_balance of a number": lambda: plots.label_balance(VALUES[:, :1], ["score"]),
+    "label_balance of numbers": lambda: plots.label_balance(VALUES, ["one", "two"]),
+    "compare_train_test": lambda: plots.compare_train_test(np.arange(9), np.arange(5)),
+    "compare_train_test, long": lambda: plots.compare_train_test(10 ** np.arange(9), np.arange(1, 9)),
+    "fold_scores": lambda: plots.fold_scores({0: 0.9, 1: 0.8}, 0.85, 0.01, "accuracy"),
+    "confusion": lambda: plots.confusion(Y, P, CLASSES),
+    "confusion of many": lambda: plots.confusion(np.arange(50), np.arange(50), list(map(str, range(50)))),
+    "label_errors": lambda: plots.label_errors(MULTI, MULTI * 0.8, CLASSES),
+    "run_correlation": lambda: plots.run_correlation(pd.DataFrame(np.eye(2), ["x", "y"], ["x", "y"])),
+    "run_scores": lambda: plots.run_scores(RUNS, "accuracy"),
+    "label_rates": lambda: plots.label_rates(RUNS.astype(float)),
+    **{f"learning_rates {s}": lambda s=s: curves.learning_rates(rates(s)) for s in SCHEDULES},
+    "learning_rates of one group": lambda: curves.learning_rates(rates(groups=GROUPS[-1:])),
+    "learning_rates without a head": lambda: curves.learning_rates(rates(groups=GROUPS[:1])),
+    "learning_rates of one step": lambda: curves.learning_rates(rates().head(1)),
+    "rate_trial": lambda: curves.rate_trial(TRIAL, 1e-4),
+    "rate_trial that never learned": lambda: curves.rate_trial(TRIAL.iloc[::-1].reset_index(), 1e-4),
+    "rate_trial of one step": lambda: curves.rate_trial(TRIAL.head(1), 1e-7),
+    "probe_scores": lambda: curves.probe_scores(PROBED, STEPS, "accuracy"),
+    "probe_scores of one fold": lambda: curves.probe_scores(PROBED, {"1": 40}, "accuracy"),
+    "probe_scores of one step": lambda: curves.probe_scores(PROBED.head(1), {"overall": 0}, "accuracy"),
+    "probe_scores with no number": lambda: curves.probe_scores(PROBED * np.nan, {"overall": 0}, "accuracy"),
+    "rate_trial with no number": lambda: curves.rate_trial(TRIAL.assign(loss=np.nan), 1e-4),
+    "token_lengths": lambda: plots.token_lengths(np.arange(1, 700)),
+    "token_lengths, short": lambda: plots.token_lengths(np.array([3])),
+    "learning_curves": lambda: curves.learning_curves(HISTORY, "accuracy"),
+    "residuals": lambda: plots.residuals(VALUES, VALUES + 1, ["one", "two"]),
+    "residuals of many": lambda: plots.residuals(np.arange(3000)[:, None], np.ones((3000, 1)), ["score"]),
+    "reliability": lambda: reliability.reliability(Y > 0, {"x": np.full((200, 2), 0.5)}, "binary"),
 }
 
 
@@ -89,15 +83,15 @@ def texts(figure):
 def test_every_figure_is_in_this_battery():
     modules = (plots, curves, reliability)
     known = {name for module in modules for name, draw in vars(module).items() if hasattr(draw, "__wrapped__")}
-    drawn = {name.split()[0].rstrip(",") for name in (*FIGURES, *PANELS)}
-    assert drawn == known - {"ks_2samp", "errors"}  # of scipy; and what chooses one of the others
+    drawn = {name.split()[0].rstrip(",") for name in FIGURES}
+    assert drawn == known - {"ks_2samp"}  # of scipy
 
 
-@pytest.mark.parametrize("name", [*FIGURES, *PANELS])
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_picture_is_drawn_once_and_left_closed(name, tmp_path):
     before = dict(matplotlib.rcParams)
-    figure = (FIGURES | PANELS)[name]()
-    assert isinstance(figure, Figure) and plt.get_fignums() == []
+    figure = FIGURES[name]()
+    assert isinstance(figure, Figure) and plt.get_fignums() == [] and all(ax.has_data() for ax in figure.axes)
     assert dict(matplotlib.rcParams) == before
     figure.savefig(tmp_path / "picture.png")  # no warning, no formula in a name
     assert (tmp_path / "picture.png").stat().st_size > 5000
@@ -105,26 +99,11 @@ def test_a_picture_is_drawn_once_and_left_closed(name, tmp_path):
         assert axis.get_label_text() or any(label.get_text() for label in axis.get_ticklabels())
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_picture_can_be_drawn_into_given_axes(name):
-    figure, ax = plt.subplots()
-    assert FIGURES[name](ax) is figure and ax.has_data()
-    assert plt.get_fignums() == [figure.number]  # the caller's figure stays open
-    plt.close(figure)
-
-
-@pytest.mark.parametrize("name", PANELS)
-def test_panels_can_be_drawn_into_given_axes(name):
-    figure, axes = plt.subplots(1, 3)
-    assert PANELS[name](axes[:2]) is figure and all(ax.has_data() for ax in axes[:2])
-    plt.close(figure)
-
-
 def test_a_failing_picture_leaves_nothing_open():
     with pytest.raises(KeyError):
         plots.run_scores(pd.DataFrame({"score": [1]}), "accuracy")
     with pytest.raises(ValueError):
-        plots.fold_scores({0: "good"}, 0.5, 0.1, ax=None).savefig("/dev/null")
+        plots.fold_scores({0: "good"}, 0.5, 0.1).savefig("/dev/null")
     assert plt.get_fignums() == []
 
 

@@ -42,8 +42,8 @@ def test_each_kind_has_its_rows():
     probs = np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
     sure, right = confidences(np.array([1, 2]), probs, "multiclass")
     assert sure.tolist() == [0.5, 0.6] and right.tolist() == [True, False]
-    sure, right = confidences(np.array([1, 2]), probs, "multiclass", column=2)
-    assert sure.tolist() == [0.3, 0.1] and right.tolist() == [False, True]
+    sure, right = confidences(np.array([1, 0]), probs[:, :2], "binary")
+    assert sure.tolist() == [0.5, 0.3] and right.tolist() == [True, False]
     labels = np.array([[0, 1, 0], [1, 0, 0]], dtype=np.float32)
     sure, right = confidences(labels, probs, "multilabel")
     assert sure.tolist() == probs.ravel().tolist() and right.sum() == 2
@@ -54,8 +54,6 @@ def test_what_has_no_probability_is_refused_in_words():
         reliability_table(LABELS, SURE[:, None], "ordinal")
     with pytest.raises(ValueError, match="bins=0 is out of range: it must be 1 or more"):
         reliability_table(LABELS, PROBS, "binary", bins=0)
-    with pytest.raises(ValueError, match="column=2 is out of range: it must be from 0 to 1"):
-        reliability_table(LABELS, PROBS, "binary", column=2)
     with pytest.raises(ValueError, match="3000 labels do not go with 10 predictions"):
         reliability_table(LABELS, PROBS[:10], "binary")
 
@@ -72,11 +70,9 @@ def test_the_picture_tells_the_error_before_and_after(kind, tmp_path):
     figure.savefig(tmp_path / "picture.png")
 
 
-def test_the_picture_can_be_drawn_into_given_axes_also_of_few_rows():
-    figure, axes = plt.subplots(1, 2)
-    assert reliability(LABELS[:3], {"one": PROBS[:3]}, "binary", column=0, axes=axes) is figure
-    assert axes[0].get_xlabel() == "probability of column 0" and all(ax.has_data() for ax in axes)
-    plt.close(figure)
+def test_a_picture_of_few_rows_is_drawn():
+    figure = reliability(LABELS[:3], {"one": PROBS[:3]}, "binary")
+    assert figure.axes[0].get_xlabel() == "probability of the second class" and all(ax.has_data() for ax in figure.axes)
 
 
 def test_the_legend_does_not_lie_on_a_line_that_is_under_confident():
