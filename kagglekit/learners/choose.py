@@ -108,11 +108,11 @@ def choose_learner(
     every, vocabulary = run.checkpoint_every, find_vocabulary(starts, found)
     learner = FineTuner(task, train, test, found, recipe, cache, every, vocabulary, TimeBudget(run.hours))
     if run.distill:
-        learner = Distiller(learner, work, task, train, test, folds, run.distill, run.seed)
+        learner = Distiller(learner, work, folds, run.distill, run.seed)
         for models in starts.values() if learner.plan.source == "nested" else ():
             check_shared(" + ".join(models))
     if run.pseudo:
-        learner = SelfTrainer(learner, work, task, train, test, folds, run.pseudo)
+        learner = SelfTrainer(learner, work, folds, run.pseudo)
     settings |= learner.settings
     return Choice(learner, settings, starts, selection_warning(work, settings), run.seed)
 

@@ -20,7 +20,7 @@ from kagglekit.progress import clock
 from kagglekit.runs.knobs import TrainingRun
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run, read_predictions, read_run, training_rows
-from kagglekit.selftraining.teachers import check_unchanged, make_anew
+from kagglekit.selftraining.teachers import check_unchanged, refit_blend
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.predict import SavedModel, free_memory
 from kagglekit.training.recipe import Recipe
@@ -170,7 +170,7 @@ class _Asked:
         own, theirs = (table["group"].to_numpy() if reads else None for table in (self.train, self.test))
         members = [_only(self.read(name), run.folds) for name in weights["members"]]
         asked, plan = [self.find(name) for name in weights["members"]], BlendPlan(**weights["plan"])
-        makers = make_anew(self.task, members, plan, self.folds, self.labels, own)
+        makers = refit_blend(self.task, members, plan, self.folds, self.labels, own)
 
         def predict(fold: int) -> np.ndarray:
             found = np.stack([member(fold) for member in asked]).astype(np.float64)

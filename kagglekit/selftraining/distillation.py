@@ -1,16 +1,13 @@
-"""Knowledge distillation: a student learns what a teacher predicts, beside the labels (Hinton, Vinyals and Dean, 2015,
-arXiv 1503.02531).
+"""Knowledge distillation: a student learns the predictions of a teacher, beside the labels (Hinton, Vinyals and Dean,
+2015, arXiv 1503.02531).
 
 A teacher's prediction of a row says more than its label: which other classes the text is like, and how sure one can be.
-
-How far a student is from its teacher: in what they predict, and in their hidden states.
-
-Hinton, Vinyals and Dean (2015, arXiv 1503.02531). Distances of single rows, so that a row can count more or less.
+Distances between student and teacher are of single rows, so that a row can count more or less.
 """
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -21,65 +18,32 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.heads import OUTPUT_LAYERS
 from kagglekit.model.surgery import find_layers
 from kagglekit.options import check_range
-from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.trick import Trick, knob, trick
 
 
-def row_weights(labels: torch.Tensor, outputs: int) -> torch.Tensor:
-    """How much each row counts, (batch,): the last column of labels that have one more than there are `outputs`, where
-    `make_targets` puts it; else 1."""
-    weighted = labels.dim() == 2 and labels.shape[1] == outputs + 1
-    return labels[:, -1] if weighted else torch.ones(len(labels), device=labels.device)
-
-
-@contextmanager
-def layer_states(backbone: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """While the block runs, gather what each layer of a backbone gives: (batch, tokens, width), lowest first."""
-    states: list[torch.Tensor] = []
-
-    def gather(module, inputs, output):
-        states.append(output[0] if isinstance(output, tuple) else output)
-
-    handles = [layer.register_forward_hook(gather) for layer in find_layers(backbone)]
-    try:
-        yield states
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
+@trick
 class Distillation(Trick):
     """`(1 - weight)` times the loss plus `weight` times the distance from the teacher's predictions in the batch.
 
-    The batch brings them as `teacher` (batch, columns of a predictions table); they are taken out before the model
-    reads it, so this trick is the innermost. weight: 0 is plain training, 0.5 to 0.9 are usual, 1 ignores the labels.
-    loss: cross_entropy, kl, cosine or mse for classes and labels, mse for values, "" is kl or mse. temperature: of kl;
-    1 is none, 2 to 4 are usual, large ones compare logits (Hinton et al.). Costs next to nothing.
-    hidden: weight of the squared difference of all token states from those of the model in the folder `teacher`, which
-    reads the batch along, without its dropout: of the same width and vocabulary. 0 is none; large ones make a copy of
-    the teacher, whatever the labels say. It costs a forward pass of the teacher, and its weights in memory.
-    Rows with weights count by them.
-    Raises ValueError for a loss that does not fit the task.
+    The batch has them as `teacher` (batch, columns of a predictions table); they are taken out before the model reads
+    it, so this trick is the innermost. Rows with weights count by them. Costs next to nothing; `hidden` costs a forward
+    pass of the teacher in the folder `teacher`, without its dropout, and its weights in memory. Such a teacher has the
+    student's width and vocabulary. Raises ValueError for a loss that does not fit the task.
     """
 
-    distance_: torch.Tensor | float = 0.0  # sums over the steps; they stay on the device: no waiting
-    apart_: torch.Tensor | float = 0.0
-    live: Classifier | None = None  # the teacher, while training goes on
+    mean = ("distance_", "mean distance from the teacher")
+    distance_ = apart_ = 0.0  # sums over the steps; they stay on the device, so that nothing waits for it
+    live = None  # the teacher's Classifier during training
 
-    def __init__(
-        self, weight: float = 0.5, loss: str = "", temperature: float = 1.0, hidden: float = 0.0, teacher: str = ""
-    ):
-        self.weight = weight
-        self.loss = loss
-        self.temperature = temperature
-        self.hidden = hidden
-        self.teacher = teacher
+    weight: float = knob(0.5, "0: plain training; 0.5 to 0.9 are usual; 1 ignores the labels", least=0, most=1)
+    loss: str = knob("", "cross_entropy, kl, cosine or mse for classes and labels, mse for values; empty: kl or mse")
+    temperature: float = knob(1.0, "of kl: 1 is none, 2 to 4 are usual, large ones compare logits", above=0)
+    hidden: float = knob(0.0, "weight of the squared difference of token states; 0: none; large: a copy", least=0)
+    teacher: str = knob("", "folder of the model whose token states are compared")
 
     def check(self):
         super().check()
-        check_range("Distillation: weight", self.weight, 0 <= self.weight <= 1, "from 0 to 1")
         check_range("Distillation: loss", self.loss, self.loss in ("", *LOSSES), f"empty, or of {', '.join(LOSSES)}")
-        check_range("Distillation: temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
-        check_range("Distillation: hidden", self.hidden, 0 <= self.hidden < math.inf, "0 or more")
         if self.temperature != 1 and self.loss not in ("", "kl"):
             raise ValueError(f"Distillation: temperature={self.temperature} is of loss='kl', not of {self.loss!r}")
         if self.hidden and not self.teacher:
@@ -100,10 +64,7 @@ class Distillation(Trick):
     def compute_loss(self, compute, model, inputs):
         inputs = dict(inputs)
         teacher = inputs.pop("teacher")
-        if self.hidden:
-            with layer_states(model.backbone) as states:
-                loss, outputs = compute(inputs)
-        else:
+        with layer_states(model.backbone) if self.hidden else nullcontext() as states:
             loss, outputs = compute(inputs)
         weights = row_weights(inputs["labels"], outputs["logits"].shape[-1])
         distance = (weights * self._distances(model, outputs["logits"], teacher)).mean()
@@ -111,39 +72,58 @@ class Distillation(Trick):
         self.distance_ = self.distance_ + distance.detach()
         loss = (1 - self.weight) * loss + self.weight * distance
         if self.hidden:
-            apart = hidden_distance(states, self._states(inputs), inputs["attention_mask"], weights)
+            apart = hidden_distance(states, self._teacher_states(inputs), inputs["attention_mask"], weights)
             self.apart_ = self.apart_ + apart.detach()
             loss = loss + self.hidden * apart
         return loss, outputs
 
     def _distances(self, model: Classifier, logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        """Of each row (batch,); logits of other targets stand behind those of the task."""
+        """Of each row (batch,); logits of auxiliary targets stand behind those of the task."""
         logits = logits[:, : len(model.center)]
         if model.link in DISTRIBUTIONS:
             return distribution_distance(logits, teacher, model.link, self.loss or "kl", self.temperature)
         return value_distance(logits, teacher, model.link, model.center, model.scale)
 
-    def _states(self, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Of the teacher, in the batch that the student has read."""
+    def _teacher_states(self, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad(), layer_states(self.live.backbone) as states:
             self.live.backbone(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         return states
 
     def receipt(self, model):
-        steps = max(self.steps_, 1)
-        figures = {"mean distance from the teacher": float(self.distance_) / steps}
-        if self.hidden:
-            figures["mean distance of states"] = float(self.apart_) / steps
-        return {**super().receipt(model), **figures}
+        states = {"mean distance of states": float(self.apart_) / max(self.steps_, 1)} if self.hidden else {}
+        return {**super().receipt(model), **states}
 
 
-DISTRIBUTIONS = ("softmax", "sigmoid")  # links whose predictions are probabilities
+@contextmanager
+def layer_states(backbone: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """While the block runs, collect the output of each layer of a backbone: (batch, tokens, width), lowest first."""
+    states: list[torch.Tensor] = []
+
+    def collect(module, inputs, output):
+        states.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [layer.register_forward_hook(collect) for layer in find_layers(backbone)]
+    try:
+        yield states
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def row_weights(labels: torch.Tensor, outputs: int) -> torch.Tensor:
+    """The weight of each row (batch,): the last column of labels with one more column than `outputs`, where
+    `make_targets` puts it; else 1."""
+    weighted = labels.dim() == 2 and labels.shape[1] == outputs + 1
+    return labels[:, -1] if weighted else torch.ones(len(labels), device=labels.device)
+
+
+DISTRIBUTIONS = ("softmax", "sigmoid")  # output layers whose predictions are probabilities
 
 
 def soft_cross_entropy(logs: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of a distribution against a softer label.
+    """Cross entropy of the student's log-probabilities `logs` against the teacher's `probs`: (..., outcomes) -> (...).
 
-    logs: of the student, probs: of the teacher, (..., outcomes) -> (...). It has the gradients of `kl`.
+    It has the gradients of `kl`.
     """
     return -(probs * logs).sum(dim=-1)
 
@@ -169,8 +149,8 @@ LOSSES = {"cross_entropy": soft_cross_entropy, "kl": kl, "cosine": cosine, "mse"
 def soften(probs: torch.Tensor, link: str, temperature: float = 1.0) -> torch.Tensor:
     """Predictions of a teacher as distributions at a temperature: (batch, columns) -> (batch, labels, outcomes).
 
-    softmax: one label, whose outcomes are the columns; sigmoid: each column is a label that holds or not. What a
-    softmax at temperature T makes of the teacher's logits is p^(1/T), scaled to sum to 1: no logits are needed.
+    softmax: one label, whose outcomes are the columns; sigmoid: each column is a label that holds or not. A softmax at
+    temperature T is p^(1/T), scaled to sum to 1: no logits are needed.
     """
     probs = probs.float().clamp(0, 1)
     probs = probs.unsqueeze(1) if link == "softmax" else torch.stack([probs, 1 - probs], dim=-1)
@@ -189,11 +169,10 @@ def student_logs(logits: torch.Tensor, link: str, temperature: float = 1.0) -> t
 def distribution_distance(
     logits: torch.Tensor, teacher: torch.Tensor, link: str, loss: str = "kl", temperature: float = 1.0
 ) -> torch.Tensor:
-    """How far a student is from its teacher, in classes or labels: (batch,), a mean over the labels.
+    """The distance of a student from its teacher, in classes or labels: (batch,), a mean over the labels.
 
     logits, teacher (probabilities): (batch, columns). link: softmax or sigmoid. loss: a name of LOSSES. temperature:
-    above 1 both are softened, so that small probabilities count; the loss times its square has gradients of about the
-    same size at every temperature.
+    above 1 softens both, so that small probabilities count; times its square, gradients keep about their size.
     """
     logs, probs = student_logs(logits, link, temperature), soften(teacher, link, temperature)
     return temperature**2 * LOSSES[loss](logs, probs).mean(dim=1)
@@ -214,10 +193,11 @@ def value_distance(
 def hidden_distance(
     states: list[torch.Tensor], others: list[torch.Tensor], mask: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """The squared difference of token states of two models, a mean over real tokens, width and the student's layers.
+    """The squared difference of the token states of two models, a mean over real tokens, width and student's layers.
 
-    states, others: of student and teacher, one (batch, tokens, width) a layer. A student with fewer layers learns those
-    at equal distances, the last from the last (Jiao et al., 2020, TinyBERT, arXiv 1909.10351). weights: (batch,).
+    states, others: of student and teacher, one (batch, tokens, width) a layer. A student with fewer layers learns from
+    layers at equal distances, the last from the last (TinyBERT; Jiao et al., 2020, arXiv 1909.10351). weights: of the
+    rows (batch,).
     """
     places = [math.ceil((layer + 1) * len(others) / len(states)) - 1 for layer in range(len(states))]
     counts = mask.unsqueeze(-1) * weights.view(-1, 1, 1)  # (batch, tokens, 1)

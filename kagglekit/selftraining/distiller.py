@@ -1,4 +1,4 @@
-"""A run whose models are students: taught by another run, a blend, or earlier models of the run itself."""
+"""A run whose models are students: of another run, of a blend, or of earlier models of the run itself."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kagglekit.competition.task import Task, encode_labels
+from kagglekit.competition.task import encode_labels
 from kagglekit.files import remove
 from kagglekit.model.backbones import load_config, load_tokenizer
 from kagglekit.runs.folder import Fitted
@@ -26,66 +26,68 @@ from kagglekit.tricks import TRICKS
 
 @dataclass
 class Distiller:
-    """Trains one student a fold, with the labels and what a teacher predicts for the training rows.
+    """Trains one student a fold, on the labels and on a teacher's predictions of the training rows.
 
-    learner: a fine-tuner. options: of `DistillationOptions`; by:
+    learner: a fine-tuner, with its task, train and test. folds: as from `read_folds`. seed: of the run. options: of
+    `DistillationOptions`; by:
     "fold": the teacher's model of fold k labels the rows of student k. It never saw fold k; it has seen the rows that
     it labels, so that its labels say less than they could. The teacher may be any run or blend.
     "nested": a row of fold j is labelled, for student k, by a model of the run's own recipe trained without folds j and
-    k: out of fold, and honest. See `PairModels` for what it costs; the predictions are in the run's folder `pairs`.
-    "oof": the out-of-fold predictions of the teacher, for nothing. But its model of fold j has learned the labels of
-    fold k, and by way of it so does student k: the score is too good, and the run is marked: `crosses`.
+    k: out of fold, and honest. `PairModels` has its cost; the predictions are in the run's folder `pairs`.
+    "oof": the out-of-fold predictions of the teacher, at no cost. But its model of fold j has learned the labels of
+    fold k, and through it so does student k: the score is too good, and the run is marked: `crosses`.
     Each round after the first is taught by the student before it, by its predictions of its own training rows
-    (Furlanello et al., 2018, arXiv 1805.04770), and costs a training a fold.
-    Folds that go forward in time take "fold" alone: for the others there are no labels of the first rows.
-    In a run of keep_best, models that only teach keep their last weights: none is chosen by a label of any fold.
-    seed: of the run. Raises ValueError for options that do not fit the task, and for a learner that cannot be taught.
+    (born-again networks; Furlanello et al., 2018, arXiv 1805.04770), and costs a training a fold.
+    Folds of a time series take "fold" alone: the others have no labels of the first rows. In a run of keep_best, models
+    that only teach keep their last weights: no label of any fold chooses one.
+    Raises ValueError for options that do not fit the task, and for a learner that cannot be taught.
     """
 
     learner: Any
     work: str | Path = field(repr=False)
-    task: Task = field(repr=False)
-    train: pd.DataFrame = field(repr=False)
-    test: pd.DataFrame = field(repr=False)
     folds: pd.DataFrame = field(repr=False)
     options: dict[str, Any]
     seed: int = 0
 
     def __post_init__(self):
-        self.plan = DistillationOptions(**self.options)
-        self.plan.check_kind(self.task.kind)
+        self.task, self.train = self.learner.task, self.learner.train
+        self.plan = plan = DistillationOptions(**self.options)
+        plan.check_kind(self.task.kind)
         if "teacher" not in inspect.signature(self.learner.fit).parameters:
             raise ValueError(f"distill: a student is a fine-tuned model, and {type(self.learner).__name__} makes none")
-        if self.plan.hidden and self.learner.recipe.chunks:
+        if plan.hidden:
+            self._check_states_fit()
+        self.labels, self.fold_of = encode_labels(self.task, self.train), self.folds["fold"].to_numpy()
+        self.teacher = None
+        if plan.teacher:
+            ids, cache = self.learner.test["id"], self.learner.cache
+            self.teacher = read_teacher(self.work, plan.teacher, self.task, self.folds, ids, self.labels, cache)
+            fold = self.teacher.run.folds[0]
+            if plan.source == "fold":
+                self.teacher.check_reads(fold)
+            if plan.hidden:
+                check_sizes(self.teacher.model(fold), self.learner.backbone, self.learner.tokenizer)
+        if plan.source != "fold" and goes_forward(self.folds):
+            raise ValueError(
+                f"distill: by={plan.source!r} labels rows with models of other folds, and the folds go forward in "
+                "time: their models learn from earlier rows, so that the first rows have no such label. Set by='fold'"
+            )
+        if plan.source == "nested":
+            self._pairs(Path())  # an error in the folds shows now
+
+    def _check_states_fit(self):
+        if self.learner.recipe.chunks:
             raise ValueError(
                 "distill: hidden compares texts token by token, and chunks are several texts: set chunks=0"
             )
-        mixing = [n for n in self.learner.recipe.tricks if TRICKS[n].mixes_texts] if self.plan.hidden else []
-        if mixing:
+        if mixing := [name for name in self.learner.recipe.tricks if TRICKS[name].mixes_texts]:
             raise ValueError(
                 f"distill: hidden compares states of one text, and {mixing[0]} mixes two: leave one of them out"
             )
-        self.labels, self.fold_of = encode_labels(self.task, self.train), self.folds["fold"].to_numpy()
-        self.teacher = None
-        if self.plan.teacher:
-            ids, cache = self.test["id"], self.learner.cache
-            self.teacher = read_teacher(self.work, self.plan.teacher, self.task, self.folds, ids, self.labels, cache)
-            fold = self.teacher.run.folds[0]
-            if self.plan.source == "fold":
-                self.teacher.check_reads(fold)
-            if self.plan.hidden:
-                check_sizes(self.teacher.model(fold), self.learner.backbone, self.learner.tokenizer)
-        if self.plan.source != "fold" and goes_forward(self.folds):
-            raise ValueError(
-                f"distill: by={self.plan.source!r} labels rows with models of other folds, and the folds go forward in "
-                "time: their models learn from earlier rows, so that the first rows have no such label. Set by='fold'"
-            )
-        if self.plan.source == "nested":
-            self._pairs(Path())  # an error in the folds shows now
 
     @property
     def caution(self) -> str:
-        """What is to be said of the run's score, in words; empty where it is honest."""
+        """A warning about the run's score; empty where it is honest."""
         if not self.plan.crosses:
             return ""
         return (
@@ -95,7 +97,7 @@ class Distiller:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What params.json says of the run, beside the backbone."""
+        """What params.json records of the run, beside the backbone."""
         crosses = {"crosses": True} if self.plan.crosses else {}
         return {**self.learner.settings, "distill": self.plan.as_dict(), **crosses}
 
@@ -104,18 +106,19 @@ class Distiller:
     ) -> Fitted:
         """Teach a student on `train_rows` (row numbers of train), and predict `valid_rows` and the test rows.
 
-        What students are taught is in `folder/teachers`, a table for each round. more: for the learner, such as extra
-        rows, whose labels are also what their teacher says. Without rows of train the learner fits by itself.
+        The predictions that students learn are in `folder/teachers`, a table for each round. more: for the learner,
+        such as extra rows, whose labels are also their teacher's predictions. Without rows of train the learner fits by
+        itself.
         """
         more = more if start is None else {**more, "start": start}
         if not len(train_rows):
             return self.learner.fit(train_rows, valid_rows, folder, seed, **more)
-        labels, model = self._first(train_rows, valid_rows, folder, seed, more)
+        labels, model = self._label_first(train_rows, valid_rows, folder, seed, more)
         for number in range(1, self.plan.rounds):
-            lesson = self._lesson(train_rows, labels, model, more)
-            labels, model = self._in_sample(train_rows, folder, number, seed, lesson)
-        lesson = self._lesson(train_rows, labels, model, more)
-        fitted = self.learner.fit(train_rows, valid_rows, folder, seed, **lesson)
+            given = self._taught(train_rows, labels, model, more)
+            labels, model = self._label_in_sample(train_rows, folder, number, seed, given)
+        given = self._taught(train_rows, labels, model, more)
+        fitted = self.learner.fit(train_rows, valid_rows, folder, seed, **given)
         for place in (folder / "teachers").glob("*/"):
             remove(place)  # models of teachers, kept for hidden states
         theirs = score(self.task.metric, self.labels[train_rows], labels)
@@ -125,29 +128,28 @@ class Distiller:
             fitted.receipts["teacher"]["caution"] = self.caution
         return fitted
 
-    def _first(
+    def _label_first(
         self, rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, more: dict[str, Any]
     ) -> tuple[np.ndarray, Path | None]:
-        """What the first teacher says of the training rows (rows, columns), and the folder of its model."""
-        fold, source = self._fold(rows, valid_rows), self.plan.source
+        """The first teacher's predictions of the training rows (rows, columns), and the folder of its model."""
+        fold, source = self._left_out(rows, valid_rows), self.plan.source
         if self.teacher is None and source == "fold":
-            return self._in_sample(rows, folder, 0, seed, more)
+            return self._label_in_sample(rows, folder, 0, seed, more)
         model = self.teacher.model(fold) if self.plan.hidden else None
-        if source == "nested":
-            find = partial(self._nested, rows, fold, folder, more.get("start"))
-        elif source == "oof":
-            find = partial(self._oof, rows)
-        else:
-            find = partial(self.teacher.predict, fold, self.train.iloc[rows], of_train=True)
+        find = {
+            "nested": partial(self._nested, rows, fold, folder, more.get("start")),
+            "oof": partial(self._oof, rows),
+            "fold": lambda: self.teacher.predict(fold, self.train.iloc[rows], of_train=True),
+        }[source]
         return self._kept(rows, folder, 0, lambda place: find()), model
 
-    def _in_sample(
-        self, rows: np.ndarray, folder: Path, number: int, seed: int, lesson: dict[str, Any]
+    def _label_in_sample(
+        self, rows: np.ndarray, folder: Path, number: int, seed: int, given: dict[str, Any]
     ) -> tuple[np.ndarray, Path]:
         """The same of a model of the run's own recipe, which learns these rows and predicts them."""
 
         def fit(place: Path) -> np.ndarray:
-            return without_choosing(self.learner).fit(rows, rows, place, seed + 10_000 * (number + 1), **lesson).oof
+            return without_choosing(self.learner).fit(rows, rows, place, seed + 10_000 * (number + 1), **given).oof
 
         return self._kept(rows, folder, number, fit), folder / "teachers" / str(number) / "model"
 
@@ -158,10 +160,10 @@ class Distiller:
         return kept(place, ids, self.task.columns, fit, ours and self.plan.hidden > 0, lineage)
 
     def _nested(self, rows: np.ndarray, fold: int, folder: Path, start: str | None) -> np.ndarray:
-        whole = len(rows) == len(training_rows(self.folds, fold))  # else other students may have other rows
-        run = RunRecord.around(folder)
-        shared = run.folder if run else folder.parent
-        return self._pairs(shared if whole else folder, start).label(rows, fold)
+        if len(rows) == len(training_rows(self.folds, fold)):  # else other students may have other rows
+            run = RunRecord.around(folder)
+            folder = run.folder if run else folder.parent
+        return self._pairs(folder, start).label(rows, fold)
 
     def _pairs(self, folder: Path, start: str | None = None) -> PairModels:
         ids = self.train["id"].tolist()
@@ -177,8 +179,8 @@ class Distiller:
             )
         return labels
 
-    def _lesson(self, rows: np.ndarray, labels: np.ndarray, model: Path | None, more: dict[str, Any]) -> dict[str, Any]:
-        """What the learner is given beside rows, folder and seed."""
+    def _taught(self, rows: np.ndarray, labels: np.ndarray, model: Path | None, more: dict[str, Any]) -> dict[str, Any]:
+        """The options of the learner's `fit`, with the teacher's predictions and the trick that learns them."""
         plan, teacher = self.plan, np.full((len(self.train), labels.shape[1]), np.nan, dtype=np.float32)
         teacher[rows] = labels
         if plan.hidden:
@@ -186,7 +188,7 @@ class Distiller:
         trick = Distillation(plan.weight, plan.loss, plan.temperature, plan.hidden, str(model) if plan.hidden else "")
         return {**more, "teacher": teacher, "tricks": (*more.get("tricks", ()), trick)}
 
-    def _fold(self, rows: np.ndarray, valid_rows: np.ndarray) -> int:
+    def _left_out(self, rows: np.ndarray, valid_rows: np.ndarray) -> int:
         """The fold that the student must not see: that of `valid_rows`, or the one without training rows."""
         absent = set(self.fold_of.tolist()) - set(self.fold_of[rows].tolist())
         held_out = set(self.fold_of[valid_rows].tolist())
@@ -202,8 +204,8 @@ def check_sizes(model: Path | None, backbone: str, tokenizer: Any) -> None:
         raise ValueError(
             "distill: hidden needs a teacher with one model for each fold: this one has none. Set hidden=0"
         )
-    widths = [load_config(str(place)).hidden_size for place in (model, backbone)]
-    if widths[0] != widths[1]:
-        raise ValueError(f"distill: the teacher's states are {widths[0]} wide, the student's {widths[1]}: set hidden=0")
+    theirs, ours = (load_config(str(place)).hidden_size for place in (model, backbone))
+    if theirs != ours:
+        raise ValueError(f"distill: the teacher's states are {theirs} wide, the student's {ours}: set hidden=0")
     if load_tokenizer(str(model)).get_vocab() != tokenizer.get_vocab():
         raise ValueError("distill: teacher and student cut texts into other tokens: set hidden=0")

@@ -1,13 +1,8 @@
-"""What a model says of the pool, what of it is added, and how good that is: self-training between two models.
-
-Rows without labels: those of test, and those of other files.
-
-What is left of one model of self-training once it is trained: predictions, kept in files.
-"""
+"""Labels for rows without labels, of test or of other files: the pool, the rule that chooses rows, its receipt."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +42,11 @@ TEST = "test"  # the source of rows of test
 def make_pool(
     task: Task, train: pd.DataFrame, test: pd.DataFrame | None, files: Sequence[str], recipe: Recipe
 ) -> pd.DataFrame:
-    """The rows to label: columns id, text, those beside the text that the recipe names, and source: those of test first
-    (test=None leaves them out), then those of the files.
+    """The rows to label: id, text, the feature columns of the recipe, and source; those of test first (test=None leaves
+    them out), then those of the files.
 
-    A row of a file is left out when its text is empty, is in the pool already, or is in train, as the model reads it,
-    upper case and white space aside: a copy of a row to be validated on would make it one that was seen. Raises
+    A row of a file is left out when its text, as the model reads it, but for case and white space, is empty, in the
+    pool already, or in train: a copy of a row to be validated on would be a row that was seen. Raises
     FileNotFoundError, and ValueError that names file and column, and when no row is left.
     """
     parts = [] if test is None else [test.assign(source=TEST)]
@@ -66,8 +61,8 @@ def make_pool(
 
 
 def read_unlabelled(task: Task, file: str | Path, recipe: Recipe) -> pd.DataFrame:
-    """The rows of a file that has the task's text columns: id (row1, row2, ... where it has none), text, the columns
-    beside the text, and source, the name of the file."""
+    """The rows of a file with the task's text columns: id (row1, row2, ... where it has none), text, the feature
+    columns of the recipe, and source, the name of the file."""
     path = resolve(file)
     table = read_table(path, task.encoding)
     for name in task.text:
@@ -86,20 +81,20 @@ def read_unlabelled(task: Task, file: str | Path, recipe: Recipe) -> pd.DataFram
 
 
 def _plain(table: pd.DataFrame, recipe: Recipe) -> list[str]:
-    """The texts, cleaned, without what makes copies look different."""
+    """The texts, cleaned, so that copies are equal."""
     return [normalise(text) for text in clean_texts(table["text"], recipe.clean)]
 
 
-DONE = "done"  # a folder in that of a round, which is there once its model is trained and asked
-ADDED = "added.parquet"  # in it: the rows that the model was taught
-PREDICTION = ("mean", "uncertainty", "variance")
+DONE = "done"  # a folder in that of a round, written once its model is trained and asked
+ADDED = "added.parquet"  # in it: the rows that were added
+FIELDS = [one.name for one in fields(Prediction)]
 
 
 @dataclass(frozen=True, eq=False)
 class RoundOutput:
-    """One model: what it says of the pool, and of the held-out rows of its fold, both asked in the same way.
+    """The predictions of one model for the pool and for the held-out rows of its fold, both asked in the same way.
 
-    fitted: as `FineTuner.fit` gives it; None for a teacher from elsewhere.
+    fitted: as from `FineTuner.fit`; None for a teacher from another run.
     """
 
     pool: Prediction
@@ -107,13 +102,13 @@ class RoundOutput:
     fitted: Fitted | None = None
 
     def save(self, folder: Path, added: pd.DataFrame | None = None) -> None:
-        """Write it to a folder, whole or not at all, with the table of the rows that the model was taught; of several
-        processes the first one writes, and the others wait."""
+        """Write it to a folder, whole or not at all, with the table of the added rows; of several processes the
+        first one writes, and the others wait."""
         state = PartialState()
         if state.is_main_process:
-            guesses = {"pool": self.pool, "held_out": self.held_out}
-            arrays = {f"{name} {part}": getattr(guess, part) for name, guess in guesses.items() for part in PREDICTION}
-            arrays |= {"oof": self.fitted.oof, "test": self.fitted.test}
+            arrays = {"oof": self.fitted.oof, "test": self.fitted.test}
+            for name in ("pool", "held_out"):
+                arrays |= {f"{name} {one}": getattr(getattr(self, name), one) for one in FIELDS}
             words = {"history": self.fitted.history, "receipts": self.fitted.receipts}
             with replacing(folder) as part:
                 part.mkdir(parents=True)
@@ -129,19 +124,14 @@ class RoundOutput:
         with np.load(folder / "arrays.npz") as file:
             arrays = dict(file)
         words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-        guesses = [
-            Prediction(**{part: arrays.get(f"{name} {part}") for part in PREDICTION}) for name in ("pool", "held_out")
-        ]
+        asked = [Prediction(**{one: arrays.get(f"{name} {one}") for one in FIELDS}) for name in ("pool", "held_out")]
         fitted = Fitted(arrays["oof"], arrays["test"], words["history"], words["receipts"])
-        return cls(*guesses, fitted)
+        return cls(*asked, fitted)
 
 
 @dataclass
 class Labelling:
-    """The rule by which rows of the pool get labels.
-
-    train, labels: of all rows, by which the labels of held-out rows are known. pool: as from `make_pool`.
-    """
+    """The rule by which rows of the pool get labels. train, labels: of all rows. pool: as from `make_pool`."""
 
     knobs: SelfTrainingOptions
     task: Task
@@ -150,29 +140,26 @@ class Labelling:
     pool: pd.DataFrame
 
     def ask_teacher(self, teacher: Teacher, fold: int, held_out: np.ndarray, seed: int) -> RoundOutput:
-        """What a teacher's fold says of the pool and of `held_out`, row numbers of train which it never saw."""
+        """The predictions of a teacher's fold for the pool and for `held_out`, rows of train that it never saw."""
         if self.knobs.labels == "ust":
             return self._draw(teacher.saved(fold), held_out, seed)
-        files = self._files()
-        others = [teacher.predict(fold, files)] if len(files) else []
-        return RoundOutput(self._guess(teacher.test(fold), others), Prediction(teacher.oof[held_out]))
+        pool = self._pool(teacher.test(fold), lambda files: teacher.predict(fold, files))
+        return RoundOutput(pool, Prediction(teacher.oof[held_out]))
 
     def ask_model(self, fitted: Fitted, model: SavedModel, held_out: np.ndarray, seed: int) -> RoundOutput:
-        """The same of a model that was just trained; it has predicted the rows of test, and those held out, already."""
+        """The same of a model that was just trained; `fitted` has its predictions of test and of the held-out rows."""
         if self.knobs.labels == "ust":
             return self._draw(model, held_out, seed, fitted)
-        files = self._files()
-        others = [model.predict(files)] if len(files) else []
-        return RoundOutput(self._guess(fitted.test, others), Prediction(fitted.oof), fitted)
+        return RoundOutput(self._pool(fitted.test, model.predict), Prediction(fitted.oof), fitted)
 
-    def _files(self) -> pd.DataFrame:
-        return self.pool[self.pool["source"] != TEST]
-
-    def _guess(self, test: np.ndarray, others: list[np.ndarray]) -> Prediction:
-        return Prediction(np.concatenate([*([test] if self.knobs.test else []), *others]))
+    def _pool(self, test: np.ndarray, predict: Callable[[pd.DataFrame], np.ndarray]) -> Prediction:
+        """Predictions of the pool: those of test are there, those of files are asked for."""
+        files = self.pool[self.pool["source"] != TEST]
+        found = [*([test] if self.knobs.test else []), *([predict(files)] if len(files) else [])]
+        return Prediction(np.concatenate(found))
 
     def _draw(self, model: SavedModel, held_out: np.ndarray, seed: int, fitted: Fitted | None = None) -> RoundOutput:
-        """By passes with dropout; of the pool only `size` rows are asked."""
+        """By passes with dropout; only `size` rows of the pool are asked."""
         knobs, size, rows = self.knobs, len(self.pool), np.arange(len(self.pool))
         if 0 < knobs.size < size:
             rows = np.sort(np.random.default_rng([seed, size]).choice(size, knobs.size, replace=False))
@@ -182,12 +169,15 @@ class Labelling:
             draws = draw_predictions(model.classifier, examples, model.precision, knobs.passes, seed, knobs.dropout)
             return summarise(draws, self.task.kind)
 
-        pool = ask(self.pool.iloc[rows])
-        values = (_spread(part, rows, size) for part in (pool.mean, pool.uncertainty, pool.variance))
-        return RoundOutput(Prediction(*values), ask(self.train.iloc[held_out], of_train=True), fitted)
+        asked, whole = ask(self.pool.iloc[rows]), {}
+        for name in FIELDS:
+            values = getattr(asked, name)
+            whole[name] = np.full((size, *values.shape[1:]), np.nan, dtype=np.float32)
+            whole[name][rows] = values
+        return RoundOutput(Prediction(**whole), ask(self.train.iloc[held_out], of_train=True), fitted)
 
     def choose(self, guess: Prediction, seed: int, share: float = 1.0) -> PseudoLabels:
-        """The rows to be added, by the rule that the knobs say. share: of `top` that counts."""
+        """The rows to be added. share: only this part of `top`."""
         knobs, kind = self.knobs, self.task.kind
         top = max(1, round(knobs.top * share)) if knobs.top else 0
         if knobs.labels == "ust":
@@ -202,14 +192,14 @@ class Labelling:
         return PseudoLabels(rows, labels, weights.astype(np.float32), confidence(found, kind))
 
     def extra(self, chosen: PseudoLabels) -> ExtraRows | None:
-        """What was chosen as rows to learn; nothing where there is none, or where they weigh nothing."""
+        """The chosen rows as training rows; None where there is none, or where all weights are 0."""
         if not chosen.weights.any():
             return None
         return ExtraRows(self.pool.iloc[chosen.rows].drop(columns="source"), chosen.labels, chosen.weights)
 
     def show(self, chosen: PseudoLabels, name: str, maker: str) -> pd.DataFrame:
-        """The rows that were added: id, source, text, label (or a column for each), confidence, weight, the fold that
-        they are for (of its `name`, such as fold0) and the model that labelled them, `maker`."""
+        """The added rows: id, source, text, label (or a column for each), confidence, weight, the fold that they are
+        for (of its `name`, such as fold0) and the model that labelled them, `maker`."""
         table = self.pool.iloc[chosen.rows][["id", "source", "text"]].reset_index(drop=True)
         if chosen.labels.ndim == 1:
             table["label"] = [self.task.classes[number] for number in chosen.labels]
@@ -221,7 +211,7 @@ class Labelling:
     def receipt(
         self, before: RoundOutput, after: RoundOutput, chosen: PseudoLabels, held_out: np.ndarray, seed: int
     ) -> dict[str, Any]:
-        """What a round did. The same rule on held-out rows, whose labels are known, says how good its labels are."""
+        """Figures of a round. The same rule on held-out rows, whose labels are known, estimates the precision."""
         kind, classes, truth = self.task.kind, len(self.task.classes), self.labels[held_out]
         asked = int((~np.isnan(before.pool.mean).any(axis=1)).sum())
         known = self.choose(before.held_out, seed, len(held_out) / asked).rows
@@ -240,17 +230,10 @@ class Labelling:
 
 
 def name_maker(teacher: Teacher | None, name: str, number: int) -> str:
-    """Who labels for round `number` of a fold, `name`: that fold of another run, or an earlier model of its own."""
+    """The model that labels for round `number` of the fold `name`: that fold of another run, or an earlier one here."""
     if teacher and number == 1:
         return f"{teacher.run.name}/{name}"
     return f"{name}/round{number - 1}" if number > 1 else f"{name}/teacher"
-
-
-def _spread(values: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
-    """The values of some rows among all, the others NaN."""
-    whole = np.full((size, *values.shape[1:]), np.nan, dtype=np.float32)
-    whole[rows] = values
-    return whole
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -1,7 +1,7 @@
-"""Teachers that saw neither a row's own fold nor the student's: out-of-fold predictions within the training rows.
+"""Nested teachers, which saw neither a row's own fold nor the student's: out-of-fold within the training rows.
 
 The out-of-fold predictions of a plain run are no honest teacher: for a row of fold j they come from a model that has
-learned the labels of fold k, and so the student of fold k would hear of them. Here one model leaves out both.
+learned the labels of fold k, which so reach the student of fold k. Here one model leaves out both.
 """
 
 import copy
@@ -21,13 +21,13 @@ NEVER = 10**9  # steps between evaluations
 
 @dataclass
 class PairModels:
-    """A model for each two folds, trained without both of them. It serves the students of both: its predictions of the
-    two folds are kept as `folder/j-k.parquet`, its weights are not.
+    """A model for each two folds, trained without both. It serves the students of both: its predictions of the two
+    folds are kept as `folder/j-k.parquet`, its weights are not.
 
-    learner: whatever has `fit(train_rows, valid_rows, folder, seed)`. fold_of, ids: of the rows of train. columns: of
+    learner: anything with `fit(train_rows, valid_rows, folder, seed)`. fold_of, ids: of the rows of train. columns: of
     predictions. seed: of the run; each pair has its own. start: passed on to `fit`; a model of one fold is an error.
-    Cost: with n folds n - 1 models for the first student, n (n - 1) / 2 for all; a pair that was cut off goes on, one
-    that is there is read. Raises ValueError for fewer than three folds.
+    Cost: with n folds n - 1 models for the first student, n (n - 1) / 2 for all; a pair that was stopped goes on, a
+    finished one is read. Raises ValueError for fewer than three folds.
     """
 
     learner: Any = field(repr=False)
@@ -47,9 +47,8 @@ class PairModels:
             )
 
     def label(self, rows: np.ndarray, fold: int) -> np.ndarray:
-        """What a student of `fold` is taught about `rows` (row numbers of train, its training rows): (rows, columns).
-
-        A row of fold j is labelled by the model without folds j and `fold`; models learn from `rows` alone.
+        """The labels that a student of `fold` learns for `rows` (row numbers of train, its training rows): (rows,
+        columns). A row of fold j is labelled by the model without folds j and `fold`; models learn from `rows` alone.
         """
         found = np.full((len(self.fold_of), len(self.columns)), np.nan, dtype=np.float32)
         for other in np.unique(self.fold_of[rows]).tolist():
@@ -69,9 +68,9 @@ class PairModels:
             check_shared(self.start)
             return without_choosing(self.learner).fit(ours, held_out, place, seed, **begin).oof
 
-        ids = [self.ids[row] for row in held_out]
         folds = hash_folds(pd.DataFrame({"id": self.ids, "fold": self.fold_of}))
         lineage = {"folds": folds, "saw": f"all folds but {low} and {high}"}
+        ids = [self.ids[row] for row in held_out]
         return held_out, kept(self.folder / f"{low}-{high}", ids, self.columns, fit, lineage=lineage)
 
 
@@ -83,30 +82,29 @@ def kept(
     model: bool = False,
     lineage: dict[str, Any] | None = None,
 ) -> np.ndarray:
-    """The predictions (rows, columns) in `place.parquet`; where there are none yet, those of `fit(place)`, written
+    """The predictions (rows, columns) in `place.parquet`; at the first call those of `fit(place)`, which are written
     there. The folder `place`, in which it trains, is deleted afterwards; with `model` it stays, and must be there.
 
-    lineage: what the file says of itself. Raises ValueError when it is of other rows, or says something else.
+    lineage: what the file records of its model. Raises ValueError for a file of other rows or another lineage.
     """
     file = place.with_name(place.name + ".parquet")
     if not file.is_file() or (model and not (place / "model").is_dir()):
         write_predictions(file, ids, fit(place), columns, metadata=lineage)
     if not model:
         remove(place)
-    table = read_predictions(file)
+    table, recorded = read_predictions(file), read_metadata(file)
     if where := first_difference(table["id"].tolist(), [str(value) for value in ids]):
         raise ValueError(f"{file} holds predictions of other rows: {where}. Delete it")
-    told = read_metadata(file)
-    if other := {name: value for name, value in (lineage or {}).items() if told.get(name, value) != value}:
-        told = ", ".join(f"{name} {told[name]!r}, expected {value!r}" for name, value in other.items())
-        raise ValueError(f"{file} holds predictions of a model that has seen other rows: {told}. Delete it")
+    if other := {name: value for name, value in (lineage or {}).items() if recorded.get(name, value) != value}:
+        words = ", ".join(f"{name} {recorded[name]!r}, expected {value!r}" for name, value in other.items())
+        raise ValueError(f"{file} holds predictions of a model that has seen other rows: {words}. Delete it")
     return table.iloc[:, 1:].to_numpy(dtype=np.float32)
 
 
 def without_choosing(learner: Any) -> Any:
-    """The learner, with its last weights in place of those that are best on the rows it predicts: no label chooses.
+    """The learner, with its last weights in place of the best ones on the rows it predicts: no label chooses.
 
-    A fine-tuner evaluates at its end alone then; any other learner is as it was.
+    A fine-tuner then evaluates at its end alone; any other learner is as it was.
     """
     if not hasattr(learner, "recipe"):
         return learner

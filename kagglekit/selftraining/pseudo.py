@@ -1,4 +1,4 @@
-"""Pseudo labels: predictions of rows without labels, taken for labels where they are sure (Lee, 2013).
+"""Pseudo labels: confident predictions of rows without labels become labels (Lee, 2013).
 
 Pure functions on predictions (rows, columns), as predictions tables have them. Probabilities: binary and multiclass,
 one a class; multilabel, one a label. Values: regression, and ordinal, whose classes are numbers.
@@ -16,11 +16,8 @@ NONE = "(none)"  # the group of rows without any of several labels
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of rows.
-
-    mean: (rows, columns) float32, NaN for rows that it was not asked about. uncertainty, variance: (rows,) float32 over
-    passes with dropout; None where there were none.
-    """
+    """Predictions of one model: mean (rows, columns) float32, NaN for rows that were not asked; uncertainty and
+    variance (rows,) float32 over passes with dropout, None without such passes."""
 
     mean: np.ndarray
     uncertainty: np.ndarray | None = None
@@ -29,7 +26,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
-    """Rows that were chosen (row numbers), and their labels, weights and confidence."""
+    """Chosen rows (row numbers), their labels, weights in the loss, and confidence."""
 
     rows: np.ndarray
     labels: np.ndarray
@@ -38,8 +35,8 @@ class PseudoLabels:
 
 
 def confidence(predictions: np.ndarray, kind: str) -> np.ndarray:
-    """How sure each row is (rows,): the highest probability; for several labels that of the least sure one, of being
-    there or not; 1 for values, which do not say."""
+    """The confidence of each row (rows,): the highest probability; for several labels that of the least certain one, on
+    or off; 1 for values."""
     if kind in CLASSES:
         return predictions.max(axis=1)
     if kind == "multilabel":
@@ -48,8 +45,8 @@ def confidence(predictions: np.ndarray, kind: str) -> np.ndarray:
 
 
 def find_groups(predictions: np.ndarray, kind: str) -> np.ndarray:
-    """Which class each row is predicted to be of: bool (rows, groups), see `group_names`. Several labels: a row is in
-    the group of each label that it is predicted to have, or of none. Values: all rows are one group."""
+    """The predicted class of each row: bool (rows, groups), see `group_names`. Several labels: a row is in the group of
+    each label that it has, or of none. Values: all rows are one group."""
     if kind in CLASSES:
         return np.eye(predictions.shape[1], dtype=bool)[predictions.argmax(axis=1)]
     if kind == "multilabel":
@@ -59,13 +56,13 @@ def find_groups(predictions: np.ndarray, kind: str) -> np.ndarray:
 
 
 def group_names(kind: str, columns: Sequence[str]) -> list[str]:
-    """What `find_groups` has columns of; columns: of a predictions table."""
+    """Names of the columns of `find_groups`; columns: of a predictions table."""
     return {"multilabel": [*columns, NONE]}.get(kind, list(columns) if kind in CLASSES else ["all"])
 
 
 def choose_rows(predictions: np.ndarray, kind: str, threshold: float, top: int = 0) -> np.ndarray:
-    """The rows (row numbers, rising) whose confidence is `threshold` or more; of each group at most the `top` surest,
-    of equally sure ones the first. A row of several groups is kept where one of them keeps it. top=0 is all."""
+    """The rows (row numbers, rising) with a confidence of at least `threshold`; of each group at most the `top` most
+    confident, of equal ones the first. A row of several groups is kept where one of them keeps it. top=0 is all."""
     sure = confidence(predictions, kind)
     fits = ~np.isnan(predictions).any(axis=1) & (sure >= threshold)
     if not top:
@@ -78,10 +75,10 @@ def choose_rows(predictions: np.ndarray, kind: str, threshold: float, top: int =
 
 
 def make_labels(predictions: np.ndarray, kind: str, classes: int, soft: bool = False) -> np.ndarray:
-    """Predictions as labels, as `ExtraRows` takes them.
+    """Predictions as labels for `ExtraRows`.
 
-    hard: int64 class numbers (rows,), the likeliest, for ordinal the nearest of `classes`; float32 (rows, labels) of 0
-    and 1, 1 from 0.5 on. soft: the probabilities. Values are what they are.
+    hard: int64 class numbers (rows,), the most probable, for ordinal the nearest of `classes`; float32 (rows, labels)
+    of 0 and 1, 1 from 0.5 on. soft: the probabilities. Values stay as they are.
     """
     if kind == "ordinal":
         return predictions[:, 0].round().clip(0, classes - 1).astype(np.int64)
@@ -97,11 +94,10 @@ def are_right(predictions: np.ndarray, labels: np.ndarray, kind: str, classes: i
 
 
 def estimate(predictions: np.ndarray, labels: np.ndarray, kind: str, classes: int) -> dict[str, float | int | None]:
-    """How good labels are that were chosen in the same way, from rows whose labels are known.
+    """The quality of pseudo labels, measured on rows that the same rule chose among those with known labels.
 
-    predictions, labels: of the rows chosen among them. Gives the `estimated precision` (share of right labels; for
-    regression the `estimated error`, the RMSE), its `standard error`, and `from rows`, how many they are. None where no
-    row was chosen.
+    predictions, labels: of these rows. Returns the `estimated precision` (share of right labels; for regression the
+    `estimated error`, the RMSE), its `standard error`, and `from rows`, their number. None where no row was chosen.
     """
     name = "estimated error" if kind == "regression" else "estimated precision"
     if not len(predictions):
@@ -118,7 +114,7 @@ def estimate(predictions: np.ndarray, labels: np.ndarray, kind: str, classes: in
 
 def agreement(before: np.ndarray, after: np.ndarray, kind: str, classes: int) -> float | None:
     """The share of equal hard labels in two predictions of the same rows; for regression the correlation, a mean over
-    targets. Rows that one of them lacks (NaN) do not count; None where nothing is left."""
+    targets. Rows that are NaN in one of them do not count; None where nothing is left."""
     both = ~(np.isnan(before) | np.isnan(after)).any(axis=1)
     before, after = before[both], after[both]
     if not len(before):

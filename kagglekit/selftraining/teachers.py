@@ -1,7 +1,7 @@
-"""Runs whose predictions become labels: found, checked, asked fold by fold.
+"""Teachers: runs and blends whose predictions become labels, checked and asked fold by fold.
 
-What fold k's model learns may come from a run's fold k alone: its model never saw the rows of fold k. The mean of all
-folds, which is what one would submit, has seen them all: with pseudo labels by it the out-of-fold score is too good.
+Labels for the model of fold k come from a run's fold k alone, whose model never saw the rows of fold k. The mean of all
+folds, which one would submit, has seen them all: with pseudo labels by it the out-of-fold score is too good.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ from kagglekit.training.predict import SavedModel
 class Teacher:
     """A trained run or a blend.
 
-    run: its tables. recipe: of params.json, empty for a blend. members: of a blend, which is made anew from them where
-    new rows are to be predicted: makers, fold -> what was fitted without it; None where it cannot be made anew, because
-    it sees more of a row than its members' predictions. rows: how many train has.
+    run: its tables. rows: how many train has. recipe: of params.json, empty for a blend. members: of a blend. makers:
+    fold -> the ensembler fitted without it, which blends the members' predictions of new rows; None where it needs more
+    of a row than these.
     """
 
     run: Run
@@ -46,7 +46,7 @@ class Teacher:
     precision: str = field(default_factory=choose_precision, repr=False)
 
     def test(self, fold: int) -> np.ndarray:
-        """How the model of a fold predicts the rows of test: (rows of test, columns) float32.
+        """The predictions of a fold's model for the rows of test: (rows of test, columns) float32.
 
         Raises ValueError when the fold is not finished.
         """
@@ -90,20 +90,16 @@ class Teacher:
             teacher.check_reads(fold) if teacher.members else teacher.saved(fold)
 
     def predict(self, fold: int, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
-        """How the model of a fold predicts rows, (rows, columns) float32; table, of_train: see `SavedModel.examples`.
+        """The predictions of a fold's model, (rows, columns) float32; table, of_train: see `SavedModel.examples`.
 
-        A blend asks its members, and combines what they say as it did in this fold. Raises ValueError where there is no
-        model.
+        A blend asks its members, and blends their predictions as in this fold. Raises ValueError without a model.
         """
         if not self.members:
             return self.saved(fold).predict(table, of_train)
         self.test(fold)
         self.check_reads(fold)
-        return self._combine(fold, [member.predict(fold, table, of_train) for member in self.members])
-
-    def _combine(self, fold: int, predictions: list[np.ndarray]) -> np.ndarray:
-        """The blend of what its members say, in their order."""
-        inputs = StackInput(np.stack(predictions).astype(np.float64), self.kind, self.metric)
+        predictions = np.stack([member.predict(fold, table, of_train) for member in self.members])
+        inputs = StackInput(predictions.astype(np.float64), self.kind, self.metric)
         return self.makers[fold].predict(inputs).astype(np.float32)
 
 
@@ -116,13 +112,12 @@ def read_teacher(
     labels: np.ndarray,
     cache: Path | None = None,
 ) -> Teacher:
-    """The run or blend of that name in a work folder, checked to be one whose fold k may teach fold k.
+    """The run or blend of that name in a work folder, whose fold k may teach fold k.
 
     folds: as from `read_folds`. test_ids: of test, in its order. labels: of all rows of train, from which blends are
-    fitted anew. cache: for tokens.
-    Raises FileNotFoundError for a run that is not there, and ValueError for one of other folds or other data, one that
-    leaks, itself or by way of a run that it is made from, an average over all folds, and a blend of runs that
-    have changed since or are not there any more.
+    fitted again. cache: for tokens.
+    Raises FileNotFoundError for a missing run, and ValueError for one of other folds or data, one that leaks, itself or
+    through its parents, an average over all folds, and a blend of runs that have changed since or are missing.
     """
     run = read_run(work, name, task, folds, test_ids)
     record, members, makers = RunRecord(run.folder), [], None
@@ -137,7 +132,7 @@ def read_teacher(
         members = [read_teacher(work, one.name, task, folds, test_ids, labels, cache) for one in record.members]
         check_unchanged(record)
         if not weights["beside"]:
-            makers = make_anew(task, [member.run for member in members], BlendPlan(**weights["plan"]), folds, labels)
+            makers = refit_blend(task, [member.run for member in members], BlendPlan(**weights["plan"]), folds, labels)
     elif record.recipe and record.params["inputs"].get("folds") != hash_files([resolve(work) / "folds.parquet"]):
         raise ValueError(
             f"teacher={name!r} was trained with other folds than folds.parquet has now: its models have seen rows that "
@@ -146,7 +141,7 @@ def read_teacher(
     return Teacher(run, task.kind, task.metric, len(folds), record.recipe, members, makers, cache)
 
 
-def make_anew(
+def refit_blend(
     task: Task,
     runs: list[Run],
     plan: BlendPlan,
@@ -154,8 +149,8 @@ def make_anew(
     labels: np.ndarray,
     documents: np.ndarray | None = None,
 ) -> dict[int, Ensembler]:
-    """Fold -> what combines the members in it, fitted as 4_ensemble did. documents: of all rows of train, see
-    `StackInput`; None for a blend that does not read them."""
+    """Fold -> its ensembler, fitted as in 4_ensemble. documents: of all rows of train, see `StackInput`; None for a
+    blend that does not read them."""
     runs = [honest_run(run, task, labels) for run in runs]
     inputs = make_stack_input(runs, plan.kind, plan.metric, RowFeatures(folds["group"].to_numpy(), documents))
     return fit_blend(runs, labels[runs[0].rows], plan, inputs)[1]
@@ -174,7 +169,7 @@ def check_unchanged(blend: RunRecord, what: str = "teacher") -> None:
 
 
 def refuse_average(run: RunRecord, name: str) -> None:
-    """Raise ValueError when there are predictions of test in a run that one model of all folds has made."""
+    """Raise ValueError when one model of all folds made a run's predictions of test."""
     for part in [run, *run.members]:
         if part.recipe.get("soup") == "folds":
             raise ValueError(

@@ -1,8 +1,8 @@
 """Uncertainty-aware self-training (Mukherjee and Awadallah, 2020, arXiv 2006.15315).
 
-A model is asked several times with its dropout on. Where the answers differ it is unsure of itself, which a single
-probability does not show. Rows are drawn class by class: easy ones, on which the answers agree, or hard ones, on which
-they do not and there is most to learn; and a row counts the more the less the answers vary.
+A model predicts several times with its dropout on. Where the predictions differ it is uncertain, which a single
+probability does not show. Rows are drawn class by class: easy ones, on which the passes agree, or hard ones, on which
+they do not and there is most to learn; the less the passes vary, the more a row counts.
 """
 
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ def entropy(probs: np.ndarray) -> np.ndarray:
 
 
 def bald(draws: np.ndarray, kind: str) -> np.ndarray:
-    """How much is learned about the model by a row's label (rows,): Bayesian active learning by disagreement (Houlsby
-    et al., 2011, arXiv 1112.5745), the entropy of the mean prediction less the mean entropy of the predictions.
+    """BALD, Bayesian active learning by disagreement (rows,): the entropy of the mean prediction less the mean entropy
+    of the predictions; 0 where all passes agree (Houlsby et al., 2011, arXiv 1112.5745).
 
-    draws: (passes, rows, columns). 0 where all passes agree. The mean over several labels, each with its own entropy;
-    for values, the share of the passes' variance in all variance, from 0 to 1.
+    draws: (passes, rows, columns). For several labels the mean of each one's; for values the share of the passes'
+    variance in all variance, from 0 to 1.
     """
     draws = draws.astype(np.float64)
     if kind == "multilabel":
@@ -43,15 +43,15 @@ def bald(draws: np.ndarray, kind: str) -> np.ndarray:
 
 
 def share_of_variance(draws: np.ndarray) -> np.ndarray:
-    """The variance of values over the passes, in units of what it and the variance between the rows add up to; the mean
-    over targets, (rows,)."""
+    """The variance of values over the passes, as a share of it plus the variance between rows; the mean over targets,
+    (rows,)."""
     within, between = draws.var(axis=0), draws.mean(axis=0).var(axis=0)
     return (within / (within + between).clip(TINY)).mean(axis=1)
 
 
 def variance(draws: np.ndarray, kind: str) -> np.ndarray:
-    """How much the probability of the predicted class varies over the passes (rows,); the mean over several labels; for
-    values as `share_of_variance`."""
+    """The variance of the predicted class's probability over the passes (rows,); the mean over several labels; for
+    values `share_of_variance`."""
     draws = draws.astype(np.float64)
     if kind in CLASSES:
         predicted = draws.mean(axis=0).argmax(axis=1)
@@ -66,10 +66,10 @@ def confidence_weights(variances: np.ndarray) -> np.ndarray:
 
 
 def draw_rows(guess: Prediction, kind: str, top: int, sample: str, seed: int) -> np.ndarray:
-    """`top` rows of each group (all where it has fewer), drawn without putting back: row numbers, rising.
+    """`top` rows of each group (all where it has fewer), drawn without replacement: row numbers, rising.
 
-    sample: "easy", a row is drawn in proportion to 1 - BALD, where that is above 0; "hard", in proportion to BALD.
-    Drawn in proportion, not the first ones: the lowest BALD alone would be rows that teach nothing.
+    sample: "easy" draws in proportion to 1 - BALD, where that is above 0; "hard" in proportion to BALD. The rows of the
+    lowest BALD alone would teach nothing.
     """
     random, drawn = np.random.default_rng(seed), np.zeros(len(guess.mean), dtype=bool)
     asked = ~np.isnan(guess.mean).any(axis=1)
@@ -84,10 +84,10 @@ def draw_rows(guess: Prediction, kind: str, top: int, sample: str, seed: int) ->
 
 @contextmanager
 def dropout_on(model: nn.Module, share: float | None = None) -> Iterator[None]:
-    """A context in which dropout is on and all else is as in prediction: norms with running means keep them, and the
-    model itself draws once where several samples of its head's dropout would be averaged in training.
+    """A context with dropout on and all else as in prediction: norms keep their running means, and the head draws one
+    sample of its dropout, not several as in training.
 
-    share: of every dropout, None as each one is. Modes and shares come back, also after an exception.
+    share: of every dropout, None as each one is. Modes and shares are restored, also after an exception.
     """
     modes = [(module, module.training) for module in model.modules()]
     shares = [(module, module.p) for module in model.modules() if isinstance(module, nn.Dropout)]
@@ -108,11 +108,11 @@ def dropout_on(model: nn.Module, share: float | None = None) -> Iterator[None]:
 def draw_predictions(
     model: nn.Module, examples: Examples, precision: str, passes: int, seed: int, dropout: float | None = None
 ) -> np.ndarray:
-    """What a `Classifier` predicts in each of `passes` passes with dropout: (passes, rows, columns) float32.
+    """The predictions of a `Classifier` in `passes` passes with dropout: (passes, rows, columns) float32.
 
-    dropout: the share of every dropout in these passes; None as the model was trained. The same seed gives the same
-    passes, and the generators of random numbers stay as they were. Costs a prediction of all rows for each pass.
-    Raises ValueError for a model whose dropouts are all 0.
+    dropout: share of every dropout in these passes; None as the model was trained. The same seed gives the same passes,
+    and random generators stay as they were. Costs a prediction of all rows for each pass. Raises ValueError for a model
+    whose dropouts are all 0.
     """
     if dropout is None and not has_dropout(model):
         raise ValueError(

@@ -77,7 +77,7 @@ class Draw:
     def self_trainer(self, options: dict) -> SelfTrainer:
         """A self-trainer over it, all rows to predict in fold 0."""
         folds = pd.DataFrame({"id": self.train["id"], "fold": (np.arange(len(self.train)) < self.labelled).astype(int)})
-        return SelfTrainer(self.tuner(), self.folder, self.task, self.train, self.test, folds, options)
+        return SelfTrainer(self.tuner(), self.folder, folds, options)
 
     def pet_then_plain(self) -> float:
         """PET as the pretraining of plain fine-tuning."""

@@ -57,12 +57,12 @@ def test_labels_that_the_first_rows_cannot_have_are_refused(place, backbone, opt
     if "teacher" in options:
         test_a_run_forward_in_time_has_scores_and_no_predictions_of_the_first_block(place, backbone)
     with pytest.raises(ValueError, match=r"the folds go forward in time.* Set by='fold'"):
-        Distiller(tuner(place, backbone), *place, options)
+        Distiller(tuner(place, backbone), place[0], place[-1], options)
 
 
 @pytest.mark.parametrize("wrap", ["distill", "pseudo"])
 def test_labels_of_its_own_and_later_folds_never_reach_a_student(place, backbone, tmp_path, wrap):
-    work, what, _, test, table = place
+    work, *_, table = place
     rows, held_out, found = training_rows(table, 1), np.flatnonzero(table["fold"] == 1), []
     later = np.flatnonzero(table["fold"] >= 1)
 
@@ -73,11 +73,10 @@ def test_labels_of_its_own_and_later_folds_never_reach_a_student(place, backbone
 
     for number, turn in enumerate((None, change)):
         learner = tuner(place, backbone, turn)
-        tables = (work, what, learner.train, test, table)
         if wrap == "distill":
-            learner = Distiller(learner, *tables, {"by": "fold"})
+            learner = Distiller(learner, work, table, {"by": "fold"})
         else:
-            learner = SelfTrainer(learner, *tables, {"threshold": 0.1})
+            learner = SelfTrainer(learner, work, table, {"threshold": 0.1})
         found.append(learner.fit(rows, held_out, tmp_path / str(number) / "fold1", 1))
     assert np.array_equal(found[0].test, found[1].test) and np.array_equal(found[0].oof, found[1].oof)
     assert set(table["fold"].to_numpy()[rows]) == {-1, 0}

@@ -51,7 +51,7 @@ def distiller(task, tables, backbone, work):
         train = train if change is None else change(train)
         learner = Student(what, train, test, backbone, Recipe(**{**KNOBS, **knobs}))
         learner.precision = "fp32"
-        return Distiller(learner, work, what, train, test, pd.read_parquet(work / "folds.parquet"), options)
+        return Distiller(learner, work, pd.read_parquet(work / "folds.parquet"), options)
 
     return make
 
@@ -64,7 +64,7 @@ def base(distiller, backbone, work):
     for fold in range(3):
         held_out = np.arange(24) % 3 == fold
         fitted = made.learner.fit(np.flatnonzero(~held_out), np.flatnonzero(held_out), folder / f"fold{fold}", fold)
-        save_fold(folder, fold, fitted, made.train["id"][held_out], made.test["id"], made.task)
+        save_fold(folder, fold, fitted, made.train["id"][held_out], made.learner.test["id"], made.task)
     return folder
 
 
@@ -148,7 +148,7 @@ def test_a_run_teaches_by_its_model_of_the_fold(distiller, base, work, tmp_path)
     made = distiller({"teacher": "base", "hidden": 0.2, "temperature": 2.0})
     fitted = learn(made, tmp_path)
     taught = read_predictions(tmp_path / "fold0" / "teachers" / "0.parquet")
-    expected = read_teacher(work, "base", made.task, made.folds, made.test["id"], made.labels).predict(
+    expected = read_teacher(work, "base", made.task, made.folds, made.learner.test["id"], made.labels).predict(
         0, made.train.iloc[OURS]
     )
     assert np.allclose(taught.iloc[:, 1:], expected, atol=1e-5) and taught["id"].tolist() == [str(n) for n in OURS]
@@ -180,7 +180,7 @@ def test_a_teacher_that_lacks_a_fold_is_an_error(distiller, base, tmp_path):
 def test_rows_beside_those_of_train_are_learned_too(distiller, tmp_path):
     made = distiller({"by": "fold"})
     labels = np.eye(3, dtype=np.float32)[np.arange(7) % 3]
-    extra = ExtraRows(made.test, labels, np.full(7, 0.5, dtype=np.float32))
+    extra = ExtraRows(made.learner.test, labels, np.full(7, 0.5, dtype=np.float32))
     fitted = learn(made, tmp_path / "more", extra=extra)
     assert fitted.receipts["Distillation"]["steps"] == 4  # 16 rows and 7 in batches of 6
     alone = made.fit(OURS[:0], HELD_OUT, tmp_path / "alone" / "fold0", 7, extra=extra)
@@ -223,7 +223,7 @@ def test_what_cannot_be_compared_is_an_error(distiller, backbones, classifier, t
         distiller({"by": "fold", "hidden": 1.0}, chunks=2, chunk_stride=4)
     made = distiller({})
     with pytest.raises(ValueError, match="a student is a fine-tuned model, and Baseline makes none"):
-        replace(made, learner=Baseline(made.task, made.train, made.test))
+        replace(made, learner=Baseline(made.task, made.train, made.learner.test))
     with pytest.raises(ValueError, match="is of one fold, so that it may have seen the other"):
         learn(made, tmp_path, start=str(tmp_path / "other" / "fold0" / "model"))
 

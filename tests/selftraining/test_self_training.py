@@ -67,7 +67,7 @@ def save_teacher(work, tuner, folds=(0, 1, 2), seed=0):
 
 def trainer_of(work, tuner, **options):
     folds = read_folds(work, tuner.train["id"])
-    return SelfTrainer(tuner, work, tuner.task, tuner.train, tuner.test, folds, options)
+    return SelfTrainer(tuner, work, folds, options)
 
 
 def run(work, tuner, name="student", fold=1, seed=3, **options):
@@ -207,7 +207,7 @@ def test_a_teacher_that_knows_every_row_by_heart_does_not_raise_the_score(tmp_pa
             knows = fold_of == (1 - fold if name == "honest" else fold)
             says = np.where(knows[:, None], np.eye(2)[tuner.labels] * 0.98 + 0.01, 0.5)
             save_fold(folder, fold, Fitted(says[fold_of == fold], says), train["id"][fold_of == fold], test["id"], what)
-        trainer = SelfTrainer(tuner, work, what, train, test, read_folds(work, train["id"]), {"teacher": name})
+        trainer = SelfTrainer(tuner, work, read_folds(work, train["id"]), {"teacher": name})
         for fold in (0, 1):
             ours, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             place = work / f"of {name}" / f"fold{fold}"
@@ -347,7 +347,7 @@ def test_what_cannot_work_is_an_error_before_anything_is_trained(place, knobs, o
 
 def test_a_student_may_be_distilled_too(place):
     work, tuner = place()
-    tables = (work, tuner.task, tuner.train, tuner.test, read_folds(work, tuner.train["id"]))
+    tables = (work, read_folds(work, tuner.train["id"]))
     learner = FineTuner(tuner.task, tuner.train, tuner.test, tuner.backbone, tuner.recipe)
     distiller = Distiller(learner, *tables, {"by": "fold", "weight": 0.3})
     trainer = SelfTrainer(distiller, *tables, {"threshold": 0.0})
@@ -386,8 +386,10 @@ def test_vectors_of_held_out_rows_are_those_of_train_where_test_has_the_same_ids
 def test_pairs_of_folds_do_not_begin_where_a_teacher_of_one_fold_ends(place, options):
     work, tuner = place()
     run(work, tuner, "base", weight=0)
-    tables = (work, tuner.task, tuner.train, tuner.test, read_folds(work, tuner.train["id"]))
-    nested = Distiller(FineTuner(*tables[1:4], tuner.backbone, tuner.recipe), *tables, {"by": "nested"})
+    tables = (work, read_folds(work, tuner.train["id"]))
+    nested = Distiller(
+        FineTuner(tuner.task, tuner.train, tuner.test, tuner.backbone, tuner.recipe), *tables, {"by": "nested"}
+    )
     with pytest.raises(ValueError, match="teacher='base' with begin='teacher' or order='first' gives students a start"):
         SelfTrainer(nested, *tables, {"teacher": "base", **options})
     place = open_run(work, "own", {"backbone": tuner.backbone, "start": ""}) / "fold1"
@@ -410,4 +412,4 @@ def test_pseudo_labels_need_a_backbone_to_learn_them(place):
     work, tuner = place()
     baseline = Baseline(tuner.task, tuner.train, tuner.test)
     with pytest.raises(ValueError, match="learned by a fine-tuned backbone, and Baseline is none"):
-        SelfTrainer(baseline, work, tuner.task, tuner.train, tuner.test, read_folds(work, tuner.train["id"]), {})
+        SelfTrainer(baseline, work, read_folds(work, tuner.train["id"]), {})
