@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score
 from torch.nn import functional as F
 
 from kagglekit.losses import functions as formulas
+from kagglekit.losses.catalogue import LOSSES
 
 RANDOM = np.random.default_rng(0)
 LOGITS = torch.tensor(RANDOM.normal(size=(7, 4)), dtype=torch.float32)
@@ -47,6 +48,11 @@ def of_logits(loss, logits, targets, **options):
     logits = logits.clone().requires_grad_()
     value = loss(logits, targets, **options)
     return value.detach(), torch.autograd.grad(value, logits)[0]
+
+
+def test_every_function_of_the_catalogue_is_tested():
+    entries = [entry for kinds in LOSSES.values() for entry in kinds.values()]
+    assert {entry.function for entry in entries} == {function for function, _ in CASES.values()}
 
 
 # against references
