@@ -28,9 +28,9 @@ def work(tmp_path):
     write_folds(work, train["id"].astype(str), FOLDS, FOLDS)
     truth = np.eye(2)[encode_labels(task, read_train(task))]
     for name, share in (("good", 0.8), ("fair", 0.4)):
-        folder, says = open_run(work, name, {"backbone": "tiny"}), share * truth + (1 - share) / 2
+        folder, made_up = open_run(work, name, {"backbone": "tiny"}), share * truth + (1 - share) / 2
         for k in range(3):
-            made = Fitted(says[k == FOLDS], np.full((4, 2), 0.5))
+            made = Fitted(made_up[k == FOLDS], np.full((4, 2), 0.5))
             save_fold(folder, k, made, train["id"].astype(str)[k == FOLDS], test["id"].astype(str), task)
     return work
 
@@ -55,7 +55,7 @@ def test_without_the_group_in_test_there_are_no_documents(work):
     assert read_run_predictions(work).features.documents is None
 
 
-def test_files_from_elsewhere_are_ingredients_with_a_caution(tmp_path):
+def test_imported_files_come_with_a_caution(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("one", "two"):
         table = pd.DataFrame({"id": range(40), "p": rng.random(40), "label": np.arange(40) % 2})
@@ -84,7 +84,7 @@ def test_the_scores_of_other_splits_stand_side_by_side(tmp_path):
     assert read_repeats(tmp_path / "bbc", "nothing").empty
 
 
-def test_folds_that_go_forward_are_told_of(work):
+def test_a_time_series_split_comes_with_a_caution(work):
     (work / "folds.parquet").unlink()
     for run in ("good", "fair"):
         for k in range(3):

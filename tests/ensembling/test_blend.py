@@ -36,8 +36,8 @@ def make_runs(kind, seed=0, skills=(2.0, 1.5, 0.5), folds=FOLDS):
     return runs, labels
 
 
-def blend_by(runs, labels, kind, method="mean", beside=None):
-    return blend_runs(runs, labels, BlendPlan(kind, METRICS.get(kind, "log_loss"), method), beside)
+def blend_by(runs, labels, kind, method="mean", features=None):
+    return blend_runs(runs, labels, BlendPlan(kind, METRICS.get(kind, "log_loss"), method), features)
 
 
 kinds, methods = pytest.mark.parametrize("kind", KINDS), pytest.mark.parametrize("method", METHODS)
@@ -62,7 +62,7 @@ def test_a_blend_is_the_cross_fitted_pool_that_its_plan_makes(kind, method):
 
 
 @kinds
-def test_the_labels_of_a_fold_have_no_say_in_its_weights(kind):
+def test_the_labels_of_a_fold_are_not_used_for_its_weights(kind):
     runs, labels = make_runs(kind)
     other = labels.copy()
     other[::FOLDS] = np.roll(labels[::FOLDS], 1, axis=0)  # those of fold 0
@@ -108,11 +108,11 @@ def test_a_saved_blend_is_a_run(tmp_path):
     read = read_run(tmp_path, "blend", task, blend.oof[["id", "fold"]], blend.test_ids)
     assert np.array_equal(read.oof_array, blend.oof_array) and read.oof["id"].tolist() == blend.oof["id"].tolist()
     assert all(np.array_equal(read.tests[k], blend.tests[k]) for k in range(FOLDS))
-    told = json.loads((tmp_path / "blend" / "weights.json").read_text())
+    kept = json.loads((tmp_path / "blend" / "weights.json").read_text())
     assert (
-        told["plan"]["method"] == "weights"
-        and told["chosen"]["2"] == "weights"
-        and told["weights"]["2"] == dict(zip(blend.runs, blend.weights[2], strict=True))
+        kept["plan"]["method"] == "weights"
+        and kept["chosen"]["2"] == "weights"
+        and kept["weights"]["2"] == dict(zip(blend.runs, blend.weights[2], strict=True))
     )
     again = blend_by([read, *runs], labels, "multiclass", "mean")  # blends nest
     assert again.runs[0] == "blend"
@@ -149,15 +149,15 @@ def test_correlation_is_pearson_of_predictions_or_of_errors():
         assert np.isfinite(correlation(runs, labels, kind).to_numpy()).all()
 
 
-def test_a_blend_sees_what_stands_beside_predictions_and_each_fold_without_its_own_rows():
+def test_a_blend_reads_features_of_rows_and_each_fold_without_its_own_rows():
     runs, labels = make_runs("multiclass")
     rng = np.random.default_rng(0)
-    beside = RowFeatures(
+    features = RowFeatures(
         None, np.arange(N) // 2, rng.normal(size=(N, 1)), np.arange(N_TEST), rng.normal(size=(N_TEST, 1))
     )
-    blend = blend_by(runs, labels, "multiclass", "logistic", beside)
+    blend = blend_by(runs, labels, "multiclass", "logistic", features)
     assert blend.features == ["documents", "meta"] and blend.weights == {} and blend.weight_table().empty
-    inputs, folds = make_stack_input(runs, "multiclass", "log_loss", beside), np.arange(N) % FOLDS
+    inputs, folds = make_stack_input(runs, "multiclass", "log_loss", features), np.arange(N) % FOLDS
     for k in range(FOLDS):
         fitted = Stack().fit(inputs[folds != k], labels[folds != k], folds[folds != k])
         assert np.allclose(blend.oof_array[folds == k], fitted.predict(inputs[folds == k]), atol=1e-6)
@@ -172,7 +172,7 @@ def test_auto_says_what_was_chosen_without_each_fold_and_keeps_its_weights():
     assert table.shape == (3, 3) and np.allclose(table.sum(axis=1), 1)
 
 
-def test_a_single_fold_is_divided_and_the_blend_says_what_its_test_table_knows(tmp_path):
+def test_a_single_fold_is_divided_and_the_blend_records_what_its_test_table_knows(tmp_path):
     runs, labels = make_runs("multiclass", folds=1)
     blend = blend_by(runs, labels, "multiclass", "weights")
     other = labels.copy()
@@ -186,7 +186,7 @@ def test_a_single_fold_is_divided_and_the_blend_says_what_its_test_table_knows(t
     assert json.loads((tmp_path / "blend" / "weights.json").read_text())["crosses"]
 
 
-def test_the_level_of_runs_has_their_rows_alone():
+def test_the_stack_input_of_runs_has_their_rows_alone():
     runs, _ = make_runs("multilabel", folds=2)
     inputs = make_stack_input(runs, "multilabel", "roc_auc", RowFeatures(np.arange(N), meta=np.arange(N)[:, None]))
     assert (
@@ -202,11 +202,11 @@ def test_runs_without_rows_of_test_can_be_blended():
     assert blend_by(runs, labels, "binary", "weights").tests[0].shape == (0, 2)
 
 
-def test_the_tables_of_a_blend_say_what_was_seen(tmp_path):
+def test_the_tables_of_a_blend_record_what_was_seen(tmp_path):
     runs, labels = make_runs("multiclass")
     write_folds(tmp_path, runs[0].oof["id"], np.arange(N) % FOLDS)
     folder = blend_by(runs, labels, "multiclass", "weights").save(
         tmp_path, "blend", SimpleNamespace(columns=runs[0].columns)
     )
-    told = [read_metadata(folder / "fold1" / name) for name in ("oof.parquet", "test.parquet")]
-    assert all(one["run"] == "blend" and one["fold"] == 1 and "all folds but 1" in one["saw"] for one in told)
+    kept = [read_metadata(folder / "fold1" / name) for name in ("oof.parquet", "test.parquet")]
+    assert all(one["run"] == "blend" and one["fold"] == 1 and "all folds but 1" in one["saw"] for one in kept)

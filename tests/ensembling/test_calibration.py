@@ -56,7 +56,7 @@ def test_a_planted_temperature_is_found(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ALL, ids=repr)
-def test_what_was_too_sure_is_corrected_on_other_rows_too(method, kind):
+def test_over_confident_probabilities_are_corrected_on_other_rows_too(method, kind):
     (probs, labels), (other, truth) = planted(kind), planted(kind, seed=1)
     method = method.fresh().fit(inputs(sharpen(probs, kind, 3), kind), labels, np.zeros(len(labels)))
     before = sharpen(other, kind, 3)
@@ -91,7 +91,7 @@ def test_an_infinite_penalty_or_smoothing_leaves_all_as_it_is(method, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ALL, ids=repr)
-def test_zeros_ones_and_absent_classes_are_no_trouble(method, kind):
+def test_zeros_ones_and_absent_classes_are_handled(method, kind):
     probs, labels = planted(kind, 60)
     hard = np.rint(probs) if kind == "multilabel" else np.eye(probs.shape[1])[probs.argmax(axis=1)]
     few = labels * [1, 1, 0] if kind == "multilabel" else np.zeros_like(labels)  # the last label, the other classes
@@ -169,11 +169,11 @@ def test_the_optimum_is_that_of_a_search_without_gradients():
 def test_values_are_set_right_by_a_line(columns):
     truth = np.random.default_rng(0).normal(size=(300, columns)).astype(np.float32)
     kind = "regression" if columns == 2 else "ordinal"
-    timid = 3 + 0.4 * truth
-    here, labels = inputs(timid, kind), truth if columns == 2 else truth[:, 0]
+    unsure = 3 + 0.4 * truth
+    here, labels = inputs(unsure, kind), truth if columns == 2 else truth[:, 0]
     fit = lambda penalty: LinearCalibration(penalty).fit(here, labels, np.zeros(300)).predict(here)  # noqa: E731
-    assert np.allclose(fit(0), truth, atol=1e-5) and np.allclose(fit(1e12), timid) and np.allclose(fit(np.inf), timid)
-    assert np.mean((fit(300) - truth) ** 2) < np.mean((timid - truth) ** 2)
+    assert np.allclose(fit(0), truth, atol=1e-5) and np.allclose(fit(1e12), unsure) and np.allclose(fit(np.inf), unsure)
+    assert np.mean((fit(300) - truth) ** 2) < np.mean((unsure - truth) ** 2)
     constant = inputs(np.full((300, columns), 2.0), kind)
     shifted = LinearCalibration(0).fit(constant, labels, np.zeros(300)).predict(constant)
     assert np.allclose(shifted, truth.mean(axis=0), atol=1e-5)

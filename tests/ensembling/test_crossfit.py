@@ -26,7 +26,7 @@ class Share(Ensembler):
 
 
 class First(Ensembler):
-    """The first member; one that is told to peek knows the labels of its own rows by heart."""
+    """The first run; with `peek` it has memorised the labels of the rows it was fitted on."""
 
     def __init__(self, peek=False):
         self.peek = peek
@@ -68,7 +68,7 @@ def test_each_fold_is_predicted_by_what_was_fitted_on_the_others():
 @pytest.mark.parametrize(
     "make", [Share, lambda: Pipeline(First(), Share()), lambda: EnsembleChoice({"a": Share(), "b": Share(2)})]
 )
-def test_the_labels_of_a_fold_have_no_say_in_its_predictions(make):
+def test_the_labels_of_a_fold_are_not_used_for_its_predictions(make):
     inputs, labels, folds = make_inputs()
     other = np.where(folds == 2, 0, labels)
     one, two = cross_fit(make(), inputs, labels, folds), cross_fit(make(), inputs, other, folds)
@@ -111,10 +111,10 @@ def test_a_fold_below_zero_is_learned_from_and_never_predicted():
         cross_fit(Share(), inputs, labels, np.full(60, -1))
 
 
-def test_a_correction_never_sees_what_a_combination_says_of_its_own_rows():
+def test_a_correction_never_sees_what_a_combination_predicts_for_its_own_rows():
     inputs, labels, folds = make_inputs()
     chain = Pipeline(First(peek=True), First()).fit(inputs, labels, folds)
-    assert np.array_equal(chain.fitted_[1].seen_, inputs.predictions[0])  # not the labels that it knows by heart
+    assert np.array_equal(chain.fitted_[1].seen_, inputs.predictions[0])  # not the labels that it memorised
     assert np.array_equal(chain.fitted_[0].predict(inputs), np.eye(2)[labels])
 
 
@@ -158,7 +158,7 @@ def test_a_choice_takes_the_simplest_within_one_standard_error():
 
 def test_a_choice_does_not_fall_for_one_that_knows_its_own_rows():
     inputs, labels, folds = make_inputs()
-    choice = EnsembleChoice({"honest": First(), "by heart": First(peek=True)}, errors=0).fit(inputs, labels, folds)
+    choice = EnsembleChoice({"honest": First(), "memorised": First(peek=True)}, errors=0).fit(inputs, labels, folds)
     assert choice.chosen_ == "honest"  # cross-fitted they are the same
     with pytest.raises(ValueError, match=r"candidates=\[\] is out of range"):
         EnsembleChoice({}).fit(inputs, labels, folds)

@@ -17,7 +17,7 @@ from kagglekit.scoring.metrics import score
 
 
 class Nearest(Ensembler):
-    """Knows the labels of its own rows by heart, and says the mean of the members elsewhere."""
+    """Has memorised the labels of its own rows, and predicts the mean of the runs elsewhere."""
 
     def fit(self, inputs, labels, folds):
         self.known_ = dict(zip(inputs.predictions[0, :, 0].tolist(), labels.tolist(), strict=True))
@@ -53,13 +53,13 @@ def test_the_three_numbers_are_what_they_are_called(metric):
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
-def test_an_ensemble_that_knows_its_own_rows_by_heart_is_found_out(metric):
+def test_an_ensemble_that_memorised_its_own_rows_is_found_out(metric):
     inputs, labels, folds = make_inputs(metric=metric)
     estimate = make_estimate(Nearest(), inputs, labels, folds, draws=100)
     assert estimate.gap > 0 and estimate.in_sample == pytest.approx(1 if metric == "accuracy" else 0.0067, abs=1e-3)
     assert estimate.cross_fitted == pytest.approx(estimate.mean_score) and estimate.better_by == 0
-    told = " ".join(estimate.warnings)
-    assert "the plain mean does as well" in told and "the ensemble overfits its own rows" in told
+    warnings = " ".join(estimate.warnings)
+    assert "the plain mean does as well" in warnings and "the ensemble overfits its own rows" in warnings
 
 
 def test_the_plain_mean_is_named_where_it_does_as_well_or_better_and_only_there():
@@ -108,7 +108,7 @@ def test_a_fold_below_zero_and_a_single_fold_have_an_estimate():
     assert single.rows == 300 and single.in_sample <= single.cross_fitted  # log loss
 
 
-def test_an_estimate_is_told_and_kept():
+def test_an_estimate_is_printed_and_kept():
     inputs, labels, folds = make_inputs(metric="accuracy")
     estimate = make_estimate(Mean(), inputs, labels, folds, draws=100)
     assert str(estimate).startswith(f"accuracy, cross-fitted {estimate.cross_fitted:.4f}  (95 % interval ")
@@ -135,7 +135,7 @@ def make_run(name, probs, folds):
     return Run(name, None, list("abc"), oof, np.arange(len(folds)), {int(folds[0]): probs[:0]}, [])
 
 
-def test_a_score_without_any_error_is_told_to_be_one_of_few_rows():
+def test_a_score_without_any_error_has_a_warning_of_few_rows():
     labels = np.arange(40) % 2
     sure = np.eye(2)[labels]
     inputs = StackInput(np.stack([sure, sure]), "binary", "accuracy")

@@ -1,4 +1,4 @@
-"""Folders of predictions that somebody else made."""
+"""Folders of predictions that were made elsewhere."""
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,10 @@ def probabilities(seed=0, n=N, columns=3):
     return np.random.default_rng(seed).dirichlet(np.ones(columns), n).round(3)
 
 
-def write(path, ids=IDS, columns=CLASSES, values=None, shuffle=None, **beside):
+def write(path, ids=IDS, columns=CLASSES, values=None, shuffle=None, **others):
     """One file of predictions, its rows shuffled."""
     values = probabilities(n=len(ids), columns=len(columns)) if values is None else values
-    table = pd.DataFrame({"id": ids} | beside | dict(zip(columns, np.asarray(values).T, strict=True)))
+    table = pd.DataFrame({"id": ids} | others | dict(zip(columns, np.asarray(values).T, strict=True)))
     table = table if shuffle is None else table.sample(frac=1, random_state=shuffle)
     sep = "\t" if path.name.endswith(".tsv") else ","
     if path.suffix == ".parquet":
@@ -195,7 +195,7 @@ def test_labels_that_do_not_fit_are_named(tmp_path):
         read_imported(tmp_path)
 
 
-def test_other_columns_beside_a_column_of_labels_are_not_read(tmp_path):
+def test_other_columns_than_a_column_of_labels_are_not_read(tmp_path):
     make_folder(tmp_path, ("a.csv",))
     write(tmp_path / "labels.csv", columns=[], values=np.zeros((N, 0)), text=["a text"] * N, label=LABELS)
     assert read_imported(tmp_path).task.labels == ["label"]
@@ -243,13 +243,13 @@ def test_folds_that_are_written_with_and_without_a_point_agree(tmp_path):
 
 
 def test_predictions_may_be_called_as_in_a_submission_where_the_labels_have_their_own_file(tmp_path):
-    truth, says = np.linspace(0, 7, N), np.linspace(1, 6, N)
+    truth, predicted = np.linspace(0, 7, N), np.linspace(1, 6, N)
     write(tmp_path / "labels.csv", columns=["target"], values=truth[:, None])
-    write(tmp_path / "a.csv", columns=["target"], values=says[:, None])
+    write(tmp_path / "a.csv", columns=["target"], values=predicted[:, None])
     write(tmp_path / "a.test.csv", ids=["t1", "t2"], columns=["target"], values=[[1.5], [2.5]])
     imported = read_imported(tmp_path)
     np.testing.assert_allclose(imported.labels.ravel(), truth, rtol=1e-6)
-    np.testing.assert_allclose(imported.runs[0].oof_array.ravel(), says, rtol=1e-6)
+    np.testing.assert_allclose(imported.runs[0].oof_array.ravel(), predicted, rtol=1e-6)
     assert imported.runs[0].tests[0].ravel().tolist() == [1.5, 2.5]
 
 

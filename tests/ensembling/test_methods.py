@@ -157,7 +157,7 @@ def test_a_plan_as_a_whole_is_cross_fitted():
         ("binary", {"options": {"rank": {"step": 3}}}, "options: rank does not take {'step': 3}"),
     ],
 )
-def test_what_does_not_exist_or_fit_is_told_in_words(kind, knobs, words):
+def test_what_does_not_exist_or_fit_is_refused_in_words(kind, knobs, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         BlendPlan(kind, METRIC[kind], **knobs)
 

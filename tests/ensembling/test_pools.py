@@ -59,7 +59,7 @@ def test_a_power_beyond_twenty_is_refused(power):
 
 
 @pytest.mark.parametrize(("kind", "metric"), [("binary", "roc_auc"), ("multiclass", "log_loss"), ("ordinal", "qwk")])
-def test_the_best_member_is_the_best_by_the_metric_on_the_fitted_rows_alone(kind, metric):
+def test_the_best_run_is_the_best_by_the_metric_on_the_fitted_rows_alone(kind, metric):
     inputs, labels = make_inputs(kind, skills=(0.5, 3.0, 1.0), n=400)
     inputs = StackInput(inputs.predictions, kind, metric)
     assert fit(BestSingle(), inputs, labels).weights_.tolist() == [0, 1, 0]
@@ -67,7 +67,7 @@ def test_the_best_member_is_the_best_by_the_metric_on_the_fitted_rows_alone(kind
     assert np.array_equal(fit(BestSingle(), inputs, labels).predict(other), other.predictions[1])
 
 
-def test_the_best_member_by_a_function_from_elsewhere():
+def test_the_best_run_by_a_function_from_elsewhere():
     inputs, labels = make_inputs("ordinal", skills=(0.5, 3.0, 1.0))
     inputs = StackInput(inputs.predictions, "ordinal", "numpy:vdot")  # higher is better, where nothing else is said
     shrunk = StackInput(inputs.predictions[:, :, :] * np.array([1, 1, 9])[:, None, None], "ordinal", inputs.metric)
@@ -75,47 +75,47 @@ def test_the_best_member_by_a_function_from_elsewhere():
 
 
 def test_means_of_probabilities_are_those_of_scipy_scaled():
-    members = make_inputs("multiclass")[0].predictions
-    geometric = combine(GeometricMean(), members, "multiclass")
-    for ours, theirs in ((geometric, gmean(members)), (power(members, -1), hmean(members))):
+    bases = make_inputs("multiclass")[0].predictions
+    geometric = combine(GeometricMean(), bases, "multiclass")
+    for ours, theirs in ((geometric, gmean(bases)), (power(bases, -1), hmean(bases))):
         assert np.allclose(ours, theirs / theirs.sum(axis=1, keepdims=True))
-    assert np.array_equal(power(members, 0), geometric)
-    assert np.array_equal(power(members, 1), combine(Mean(), members, "multiclass"))
-    assert np.allclose(power(members, 1e-7), power(members, 0), atol=1e-6)
-    for extreme, of in ((20, members.max(axis=0)), (-20, members.min(axis=0))):
-        assert np.allclose(power(members, extreme), of / of.sum(axis=1, keepdims=True), atol=0.03)
+    assert np.array_equal(power(bases, 0), geometric)
+    assert np.array_equal(power(bases, 1), combine(Mean(), bases, "multiclass"))
+    assert np.allclose(power(bases, 1e-7), power(bases, 0), atol=1e-6)
+    for extreme, of in ((20, bases.max(axis=0)), (-20, bases.min(axis=0))):
+        assert np.allclose(power(bases, extreme), of / of.sum(axis=1, keepdims=True), atol=0.03)
 
 
-def power(members, exponent, kind="multiclass"):
-    return power_mean(members, exponent, kind)
+def power(bases, exponent, kind="multiclass"):
+    return power_mean(bases, exponent, kind)
 
 
 def test_means_of_labels_treat_yes_and_no_alike():
-    members = make_inputs("multilabel")[0].predictions
-    assert np.allclose(combine(GeometricMean(), members, "multilabel"), expit(logit(members).mean(axis=0)))
+    bases = make_inputs("multilabel")[0].predictions
+    assert np.allclose(combine(GeometricMean(), bases, "multilabel"), expit(logit(bases).mean(axis=0)))
     for exponent in (-3, 0, 0.5, 1, 4):
-        pooled, mirrored = power(members, exponent, "multilabel"), power(1 - members, exponent, "multilabel")
+        pooled, mirrored = power(bases, exponent, "multilabel"), power(1 - bases, exponent, "multilabel")
         assert np.allclose(pooled, 1 - mirrored)
     sure = [np.array([[0.9]]), np.array([[0.5]])]
     assert power(sure, 1, "multilabel") < power(sure, 0, "multilabel") < power(sure, -3, "multilabel")
 
 
 def test_a_log_pool_sharpens_with_the_sum_of_its_weights():
-    member = np.array([[0.2, 0.8]])
-    assert np.allclose(log_pool([member], [2], "binary"), [[0.04 / 0.68, 0.64 / 0.68]])
-    assert np.allclose(log_pool([member], [0], "binary"), 0.5)
-    assert np.allclose(log_pool([member, member], np.array([[1, 1], [1, 0]]), "binary"), [[1 / 21, 20 / 21]])
+    base = np.array([[0.2, 0.8]])
+    assert np.allclose(log_pool([base], [2], "binary"), [[0.04 / 0.68, 0.64 / 0.68]])
+    assert np.allclose(log_pool([base], [0], "binary"), 0.5)
+    assert np.allclose(log_pool([base, base], np.array([[1, 1], [1, 0]]), "binary"), [[1 / 21, 20 / 21]])
 
 
-def test_a_median_does_not_see_a_wild_member_and_survives_zeros():
+def test_a_median_does_not_see_a_wild_run_and_survives_zeros():
     assert combine(Median(), [np.array([[v]]) for v in (1.0, 2.0, 900.0)], "regression").tolist() == [[2.0]]
     assert np.allclose(combine(Median(), np.eye(3)[:, None], "multiclass"), 1 / 3)  # each sure of another class
     assert np.allclose(normalise(np.array([[1.0, 3.0]]), np.ones((2, 1, 2)), "binary"), [[0.25, 0.75]])
 
 
-def test_rank_mean_has_the_order_of_the_ranks_and_the_spread_of_the_members():
-    bold, timid = np.array([0.0, 0.2, 0.8, 1.0]), np.array([0.52, 0.48, 0.50, 0.54])
-    pooled = rank_mean([np.column_stack([1 - p, p]) for p in (bold, timid)], "binary")[:, 1]
+def test_rank_mean_has_the_order_of_the_ranks_and_the_spread_of_the_runs():
+    bold, unsure = np.array([0.0, 0.2, 0.8, 1.0]), np.array([0.52, 0.48, 0.50, 0.54])
+    pooled = rank_mean([np.column_stack([1 - p, p]) for p in (bold, unsure)], "binary")[:, 1]
     # ranks 1 2 3 4 and 3 1 2 4: means 2, 1.5, 2.5, 4; mean levels 0.24, 0.35, 0.66, 0.77
     assert np.allclose(pooled, [0.35, 0.295, 0.505, 0.77])
     assert roc_auc_score([0, 0, 1, 1], pooled) == 1
@@ -130,11 +130,11 @@ def test_rank_mean_keeps_a_rare_class_rare():
 
 def test_the_ranks_are_those_of_scipy_also_with_ties():
     rng = np.random.default_rng(0)
-    members = rng.integers(0, 8, (3, 50, 2)).astype(float)
-    places = rankdata(members, axis=1).mean(axis=0)
-    levels = np.sort(members, axis=1).mean(axis=0)
+    bases = rng.integers(0, 8, (3, 50, 2)).astype(float)
+    places = rankdata(bases, axis=1).mean(axis=0)
+    levels = np.sort(bases, axis=1).mean(axis=0)
     expected = [np.interp(places[:, k], np.arange(1, 51), levels[:, k]) for k in range(2)]
-    assert np.allclose(rank_mean(members, "regression"), np.stack(expected, axis=1))
+    assert np.allclose(rank_mean(bases, "regression"), np.stack(expected, axis=1))
 
 
 def test_new_rows_are_ranked_among_the_fitted_ones_between_them_and_beyond():
@@ -147,14 +147,14 @@ def test_new_rows_are_ranked_among_the_fitted_ones_between_them_and_beyond():
 
 
 def test_votes_are_shares_and_a_tie_goes_to_the_more_probable():
-    members = [np.array([[0.6, 0.4]]), np.array([[0.6, 0.4]]), np.array([[0.1, 0.9]])]
-    assert np.allclose(vote(members, "binary"), [[2 / 3, 1 / 3]], atol=1e-3)
-    assert vote(members[1:], "binary").argmax() == 1
-    assert np.allclose(vote(members, "multilabel"), [[2 / 3, 1 / 3]], atol=1e-3)
-    assert vote(members[1:], "multilabel")[0, 0] < 0.5 < vote(members[1:], "multilabel")[0, 1]
+    bases = [np.array([[0.6, 0.4]]), np.array([[0.6, 0.4]]), np.array([[0.1, 0.9]])]
+    assert np.allclose(vote(bases, "binary"), [[2 / 3, 1 / 3]], atol=1e-3)
+    assert vote(bases[1:], "binary").argmax() == 1
+    assert np.allclose(vote(bases, "multilabel"), [[2 / 3, 1 / 3]], atol=1e-3)
+    assert vote(bases[1:], "multilabel")[0, 0] < 0.5 < vote(bases[1:], "multilabel")[0, 1]
     assert vote([np.array([[0.5]])], "multilabel") >= 0.5  # as metrics decide
     assert vote([np.array([[v]]) for v in (1.0, 2.0, 9.0)], "regression").tolist() == [[2.0]]
-    assert np.allclose(vote(members, "binary", np.array([0.2, 0.2, 0.6])), [[0.4, 0.6]], atol=1e-3)
+    assert np.allclose(vote(bases, "binary", np.array([0.2, 0.2, 0.6])), [[0.4, 0.6]], atol=1e-3)
 
 
 def test_votes_count_by_the_log_odds_of_the_recall_less_chance():
@@ -186,7 +186,7 @@ def test_linear_pools_are_weighted_means_and_rows_sum_to_one_also_per_column():
 
 
 @pytest.mark.parametrize("pool", [LinearPool, LogPool])
-def test_in_log_loss_on_the_fitted_rows_a_pool_beats_its_members_and_more_weights_beat_fewer(pool):
+def test_in_log_loss_on_the_fitted_rows_a_pool_beats_its_runs_and_more_weights_beat_fewer(pool):
     for kind in CHANCES:
         inputs, labels = make_inputs(kind, n=300)
         plain = Mean() if pool is LinearPool else GeometricMean()
@@ -200,8 +200,8 @@ def test_in_log_loss_on_the_fitted_rows_a_pool_beats_its_members_and_more_weight
 def test_members_that_are_good_at_different_labels_get_weights_of_their_own_there():
     rng = np.random.default_rng(0)
     inputs, labels = make_inputs("multilabel", skills=(4.0, 4.0), n=2000)
-    for member, spoilt in ((0, 1), (1, 0)):
-        inputs.predictions[member, :, spoilt] = rng.random(2000)
+    for base, spoilt in ((0, 1), (1, 0)):
+        inputs.predictions[base, :, spoilt] = rng.random(2000)
     for pool in (LinearPool(per_column=True), LogPool(per_column=True)):
         weights = fit(pool, inputs, labels).weights_
         assert weights[0, 0] > 0.98 and weights[1, 1] > 0.98 and 0.2 < weights[0, 2] < 0.8
@@ -218,7 +218,7 @@ def test_a_pool_of_values_with_the_metric_mae_does_not_follow_outliers():
     assert weights["mae"][0] > 0.8 > 0.5 > weights["rmse"][0]
 
 
-def test_a_sharpened_log_pool_of_timid_members_is_better_on_other_rows():
+def test_a_sharpened_log_pool_of_timid_runs_is_better_on_other_rows():
     inputs, labels = make_inputs("multiclass", skills=(1.0, 1.0, 1.0), n=2000)
     folds = np.arange(2000) % 3
     plain, sharp = (cross_fit(LogPool(sharpen=each), inputs, labels, folds) for each in (False, True))

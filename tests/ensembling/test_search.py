@@ -42,7 +42,7 @@ def search(inputs, labels, **knobs):
 
 def slow_climb(inputs, labels, steps):
     """Caruana's greedy choice, in the plainest way."""
-    alone = [gain(inputs, labels, member) for member in inputs.predictions]
+    alone = [gain(inputs, labels, each) for each in inputs.predictions]
     chosen, best = [int(np.argmax(alone))], max(alone)
     for _ in range(steps):
         tried = [
@@ -56,16 +56,16 @@ def slow_climb(inputs, labels, steps):
 
 
 @kinds
-def test_a_climb_from_the_best_member_is_the_plain_greedy_choice(kind):
+def test_a_climb_from_the_best_run_is_the_plain_greedy_choice(kind):
     inputs, labels = make(kind, m=6)
     found = climb(inputs, labels, bag_share=1.0, start=1, patience=1).weights_
     assert np.allclose(found, slow_climb(inputs, labels, 100))
 
 
 @every_pair
-def test_one_climb_over_all_is_never_worse_than_the_best_member(metric, kind):
+def test_one_climb_over_all_is_never_worse_than_the_best_run(metric, kind):
     inputs, labels = make(kind, m=6, n=80, metric=metric)
-    best = max(gain(inputs, labels, member) for member in inputs.predictions)
+    best = max(gain(inputs, labels, each) for each in inputs.predictions)
     for start in (1, 3):
         found = climb(inputs, labels, bag_share=1.0, start=start)
         assert found.weights_.sum() == pytest.approx(1) and found.weights_.min() >= 0
@@ -73,7 +73,7 @@ def test_one_climb_over_all_is_never_worse_than_the_best_member(metric, kind):
 
 
 @kinds
-def test_bagged_climbs_beat_the_equal_mean_of_unequal_members(kind):
+def test_bagged_climbs_beat_the_equal_mean_of_unequal_runs(kind):
     inputs, labels = make(kind, n=1000)
     found = climb(inputs, labels)
     assert found.weights_.sum() == pytest.approx(1)
@@ -81,14 +81,14 @@ def test_bagged_climbs_beat_the_equal_mean_of_unequal_members(kind):
 
 
 @kinds
-def test_a_useless_member_gets_no_weight(kind):
+def test_a_useless_run_gets_no_weight(kind):
     inputs, labels = make(kind, m=12, n=1000, noise=(0.3, 1))
     useless = inputs.predictions[:2, np.random.default_rng(0).permutation(1000)]
     found = climb(StackInput(np.concatenate([useless, inputs.predictions]), kind, inputs.metric), labels)
     assert found.weights_[:2].max() < 0.02
 
 
-def test_even_of_two_members_the_useless_one_gets_no_weight():
+def test_even_of_two_runs_the_useless_one_gets_no_weight():
     inputs, labels = make("multiclass", m=1, n=1000)
     useless = np.full_like(inputs.predictions, 1 / 3)
     for metric in ("accuracy", "roc_auc", "f1_macro"):
@@ -97,7 +97,7 @@ def test_even_of_two_members_the_useless_one_gets_no_weight():
 
 
 @kinds
-def test_the_order_of_the_members_does_not_matter(kind):
+def test_the_order_of_the_runs_does_not_matter(kind):
     inputs, labels = make(kind, m=12)
     order = np.random.default_rng(0).permutation(12)
     one, other = climb(inputs, labels), climb(StackInput(inputs.predictions[order], kind, inputs.metric), labels)
@@ -128,7 +128,7 @@ def test_more_patience_is_never_worse_on_the_fitted_rows():
     assert gains == sorted(gains) and gains[0] < gains[-1]
 
 
-def test_bags_see_a_part_of_the_members_each():
+def test_bags_see_a_part_of_the_runs_each():
     inputs, labels = make("regression", m=12)
     found = climb(inputs, labels, bags=1, bag_share=0.5)
     assert 1 <= np.count_nonzero(found.weights_) <= 6
@@ -138,7 +138,7 @@ def test_bags_see_a_part_of_the_members_each():
 
 
 @pytest.mark.parametrize(("count", "size", "bags"), [(12, 6, 5), (35, 18, 7), (7, 5, 1), (6, 5, 20)])
-def test_every_member_is_in_equally_many_bags(count, size, bags):
+def test_every_run_is_in_equally_many_bags(count, size, bags):
     drawn = draw_bags(count, size, bags, np.random.default_rng(0))
     assert all(len(set(bag)) == size and np.all(np.diff(bag) > 0) for bag in drawn)
     seen = np.bincount(np.concatenate(drawn), minlength=count)
@@ -148,7 +148,7 @@ def test_every_member_is_in_equally_many_bags(count, size, bags):
 def test_a_metric_of_the_user_is_climbed_in_its_own_direction():
     inputs, labels = make("multiclass", m=6, metric=OWN)
     found = climb(inputs, labels, steps=10, bag_share=1.0)
-    assert score(OWN, labels, found.predict(inputs)) < min(score(OWN, labels, member) for member in inputs.predictions)
+    assert score(OWN, labels, found.predict(inputs)) < min(score(OWN, labels, each) for each in inputs.predictions)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +217,14 @@ def test_two_regressions_get_the_weights_of_the_closed_form():
 
 
 @pytest.mark.parametrize("kind", METRIC)
-def test_a_useless_member_gets_little_weight(kind):
+def test_a_useless_run_gets_little_weight(kind):
     inputs, labels = make(kind, m=2, n=1000, noise=(0.3, 0.5))
     useless = inputs.predictions[:1, np.random.default_rng(0).permutation(1000)]
     found = search(StackInput(np.concatenate([useless, inputs.predictions]), kind, inputs.metric), labels, trials=200)
     assert found.weights_[0] < 0.1
 
 
-def test_members_that_know_one_target_each_are_told_apart_by_column():
+def test_members_that_know_one_target_each_are_weighted_by_column():
     rng = np.random.default_rng(0)
     labels = rng.normal(size=(400, 2))
     noise = rng.normal(size=(2, 400, 2)) * np.array([[[0.2, 3.0]], [[3.0, 0.2]]])

@@ -102,8 +102,8 @@ def test_a_model_that_knows_nothing_gets_no_weight_that_matters(ensembler):
     assert weights[:6].sum() > 0.5
 
 
-def test_copies_across_folds_make_a_model_that_learns_by_heart_look_good_and_groups_show_it():
-    """Labels by lot, each row three times: the nearest neighbour knows those whose copies are in other folds."""
+def test_copies_across_folds_make_a_model_that_memorises_look_good_and_groups_show_it():
+    """Random labels, each row three times: the nearest neighbour knows those whose copies are in other folds."""
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(100), 3)
     texts, labels = rng.normal(size=(100, 5))[groups], rng.integers(2, size=100)[groups]
@@ -120,7 +120,7 @@ def test_copies_across_folds_make_a_model_that_learns_by_heart_look_good_and_gro
 
 
 def test_inner_folds_of_a_choice_never_hold_rows_of_the_outer_fold():
-    """Cross-fitted, a choice knows nothing of the labels that it is scored on: with labels by lot it is worth a lot."""
+    """Cross-fitted, a choice knows nothing of the labels that it is scored on: with random labels it is at chance."""
     scores = []
     for seed in range(20):
         rng = np.random.default_rng(seed)

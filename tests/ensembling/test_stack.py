@@ -32,10 +32,10 @@ def make_inputs(kind, skills=(1.5, 1.0, 0.5), n=300, seed=0, useless=0):
     evidence = [s * truth + 0.5 * shared + rng.normal(size=(n, columns)) for s in skills]
     evidence += [2 * rng.normal(size=(n, columns)) for _ in range(useless)]
     if kind in ("ordinal", "regression"):
-        members = [e / s for e, s in zip(evidence, (*skills, *[1] * useless), strict=True)]
+        bases = [e / s for e, s in zip(evidence, (*skills, *[1] * useless), strict=True)]
     else:
-        members = [expit(e) if kind == "multilabel" else softmax(e, axis=1) for e in evidence]
-    return StackInput(np.stack(members), kind, KINDS[kind], meta=None), labels, rng.integers(0, 4, n)
+        bases = [expit(e) if kind == "multilabel" else softmax(e, axis=1) for e in evidence]
+    return StackInput(np.stack(bases), kind, KINDS[kind], meta=None), labels, rng.integers(0, 4, n)
 
 
 def mean_of(inputs):
@@ -43,7 +43,7 @@ def mean_of(inputs):
 
 
 @pytest.mark.parametrize(("kind", "model"), EVERY)
-def test_a_stack_gives_what_members_are_and_beats_their_mean(kind, model):
+def test_a_stack_gives_what_runs_are_and_beats_their_mean(kind, model):
     inputs, labels, folds = make_inputs(kind, n=600)
     new = np.arange(600) >= 300
     stack = Stack(model).fit(inputs[~new], labels[~new], folds[~new] % 2)
@@ -75,7 +75,7 @@ def test_what_is_learned_without_an_offset_is_scikit_learn_s_logistic_regression
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_useless_members_do_not_hurt(kind):
+def test_useless_runs_do_not_hurt(kind):
     lost, lost_by_the_mean = [], []
     for seed in range(2):
         inputs, labels, folds = make_inputs(kind, n=300, seed=seed, useless=3)
@@ -93,7 +93,7 @@ def test_useless_members_do_not_hurt(kind):
     assert abs(np.mean(lost)) < 0.15 * abs(np.mean(lost_by_the_mean))
 
 
-def test_a_member_that_takes_one_class_for_another_is_read_right():
+def test_a_run_that_takes_one_class_for_another_is_read_right():
     inputs, labels, folds = make_inputs("multiclass", skills=(1.0, 1.5))
     swapped = inputs.predictions.copy()
     swapped[1] = swapped[1][:, [1, 2, 0]]
@@ -108,8 +108,8 @@ def test_the_rest_of_the_document_and_meta_are_used(model):
     documents = np.repeat(np.arange(60), 6)
     labels = (rng.random(60) < 0.5).astype(np.int64)[documents]  # all rows of a document have one label
     evidence = 2.0 * labels - 1 + 3 * rng.normal(size=len(labels))
-    members = expit(np.stack([-evidence, evidence], axis=1))[None]
-    inputs, new = StackInput(members, "binary", "accuracy", documents=documents), documents >= 30
+    bases = expit(np.stack([-evidence, evidence], axis=1))[None]
+    inputs, new = StackInput(bases, "binary", "accuracy", documents=documents), documents >= 30
     meta = replace(inputs, documents=None, meta=(labels + rng.normal(size=len(labels)) / 3)[:, None])
     alone, together, known = (
         score("accuracy", labels[new], stack.fit(of[~new], labels[~new], documents[~new] % 2).predict(of[new]))

@@ -50,17 +50,17 @@ def test_evidence_leads_back_to_the_predictions(kind, columns):
     np.testing.assert_allclose(from_evidence(to_evidence(predictions, kind), kind), predictions, atol=1e-5)
 
 
-def test_certain_members_have_finite_evidence():
+def test_certain_runs_have_finite_evidence():
     for kind in ("binary", "multiclass", "multilabel"):
         assert np.isfinite(to_evidence(np.array([[0.0, 1.0], [1.0, 0.0]]), kind)).all()
 
 
-def test_features_are_the_members_their_mean_the_document_and_meta_in_this_order():
-    members = np.array([[[0.2], [0.9]], [[0.4], [0.7]]])
-    inputs = StackInput(members, "multilabel", "log_loss", documents=np.array([7, 7]), meta=np.array([[1.0], [2.0]]))
+def test_features_are_the_runs_their_mean_the_document_and_meta_in_this_order():
+    bases = np.array([[[0.2], [0.9]], [[0.4], [0.7]]])
+    inputs = StackInput(bases, "multilabel", "log_loss", documents=np.array([7, 7]), meta=np.array([[1.0], [2.0]]))
     features, mean = make_features(inputs)
     assert features.shape == (2, 2 + 1 + 6 + 1)
-    np.testing.assert_allclose(mean, (logit(members[0]) + logit(members[1])) / 2, atol=1e-5)
+    np.testing.assert_allclose(mean, (logit(bases[0]) + logit(bases[1])) / 2, atol=1e-5)
     np.testing.assert_allclose(features[:, 3], mean[::-1, 0])  # the mean of the other row
     np.testing.assert_allclose(expit(features[:, 0]), [0.2, 0.9])
     assert make_features(inputs, aggregates=False)[0].shape == (2, 4)

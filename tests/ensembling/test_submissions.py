@@ -99,7 +99,7 @@ def test_the_same_seed_chooses_the_same():
     assert one.table.equals(two.table) and not one.table.equals(other.table) and len(one.chosen) == 3
 
 
-def test_what_cannot_be_chosen_is_told():
+def test_what_cannot_be_chosen_is_refused():
     runs, labels = make_runs()
     with pytest.raises(ValueError, match="n=4 is out of range: it must be between 1 and 3"):
         choose_submissions(runs, 4, labels, "accuracy")

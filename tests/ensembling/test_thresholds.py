@@ -16,7 +16,7 @@ def planted(kind, n=400, seed=0, classes=4):
     if kind == "multilabel":
         probs = expit(rng.normal(size=(n, classes)) * 1.5 - np.arange(classes))
         return probs, (rng.random((n, classes)) < probs).astype(np.float32)
-    if kind == "ordinal":  # a timid model's values
+    if kind == "ordinal":  # a unsure model's values
         truth = rng.normal(size=n)
         labels = np.digitize(truth, [-1, 0, 1.2])
         return 1.5 + 0.4 * (truth + rng.normal(size=n) * 0.5)[:, None], labels

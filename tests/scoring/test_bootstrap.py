@@ -15,7 +15,7 @@ def example(rows=60):
     return labels, probs
 
 
-def test_copies_in_groups_tell_nothing_new():
+def test_copies_in_groups_add_nothing():
     labels, probs = example(200)
     once = standard_error("accuracy", labels, probs, n=1000)
     many, copies = np.repeat(labels, 4), np.repeat(probs, 4, axis=0)
@@ -55,7 +55,7 @@ def test_the_interval_is_that_of_a_share_and_wider_for_few_rows():
         interval(draws, 1)
 
 
-def test_what_cannot_be_drawn_is_told():
+def test_samples_that_cannot_be_drawn_are_refused():
     labels, probs = example()
     with pytest.raises(ValueError, match="60 labels do not go with 7 groups"):
         bootstrap_scores("accuracy", labels, [probs], groups=np.arange(7))
