@@ -2,10 +2,13 @@
 a folder of its own."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from kagglekit.kaggle.metadata import KERNEL_KEYS
 
 SOURCES = ("dataset", "competition", "kernel", "model")
 
@@ -179,14 +182,12 @@ class Services(Contests):
         place, slug = self.root / "kernels" / ref / str(number), ref.partition("/")[2]
         place.mkdir(parents=True)
         (place / f"{slug}.ipynb").write_text(body["text"])
-        told = {"id": ref, "title": body["newTitle"], "code_file": f"{slug}.ipynb", "language": body["language"]}
-        told |= {"kernel_type": body["kernelType"], "machine_shape": body.get("machineShape")}
-        for key, name in (("is_private", "isPrivate"), ("enable_gpu", "enableGpu"), ("enable_tpu", "enableTpu")):
-            told[key] = body.get(name, False)
-        told["enable_internet"] = body.get("enableInternet", True)
-        told |= {f"{kind}_sources": names for kind, names in sources.items()}
-        told |= {"keywords": body.get("categoryIds", []), "docker_image": body.get("dockerImage")}
-        told["docker_image_pinning_type"] = body.get("dockerImagePinningType")
+        told = {re.sub("([A-Z])", r"_\1", key).lower(): value for key, value in body.items()}  # enableGpu: enable_gpu
+        told = {key: told.get(key) for key in KERNEL_KEYS - {"id_no"}} | {
+            "id": ref, "title": body["newTitle"], "code_file": f"{slug}.ipynb", "keywords": body.get("categoryIds", []),
+            **{key: told.get(key, key == "enable_internet") for key in KERNEL_KEYS if key[:3] in ("ena", "is_")},
+            **{f"{kind}_sources": names for kind, names in sources.items()},
+        }  # fmt: skip
         (place / "kernel-metadata.json").write_text(json.dumps(told, indent=2))
         versions.append(Session(place, self.root / "outputs" / ref / str(number), [*self.states]))
         invalid = {f"invalid{kind.capitalize()}Sources": names for kind, names in bad.items()}

@@ -20,19 +20,9 @@ from kagglekit.kaggle.metadata import (
 )
 
 TITLES = [
-    "BBC, fold 1: it's 1,000",
-    "Über café",
-    "a_b c",
-    "don''t",
-    "x &amp; y",
-    "R&D 2,5",
-    "A--B ",
-    "tf-idf (v2)",
-    "1,000,000 rows",
-    "&#39;a&#39;b",
-    "naïve Bayes & co.",
-    "“q” – dash",
-]
+    "BBC, fold 1: it's 1,000", "Über café", "a_b c", "don''t", "x &amp; y", "R&D 2,5", "A--B ", "tf-idf (v2)",
+    "1,000,000 rows", "&#39;a&#39;b", "naïve Bayes & co.", "“q” – dash",
+]  # fmt: skip
 
 
 def test_a_reference_is_read_and_written_as_on_kaggle():

@@ -24,6 +24,11 @@ def contents(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.endswith("-metadata.json")}
 
 
+def change(dataset):
+    """Make the data set another one, which is a new version of it."""
+    write_json(dataset / "bundle.json", read_json(dataset / "bundle.json") | {"more": 1})
+
+
 def test_a_data_set_and_its_kernel_arrive_as_they_are_with_the_version_pinned(server, client, folders, capsys):
     server.slow = 3
     dataset, kernel = folders
@@ -47,8 +52,7 @@ def test_the_same_files_are_not_sent_again_and_others_are_a_new_version_that_the
     calls = len(server.calls)
     again = push([dataset], api=client, **FAST)[0]
     assert (again.version, again.new) == (1, False) and set(server.calls[calls:]) == {"GetDatasetStatus", "GetDataset"}
-    told = read_json(dataset / "bundle.json")
-    write_json(dataset / "bundle.json", told | {"train": {"name": "train.csv", "sha256": "0"}})
+    change(dataset)
     assert push([dataset], api=client, **FAST)[0].version == 2
     assert push([kernel], api=client)[0].version == 2
     assert read_json(kernel / "kernel-metadata.json")["dataset_sources"] == [f"{INPUTS}/2"]
@@ -75,7 +79,7 @@ def test_an_error_in_the_reply_is_an_error_here(server, client, folders):
     with pytest.raises(KaggleError, match="gave no version"):
         push([folders[1]], api=client)[0]
     server.answer("CreateDatasetVersion", status="error", error="too many files")
-    write_json(folders[0] / "bundle.json", read_json(folders[0] / "bundle.json") | {"more": 1})
+    change(folders[0])
     with pytest.raises(KaggleError, match="data set stubuser/small-inputs: Kaggle says: too many files"):
         push([folders[0]], api=client, **FAST)[0]
     assert "version" not in read_json(folders[1].parent / ".pushed.json").get(KERNEL, {})
@@ -103,7 +107,7 @@ def test_throttling_is_waited_out_as_long_as_kaggle_says(server, client, folders
     with pytest.raises(KaggleError, match=r"too many requests of this user \(429\)"):
         push([folders[1]], api=client)[0]
     server.fail("StartBlobUpload", 429, Retry_After="0.05")
-    write_json(folders[0] / "bundle.json", read_json(folders[0] / "bundle.json") | {"more": 1})
+    change(folders[0])
     assert push([folders[0]], api=client, **FAST)[0].version == 2
 
 
@@ -120,7 +124,7 @@ def test_an_upload_that_breaks_off_is_sent_again_whole(server, client, folders):
     push([folders[0]], api=client, **FAST)[0]
     assert server.cuts == 0 and server.calls.count("upload") == 4
     server.fail("upload", 503)  # "go on later": the client asks how much has come, and sends the rest
-    write_json(folders[0] / "bundle.json", read_json(folders[0] / "bundle.json") | {"more": 1})
+    change(folders[0])
     assert push([folders[0]], api=client, **FAST)[0].version == 2
     assert server.calls.count("upload") == 9
     assert contents(server.dataset_folder(INPUTS)) == contents(folders[0])
@@ -240,6 +244,6 @@ def test_after_a_push_that_failed_the_kernel_follows_its_data_set_too(server, cl
     with pytest.raises(KaggleError, match="session count"):
         push([kernel], api=client)
     server.answers.clear()
-    write_json(dataset / "bundle.json", read_json(dataset / "bundle.json") | {"more": 1})
+    change(dataset)
     push(folders, api=client, **FAST)
     assert read_json(server.kernel_folder(KERNEL) / "kernel-metadata.json")["dataset_sources"] == [f"{INPUTS}/2"]

@@ -4,6 +4,7 @@ Kaggle is the small one of `server`; the client is the real one, the kernels are
 without a network on what the server received.
 """
 
+import builtins
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from kagglekit.files import read_json
 from kagglekit.kaggle.__main__ import main as kaggle
 from kagglekit.kaggle.dry_run import dry_run
 from kagglekit.learners.tfidf import Baseline
-from kagglekit.run import main as run
 from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.tables import write_folds
 from kagglekit.samples import FILES, write_sample
@@ -26,7 +26,7 @@ ASKED = f"{OWNER}/articles-both-submit"
 SMALL = ["start=", "max_length=24", "epochs=1", "batch_size=8", "learning_rate=0.01"]
 
 
-def test_from_home_to_kaggle_and_back(server, environment, backbone, tmp_path):
+def test_from_home_to_kaggle_and_back(server, environment, backbone, run_here, tmp_path, monkeypatch):
     data, work = write_sample("bbc", tmp_path / "data", rows=60), tmp_path / "runs" / "articles"
     hidden = hide(data, tmp_path / "hidden")
     server.competitions[COMPETITION] = (data, lambda file: f"{len(pd.read_csv(file)) / 1000:.3f}")
@@ -49,9 +49,10 @@ def test_from_home_to_kaggle_and_back(server, environment, backbone, tmp_path):
     # their folds come home, and are blended with the baseline
     assert kaggle(["pull", *TRAINED, "--work", str(work)]) == 0
     assert set(read_json(work / "small" / "params.json")["receipts"]) == {"0", "1"}
-    assert run(["4_ensemble", f"work={work}", "run=both", "method=mean", "thresholds="]) == 0
+    monkeypatch.setattr(builtins, "display", print, raising=False)
+    run_here("4_ensemble", work=str(work), run="both", method="mean", thresholds="")
     assert read_json(work / "both" / "weights.json")["members"] == ["small", "tfidf"]
-    assert run(["5_submit", f"work={work}", "run=both"]) == 0
+    run_here("5_submit", work=str(work), run="both")
     assert kaggle(["submit", str(work), "--competition", COMPETITION, "--message", "a file"]) == 0
 
     # a code competition: the kernel predicts a test that nobody has seen at home

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -99,21 +100,12 @@ def test_where_namespaces_are_refused_the_reason_is_told_and_sockets_are_refused
     assert "unshare is refused: No space left on device" in done.stdout, done.stderr
 
 
-def make_package(folder, name, text):
-    """A folder with an installed package of one file, as pip leaves it."""
-    (folder / name).mkdir(parents=True)
-    (folder / name / "__init__.py").write_text(text)
-    place = folder / f"{name}-1.0.dist-info"
-    place.mkdir()
-    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (place / "RECORD").write_text("")
-    (place / "INSTALLER").write_text("pip")
-    return folder
-
-
 def test_a_fresh_environment_has_our_packages_and_no_kagglekit_also_where_that_is_installed(tmp_path, monkeypatch):
-    outer = make_package(tmp_path / "site-packages", "kagglekit", "where = 'old'")
-    make_package(outer, "companion", "where = 'old'")
+    outer = tmp_path / "site-packages"
+    for name in ("kagglekit", "companion"):  # as pip leaves them
+        wheel = write_wheel(tmp_path / "old", name, text="where = 'old'")
+        shutil.unpack_archive(wheel, outer, "zip")
+        (outer / f"{name}-1.0.dist-info" / "INSTALLER").write_text("pip")
     monkeypatch.syspath_prepend(str(outer))
     python = make_environment(tmp_path / "python")
     environment = clean_environment(tmp_path, python, "mark")
@@ -133,15 +125,8 @@ def test_a_fresh_environment_has_our_packages_and_no_kagglekit_also_where_that_i
 
 
 def test_a_clean_environment_has_nothing_of_the_user(tmp_path, monkeypatch):
-    for name in (
-        "KAGGLE_KEY",
-        "KAGGLE_API_TOKEN",
-        "HF_TOKEN",
-        "https_proxy",
-        "PYTHONPATH",
-        "MY_OWN",
-        "XDG_CONFIG_HOME",
-    ):
+    secret = ["KAGGLE_KEY", "KAGGLE_API_TOKEN", "HF_TOKEN", "https_proxy"]
+    for name in [*secret, "PYTHONPATH", "MY_OWN", "XDG_CONFIG_HOME"]:
         monkeypatch.setenv(name, "PLANTED")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     python = make_environment(tmp_path / "python")

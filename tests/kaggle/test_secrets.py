@@ -1,4 +1,4 @@
-"""Credentials and local paths: found wherever they are, and told without being shown."""
+"""Credentials and local paths: found wherever they are, and named without being shown."""
 
 import base64
 import json
@@ -141,17 +141,7 @@ def test_home_checkout_and_working_directory_are_found(home, tmp_path, monkeypat
         assert local_paths(f"{place}") and not local_paths(f"{place}2")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "/kaggle/input/bbc",
-        "/kaggle/working",
-        "runs/home/x",
-        "https://example.org/home/me/x",
-        "/tmp/x",
-        "~/x",
-        "/rooted/x",
-    ],
-)
-def test_other_paths_are_let_pass(text):
-    assert local_paths(f"'{text}'") == []
+def test_other_paths_are_let_pass():
+    allowed = "/kaggle/input/bbc /kaggle/working runs/home/x https://example.org/home/me/x /tmp/x ~/x /rooted/x"
+    for text in allowed.split():
+        assert local_paths(f"'{text}'") == [], text
