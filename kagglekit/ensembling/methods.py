@@ -121,9 +121,10 @@ class BlendPlan:
         """The thresholds that are tried; with "auto" none where the metric sees no decisions."""
         if self.thresholds != "auto":
             return self.thresholds
-        if self.metric == "qwk":
+        measure = find_metric(self.metric)
+        if measure.ordered:
             return "cuts"
-        return USUAL.get(self.kind, "") if find_metric(self.metric).decides is not False else ""
+        return USUAL.get(self.kind, "") if measure.decides is not False else ""
 
     @property
     def names(self) -> list[str]:

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
 from kagglekit.ensembling.threshold_search import Thresholds, check_decides, class_scan, label_scan
 from kagglekit.options import check_range
-from kagglekit.scoring.metrics import is_higher_better, score
+from kagglekit.scoring.metrics import find_metric, is_higher_better, score
 
 LEAST, MARGIN = 1e-9, 1e-4
 
@@ -81,18 +81,18 @@ class LabelThresholds(Thresholds):
 class CutPoints(Thresholds):
     """Cut points between classes in order, in place of 0.5, 1.5, ...: QWK is usually won with them.
 
-    For ordinal tasks; for multiclass with qwk on the expected class (the sum of k times the probability of class k),
-    and rows then have probabilities of at most two neighbouring classes. `thresholds_` (classes - 1,): ascending, each
-    set exactly over all values, starting from the usual ones and from those that give the shares of the classes.
-    `shrink` goes towards 0.5, 1.5, ... also for multiclass, where 1 still changes nothing. Between cut points the map
-    is linear, outside of them a shift. Classes above the highest fitted one need a value more than 1 above the last
-    cut.
+    For ordinal tasks; for multiclass with a metric like qwk on the expected class (the sum of k times the probability
+    of class k), and rows then have probabilities of at most two neighbouring classes. `thresholds_` (classes - 1,):
+    ascending, each set exactly over all values, starting from the usual ones and from those that give the shares of the
+    classes. `shrink` goes towards 0.5, 1.5, ... also for multiclass, where 1 still changes nothing. Between cut points
+    the map is linear, outside of them a shift. Classes above the highest fitted one need a value more than 1 above the
+    last cut.
     """
 
     kinds = ("ordinal", "multiclass")
 
     def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
-        if inputs.kind == "multiclass" and inputs.metric != "qwk":
+        if inputs.kind == "multiclass" and not find_metric(inputs.metric).ordered:
             raise ValueError(
                 "CutPoints takes the classes of a multiclass task as a scale, which "
                 f"metric={inputs.metric!r} does not: use ClassThresholds"

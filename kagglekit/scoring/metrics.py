@@ -25,16 +25,17 @@ class Metric:
     """A metric: `function(labels, predictions) -> float`, and forms that score many predictions at once.
 
     kinds: of task that it fits; empty: not known (a function of the user). decides: the function sees classes and not
-    probabilities; None: not known. The forms are optional, and without them everything is slower and as right.
-    from_counts: of a metric that decides, its value from `counts.Counts`; it serves bootstrap, blends and thresholds.
-    sums: for the bootstrap of others, see `counts.mean_sums`; weighted: of rows with weights, likewise. views: for
-    blends of others, see views.py.
+    probabilities; None: not known. ordered: the distance of classes counts. The forms are optional, and without them
+    everything is slower and as right. from_counts: of a metric that decides, its value from `counts.Counts`; it serves
+    bootstrap, blends and thresholds. sums: for the bootstrap of others, see `counts.mean_sums`; weighted: of rows with
+    weights, likewise. views: for blends of others, see views.py.
     """
 
     function: Callable
     higher_is_better: bool
     kinds: tuple[str, ...] = ()
     decides: bool | None = False
+    ordered: bool = False
     from_counts: Callable[[counts.Counts], np.ndarray] | None = None
     sums: Callable | None = None
     weighted: Callable | None = None
@@ -82,8 +83,8 @@ def _rmse(labels, values) -> float:
     return float(np.sqrt(np.mean((labels - values) ** 2)))
 
 
-def _decision(function: Callable, kinds: tuple[str, ...], from_counts: Callable) -> Metric:
-    return Metric(function, True, kinds, decides=True, from_counts=from_counts)
+def _decision(function: Callable, kinds: tuple[str, ...], from_counts: Callable, ordered: bool = False) -> Metric:
+    return Metric(function, True, kinds, decides=True, ordered=ordered, from_counts=from_counts)
 
 
 def _values(function: Callable, higher: bool, measure: Callable, sums: Callable) -> Metric:
@@ -99,7 +100,7 @@ METRICS = {
     "f1_micro": _decision(_f1("micro"), (*CLASSES, "multilabel", "ordinal"), counts.f1_micro),
     "balanced_accuracy": _decision(sk.balanced_accuracy_score, CLASSES, counts.balanced_accuracy),
     "mcc": _decision(sk.matthews_corrcoef, (*CLASSES, "ordinal"), counts.mcc),
-    "qwk": _decision(_qwk, ("multiclass", "ordinal"), counts.qwk),
+    "qwk": _decision(_qwk, ("multiclass", "ordinal"), counts.qwk, ordered=True),
     "roc_auc": Metric(
         _roc_auc, True, (*CLASSES, "multilabel"), weighted=counts.roc_auc_of_weights, views=views.roc_auc
     ),

@@ -27,8 +27,9 @@ def planted(kind, n=400, seed=0, classes=4):
 
 METHOD = {"binary": ClassThresholds(), "multiclass": ClassThresholds(), "multilabel": LabelThresholds()}
 METHOD |= {"ordinal": CutPoints()}
-CASES = [*((kind, metric, METHOD[kind]) for metric, kind in DECIDING)]
-CASES += [("multiclass", "qwk", CutPoints()), ("multilabel", "f1_macro", TopK())]
+CASES = [(kind, metric, METHOD[kind]) for metric, kind in DECIDING]
+CASES += [("multiclass", name, CutPoints()) for name, metric in METRICS.items() if metric.ordered]
+CASES += [("multilabel", "f1_macro", TopK())]
 each_case = pytest.mark.parametrize(("kind", "metric", "method"), CASES, ids=lambda value: str(value))
 
 
