@@ -160,8 +160,8 @@ def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     if options.version is None:
         print(submit_file(resolve(options.what), options.competition, options.message, wait=options.wait))
     else:
-        told = (options.what, options.version, options.competition, options.message, options.file)
-        print(submit_kernel(*told, wait=options.wait))
+        asked = (options.what, options.version, options.competition, options.message, options.file)
+        print(submit_kernel(*asked, wait=options.wait))
     return 0
 
 

@@ -105,9 +105,9 @@ class Budget:
         return found
 
     def __str__(self):
-        told = f"{self.rows:,} rows of train, {self.test_rows:,} of test, {self.folds} folds, {self.epochs:g} epochs"
+        head = f"{self.rows:,} rows of train, {self.test_rows:,} of test, {self.folds} folds, {self.epochs:g} epochs"
         lines = [
-            told,
+            head,
             self.table().to_string(float_format="{:.3g}".format),
             f"measured on {self.device}: {1e3 * self.step:.3g} ms a step (± {1e3 * self.spread:.2g}), "
             f"{1e3 * (self.tokenise + self.row):.3g} ms a row of test. Another GPU takes other times",

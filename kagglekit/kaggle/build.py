@@ -96,7 +96,7 @@ def build(
             nbformat.write(notebook, part / f"{name}.ipynb")
             metadata = kernel_metadata(f"{owner}/{name}", titled, f"{name}.ipynb", **options)
             write_json(part / KERNEL_FILE, metadata)
-        folder = pack(inputs.files, place / bundle.slug, bundle, **inputs.told) if inputs.files else None
+        folder = pack(inputs.files, place / bundle.slug, bundle, **inputs.record) if inputs.files else None
     if folder is None and (place / bundle.slug / BUNDLE_FILE).is_file():
         remove(place / bundle.slug)  # of an older build, and not read any more
     return Built([place / (slug + end) for end in ends], folder)

@@ -18,13 +18,13 @@ UNPACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z"
 RECORD = {"path": "str", "name": "str", "bytes": "int", "sha256": "str"}  # of a file in bundle.json
 
 
-def pack(files: Mapping[str, Path], place: Path, ref: Ref | str, title: str = "", **told) -> Path:
+def pack(files: Mapping[str, Path], place: Path, ref: Ref | str, title: str = "", **more) -> Path:
     """Make the data set folder `place` of `files`: path in the kernel -> file here.
 
     "runs/bbc/task.json" becomes 0001-task.json, since the client skips sub-folders; ".bin" is appended to archives,
     which Kaggle would unpack. Empty files are left out: the client sends no size for them. Files are hard links where
     the disk allows it, else copies. An older bundle in `place` is replaced when this one is whole.
-    told: more for bundle.json, such as train={"name": "train.csv", "sha256": "..."}.
+    more: more for bundle.json, such as train={"name": "train.csv", "sha256": "..."}.
     Raises ValueError for a path that does not stay below the kernel's folder, FileNotFoundError for a missing file.
     """
     for path, file in files.items():
@@ -40,7 +40,7 @@ def pack(files: Mapping[str, Path], place: Path, ref: Ref | str, title: str = ""
             name = f"{number:04d}-{_plain(PurePosixPath(path).name)}"
             _link(Path(file).resolve(), part / name)
             records.append({"path": path, "name": name, **measure(part / name)})
-        write_json(part / BUNDLE_FILE, {**told, "kagglekit": __version__, "files": records})
+        write_json(part / BUNDLE_FILE, {**more, "kagglekit": __version__, "files": records})
         write_json(part / DATASET_FILE, metadata)
     return place
 
@@ -78,23 +78,23 @@ def unpack(bundle: Path, root: Path) -> list[Path]:
 def read_bundle(bundle: Path) -> dict:
     """The content of bundle.json in a folder. Raises FileNotFoundError or ValueError that name the file and the key."""
     file = Path(bundle) / BUNDLE_FILE
-    told = read_object(file)
-    if not accepts("list[dict[str, Any]]", told.get("files")):
+    content = read_object(file)
+    if not accepts("list[dict[str, Any]]", content.get("files")):
         raise ValueError(f"{file}: files must be a list of objects with {', '.join(RECORD)}")
-    for number, record in enumerate(told["files"]):
+    for number, record in enumerate(content["files"]):
         for key, kind in RECORD.items():
             if not accepts(kind, record.get(key)):
                 raise ValueError(f"{file}: files[{number}].{key}={record.get(key)!r} must be of type {kind}")
         if record["name"] != Path(record["name"]).name:
             raise ValueError(f"{file}: files[{number}].name={record['name']!r} must be a plain file name")
     for key in ("path", "name"):
-        known = [record[key] for record in told["files"]]
+        known = [record[key] for record in content["files"]]
         for twice in {value for value in known if known.count(value) > 1}:
             raise ValueError(f"{file}: {key}={twice!r} is there twice")
-    paths = {record["path"] for record in told["files"]}
+    paths = {record["path"] for record in content["files"]}
     for path in paths:
         _check_path(path, paths, str(file))
-    return told
+    return content
 
 
 def differs(file: Path, record: Mapping) -> str:

@@ -196,8 +196,8 @@ def install_cell(wheels: Ref | str, internet: bool = False) -> nbformat.Notebook
 def enter_cell(work: str, competition: str, gpu: bool, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
     """The cell that shows what the kernel runs on, gathers its inputs and checks that models score as at home."""
     options = {"competition": competition, "gpu": gpu, "runs": list(runs)}
-    told = "".join(f", {name}={value!r}" for name, value in options.items() if value)
-    return code_cell("kaggle-enter", f"{ENTER}\n\nenter({work!r}{told})")
+    arguments = "".join(f", {name}={value!r}" for name, value in options.items() if value)
+    return code_cell("kaggle-enter", f"{ENTER}\n\nenter({work!r}{arguments})")
 
 
 def leave_cell(work: str, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
@@ -205,8 +205,8 @@ def leave_cell(work: str, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
 
     runs: candidates for the submission, in the order in which they are made.
     """
-    told = ", ".join(repr(name) for name in (work, *dict.fromkeys(runs)))
-    return code_cell("kaggle-leave", f"{LEAVE}\n\nleave({told})")
+    arguments = ", ".join(repr(name) for name in (work, *dict.fromkeys(runs)))
+    return code_cell("kaggle-leave", f"{LEAVE}\n\nleave({arguments})")
 
 
 def parallel_cell(step: Step) -> nbformat.NotebookNode:

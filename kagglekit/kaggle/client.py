@@ -96,8 +96,8 @@ def asked(call: Callable[[], T], what: str, patience: float = 300.0, again: bool
         except (OSError, ValueError) as error:  # those of requests are OSErrors
             failure, pause = _explain(error, what), wait
             if failure.status == 429:
-                told = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
-                pause = float(told) if told.replace(".", "", 1).isdecimal() else wait
+                after = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+                pause = float(after) if after.replace(".", "", 1).isdecimal() else wait
             elif failure.status not in (0, *range(500, 600)) or not again or isinstance(error, ValueError):
                 if failure.status >= 500 or _is_broken(error):
                     failure = KaggleError(f"{failure}. It may be done all the same: look there first", failure.status)
@@ -119,13 +119,13 @@ def _explain(error: Exception, what: str) -> KaggleError:
     if response is None:
         return KaggleError(f"{what}: {str(error).strip() or type(error).__name__}")
     try:
-        told = response.json()
+        body = response.json()
     except ValueError:
-        told = None
-    told, status = told if isinstance(told, dict) else {}, response.status_code
-    if status < 400 and isinstance(told.get("code"), int):  # the status of the answer stands in its text
-        status = told["code"]
-    why = " ".join(str(told.get("message") or response.reason or "no reason given").split())[:300]
+        body = None
+    body, status = body if isinstance(body, dict) else {}, response.status_code
+    if status < 400 and isinstance(body.get("code"), int):  # the status of the answer stands in its text
+        status = body["code"]
+    why = " ".join(str(body.get("message") or response.reason or "no reason given").split())[:300]
     said = f"Kaggle says {status}: {why}"
     if status in (401, 403):
         said = f"Kaggle refuses it ({status}: {why}). The credential is expired or refused: {HOW}"

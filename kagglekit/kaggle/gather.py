@@ -41,8 +41,8 @@ def gather(root: Path | None = None) -> list[str]:
                     shutil.copyfile(source / name, part)
         runs = any(is_run(folder) for folder in source.iterdir())
         came = merge_runs(source, target) if runs else {}
-        told = ", ".join(f"{run} {folds}" if folds else run for run, folds in came.items())
-        lines.append(f"{source}: {f'runs {told} go on in {place}' if told else f'nothing new for {place}'}")
+        merged = ", ".join(f"{run} {folds}" if folds else run for run, folds in came.items())
+        lines.append(f"{source}: {f'runs {merged} go on in {place}' if merged else f'nothing new for {place}'}")
     return lines or [f"neither a bundle nor the output of a kernel is attached; {show_inputs(root)}"]
 
 
@@ -87,9 +87,9 @@ def find_outputs(root: Path | None = None) -> list[tuple[Path, str]]:
     """
     found: dict[Path, str] = {}
     for file in find_marked(KERNEL_FILE, root):
-        told = _read_object(file)
-        work = PurePosixPath(str(told.get("work", "")))
-        if "kagglekit" in told and work.name and ".." not in work.parts and (file.parent / work).is_dir():
+        record = _read_object(file)
+        work = PurePosixPath(str(record.get("work", "")))
+        if "kagglekit" in record and work.name and ".." not in work.parts and (file.parent / work).is_dir():
             found[file.parent / work] = str(work)
     for file in find_marked("task.json", root):
         if file.parent.parent.name == "runs" and "fingerprint" in _read_object(file):
@@ -100,8 +100,8 @@ def find_outputs(root: Path | None = None) -> list[tuple[Path, str]]:
 def _read_object(file: Path) -> dict[str, Any]:
     """The object in a JSON file; {} for a file that holds none."""
     with suppress(ValueError):
-        told = read_json(file)
-        return told if isinstance(told, dict) else {}
+        record = read_json(file)
+        return record if isinstance(record, dict) else {}
     return {}
 
 
@@ -148,9 +148,9 @@ def _recorded_trains(root: Path | None) -> Iterator[str]:
     """The hashes of train that bundles and earlier kernels recorded."""
     files = [bundle / BUNDLE_FILE for bundle in find_bundles(root)]
     files += [file for file in find_marked(KERNEL_FILE, root) if "kagglekit" in _read_object(file)]
-    for told in map(_read_object, files):
-        if isinstance(told.get("train"), dict) and told["train"].get("sha256"):
-            yield told["train"]["sha256"]
+    for record in map(_read_object, files):
+        if isinstance(record.get("train"), dict) and record["train"].get("sha256"):
+            yield record["train"]["sha256"]
 
 
 def _check_train(file: Path, known: set[str]) -> None:

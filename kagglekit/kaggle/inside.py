@@ -143,7 +143,7 @@ def leave(work: str | Path, *runs: str) -> None:
     submission = write_last_submission(work, runs)
     train = describe_train(work)
     tidy(work)
-    told = {
+    record = {
         "kagglekit": __version__,
         "versions": versions(),
         "commit": commit(),
@@ -153,7 +153,7 @@ def leave(work: str | Path, *runs: str) -> None:
         "runs": {place.name: list(fold_folders(place)) for place in sorted(resolve(work).glob("*")) if is_run(place)},
         "submission": submission,
     }
-    write_json(resolve(KERNEL_FILE), told)
+    write_json(resolve(KERNEL_FILE), record)
     scores = read_scores(work)
     if len(scores):
         print(scores.round(4).to_string())

@@ -86,10 +86,10 @@ def show(findings: Iterable[Finding]) -> str:
 def _lint_kernel(folder: Path, given: Mapping[str, str | Path]) -> list[Finding]:
     metadata, where = read_object(folder / KERNEL_FILE), f"{folder.resolve().name}/{KERNEL_FILE}"
     wrong = [("error", *one) for one in wrong_values(metadata, KERNEL_REQUIRED)]
-    told = [*_unknown_keys(metadata, KERNEL_KEYS), *wrong]
+    found = [*_unknown_keys(metadata, KERNEL_KEYS), *wrong]
     here = {} if wrong else find_datasets(folder, given)
-    told += [] if wrong else [*_settings(metadata), *_machine(metadata), *_sources(metadata, here)]
-    findings = [Finding(level, where, key, message) for level, key, message in told]
+    found += [] if wrong else [*_settings(metadata), *_machine(metadata), *_sources(metadata, here)]
+    findings = [Finding(level, where, key, message) for level, key, message in found]
     if wrong:
         return findings
     findings += lint_text((folder / KERNEL_FILE).read_text(encoding="utf-8"), where)
@@ -210,15 +210,15 @@ def _holds(folder: Path, name: str) -> bool:
 
 def _lint_dataset(folder: Path) -> list[Finding]:
     metadata, name = read_object(folder / DATASET_FILE), folder.resolve().name
-    told = [("error", *one) for one in wrong_values(metadata, DATASET_REQUIRED)]
-    told += _unknown_keys(metadata, DATASET_KEYS)
-    findings = [Finding(level, f"{name}/{DATASET_FILE}", key, message) for level, key, message in told]
+    found = [("error", *one) for one in wrong_values(metadata, DATASET_REQUIRED)]
+    found += _unknown_keys(metadata, DATASET_KEYS)
+    findings = [Finding(level, f"{name}/{DATASET_FILE}", key, message) for level, key, message in found]
     manifests = [file for file in (BUNDLE_FILE, MANIFEST) if (folder / file).is_file()]
     for path in sorted(path for path in folder.iterdir() if path.name not in IGNORED):
         findings += [Finding(level, f"{name}/{path.name}", "", message) for level, message in _entry(path, manifests)]
     for manifest in manifests:
-        told = _compare(folder, manifest)
-        findings += [Finding(level, f"{name}/{manifest}", "", message) for level, message in told]
+        found = _compare(folder, manifest)
+        findings += [Finding(level, f"{name}/{manifest}", "", message) for level, message in found]
     return findings
 
 

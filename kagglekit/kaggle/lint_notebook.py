@@ -139,9 +139,9 @@ def _called(node: ast.Call) -> dict:
             if function not in CALLS:
                 return {}
             pairs = zip(given.keys, given.values, strict=True)
-            told = {key.value: value.value for key, value in pairs if isinstance(value, ast.Constant)}
+            passed = {key.value: value.value for key, value in pairs if isinstance(value, ast.Constant)}
             try:
-                return with_defaults(read_parameters(find_notebook(name)), told)
+                return with_defaults(read_parameters(find_notebook(name)), passed)
             except (FileNotFoundError, ValueError):  # somebody's own notebook
-                return told
+                return passed
     return {}

@@ -41,7 +41,7 @@ class Inputs:
         self.work, self.competition = resolve(steps[0].work), competition
         self.scratch, self.elsewhere = scratch, elsewhere
         self.files: dict[str, Path] = {}
-        self.told: dict[str, Any] = {}  # more for bundle.json
+        self.record: dict[str, Any] = {}  # more for bundle.json
         self.places = Places(self.work)
         self.written: set[Path] = set()  # by earlier steps: not packed
         self.predicts = any(step.values.get("predict") for step in steps)
@@ -148,7 +148,7 @@ class Inputs:
         if work == self.work:
             task = load_task(work)
             digest = measure(Path(task.data, task.files["train"]))["sha256"]
-            self.told["train"] = {"name": task.files["train"], "sha256": digest}
+            self.record["train"] = {"name": task.files["train"], "sha256": digest}
         mounted = f"/kaggle/input/competitions/{self.competition}" if self.competition else "/kaggle/input"
         self._rewrite(work / "task.json", {**read_json(work / "task.json"), "data": mounted})
 

@@ -62,8 +62,8 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
         table[name] = list(_logits(saved, saved.features.examples(inputs)))
         del saved
         free_memory()
-    told = {"models": {name: model.relative_to(work).as_posix() for name, model in models.items()}}
-    write_table(path, table, {**told, "tolerance": TOLERANCE, "versions": versions()})
+    metadata = {"models": {name: model.relative_to(work).as_posix() for name, model in models.items()}}
+    write_table(path, table, {**metadata, "tolerance": TOLERANCE, "versions": versions()})
     return path
 
 
@@ -82,18 +82,20 @@ def check_parity(work: str | Path, run: str, precision: str | None = None) -> pd
         raise FileNotFoundError(
             f"{folder} has no {FILE}: build the kernel again, or write_golden(work, {run!r}) at home"
         )
-    table, told = pd.read_parquet(folder / FILE), read_metadata(folder / FILE)
+    table, metadata = pd.read_parquet(folder / FILE), read_metadata(folder / FILE)
     precision, found = precision or choose_precision(), []
-    check_range("precision", precision, precision in told["tolerance"], f"one of {', '.join(told['tolerance'])}")
-    for name, model in told["models"].items():
-        golden, limit = np.stack(table[name]), told["tolerance"][precision]
+    check_range(
+        "precision", precision, precision in metadata["tolerance"], f"one of {', '.join(metadata['tolerance'])}"
+    )
+    for name, model in metadata["models"].items():
+        golden, limit = np.stack(table[name]), metadata["tolerance"][precision]
         here = _score_again(work / model, work / name.split("/")[0], table, precision)
         if here.shape != golden.shape:
             raise RuntimeError(f"{work / model} gives {here.shape[1]} logits a row, and gave {golden.shape[1]} at home")
         drift = differences(here, golden)
         row = int(np.argmax(drift))
         if not drift[row] <= limit:
-            raise RuntimeError(_explain(name, table["id"][row], drift[row], limit, precision, told["versions"]))
+            raise RuntimeError(_explain(name, table["id"][row], drift[row], limit, precision, metadata["versions"]))
         of, fold = name.split("/")
         found.append((of, fold.removeprefix("fold"), len(table), float(drift[row]), limit))
     return pd.DataFrame(found, columns=["run", "fold", "rows", "largest difference", "tolerance"])

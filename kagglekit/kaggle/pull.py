@@ -109,15 +109,15 @@ def _download(url: str, file: Path, what: str) -> int:
     def fetch() -> int:
         with requests.get(url, stream=True, timeout=(30, 300)) as answer:
             answer.raise_for_status()
-            told = int(answer.headers.get("Content-Length") or 0)
-            check_space(file.parent, told)
+            expected = int(answer.headers.get("Content-Length") or 0)
+            check_space(file.parent, expected)
             file.parent.mkdir(parents=True, exist_ok=True)
             with open(file, "wb") as stream:
                 for chunk in answer.iter_content(1 << 20):
                     stream.write(chunk)
         size = file.stat().st_size
-        if told and size < told and "Content-Encoding" not in answer.headers:
-            raise requests.ConnectionError(f"{size:,} of {told:,} bytes came")
+        if expected and size < expected and "Content-Encoding" not in answer.headers:
+            raise requests.ConnectionError(f"{size:,} of {expected:,} bytes came")
         return size
 
     return asked(fetch, what)

@@ -116,13 +116,13 @@ def _send_dataset(api, folder: Path, message: str, every: float) -> Pushed:
 def _look(api, ref: str) -> tuple[str, int]:
     """The state and the version of a data set; "" and 0 where there is none, or none that this user may see."""
     try:
-        told = asked(lambda: api.dataset_status(ref, format="json(status,current_version_number)"), f"look for {ref}")
+        answer = asked(lambda: api.dataset_status(ref, format="json(status,current_version_number)"), f"look for {ref}")
     except KaggleError as error:
         if error.status in (403, 404):
             return "", 0
         raise
-    told = json.loads(told)
-    return told["status"], told["current_version_number"] or 0
+    answer = json.loads(answer)
+    return answer["status"], answer["current_version_number"] or 0
 
 
 def _await_dataset(api, ref: str, before: int, every: float, limit: float = 3600) -> int:
@@ -181,13 +181,13 @@ def _refuse(what: str, invalid: dict[str, Sequence[str] | None], then: str = "")
 def _records(folder: Path) -> dict[str, dict[str, Any]]:
     """The records of a folder and of its `search_folders`: owner/slug -> version, url, content or pinned versions."""
     files = [place / RECORD for place in reversed(search_folders(folder))]
-    return {ref: told for file in files if file.is_file() for ref, told in read_json(file).items()}
+    return {ref: record for file in files if file.is_file() for ref, record in read_json(file).items()}
 
 
-def _remember(folder: Path, ref: str, **told) -> None:
+def _remember(folder: Path, ref: str, **record) -> None:
     file = folder.parent / RECORD
     with file_lock(file):
-        write_json(file, (read_json(file) if file.is_file() else {}) | {ref: told})
+        write_json(file, (read_json(file) if file.is_file() else {}) | {ref: record})
 
 
 def pin(folder: Path, ref: str) -> dict[str, int]:
@@ -200,10 +200,10 @@ def pin(folder: Path, ref: str) -> dict[str, int]:
     before, pinned, sources = records.get(ref, {}).get("pinned", {}), {}, []
     for text in metadata.get("dataset_sources") or []:
         source = Ref.parse(text)
-        told, place = records.get(str(source.bare), {}), here.get(str(source.bare).lower())
-        known = told.get("version")
+        record, place = records.get(str(source.bare), {}), here.get(str(source.bare).lower())
+        known = record.get("version")
         if known and source.version in (None, before.get(str(source.bare))):
-            if place and told.get("content") != hash_content(place):
+            if place and record.get("content") != hash_content(place):
                 raise ValueError(
                     f"kernel {ref} was not pushed: {place} has changed since it became {source.bare}/{known}. Push it "
                     "too, together with the kernel"

@@ -123,12 +123,12 @@ def _strings(file: Path) -> Iterator[tuple[str, str]]:
     """(user, credential) for each credential in a file; user is "" where none is given."""
     text = file.read_text(encoding="utf-8", errors="replace").strip()
     try:
-        told = json.loads(text)
+        content = json.loads(text)
     except ValueError:
-        told = None
-    if isinstance(told, dict):
-        user = str(told.get("username") or "")
-        yield from ((user, value) for key, value in told.items() if isinstance(value, str) and NAMES.search(key))
+        content = None
+    if isinstance(content, dict):
+        user = str(content.get("username") or "")
+        yield from ((user, value) for key, value in content.items() if isinstance(value, str) and NAMES.search(key))
     elif text and not re.search(r"\s", text):
         yield "", text
     else:

@@ -25,9 +25,9 @@ class Submitted:
     left: int | None = None
 
     def __str__(self):
-        told = [f"submission {self.ref}: {self.state or 'taken'}", f"score {self.score}" if self.score else ""]
-        told += [self.message, "" if self.left is None else f"{self.left} left today"]
-        return ", ".join(part for part in told if part)
+        parts = [f"submission {self.ref}: {self.state or 'taken'}", f"score {self.score}" if self.score else ""]
+        parts += [self.message, "" if self.left is None else f"{self.left} left today"]
+        return ", ".join(part for part in parts if part)
 
 
 def submit_file(
@@ -95,15 +95,15 @@ def _follow(api, competition: str, ref: int, wait: float, every: float) -> Submi
     """The state of a submission, now or within `wait` seconds. It has been made, so a state that cannot be had is no
     error; a submission that Kaggle could not score is."""
     begin = time.monotonic()
-    told = _look(api, competition, ref)
-    while told.state in ("", "pending") and time.monotonic() - begin + every <= wait:
+    submitted = _look(api, competition, ref)
+    while submitted.state in ("", "pending") and time.monotonic() - begin + every <= wait:
         time.sleep(every)
-        told = _look(api, competition, ref)
-    if told.state == "error":
+        submitted = _look(api, competition, ref)
+    if submitted.state == "error":
         raise KaggleError(
-            f"submission {ref} to {competition}: Kaggle could not score it: {told.message or 'no reason given'}"
+            f"submission {ref} to {competition}: Kaggle could not score it: {submitted.message or 'no reason given'}"
         )
-    return told
+    return submitted
 
 
 def _look(api, competition: str, ref: int) -> Submitted:

@@ -95,10 +95,10 @@ def judge_submission(working: Path, competition: Path | None, home: Path | None 
 def _made_of(working: Path) -> str:
     """From kernel.json: what a submission was made of, where that is less than was asked for."""
     file = working / "kernel.json"
-    told = read_json(file).get("submission", {}) if file.is_file() else {}
-    if told.get("from") == "sample":
+    made = read_json(file).get("submission", {}) if file.is_file() else {}
+    if made.get("from") == "sample":
         return "; but it is the SAMPLE SUBMISSION itself, since no fold is finished"
-    return f"; the mean of folds {told['folds']} of {told['run']}" if told.get("from") == "folds" else ""
+    return f"; the mean of folds {made['folds']} of {made['run']}" if made.get("from") == "folds" else ""
 
 
 def _find_task(working: Path, home: Path | None) -> Task | None:
