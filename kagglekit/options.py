@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar
 
 TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
@@ -43,6 +44,7 @@ def knob(
     below: float | None = None,
     most: float | None = None,
     names: str | dict[str, str] = "",
+    options: str = "",
     shown: str = "",
     kw_only: bool = False,
 ) -> Any:
@@ -52,11 +54,12 @@ def knob(
     dict, each key. above, least, below, most: of a number, which is finite; None fits where the type takes it.
     names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
     "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
-    where "*" stands for the options below each key. shown: the heading below which a parameter cell has it; "": it goes
+    where "*" stands for the options below each key. options: of a dict, the dataclass of knobs that it stands for, as
+    "module:class", which may be of a room above. shown: the heading below which a parameter cell has it; "": it goes
     into `recipe`. kw_only: it is given by name alone.
     """
     bounds = dict(above=above, least=least, below=below, most=most)
-    about = dict(words=words, choices=choices, names=names, shown=shown, **bounds)
+    about = dict(words=words, choices=choices, names=names, options=options, shown=shown, **bounds)
     if isinstance(default, (list, dict)):
         return field(default_factory=type(default), kw_only=kw_only, metadata=about)
     return field(default=default, kw_only=kw_only, metadata=about)
@@ -72,6 +75,7 @@ class Knob:
     words: str = ""
     choices: tuple[str, ...] = ()
     names: str | dict[str, str] = ""
+    options: str = ""
     shown: str = ""
     above: float | None = None
     least: float | None = None
@@ -97,7 +101,15 @@ class Knob:
     @property
     def kinds(self) -> set[str]:
         """What its texts name: "run", "file", "model", "column"; empty for a knob that names nothing."""
+        if self.options:
+            return {kind for one in knobs_of(self.inner).values() for kind in one.kinds}
         return {*self.names.values()} if isinstance(self.names, dict) else {*filter(None, [self.names])}
+
+    @property
+    def inner(self) -> type:
+        """The dataclass of `options`."""
+        module, name = self.options.split(":")
+        return getattr(import_module(module), name)
 
     def fits(self, value: Any) -> bool:
         """Whether a number is in range, or a text among the choices; anything else fits."""
@@ -117,6 +129,8 @@ class Knob:
         check_range(name, value, accepts(self.type, value), self.type)
         for one in _texts(value) if isinstance(value, (list, dict)) else [value]:
             check_range(name, one, self.fits(one), self.rule)
+        if self.options and value:
+            self.inner(**value)
 
     def __str__(self):
         return f"{self.name}: {self.type} = {self.default!r}"
@@ -204,6 +218,10 @@ def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[t
     found = []
     for one in knobs:
         value = values.get(one.name)
+        if one.options:
+            inner = named(knobs_of(one.inner).values(), value or {}, kind)
+            found += [(f"{one.name}: {label}", name) for label, name in inner]
+            continue
         for key, what in one.names.items() if isinstance(one.names, dict) else [("", one.names)]:
             if what != kind or not value:
                 continue

@@ -41,7 +41,7 @@ class TrainingRun(RunKnobs):
     )
     learner: str = knob(
         "finetune",
-        "or frozen: embeddings and a classifier, in minutes; setfit: contrastive pairs, for few labels",
+        "finetune; frozen: embeddings and a classifier, in minutes; setfit: pairs, for few labels",
         choices=("finetune", "frozen", "setfit"),
         shown="run",
     )
@@ -58,13 +58,13 @@ class TrainingRun(RunKnobs):
     pseudo: dict[str, Any] = knob(
         {},
         'labels for rows without: {"teacher": "base", "threshold": 0.9, "rounds": 1}',
-        names={"teacher": "run", "unlabelled": "file"},
+        options="kagglekit.selftraining.options:SelfTrainingOptions",
         shown="training",
     )
     distill: dict[str, Any] = knob(
         {},
         'learn from a run or blend: {"teacher": "base", "temperature": 2.0}; from itself: {"by": "nested"}',
-        names={"teacher": "run"},
+        options="kagglekit.selftraining.options:DistillationOptions",
     )
     find_learning_rate: bool = knob(False, "look for a learning rate first: a picture, and 100 steps that are undone")
 

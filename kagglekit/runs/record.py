@@ -163,7 +163,7 @@ def named_runs(
     whose model is its `backbone`."""
     reads = {} if reads is None else reads
     knobs = [knob for knob in knobs_of(TrainingRun, PretrainingRun).values() if "run" in knob.kinds]
-    knobs.sort(key=lambda knob: isinstance(knob.names, dict))  # teachers are named last
+    knobs.sort(key=lambda knob: bool(knob.options))  # teachers are named last
     names = {knob.name: [name for _, name in named([knob], recipe, "run")] for knob in knobs}
     found = {role: [RunRecord.open(work, name, reads) for name in each] for role, each in names.items()}
     backbone = recipe.get("backbone", "")

@@ -23,7 +23,7 @@ class SelfTrainingOptions(Knobs):
 
     owner = "pseudo"
 
-    teacher: str = knob("", "a run or a blend; empty: the first model is trained here")
+    teacher: str = knob("", "a run or a blend; empty: the first model is trained here", names="run")
     labels: str = knob("hard", "labels, probabilities, or rows drawn by uncertainty", choices=("hard", "soft", "ust"))
     threshold: float | None = knob(
         None,
@@ -46,7 +46,7 @@ class SelfTrainingOptions(Knobs):
         least=0,
     )
     rounds: int = knob(1, "the student of a round labels the next one", least=1)
-    unlabelled: list[str] = knob([], "files with the text columns of the task")
+    unlabelled: list[str] = knob([], "files with the text columns of the task", names="file")
     test: bool = knob(True, "label the rows of test")
     order: str = knob(
         "mixed", "together with train; or pseudo rows first, then those of train alone", choices=("mixed", "first")
@@ -112,7 +112,9 @@ class DistillationOptions(Knobs):
 
     owner = "distill"
 
-    teacher: str = knob("", "a run or a blend of the work folder; empty: the run itself, whose first models have none")
+    teacher: str = knob(
+        "", "a run or a blend of the work folder; empty: the run itself, whose first models have none", names="run"
+    )
     by: str = knob(
         "",
         "whose predictions of a training row count; empty: fold for a run, nested for the run itself",

@@ -228,6 +228,8 @@ def test_every_knob_is_flat_on_the_command_line(text, name, value):
         ({"recipe": {"warmup": "x"}}, "3_train: warmup='x' is of type str, and warmup takes float"),
         ({"learner": "bert"}, "learner='bert' is out of range: it must be one of finetune, frozen, setfit"),
         ({"head": "flat", "recipe": {"head": "linear"}}, "head is 'flat', and in recipe 'linear': say it once"),
+        ({"pseudo": {"treshold": 0.5}}, "pseudo has no knob 'treshold': did you mean threshold"),
+        ({"distill": {"by": "all"}}, "distill: by='all' is out of range"),
         ({"recipe": 3}, "recipe=3 is of type int, and recipe takes dict"),
     ],
 )
