@@ -155,13 +155,12 @@ def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     parser.add_argument("--message", default="kagglekit")
     parser.add_argument("--version", type=int, help="of the kernel")
     parser.add_argument("--file", default="submission.csv", help="that the kernel writes")
-    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for the score")
     options = parser.parse_args(texts)
     if options.version is None:
-        print(submit_file(resolve(options.what), options.competition, options.message, wait=options.wait))
+        print(submit_file(resolve(options.what), options.competition, options.message))
     else:
         asked = (options.what, options.version, options.competition, options.message, options.file)
-        print(submit_kernel(*asked, wait=options.wait))
+        print(submit_kernel(*asked))
     return 0
 
 
