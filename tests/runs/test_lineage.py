@@ -65,7 +65,7 @@ CHOSEN = "weights were chosen by their scores on the fold"
         ({"keep_best": True}, "^The weights of the models were chosen by .*the score that is called cross_fitted$"),
         (
             {"tricks": {"CheckpointSoup": {}}},
-            "^The weights of the models were .* without keep_best and Check.*$",
+            "^The weights of the models were .* without keep_best and CheckpointSoup$",
         ),
         ({"start": "best"}, f"^The run is made from 'best', whose {CHOSEN}"),
         ({"start": "plain+best"}, f"^The run is made from 'best', whose {CHOSEN}"),
