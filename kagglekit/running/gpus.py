@@ -2,33 +2,23 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 PROGRAM = """\
-import json, sys
-
-def report(**facts):
-    print(json.dumps(facts), flush=True)
-
-import torch
-count = torch.cuda.device_count()
-report(count=count)
-for index in range(int(sys.argv[1]), count):
-    report(index=index, problem="-")
-    try:
-        about = torch.cuda.get_device_properties(index)
-        report(index=index, name=about.name, capability=[about.major, about.minor], memory=about.total_memory)
-        ones = torch.ones(256, 256, device=torch.device("cuda", index), dtype=torch.float16)
-        product = ones @ ones
-        torch.cuda.synchronize(index)
-        right = bool((product == 256).all())
-        report(index=index, problem="" if right else "ones times ones gave a wrong product")
-    except Exception as error:
-        report(index=index, problem=f"{type(error).__name__}: {error}".splitlines()[0])
-        sys.exit(3)
+import json, sys, torch
+index, report = int(sys.argv[1]), lambda **facts: print(json.dumps(facts), flush=True)
+report(count=torch.cuda.device_count())
+if index < torch.cuda.device_count():
+    about = torch.cuda.get_device_properties(index)
+    report(name=about.name, capability=[about.major, about.minor], memory=about.total_memory)
+    ones = torch.ones(256, 256, device=torch.device("cuda", index), dtype=torch.float16)
+    product = ones @ ones
+    torch.cuda.synchronize(index)
+    report(problem="" if bool((product == 256).all()) else "ones times ones gave a wrong product")
 """
 
 
@@ -77,39 +67,35 @@ def working_gpus(patience: float = 120.0) -> Gpus:
     """The GPUs that multiply two matrices in half precision and give the right product.
 
     A GPU that the driver lists may still fail: on a P100 the first kernel does ("no kernel image"), as today's torch is
-    not built for it. Another process tests them, so that this one touches no GPU and errors that spoil CUDA stay there;
-    after a GPU that fails, a new process tests the next ones.
-    patience: seconds for each process; 2 to 10 are usual, nearly all for the import of torch.
+    not built for it. Each is tested by a process of its own, so that this one touches no GPU and errors that spoil CUDA
+    stay there. patience: seconds for each process; 2 to 10 are usual, nearly all for the import of torch.
     """
     loaded = sys.modules.get("torch")
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or (loaded and not loaded.backends.cuda.is_built()):
         return Gpus()
-    found: dict[int, Gpu] = {}
-    begin, count = 0, 1
-    while begin < count:
-        reports, end = _ask(begin, patience)
-        if not reports:
-            return Gpus(problem=f"torch could not count the GPUs: {end}")
-        count, last = reports[0]["count"], begin
-        for facts in reports[1:]:
-            last = facts["index"]
-            facts = facts | ({"capability": tuple(facts["capability"])} if "capability" in facts else {})
-            found[last] = replace(found.get(last, Gpu(last)), **facts)
-        if last < count and found.setdefault(last, Gpu(last, problem="-")).problem == "-":  # it came to no end
-            found[last] = replace(found[last], problem=end)
-        begin = last + 1
-    gpus = [gpu for _, gpu in sorted(found.items())]
+    gpus: list[Gpu] = []
+    count = 1
+    while len(gpus) < count:
+        facts = {"problem": "", **_test(len(gpus), patience)}
+        if "count" not in facts:
+            return Gpus(problem=f"torch could not count the GPUs: {facts['problem']}")
+        count = facts.pop("count")
+        if count:
+            gpus.append(Gpu(len(gpus), **facts | {"capability": tuple(facts.get("capability", (0, 0)))}))
     return Gpus(tuple(gpu for gpu in gpus if not gpu.problem), tuple(gpu for gpu in gpus if gpu.problem))
 
 
-def _ask(begin: int, patience: float) -> tuple[list[dict], str]:
-    """What a process reports about the GPUs from `begin` on, and how it ended."""
-    line = [sys.executable, "-c", PROGRAM, str(begin)]
+def _test(index: int, patience: float) -> dict:
+    """What a process finds out about a GPU; its last words are the problem when it did not come to its end."""
+    line = [sys.executable, "-c", PROGRAM, str(index)]
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=patience)
-        output, errors = done.stdout, done.stderr.strip().splitlines()[-1:]
-        end = "".join(errors) or f"the process that asked it ended with code {done.returncode}"
+        output, errors = done.stdout, [text for text in done.stderr.splitlines() if re.match(r"\w+(\.\w+)*: ", text)]
+        end = errors[-1] if errors else f"the process that tested it ended with code {done.returncode}"
     except subprocess.TimeoutExpired as late:
         output, end = late.stdout or "", f"no answer in {patience:g} seconds"
         output = output if isinstance(output, str) else output.decode(errors="replace")  # bytes, despite text=True
-    return [json.loads(text) for text in output.splitlines() if text.startswith('{"')], end
+    facts = {}
+    for text in output.splitlines():
+        facts |= json.loads(text) if text.startswith('{"') else {}
+    return facts if "problem" in facts or facts.get("count", 1) <= index else facts | {"problem": end}

@@ -135,13 +135,13 @@ def test_clusters_are_shown_where_their_texts_begin_to_differ():
     long = words(30, 0)
     texts = ["x", long + " one end", "y", "z z z", long + " another end", "Z z  z", "z Z z"]
     groups = np.array([0, 1, 2, 3, 1, 3, 3])
-    table = show_clusters(texts, groups, list("abcdefg"), labels=["n", "n", "n", "p", "p", "p", "p"])
-    assert table["ids"].tolist() == ["b, e", "d, f, g"] and table["labels"].tolist() == ["n, p", "p"]
+    table = show_clusters(texts, groups, list("abcdefg"))
+    assert table["ids"].tolist() == ["b, e", "d, f, g"]
     assert table["wordings"].tolist() == [2, 1] and table["rows"].tolist() == [2, 3]
     assert table["likeness"].tolist() == [jaccard(texts[1], texts[4]), 1.0]
     assert table["first"][0].endswith("one end") and table["other"][0].endswith("another end")
     assert len(show_clusters(texts, groups, list("abcdefg"), n=1)) == 1
-    assert list(show_clusters(["a"], np.zeros(1), ["1"])) == list(table)[:-1]
+    assert list(show_clusters(["a"], np.zeros(1), ["1"])) == list(table)
 
 
 def test_conflicting_labels_lists_each_row_of_a_cluster_that_disagrees(task):

@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused(task):
     labels, probs = np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, 0.5]])
     with pytest.raises(ValueError, match="row 1 has no prediction"):
         suspect_labels("binary", labels, probs)
-    with pytest.raises(ValueError, match="do not fit together for a multilabel task"):
+    with pytest.raises(ValueError, match="do not fit a multilabel task"):
         suspect_labels("multilabel", labels, probs)
     with pytest.raises(ValueError, match="do not fit"):
         suspect_labels("binary", np.array([0, 2]), np.full((2, 2), 0.5))

@@ -37,9 +37,9 @@ def test_an_id_without_a_vector_is_named(document_file):
         read_document_vectors(document_file, ["8", "7", "9"])
 
 
-def test_whole_numbers_as_ids_and_another_name_of_the_column(tmp_path):
-    pd.DataFrame({"key": [10, 2], "x": [1, 2], "y": [0.5, 1]}).to_parquet(tmp_path / "v.parquet")
-    assert read_document_vectors(tmp_path / "v.parquet", ["2", "10"], id="key").tolist() == [[2, 1], [1, 0.5]]
+def test_whole_numbers_can_be_ids(tmp_path):
+    pd.DataFrame({"id": [10, 2], "x": [1, 2], "y": [0.5, 1]}).to_parquet(tmp_path / "v.parquet")
+    assert read_document_vectors(tmp_path / "v.parquet", ["2", "10"]).tolist() == [[2, 1], [1, 0.5]]
 
 
 @pytest.mark.parametrize(

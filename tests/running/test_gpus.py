@@ -64,8 +64,8 @@ def ask(folder, faults, patience=30):
 
 
 def test_two_gpus_that_multiply_work(tmp_path):
-    told = ask(tmp_path, "none,none")
-    assert told == ["[0, 1]", "GPU 0: Tesla T4, 15.0 GiB, sm_75", "GPU 1: Tesla T4, 15.0 GiB, sm_75"]
+    lines = ask(tmp_path, "none,none")
+    assert lines == ["[0, 1]", "GPU 0: Tesla T4, 15.0 GiB, sm_75", "GPU 1: Tesla T4, 15.0 GiB, sm_75"]
 
 
 @pytest.mark.parametrize(
@@ -73,25 +73,25 @@ def test_two_gpus_that_multiply_work(tmp_path):
     [
         ("image", "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
         ("wrong", "ones times ones gave a wrong product"),
-        ("dies", "the process that asked it ended with code 9"),
+        ("dies", "the process that tested it ended with code 9"),
     ],
 )
 def test_a_gpu_that_fails_is_named_with_its_reason_and_the_others_are_asked_all_the_same(tmp_path, fault, why):
-    told = ask(tmp_path, f"none,{fault},none")
-    assert told[0] == "[0, 2]"
-    assert told[2] == f"GPU 1: Tesla T4, 15.0 GiB, sm_75, does not work: {why}"
+    lines = ask(tmp_path, f"none,{fault},none")
+    assert lines[0] == "[0, 2]"
+    assert lines[2] == f"GPU 1: Tesla T4, 15.0 GiB, sm_75, does not work: {why}"
 
 
 def test_a_gpu_that_never_answers_is_given_up_after_the_time_that_it_has(tmp_path):
-    told = ask(tmp_path, "hangs,none", patience=1)
-    assert told[0] == "[1]"
-    assert told[1].endswith("does not work: no answer in 1 seconds")
+    lines = ask(tmp_path, "hangs,none", patience=1)
+    assert lines[0] == "[1]"
+    assert lines[1].endswith("does not work: no answer in 1 seconds")
 
 
-def test_a_driver_that_is_not_there_is_told_in_its_words(tmp_path):
-    told = ask(tmp_path, "driver")
-    assert told[0] == "[]"
-    assert "could not count the GPUs: ImportError: libcuda.so.1" in told[1]
+def test_a_driver_that_is_not_there_is_named_in_its_words(tmp_path):
+    lines = ask(tmp_path, "driver")
+    assert lines[0] == "[]"
+    assert "could not count the GPUs: ImportError: libcuda.so.1" in lines[1]
 
 
 def test_without_a_gpu_there_is_none_and_none_is_no_error(monkeypatch):
