@@ -203,11 +203,11 @@ def test_files_from_elsewhere_get_a_place_and_the_parameters_name_it(work, tmp_p
         far / "tiny" / "config.json", near / "config.json", far / "texts.csv", far / "vectors.parquet", far / "d.tsv.gz"
     )
     texts = ["3_train", "work=runs/w", "run=next", "start=", f"backbone={far}/tiny"]
-    knobs = [f'augment={{"Dictionary": {{"file": "{far}/d.tsv.gz"}}}}', f'pseudo={{"unlabelled": "{far}/texts.csv"}}']
+    knobs = [f'augment={{"Dictionary": {{"file": "{far}/d.tsv.gz"}}}}', f'pseudo={{"unlabelled": ["{far}/texts.csv"]}}']
     built = make(*texts, *knobs, f'features={{"vectors": "{far}/vectors.parquet"}}')
     values = {}
     exec(read_notebook(built.kernels[0]).cells[3].source, values)
-    assert values["backbone"] == "inputs/tiny" and values["pseudo"] == {"unlabelled": "inputs/texts.csv"}
+    assert values["backbone"] == "inputs/tiny" and values["pseudo"] == {"unlabelled": ["inputs/texts.csv"]}
     assert values["augment"] == {"Dictionary": {"file": "inputs/d.tsv.gz"}}
     assert values["recipe"]["features"] == {"vectors": "inputs/vectors.parquet"}
     unpack(built.bundle, tmp_path / "kernel")
