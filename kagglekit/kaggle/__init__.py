@@ -1,1 +1,1 @@
-"""To Kaggle and back: kernels that run with the internet off, their data sets, and what they made, at home again."""
+"""To Kaggle and back: build kernels that run with the internet off, push them, and merge their output at home."""

@@ -126,8 +126,8 @@ def settle_task(work: str | Path, competition: str = "", root: Path | None = Non
     same = fingerprint == task["fingerprint"]
     if not same:
         _check_train(place / task["files"]["train"], set(_recorded_trains(root)))
-    beside = [path for path in file.parent.parent.glob("*/task.json") if path != file]
-    for path in [file, *(path for path in beside if _read_object(path).get("fingerprint") == task["fingerprint"])]:
+    others = [path for path in file.parent.parent.glob("*/task.json") if path != file]
+    for path in [file, *(path for path in others if _read_object(path).get("fingerprint") == task["fingerprint"])]:
         write_json(path, {**read_json(path), "data": str(place), "fingerprint": fingerprint})
     if same:
         return f"the competition's files are in {place}, the same as at home"

@@ -26,9 +26,7 @@ def submit_file(path: str | Path, competition: str, message: str, api=None) -> s
         raise FileNotFoundError(f"{file} is not there: run 5_submit first, or name the file")
     work = next((place for place in file.parents if (place / "task.json").is_file()), None)
     if work is None:
-        raise FileNotFoundError(
-            f"{file} lies in no work folder, so there is no sample to check it against: put it there"
-        )
+        raise FileNotFoundError(f"{file} is in no work folder, so there is no sample to check it against: put it there")
     task = load_task(work)
     try:
         check_submission(read_table(file, task.encoding), read_sample(task), task)

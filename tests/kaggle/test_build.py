@@ -5,6 +5,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from folders import write_competition
 
 from kagglekit.competition.task import infer, read_train
 from kagglekit.files import read_json, write_json
@@ -20,13 +21,7 @@ from kagglekit.training.inputs import FeatureScaler
 def work(tmp_path, monkeypatch):
     """runs/w: a task with folds, and the runs tfidf, mlm, base (of mlm, with models of two folds) and their blend."""
     monkeypatch.chdir(tmp_path)
-    texts = [f"a {('good', 'bad')[row % 2]} film, number {row} of those that I saw" for row in range(18)]
-    rows = [f"{row},{text!r},{row % 2}" for row, text in enumerate(texts)]
-    tables = {"train": ["id,text,label", *rows[:12]], "test": ["id,text", *(row[:-2] for row in rows[12:])]}
-    tables["sample_submission"] = ["id,label", *(f"{row},0" for row in range(12, 18))]
-    Path("far/bbc").mkdir(parents=True)
-    for name, lines in tables.items():
-        Path("far/bbc", f"{name}.csv").write_text("\n".join(lines).replace("'", '"') + "\n")
+    write_competition(Path("far/bbc"), range(12), ("good", "bad"), range(12, 18), "bad")
     task, _ = infer("far/bbc")
     train = read_train(task)
     work = task.save("runs/w").parent

@@ -40,7 +40,7 @@ def test_a_wrong_file_is_not_sent(server, client, work, made, tmp_path):
     with pytest.raises(ValueError, match=r"submission.csv was not submitted: .*'fine'"):
         submit_file(work, "bbc", "", api=client)
     made.to_csv(tmp_path / "submission.csv", index=False)
-    with pytest.raises(FileNotFoundError, match="lies in no work folder"):
+    with pytest.raises(FileNotFoundError, match="is in no work folder"):
         submit_file(tmp_path, "bbc", "", api=client)
     with pytest.raises(FileNotFoundError, match="run 5_submit first"):
         submit_file(tmp_path / "data", "bbc", "", api=client)
