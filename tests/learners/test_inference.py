@@ -16,7 +16,7 @@ from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
 from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.frozen import Frozen
-from kagglekit.learners.inference import predict_anew
+from kagglekit.learners.inference import Inference
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
@@ -79,10 +79,10 @@ class Home:
         )
         blend_runs([self.read(m) for m in members], self.labels, plan, beside).save(self.work, name, self.task)
 
-    def anew(self, name, test=None, budget=None, work=None):
+    def predict(self, name, test=None, budget=None, work=None):
         test = self.test if test is None else test
         known = (self.folds, self.train, test, self.labels)
-        return predict_anew(work or self.work, name, self.task, *known, budget or TimeBudget(), "fp32")
+        return Inference(work or self.work, self.task, *known, "fp32").predict(name, budget or TimeBudget())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def home(texts, backbone, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["base", "stars", "tfidf", "frozen", "soup", "both", "nested"])
 def test_with_the_test_rows_of_home_the_predictions_are_those_of_home(home, name):
-    stored, now = home.read(name), home.anew(name)
+    stored, now = home.read(name), home.predict(name)
     assert now.folds == stored.folds == [0, 1] and now.test_ids == stored.test_ids
     for k in (0, 1):
         assert np.allclose(now.tests[k], stored.tests[k], atol=2e-5), (name, k)
@@ -119,19 +119,19 @@ def test_hidden_test_rows_are_predicted_though_the_tables_of_home_know_other_ids
     with pytest.raises(ValueError, match=r"was made for another test file"):
         read_run(home.work, "nested", home.task, home.folds, hidden["id"])
     for name in ("base", "nested"):
-        now = home.anew(name, hidden)
+        now = home.predict(name, hidden)
         assert now.test_ids == hidden["id"].tolist() and now.test_mean.shape == (32, 3)
         assert np.allclose(now.test_mean.sum(axis=1), 1, atol=1e-5)
     known = home.read("base").test_mean[[4, 0]]
-    assert np.allclose(home.anew("base", hidden).test_mean[:2], known, atol=2e-5)
+    assert np.allclose(home.predict("base", hidden).test_mean[:2], known, atol=2e-5)
 
 
 def test_when_the_time_is_over_the_mean_of_the_folds_that_are_done_is_left(home, monkeypatch, capsys):
     monkeypatch.setenv(STARTED, str(time.time() - 7200))
-    late = home.anew("both", budget=TimeBudget(1.0))
+    late = home.predict("both", budget=TimeBudget(1.0))
     assert late.folds == [0] and np.allclose(late.test_mean, home.read("both").tests[0], atol=2e-5)
     assert "The time is nearly over: the mean of folds [0] of [0, 1], as another fold takes" in capsys.readouterr().out
-    assert home.anew("both", budget=TimeBudget(3.0)).folds == [0, 1]
+    assert home.predict("both", budget=TimeBudget(3.0)).folds == [0, 1]
     assert "nearly over" not in capsys.readouterr().out
 
 
@@ -140,33 +140,33 @@ def test_what_cannot_predict_new_rows_is_refused_before_anything_is_predicted(ho
     (work / "base" / "fold1" / "model" / "classifier.json").unlink()
     for name in ("base", "both", "nested"):
         with pytest.raises(ValueError, match="run='base' has no model of fold 1 that could predict new rows: setfit"):
-            home.anew(name, work=work)
+            home.predict(name, work=work)
     told = read_json(work / "both" / "weights.json")
     write_json(work / "both" / "weights.json", {**told, "beside": ["meta"]})
-    with pytest.raises(ValueError, match=r"run='both' is a blend that saw more of a row than predictions \(meta\)"):
-        home.anew("nested", work=work)
+    with pytest.raises(ValueError, match=r"run='both' is a blend whose stacker reads row features \(meta\)"):
+        home.predict("nested", work=work)
     write_json(work / "both" / "weights.json", {**told, "beside": ["documents"]})
     with pytest.raises(ValueError, match="is a blend by the column None, which test does not have"):
-        home.anew("both", work=work)
+        home.predict("both", work=work)
     write_json(work / "both" / "weights.json", told)
     shutil.copytree(work / "frozen" / "fold0", work / "tfidf" / "fold0", dirs_exist_ok=True)
     with pytest.raises(ValueError, match="run='both' was blended from other predictions of tfidf than it has now"):
-        home.anew("both", work=work)
+        home.predict("both", work=work)
     params = read_json(work / "stars" / "params.json")
     params["recipe"]["features"] |= {"vectors": "v.parquet", "test_vectors": "gone.parquet"}
     write_json(work / "stars" / "params.json", params)
     with pytest.raises(FileNotFoundError, match=r"run='stars' reads a vector of each row of test from gone.parquet"):
-        home.anew("stars", work=work)
+        home.predict("stars", work=work)
     with pytest.raises(FileNotFoundError, match="run='gone' does not exist"):
-        home.anew("gone")
+        home.predict("gone")
     assert "predicted in" not in capsys.readouterr().out
 
 
 def test_columns_beside_the_text_are_asked_for_and_missed(home):
     assert feature_columns(home.work, "nested") == feature_columns(home.work, "stars") == ["stars"]
     assert feature_columns(home.work, "both") == []
-    with pytest.raises(ValueError, match="run='stars' reads the column 'stars' beside the text"):
-        home.anew("nested", home.test.drop(columns="stars"))
+    with pytest.raises(ValueError, match="run='stars' reads the feature column 'stars'"):
+        home.predict("nested", home.test.drop(columns="stars"))
 
 
 def test_a_blend_that_reads_documents_finds_them_in_the_present_test(home):
@@ -174,7 +174,7 @@ def test_a_blend_that_reads_documents_finds_them_in_the_present_test(home):
     train, test = home.train.assign(group=own.astype(str)), home.test.assign(group=theirs.astype(str))
     home.blend("grouped", ["base", "stars"], "mean", documents=own, test_documents=theirs)
     known = (home.folds, train, test, home.labels)
-    now = predict_anew(home.work, "grouped", home.task, *known, TimeBudget(), "fp32")
+    now = Inference(home.work, home.task, *known, "fp32").predict("grouped", TimeBudget())
     assert np.allclose(now.test_mean, home.read("grouped").test_mean, atol=2e-5)
 
 
@@ -186,7 +186,7 @@ def test_a_blend_is_made_again_of_the_folds_it_had_though_its_members_have_got_m
     early.blend("early", ["base", "tfidf"], "weights")
     for name in ("base", "tfidf"):
         shutil.copytree(home.work / name / "fold1", early.work / name / "fold1")
-    now = early.anew("early")
+    now = early.predict("early")
     assert now.folds == [0] and np.allclose(now.tests[0], early.read("early").tests[0], atol=2e-5)
 
 
