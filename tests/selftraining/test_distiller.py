@@ -11,24 +11,13 @@ from kagglekit.runs.tables import read_predictions
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.options import DistillationOptions
 from kagglekit.selftraining.teachers import read_teacher
-from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.rows import ExtraRows
+from tests.selftraining.students import Counting, Echo
 
 KNOBS = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 1e-2}
+FITS = []  # of the learner that was made last
 OURS, HELD_OUT = np.flatnonzero(np.arange(24) % 3 != 0), np.flatnonzero(np.arange(24) % 3 == 0)
-
-
-class Student(FineTuner):
-    """A fine-tuner in float32 that counts its trainings, and may be stopped before one of them."""
-
-    fits, stop = (), 0
-
-    def fit(self, train_rows, valid_rows, folder, seed, start=None, *, extra=None, teacher=None, tricks=()):
-        Student.fits = (*Student.fits, (folder.name, seed))
-        if len(Student.fits) == Student.stop:
-            raise KeyboardInterrupt
-        return super().fit(train_rows, valid_rows, folder, seed, start, extra=extra, teacher=teacher, tricks=tricks)
 
 
 @pytest.fixture
@@ -44,13 +33,13 @@ def work(task, tmp_path):
 def distiller(task, tables, backbone, work):
     """distiller(options, **knobs): for three folds of 24 rows; `change` is done to train before."""
 
-    def make(options, change=None, kind="multiclass", **knobs):
-        Student.fits, Student.stop = (), knobs.pop("stop", 0)
+    def make(options, change=None, kind="multiclass", learner=Counting, stop=0, **knobs):
         what = task(kind)
         train, test = tables(what)
         train = train if change is None else change(train)
-        learner = Student(what, train, test, backbone, Recipe(**{**KNOBS, **knobs}))
-        learner.precision = "fp32"
+        learner = learner(what, train, test, backbone, Recipe(**{**KNOBS, **knobs}))
+        learner.fits, learner.stop = FITS, stop
+        FITS.clear()
         return Distiller(learner, work, pd.read_parquet(work / "folds.parquet"), options)
 
     return make
@@ -88,16 +77,18 @@ def test_labels_of_its_own_fold_never_reach_a_student(distiller, tmp_path, optio
         labels[HELD_OUT] = np.roll(labels[HELD_OUT], 1)
         return train.assign(label=labels)
 
-    found = [learn(distiller(options, turn), tmp_path / str(n)) for n, turn in enumerate((None, change))]
+    learner = Counting if "hidden" in options else Echo
+    made = [distiller(options, turn, learner=learner) for turn in (None, change)]
+    found = [learn(one, tmp_path / str(number)) for number, one in enumerate(made)]
     assert np.array_equal(found[0].oof, found[1].oof) and np.array_equal(found[0].test, found[1].test)
 
 
 def test_students_of_two_folds_share_the_pair_of_both(distiller, tmp_path):
-    made, fold_of = distiller({}), np.arange(24) % 3
+    made, fold_of = distiller({}, learner=Echo), np.arange(24) % 3
     for fold in (0, 1):
         held_out = fold_of == fold
         made.fit(np.flatnonzero(~held_out), np.flatnonzero(held_out), tmp_path / f"fold{fold}", fold)
-    assert [name for name, _ in Student.fits] == ["0-1", "0-2", "fold0", "1-2", "fold1"]
+    assert [name for name, _ in FITS] == ["0-1", "0-2", "fold0", "1-2", "fold1"]
     for fold in (0, 1):
         taught = read_predictions(tmp_path / f"fold{fold}" / "teachers" / "0.parquet").set_index("id")
         for other in {0, 1, 2} - {fold}:
@@ -109,20 +100,20 @@ def test_students_of_two_folds_share_the_pair_of_both(distiller, tmp_path):
 
 def test_a_round_of_pseudo_labels_reads_the_pairs_of_the_run_wherever_it_begins(distiller, tmp_path):
     write_json(tmp_path / "run" / "params.json", {})
-    first = learn(distiller({}), tmp_path / "run")
+    first = learn(distiller({}, learner=Echo), tmp_path / "run")
     start = str(tmp_path / "run" / "fold0" / "model")
-    again = learn(distiller({}), tmp_path / "run" / "fold0" / "round1", start=start)
-    assert [name for name, _ in Student.fits] == ["fold0"] and not np.array_equal(first.oof, again.oof)
+    again = learn(distiller({}, learner=Echo), tmp_path / "run" / "fold0" / "round1", start=start)
+    assert [name for name, _ in FITS] == ["fold0"] and not np.array_equal(first.oof, again.oof)
 
 
 def test_with_some_of_the_rows_pairs_are_of_this_fold_alone(distiller, tmp_path):
-    distiller({}).fit(OURS[:12], HELD_OUT, tmp_path / "fold0", 7)
+    distiller({}, learner=Echo).fit(OURS[:12], HELD_OUT, tmp_path / "fold0", 7)
     assert not (tmp_path / "pairs").exists() and len(list((tmp_path / "fold0" / "pairs").iterdir())) == 2
 
 
 def test_every_round_is_taught_by_the_student_before_it(distiller, tmp_path):
     fitted = learn(distiller({"by": "fold", "rounds": 2, "weight": 1.0}), tmp_path)
-    assert Student.fits == (("0", 10_007), ("1", 20_007), ("fold0", 7))
+    assert FITS == [("0", 10_007), ("1", 20_007), ("fold0", 7)]
     assert sorted(path.name for path in (tmp_path / "fold0" / "teachers").iterdir()) == ["0.parquet", "1.parquet"]
     assert fitted.receipts["Distillation"]["steps"] == 3 and fitted.receipts["teacher"]["labels by"] == "fold"
     assert 0 <= fitted.receipts["teacher"]["score of the labels on the training rows"] <= 1
@@ -130,16 +121,17 @@ def test_every_round_is_taught_by_the_student_before_it(distiller, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "stops"),
-    [({}, (2,)), ({"by": "fold", "hidden": 0.1, "rounds": 2}, (2, 3))],
+    [({}, (1, 2, 3)), ({"by": "fold", "hidden": 0.1, "rounds": 2}, (2, 3))],
     ids=["nested", "rounds with hidden states"],
 )
 def test_stopped_and_resumed_is_never_stopped(distiller, tmp_path, options, stops):
-    straight, names = learn(distiller(options), tmp_path / "straight"), Student.fits
+    learner = Counting if "hidden" in options else Echo
+    straight, names = learn(distiller(options, learner=learner), tmp_path / "straight"), list(FITS)
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
-            learn(distiller(options, stop=stop), tmp_path / f"stop{stop}")
-        resumed = learn(distiller(options), tmp_path / f"stop{stop}")
-        assert Student.fits == names[stop - 1 :]
+            learn(distiller(options, learner=learner, stop=stop), tmp_path / f"stop{stop}")
+        resumed = learn(distiller(options, learner=learner), tmp_path / f"stop{stop}")
+        assert names[stop - 1 :] == FITS
         assert np.array_equal(resumed.oof, straight.oof) and np.array_equal(resumed.test, straight.test)
         assert resumed.receipts == straight.receipts
 
@@ -153,7 +145,7 @@ def test_a_run_teaches_by_its_model_of_the_fold(distiller, base, work, tmp_path)
     )
     assert np.allclose(taught.iloc[:, 1:], expected, atol=1e-5) and taught["id"].tolist() == [str(n) for n in OURS]
     assert fitted.receipts["Distillation"]["mean distance of states"] > 0
-    assert Student.fits == (("fold0", 7),) and "crosses" not in made.settings
+    assert FITS == [("fold0", 7)] and "crosses" not in made.settings
     assert (base / "fold0" / "model").is_dir()
 
 

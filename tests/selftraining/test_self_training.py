@@ -1,6 +1,7 @@
 """Rounds of pseudo labels: what each student learned, by whom, and that no label finds a way around the folds."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from kagglekit.model.backbones import load_tokenizer
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_predictions, write_folds
 from kagglekit.scoring.metrics import score
+from kagglekit.selftraining import selftrainer
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.pseudo import make_labels
 from kagglekit.selftraining.selftrainer import SelfTrainer
@@ -18,37 +20,26 @@ from kagglekit.show.selftraining import read_added, show_added, show_rounds
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.rows import ExtraRows
+from tests.selftraining.students import Counting, Echo
 
 FOLDS = np.arange(24) % 3
 TRAIN, VALID = np.flatnonzero(FOLDS != 1), np.flatnonzero(FOLDS == 1)
 KNOBS = {"max_length": 16, "epochs": 1, "batch_size": 8, "learning_rate": 1e-2}
 
 
-class Stopping(FineTuner):
-    """A fine-tuner that is stopped before its `left`-th model."""
-
-    left = 99
-
-    def fit(self, *args, **options):
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-        return super().fit(*args, **options)
-
-
 @pytest.fixture
-def place(tmp_path, task, tables, backbone):
-    """place(kind, **knobs): a work folder with folds, its task and tables, and a fine-tuner in float32."""
+def place(tmp_path, task, tables, backbone, monkeypatch):
+    """place(kind, learner, **knobs): a work folder with folds, its task and tables, and a learner of them."""
 
-    def make(kind="multiclass", **knobs):
+    def make(kind="multiclass", learner=Echo, **knobs):
         what = task(kind, data=str(tmp_path), files={"train": "train.csv", "test": "test.csv"})
         train, test = tables(what, 24, 12)
         work = tmp_path / "work"
         what.save(work)
         write_folds(work, train["id"], FOLDS)
-        tuner = Stopping(what, train, test, backbone, Recipe(**{**KNOBS, **knobs}))
-        tuner.precision = "fp32"
-        return work, tuner
+        if learner is Echo:
+            monkeypatch.setattr(selftrainer, "SavedModel", lambda *args: SimpleNamespace(predict=None))
+        return work, learner(what, train, test, backbone, Recipe(**{**KNOBS, **knobs}))
 
     return make
 
@@ -173,14 +164,13 @@ def test_the_student_of_a_round_labels_the_next_one(place, tmp_path, begin):
 )
 def test_labels_of_the_fold_to_predict_do_not_reach_the_student(place, options):
     """Nor does what another fold of the teacher says."""
-    work, tuner = place()
+    work, tuner = place(learner=Counting if options.get("labels") == "ust" else Echo)
     save_teacher(work, tuner)
     right = run(work, tuner, "right", **options)
     save_teacher(work, tuner, folds=(0, 2), seed=9)
     train = tuner.train.copy()
     train.loc[VALID, "label"] = "mixed"
-    wrong = FineTuner(tuner.task, train, tuner.test, tuner.backbone, tuner.recipe)
-    wrong.precision = "fp32"
+    wrong = replace(tuner, train=train)
     assert (wrong.labels[VALID] != tuner.labels[VALID]).any()
     fitted = run(work, wrong, "wrong", **options)
     assert np.array_equal(right.oof, fitted.oof) and np.array_equal(right.test, fitted.test)
@@ -219,18 +209,18 @@ def test_a_teacher_that_knows_every_row_by_heart_does_not_raise_the_score(tmp_pa
 
 
 def test_a_run_stopped_between_rounds_goes_on_as_if_it_had_never_been(place, tmp_path):
-    work, tuner = place(dropout=0.1)
+    work, tuner = place(learner=Counting, dropout=0.1)
     options = {"rounds": 2, "labels": "ust", "top": 4, "passes": 3, "order": "first", "begin": "teacher"}
     straight = run(work, tuner, "straight", **options)
     for left in (2, 2, 3, 1):  # a teacher alone; its round's pseudo rows; the rest of it and the next ones; the last
-        tuner.left = left
+        tuner.fits, tuner.stop = [], left
         with pytest.raises(KeyboardInterrupt):
             run(work, tuner, "stopped", **options)
-    tuner.left = 99
+    tuner.stop = 0
     stopped = run(work, tuner, "stopped", **options)
     assert equal(straight, stopped) and straight.receipts == stopped.receipts
     pd.testing.assert_frame_equal(read_added(work / "straight"), read_added(work / "stopped"))
-    tuner.left = 1  # after its end, nothing is trained again
+    tuner.fits, tuner.stop = [], 1  # after its end, nothing is trained again
     trainer = trainer_of(work, tuner, **options)
     again = trainer.fit(TRAIN, VALID, work / "stopped" / "fold1", 3)
     assert equal(straight, again) and straight.receipts == again.receipts
@@ -238,7 +228,7 @@ def test_a_run_stopped_between_rounds_goes_on_as_if_it_had_never_been(place, tmp
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression", "ordinal"])
 def test_uncertainty_aware_students_of_every_kind(place, kind):
-    work, tuner = place(kind, dropout=0.2)
+    work, tuner = place(kind, Counting, dropout=0.2)
     options = {"labels": "ust", "top": 2, "passes": 4, "sample": "hard", "size": 8, "weight": 2.0}
     fitted = run(work, tuner, **options)
     added = read_added(work / "student")
@@ -285,7 +275,7 @@ def test_the_last_round_is_shown_by_its_surest_and_its_least_sure_rows(place):
 
 
 def test_texts_of_other_files_are_labelled_by_the_model_of_the_fold(place, tmp_path):
-    work, tuner = place()
+    work, tuner = place(learner=Counting)
     new = ["good film", "bad  plot", "it was fun", "very old !"]
     known = [tuner.train["text"][1], tuner.train["text"][2].upper(), "bad plot", " "]
     for name, texts in (("one", new[:2] + known), ("two", new[1:])):
@@ -296,7 +286,6 @@ def test_texts_of_other_files_are_labelled_by_the_model_of_the_fold(place, tmp_p
     assert added["text"].tolist() == new and added["source"].tolist() == ["one.csv"] * 2 + ["two.csv"] * 2
     plain = tuner.fit(TRAIN, VALID, tmp_path / "plain", 3)
     model = replace(tuner, test=added[["id", "text"]])
-    model.precision = "fp32"
     says = model.fit(TRAIN, VALID, tmp_path / "again", 3)
     assert np.array_equal(plain.oof, says.oof)
     assert np.allclose(added[["label bad", "label mixed", "label good"]], says.test, atol=1e-5)
@@ -311,7 +300,7 @@ def test_texts_of_other_files_are_labelled_by_the_model_of_the_fold(place, tmp_p
 
 
 def test_a_trained_run_labels_files_and_draws_by_its_own_models(place, tmp_path):
-    work, tuner = place(dropout=0.2)
+    work, tuner = place(learner=Counting, dropout=0.2)
     first = trainer_of(work, tuner, weight=0)
     run(work, tuner, "base", weight=0)  # a run of fold 1
     pd.DataFrame({"text": ["good film", "bad plot"]}).to_csv(tmp_path / "one.csv", index=False)
@@ -346,10 +335,9 @@ def test_what_cannot_work_is_an_error_before_anything_is_trained(place, knobs, o
 
 
 def test_a_student_may_be_distilled_too(place):
-    work, tuner = place()
+    work, tuner = place(learner=Counting)
     tables = (work, read_folds(work, tuner.train["id"]))
-    learner = FineTuner(tuner.task, tuner.train, tuner.test, tuner.backbone, tuner.recipe)
-    distiller = Distiller(learner, *tables, {"by": "fold", "weight": 0.3})
+    distiller = Distiller(tuner, *tables, {"by": "fold", "weight": 0.3})
     trainer = SelfTrainer(distiller, *tables, {"threshold": 0.0})
     fitted = trainer.fit(TRAIN, VALID, work / "student" / "fold1", 3)
     assert trainer.settings["distill"]["weight"] == 0.3 and trainer.settings["pseudo"]["threshold"] == 0
@@ -366,7 +354,7 @@ def test_a_copy_of_a_row_of_train_is_known_as_the_model_reads_it(place, tmp_path
 
 def test_vectors_of_held_out_rows_are_those_of_train_where_test_has_the_same_ids(place, tmp_path):
     """Passes with dropout ask about both; without dropout in them they are the predictions of the fold."""
-    work, tuner = place(dropout=0.1)
+    work, tuner = place(learner=Counting, dropout=0.1)
     test = tuner.test.assign(id=tuner.train["id"][:12])
     for name, table, sign in (("train", tuner.train, 1.0), ("test", test, -1.0)):
         numbers = sign * np.random.default_rng(0).normal(size=(len(table), 3))
@@ -374,8 +362,7 @@ def test_vectors_of_held_out_rows_are_those_of_train_where_test_has_the_same_ids
         pd.DataFrame({"id": table["id"], **columns}).to_parquet(tmp_path / f"{name}.parquet", index=False)
     files = {"vectors": str(tmp_path / "train.parquet"), "test_vectors": str(tmp_path / "test.parquet")}
     recipe = replace(tuner.recipe, features=files)
-    tuner = FineTuner(tuner.task, tuner.train, test, tuner.backbone, recipe)
-    tuner.precision = "fp32"
+    tuner = replace(tuner, test=test, recipe=recipe)
     fitted = run(work, tuner, labels="ust", top=2, passes=2, dropout=1e-9)
     (told,) = fitted.receipts["pseudo"]["rounds"]
     plain = tuner.fit(TRAIN, VALID, tmp_path / "plain", 3)
@@ -385,11 +372,9 @@ def test_vectors_of_held_out_rows_are_those_of_train_where_test_has_the_same_ids
 @pytest.mark.parametrize("options", [{"begin": "teacher"}, {"order": "first"}])
 def test_pairs_of_folds_do_not_begin_where_a_teacher_of_one_fold_ends(place, options):
     work, tuner = place()
-    run(work, tuner, "base", weight=0)
+    run(work, Counting(tuner.task, tuner.train, tuner.test, tuner.backbone, tuner.recipe), "base", weight=0)
     tables = (work, read_folds(work, tuner.train["id"]))
-    nested = Distiller(
-        FineTuner(tuner.task, tuner.train, tuner.test, tuner.backbone, tuner.recipe), *tables, {"by": "nested"}
-    )
+    nested = Distiller(replace(tuner), *tables, {"by": "nested"})
     with pytest.raises(ValueError, match="teacher='base' with begin='teacher' or order='first' gives students a start"):
         SelfTrainer(nested, *tables, {"teacher": "base", **options})
     place = open_run(work, "own", {"backbone": tuner.backbone, "start": ""}) / "fold1"
@@ -398,7 +383,7 @@ def test_pairs_of_folds_do_not_begin_where_a_teacher_of_one_fold_ends(place, opt
 
 
 def test_a_teacher_of_other_tokens_is_no_beginning(place):
-    work, tuner = place()
+    work, tuner = place(learner=Counting)
     run(work, tuner, "base", weight=0)
     model = work / "base" / "fold1" / "model"
     more = load_tokenizer(str(model))
