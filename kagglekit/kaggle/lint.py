@@ -119,19 +119,14 @@ def _settings(metadata: Mapping) -> Iterator[tuple[str, str, str]]:
         yield "warning", "is_private", "is false: everybody will see this kernel and its output"
     title, slug = metadata.get("title"), metadata["id"].split("/")[1]
     if title and slugify(str(title)) != slug:
-        yield (
-            "error",
-            "title",
-            f"Kaggle makes {slugify(str(title))!r} of {title!r}, and the id says {slug!r}: change one",
-        )
+        message = f"Kaggle makes {slugify(str(title))!r} of {title!r}, and the id says {slug!r}: change one"
+        yield "error", "title", message
 
 
 def _machine(metadata: Mapping) -> Iterator[tuple[str, str, str]]:
     """What is wrong with the accelerator; Kaggle picks another one without a word."""
-    shape, asked = (
-        str(metadata.get("machine_shape") or ""),
-        (is_on(metadata, "enable_gpu"), is_on(metadata, "enable_tpu")),
-    )
+    asked = is_on(metadata, "enable_gpu"), is_on(metadata, "enable_tpu")
+    shape = str(metadata.get("machine_shape") or "")
     tpu = shape.startswith("Tpu")
     if shape in RETIRED:
         message = f"{shape} is retired, Kaggle runs the kernel on {RETIRED[shape]}: name another machine"
@@ -160,11 +155,8 @@ def _sources(metadata: Mapping, here: Mapping[str, Path]) -> Iterator[tuple[str,
                 if not place.is_dir():
                     yield "error", key, f"{text}: {place} is no folder"
             elif dataset and text.lower() == bundle:
-                yield (
-                    "error",
-                    key,
-                    f"{text} is no folder beside the kernel: build it again, or name a version on Kaggle",
-                )
+                message = f"{text} is no folder beside the kernel: build it again, or name a version on Kaggle"
+                yield "error", key, message
             elif text.count("/") < 2:
                 more = ", and cannot be checked here" if dataset else ""
                 message = f"{text} has no version{more}: write {text}/N, or the kernel reads the newest when it runs"
@@ -191,10 +183,8 @@ def _backbones(metadata: Mapping, here: Mapping[str, Path], backbones: set[str])
             found = bool(wanted & parts) or any(_holds(folder, name) for folder in folders)
             fix = "attach it (build --model, --dataset), or name a local folder, which is packed"
         if not found and unknown:
-            yield (
-                "warning",
-                f"backbone={name!r} is in no source that can be checked here; {', '.join(unknown)} may have it",
-            )
+            message = f"backbone={name!r} is in no source that can be checked here; {', '.join(unknown)} may have it"
+            yield "warning", message
         elif not found:
             yield "error", f"backbone={name!r} is in no attached source, and the internet is off: {fix}"
 
