@@ -1,4 +1,4 @@
-"""Texts in other words: what changes, what stays, and that it hangs on text, knobs and seed alone."""
+"""Texts in other words: what changes, what stays, and that it depends on text, knobs and seed alone."""
 
 import json
 from collections import Counter
@@ -113,8 +113,8 @@ def test_aeda_adds_up_to_a_share_of_marks_and_chinese_ones_to_chinese():
 
 
 def test_masked_predictions_replace_a_share_of_the_words(backbone):
-    told = MLMSynonyms(0.3, backbone=backbone)([TEXT], 1)[0]
-    changed = [(a, b) for a, b in zip(split_words(TEXT).words, split_words(told).words, strict=True) if a != b]
+    after = MLMSynonyms(0.3, backbone=backbone)([TEXT], 1)[0]
+    changed = [(a, b) for a, b in zip(split_words(TEXT).words, split_words(after).words, strict=True) if a != b]
     assert len(changed) == 3 and not {a for a, _ in changed} & {"The", "was", "not", "and", "it", "had", "a"}
 
 
@@ -136,17 +136,17 @@ def test_knobs_that_are_off_leave_texts_as_they_are(augmenter):
 
 
 @pytest.mark.parametrize("name", [name for name in AUGMENTERS if name != "BackTranslation"])
-def test_a_result_hangs_on_text_knobs_and_seed_alone(recipes, backbone, texts, name):
+def test_a_result_depends_on_text_knobs_and_seed_alone(recipes, backbone, texts, name):
     many = [*texts(20)[0], TEXT, "", CHINESE, "a", "...", TEXT]
     recipe = {name: recipes[name] | ({"chinese": "characters"} if name == "MLMSynonyms" else {})}
     torch.manual_seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     augmenter = make_augmenter(recipe, backbone)
-    told = augmenter(many, 3)
-    assert told == make_augmenter(recipe, backbone)(many, 3)
-    assert told == [augmenter([text], 3)[0] for text in many] and told[-1] == told[20]
-    assert told != augmenter(many, 4) and told != many
-    assert told[21] == "" and told[24] == "..."  # nothing to change
+    after = augmenter(many, 3)
+    assert after == make_augmenter(recipe, backbone)(many, 3)
+    assert after == [augmenter([text], 3)[0] for text in many] and after[-1] == after[20]
+    assert after != augmenter(many, 4) and after != many
+    assert after[21] == "" and after[24] == "..."  # nothing to change
     assert torch.equal(before[0], torch.get_rng_state()) and before[1] == np.random.get_state()[1].tolist()
     assert repr(eval(repr(augmenter.augmenters[0]))) == repr(augmenter.augmenters[0])
 
@@ -188,7 +188,7 @@ def test_what_was_made_before_is_read_from_the_cache(tmp_path, dictionary):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_another_content_of_a_named_file_is_made_anew(tmp_path):
+def test_another_content_of_a_named_file_is_made_again(tmp_path):
     file = tmp_path / "words.txt"
     file.write_text("good great")
     first = augment_texts(["good"], Dictionary(str(file)), 0, tmp_path / "cache")

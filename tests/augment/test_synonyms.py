@@ -71,7 +71,7 @@ def test_a_text_is_its_words_and_what_stands_between(text, chinese):
     assert str(words) == text and len(words.gaps) == len(words) + 1 and all(words.words)
 
 
-def test_words_are_told_by_spaces_and_chinese_ones_by_the_segmenter():
+def test_words_are_split_by_spaces_and_chinese_ones_by_the_segmenter():
     assert split_words(ANY[0]).words == ["The", "good", "bad", "film", "It's", "3.5", "stars", "@bob", "#Fun"]
     assert split_words(ANY[3]).words == ANY[3].split()
     assert split_words("我们去看电影").words == ["我们", "去", "看", "电影"]
@@ -91,7 +91,7 @@ def test_a_word_is_deleted_with_its_space_and_inserted_with_one():
     assert str(chinese) == "我也爱。"
 
 
-def test_a_missing_segmenter_is_told_when_there_is_chinese_text(monkeypatch):
+def test_a_missing_segmenter_is_named_when_there_is_chinese_text(monkeypatch):
     monkeypatch.setitem(sys.modules, "jieba", None)
     assert split_words("a good film").words == ["a", "good", "film"]
     with pytest.raises(ModuleNotFoundError, match="pip install jieba, or set the option chinese to"):
@@ -205,7 +205,7 @@ def test_a_file_has_a_word_and_its_synonyms_on_each_line(tmp_path):
         (None, "does not exist"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told(tmp_path, content, message):
+def test_a_file_that_cannot_be_used_is_named(tmp_path, content, message):
     if content:
         (tmp_path / "words.txt").write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match=rf"words\.txt.*{message}"):

@@ -45,10 +45,10 @@ def test_a_missing_competition_is_an_error_that_shows_what_is_attached(root):
     fill(root / "datasets" / "me" / "wheels", ["a.whl"])
     with pytest.raises(FileNotFoundError) as raised:
         find_competition("news", FILES)
-    told = str(raised.value)
-    assert "the competition 'news' with train.csv, test.csv, sample_submission.csv is not among the inputs" in told
-    assert f"{root / 'competitions' / 'news'} and {root / 'news'}" in told and "competition_sources" in told
-    assert told.endswith(f"{root} holds:\n  datasets/\n    me/\n      wheels/\n        1 file: a.whl")
+    shown = str(raised.value)
+    assert "the competition 'news' with train.csv, test.csv, sample_submission.csv is not among the inputs" in shown
+    assert f"{root / 'competitions' / 'news'} and {root / 'news'}" in shown and "competition_sources" in shown
+    assert shown.endswith(f"{root} holds:\n  datasets/\n    me/\n      wheels/\n        1 file: a.whl")
 
 
 def test_no_inputs_and_empty_inputs_are_told_apart(root):
@@ -63,10 +63,10 @@ def test_the_tree_of_many_folders_and_files_stays_short(root):
         fill(root / "datasets" / f"owner{number:02}" / "data", [f"{n}.csv" for n in range(20)])
     for depth in range(1, 20):
         (root / "/".join(["deep"] * depth)).mkdir()
-    told = show_inputs().splitlines()
-    assert len(told) < 50
-    assert "        20 files: 0.csv, 1.csv, 10.csv, 11.csv, 12.csv, 13.csv, ..." in told
-    assert "    ... and 6 folders more" in told
+    shown = show_inputs().splitlines()
+    assert len(shown) < 50
+    assert "        20 files: 0.csv, 1.csv, 10.csv, 11.csv, 12.csv, 13.csv, ..." in shown
+    assert "    ... and 6 folders more" in shown
 
 
 def test_marker_files_are_found_near_ones_first(root):

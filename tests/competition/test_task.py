@@ -224,7 +224,7 @@ def test_columns_beside_the_text_are_read_as_they_are_written(tmp_path):
             read_train(task, [name])
 
 
-def test_empty_texts_are_kept_counted_and_told(tmp_path):
+def test_empty_texts_are_kept_counted_and_reported(tmp_path):
     task, findings = infer(
         competition(tmp_path, train={"text": [TEXT[0], "", TEXT[1], " "]}, test={"text": ["x y z", "", "z"]})
     )

@@ -120,11 +120,14 @@ def test_chunks_are_rows_of_a_training_set(tokenizer):
     assert sum(int(batch["attention_mask"].sum()) for batch in seen) == chunks.pieces.lengths.sum()
 
 
-def test_what_is_out_of_range_is_said(tokenizer):
-    whole = whole_texts([5])
-    with pytest.raises(ValueError, match=r"stride=7 is out of range: it must be from 0 to below 7"):
-        make_chunks(whole, tokenizer, 9, 7)
-    with pytest.raises(ValueError, match=r"max_chunks=0 is out of range"):
-        make_chunks(whole, tokenizer, 9, 2, 0)
-    with pytest.raises(ValueError, match=r"chunk_length=2 is out of range"):
-        make_chunks(whole, tokenizer, 2)
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((9, 7), "stride=7 is out of range: it must be from 0 to below 7"),
+        ((9, 2, 0), "max_chunks=0"),
+        ((2,), "chunk_length=2"),
+    ],
+)
+def test_a_size_out_of_range_is_an_error(tokenizer, sizes, words):
+    with pytest.raises(ValueError, match=words):
+        make_chunks(whole_texts([5]), tokenizer, *sizes)

@@ -120,7 +120,7 @@ def test_38_000_rows_with_groups_are_split_in_seconds():
     assert np.ptp(np.bincount(folds)) <= 10
 
 
-def test_joined_groups_hold_whatever_hangs_together():
+def test_joined_groups_hold_whatever_belongs_together():
     authors, texts = ["ann", "bob", "ann", "cy", "bob", "dee"], [0, 1, 2, 2, 3, 4]
     assert join_groups(authors, texts).tolist() == [0, 1, 0, 0, 1, 2]
     assert join_groups(texts).tolist() == texts

@@ -215,7 +215,7 @@ for fold in range(2):
         (["--", "epochs=x"], "2_pretrain: epochs='x' is of type str"),
     ],
 )
-def test_wrong_parameters_are_told_before_anything_starts(capsys, arguments, problem):
+def test_wrong_parameters_are_errors_before_anything_starts(capsys, arguments, problem):
     write_notebook(WRITE)
     write_notebook(name="2_pretrain", parameters="epochs = 1")
     assert main(["3_train", "work=w", "--notebooks", "notebooks", *arguments]) == 2
@@ -291,6 +291,6 @@ def test_the_summary_has_scores_paths_and_times(capsys):
         f"  {'1_eda':<24} {'1:12':>7} (done before)",
         f"  {'5_submit.blend':<24} {'1:13':>7}",
     ]
-    told = {"run": "blend", "submission": "w/submission.csv", "metric": "accuracy", "true_score": 0.99}
-    write_json(work / "submission.json", told)
+    record = {"run": "blend", "submission": "w/submission.csv", "metric": "accuracy", "true_score": 0.99}
+    write_json(work / "submission.json", record)
     assert "true score   accuracy 0.9900 (on the held-back test labels)" in summarize("w")

@@ -59,7 +59,7 @@ def test_what_has_no_probability_is_refused_in_words():
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
-def test_the_picture_tells_the_error_before_and_after(kind, tmp_path):
+def test_the_picture_shows_the_error_before_and_after(kind, tmp_path):
     labels = np.stack([1 - LABELS, LABELS], axis=1) if kind == "multilabel" else LABELS
     figure = reliability(labels, {"before $5": TOO_SURE, "after": PROBS}, kind)
     left, right = figure.axes
