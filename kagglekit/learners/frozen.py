@@ -1,4 +1,4 @@
-"""A run in minutes: a backbone's vectors as they are, and a classifier of scikit-learn on top of them."""
+"""Frozen embeddings: the vectors of a backbone that is not trained, and a scikit-learn classifier on them; minutes."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -24,16 +24,13 @@ from kagglekit.runs.folder import Fitted
 
 @dataclass
 class Frozen:
-    """Frozen embeddings with a classifier on top, in the folds of a task; its predictions blend well with fine-tuning.
+    """Frozen embeddings with a classifier on top (Devlin et al., 2019); they blend well with fine-tuned models.
 
-    train, test: as from `read_train` and `read_test`. backbone: what `find_backbone` gives; sentence encoders such as
-    minilm and models that were pretrained further have better vectors than bare masked-language models.
-    classifier: "logistic" (for values a ridge regression), "svm" or "boosting", see `fit_shallow`; pooling: one of
-    `embed.PLAIN`; max_length: tokens that are read; truncation: what is kept of longer texts. cache: a folder for
-    tokens and vectors.
-    Costs one forward pass of all texts for each model that a fold begins from, and the classifier. Features from
-    frozen BERT: Devlin et al. (2019).
-    Raises ValueError for knobs out of range.
+    backbone: sentence encoders such as minilm, and models that were pretrained further, have better vectors than bare
+    masked-language models. classifier: "logistic" (for values a ridge regression), "svm" or "boosting", see
+    `fit_shallow`. pooling: one of `shallow.PLAIN`. max_length: tokens that are read. truncation: what is kept of longer
+    texts. cache: a folder for tokens and vectors.
+    Costs one forward pass of all texts for each model that folds start from, and the classifier.
     """
 
     task: Task = field(repr=False)
@@ -56,17 +53,12 @@ class Frozen:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The knobs, for params.json."""
         return {name: getattr(self, name) for name in ("classifier", "pooling", "max_length", "truncation")}
 
     def fit(
         self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
     ) -> Fitted:
-        """Learn from the vectors of `train_rows` (row numbers) and predict `valid_rows` and the test rows.
-
-        start: a folder with a model of `Classifier.save` or of transformers; its encoder and its tokenizer are used.
-        Nothing goes to `folder`. The same seed gives the same predictions.
-        """
+        """Fit the classifier and predict. Of `start` the encoder and the tokenizer are used; no model is kept."""
         vectors = self.vectors(start)
         unseen = [vectors[valid_rows], vectors[len(self.train) :]]
         x, y = vectors[train_rows], self.labels[train_rows]
@@ -74,7 +66,7 @@ class Frozen:
         return Fitted(*found, receipts={"frozen": {"width": vectors.shape[1], "rows": len(train_rows)}})
 
     def vectors(self, start: str | None = None) -> np.ndarray:
-        """Those of train, and behind them those of test: (rows, width) float32, computed once for each model."""
+        """Vectors of the train rows, then of the test rows: (rows, width) float32, computed once for each model."""
         if self._known is None or self._known[0] != start:
             backbone, tokenizer = self._load(start)
             texts = [*self.train["text"], *self.test["text"]]
@@ -104,7 +96,7 @@ class Frozen:
         return vectors
 
     def _hash(self, backbone: torch.nn.Module, tokens: Tokens, precision: str) -> str:
-        """Of all that the vectors hang on: weights, architecture, tokens, pooling and precision."""
+        """A hash of all that the vectors depend on: weights, architecture, tokens, pooling and precision."""
         config = {k: v for k, v in backbone.config.to_dict().items() if not k.startswith("_") and "version" not in k}
         digest = hashlib.sha256(repr((self.pooling, precision, sorted(config.items(), key=lambda kv: kv[0]))).encode())
         for array in (tokens.flat, tokens.lengths, *backbone.state_dict().values()):

@@ -1,4 +1,4 @@
-"""SetFit: a sentence encoder trained on pairs of texts, then a classifier on its vectors; for a few labels a class."""
+"""SetFit: a sentence encoder trained on pairs of texts, and a classifier on its vectors; for a few labels a class."""
 
 import logging
 import math
@@ -25,15 +25,14 @@ from kagglekit.runs.folder import Fitted
 
 @dataclass
 class SetFit:
-    """A run with the library setfit (Tunstall et al., 2022, arXiv 2209.11055), which is an extra.
+    """SetFit, with the library setfit, which is an extra (Tunstall et al., 2022, arXiv 2209.11055).
 
-    Pairs of training texts of the same class are pulled together, others apart (cosine similarity 1 and 0); of several
-    labels a pair is alike when it shares one. Then a classifier learns from the vectors.
-    train, test: as from `read_train` and `read_test`. backbone: what `find_backbone` gives, best a sentence encoder.
-    num_iterations: pairs alike, and as many unlike ones, for each text; 20 in the paper, 0 trains no encoder and is
-    `Frozen`. epochs: over the pairs. steps: in their place, where above 0. learning_rate: of the encoder. pair_rows: at
-    most so many texts, drawn by the seed, make pairs: all pairs of them are counted in memory. classifier: see
-    `fit_shallow`. max_length: tokens that are read, from the head.
+    Pairs of training texts of the same class are pulled together, others apart (cosine similarity 1 and 0); with
+    several labels a pair is positive when it shares one. Then a classifier learns from the vectors.
+    backbone: best a sentence encoder. num_iterations: positive pairs, and as many negative ones, for each text; 20 in
+    the paper, 0 trains no encoder and is `Frozen`. epochs: over the pairs. steps: in place of epochs, where above 0.
+    learning_rate: of the encoder. pair_rows: the most texts that make pairs, drawn by the seed, because all their pairs
+    are counted in memory. classifier: see `fit_shallow`. max_length: tokens that are read, from the head.
     Costs 80 forward and backward passes a text in an epoch with num_iterations=20, in float32: for hundreds of rows.
     Raises ImportError without the library, ValueError for regression and for knobs out of range.
     """
@@ -60,32 +59,32 @@ class SetFit:
         check_range("learning_rate", self.learning_rate, 0 < self.learning_rate < 1, "above 0 and below 1")
         check_range("pair_rows", self.pair_rows, self.pair_rows > 1, "above 1")
         if self.task.kind == "regression":
-            raise ValueError("setfit learns which texts are alike from classes, and the task has values: use frozen")
+            raise ValueError(
+                "setfit makes pairs of texts by their classes, and a regression task has values: use learner='frozen'"
+            )
         check_max_length(self.backbone, self.max_length)
         import_setfit()
         self.labels = encode_labels(self.task, self.train)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The knobs, for params.json."""
         return {knob.name: getattr(self, knob.name) for knob in fields(self)[4:]}
 
     def fit(
         self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
     ) -> Fitted:
-        """Train on `train_rows` (row numbers) and predict `valid_rows` and the test rows.
+        """Train and predict. A fold that was interrupted starts over.
 
-        start: a folder with a model of `Classifier.save` or of transformers. The encoder goes to `folder/model`, as
-        sentence-transformers and transformers read it, so that another run may begin from it; the classifier is not
-        kept. A fold that was cut off begins anew.
+        The encoder is saved as `folder/model`, as sentence-transformers and transformers read it, so that another run
+        can start from it; the classifier is not kept.
         """
         from sentence_transformers import SentenceTransformer
 
         device = choose_device()
-        with _hushed():
+        with _silent():
             path = start or self.backbone
             if (Path(path) / "classifier.json").is_file():
-                fuse_backbones([Path(path)], folder / "encoder")  # of one: as transformers reads it
+                fuse_backbones([Path(path)], folder / "encoder")  # of one model: as transformers reads it
                 path = str(folder / "encoder")
             body = SentenceTransformer(path, device=str(device))
             body.max_seq_length = self.max_length
@@ -104,7 +103,7 @@ class SetFit:
         return Fitted(*found, receipts={"setfit": receipts})
 
     def _train(self, body, rows: np.ndarray, folder: Path, seed: int) -> dict[str, float]:
-        """Train the encoder on pairs of `rows`; returns how many there were and the loss."""
+        """Train the encoder on pairs of `rows`; returns the numbers of pairs and steps, and the loss."""
         setfit = import_setfit()
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[: self.pair_rows])
         labels = self.labels[rows].astype(int)
@@ -126,7 +125,7 @@ class SetFit:
 
 
 def import_setfit():
-    """The library. Raises ImportError that says how to get it."""
+    """The library setfit. Raises ImportError that says how to install it."""
     try:
         import setfit
     except ImportError as error:
@@ -137,8 +136,8 @@ def import_setfit():
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Without what the libraries tell of themselves."""
+def _silent() -> Iterator[None]:
+    """Silence the warnings and logs of the libraries."""
     loggers = [logging.getLogger(name) for name in ("setfit", "sentence_transformers")]
     levels = [logger.level for logger in loggers]
     with quiet(), warnings.catch_warnings():

@@ -1,6 +1,6 @@
-"""A run whose models are not trained but averaged: soups of the models of other runs, fold by fold.
+"""Soups as a learner: the models of other runs, averaged fold by fold in place of training (Wortsman et al., 2022).
 
-Model soups: Wortsman et al. (2022, arXiv 2203.05482). What an average can be made of: kagglekit/model/soup.py.
+The averages themselves are in kagglekit/model/soup.py.
 """
 
 from collections.abc import Sequence
@@ -29,22 +29,22 @@ from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
 INPUTS = ("clean", "max_length", "truncation", "chunks", "chunk_stride", "features")  # knobs of what a model reads
-INPUTS += ("pattern", "pooling", "verbalizer")  # the last two because a pattern goes with one of them
+INPUTS += ("pattern", "pooling", "verbalizer")  # a pattern goes with one of the last two
 
 
 @dataclass
 class Soup:
-    """Averages the weights of the models of trained runs: those of fold k are the run's model of fold k.
+    """The average of the weights of several runs: fold k averages their models of fold k.
 
-    So no model has seen the rows that it predicts out of fold. It takes one pass where a blend takes one for each run.
-    runs: with the folds of `work`, made from one backbone, alike in what they read and in their head.
+    No model has seen the rows that it predicts out of fold. It takes one pass where a blend takes one for each run.
+    runs: trained on the folds of `work`, with the same backbone, inputs and head.
     how: "uniform" takes all of them.
-    "greedy" takes the best, and of the others each one with which the average is no worse. The members for fold k are
-    chosen by the mean score of the soups of the other folds, each on its own held-out rows, so that no score on the
-    rows of fold k counts. It needs a second fold, and costs up to two predictions of the fold for each run and fold.
+    "greedy" takes the best, and each other one with which the average is no worse. The members for fold k are chosen
+    by the mean score of the soups of the other folds on their own held-out rows; no score on rows of fold k counts. It
+    needs a second fold, and costs up to two predictions of the fold for each run and fold.
     "folds" takes all, and predicts the test rows with one model, the average over all folds that the runs share, which
-    also goes to the run's folder as `model`. It has seen every row of train, so that the out-of-fold score is that of
-    the soups of single folds, which stay the models of the folds.
+    is saved as `model` in the run's folder. It has seen every row of train, so the out-of-fold score is that of the
+    uniform soups of single folds, which stay the models of the folds.
     Raises FileNotFoundError and ValueError, before anything is read, for runs that cannot be averaged.
     """
 
@@ -63,10 +63,10 @@ class Soup:
                 f"fold {self.folds[0]} alone: train a second one, or set soup='uniform'"
             )
         if self.how == "folds":
-            average_besides(self._models())
+            average_scalers(self._models())
         self.recipe = _inputs_of(self.sources[0].record.recipe)
         self.precision, self.scores_ = choose_precision(), {}
-        self.everywhere_: np.ndarray | None = None  # how the average over all folds predicts the test rows
+        self.everywhere_: np.ndarray | None = None  # predictions of test by the average over all folds
         train, test = (read(self.task, self.recipe.columns) for read in (read_train, read_test))
         self.labels = encode_labels(self.task, train)
         self.fold_of = read_folds(self.work, train["id"])["fold"].to_numpy()
@@ -79,76 +79,75 @@ class Soup:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What params.json says of the run: what it is an average of, and what its models read."""
+        """The runs that are averaged, and what their models read."""
         read = {knob: getattr(self.recipe, knob) for knob in INPUTS}
         backbone = self.sources[0].record.recipe["backbone"]
         return {"backbone": backbone, "soup_of": list(self.runs), "soup": self.how, **read}
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int) -> Fitted:
-        """Average the models of the fold that `folder` is named after, and predict `valid_rows` and the test rows.
+        """Average the models of the fold that `folder` is named after, save the average as `folder/model`, and predict.
 
-        The average goes to `folder/model`. Nothing is trained or drawn: `train_rows` and `seed` do not count.
-        Raises ValueError for a run that has not finished the fold.
+        `train_rows` and `seed` are not used. Raises ValueError for a run that has not finished the fold.
         """
         fold = int(folder.name.removeprefix("fold"))
         models = [source.model(fold, "soup_of") for source in self.sources]
         members = self._choose(fold) if self.how == "greedy" else range(len(self.runs))
-        model, beside = _average([models[number] for number in members])
-        self._save(model, beside, folder / "model")
-        oof = self._predict(model, beside, self.rows, valid_rows)
+        model, scaler = _average([models[number] for number in members])
+        self._save(model, scaler, folder / "model")
+        oof = self._predict(model, scaler, self.rows, valid_rows)
         everywhere = self.how == "folds"
-        test = self._predict_everywhere(folder.parent) if everywhere else self._predict(model, beside, self.test_rows)
+        test = self._predict_everywhere(folder.parent) if everywhere else self._predict(model, scaler, self.test_rows)
         receipt = {"how": self.how, "members": [self.runs[number] for number in members], "number": len(members)}
         receipt["models averaged for test"] = len(self._models()) if everywhere else len(members)
         return Fitted(oof, test, receipts={"soup": receipt})
 
     def _choose(self, fold: int) -> list[int]:
-        """The numbers of the members for a fold, from what the other folds say."""
+        """The numbers of the members for a fold, by the scores of the other folds."""
         others = [other for other in self.folds if other != fold]
 
         def evaluate(state: dict[str, torch.Tensor]) -> float:
             members = tuple(state["shares"].nonzero().flatten().tolist())
             return float(np.mean([self._score(members, other) for other in others]))
 
-        alone = [{"shares": share} for share in torch.eye(len(self.runs))]  # their averages say who is in a soup
+        alone = [{"shares": share} for share in torch.eye(len(self.runs))]  # averages of these say who is in a soup
         return sorted(greedy_soup(alone, evaluate, is_higher_better(self.task.metric))[1])
 
     def _score(self, members: tuple[int, ...], fold: int) -> float:
-        """Of the soup of a fold, on the rows of that fold; the choice for each other fold asks for it again."""
+        """The score of the soup of a fold on its own rows; kept, as the choice for each other fold needs it again."""
         if (members, fold) not in self.scores_:
-            model, beside = _average([self.sources[number].models[fold] for number in members])
+            model, scaler = _average([self.sources[number].models[fold] for number in members])
             rows = np.flatnonzero(self.fold_of == fold)
-            predictions = self._predict(model, beside, self.rows, rows)
+            predictions = self._predict(model, scaler, self.rows, rows)
             self.scores_[members, fold] = score(self.task.metric, self.labels[rows], predictions)
         return self.scores_[members, fold]
 
     def _predict_everywhere(self, run: Path) -> np.ndarray:
-        """The test rows by the average over all folds, which goes to `run/model`."""
+        """The test rows, predicted by the average over all folds, which is saved as `run/model`."""
         if self.everywhere_ is None:
-            model, beside = _average(self._models())
-            self._save(model, beside, run / "model")
-            self.everywhere_ = self._predict(model, beside, self.test_rows)
+            model, scaler = _average(self._models())
+            self._save(model, scaler, run / "model")
+            self.everywhere_ = self._predict(model, scaler, self.test_rows)
         return self.everywhere_
 
     def _models(self) -> list[Path]:
         return [source.models[fold] for source in self.sources for fold in self.folds]
 
     def _predict(
-        self, model: Classifier, beside: FeatureScaler, inputs: Inputs, rows: np.ndarray | None = None
+        self, model: Classifier, scaler: FeatureScaler, inputs: Inputs, rows: np.ndarray | None = None
     ) -> np.ndarray:
-        return predict(model.to(choose_device()), beside.examples(inputs, rows), self.precision)
+        return predict(model.to(choose_device()), scaler.examples(inputs, rows), self.precision)
 
-    def _save(self, model: Classifier, beside: FeatureScaler, place: Path) -> None:
+    def _save(self, model: Classifier, scaler: FeatureScaler, place: Path) -> None:
         with replacing(place) as part:
             model.save(part, self.tokenizer)
-            beside.save(part)
+            scaler.save(part)
 
 
 def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
     """The runs to be averaged.
 
     Raises as `read_sources` does, and ValueError for runs that were not trained on the folds of `work`, or that differ
-    in backbone, in what they read, or in the options of their models, dropouts aside.
+    in backbone, inputs or options of their models, except for dropouts.
     """
     check_range("soup_of", list(runs), len(runs) > 0, "the names of one or more trained runs")
     sources = read_sources(work, runs, "soup_of")
@@ -162,7 +161,7 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
     for source in sources:
         recipe, options = source.record.recipe, read_json(source.models[fold] / "classifier.json")
         read = _inputs_of(recipe)
-        options["number of features"] = options.pop("features", None)  # its knob has the columns themselves
+        options["number of features"] = options.pop("features", None)  # the knob `features` has the columns themselves
         facts.append(
             {"backbone": SOURCES.get(recipe["backbone"], recipe["backbone"])}
             | {knob: getattr(read, knob) for knob in INPUTS}
@@ -173,7 +172,7 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
 
 
 def _inputs_of(recipe: dict[str, Any]) -> Recipe:
-    """What the models of a run read; its other knobs do not count."""
+    """The knobs of what the models of a run read; the others have their defaults."""
     return Recipe.read({knob: recipe[knob] for knob in INPUTS if knob in recipe})
 
 
@@ -185,31 +184,31 @@ def _shared_folds(sources: Sequence[SourceRun]) -> list[int]:
 
 
 def _average(folders: Sequence[Path]) -> tuple[Classifier, FeatureScaler]:
-    """The soup of models, and how it reads what stands beside the text."""
-    beside = average_besides(folders)
-    return average_models(folders), beside
+    """The soup of models, and the scaler of its features."""
+    scaler = average_scalers(folders)
+    return average_models(folders), scaler
 
 
-def average_besides(folders: Sequence[Path]) -> FeatureScaler:
-    """The mean of how the models in `folders` scale what stands beside the text.
+def average_scalers(folders: Sequence[Path]) -> FeatureScaler:
+    """The mean of the feature scalers of the models in `folders`.
 
-    Models of one fold agree in it; those of several learned it from other rows. Raises ValueError when these rows had
-    other categories, or gaps in other columns: then numbers in the models mean other things.
+    Models of one fold have the same one; those of several folds were fitted on different rows. Raises ValueError when
+    these rows had other categories, or gaps in other columns: then the inputs of the models have other meanings.
     """
-    besides = [FeatureScaler.load(folder) for folder in folders]
-    codes = [beside.features and (beside.features.known, beside.features.gaps) for beside in besides]
+    scalers = [FeatureScaler.load(folder) for folder in folders]
+    codes = [scaler.features and (scaler.features.known, scaler.features.gaps) for scaler in scalers]
     for folder, theirs in zip(folders, codes, strict=True):
         if theirs != codes[0]:
             raise ValueError(
-                f"{folders[0]} and {folder} cannot be averaged: beside the text, the rows they were trained on have "
-                "other categories, or gaps in other columns"
+                f"{folders[0]} and {folder} cannot be averaged: in their features, the rows they were trained on "
+                "have other categories, or gaps in other columns"
             )
-    features = besides[0].features and _mean_scaling([beside.features for beside in besides])
-    vectors = _mean_scaling(besides) if besides[0].center else besides[0]
+    features = scalers[0].features and _mean_scaling([scaler.features for scaler in scalers])
+    vectors = _mean_scaling(scalers) if scalers[0].center else scalers[0]
     return replace(vectors, features=features)
 
 
 def _mean_scaling(parts: Sequence) -> Any:
-    """The first of `parts`, with the mean of the center and of the scale of all."""
+    """The first of `parts`, with the mean center and the mean scale of all."""
     mean = {name: np.mean([getattr(part, name) for part in parts], axis=0).tolist() for name in ("center", "scale")}
     return replace(parts[0], **mean)

@@ -1,4 +1,4 @@
-"""The baseline: TF-IDF of words and characters with a linear model. Seconds, and often hard to beat on long texts."""
+"""TF-IDF of words and characters with a linear model: the baseline; seconds, and often hard to beat on long texts."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,11 @@ from kagglekit.scoring.metrics import CLASSES
 
 @dataclass
 class Baseline:
-    """Word 1-2-grams and character 1-4-grams, a linear SVM with calibrated probabilities, or ridge regression.
+    """Word 1-2-grams and character 1-4-grams; a linear SVM with calibrated probabilities, or ridge regression.
 
-    The vocabulary and its weights come from the text of train and test, labels are not looked at. Strength of the
-    regularisation: cross-validated within the training rows of each fold. Probabilities: sigmoids on scores that were
-    cross-validated there too (Platt, 1999). The same seed gives the same predictions.
+    The vocabulary and its weights come from the texts of train and test, without labels. The strength of the
+    regularisation is cross-validated within the training rows of each fold, and so are the margins that sigmoids turn
+    into probabilities (Platt, 1999).
     """
 
     task: Task = field(repr=False)
@@ -47,7 +47,7 @@ class Baseline:
         self.rows, self.test_rows = everything[: len(self.train)], everything[len(self.train) :]
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int) -> Fitted:
-        """Fit on `train_rows` (row numbers) and predict `valid_rows` and the test rows. Nothing goes to `folder`."""
+        """Fit and predict; no model is kept."""
         x, y = self.rows[train_rows], self.labels[train_rows]
         unseen = (self.rows[valid_rows], self.test_rows)
         if self.task.kind in CLASSES:
@@ -68,7 +68,7 @@ class Baseline:
             model = DummyClassifier(strategy="prior").fit(x, y)
         else:
             inner = StratifiedKFold(min(self.inner_folds, rarest), shuffle=True, random_state=seed)
-            svm = LinearSVC(tol=1e-2, random_state=seed)  # a finer tolerance takes twice as long and changes nothing
+            svm = LinearSVC(tol=1e-2, random_state=seed)  # a finer tolerance takes twice as long for the same
             search = GridSearchCV(svm, {"C": list(self.strengths)}, cv=inner, refit=False).fit(x, y)
             svm.set_params(**search.best_params_)
             model = CalibratedClassifierCV(svm, cv=inner, ensemble=False).fit(x, y)

@@ -75,7 +75,7 @@ def test_several_labels_and_ordered_classes_work_from_the_encoder_of_a_trained_m
 
 def test_values_are_refused_and_so_are_knobs_out_of_range(task, tables, backbone):
     what = task("regression")
-    with pytest.raises(ValueError, match="use frozen"):
+    with pytest.raises(ValueError, match="use learner='frozen'"):
         SetFit(what, *tables(what), backbone, max_length=30)
     what = task("binary")
     wrong = {"num_iterations": -1, "batch_size": 0, "epochs": 0, "classifier": "no", "learning_rate": 2}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
 from kagglekit.files import read_json, write_json
-from kagglekit.learners.soup import Soup, average_besides
+from kagglekit.learners.soup import Soup, average_scalers
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_models, average_weights
 from kagglekit.runs.folder import open_run, save_fold
@@ -295,7 +295,7 @@ def test_columns_beside_the_text_are_read_as_each_fold_learned_it_and_averaged_o
     told = read_json(file)
     told["features"]["known"] = [["b", "a"]]
     write_json(file, told)
-    with pytest.raises(ValueError, match=r"fold0/model and .*fold1/model cannot be averaged: beside the text"):
+    with pytest.raises(ValueError, match=r"fold0/model and .*fold1/model cannot be averaged: in their features"):
         soup(besides, ["columns"], "folds")
 
 
@@ -303,5 +303,5 @@ def test_document_vectors_are_scaled_by_the_mean_of_the_folds(tmp_path):
     for number, center in enumerate(([0.0, 2.0], [1.0, 4.0])):
         (tmp_path / str(number)).mkdir()
         FeatureScaler(None, center, [1.0, 1.0], False).save(tmp_path / str(number))
-    mean = average_besides([tmp_path / "0", tmp_path / "1"])
+    mean = average_scalers([tmp_path / "0", tmp_path / "1"])
     assert mean == FeatureScaler(None, [0.5, 3.0], [1.0, 1.0], False)
