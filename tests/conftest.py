@@ -25,7 +25,7 @@ from kagglekit.model.backbones import load_backbone, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import check_parameters, read_parameters
+from kagglekit.running.parameters import check_parameters, fold, read_parameters
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.optim import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
@@ -262,8 +262,8 @@ def run_here():
 
     def run(name, **parameters):
         source = find_notebook(name)
-        given = check_parameters(name, read_parameters(source), parameters)
-        variables = {}
+        known, variables = read_parameters(source), {}
+        given = fold(known, check_parameters(name, known, parameters))
         for cell in nbformat.read(source, as_version=4).cells:
             if cell.cell_type == "code":
                 exec(compile(cell.source, f"{name} {cell.id}", "exec"), variables)
