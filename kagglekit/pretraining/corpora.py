@@ -12,16 +12,15 @@ SPLITS = ("line", "paragraph", "file")
 
 
 def read_corpus(names: Sequence[str], column: str = "text", encoding: str = "utf-8", split: str = "line") -> list[str]:
-    """The texts of files, in the order of `names`, and in that of the rows; those of nothing but white space are gone.
+    """The texts of files, in the order of `names` and of the rows; texts of white space alone are left out.
 
-    names: tables as `read_table` reads them (CSV, TSV, parquet, JSON lines), plain text (.txt), each also as .gz or
-    .zip of one file; or folders, of which all such files are read, those in folders below too, by their names. column:
-    of tables, what is read (`text_column` in 2_pretrain); "title+text" joins two columns by a line break, as the text
-    of a task is. split: where plain text is cut (`text_split`): every "line", "paragraph" (blank lines are between
-    two), or "file" (not at all).
-    Equal texts are all kept. All of it is in memory at once.
-    Raises FileNotFoundError, and ValueError that names file and column: no such column, no text, bytes that are not
-    `encoding`, a folder without any such file.
+    names: tables (CSV, TSV, parquet, JSON lines), plain text (.txt), each also as .gz or .zip of one file; or folders,
+    of which all such files are read, also those in folders below, by their names. column: of tables, `text_column` in
+    2_pretrain; "title+text" joins two columns by a line break, like the text of a task. split: of plain text,
+    `text_split`: by "line", by "paragraph" (between blank lines), or "file" (not at all). Equal texts are all kept. All
+    text is in memory at once.
+    Raises FileNotFoundError, and ValueError that names file and column: a missing column, no text, bytes that are not
+    `encoding`, a folder without such a file.
     """
     check_range("text_split", split, split in SPLITS, f"one of {', '.join(SPLITS)}")
     texts = []

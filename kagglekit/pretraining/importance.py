@@ -1,4 +1,4 @@
-"""Which tokens matter to a task, asked of a model of it: what it can tell without them, and how certain it is."""
+"""Which tokens matter to a task: labels and scores by a task model, from what it predicts without them."""
 
 import numpy as np
 import torch
@@ -25,13 +25,13 @@ def _yes_and_no(probs: torch.Tensor) -> torch.Tensor:
 
 
 def _predict(model: Classifier, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What the model thinks of each text (batch, distributions, values); ids, mask: (batch, tokens)."""
+    """The distributions of a task model for each text (batch, distributions, values); ids, mask: (batch, tokens)."""
     logits = model(mask.long(), input_ids=ids)["logits"][:, : len(model.center)].float()
     return DISTRIBUTIONS[model.link](logits)
 
 
 def check_task_model(model: Classifier) -> None:
-    """Raise ValueError for a task model that cannot say what matters: of values, or one that reads more than text."""
+    """Raise ValueError for a task model that cannot score tokens: of values, or one that reads more than text."""
     if model.link not in DISTRIBUTIONS:
         raise ValueError(
             f"the task model predicts values ({model.link}): only a model of classes or labels scores tokens"
@@ -52,12 +52,11 @@ def label_important(
 ) -> torch.Tensor:
     """Which tokens matter to the task: 1, or 0, and -1 where nothing is asked (batch, tokens), int8 (Gu et al., 2020).
 
-    ids, mask, maskable: (batch, tokens). Tokens are put into a buffer one after the other. One with which the buffer
-    says what the whole text says, P(y | buffer with it) > P(y | text) - threshold, matters, and is taken out again, so
-    that the next ones are asked without it. y is what the model makes of the whole text; of several labels the product
-    counts. threshold: 0 asks for more certainty than the text gives, 0.05 is the paper's, and the higher it is the more
-    matters. A text whose y needs no word at all, of a class that the model takes unless told otherwise, would make
-    every token important (all texts would at 1): it is -1 all through.
+    ids, mask, maskable: (batch, tokens). Tokens go into a buffer one after the other. A token matters if with it the
+    buffer predicts as the whole text does, P(y | buffer with it) > P(y | text) - threshold; it is then taken out again.
+    y is the prediction for the whole text; for several labels their product counts. threshold: 0 asks for more
+    certainty than the text gives, 0.05 is the paper's, and the higher, the more tokens matter. A text whose y needs no
+    word at all, of the model's default class, would make every token important (at 1 all texts would): it is all -1.
     Costs a forward pass for each token of the longest text, with the tokens before it.
     """
 
@@ -95,7 +94,7 @@ def label_moving(changes: torch.Tensor, maskable: torch.Tensor, share: float = 0
 def label_texts(
     model: Classifier, tokens: Tokens, tokenizer, rule: str = "selective", threshold: float = 0.05
 ) -> np.ndarray:
-    """What matters in many texts, (texts, longest) int8; the model is in its own mode again afterwards.
+    """Labels of the tokens that matter in many texts, (texts, longest) int8; the model's mode stays as it was.
 
     rule: "selective" is `label_important` with `threshold`; "entropy" is `label_moving` of `EntropyScorer.changes`.
     """
@@ -122,18 +121,18 @@ def label_texts(
 
 
 class EntropyScorer(nn.Module):
-    """How much the certainty of a task model moves when a token is hidden: an idea from practice, without a paper.
+    """Scores a token by the change of a task model's entropy when it is hidden: an idea from practice, without a paper.
 
-    The score of a token is the logarithm of the change in the entropy of the model's prediction, up or down, in nats;
-    of several labels the entropies add up. Costs as many passes over a text as it has tokens when it comes by for the
-    first time; then its scores are remembered, 4 bytes a token. A `TokenScorer` learns them, for more text than that.
+    The score is the logarithm of that change, up or down, in nats; entropies of several labels add up. The first time,
+    a text costs as many passes as it has tokens; then its scores are cached, 4 bytes a token. For much text, train a
+    `TokenScorer` on them.
     """
 
     def __init__(self, model: Classifier, mask_id: int, special_ids):
         super().__init__()
         check_task_model(model)
         self.model, self.mask_id, self.special_ids = model, mask_id, list(special_ids)
-        self.remembered: dict[bytes, torch.Tensor] = {}  # the ids of a text -> the score of each
+        self.cached_: dict[bytes, torch.Tensor] = {}  # the ids of a text -> the score of each
 
     @property
     def backbone(self) -> nn.Module:
@@ -143,12 +142,12 @@ class EntropyScorer(nn.Module):
         """logits (batch, tokens): the scores; far below all others for special tokens, 0 for padding."""
         mask = attention_mask.bool()
         keys = [row[kept].tobytes() for row, kept in zip(input_ids.cpu().numpy(), mask.cpu().numpy(), strict=True)]
-        new = [row for row, key in enumerate(keys) if key not in self.remembered]
+        new = [row for row, key in enumerate(keys) if key not in self.cached_]
         if new:
             scores = (self.changes(input_ids[new], mask[new]) + 1e-12).log().cpu()
-            self.remembered |= {keys[row]: score[mask[row].cpu()] for row, score in zip(new, scores, strict=True)}
+            self.cached_ |= {keys[row]: score[mask[row].cpu()] for row, score in zip(new, scores, strict=True)}
         logits = torch.zeros(mask.shape, device=mask.device)
-        logits[mask] = torch.cat([self.remembered[key] for key in keys]).to(mask.device)
+        logits[mask] = torch.cat([self.cached_[key] for key in keys]).to(mask.device)
         return {"logits": logits}
 
     @torch.no_grad()
@@ -169,9 +168,9 @@ class EntropyScorer(nn.Module):
 
 @torch.no_grad()
 def score_tokens(scorer: nn.Module, inputs: dict[str, torch.Tensor], mask_id: int) -> torch.Tensor:
-    """How much each token matters to `scorer`, (batch, tokens) float32, in eval mode, which is then as it was.
+    """The scores of each token by `scorer`, (batch, tokens) float32, in eval mode; its mode stays as it was.
 
-    Tokens it has no embedding for, those that were added later, it sees as `mask_id`.
+    It reads tokens that were added later, for which it has no embedding, as `mask_id`.
     """
     ids, training = inputs["input_ids"], scorer.training
     ids = ids.where(ids < len(scorer.backbone.get_input_embeddings().weight), mask_id)
@@ -184,5 +183,5 @@ def score_tokens(scorer: nn.Module, inputs: dict[str, torch.Tensor], mask_id: in
 
 
 def token_budget(device: torch.device) -> int:
-    """Padded tokens of a batch that nothing is learned from."""
+    """Padded tokens of a batch in prediction."""
     return 2048 if device.type == "cpu" else 32768

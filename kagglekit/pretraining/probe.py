@@ -1,6 +1,6 @@
-"""How good a backbone is before anything is trained on it: a linear model on its frozen vectors, cross-validated.
+"""The probe: a linear model on a backbone's frozen vectors, cross-validated, and early stopping of pretraining by it.
 
-When to stop: a probe scores the backbone at chosen steps, and the best step goes on, not the last.
+A probe scores the backbone at chosen steps, and the best step goes on, not the last.
 """
 
 import math
@@ -28,7 +28,7 @@ STRENGTH = 10.0  # of the linear model, always the same: scores of different ste
 
 @dataclass
 class ProbeScore:
-    """The task's metric: of all folds, and for each fold when none of its rows was looked at, fold -> score."""
+    """The task's metric: over all folds, and for each fold without any of its rows, fold -> score."""
 
     overall: float
     by_fold: dict[int, float]
@@ -38,10 +38,9 @@ class ProbeScore:
 class Probe:
     """Scores a backbone by logistic regression on its vectors (ridge regression for values; each label by itself).
 
-    tokens: of the rows of train, by the tokenizer of the stage; labels, row_folds: as from `encode_labels` and
-    folds.parquet. every: steps between two probes of a pretraining. rows: at most so many of them are read, drawn once
-    by `seed`, so that all steps are asked the same. pooling: one of `embed.PLAIN`.
-    Such probes of frozen vectors: Conneau and Kiela (2018, arXiv 1803.05449).
+    tokens: of the rows of train, by the tokenizer of the stage. labels, row_folds: from `encode_labels` and
+    folds.parquet. every: steps between two probes. rows: at most so many are read, drawn once by `seed`, the same at
+    all steps. pooling: one of `embed.PLAIN`. Source: Conneau and Kiela (2018, arXiv 1803.05449).
     """
 
     tokens: Tokens = field(repr=False)
@@ -73,11 +72,11 @@ class Probe:
     def evaluate(self, backbone: torch.nn.Module) -> ProbeScore:
         """Score a backbone of transformers as it is now; mode, weights and random state stay.
 
-        overall: the mean over folds j of the score on fold j, learned from the others. by_fold[k]: the same without
-        any row of fold k, so that it may choose what fold k begins from; of two folds the other one is split in three.
-        A fold on which the metric is not defined (ROC AUC of one class) is left out of a mean, NaN if none is left.
-        Raises ValueError when it is defined on no fold at all.
-        Costs a forward pass of the rows, and with 5 folds 15 linear models: half a second for 2,000 rows.
+        overall: the mean over folds j of the score on fold j, learned from the others. by_fold[k]: the same without any
+        row of fold k, so that it may choose the model that fold k starts from; of two folds the other is split in
+        three. A fold on which the metric is not defined (ROC AUC of one class) is left out of a mean, NaN if none is
+        left. Costs a forward pass of the rows, and with 5 folds 15 linear models: half a second for 2,000 rows.
+        Raises ValueError when the metric is defined on no fold.
         """
         pad_id = getattr(backbone.config, "pad_token_id", None) or 0
         vectors = embed(backbone, self.tokens[self.drawn_], pad_id, choose_precision(), self.pooling)
@@ -85,7 +84,7 @@ class Probe:
 
 
 def cross_validate(task: Task, vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> ProbeScore:
-    """What `Probe.evaluate` makes of vectors (rows, width) with labels and folds (rows,)."""
+    """The scores of `Probe.evaluate` from vectors (rows, width), labels and folds (rows,)."""
 
     def learn(rows: np.ndarray, *others: np.ndarray) -> list[list[float]]:
         """The score on each of `others`, in a list of its own, which is empty where there is none."""
@@ -128,14 +127,14 @@ OVERALL = "overall"
 
 
 class KeepCandidates(TrainerCallback):
-    """Ask `probe` before the first step, every `probe.every` steps and after the last, and keep the weights that count.
+    """Score with `probe` before the first step, every `probe.every` steps and at the end, and keep the best weights.
 
-    model: what is trained, `model.backbone` is what is scored. folds: those that go on from this training. For each of
-    them the best step is the one with the best score when all its rows are left out (`ProbeScore.by_fold`), so that no
-    label of a fold chose the model that it begins from; overall is that of all labels. Of equal ones the earlier.
-    Scores and weights are files in `folder`: they outlive a kill, and a run that goes on from a checkpoint asks again
-    only for the steps behind it. At most a copy of the weights for each fold and one more, and those since the last
-    checkpoint. Training is left as it was: weights, mode and random state.
+    model: is trained; `model.backbone` is scored. folds: those that go on from this training. The best step of a fold
+    has the best score without the fold's rows (`ProbeScore.by_fold`), so that no label of a fold chose the model that
+    it starts from; overall uses all labels. Of equal ones the earlier is taken. Scores and weights are files in
+    `folder`: they survive a kill, and a run that goes on from a checkpoint scores only the steps after it. Keeps at
+    most a copy of the weights for each fold and one more, and those since the last checkpoint. Weights, mode and random
+    state of the training stay as they were.
     """
 
     def __init__(self, probe: Probe, model: torch.nn.Module, folder: Path, folds: Sequence[int]):
@@ -157,7 +156,7 @@ class KeepCandidates(TrainerCallback):
             self._ask(args, state.global_step)
 
     def on_save(self, args, state, control, **kwargs):
-        """What is not the best by now will never be; before, a resumed run might have needed it."""
+        """Remove weights that are not the best; before a checkpoint, a resumed run might have needed them."""
         kept = {self.file(self.best(name)) for name in self.names}
         if args.should_save:
             for file in set(self.folder.glob("*.safetensors")) - kept:
@@ -166,7 +165,7 @@ class KeepCandidates(TrainerCallback):
     def _ask(self, args, step: int) -> None:
         with random_state_kept():
             found = self.probe.evaluate(self.model.backbone)
-        row = {"step": step, **dict.fromkeys(self.names, found.overall)}  # a fold of which no row is asked has this one
+        row = {"step": step, **dict.fromkeys(self.names, found.overall)}  # also for a fold without rows in the probe
         row |= {str(fold): value for fold, value in found.by_fold.items()}
         (row,) = broadcast_object_list([row])  # all processes go by the same scores
         self.scores = [*self.scores, row]
@@ -177,7 +176,7 @@ class KeepCandidates(TrainerCallback):
             write_json(self.folder / "scores.json", self.scores)
 
     def best(self, name: str) -> int:
-        """The step to go on from: for a fold, or overall."""
+        """The best step of a fold, or overall."""
         step, value = self.scores[0]["step"], math.nan
         for row in self.scores:
             if is_better(row[name], value, self.probe.higher_is_better):
@@ -185,7 +184,7 @@ class KeepCandidates(TrainerCallback):
         return step
 
     def file(self, step: int) -> Path:
-        """Where the weights of a step are, while they may still be the best."""
+        """The file of a step's weights."""
         return self.folder / f"step{step}.safetensors"
 
     def put_back(self, step: int) -> None:

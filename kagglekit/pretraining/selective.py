@@ -25,7 +25,7 @@ from kagglekit.training.trainer import Trainer, training_arguments
 
 
 class TokenScorer(nn.Module):
-    """A backbone with one logit a token: how likely it matters to the task. figures: of its training."""
+    """A backbone with one logit a token: how likely the token matters to the task. figures: of its training."""
 
     def __init__(self, backbone: nn.Module, figures: dict[str, float] | None = None):
         super().__init__()
@@ -78,16 +78,15 @@ def train_token_scorer(
     save_seconds: float = 60.0,
     budget: TimeBudget = UNLIMITED,
 ) -> TokenScorer:
-    """Learn from a task model which tokens matter, so that one pass over any text finds them (Gu et al., 2020).
+    """Train a token classifier that finds in one pass the tokens that matter to a task model (Gu et al., 2020).
 
-    task_model: of one fold. tokens: the training rows of that fold, and of no other: the scorer knows what the model
-    knows, so what is pretrained with it belongs to that fold too. rule, threshold: of `label_texts`. texts: at most so
-    many of them, drawn by `seed`, are labelled by it, the costly part; a tenth is held out to measure with. The scorer
-    begins as the task model's backbone. learning_rate: None is by the size of it. It goes to `folder/model` with its
-    figures: the texts that were used, those that need no word, the share of tokens that matters, and the ROC AUC on
-    held-out texts (0.5 has learned nothing). A run that was cut off, as by OutOfTime when `budget` is over, goes on;
-    one that is done is read back. The random state is left as it was. Raises ValueError where the task model or its
-    texts have nothing to learn from.
+    task_model: of one fold. tokens: the training rows of that fold alone: the scorer knows what the model knows, so a
+    backbone pretrained with it belongs to that fold too. rule, threshold: of `label_texts`. texts: at most so many,
+    drawn by `seed`, are labelled, the costly part; a tenth is held out. The scorer starts from the task model's
+    backbone. learning_rate: None depends on its size. It goes to `folder/model` with its figures: texts that were used,
+    texts that need no word, share of tokens that matters, and ROC AUC on held-out texts (0.5 has learned nothing). A
+    training that was stopped, as by OutOfTime when `budget` is over, goes on; a finished one is read back. The random
+    state stays as it was. Raises ValueError where the task model or its texts give nothing to learn.
     """
     if (folder / "model" / "figures.json").is_file():
         return TokenScorer.load(folder / "model")

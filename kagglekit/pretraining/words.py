@@ -16,10 +16,10 @@ MARKS = {"##": "inside", "▁": "before", "Ġ": "before"}  # WordPiece, Sentence
 
 @dataclass(frozen=True, eq=False)
 class WordTable:
-    """What each token of a vocabulary says about words; tables are (vocabulary,) bool.
+    """Word boundaries of a vocabulary; tables are (vocabulary,) bool.
 
     mark: how the tokenizer marks pieces, a name of MARKS. begins: the token begins a word. closes: the next one does.
-    spaced: there is a space before it. chinese: it is made of Chinese characters, or is a part of one. text: its bytes.
+    spaced: a space stands before it. chinese: it consists of Chinese characters, or is a part of one. text: its bytes.
     """
 
     mark: str
@@ -30,11 +30,10 @@ class WordTable:
     text: list[bytes] = field(repr=False)
 
     def starts(self, ids: torch.Tensor, maskable: torch.Tensor, segment: bool = True) -> torch.Tensor:
-        """Where words begin (bool); ids, maskable: (batch, tokens). What is not maskable is a word of its own.
+        """Where words begin (bool); ids, maskable: (batch, tokens). A token that is not maskable is a word of its own.
 
-        segment: Chinese text is cut into words by jieba, read from the row's own tokens; the ids then come to the CPU.
-        Without it a word is what the tokenizer makes of it, mostly a character. Raises ModuleNotFoundError when jieba
-        is missing.
+        segment: jieba splits Chinese text into words, from the row's own tokens; the ids then come to the CPU. Without
+        it a word is a piece of the tokenizer, mostly a character. Raises ModuleNotFoundError when jieba is missing.
         """
         begins, closes, chinese = (x.to(ids.device)[ids] for x in (self.begins, self.closes, self.chinese))
         begins[:, 1:] |= closes[:, :-1] | ~maskable[:, :-1]
@@ -75,8 +74,8 @@ def cut_chinese(text: str) -> frozenset[int]:
 def make_word_table(tokenizer) -> WordTable:
     """The table of a tokenizer, read from its vocabulary.
 
-    WordPiece marks what goes on with a word (##); SentencePiece (▁) and byte-level BPE (Ġ) mark a space before it: with
-    these a sign that is no letter, mark or digit is a word of its own too, as BERT has it. Added tokens are words.
+    WordPiece marks pieces inside a word (##); SentencePiece (▁) and byte-level BPE (Ġ) mark a space before one: there a
+    sign that is no letter, mark or digit is a word of its own too, as in BERT. Added tokens are words.
     Raises ValueError for a vocabulary without such marks.
     """
     vocabulary = tokenizer.get_vocab()
@@ -84,8 +83,8 @@ def make_word_table(tokenizer) -> WordTable:
     mark = max(counts, key=counts.get)
     if not counts[mark]:
         raise ValueError(
-            f"the tokenizer's vocabulary marks no pieces of words ({', '.join(MARKS)}): where words begin cannot be "
-            'told; use masking = "dynamic"'
+            f"the tokenizer's vocabulary marks no pieces of words ({', '.join(MARKS)}): where words begin is not "
+            'known; use masking = "dynamic"'
         )
     size = max(vocabulary.values()) + 1
     begins, closes, spaced, chinese = (np.zeros(size, dtype=bool) for _ in range(4))

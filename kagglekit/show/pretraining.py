@@ -1,4 +1,4 @@
-"""What a stage hides, how other schemes would, and what its scorers know: tables for the notebook."""
+"""Tables of a pretraining stage: hidden tokens under its masking and under others, and the figures of its scorers."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from kagglekit.pretraining.stage import SCORED
 
 
 def show_masks(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.DataFrame:
-    """Texts as the model sees them, those of its first part; a scorer that has to be trained for it is kept there."""
-    part = run.groups[0]
-    place = folder / part.name
-    return show_masking(texts, run.tokenizer(run.begin(part, place)), run.masking(part, place), seed=run.stage.seed)
+    """Texts as the model of the first group reads them; a scorer that this needs is trained, and kept in its folder."""
+    group = run.groups[0]
+    place = folder / group.name
+    return show_masking(texts, run.tokenizer(run.begin(group, place)), run.masking(group, place), seed=run.stage.seed)
 
 
 def compare_maskings(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.DataFrame:
-    """The same texts under every scheme that needs no model of the task, with its default options, and under the run's.
+    """The same texts under every masking that needs no task model, with its default options, and under the run's own.
 
-    Without jieba, whole words of Chinese are what the tokenizer makes of it.
+    Without jieba, whole words of Chinese text are pieces of the tokenizer.
     """
-    part = run.groups[0]
-    tokenizer, shown = run.tokenizer(run.begin(part, folder / part.name)), {}
+    group = run.groups[0]
+    tokenizer, shown = run.tokenizer(run.begin(group, folder / group.name)), {}
     chinese = {} if importlib.util.find_spec("jieba") else {"chinese": "characters"}
     for name in [name for name in MASKINGS if name not in SCORED]:
         options = chinese if name in ("whole_word", "span") else {}
@@ -37,8 +37,8 @@ def compare_maskings(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.Da
 
 
 def scorer_figures(run: StageRun, folder: Path) -> pd.DataFrame:
-    """How well the scorer of each part has learned what matters: see `train_token_scorer`. A task model that is asked
-    itself has no line, and without a scorer the table is empty."""
-    files = {part.name: folder / part.name / "scorer" / "model" / "figures.json" for part in run.groups}
+    """The figures of the token scorer of each group, see `train_token_scorer`; a task model that scores by itself has
+    no row, and without a scorer the table is empty."""
+    files = {one.name: folder / one.name / "scorer" / "model" / "figures.json" for one in run.groups}
     found = {name: read_json(file) for name, file in files.items() if file.is_file()}
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("part")

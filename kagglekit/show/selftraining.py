@@ -1,4 +1,4 @@
-"""Tables to look at: what self-training did in each round, and the rows that it added."""
+"""Tables of self-training: the figures of each round, and the rows that it added."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from kagglekit.show.texts import shorten
 
 
 def show_rounds(run: Path) -> pd.DataFrame:
-    """What self-training did, a row for each finished fold and round of a run.
+    """The figures of self-training, a row for each finished fold and round of a run.
 
     pool: rows that could be added. added: how many were; mean confidence, mean weight: of these. estimated precision:
     the share of right labels among the held-out rows of the fold that the same rule chooses, which the teacher never
@@ -20,9 +20,9 @@ def show_rounds(run: Path) -> pd.DataFrame:
     """
     rows = []
     for fold, receipt in read_json(run / "params.json")["receipts"].items():
-        for number, told in enumerate(receipt.get("pseudo", {}).get("rounds", []), 1):
-            plain = {name: value for name, value in told.items() if name != "classes"}
-            added = {f"added {name}": count for name, count in told["classes"].items()}
+        for number, recorded in enumerate(receipt.get("pseudo", {}).get("rounds", []), 1):
+            plain = {name: value for name, value in recorded.items() if name != "classes"}
+            added = {f"added {name}": count for name, count in recorded["classes"].items()}
             rows.append({"fold": int(fold), "round": number, **plain, **added})
     return pd.DataFrame(rows).set_index(["fold", "round"]).sort_index() if rows else pd.DataFrame()
 
