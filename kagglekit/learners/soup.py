@@ -17,7 +17,7 @@ from kagglekit.files import read_json, replacing, resolve
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.catalogue import SOURCES
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.soup import average_models, check_alike, greedy_soup
+from kagglekit.model.soup import average_models, check_equal, greedy_soup
 from kagglekit.options import check_range, knobs_of
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.knobs import TrainingRun
@@ -167,7 +167,7 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
             | {knob: getattr(read, knob) for knob in INPUTS}
             | {name: value for name, value in options.items() if "drop" not in name}
         )
-    check_alike(facts, runs)
+    check_equal(facts, runs)
     return sources
 
 

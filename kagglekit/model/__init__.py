@@ -1,1 +1,1 @@
-"""A backbone with a head."""
+"""The model: a backbone, a pooling and a head."""

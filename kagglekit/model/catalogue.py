@@ -1,8 +1,8 @@
-"""Backbones worth knowing: what each reads, how large it is, where it comes from, and why one would pick it.
+"""Catalogue of backbones: language, domain, size, length, licence, and the reason to pick each.
 
-Sizes are those of the encoders as they are loaded here: with embeddings, without pooler. They and the lengths follow
-from the published configurations. The order is that in which they are worth a try, for each language: a strong model
-that fits a GPU of 16 GB first.
+Sizes are those of the encoders as loaded here, with embeddings, without pooler; they and the lengths follow from the
+published configurations. For each language, the order is that in which to try them: a strong model that fits a GPU of
+16 GB first.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,8 +20,8 @@ class Backbone:
     domain: str  # general, or the kind of text it was trained on
     size: int  # millions of parameters
     max_length: int  # tokens that it was trained to read
-    licence: str  # "" where it is not known for sure
-    reason: str  # to pick it
+    licence: str  # "" where unknown
+    reason: str  # for picking it
 
 
 BACKBONES = (
@@ -38,9 +38,9 @@ BACKBONES = (
     Backbone("modernbert-large", "answerdotai/ModernBERT-large", "en", "general", 395, 8192, "apache-2.0",
              "the larger one for long texts"),
     Backbone("roberta-large", "FacebookAI/roberta-large", "en", "general", 354, 512, "mit",
-             "beside deberta-v3-large in an ensemble"),
+             "with deberta-v3-large in an ensemble"),
     Backbone("electra-base", "google/electra-base-discriminator", "en", "general", 109, 512, "apache-2.0",
-             "trained to spot replaced words: another kind of error in an ensemble"),
+             "trained to spot replaced words: it errs differently, which helps an ensemble"),
     Backbone("minilm", "sentence-transformers/all-MiniLM-L6-v2", "en", "general", 23, 512, "apache-2.0",
              "comes as a Python package, so it needs no hub; minutes on a CPU"),
     Backbone("distilroberta", "distilbert/distilroberta-base", "en", "general", 82, 512, "apache-2.0",
@@ -72,7 +72,7 @@ BACKBONES = (
     Backbone("chinese-macbert-large", "hfl/chinese-macbert-large", "zh", "general", 325, 512, "apache-2.0",
              "the larger one; three times the time and memory of base"),
     Backbone("chinese-roberta-wwm-ext-large", "hfl/chinese-roberta-wwm-ext-large", "zh", "general", 325, 512,
-             "apache-2.0", "beside chinese-macbert-large in an ensemble"),
+             "apache-2.0", "with chinese-macbert-large in an ensemble"),
     Backbone("rbt3", "hfl/rbt3", "zh", "general", 38, 512, "apache-2.0",
              "three layers of chinese-roberta-wwm-ext, trained on: quick on a CPU"),
     Backbone("mdeberta-v3-base", "microsoft/mdeberta-v3-base", "multilingual", "general", 278, 512, "mit",

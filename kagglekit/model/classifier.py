@@ -1,4 +1,4 @@
-"""The classifier that is fine-tuned: a backbone, a pooling and a head; texts in chunks are encoded slice by slice."""
+"""The classifier that is fine-tuned: backbone, pooling and head; long texts are encoded in chunks, slice by slice."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -26,23 +26,23 @@ SINGLE = ("sigmoid", "identity", "unit")  # output layers that read each logit a
 
 
 class Classifier(nn.Module):
-    """Text in, one logit per class, label or target out.
+    """A text classifier: tokens and features in, one logit per class, label or value out.
 
-    link: a name of OUTPUT_LAYERS; outputs: how many logits there are. pooling: token vectors to a text vector, a
-    name of POOLINGS; for texts in chunks `chunk_pooling`, another name, makes one vector of those of the chunks, and at
-    most `chunk_tokens` padded tokens are encoded at once. head: a name of HEADS. head_dropout: before the last layer,
-    in training; the logits are means over `dropout_samples` draws of it (multi-sample dropout; Inoue, 2019).
-    auxiliary: (link, outputs) of each target that is learned beside; their logits come behind. learned_weights: a
+    link: a name of OUTPUT_LAYERS; outputs: the number of logits. pooling: from token vectors to a text vector, a name
+    of POOLINGS. chunk_pooling: another name, which pools the vectors of the chunks of a long text; at most
+    `chunk_tokens` padded tokens are encoded at once. head: a name of HEADS. head_dropout: before the last layer, in
+    training; logits are means over `dropout_samples` draws of it (multi-sample dropout; Inoue, 2019).
+    auxiliary: (link, outputs) of each auxiliary target; their logits come after the others. learned_weights: a
     parameter for the weight of each target, `log_variances`, which `MultiTaskLoss` reads.
-    mask_places: of the masks of a pattern, for pooling="mask". label_words: of each class, as `find_words` gives them,
-    for head="verbalizer" over that pooling; `backbone` is then a masked-language model, whose head it takes over.
-    What stands beside the text: features, the options of `FeatureEncoder`, joined to the text vector; word_vectors, the
-    shape (vocabulary, width) of a table of them, whose mean is joined too; embedded_words, such a shape, and
-    embedded_vectors, the width of one per document: these are added to the word embeddings.
+    mask_places: positions of the masks of a pattern, for pooling="mask". label_words: of each class, from `find_words`,
+    for head="verbalizer" over that pooling; `backbone` is then a masked-language model, whose head is used.
+    features: options of `FeatureEncoder`, joined to the text vector. word_vectors: the shape (vocabulary, width) of a
+    table whose mean is joined too. embedded_words, such a shape, and embedded_vectors, the width of one vector per
+    document, are added to the word embeddings.
     Buffers center and scale (outputs,): `predictions` turns standardised targets back with them.
     """
 
-    mask_id: int | None = None  # of the tokenizer, for tricks that hide tokens
+    mask_id: int | None = None  # of the tokenizer, for tricks that mask tokens
     special_ids: Sequence[int] = ()
 
     def __init__(
@@ -90,7 +90,9 @@ class Classifier(nn.Module):
         width = self.pooling.width + sum(part.width for part in (self.features, self.words) if part is not None)
         sizes = [1] * outputs if link in SINGLE else [outputs]  # logits of each target
         sizes += [size for _, size in auxiliary]
-        hidden = self.pooling.width if chunk_pooling else backbone.config.hidden_size  # of what the head may look at
+        hidden = (
+            self.pooling.width if chunk_pooling else backbone.config.hidden_size
+        )  # of the sequence that the head reads
         if head == "verbalizer":
             self.head = Verbalizer(whole, label_words, width, sizes)
         else:
@@ -104,17 +106,17 @@ class Classifier(nn.Module):
         """The word embeddings, as in transformers."""
         return self.backbone.get_input_embeddings()
 
-    def forward(self, attention_mask, input_ids=None, inputs_embeds=None, **beside) -> dict[str, torch.Tensor]:
+    def forward(self, attention_mask, input_ids=None, inputs_embeds=None, **features) -> dict[str, torch.Tensor]:
         """`input_ids` or `inputs_embeds` and `attention_mask`, (batch, tokens), or (batch, chunks, tokens) for chunks.
 
-        beside: numbers, categories, vectors and embedded (vectors to be added to the word embeddings), those that the
+        features: numbers, categories, vectors and embedded (vectors to be added to the word embeddings), those that the
         model was built for, with the batch first.
-        Returns logits (batch, outputs), those of auxiliary targets behind, and pooled (batch, width), the text vector.
+        Returns logits (batch, outputs), those of auxiliary targets last, and pooled (batch, width), the text vector.
         """
         given = inputs_embeds if input_ids is None else input_ids
         if input_ids is None and (self.words is not None or self.embedded_vectors is not None):
-            raise ValueError("a model with vectors beside the text must be given input_ids")
-        with self._added(beside.pop("embedded", None)):
+            raise ValueError("a model with word or document vectors needs input_ids, not inputs_embeds alone")
+        with self._added(features.pop("embedded", None)):
             if attention_mask.dim() == 3:
                 states, mask = encode_chunks(self._encode, given, attention_mask, self.chunk_tokens)
                 pooled = self.chunk_pooling((states,), mask)  # (batch, width)
@@ -124,9 +126,9 @@ class Classifier(nn.Module):
                 states = states[-1]
         parts = [pooled]
         if self.features is not None:
-            parts.append(self.features(**beside))
-        elif beside:
-            raise ValueError(f"the batch has {', '.join(beside)} beside the text, and the model reads text alone")
+            parts.append(self.features(**features))
+        elif features:
+            raise ValueError(f"the batch has the features {', '.join(features)}, and the model reads text alone")
         if self.words is not None:
             parts.append(self.words.mean(input_ids, attention_mask))
         vector = torch.cat(parts, dim=-1)
@@ -135,7 +137,7 @@ class Classifier(nn.Module):
         return {"logits": logits, "pooled": pooled}
 
     def _states(self, given: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The states (batch, tokens, width) that the pooling reads, the last layer's last; given: ids or embeddings."""
+        """The states (batch, tokens, width) that the pooling reads, the last layer last; given: ids or embeddings."""
         name = "inputs_embeds" if given.is_floating_point() else "input_ids"
         options = {"output_hidden_states": True} if self.pooling.all_layers else {}
         outputs = self.backbone(attention_mask=attention_mask, **{name: given}, **options)
@@ -160,9 +162,9 @@ class Classifier(nn.Module):
         return embedded + self.embedded_words(inputs[0])
 
     def predictions(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (rows, outputs) as the numbers of a predictions table, float32: probabilities, or targets' values.
+        """Logits (rows, outputs) to the numbers of a predictions table, float32: probabilities or values.
 
-        Those of auxiliary targets are left aside.
+        Logits of auxiliary targets are ignored.
         """
         return OUTPUT_LAYERS[self.link].decode(logits[:, : len(self.center)], self.center, self.scale)
 
@@ -186,11 +188,9 @@ class Classifier(nn.Module):
 
 
 def load_encoder(backbone: nn.Module, folder: Path) -> None:
-    """Give a backbone the weights of the one in a folder that `Classifier.save` wrote, of the same architecture.
-
-    Its pooler too, if both have one.
-    """
-    places = {"backbone.": "", "pooling.pooler.": "pooler."}  # where they are in a classifier -> in a backbone
+    """Load the encoder of a folder of `Classifier.save` into a backbone of the same architecture, and its pooler where
+    both have one."""
+    places = {"backbone.": "", "pooling.pooler.": "pooler."}  # prefix in a classifier -> in a backbone
     saved = load_file(folder / "model.safetensors").items()
     theirs = {to + name.removeprefix(at): x for at, to in places.items() for name, x in saved if name.startswith(at)}
     ours = {name: x for name, x in backbone.state_dict().items() if name.startswith("pooler.")}
@@ -208,18 +208,18 @@ def encode_chunks(
 
     encode: (inputs, attention_mask) of n chunks -> vectors (n, width). inputs: `input_ids` (texts, chunks, tokens), or
     embeddings with one more dimension. attention_mask: (texts, chunks, tokens), chunks padded on the right.
-    budget: what fits in one slice costs nothing more; below one chunk it is one chunk a slice. Where gradients are
-    needed, all slices but one forget their activations and are encoded once more in the backward pass
-    (torch.utils.checkpoint, dropout included), which takes up to a third more time; gradients are those of one large
-    batch. `encode` must then be what it was in the forward pass: hooks and changed weights stay until it is over.
+    budget: below one chunk it is one chunk a slice. One slice costs nothing more. Where gradients are needed, all
+    slices but one are encoded again in the backward pass (torch.utils.checkpoint, with the same dropout), which takes
+    up to a third more time; gradients are those of one large batch. Hooks and changed weights of `encode` must stay
+    until the backward pass is over.
 
-    Returns the vectors (texts, chunks, width), 0 for empty chunks, and the mask (texts, chunks) of those that are not.
-    Which chunks are empty is asked of the GPU once per call, which waits for it.
+    Returns the vectors (texts, chunks, width), 0 for empty chunks, and the mask (texts, chunks) of the others. Waits
+    for the GPU once a call, to learn which chunks are empty.
     """
     shape = attention_mask.shape[:2]
     inputs, attention_mask = inputs.flatten(0, 1), attention_mask.flatten(0, 1)
     places = torch.arange(1, attention_mask.shape[1] + 1, device=inputs.device)
-    ends = ((attention_mask != 0) * places).amax(dim=1)  # (texts * chunks,) behind the last real token
+    ends = ((attention_mask != 0) * places).amax(dim=1)  # (texts * chunks,) just after the last real token
     lengths = ends.cpu().numpy()
     vectors, order = [], []
     slices = _slices(lengths, budget)
@@ -231,7 +231,7 @@ def encode_chunks(
         else:
             vectors.append(encode(*part))
         order.append(rows)
-    if not slices:  # nothing but empty chunks: how wide are the vectors?
+    if not slices:  # only empty chunks: one token is encoded to find the width
         with torch.no_grad():
             one = encode(inputs[:1, :1], torch.ones_like(attention_mask[:1, :1]))
         return one.new_zeros(*shape, one.shape[1]), attention_mask.new_zeros(shape)
@@ -241,6 +241,6 @@ def encode_chunks(
 
 
 def _slices(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Chunks of like lengths together, the longest last; in a slice they stand as they stood in the batch."""
+    """Chunks of similar lengths together, the longest last; within a slice in the order of the batch."""
     chunks = np.flatnonzero(lengths)
     return [np.sort(chunks[part]) for part in prediction_batches(lengths[chunks], budget)[::-1]]

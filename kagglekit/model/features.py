@@ -1,7 +1,7 @@
-"""What stands beside the text, as parts of a model: columns, one vector per document, one vector per token.
+"""Features in the model: columns, one vector per document, one vector per token.
 
-They are joined to the text vector before the head, or added to the word embeddings. What is added starts at zero: at
-first the model is the one without it.
+They are joined to the text vector before the head, or added to the word embeddings. What is added starts at zero, so
+that the model starts as the one without it.
 """
 
 from collections.abc import Sequence
@@ -12,22 +12,21 @@ from torch.nn import functional as F
 
 
 class FeatureEncoder(nn.Module):
-    """Columns and document vectors as one vector (batch, width), to be joined to the text vector.
+    """Columns and document vectors as one vector (batch, width), to be joined to the text vector (Ostendorff et al.,
+    2019, arXiv 1909.08402).
 
-    numbers: how many standardised numbers a row has. categories: how many codes each categorical column has, 0 among
-    them (unknown or missing), as `Features.sizes` gives both. vectors: width of the document vectors. 0 and () leave a
-    kind out; at least one must be there.
-    A category becomes a learned vector (Guo and Berkhahn, 2016, arXiv 1604.06737); its width is fastai's rule of thumb,
-    1.6 n^0.56, at most 600, and that of code 0 starts at zero: a category nobody has seen says nothing. A linear layer
-    mixes them all, LayerNorm brings the result to the scale of text vectors, whatever the columns were, and GELU lets
-    the head see more than sums of them. width: narrow (8 to 64) keeps the text in charge; wide ones memorise.
-    Columns and vectors joined to BERT's last layer: Ostendorff et al. (2019, arXiv 1909.08402). Cost: next to nothing.
+    numbers: how many standardised numbers a row has. categories: how many codes each categorical column has, with 0 for
+    unknown or missing; `Features.sizes` gives both. vectors: width of the document vectors. 0 and () leave a kind out.
+    width: a narrow one (8 to 64) keeps the text in charge, a wide one memorises.
+    A category becomes a learned vector (Guo and Berkhahn, 2016, arXiv 1604.06737), of fastai's rule-of-thumb width
+    1.6 n^0.56, at most 600; that of code 0 starts at zero. A linear layer mixes all parts, LayerNorm brings the result
+    to the scale of text vectors, and GELU lets the head see more than sums. Cost: next to nothing.
     """
 
     def __init__(self, numbers: int = 0, categories: Sequence[int] = (), vectors: int = 0, width: int = 32):
         super().__init__()
         if not (numbers or categories or vectors):
-            raise ValueError("there is nothing beside the text: name columns of numbers or categories, or give vectors")
+            raise ValueError("there are no features: name columns of numbers or categories, or give vectors")
         self.given = [
             name for name, there in (("numbers", numbers), ("categories", categories), ("vectors", vectors)) if there
         ]
@@ -45,12 +44,12 @@ class FeatureEncoder(nn.Module):
         categories: torch.Tensor | None = None,
         vectors: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """numbers (batch, numbers), categories (batch, columns) int64 and vectors (batch, width of theirs); those that
+        """numbers (batch, numbers), categories (batch, columns) int64 and vectors (batch, width of vectors), those that
         the encoder was built for. Raises ValueError when one of them is missing."""
         batch = {"numbers": numbers, "categories": categories, "vectors": vectors}
         missing = [name for name in self.given if batch[name] is None]
         if missing:
-            raise ValueError(f"the model reads {missing[0]} beside the text, and the batch has none")
+            raise ValueError(f"the model reads the feature {missing[0]!r}, and the batch has none")
         parts = [batch[name] for name in self.given if name != "categories"]
         parts += [embedding(categories[:, k]) for k, embedding in enumerate(self.categories)]
         return self.mix(torch.cat(parts, dim=-1))  # (batch, width)
@@ -59,11 +58,11 @@ class FeatureEncoder(nn.Module):
 class WordVectors(nn.Module):
     """A vector per token from a word-vector file, to be added to the word embeddings or joined as their mean.
 
-    table: (vocabulary, width), as `read_word_vectors` gives it, zero for tokens without one. It is saved with the model
-    and never trained. hidden: width of the word embeddings, onto which a trained projection leads that starts at zero;
-    0 for no projection, where only `mean` is used (a parameter without a gradient would stop DDP).
-    External vectors brought to the embedding layer by a linear map: Poerner et al. (2020, arXiv 1911.03681), for
-    entities. Cost: the table in memory, and a small product a token.
+    table: (vocabulary, width), as `read_word_vectors` gives it, zero for tokens without one; it is saved with the model
+    and never trained. hidden: width of the word embeddings, for a trained projection that starts at zero; 0 for no
+    projection, where only `mean` is used (a parameter without a gradient would stop DDP).
+    External vectors mapped linearly to the embedding layer: Poerner et al. (2020, arXiv 1911.03681), for entities.
+    Cost: the table in memory, and a small product a token.
     """
 
     def __init__(self, table: torch.Tensor, hidden: int = 0):
@@ -73,13 +72,13 @@ class WordVectors(nn.Module):
         self.projection = zero_linear(self.width, hidden) if hidden else None
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """What is added to the word embeddings of `input_ids` (batch, tokens): (batch, tokens, hidden)."""
+        """Projected vectors (batch, tokens, hidden) of `input_ids` (batch, tokens), to be added to word embeddings."""
         return self.projection(F.embedding(input_ids, self.table))
 
     def mean(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The mean over the real tokens that have a vector, (batch, width); zero for a text that has none.
 
-        Both (batch, tokens), or (batch, chunks, tokens) for texts in chunks.
+        input_ids, attention_mask: (batch, tokens), or (batch, chunks, tokens) for texts in chunks.
         """
         vectors = F.embedding(input_ids.flatten(1), self.table)  # (batch, tokens, width)
         known = (vectors != 0).any(dim=-1) & (attention_mask.flatten(1) != 0)  # (batch, tokens)
@@ -89,8 +88,7 @@ class WordVectors(nn.Module):
 class DocumentVectors(nn.Module):
     """One vector per document, added to the word embedding of each of its tokens.
 
-    vectors: their width. hidden: width of the word embeddings, onto which a trained projection leads that starts at
-    zero.
+    vectors: their width. hidden: width of the word embeddings, for a trained projection that starts at zero.
     """
 
     def __init__(self, vectors: int, hidden: int):
@@ -103,7 +101,7 @@ class DocumentVectors(nn.Module):
 
 
 def zero_linear(inside: int, outside: int) -> nn.Linear:
-    """A projection that gives 0 until it is trained; it has a gradient from the first step on, and draws nothing."""
+    """A projection that starts at zero, with a gradient from the first step on; it uses no random number."""
     linear = nn.utils.skip_init(nn.Linear, inside, outside, bias=False)
     nn.init.zeros_(linear.weight)
     return linear

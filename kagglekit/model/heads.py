@@ -1,21 +1,21 @@
 """Heads turn the text vector into logits; output layers turn logits into predictions, and labels into a loss's targets.
 
-`HEADS`: one linear layer for all targets, or a multi-task head of three forms. A head is built from (width, hidden,
-sizes) and called with (vector, sequence, mask, drop). vector: (batch, width), the pooled text and the features joined
-to it. sequence: (batch, tokens or chunks, hidden) with mask (batch, tokens or chunks), the states of the last layer or
-the vectors of chunks. drop: the dropout before the last layer. sizes: logits of each target. Returns (batch, sum of
-sizes), target after target.
+`HEADS`: one linear layer for all targets, or one of three multi-task heads. A head is built from (width, hidden,
+sizes) and called with (vector, sequence, mask, drop). vector: (batch, width), the pooled text joined with the features.
+sequence: (batch, tokens or chunks, hidden) with mask (batch, tokens or chunks), the states of the last layer or the
+vectors of chunks. drop: the dropout before the last layer. sizes: logits of each target. Returns (batch, sum of sizes),
+target after target.
 
-`OUTPUT_LAYERS`, by the name that a loss gives (each is the inverse link of a generalised linear model):
+`OUTPUT_LAYERS`, named by a loss (each is the inverse link of a generalised linear model):
 
     softmax      one distribution over the classes
     sigmoid      one probability per label
     identity     values; the model learns targets of mean 0 and standard deviation 1
-    unit         values between the lowest and the highest of the training rows; the model learns where in between
+    unit         values between the lowest and the highest of the training rows; the model learns the share of the way
     corn         ordered classes: P(label > k) is a product, each factor given that label > k - 1
                  (Shi, Cao and Raschka, 2021, arXiv 2111.08851)
     cumulative   ordered classes: P(label > k), each level by itself (Frank and Hall, 2001; Cheng et al., 2008,
-                 arXiv 0704.1028). Nothing makes P(label > k) fall with k, and the expected class does not need it to
+                 arXiv 0704.1028). P(label > k) need not fall with k: the expected class is right without it
     expectation  one distribution over ordered classes, read as the expected class
 """
 
@@ -51,7 +51,7 @@ class Linear(nn.Linear):
 
 
 class Separate(nn.Module):
-    """A head of its own for each target over one shared encoder (Caruana, 1997): a hidden layer, then a linear one."""
+    """A separate head for each target over one shared encoder (Caruana, 1997): a hidden layer, then a linear one."""
 
     def __init__(self, width: int, hidden: int, sizes: Sequence[int]):
         super().__init__()
@@ -63,10 +63,10 @@ class Separate(nn.Module):
 
 
 class Queries(nn.Module):
-    """Attention over the tokens with a query for each target; its result stands beside the text vector (Liu, Johns and
+    """Attention over the tokens with a learned query for each target, joined with the text vector (Liu, Johns and
     Davison, 2019, arXiv 1803.10704, for images; Vaswani et al., 2017, for the form).
 
-    Weights are a softmax of query * state / sqrt(hidden); queries start at zero, which is the mean. A text without
+    Weights are a softmax of query * state / sqrt(hidden); queries start at zero, which gives the mean. A text without
     tokens gives zeros.
     """
 
@@ -85,9 +85,9 @@ class Queries(nn.Module):
 
 
 class Flat(nn.Module):
-    """All targets in one label space: the text vector plus an embedding of the target, then one shared head.
+    """One label space for all targets: the text vector plus an embedding of the target, then one shared head.
 
-    Logits of a target are its own block of the shared linear layer, as when each example came with its target's number.
+    The logits of a target are its block of the shared linear layer.
     """
 
     def __init__(self, width: int, hidden: int, sizes: Sequence[int]):
@@ -99,8 +99,8 @@ class Flat(nn.Module):
         self.out = undecided(nn.Linear(hidden, sum(self.sizes)))
 
     def forward(self, vector: torch.Tensor, sequence: torch.Tensor, mask: torch.Tensor, drop: Drop) -> torch.Tensor:
-        dressed = vector.unsqueeze(1) + self.target.weight  # (batch, targets, width)
-        blocks = self.out(drop(self.dense(dressed))).split(self.sizes, dim=-1)
+        marked = vector.unsqueeze(1) + self.target.weight  # (batch, targets, width)
+        blocks = self.out(drop(self.dense(marked))).split(self.sizes, dim=-1)
         return torch.cat([block[:, k] for k, block in enumerate(blocks)], dim=-1)
 
 
@@ -111,9 +111,9 @@ HEADS = {"linear": Linear, "separate": Separate, "queries": Queries, "flat": Fla
 class OutputLayer:
     """encode(labels, columns) -> (targets, center, scale); decode(logits, center, scale) -> predictions, float32.
 
-    labels: of the training rows, int64 (n,) class numbers or float32 (n, labels). columns: how many classes, or labels.
-    targets: what a loss is given. center, scale: float32 (outputs,), and their length is the number of outputs that the
-    model needs; 0 and 1 unless the link learns from the training rows where the values lie.
+    labels: of the training rows, int64 (n,) class numbers or float32 (n, labels). columns: number of classes or labels.
+    targets: for the loss. center, scale: float32 (outputs,), whose length is the number of outputs that the model
+    needs; 0 and 1 except where they are fitted to the training rows.
     logits: (rows, outputs). predictions: (rows, columns), or (rows, 1) for ordered classes.
     """
 

@@ -1,8 +1,7 @@
-"""Shallow classifiers on the vectors of a frozen backbone: logistic regression or ridge, linear SVM, boosted trees.
+"""Shallow classifiers on frozen embeddings: `embed` makes the vectors, `fit_shallow` learns from them.
 
-`embed` makes the vectors, `fit_shallow` learns from them; a few rows are enough. The regularisation is cross-validated,
-and probabilities are calibrated, within the training rows: no other label is looked at. The same seed gives the same
-predictions.
+Logistic regression or ridge, linear SVM, boosted trees; a few rows are enough. Regularisation is cross-validated and
+probabilities are calibrated within the training rows. The same seed gives the same predictions.
 """
 
 import warnings
@@ -27,12 +26,12 @@ from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 
 SHALLOW = ("logistic", "svm", "boosting")
-STRENGTHS = {  # that are tried; a larger one fits more closely
+STRENGTHS = {  # candidates; a larger one fits more closely
     "logistic": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0),  # over the number of rows this is C, or 1 / alpha of a ridge
     "svm": (0.1, 0.3, 1.0, 3.0, 10.0),  # C
 }
 ROUNDS = 150  # of boosting, at most
-Splits = list[tuple[np.ndarray, np.ndarray]]  # row numbers: to learn from, to measure on
+Splits = list[tuple[np.ndarray, np.ndarray]]  # row numbers to fit on and to measure on
 
 
 def fit_shallow(
@@ -45,14 +44,14 @@ def fit_shallow(
     seed: int = 0,
     strength: float | None = None,
 ) -> list[np.ndarray]:
-    """Learn from vectors x (rows, width) and labels, as of `encode_labels`, and predict each matrix in `unseen`.
+    """Learn from vectors x (rows, width) and labels of `encode_labels`, and predict each matrix in `unseen`.
 
     kind: of a task. outputs: columns of a predictions table; the results are (rows, outputs) float32. Several labels or
-    values are learned apart. A class that the labels lack has probability 0.
+    values have a model each. A class without a label has probability 0.
     classifier: "logistic", for values a ridge regression; "svm" on 600 random features of a Gaussian kernel (Nyström;
-    Williams and Seeger, 2001), its margins made probabilities by a logistic regression (Platt, 1999); "boosting", of
-    trees, stopped at the best round. Chosen by cross entropy, or squared error, in three inner folds.
-    strength: of "logistic", one for all; nothing is cross-validated then.
+    Williams and Seeger, 2001), with a logistic regression from margins to probabilities (Platt, 1999); "boosting" of
+    trees, stopped at the best round. Tuned by cross entropy, or squared error, in three inner folds.
+    strength: of "logistic"; given, nothing is cross-validated.
     Costs for 2,000 rows of 384 numbers in 3 classes, on one core: about 1, 5 and 5 seconds.
     """
     check_range("classifier", classifier, classifier in SHALLOW, f"one of {', '.join(SHALLOW)}")
@@ -60,7 +59,7 @@ def fit_shallow(
     options = (classifier, seed, strengths)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.filterwarnings("ignore", message="The least populated class")  # inner folds without it are meant
+        warnings.filterwarnings("ignore", message="The least populated class")  # inner folds without it are allowed
         if kind in CLASSES:
             return _classes(x, labels, unseen, outputs, *options)
         columns = labels.reshape(len(labels), -1).T
@@ -87,7 +86,7 @@ def _classes(x, y, unseen, classes, classifier, seed, strengths) -> list[np.ndar
 
 
 def _values(x, y, unseen, classifier, seed, strengths) -> list[np.ndarray]:
-    """Values (rows, 1); learned standardised, which gives strengths a meaning."""
+    """Values (rows, 1); learned standardised, so that strengths compare."""
     center, scale = y.mean(), y.std() or 1.0
     inner = KFold(min(3, len(y)), shuffle=True, random_state=seed).split(x) if len(y) > 1 else ()
     found = _fit(x, (y - center) / scale, unseen, 0, list(inner), classifier, seed, strengths)
@@ -95,10 +94,10 @@ def _values(x, y, unseen, classifier, seed, strengths) -> list[np.ndarray]:
 
 
 def _fit(x, y, unseen, count: int, inner: Splits, classifier, seed, strengths) -> list[np.ndarray]:
-    """Predictions (rows, count), or (rows, 1) of values, where count is 0. y: classes without a gap, or values."""
+    """Predictions (rows, count) of classes 0 to count - 1, or (rows, 1) of values, where count is 0."""
     if classifier == "boosting":
         return _boost(x, y, unseen, count, inner, seed)
-    if not inner:  # no class has two rows: nothing can be measured
+    if not inner:  # no class has two rows: nothing to cross-validate
         classifier, strengths = "logistic", (10.0,)
     calibrated = bool(count) and classifier == "svm"
     best, chosen, platt = np.inf, strengths[0], None
@@ -121,13 +120,13 @@ def _make(classifier: str, strength: float, rows: int, seed: int, count: int):
     if classifier == "logistic":
         last = LogisticRegression(C=strength / rows, max_iter=300) if count else Ridge(rows / strength)
         return make_pipeline(StandardScaler(), last)
-    kernel = Nystroem(n_components=min(rows, 600), random_state=seed)  # gamma: 1 / width, as it stands after scaling
+    kernel = Nystroem(n_components=min(rows, 600), random_state=seed)  # gamma: 1 / width, for scaled columns
     last = LinearSVC if count else LinearSVR
     return make_pipeline(StandardScaler(), kernel, last(C=strength, tol=1e-2, random_state=seed))
 
 
 def _scores(model, x, y, unseen, count: int) -> list[np.ndarray]:
-    """Probabilities or margins (rows, count) of each matrix, or values (rows, 1). A class that y lacks has 0 or -1."""
+    """Probabilities or margins (rows, count) of each matrix, or values (rows, 1). A class missing in y gets 0 or -1."""
     if not count:
         model.fit(x, y)
         return [model.predict(rows)[:, None] for rows in unseen]
@@ -158,12 +157,12 @@ def _boost(x, y, unseen, count: int, inner: Splits, seed: int) -> list[np.ndarra
     kind = HistGradientBoostingClassifier if count else HistGradientBoostingRegressor
 
     def make(rounds, rows):
-        leaf = int(np.clip(rows // 20, 1, 20))  # 20 rows, sklearn's own, would be a tree without a branch
+        leaf = int(np.clip(rows // 20, 1, 20))  # with sklearn's 20 rows few would split
         options = {"max_leaf_nodes": 15, "max_features": 0.3, "min_samples_leaf": leaf, "early_stopping": False}
         return kind(max_iter=rounds, random_state=seed, **options)
 
     losses = np.zeros(ROUNDS)
-    for a, b in inner if len(y) < 1000 else inner[:1]:  # of many rows a third measures well enough
+    for a, b in inner if len(y) < 1000 else inner[:1]:  # of many rows a third is enough
         here = np.unique(y[a])
         if count and len(here) == 1:
             continue
@@ -177,19 +176,19 @@ def _boost(x, y, unseen, count: int, inner: Splits, seed: int) -> list[np.ndarra
     return [model.predict_proba(rows) if count else model.predict(rows)[:, None] for rows in unseen]
 
 
-PLAIN = ("mean", "cls", "max", "mean_max", "last_token", "last4_concat", "last4_max", "all_cls")  # poolings that learn
-# nothing; others would make random vectors of good ones
+PLAIN = ("mean", "cls", "max", "mean_max", "last_token", "last4_concat", "last4_max", "all_cls")  # poolings without
+# parameters, which would be random here
 
 
 @torch.inference_mode()
 def embed(
     backbone: torch.nn.Module, tokens: Tokens, pad_id: int, precision: str = "fp32", pooling: str = "mean"
 ) -> np.ndarray:
-    """A vector for each text, in the order of the texts: (texts, width) float32.
+    """Embed texts: (texts, width) float32, in their order.
 
-    backbone: an encoder of transformers, on the device where it shall compute; it comes back in the mode (train or
-    eval) that it had, and no random number is drawn. precision: see `choose_precision`; poolings compute in float32.
-    pooling: one of PLAIN; with some of them the vectors are wider than the backbone.
+    backbone: an encoder of transformers, on its device; it keeps its mode (train or eval), and no random number is
+    used. precision: see `choose_precision`; poolings compute in float32. pooling: one of PLAIN; with some of them the
+    vectors are wider than the backbone.
     Costs a forward pass of all texts, in batches sorted by length. Raises ValueError for another pooling.
     """
     check_range("pooling", pooling, pooling in PLAIN, f"one of {', '.join(PLAIN)}, which need no training")

@@ -1,7 +1,7 @@
 """Model soups: averages of the weights of several models (Wortsman et al., 2022, arXiv 2203.05482).
 
 They work for models fine-tuned from the same pretrained weights: checkpoints, runs with other settings, folds. A
-soup predicts in one pass, where a blend of n models costs n; a blend usually scores better.
+soup predicts in one pass, a blend of n models in n; a blend usually scores better.
 """
 
 import math
@@ -17,20 +17,20 @@ from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 
-State = dict[str, torch.Tensor]  # what state_dict() gives
-ASIDE = {"_name_or_path", "architectures", "dtype", "transformers_version", "use_cache", "id2label", "label2id"}  # of
-# a configuration, which the backbone does not compute with
+State = dict[str, torch.Tensor]  # a state_dict()
+IGNORED = {"_name_or_path", "architectures", "dtype", "transformers_version", "use_cache", "id2label", "label2id"}
+# fields of a configuration that change no computation of the backbone
 
 
 def average_weights(
     states: Iterable[State], weights: Sequence[float] | None = None, names: Sequence[str] | None = None
 ) -> State:
-    """The mean of states, tensor by tensor, in float32 at least; the result has the types of the first.
+    """Average states tensor by tensor, in float32 at least; the result has the dtypes of the first.
 
-    weights: one a state, 0 or more; None is the uniform soup. names: what an error calls the states. One at a time is
-    held, so a generator that loads them needs the memory of two. Equal tensors stay as they are, bit for bit; whole
-    numbers and masks cannot be averaged, and must be equal.
-    Raises ValueError when states differ in names, shapes or whole numbers, and says which two.
+    weights: one a state, 0 or more; None is the uniform soup. names: of the states, for errors. One state is held at a
+    time, so a generator that loads them needs the memory of two. Equal tensors stay equal bit for bit; integer tensors
+    and masks must be equal.
+    Raises ValueError that names two states that differ in names, shapes or integers.
     """
     mean: State = {}
     shapes, types, total = {}, {}, 0.0
@@ -39,13 +39,13 @@ def average_weights(
         name, one = (names[n] if names else f"state {n}" for n in (number, 0))
         if number == 0:
             shapes, types = _shapes(state), {key: tensor.dtype for key, tensor in state.items()}
-        check_alike([shapes, _shapes(state)], [one, name])
+        check_equal([shapes, _shapes(state)], [one, name])
         check_range(f"the weight of {name}", weight, 0 <= weight < math.inf, "0 or more")
         total += weight
         for key, tensor in state.items():
             if not tensor.is_floating_point():
                 if not torch.equal(mean.setdefault(key, tensor.clone()), tensor):
-                    raise ValueError(f"{one} and {name} cannot be averaged: the whole numbers of {key} differ")
+                    raise ValueError(f"{one} and {name} cannot be averaged: the integers of {key} differ")
             elif weight:
                 tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
                 mean[key] = torch.lerp(mean[key], tensor, weight / total) if key in mean else tensor.clone()
@@ -57,10 +57,10 @@ def average_weights(
 def greedy_soup(
     states: Sequence[State], evaluate: Callable[[State], float], higher_is_better: bool = True
 ) -> tuple[State, list[int], float]:
-    """The best state, and of the others, best first, each one with which the average is no worse.
+    """Average the best state with each other one, best first, that does not make the average worse.
 
-    Returns the soup, the numbers of its members, and its score, which is never worse than the best state's. That score
-    chose the members: it is too good, so take another measure for an honest one. Costs two evaluations a state.
+    Returns the soup, the numbers of its members, and its score, which is never worse than the best state's. The score
+    chose the members, so it is optimistic: measure the soup on other rows. Costs two evaluations a state.
     """
     worth = [_worth(evaluate(state), higher_is_better) for state in states]
     order = sorted(range(len(states)), key=lambda number: -worth[number])
@@ -74,11 +74,11 @@ def greedy_soup(
 
 
 def average_models(folders: Sequence[Path], weights: Sequence[float] | None = None) -> Classifier:
-    """The classifier whose weights are the mean of those in `folders`, which `Classifier.save` wrote.
+    """Average the classifiers in `folders`, which `Classifier.save` wrote.
 
-    weights: one a folder, None is the uniform soup. Of folds: the average has seen every row, so no row of train says
-    how good it is. Dropouts may differ, and are those of the first.
-    Raises ValueError that names two folders and what differs between them: an option, the backbone, or a shape.
+    weights: one a folder, None is the uniform soup. An average over folds has seen every training row, so none of them
+    can measure it. Dropouts may differ, and are those of the first.
+    Raises ValueError that names two folders and the option, backbone field or shape in which they differ.
     """
     soup = _load_first(folders)
     soup.load_state_dict(average_weights(Weights(folders), weights, [str(folder) for folder in folders]))
@@ -88,15 +88,15 @@ def average_models(folders: Sequence[Path], weights: Sequence[float] | None = No
 def fuse_backbones(
     folders: Sequence[Path], target: Path | None = None, weights: Sequence[float] | None = None
 ) -> PreTrainedModel:
-    """The mean of the backbones in `folders` without their heads: a start for training on all their tasks together.
+    """Average the backbones in `folders` without their heads: initial weights for training on all their tasks.
 
-    folders: models that `Classifier.save` wrote, and those of 2_pretrain. target: a folder to write it to, with the
-    tokenizer of the first: name it as `backbone`. weights: one a folder, None is the plain mean.
+    folders: models of `Classifier.save` and of 2_pretrain. target: a folder to write it to, with the tokenizer of the
+    first, to be named as `backbone`. weights: one a folder, None is the plain mean.
     Raises ValueError that names two folders whose backbones or vocabularies differ, and how.
     """
-    check_alike([_read_config(folder) for folder in folders], folders)
+    check_equal([_read_config(folder) for folder in folders], folders)
     tokenizers = [load_tokenizer(str(folder)) for folder in folders]
-    check_alike([{f"token {word!r}": n for word, n in t.get_vocab().items()} for t in tokenizers], folders)
+    check_equal([{f"token {word!r}": n for word, n in t.get_vocab().items()} for t in tokenizers], folders)
     states = (_load_backbone(folder).state_dict() for folder in folders)
     fused = _load_backbone(folders[0])
     fused.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
@@ -108,7 +108,7 @@ def fuse_backbones(
 
 
 class Weights(Sequence):
-    """The states of the classifiers in `folders`, each read when it is asked for."""
+    """The states of the classifiers in `folders`, each loaded when it is used."""
 
     def __init__(self, folders: Sequence[Path]):
         self.folders = folders
@@ -123,8 +123,8 @@ class Weights(Sequence):
         return (self[number] for number in range(len(self)))
 
 
-def check_alike(facts: Sequence[dict], names: Sequence) -> None:
-    """Raise ValueError that names the first two of `names` whose `facts` differ, and the first fact that does."""
+def check_equal(facts: Sequence[dict], names: Sequence) -> None:
+    """Raise ValueError that names two of `names` whose `facts` differ, and the first fact that does."""
     for theirs, name in zip(facts, names, strict=True):
         for fact in [*facts[0], *theirs]:
             one, other = (side.get(fact, "missing") for side in (facts[0], theirs))
@@ -135,11 +135,11 @@ def check_alike(facts: Sequence[dict], names: Sequence) -> None:
 
 
 def _load_first(folders: Sequence[Path]) -> Classifier:
-    """The classifier of the first folder, once all have turned out to have its form."""
+    """The classifier of the first folder, after a check that all have its options and architecture."""
     check_range("folders", folders, len(folders) > 0, "at least one model")
     options = [read_json(Path(folder) / "classifier.json") for folder in folders]
-    check_alike([_without_dropouts(option) for option in options], folders)
-    check_alike([_read_config(folder) for folder in folders], folders)
+    check_equal([_without_dropouts(option) for option in options], folders)
+    check_equal([_read_config(folder) for folder in folders], folders)
     return Classifier.load(Path(folders[0]))
 
 
@@ -151,7 +151,7 @@ def _load_backbone(folder: Path) -> PreTrainedModel:
 
 def _read_config(folder: Path) -> dict:
     config = _without_dropouts(load_config(str(folder)).to_dict())
-    return {name: value for name, value in config.items() if name not in ASIDE}
+    return {name: value for name, value in config.items() if name not in IGNORED}
 
 
 def _without_dropouts(options: dict) -> dict:

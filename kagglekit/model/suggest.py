@@ -1,4 +1,4 @@
-"""Which backbones of the catalogue suit a competition's texts: their language, their kind and their length."""
+"""Suggest backbones of the catalogue for a competition's texts, by language, domain and length."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ OTHERS = (  # Spanish, Portuguese, French, Italian, German, Dutch, and some of P
     "el|la|los|las|de|del|que|por|una|para|não|em|um|uma|le|les|des|et|est|dans|pour|une|il|di|che|per|sono|der|die|das|"
     "und|ist|nicht|ein|eine|mit|het|een|van|niet|en|dat|się|nie|jest|bir|ve|bu|yang|dan|untuk|ini"
 )
-DOMAINS = {  # words of each kind of text
+DOMAINS = {  # words of each domain
     "finance": "profits?|revenue|dividends?|shareholders?|earnings|eur|ebitda|sales|stocks?|shares|quarter|investors?|"
     "fiscal|securities|margin|turnover",
     "law": "plaintiffs?|defendants?|appell(?:ant|ee)s?|court|statute|hereby|pursuant|herein|thereof|whereas|clause|"
@@ -32,9 +32,9 @@ TWEET = re.compile(r"(?:^|\s)[@#]\w|https?://t\.co/|^RT\b")
 
 
 @dataclass(frozen=True)
-class Impression:
-    """What texts look like. language: en, zh or multilingual. domain: of the catalogue. long: the share of texts with
-    more than 512 tokens. why: the evidence for language and domain, in words."""
+class TextProfile:
+    """Language (en, zh or multilingual) and domain (of the catalogue) of texts; long: the share with more than 512
+    tokens; why: the evidence for language and domain, in words."""
 
     language: str
     domain: str
@@ -53,52 +53,52 @@ def suggest_backbones(
     """`n` backbones for texts, best first: name, size (millions of parameters), max length, reason.
 
     First come those that read long texts, where more than a quarter of the texts have more than 512 tokens; then those
-    trained on the kind of text; then the order of the catalogue. It looks at the texts alone: which one scores best on
-    a task, only a run can tell. max_size: in millions of parameters. lengths: tokens of each text; None estimates them.
+    trained on the domain; then the order of the catalogue. Only the texts are read: which backbone scores best, only a
+    run can show. max_size: in millions of parameters. lengths: tokens of each text; None estimates them.
     Raises ValueError when no backbone is as small as `max_size`.
     """
-    seen = look_at(texts, lengths)
-    rank = {seen.language: 0, "multilingual": 1}
+    profile = profile_texts(texts, lengths)
+    rank = {profile.language: 0, "multilingual": 1}
     fitting = [one for one in BACKBONES if one.language in rank and (max_size is None or one.size <= max_size)]
-    fitting = [one for one in fitting if one.domain in ("general", seen.domain)]
+    fitting = [one for one in fitting if one.domain in ("general", profile.domain)]
     if not fitting:
         raise ValueError(f"max_size={max_size}: no backbone of the catalogue for these texts is as small")
-    readers = [one for one in fitting if one.max_length > SHORT] if seen.long > 0.25 else []
-    readers = [one for one in readers if one.language == seen.language] or readers
+    readers = [one for one in fitting if one.max_length > SHORT] if profile.long > 0.25 else []
+    readers = [one for one in readers if one.language == profile.language] or readers
 
     def order(one: Backbone):
         return one not in readers, rank[one.language], one.domain == "general"
 
     rows = [
-        {"name": one.name, "size": one.size, "max length": one.max_length, "reason": _reason(one, seen)}
+        {"name": one.name, "size": one.size, "max length": one.max_length, "reason": _reason(one, profile)}
         for one in sorted(fitting, key=order)[:n]
     ]
     return pd.DataFrame(rows)
 
 
-def _reason(one: Backbone, seen: Impression) -> str:
-    parts = [seen.why["language"]]
+def _reason(one: Backbone, profile: TextProfile) -> str:
+    parts = [profile.why["language"]]
     if one.domain != "general":
-        parts.append(seen.why["domain"])
-    if seen.long > 0.05:
-        cut = "" if one.max_length > SHORT else ", which it cuts"
-        parts.append(f"{seen.long:.0%} of the texts have more than {SHORT} tokens{cut}")
+        parts.append(profile.why["domain"])
+    if profile.long > 0.05:
+        cut = "" if one.max_length > SHORT else ", which it truncates"
+        parts.append(f"{profile.long:.0%} of the texts have more than {SHORT} tokens{cut}")
     return "; ".join([*parts, one.reason])
 
 
-def look_at(texts: Sequence[str], lengths: np.ndarray | None = None) -> Impression:
-    """Language, kind and length of texts, from up to 2,000 of them, and of each its first 2,000 characters (all of it
-    for the length). Japanese, Korean and everything else that is neither Chinese nor English is "multilingual"."""
+def profile_texts(texts: Sequence[str], lengths: np.ndarray | None = None) -> TextProfile:
+    """Profile texts by the first 2,000 characters of up to 2,000 of them, and by the full length of all. Every language
+    other than Chinese and English is "multilingual"."""
     texts = list(texts)
     some = [text[:2000] for text in texts[:: max(1, len(texts) // 2000)]]
     language, evidence = _language(some)
     domain, kind = _domain(some) if language == "en" else ("general", "")
     lengths = np.array([estimate_tokens(text) for text in texts]) if lengths is None else np.asarray(lengths)
-    return Impression(language, domain, float(np.mean(lengths > SHORT)), {"language": evidence, "domain": kind})
+    return TextProfile(language, domain, float(np.mean(lengths > SHORT)), {"language": evidence, "domain": kind})
 
 
 def estimate_tokens(text: str) -> float:
-    """About how many tokens a text has: one a character in scripts without spaces, 1.35 a word in others."""
+    """Estimate the tokens of a text: one a character in scripts without spaces, 1.35 a word in others."""
     unspaced = len(UNSPACED.findall(text))
     return unspaced + 1.35 * len(UNSPACED.sub(" ", text).split() if unspaced else text.split()) + 2
 
@@ -107,7 +107,7 @@ def _language(texts: list[str]) -> tuple[str, str]:
     letters = Counter(_script(letter) for text in texts for letter in text if letter.isalpha())
     total = sum(letters.values())
     if not total:
-        return "multilingual", "there are no letters to tell the language by"
+        return "multilingual", "there are no letters to show the language"
     share = {script: count / total for script, count in letters.items()}
     chinese, kana = share.get("Chinese", 0), share.get("kana", 0)
     if chinese >= 0.3 and kana < 0.05:
@@ -132,7 +132,7 @@ def _script(letter: str) -> str:
 
 
 def _domain(texts: list[str]) -> tuple[str, str]:
-    """The kind of English text, and the evidence; "general" unless a third of the texts has two words of another."""
+    """The domain of English texts, and the evidence; "general" unless a third of the texts has two words of another."""
     tweets = np.mean([TWEET.search(text) is not None for text in texts])
     if tweets > 1 / 3 and np.median([len(text) for text in texts]) <= 300:
         return "tweets", f"{tweets:.0%} of the texts are short, with @names, #tags or links of Twitter"

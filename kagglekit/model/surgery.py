@@ -1,4 +1,4 @@
-"""Surgery on a backbone: fresh top layers, frozen layers, dropout; a hook that changes a module's output for a moment.
+"""Surgery on a backbone: fresh top layers, frozen layers, dropout, and a temporary change of a module's output.
 
 Depth is read from the module tree, never from names.
 """
@@ -24,8 +24,8 @@ def find_layers(backbone: nn.Module) -> nn.ModuleList:
 def split_by_depth(backbone: nn.Module) -> list[list[nn.Parameter]]:
     """Every parameter of a backbone once: those of the embeddings, then those of each layer, lowest first.
 
-    What stands before the layers counts as embeddings. What comes after them, such as a last norm, or is shared by all,
-    as DeBERTa's relative positions are, goes with the topmost.
+    What comes before the layers counts as embeddings. What comes after them, such as a last norm, and what all layers
+    share, such as DeBERTa's relative positions, goes with the topmost.
     """
     layers = find_layers(backbone)
     depth_of = {id(p): depth for depth, layer in enumerate(layers, start=1) for p in layer.parameters()}
@@ -38,27 +38,27 @@ def split_by_depth(backbone: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def reinit_layers(backbone: PreTrainedModel, n: int) -> None:
-    """Give the topmost `n` layers new random weights, as before any pretraining (Zhang et al., 2021, arXiv 2006.05987).
+    """Re-initialise the topmost `n` layers, as before any pretraining (Zhang et al., 2021, arXiv 2006.05987).
 
-    The top layers know most about the pretraining task; on little data a fresh start of the last 1 to 3 is steadier.
-    0 changes nothing, all layers leave only the embeddings of the pretraining. The weights are drawn from torch's
-    global generator, in the way of the backbone's own class. Costs nothing.
+    The top layers are specialised to the pretraining task; on little data re-initialising the last 1 to 3 is more
+    stable. 0 changes nothing, all layers keep only the pretrained embeddings. Weights are drawn from torch's global
+    generator by the initialisation of the backbone's own class. Costs nothing.
     Raises ValueError when there are not so many layers.
     """
     layers = _count(backbone, "reinit_layers", n)
     for layer in layers[len(layers) - n :]:
         for tensor in (*layer.parameters(), *layer.buffers()):
-            vars(tensor).pop("_is_hf_initialized", None)  # transformers would take it for loaded, and draw nothing
+            vars(tensor).pop("_is_hf_initialized", None)  # or transformers takes it for loaded and skips it
         with torch.no_grad():
             layer.apply(backbone._init_weights)
 
 
 def freeze(backbone: nn.Module, embeddings: bool = False, layers: int = 0) -> None:
-    """Leave the embeddings, or the lowest `layers` layers, or both, as they are: they are not trained.
+    """Freeze the embeddings, the lowest `layers` layers, or both: they are not trained.
 
-    Freezing from the bottom up saves the backward pass through what is frozen, and the optimizer's memory for it; a
-    trained part below a frozen one needs the pass all the same. Nothing to freeze is plain training; all layers leave
-    the head. To be called before the optimizer is made.
+    Freezing from the bottom up saves the backward pass through what is frozen, and its optimizer memory; a trained part
+    below a frozen one still needs the backward pass. False and 0 are plain training; all layers leave the head. To be
+    called before the optimizer is made.
     Raises ValueError when there are not so many layers.
     """
     _count(backbone, "freeze_layers", layers)
@@ -71,8 +71,8 @@ def freeze(backbone: nn.Module, embeddings: bool = False, layers: int = 0) -> No
 def split_dropout(config: PreTrainedConfig, hidden: float | None, attention: float | None) -> None:
     """Set the dropouts of a configuration: `attention` is that of attention weights, `hidden` all others.
 
-    0 turns one off, None leaves it as it is. Which one a field is, its name says. LayerDrop, which leaves out whole
-    layers, is no dropout of values and stays. To be called before the model is built.
+    0 turns one off, None leaves it as it is. The name of a field says which one it is. LayerDrop, which skips whole
+    layers, is left alone. To be called before the model is built.
     """
     for name, value in config.to_dict().items():
         if "drop" not in name or "layerdrop" in name or isinstance(value, bool) or not isinstance(value, int | float):
@@ -90,10 +90,10 @@ def _count(backbone: nn.Module, name: str, n: int) -> nn.ModuleList:
 
 @contextmanager
 def output_changed(module: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """While the block runs, `module` gives `function(output)`; of a tuple only the first element is changed.
+    """While the block runs, `module` returns `function(output)`; of a tuple only the first element is changed.
 
-    What is in place is removed when the block ends, also after an exception. Several of them on one module act in the
-    order in which they were opened.
+    The hook is removed when the block ends, also after an exception. Several hooks on one module act in the order in
+    which they were opened.
     """
 
     def hook(module, inputs, output):

@@ -1,6 +1,6 @@
-"""A masked-language model that classifies: what it would write at the masks of a pattern, read as classes.
+"""Verbalizer: a masked-language model classifies by the words that it predicts at the masks of a pattern.
 
-PET, pattern-exploiting training (Schick and Schütze, 2021, arXiv 2001.07676). The pattern: kagglekit/data/patterns.py.
+PET, pattern-exploiting training (Schick and Schütze, 2021, arXiv 2001.07676). Patterns: kagglekit/data/patterns.py.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from kagglekit.files import read_json
 from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.heads import Drop
 
-HEAD = "head.model."  # where a classifier has it
+HEAD = "head.model."  # prefix of its weights in a classifier
 
 
 class Verbalizer(nn.Module):
-    """A head that is a pretrained one: the logits that a masked-language model has for the words of each class.
+    """A pretrained head: the logits of a masked-language model for the words of each class.
 
-    A class's logit is the mean over its words of the mean over the masks of the logit of the word's token there. So a
-    model classifies before it has seen a label, and few labels teach it much.
-    masked_lm: of transformers; it is taken apart: its encoder goes to the classifier, its head stays here, and weights
-    that they share (the word embeddings) stay shared. They are saved once, with the encoder. words: as `find_words`
-    gives them, (classes, words, masks) tokens. Called as all heads are, with the vectors at the masks side by side,
-    (batch, masks * width); `drop` acts on them. Computed in float32: steps of bfloat16 would be seen in the logits.
+    The logit of a class is the mean over its words and their tokens of the token's logit at its mask. The model
+    classifies before it has seen a label, and learns from few labels.
+    masked_lm: of transformers; it is split: its encoder goes to the classifier, its head stays here, and the weights
+    that they share (the word embeddings) stay shared and are saved once, with the encoder. words: (classes, words,
+    masks) token ids from `find_words`. Called like all heads, with the concatenated vectors at the masks,
+    (batch, masks * width); `drop` acts on them. Computed in float32: bfloat16 would round the logits visibly.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Verbalizer(nn.Module):
 
 
 class Given(nn.Module):
-    """Stands where the encoder was: its output is what it is given. What else is asked of it, the encoder answers."""
+    """Replaces the encoder in the masked-language model: returns its input. Other attributes are the encoder's."""
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
-        vars(self)["encoder"] = encoder  # no part of this module: it is the classifier's
+        vars(self)["encoder"] = encoder  # not a submodule: it belongs to the classifier
 
     def __getattr__(self, name):
         return getattr(vars(self)["encoder"], name)
@@ -80,13 +80,13 @@ class Given(nn.Module):
 
 
 def _leave_out_twins(module: Verbalizer, state: dict, prefix: str, *_) -> None:
-    """A hook of `state_dict`: each weight under one name."""
+    """A hook of `state_dict`: each shared weight is saved under one name."""
     for name in module.twins:
         state.pop(prefix + name, None)
 
 
 def _put_back_twins(module: Verbalizer, state: dict, prefix: str, *_) -> None:
-    """A hook of `load_state_dict`: a weight that has come under its first name is there under the others too."""
+    """A hook of `load_state_dict`: a shared weight loaded under its first name counts under the others too."""
     for name in module.twins:
         state[prefix + name] = module.get_parameter(name).data
 
@@ -99,11 +99,11 @@ def load_masked_lm(
     start: Path | None = None,
     untrained: bool = False,
 ) -> PreTrainedModel:
-    """A backbone with its head for words, in float32.
+    """Load a backbone with its masked-language head, in float32.
 
-    dropout, attention, attention_dropout: as in `load_backbone`. start: a folder that `Classifier.save` wrote; where
-    its head is a verbalizer, that is the head, and its encoder is for `load_encoder` to load. untrained: a head that
-    begins at random will do, to look at its shapes.
+    dropout, attention, attention_dropout: as in `load_backbone`. start: a folder of `Classifier.save`; where its head
+    is a verbalizer, that head is loaded, and its encoder is left to `load_encoder`. untrained: accept a head of random
+    weights, to look at its shapes.
     Raises ValueError for an architecture without such a head, and where neither the files nor the start have one.
     """
     whole = start is not None and read_json(start / "classifier.json").get("head") == "verbalizer"
@@ -119,7 +119,7 @@ def load_masked_lm(
                 inside = f"{model.base_model_prefix}."
                 missing = {name for name in report["missing_keys"] if not name.startswith(inside)}
     except ValueError as error:
-        raise ValueError(f"verbalizer: {path} cannot say words at a mask: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"verbalizer: {path} cannot predict words at a mask: {str(error).splitlines()[0]}") from error
     if missing and not untrained:
         raise ValueError(
             f"verbalizer: the files of {path} have no pretrained head for words ({min(missing)} is missing): start "
@@ -128,5 +128,5 @@ def load_masked_lm(
     if whole:
         saved = load_file(start / "model.safetensors").items()
         head = {name.removeprefix(HEAD): tensor for name, tensor in saved if name.startswith(HEAD)}
-        model.load_state_dict(head, strict=False)  # the encoder's are not among them
+        model.load_state_dict(head, strict=False)  # the encoder's weights are not among them
     return model

@@ -1,7 +1,7 @@
-"""New tokens: a newline, words of the domain; they begin as the mean of the pieces they were cut into before.
+"""New tokens: a newline, words of the domain; each starts as the mean of the pieces it was split into before.
 
-The tokenizer lists the words that `add_tokens` gave it, and the configuration of a model those that it has rows for:
-both are saved with them, so that a later phase leaves alone what an earlier one has trained.
+The tokenizer lists the words that `add_tokens` added, and the configuration of a model those that it has rows for. Both
+lists are saved, so that a later phase keeps the rows that an earlier one has trained.
 """
 
 import re
@@ -23,11 +23,11 @@ WORD = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
 
 
 def add_tokens(tokenizer, words: Iterable[str]) -> int:
-    """Give a tokenizer words that it shall no longer cut into pieces; returns how many it did not have yet.
+    """Add words to a tokenizer as whole tokens; returns how many are new.
 
     words: "\\n", "covid", ":-)"; in scripts with spaces between words only whole words are matched. A tokenizer that
-    lower-cases matches any case. What its normalizer drops, such as a newline in BERT's, is matched before it. A word
-    that is one token already stays that one. A model that shall read the new tokens needs `resize_embeddings`.
+    lower-cases matches any case. Words that its normalizer drops, such as a newline in BERT's, are matched before it. A
+    word that is one token already stays that one. A model that reads the new tokens needs `resize_embeddings`.
     Raises ValueError for an empty word, and one that begins or ends with a space.
     """
     known, before = set(tokenizer.get_vocab()), tokenizer.init_kwargs.get(LIST, [])
@@ -37,7 +37,7 @@ def add_tokens(tokenizer, words: Iterable[str]) -> int:
             raise ValueError(f"new_tokens: {word!r} must be a word, without spaces around it")
         plain = _normalize(tokenizer, word)
         if word in known or (plain.strip() and plain in seen) or _is_one_token(tokenizer, word):
-            continue  # "Covid" and "covid" are one token where letters are made small
+            continue  # "Covid" and "covid" are one token after lower-casing
         seen.add(plain)
         added.append(word)
     tokenizer.add_tokens([_added_token(tokenizer, word) for word in added])
@@ -52,8 +52,8 @@ def _added_token(tokenizer, word: str) -> AddedToken:
         word,
         single_word=word[0].isalnum() and word[-1].isalnum() and not joined,
         lstrip=True,  # else the space before it becomes a token of its own, where spaces are written as ▁ or Ġ
-        normalized=bool(plain.strip()) and "▁" not in plain and not joined,  # else it is looked for in the text as it
-        # is, before the normalizer drops it, or puts spaces around each character
+        normalized=bool(plain.strip()) and "▁" not in plain and not joined,  # else it is matched in the raw
+        # text, before the normalizer drops it or puts spaces around each character
     )
 
 
@@ -62,8 +62,8 @@ def _normalize(tokenizer, text: str) -> str:
     return normalizer.normalize_str(text) if normalizer else text
 
 
-def cut_word(tokenizer, word: str) -> list[int]:
-    """The tokens of a word as if it had not been added; none where the tokenizer drops it, or knows no part of it."""
+def split_word(tokenizer, word: str) -> list[int]:
+    """The ids of a word as if it had not been added; none where the tokenizer drops it or knows no part of it."""
     if not tokenizer.is_fast:
         ids = tokenizer.convert_tokens_to_ids(tokenizer._tokenize(word))
     else:
@@ -75,18 +75,18 @@ def cut_word(tokenizer, word: str) -> list[int]:
 
 
 def _is_one_token(tokenizer, word: str) -> bool:
-    plain, ids = _normalize(tokenizer, word), cut_word(tokenizer, word)
+    plain, ids = _normalize(tokenizer, word), split_word(tokenizer, word)
     return len(ids) == 1 and tokenizer.decode(ids).strip(" ") == (plain.strip(" ") if plain.strip() else word)
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer) -> int:
-    """Give a model a row for each token that `add_tokens` added and it does not know yet; returns how many.
+    """Add a row to a model's embeddings for each new token of `add_tokens`; returns how many.
 
     model: an encoder, or one with a language-model head, whose output layer stays tied to the embeddings where it was,
-    and grows with them where it was not. A new row is the mean of the rows of the pieces that the word was cut into, or
-    of all rows where it had none; so is its bias in the output layer. Some models, such as DeBERTa-v3, have spare rows:
-    these are used first, and nothing grows. All other rows, and the random state, stay as they are. Called again, also
-    after saving and loading, it does nothing: 0. To be called before the optimizer is made.
+    and grows with them where it was not. A new row is the mean of the rows of the word's pieces, or of all rows where
+    it had none; so is its bias in the output layer. Spare rows, as DeBERTa-v3 has, are used first. All other rows and
+    the random state are kept. Called again, also after saving and loading, it adds nothing. To be called before the
+    optimizer is made.
     """
     embeddings = model.get_input_embeddings()
     rows = embeddings.weight.shape[0]
@@ -96,7 +96,7 @@ def resize_embeddings(model: PreTrainedModel, tokenizer) -> int:
     if len(tokenizer) > rows:
         _grow(model, len(tokenizer))
     if new:
-        pieces = [[piece for piece in cut_word(tokenizer, word) if piece not in new.values()] for word in new]
+        pieces = [[piece for piece in split_word(tokenizer, word) if piece not in new.values()] for word in new]
         head = model.get_output_embeddings()
         for layer in [model.get_input_embeddings(), *([head] if head is not None else [])]:
             _fill(layer, list(new.values()), pieces, min(rows, len(tokenizer)))
@@ -105,14 +105,14 @@ def resize_embeddings(model: PreTrainedModel, tokenizer) -> int:
 
 
 def _grow(model: PreTrainedModel, size: int) -> None:
-    """Make the embeddings and the output layer longer; what ties them ties them still."""
+    """Enlarge the embeddings and the output layer; tied weights stay tied."""
     head, tied = model.get_output_embeddings(), model.config.tie_word_embeddings
     holder = next((module for module in model.modules() if head is not None and head in module.children()), None)
     with random_state_kept():
         model.resize_token_embeddings(size, mean_resizing=False)
     head = model.get_output_embeddings()
-    # Some keep the bias of the output layer twice, and resizing one leaves the other short (RoBERTa), or makes both one
-    # (BERT), of which only one is saved: right where weights are tied, else the other would be lost.
+    # Some models hold the bias of the output layer twice. Resizing one leaves the other short (RoBERTa) or makes both
+    # one (BERT), of which only one is saved: right where weights are tied, otherwise the bias would be lost.
     if not tied and isinstance(getattr(holder, "bias", None), nn.Parameter) and head.bias is not None:
         holder.bias = nn.Parameter(head.bias.detach().clone(), head.bias.requires_grad)
 
@@ -130,13 +130,12 @@ def _fill(layer: nn.Module, new: Sequence[int], pieces: Sequence[Sequence[int]],
 def suggest_tokens(
     texts: Sequence[str], tokenizer, n: int = 30, min_texts: int = 5, most: int = 20_000
 ) -> pd.DataFrame:
-    """Words that are in many texts and cut into many pieces; a newline, if there are some and the tokenizer drops them.
+    """Suggest tokens to add: words of many texts that are split into many pieces, and a newline that is dropped.
 
-    Columns token, texts (how many it is in), pieces (that it is cut into; 0: dropped or unknown) and saved: how many
-    tokens fewer the texts would have, where a word counts once a text. Sorted by that, the newline first, at most `n`
-    rows; words in fewer than `min_texts` texts are left out. Of more than `most` texts no more are read, at equal
-    distances: the counts are of these. Scripts without spaces between words are not looked at: name such words
-    yourself.
+    Columns token, texts (that have it), pieces (that it is split into; 0: dropped or unknown) and saved (how many
+    tokens shorter the texts become, counting a word once a text). Sorted by saved, the newline first, at most `n` rows,
+    without words of fewer than `min_texts` texts. Counts are of at most `most` texts, evenly spaced. Scripts without
+    spaces between words are skipped: name such words yourself.
     """
     counts = Counter()
     for text in texts[:: -(-len(texts) // most) or 1]:
@@ -144,7 +143,7 @@ def suggest_tokens(
     newlines = counts.pop("\n", 0)
     words = [word for word, count in counts.most_common() if count >= min_texts and not JOINED.search(word)]
     known = set(tokenizer.get_vocab())
-    rows = [(word, counts[word], len(cut_word(tokenizer, word))) for word in words if word not in known]
+    rows = [(word, counts[word], len(split_word(tokenizer, word))) for word in words if word not in known]
     found = pd.DataFrame(rows, columns=["token", "texts", "pieces"])
     found["saved"] = found["texts"] * (found["pieces"] - 1).clip(lower=0)
     found = found[found["pieces"] != 1].sort_values(["saved", "texts"], ascending=False, kind="stable")

@@ -296,10 +296,10 @@ def test_word_vectors_of_chunks_are_those_of_the_whole_text(classifier, chunked)
 @pytest.mark.parametrize(
     ("options", "inputs", "words"),
     [
-        ({"features": {"numbers": 2}}, {}, "the model reads numbers beside the text, and the batch has none"),
+        ({"features": {"numbers": 2}}, {}, "the model reads the feature 'numbers', and the batch has none"),
         ({"embedded_vectors": 5}, {}, "adds a vector to the word embeddings .* and the batch has none"),
-        ({}, {"numbers": torch.zeros(8, 2)}, "the batch has numbers beside the text, and the model reads text alone"),
-        ({"word_vectors": [30, 6]}, {"input_ids": None}, "must be given input_ids"),
+        ({}, {"numbers": torch.zeros(8, 2)}, "the batch has the features numbers, and the model reads text alone"),
+        ({"word_vectors": [30, 6]}, {"input_ids": None}, "needs input_ids, not inputs_embeds alone"),
     ],
 )
 def test_a_batch_that_the_model_was_not_built_for_is_an_error(classifier, batch, options, inputs, words):

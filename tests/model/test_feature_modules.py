@@ -43,12 +43,12 @@ def test_the_encoder_is_a_linear_layer_on_all_that_is_given_then_norm_and_gelu(b
 def test_each_kind_can_stand_alone(beside, kind):
     encoder = FeatureEncoder(**{kind: OPTIONS[kind]})
     assert encoder(**{kind: beside[kind]}).shape == (8, 32)
-    with pytest.raises(ValueError, match=f"the model reads {kind} beside the text, and the batch has none"):
+    with pytest.raises(ValueError, match=f"the model reads the feature '{kind}', and the batch has none"):
         encoder(**{other: beside[other] for other in OPTIONS if other != kind})
 
 
 def test_an_encoder_of_nothing_is_an_error():
-    with pytest.raises(ValueError, match="there is nothing beside the text"):
+    with pytest.raises(ValueError, match="there are no features"):
         FeatureEncoder()
 
 

@@ -94,7 +94,7 @@ def test_halves_are_averaged_in_float32_and_types_stay(dtype):
     [
         ({"weight": torch.zeros(2, 2)}, r"state 0 and state 1 .*: weight is \[3, 2\] in one, \[2, 2\] in the other"),
         ({"bias": torch.zeros(1)}, r"bias is missing in one, \[1\] in the other"),
-        ({"ids": torch.arange(4) + 1}, "state 0 and state 1 cannot be averaged: the whole numbers of ids differ"),
+        ({"ids": torch.arange(4) + 1}, "state 0 and state 1 cannot be averaged: the integers of ids differ"),
     ],
 )
 def test_states_that_differ_in_form_are_an_error(change, words):

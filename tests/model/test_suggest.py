@@ -4,7 +4,7 @@ import pytest
 from kagglekit.competition.task import infer
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.model.catalogue import BACKBONES
-from kagglekit.model.suggest import estimate_tokens, look_at, suggest, suggest_backbones
+from kagglekit.model.suggest import estimate_tokens, profile_texts, suggest, suggest_backbones
 
 SIZES = {backbone.name: backbone.size for backbone in BACKBONES}
 GENERAL = {
@@ -27,41 +27,41 @@ DOMAINS = {
 
 @pytest.mark.parametrize(("language", "expected"), [("en", "en"), ("zh", "zh")])
 def test_english_and_chinese_are_told_by_their_letters_and_words(language, expected):
-    seen = look_at([GENERAL[language]] * 5)
+    seen = profile_texts([GENERAL[language]] * 5)
     assert seen.language == expected
     assert {"en": "common English ones", "zh": "100% of the letters are Chinese"}[expected] in seen.why["language"]
 
 
 @pytest.mark.parametrize("language", ["es", "de", "ja", "ru", "ko"])
 def test_any_other_language_is_multilingual(language):
-    assert look_at([GENERAL[language]] * 5).language == "multilingual"
+    assert profile_texts([GENERAL[language]] * 5).language == "multilingual"
     assert suggest_backbones([GENERAL[language]] * 5)["name"][0] == "mdeberta-v3-base"
 
 
 def test_english_and_another_language_in_one_table_are_multilingual():
-    assert look_at([GENERAL["en"], GENERAL["es"]] * 5).language == "multilingual"
-    assert look_at([GENERAL["en"]] * 19 + [GENERAL["zh"]]).language == "en"  # a stray one changes nothing
+    assert profile_texts([GENERAL["en"], GENERAL["es"]] * 5).language == "multilingual"
+    assert profile_texts([GENERAL["en"]] * 19 + [GENERAL["zh"]]).language == "en"  # a stray one changes nothing
 
 
 def test_chinese_with_english_names_in_it_is_chinese():
-    assert look_at(["这部手机比 iPhone 便宜,但是拍照不如 Samsung Galaxy 好。"]).language == "zh"
+    assert profile_texts(["这部手机比 iPhone 便宜,但是拍照不如 Samsung Galaxy 好。"]).language == "zh"
 
 
 @pytest.mark.parametrize("texts", [[""], ["123 456", "!!!"], ["😀"]])
 def test_texts_without_letters_get_a_suggestion_too(texts):
-    assert look_at(texts).language == "multilingual"
+    assert profile_texts(texts).language == "multilingual"
     assert len(suggest_backbones(texts)) == 5
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_kind_of_text_is_told_by_its_words_and_its_model_comes_first(domain):
     texts = [DOMAINS[domain], GENERAL["en"]] * 10
-    assert look_at(texts).domain == domain
+    assert profile_texts(texts).domain == domain
     table = suggest_backbones(texts)
     first = next(backbone for backbone in BACKBONES if backbone.name == table["name"][0])
     assert first.domain == domain
     assert "50% of the texts" in table["reason"][0]
-    assert look_at([DOMAINS[domain], *[GENERAL["en"]] * 3]).domain == "general"  # a quarter of them is not enough
+    assert profile_texts([DOMAINS[domain], *[GENERAL["en"]] * 3]).domain == "general"  # a quarter of them is not enough
 
 
 def test_plain_english_gets_general_models_in_the_order_of_the_catalogue():
@@ -75,7 +75,7 @@ def test_models_for_long_texts_come_first_when_a_quarter_of_the_texts_is_long():
     short, long = GENERAL["en"], GENERAL["en"] * 60
     few = suggest_backbones([short] * 4 + [long])
     assert few["name"][0] == "deberta-v3-base"
-    assert "20% of the texts have more than 512 tokens, which it cuts" in few["reason"][0]
+    assert "20% of the texts have more than 512 tokens, which it truncates" in few["reason"][0]
     many = suggest_backbones([short] * 2 + [long])
     assert many["name"][0] == "modernbert-base" and many["max length"][0] == 8192
     assert "33% of the texts have more than 512 tokens; " in many["reason"][0]

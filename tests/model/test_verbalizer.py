@@ -192,7 +192,7 @@ def test_a_backbone_without_a_head_for_words_is_an_error(backbone, tmp_path):
             load_masked_lm(str(folder))
     assert load_masked_lm(str(tmp_path), untrained=True).get_output_embeddings() is not None
     AutoConfig.for_model("gpt2", n_embd=16, n_layer=1, n_head=2).save_pretrained(tmp_path / "decoder")
-    with pytest.raises(ValueError, match="cannot say words at a mask: Unrecognized configuration"):
+    with pytest.raises(ValueError, match="cannot predict words at a mask: Unrecognized configuration"):
         load_masked_lm(str(tmp_path / "decoder"))
 
 

@@ -13,7 +13,7 @@ from transformers import (
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import load_backbone, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier, load_encoder
-from kagglekit.model.vocabulary import LIST, add_tokens, cut_word, resize_embeddings, suggest_tokens
+from kagglekit.model.vocabulary import LIST, add_tokens, resize_embeddings, split_word, suggest_tokens
 
 TEXT = "the Oldfilm was\n\nbad oldfilms , new-ish :)"
 WORDS = ["\n", "oldfilm", "new-ish", ":)"]
@@ -100,8 +100,8 @@ def test_new_rows_are_means_of_the_pieces_and_survive_saving_tied_or_not(backbon
     before = {n: layer.weight.detach().clone() for n, layer in enumerate(layers(model))}
     bias = model.get_output_embeddings().bias.detach().clone()
     add_tokens(tokenizer, ["\n", "films"])  # film ##s
-    pieces = cut_word(tokenizer, "films")
-    assert len(pieces) == 2 and cut_word(tokenizer, "\n") == []
+    pieces = split_word(tokenizer, "films")
+    assert len(pieces) == 2 and split_word(tokenizer, "\n") == []
     random = torch.get_rng_state()
     assert resize_embeddings(model, tokenizer) == 2
     assert torch.equal(random, torch.get_rng_state())
@@ -133,7 +133,7 @@ def test_spare_rows_are_used_before_the_model_grows(backbones):
     assert resize_embeddings(model, tokenizer) == 1
     table = model.get_input_embeddings().weight
     assert table.shape[0] == 40 and torch.equal(table[31], spare)
-    assert torch.allclose(table[30], table[cut_word(tokenizer, "films")].mean(dim=0), atol=1e-6)
+    assert torch.allclose(table[30], table[split_word(tokenizer, "films")].mean(dim=0), atol=1e-6)
 
 
 def test_nothing_changes_where_nothing_was_added(backbones):

@@ -1,6 +1,6 @@
-"""Many token vectors to one text vector: POOLINGS names each way, make_pooling builds one for a backbone.
+"""Poolings, from token vectors to one text vector: POOLINGS lists them, make_pooling builds one for a backbone.
 
-What all of them share is said in `Pooling` (tokens.py); tokens.py reads the last layer, layers.py several.
+`Pooling` (tokens.py) says what they share; those of tokens.py read the last layer, those of layers.py several.
 """
 
 from collections.abc import Sequence
@@ -41,10 +41,10 @@ POOLINGS: dict[str, type[Pooling]] = {
 
 
 def make_pooling(name: str, backbone: nn.Module, places: Sequence[int] | None = None) -> Pooling:
-    """The pooling of that name for a backbone of transformers.
+    """Build the pooling of that name for a backbone of transformers.
 
-    A pooling with the backbone's own pooler takes that module over: `backbone.pooler` is None afterwards. places: of
-    the masks, for "mask".
+    A pooling that uses the backbone's own pooler takes the module: `backbone.pooler` is None afterwards. places: of the
+    masks, for "mask".
     Raises ValueError for an unknown name, and for a backbone without a pooler when the pooling needs it.
     """
     if name not in POOLINGS:
@@ -53,7 +53,7 @@ def make_pooling(name: str, backbone: nn.Module, places: Sequence[int] | None = 
     if kind.own_pooler and pooler is None:
         others = ", ".join(other for other, without in POOLINGS.items() if not without.own_pooler)
         raise ValueError(f"pooling={name!r}: {type(backbone).__name__} has no pooler of its own; use one of {others}")
-    config = backbone.config  # not the module tree: ALBERT goes several times through the layers that it has
+    config = backbone.config  # not the module tree: ALBERT repeats its layers
     options = {"places": places} if kind is Mask and places else {}
     pooling = kind(config.hidden_size, config.num_hidden_layers, pooler, **options)
     if kind.own_pooler:

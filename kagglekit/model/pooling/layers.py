@@ -1,8 +1,8 @@
 """Poolings over the layers of a backbone: lower layers hold more of words and syntax, upper ones more of the task.
 
-`states` are the embeddings' output, which is never read, and the output of every layer. What is read of a layer is its
-CLS, the first real token, but for WeightedLayers. With fewer layers than a pooling wants it takes those there are. They
-cost memory in prediction: a plain forward pass forgets each layer's states after the next, these keep them to the end.
+`states` are the embeddings' output, which is never read, and the output of every layer. All but WeightedLayers read the
+CLS of a layer, its first real token. A backbone with fewer layers than a pooling reads gives all that it has. They cost
+memory in prediction: the states of all layers are kept.
 """
 
 import torch
@@ -32,7 +32,7 @@ class WeightedLayers(Pooling):
 
 
 class LayersCLS(Pooling):
-    """What reads the CLS of the `top` uppermost layers (None: of all layers), as a sequence from low to high."""
+    """The parent of poolings that read the CLS of the `top` uppermost layers (None: all), from low to high."""
 
     all_layers = True
     top: int | None = None
@@ -48,7 +48,7 @@ class LayersCLS(Pooling):
 
 
 class AllCLS(LayersCLS):
-    """The CLS of all layers side by side (Sun et al., 2019); `layers` times the width."""
+    """The CLS of all layers concatenated (Sun et al., 2019); `layers` times the width."""
 
     def __init__(self, width: int, layers: int = 1, pooler: nn.Module | None = None):
         super().__init__(width, layers)
@@ -59,7 +59,7 @@ class AllCLS(LayersCLS):
 
 
 class Last4Concat(AllCLS):
-    """The CLS of the last four layers side by side (Devlin et al., 2019; Sun et al., 2019); four times the width."""
+    """The CLS of the last four layers concatenated (Devlin et al., 2019; Sun et al., 2019); four times the width."""
 
     top = 4
 
@@ -74,7 +74,7 @@ class Last4Max(LayersCLS):
 
 
 class Last4Pooler(LayersCLS):
-    """The CLS of the last four layers and the backbone's own pooler's output side by side (practice); five times the
+    """The CLS of the last four layers and the backbone's own pooler's output concatenated (practice); five times the
     width."""
 
     own_pooler = True
@@ -104,7 +104,7 @@ class AllCLSCNN(LayersCLS):
 
 
 class AllCLSLSTM(LayersCLS):
-    """The CLS of all layers, from low to high, through an LSTM in both directions: its two last states side by side
+    """The CLS of all layers, from low to high, through an LSTM in both directions: its two last states concatenated
     (Hochreiter and Schmidhuber, 1997). Each has half the width."""
 
     kind: type[nn.RNNBase] = nn.LSTM
@@ -116,9 +116,9 @@ class AllCLSLSTM(LayersCLS):
 
     def forward(self, states: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
         sequence = self.sequence(states, mask)
-        with torch.autocast(sequence.device.type, enabled=False):  # small, and not every machine has LSTMs in half
+        with torch.autocast(sequence.device.type, enabled=False):  # cheap, and some machines lack half-precision LSTMs
             last = self.rnn(sequence.to(self.rnn.weight_ih_l0.dtype))[1]
-        last = last[0] if isinstance(last, tuple) else last  # an LSTM gives its cell too
+        last = last[0] if isinstance(last, tuple) else last  # an LSTM also returns its cell
         return torch.cat([last[0], last[1]], dim=-1).to(states[-1].dtype)  # (batch, 2 * (width // 2))
 
 

@@ -1,4 +1,4 @@
-"""Poolings over the tokens of the last layer: the parent of all poolings, and one class for each way."""
+"""Poolings over the tokens of the last layer, and `Pooling`, the parent of all."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from torch import nn
 
 
 class Pooling(nn.Module):
-    """Many token vectors to one text vector. Called with (states, mask), gives (batch, `width`).
+    """Token vectors to one text vector: called with (states, mask), returns (batch, `width`).
 
-    Every pooling is built from (width, layers, pooler). width: of a token vector; layers: of the backbone, read where
-    `all_layers`; pooler: of the backbone, needed where `own_pooler`. So `Mean(384)` needs no backbone.
-    states: tensors (batch, tokens, width), the last layer last; only where `all_layers` more than the last are read.
-    mask: (batch, tokens) with 1 for real tokens; padding may stand on either side and hold anything, NaN included.
-    The result has the dtype of the last layer, sums are in float32. For a text of zero tokens all token vectors count
-    as zeros: the result is zero, or what learned biases make of zeros (pooler, CNN, LSTM, GRU).
+    Every pooling is built from (width, layers, pooler). width: of a token vector. layers: of the backbone, used where
+    `all_layers`. pooler: of the backbone, needed where `own_pooler`. So `Mean(384)` needs no backbone.
+    states: tensors (batch, tokens, width), the last layer last; only `all_layers` reads more than the last.
+    mask: (batch, tokens) with 1 for real tokens; padding may be on either side and hold anything, even NaN.
+    The result has the dtype of the last layer; sums are in float32. A text without tokens counts as token vectors of
+    zeros: the result is zero, or the output of learned biases (pooler, CNN, LSTM, GRU).
     """
 
     all_layers = False  # whether it reads more than the last layer
@@ -31,12 +31,12 @@ def zero_padding(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def count_tokens(mask: torch.Tensor) -> torch.Tensor:
-    """How many tokens of each text are real, (batch, 1), and 1 where none is."""
+    """The number of real tokens of each text, (batch, 1), at least 1."""
     return (mask != 0).sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def is_empty(mask: torch.Tensor) -> torch.Tensor:
-    """Which texts have no real token, (batch, 1); found without waiting for a GPU."""
+    """Which texts have no real token, (batch, 1)."""
     return (mask == 0).all(dim=1, keepdim=True)
 
 
@@ -72,11 +72,11 @@ class LastToken(Pooling):
 
 
 class Mask(Pooling):
-    """The vectors at the masks of a pattern side by side (Schick and Schütze, 2021, arXiv 2001.07676): as many times
+    """The vectors at the masks of a pattern concatenated (Schick and Schütze, 2021, arXiv 2001.07676): as many times
     the width as there are masks.
 
-    places: of the masks among the real tokens of every text, 0 is the first, -1 the last, as `Pattern.masks` has them.
-    A text that ends before a place has its last token there, or its first one for a place from the end.
+    places: of the masks among the real tokens of every text, 0 for the first, -1 for the last, as in `Pattern.masks`.
+    A text that is too short for a place uses its last token, or its first one for a place from the end.
     """
 
     def __init__(self, width: int, layers: int = 1, pooler: nn.Module | None = None, places: Sequence[int] = (0,)):
@@ -88,8 +88,8 @@ class Mask(Pooling):
         last = number[:, -1:]
         wanted = torch.where(self.places < 0, last + self.places, self.places)  # (batch, masks)
         wanted = torch.minimum(wanted, last - 1).clamp_min(0)
-        before = (number.unsqueeze(1) <= wanted.unsqueeze(2)).sum(dim=2)  # (batch, masks) of what stands before it
-        at = before.clamp_max(mask.shape[1] - 1)  # a text of zero tokens has nothing there
+        before = (number.unsqueeze(1) <= wanted.unsqueeze(2)).sum(dim=2)  # (batch, masks) tokens before it
+        at = before.clamp_max(mask.shape[1] - 1)  # for a text of zero tokens
         return torch.cat([token_at(states[-1], place, mask) for place in at.unbind(dim=1)], dim=-1)
 
 
@@ -107,7 +107,7 @@ class OwnPooler(Pooling):
 
 
 def apply_pooler(pooler: nn.Module, first: torch.Tensor) -> torch.Tensor:
-    """What a pooler of transformers makes of CLS vectors (batch, width): it reads token 0 of (batch, tokens, width)."""
+    """Apply a pooler of transformers, which reads token 0 of (batch, tokens, width), to CLS vectors (batch, width)."""
     pooled = pooler(first.unsqueeze(1))
     if pooled.dim() == 3:  # ALBERT and BigBird: the pooler is a linear layer, and its tanh is in the model
         pooled = pooled[:, 0].tanh()
@@ -131,7 +131,7 @@ class Max(Pooling):
 
 
 class MeanMax(Pooling):
-    """Mean and maximum side by side (Howard and Ruder, 2018); twice the width."""
+    """Mean and maximum concatenated (Howard and Ruder, 2018); twice the width."""
 
     def __init__(self, width: int, layers: int = 1, pooler: nn.Module | None = None):
         super().__init__(2 * width)
@@ -159,8 +159,8 @@ class GeM(Pooling):
     """The generalised mean, mean(x ** p) ** (1 / p), of each feature over real tokens, with a learned p that starts at
     3 (Radenović et al., 2018, for images): p = 1 is the mean, a large p the maximum.
 
-    It is defined for positive numbers: what is below 1e-6 counts as 1e-6, as in winners' code, so the negative half of
-    a feature is lost and has no gradient. p is kept at 0.1 or above. Computed from logarithms: no power overflows.
+    It is defined for positive numbers: values below 1e-6 count as 1e-6, as in winners' code, so the negative half of a
+    feature is lost and gets no gradient. p is at least 0.1. Computed from logarithms, so that no power overflows.
     """
 
     def __init__(self, width: int, layers: int = 1, pooler: nn.Module | None = None):
