@@ -1,4 +1,4 @@
-"""Base predictions: the runs of a work folder, or imported files, checked and stacked as the input of an ensemble."""
+"""Base predictions: the runs of a work folder, or imported files, with the labels and features of their rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
-from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.imported import read_imported
 from kagglekit.ensembling.stack_features import MEASURES, read_meta
 from kagglekit.options import check_range
 from kagglekit.runs.best_epoch import honest_run
-from kagglekit.runs.lineage import check_base_predictions, score_warning
+from kagglekit.runs.lineage import score_warning
 from kagglekit.runs.record import RunRecord, trained_runs
 from kagglekit.runs.tables import Run, goes_forward, read_folds, read_run
 
@@ -88,31 +87,3 @@ def read_file_predictions(
     train, features = found.folds[["id"]], RowFeatures(found.folds["group"].to_numpy())
     used = [there[name] for name in runs] or found.runs
     return EnsembleData(found.task, used, found.labels, train, features, cautions, found.found)
-
-
-def make_stack_input(
-    runs: Sequence[Run], kind: str, metric: str = "", features: RowFeatures | None = None
-) -> StackInput:
-    """The out-of-fold rows of runs as the input of a second-level model. Raises ValueError where `check_runs` does."""
-    check_runs(runs)
-    features, rows = features or RowFeatures(), runs[0].rows
-    more = {name: getattr(features, name) for name in ("groups", "documents", "meta")}
-    more = {name: None if values is None else np.asarray(values)[rows] for name, values in more.items()}
-    return StackInput(np.stack([run.oof_array for run in runs]).astype(np.float64), kind, metric, **more)
-
-
-def check_runs(runs: Sequence[Run]) -> None:
-    """Raise ValueError unless the runs can be blended: some, different, with the same finished folds and columns, and
-    none that would leak, see `check_base_predictions`."""
-    names = [run.name for run in runs]
-    if not runs or len(set(names)) < len(names):
-        raise ValueError(f"runs={names}: give at least one run, and each only once")
-    everything = {k for run in runs for k in run.folds}
-    lacking = [f"{r.name!r} lacks {sorted(everything - set(r.folds))}" for r in runs if everything - set(r.folds)]
-    if lacking:
-        raise ValueError(
-            f"the runs have different finished folds: {'; '.join(lacking)}. Train these folds, or leave the run out"
-        )
-    if any(run.columns != runs[0].columns or not run.oof["id"].equals(runs[0].oof["id"]) for run in runs):
-        raise ValueError(f"the runs {', '.join(names)} do not belong to the same task and folds")
-    check_base_predictions(runs)

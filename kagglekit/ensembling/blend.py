@@ -1,4 +1,4 @@
-"""Blends: several runs become one run, with honest out-of-fold predictions and test predictions for each fold."""
+"""Blends: several runs become one run, with honest predictions for each fold; runs that do not fit are refused here."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.ensembling.base import Ensembler, StackInput
-from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
+from kagglekit.ensembling.base_predictions import RowFeatures
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, replacing, run_folder, write_json
-from kagglekit.runs.lineage import table_metadata
+from kagglekit.runs.lineage import refuse_leak, table_metadata
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.metrics import CLASSES
@@ -129,6 +129,49 @@ def fit_blend(
     if len(runs[0].folds) > 1:
         return fitted, fitted, parts
     return fitted, {runs[0].folds[0]: ensembler.fresh().fit(inputs, labels, folds)}, parts
+
+
+def make_stack_input(
+    runs: Sequence[Run], kind: str, metric: str = "", features: RowFeatures | None = None
+) -> StackInput:
+    """The out-of-fold rows of runs as the input of a second-level model. Raises ValueError where `check_runs` does."""
+    check_runs(runs)
+    features, rows = features or RowFeatures(), runs[0].rows
+    more = {name: getattr(features, name) for name in ("groups", "documents", "meta")}
+    more = {name: None if values is None else np.asarray(values)[rows] for name, values in more.items()}
+    return StackInput(np.stack([run.oof_array for run in runs]).astype(np.float64), kind, metric, **more)
+
+
+def check_runs(runs: Sequence[Run]) -> None:
+    """Raise ValueError unless the runs can be blended: some, different, with the same finished folds and columns, and
+    none that would leak, see `check_base_predictions`."""
+    names = [run.name for run in runs]
+    if not runs or len(set(names)) < len(names):
+        raise ValueError(f"runs={names}: give at least one run, and each only once")
+    everything = {k for run in runs for k in run.folds}
+    lacking = [f"{r.name!r} lacks {sorted(everything - set(r.folds))}" for r in runs if everything - set(r.folds)]
+    if lacking:
+        raise ValueError(
+            f"the runs have different finished folds: {'; '.join(lacking)}. Train these folds, or leave the run out"
+        )
+    if any(run.columns != runs[0].columns or not run.oof["id"].equals(runs[0].oof["id"]) for run in runs):
+        raise ValueError(f"the runs {', '.join(names)} do not belong to the same task and folds")
+    check_base_predictions(runs)
+
+
+def check_base_predictions(runs: Sequence[Run]) -> None:
+    """Raise ValueError when the score of a blend of these runs would leak, fitted or not: by a run that leaks, or by
+    runs whose rows are in different folds."""
+    reads: dict[Path, Any] = {}
+    for run in runs:
+        if run.folder is not None:
+            refuse_leak(RunRecord(run.folder, reads), "runs", run.name)
+        both = runs[0].oof[["id", "fold"]].merge(run.oof[["id", "fold"]], on="id")
+        for row, ours, theirs in both[both["fold_x"] != both["fold_y"]].itertuples(index=False):
+            raise ValueError(
+                f"the runs {runs[0].name!r} and {run.name!r} have different folds: id {row!r} is in fold {ours} of the "
+                f"one and {theirs} of the other. Train one of them again, on the folds of the other"
+            )
 
 
 def correlation(runs: Sequence[Run], labels: np.ndarray | None = None, kind: str = "multiclass") -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from kagglekit.files import resolve
 from kagglekit.runs.record import RunRecord, named_runs, with_ancestors
-from kagglekit.runs.tables import EVERYTHING, Run, goes_forward, hash_folds
+from kagglekit.runs.tables import EVERYTHING, goes_forward, hash_folds
 
 
 def refuse_leak(run: RunRecord, what: str, name: str) -> None:
@@ -28,21 +28,6 @@ def refuse_leak(run: RunRecord, what: str, name: str) -> None:
             f"{what}={name!r}{way} leaks: it learned from out-of-fold predictions, so its model of a fold knows the "
             'labels of that fold. Name a run without distill={"by": "oof"}'
         )
-
-
-def check_base_predictions(runs: Sequence[Run]) -> None:
-    """Raise ValueError when the score of a blend of these runs would leak, fitted or not: by a run that leaks, or by
-    runs whose rows are in different folds."""
-    reads: dict[Path, Any] = {}
-    for run in runs:
-        if run.folder is not None:
-            refuse_leak(RunRecord(run.folder, reads), "runs", run.name)
-        both = runs[0].oof[["id", "fold"]].merge(run.oof[["id", "fold"]], on="id")
-        for row, ours, theirs in both[both["fold_x"] != both["fold_y"]].itertuples(index=False):
-            raise ValueError(
-                f"the runs {runs[0].name!r} and {run.name!r} have different folds: id {row!r} is in fold {ours} of the "
-                f"one and {theirs} of the other. Train one of them again, on the folds of the other"
-            )
 
 
 def table_metadata(run: RunRecord, fold: int, test: bool = False) -> dict[str, Any]:

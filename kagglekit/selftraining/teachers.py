@@ -15,8 +15,8 @@ import pandas as pd
 from kagglekit.competition.task import Task
 from kagglekit.device import choose_precision
 from kagglekit.ensembling.base import Ensembler, StackInput
-from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
-from kagglekit.ensembling.blend import fit_blend
+from kagglekit.ensembling.base_predictions import RowFeatures
+from kagglekit.ensembling.blend import fit_blend, make_stack_input
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import hash_files, resolve
 from kagglekit.runs.best_epoch import honest_run

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.ensembling.base_predictions import RowFeatures, make_stack_input
-from kagglekit.ensembling.blend import blend_runs, correlation
+from kagglekit.ensembling.base_predictions import RowFeatures
+from kagglekit.ensembling.blend import blend_runs, correlation, make_stack_input
 from kagglekit.ensembling.crossfit import cross_fit
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.ensembling.pools import weighted_mean

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.ensembling.blend import check_base_predictions
 from kagglekit.files import read_json, write_json
 from kagglekit.runs.folder import Fitted, open_run, save_fold
-from kagglekit.runs.lineage import check_base_predictions, score_warning, table_metadata
+from kagglekit.runs.lineage import score_warning, table_metadata
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.starts import read_sources
 from kagglekit.runs.tables import hash_folds, read_folds, read_run, write_folds, write_predictions
