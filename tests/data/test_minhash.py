@@ -1,6 +1,4 @@
-import json
-import os
-import subprocess
+import hashlib
 import sys
 from importlib.util import find_spec
 
@@ -101,15 +99,13 @@ def test_a_large_bucket_is_connected_as_comparing_each_with_each_does(monkeypatc
 
 
 @needs_datasketch
-def test_another_process_finds_the_same_pairs():
-    texts = random_texts(20)
-    texts += [change(text, 1, 5) for text in texts]
-    code = "import sys, json; from kagglekit.data.minhash import near_pairs, sign_texts, Hashes"
-    code += "; texts = json.loads(sys.argv[1]); print(near_pairs(texts, 0.7, 1).tolist())"
-    code += "; print(sign_texts(texts, 1, Hashes()).tolist())"
-    command = [sys.executable, "-c", code, json.dumps(texts)]
-    output = subprocess.check_output(command, env={**os.environ, "PYTHONHASHSEED": "7"}, text=True)
-    assert output == f"{near_pairs(texts, 0.7, 1).tolist()}\n{sign_texts(texts, 1, Hashes()).tolist()}\n"
+def test_signatures_and_pairs_are_the_same_in_every_process():
+    texts = [f"the {k} quick brown foxes jumped over {k // 2} lazy dogs near the river bank today" for k in range(8)]
+    signed = sign_texts(texts, 1, Hashes())
+    assert (
+        hashlib.sha256(signed.astype("<u4").tobytes()).hexdigest()[:16] == "6532d8fced2366ac"
+    )  # whatever PYTHONHASHSEED is
+    assert near_pairs(texts, 0.5, 1).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 def test_without_datasketch_it_is_said_what_to_do(monkeypatch):
