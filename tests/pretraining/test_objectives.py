@@ -1,6 +1,7 @@
 """What every objective of the catalogue has to keep; each one's own computations have a file of their own."""
 
 import random
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from kagglekit.model.backbones import quiet
-from kagglekit.pretraining.masking import Masking
+from kagglekit.pretraining.masking import MASKINGS, Masking
+from kagglekit.pretraining.stage import Stage
 from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.optim import adamw, parameter_groups
@@ -109,6 +111,11 @@ def test_an_option_that_an_objective_does_not_have_is_an_error(name, prepare):
     known = ", ".join(OBJECTIVES[name].options) or "none"
     with pytest.raises(ValueError, match=rf"{name} has no option 'temprature'; it has {known}$"):
         prepare(name, options={"temprature": 0.1})
+
+
+def test_a_stage_knows_every_objective_and_every_masking_and_no_other():
+    knobs = {one.name: one.metadata["choices"] for one in fields(Stage) if one.metadata.get("choices")}
+    assert knobs == {"objective": tuple(OBJECTIVES), "masking": tuple(MASKINGS)}
 
 
 @EVERY

@@ -303,7 +303,7 @@ def test_a_stage_that_begins_from_a_trained_run_goes_fold_by_fold(place, backbon
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_leaves_a_model_to_go_on_from(place, backbone, name):
     texts = [f"{one} {other} {one}" for one, other in zip(CORPUS, CORPUS[::-1], strict=True)]
-    folder = place.run(name, texts, replace(QUICK, objective=name, steps=2), folds=[0])
+    folder = place.run(name, texts, replace(QUICK, objective=name, steps=1), folds=[0])
     starts = find_starts(place.work, name, backbone, [0])
     (model,) = starts[0]
     assert load_backbone(model).config.hidden_size == 16
