@@ -27,7 +27,7 @@ from kagglekit.model.pooling import POOLINGS
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import check_parameters, fold, read_parameters
 from kagglekit.training.callbacks import SaveEvery
-from kagglekit.training.optim import adamw, parameter_groups
+from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
 
 torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from kagglekit.options import RENAMED, Knob, Knobs, current_names, knob, knobs_o
 from kagglekit.pretraining.masking import MASKINGS
 from kagglekit.pretraining.stage import Stage
 from kagglekit.pretraining.stages import OBJECTIVES
-from kagglekit.runs.knobs import PretrainingRun, TrainingRun
+from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
 from kagglekit.selftraining.distillation import LOSSES
 from kagglekit.selftraining.options import DistillationOptions, SelfTrainingOptions
 from kagglekit.training.recipe import FEATURES, SCHEDULES, Recipe
@@ -116,9 +116,8 @@ def test_no_knob_of_a_notebook_stands_in_two_dataclasses():
 
 def test_the_fields_are_read_without_torch_and_the_like():
     code = "import sys, kagglekit.training.recipe, kagglekit.pretraining.stage, kagglekit.selftraining.options\n"
-    code += (
-        "import kagglekit.runs.knobs\nprint({'torch', 'transformers', 'pandas', 'numpy', 'sklearn'} & {*sys.modules})"
-    )
+    code += "import kagglekit.runs.run_knobs\n"
+    code += "print({'torch', 'transformers', 'pandas', 'numpy', 'sklearn'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.stdout == "set()\n", done.stderr
 

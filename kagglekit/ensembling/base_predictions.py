@@ -12,7 +12,7 @@ from kagglekit.ensembling.imported import read_imported
 from kagglekit.ensembling.stack_features import MEASURES, read_meta
 from kagglekit.options import check_range
 from kagglekit.runs.best_epoch import honest_run
-from kagglekit.runs.lineage import score_warning
+from kagglekit.runs.leaks import score_warning
 from kagglekit.runs.record import RunRecord, trained_runs
 from kagglekit.runs.tables import Run, goes_forward, read_folds, read_run
 

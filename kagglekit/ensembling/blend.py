@@ -9,12 +9,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.base_predictions import RowFeatures
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, replacing, run_folder, write_json
-from kagglekit.runs.lineage import refuse_leak, table_metadata
+from kagglekit.runs.leaks import refuse_leak, table_metadata
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.metrics import CLASSES

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 
-from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
+from kagglekit.ensembling.ensembler import Ensembler, StackInput, single_prediction
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
-from kagglekit.ensembling.base import Ensembler, StackInput
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.options import check_range
 from kagglekit.scoring.bootstrap import bootstrap_scores, spread
 from kagglekit.scoring.metrics import is_higher_better, score

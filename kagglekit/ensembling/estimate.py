@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread
 from kagglekit.scoring.metrics import is_higher_better, score
 

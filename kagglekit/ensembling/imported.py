@@ -25,7 +25,7 @@ import pandas as pd
 from kagglekit.competition import checks, guess
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.folds import assign_folds, join_groups
-from kagglekit.ensembling.imported_files import ImportedFiles, read_files
+from kagglekit.ensembling.prediction_files import ImportedFiles, read_files
 from kagglekit.files import hash_files, resolve
 from kagglekit.runs.tables import Run, column_names
 from kagglekit.scoring.metrics import CLASSES, check_metric

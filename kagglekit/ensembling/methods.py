@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any
 
 from kagglekit.ensembling import pools
-from kagglekit.ensembling.base import Ensembler
 from kagglekit.ensembling.calibration import Beta, Isotonic, LinearCalibration, Temperature, VectorScaling
 from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline
-from kagglekit.ensembling.search import HillClimbing, Search
+from kagglekit.ensembling.ensembler import Ensembler
 from kagglekit.ensembling.stack import Stack
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints, LabelThresholds, TopK
+from kagglekit.ensembling.weight_search import HillClimbing, Search
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES, find_metric
 

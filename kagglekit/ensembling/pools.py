@@ -13,8 +13,8 @@ from scipy.special import expit, logit, softmax
 from scipy.stats import pmean
 from sklearn.metrics import recall_score
 
-from kagglekit.ensembling.base import Ensembler, StackInput
-from kagglekit.ensembling.convex import FLOOR, fit_weights, log_scores
+from kagglekit.ensembling.convex_weights import FLOOR, fit_weights, log_scores
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
 

@@ -11,8 +11,8 @@ from scipy.special import expit, logit, logsumexp, softmax, xlogy
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
-from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.crossfit import divide
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.stack_features import SMALLEST, from_evidence, make_features
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import is_higher_better, score

@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 from kagglekit.competition.checks import name_row
 from kagglekit.competition.guess import UNSPACED, are_numbers
 from kagglekit.data.features import MISSING, Features
-from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.ensembler import StackInput
 
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1: float32 says little beyond
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
+from kagglekit.ensembling.ensembler import Ensembler, StackInput, single_prediction
 from kagglekit.options import check_range
 from kagglekit.scoring.counts import Counts
 from kagglekit.scoring.metrics import METRICS, find_metric, is_higher_better, make_scorer

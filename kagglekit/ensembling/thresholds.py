@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from scipy.special import expit, logit
 
-from kagglekit.ensembling.base import Ensembler, StackInput, single_prediction
+from kagglekit.ensembling.ensembler import Ensembler, StackInput, single_prediction
 from kagglekit.ensembling.threshold_search import Thresholds, check_decides, class_scan, label_scan
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import find_metric, is_higher_better, score

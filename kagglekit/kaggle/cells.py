@@ -50,9 +50,9 @@ if done.returncode:
 importlib.invalidate_caches()
 print("installed", *names, "from", folder)"""
 OFFLINE = 'os.environ["HF_HUB_OFFLINE"] = "1"\n'
-ENTER = "# Show the machine, bring in what is attached, check models\nfrom kagglekit.kaggle.inside import enter"
+ENTER = "# Show the machine, bring in what is attached, check models\nfrom kagglekit.kaggle.in_kernel import enter"
 PARALLEL = "# Train a fold on each GPU, where there are two\nfrom kagglekit.running.parallel import train_in_parallel"
-LEAVE = "# Leave a submission, and what is worth keeping\nfrom kagglekit.kaggle.inside import leave"
+LEAVE = "# Leave a submission, and what is worth keeping\nfrom kagglekit.kaggle.in_kernel import leave"
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def step_cells(steps: Sequence[Step]) -> list[nbformat.NotebookNode]:
     )
     cells = [title]
     for number, step in enumerate(steps, 1):
-        source = f"# {step.title}\nfrom kagglekit.kaggle.inside import run_step\n\n{_call('run_step', step)}"
+        source = f"# {step.title}\nfrom kagglekit.kaggle.in_kernel import run_step\n\n{_call('run_step', step)}"
         cells.append(code_cell(f"kaggle-step-{number}", source))
     return cells
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 
 from kagglekit.files import resolve
-from kagglekit.kaggle.attach import attach, check_sources, release
-from kagglekit.kaggle.fresh import MARK, clean_environment, make_environment, prove_fresh
+from kagglekit.kaggle.dry_run_result import find_error, judge_submission, where_it_was
+from kagglekit.kaggle.fresh_environment import MARK, clean_environment, make_environment, prove_fresh
+from kagglekit.kaggle.input_tree import attach, check_sources, release
 from kagglekit.kaggle.metadata import is_on, read_kernel_metadata
 from kagglekit.kaggle.sandbox import NOT_ISOLATED, sandboxed, why_no_namespace
-from kagglekit.kaggle.verdict import find_error, judge_submission, where_it_was
 from kagglekit.options import check_range
 from kagglekit.progress import clock
 

@@ -11,7 +11,7 @@ from kagglekit.files import hash_files, read_json, replacing, resolve, write_jso
 from kagglekit.kaggle.bundle import BUNDLE_FILE, measure, read_bundle, unpack
 from kagglekit.runs.merge import is_run, merge_runs
 
-KERNEL_FILE = "kernel.json"  # written last by a kernel, see `inside.leave`
+KERNEL_FILE = "kernel.json"  # written last by a kernel, see `in_kernel.leave`
 
 
 def gather(root: Path | None = None) -> list[str]:

@@ -16,8 +16,8 @@ from kagglekit.options import knobs_of, named
 from kagglekit.pretraining.stage import Stage
 from kagglekit.running.done import fill
 from kagglekit.running.parameters import names_in
-from kagglekit.runs.knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.record import RunRecord, split_start, with_ancestors
+from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.tables import list_runs
 from kagglekit.samples import SAMPLES
 from kagglekit.training.recipe import Recipe
@@ -154,7 +154,7 @@ class Inputs:
 
     def _add_golden(self, run: str) -> None:
         """Add golden rows, which do not stay here: a run with one more file would count as changed."""
-        from kagglekit.kaggle.parity import write_golden  # torch comes with it, and takes seconds
+        from kagglekit.kaggle.golden_rows import write_golden  # torch comes with it, and takes seconds
 
         golden = write_golden(self.work, run)
         if golden is None:

@@ -17,9 +17,9 @@ from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone
 from kagglekit.options import accepts, check_range
 from kagglekit.runs.folder import Fitted
-from kagglekit.runs.knobs import TrainingRun
-from kagglekit.runs.lineage import selection_warning
-from kagglekit.runs.starts import find_starts, find_vocabulary, make_start
+from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
+from kagglekit.runs.leaks import selection_warning
+from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.nested import check_shared
 from kagglekit.selftraining.selftrainer import SelfTrainer

@@ -12,13 +12,13 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.device import choose_precision
-from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import resolve
 from kagglekit.learners.choose import choose_learner
 from kagglekit.progress import clock
-from kagglekit.runs.knobs import TrainingRun
 from kagglekit.runs.record import RunRecord
+from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import Run, read_predictions, read_run, training_rows
 from kagglekit.selftraining.teachers import check_unchanged, refit_blend
 from kagglekit.time_budget import TimeBudget

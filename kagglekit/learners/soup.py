@@ -20,11 +20,11 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_models, check_equal, greedy_soup
 from kagglekit.options import check_range, knobs_of
 from kagglekit.runs.folder import Fitted
-from kagglekit.runs.knobs import TrainingRun
-from kagglekit.runs.starts import SourceRun, read_sources
+from kagglekit.runs.initial_weights import SourceRun, read_sources
+from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import read_folds
 from kagglekit.scoring.metrics import is_higher_better, score
-from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs, vector_files
+from kagglekit.training.model_inputs import FeatureScaler, Inputs, read_inputs, vector_files
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 

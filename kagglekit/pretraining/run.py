@@ -22,8 +22,8 @@ from kagglekit.pretraining.selective import train_token_scorer
 from kagglekit.pretraining.simcse import LabelledTexts, read_pairs
 from kagglekit.pretraining.stage import SCORED, Stage
 from kagglekit.pretraining.stages import OBJECTIVES, Pretrained, pretrain
+from kagglekit.runs.initial_weights import find_scorer, find_starts, make_backbone, read_sources
 from kagglekit.runs.record import split_start
-from kagglekit.runs.starts import find_scorer, find_starts, make_backbone, read_sources
 from kagglekit.runs.tables import choose_folds, goes_forward, read_folds, training_rows
 from kagglekit.time_budget import TimeBudget
 

@@ -20,7 +20,7 @@ from kagglekit.options import check_range
 from kagglekit.pretraining.importance import check_task_model, label_texts, score_tokens, token_budget
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
-from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
+from kagglekit.training.learning_rates import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.training.trainer import Trainer, training_arguments
 
 

@@ -24,7 +24,7 @@ from kagglekit.pretraining.simcse import LabelledTexts
 from kagglekit.pretraining.stage import Stage
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
-from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
+from kagglekit.training.learning_rates import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.training.trainer import Trainer, history, training_arguments
 
 OBJECTIVES = {

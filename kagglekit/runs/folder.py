@@ -16,9 +16,9 @@ from kagglekit.files import file_lock, hash_files, read_json, remove, replacing,
 from kagglekit.options import current_names
 from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
-from kagglekit.runs.lineage import table_metadata
+from kagglekit.runs.initial_weights import SourceRun, read_sources
+from kagglekit.runs.leaks import table_metadata
 from kagglekit.runs.record import RunRecord, named_runs, split_start
-from kagglekit.runs.starts import SourceRun, read_sources
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.bootstrap import standard_error
 from kagglekit.scoring.metrics import score

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kagglekit.files import fold_folders, hash_files, read_json, resolve, run_folder
 from kagglekit.options import current_names, knobs_of, named
-from kagglekit.runs.knobs import PretrainingRun, TrainingRun
+from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.tables import list_runs, read_metadata
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-from kagglekit.scoring import counts, views
+from kagglekit.scoring import counts, fast_forms
 
 BLOCK = 2**17  # numbers worked on at a time: one megabyte stays in the cache of a core
 CLASSES = ("binary", "multiclass")  # kinds of task whose predictions are one probability per class, 1 in sum
@@ -28,7 +28,7 @@ class Metric:
     probabilities; None: not known. ordered: the distance of classes counts. The forms are optional, and without them
     everything is slower and as right. from_counts: of a metric that decides, its value from `counts.Counts`; it serves
     bootstrap, blends and thresholds. sums: for the bootstrap of others, see `counts.mean_sums`; weighted: of rows with
-    weights, likewise. views: for blends of others, see views.py.
+    weights, likewise. views: for blends of others, see fast_forms.py.
     """
 
     function: Callable
@@ -88,7 +88,7 @@ def _decision(function: Callable, kinds: tuple[str, ...], from_counts: Callable,
 
 
 def _values(function: Callable, higher: bool, measure: Callable, sums: Callable) -> Metric:
-    return Metric(function, higher, ("regression",), sums=sums, views=views.error_views(measure))
+    return Metric(function, higher, ("regression",), sums=sums, views=fast_forms.error_views(measure))
 
 
 _SQUARES = counts.mean_sums(lambda labels, values: ((labels - values) ** 2).mean(axis=1), np.sqrt)
@@ -102,20 +102,20 @@ METRICS = {
     "mcc": _decision(sk.matthews_corrcoef, (*CLASSES, "ordinal"), counts.mcc),
     "qwk": _decision(_qwk, ("multiclass", "ordinal"), counts.qwk, ordered=True),
     "roc_auc": Metric(
-        _roc_auc, True, (*CLASSES, "multilabel"), weighted=counts.roc_auc_of_weights, views=views.roc_auc
+        _roc_auc, True, (*CLASSES, "multilabel"), weighted=counts.roc_auc_of_weights, views=fast_forms.roc_auc
     ),
     "log_loss": Metric(
         _log_loss,
         False,
         (*CLASSES, "multilabel"),
         sums=counts.mean_sums(counts.log_losses),
-        views=views.log_loss,
+        views=fast_forms.log_loss,
     ),
-    "rmse": _values(_rmse, False, lambda errors, _: np.sqrt(views.mean_square(errors).mean(axis=1)), _SQUARES),
+    "rmse": _values(_rmse, False, lambda errors, _: np.sqrt(fast_forms.mean_square(errors).mean(axis=1)), _SQUARES),
     "mcrmse": _values(
         sk.root_mean_squared_error,
         False,
-        lambda errors, _: np.sqrt(views.mean_square(errors)).mean(axis=1),
+        lambda errors, _: np.sqrt(fast_forms.mean_square(errors)).mean(axis=1),
         counts.mcrmse_sums,
     ),
     "mae": _values(sk.mean_absolute_error, False, lambda errors, _: np.abs(errors).mean(axis=(1, 2)), _SIZES),
@@ -124,10 +124,10 @@ METRICS = {
         True,
         ("regression",),
         sums=counts.pearson_sums,
-        views=views.correlation(ranked=False),
+        views=fast_forms.correlation(ranked=False),
     ),
-    "spearman": Metric(_correlation(stats.spearmanr), True, ("regression",), views=views.correlation(ranked=True)),
-    "r2": _values(sk.r2_score, True, views.r2, counts.r2_sums),
+    "spearman": Metric(_correlation(stats.spearmanr), True, ("regression",), views=fast_forms.correlation(ranked=True)),
+    "r2": _values(sk.r2_score, True, fast_forms.r2, counts.r2_sums),
 }
 
 
@@ -219,7 +219,7 @@ def is_better(score: float, best: float, higher: bool) -> bool:
 
 @dataclass(frozen=True)
 class Scorer:
-    """A metric of thousands of combinations of the same predictions; see views.py for `view` and `value`.
+    """A metric of thousands of combinations of the same predictions; see fast_forms.py for `view` and `value`.
 
     sign: 1 where higher is better, otherwise -1.
     """
@@ -248,11 +248,11 @@ def make_scorer(metric: str, labels: np.ndarray, columns: int) -> Scorer:
     """
     labels, measure = np.asarray(labels), find_metric(metric)
     if measure.from_counts:
-        view, value = views.decision_views(measure.from_counts, labels)
+        view, value = fast_forms.decision_views(measure.from_counts, labels)
     elif measure.views:
         view, value = measure.views(labels, columns)
     else:
-        view = views.whole
+        view = fast_forms.whole
 
         def value(made: np.ndarray) -> np.ndarray:
             return np.array([score(metric, labels, np.ascontiguousarray(each.T)) for each in made])

@@ -34,7 +34,7 @@ from kagglekit.selftraining.teachers import Teacher
 from kagglekit.selftraining.ust import confidence_weights, draw_predictions, draw_rows, summarise
 from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import ExtraRows
+from kagglekit.training.training_rows import ExtraRows
 
 TEST = "test"  # the source of rows of test
 

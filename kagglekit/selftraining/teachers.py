@@ -14,13 +14,13 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.device import choose_precision
-from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.base_predictions import RowFeatures
 from kagglekit.ensembling.blend import fit_blend, make_stack_input
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import hash_files, resolve
 from kagglekit.runs.best_epoch import honest_run
-from kagglekit.runs.lineage import refuse_leak
+from kagglekit.runs.leaks import refuse_leak
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import EVERYTHING, Run, read_metadata, read_run
 from kagglekit.training.predict import SavedModel

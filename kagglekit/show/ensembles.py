@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kagglekit.ensembling.base import Ensembler, StackInput
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.scoring.metrics import is_higher_better
 from kagglekit.show.style import BLUE, ORANGE, PALE, legend_above, make_axes, name_rows, note, styled

@@ -9,8 +9,8 @@ from kagglekit.data.tokens import Tokens
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import Knobs, knobs_of
 from kagglekit.show.texts import shorten
-from kagglekit.training.inputs import Inputs
-from kagglekit.training.optim import suggest_learning_rate
+from kagglekit.training.learning_rates import suggest_learning_rate
+from kagglekit.training.model_inputs import Inputs
 
 ALWAYS = ("backbone", "learning_rate", "objective")  # knobs that are shown at their defaults too
 NEVER = ("work", "run", "folds", "hours", "overwrite", "checkpoint_every")  # they change nothing of a model

@@ -20,17 +20,17 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
-from kagglekit.training.best import KeepBest, RecordEvaluations
-from kagglekit.training.build import build_model
+from kagglekit.training.build_model import build_model
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
-from kagglekit.training.inputs import FeatureScaler, read_inputs, vector_files, word_vector_options
+from kagglekit.training.early_stopping import KeepBest, RecordEvaluations
+from kagglekit.training.learning_rates import adamw, learning_rates, parameter_groups, suggest_learning_rate
 from kagglekit.training.lr_finder import find_learning_rate
-from kagglekit.training.optim import adamw, learning_rates, parameter_groups, suggest_learning_rate
+from kagglekit.training.model_inputs import FeatureScaler, read_inputs, vector_files, word_vector_options
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe, prompt_options
-from kagglekit.training.rows import ExtraRows, TrainingRows, gather_rows
 from kagglekit.training.targets import Targets, make_targets, read_labels
 from kagglekit.training.trainer import Trainer, history, training_arguments
+from kagglekit.training.training_rows import ExtraRows, TrainingRows, gather_rows
 from kagglekit.tricks import make_tricks
 from kagglekit.tricks.trick import Trick
 

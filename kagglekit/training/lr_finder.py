@@ -10,7 +10,7 @@ import torch
 
 from kagglekit.data.batches import Examples, training_batches
 from kagglekit.device import autocast
-from kagglekit.training.optim import adamw
+from kagglekit.training.learning_rates import adamw
 from kagglekit.tricks.weights import restored
 
 

@@ -15,7 +15,7 @@ from kagglekit.device import autocast, choose_device, choose_precision, fast_att
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.record import RunRecord
-from kagglekit.training.inputs import FeatureScaler, read_inputs
+from kagglekit.training.model_inputs import FeatureScaler, read_inputs
 from kagglekit.training.recipe import Recipe
 
 

@@ -16,7 +16,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from kagglekit.data.batches import EpochSampler, Examples
 from kagglekit.device import choose_device
 from kagglekit.training.callbacks import Checkpoints, last_checkpoint
-from kagglekit.training.optim import make_schedule
+from kagglekit.training.learning_rates import make_schedule
 from kagglekit.tricks.trick import Trick
 
 

@@ -32,8 +32,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from kagglekit.competition.task import encode_labels, infer, read_test, read_train
 from kagglekit.data.duplicates import near_duplicate_groups
 from kagglekit.data.folds import assign_folds
-from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import fit_by_fold
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.samples import SAMPLES, read_answers, write_sample

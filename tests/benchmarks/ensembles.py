@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import softmax
 
-from kagglekit.ensembling.base import Ensembler, StackInput
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.pools import LinearPool, LogPool
-from kagglekit.ensembling.search import HillClimbing
+from kagglekit.ensembling.weight_search import HillClimbing
 from kagglekit.scoring.metrics import is_higher_better, score
 
 KINDS = {"qwk": "ordinal", "rmse": "regression"}  # of other metrics: multiclass

@@ -32,7 +32,7 @@ from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import find_backbone, load_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.samples import SAMPLES, write_sample
-from kagglekit.training.optim import adamw, parameter_groups, suggest_learning_rate
+from kagglekit.training.learning_rates import adamw, parameter_groups, suggest_learning_rate
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer, training_arguments

@@ -5,7 +5,6 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.calibration import (
     Beta,
     Isotonic,
@@ -15,6 +14,7 @@ from kagglekit.ensembling.calibration import (
     fit_logistic,
     fit_softmax,
 )
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.scoring.metrics import score
 from kagglekit.show.reliability import expected_calibration_error, reliability_table
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline, cross_fit, divide, fit_by_fold
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 
 
 class Share(Ensembler):

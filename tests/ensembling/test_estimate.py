@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.ensembling.base import Ensembler, StackInput
 from kagglekit.ensembling.blend import fit_blend
 from kagglekit.ensembling.crossfit import cross_fit, fit_by_fold
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.ensembling.pools import LinearPool, Mean

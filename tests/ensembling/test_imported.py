@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.imported import read_imported
 from kagglekit.ensembling.stack import Stack
 from kagglekit.scoring.metrics import score

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kagglekit.ensembling import pools, search, stack
-from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling import pools, stack, weight_search
 from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline, cross_fit
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS, BlendPlan
 from kagglekit.ensembling.pools import LogPool, PowerMean, Vote
-from kagglekit.ensembling.search import Search
 from kagglekit.ensembling.stack import Stack
+from kagglekit.ensembling.weight_search import Search
 from kagglekit.scoring.metrics import CLASSES, METRICS, is_higher_better, score
 from tests.scoring.examples import CHANCES, KINDS, make_rows
 from tests.scoring.examples import METRIC as SMOOTH
@@ -100,7 +100,7 @@ def test_probabilities_stay_probabilities_also_at_0_and_1(way, kind):
 def test_its_repr_rebuilds_it_and_a_fresh_one_has_learned_nothing(way, kind):
     inputs, labels, folds = make_inputs(kind, metric=SMOOTH)
     fitted = fit(way, inputs, labels, folds)
-    again = fit(eval(repr(fitted), vars(pools) | vars(search) | vars(stack)), inputs, labels, folds)
+    again = fit(eval(repr(fitted), vars(pools) | vars(weight_search) | vars(stack)), inputs, labels, folds)
     assert np.array_equal(again.predict(inputs), fitted.predict(inputs))
     assert not [name for name in vars(fitted.fresh()) if name.endswith("_")] and fitted.fresh().weights_ is None
     if (weights := fitted.weights_) is not None:

@@ -6,8 +6,8 @@ from scipy.special import expit, logit
 from scipy.stats import gmean, hmean, rankdata
 from sklearn.metrics import log_loss, roc_auc_score
 
-from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import cross_fit
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.pools import (
     BestSingle,
     GeometricMean,

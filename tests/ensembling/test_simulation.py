@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline, cross_fit, fit_by_fold
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.pools import BestSingle, LinearPool, LogPool, Mean
-from kagglekit.ensembling.search import HillClimbing
 from kagglekit.ensembling.thresholds import ClassThresholds
+from kagglekit.ensembling.weight_search import HillClimbing
 from kagglekit.scoring.metrics import score
 
 SKILLS = np.array([2.4, 2.2, 2.2, 2.0, 2.0, 1.8, 1.8, 1.6, 1.4, 1.2, 0.6, 0.0])  # the last one knows nothing

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
-from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import cross_fit
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.stack import MODELS, Stack, fit_with_offset
 from kagglekit.ensembling.stack_features import from_evidence, to_evidence
 from kagglekit.scoring.metrics import score

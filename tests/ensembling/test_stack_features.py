@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.stack_features import (
     document_aggregates,
     from_evidence,

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from kagglekit.ensembling.base import StackInput
 from kagglekit.ensembling.crossfit import cross_fit
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.threshold_search import bootstrap_rows, class_scan, cut_places, label_scan
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints
 from kagglekit.scoring.metrics import CLASSES, METRICS, score

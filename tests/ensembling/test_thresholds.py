@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.thresholds import ClassThresholds, CutPoints, LabelThresholds, TopK, choose_top, place_values
 from kagglekit.scoring.metrics import METRICS, score
 from tests.scoring.examples import DECIDING

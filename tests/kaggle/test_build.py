@@ -14,7 +14,7 @@ from kagglekit.kaggle.bundle import read_bundle, unpack
 from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.metadata import KERNEL_KEYS, read_kernel_metadata
 from kagglekit.runs.tables import write_folds
-from kagglekit.training.inputs import FeatureScaler
+from kagglekit.training.model_inputs import FeatureScaler
 
 
 @pytest.fixture

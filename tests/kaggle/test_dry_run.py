@@ -10,11 +10,11 @@ from folders import write_competition, write_kernel, write_wheel
 
 from kagglekit.competition.task import infer
 from kagglekit.files import write_json
-from kagglekit.kaggle.attach import attach, find_sources, mount_point, release
 from kagglekit.kaggle.cells import install_cell
 from kagglekit.kaggle.dry_run import dry_run
+from kagglekit.kaggle.dry_run_result import find_error, judge_submission
+from kagglekit.kaggle.input_tree import attach, find_sources, mount_point, release
 from kagglekit.kaggle.metadata import dataset_metadata
-from kagglekit.kaggle.verdict import find_error, judge_submission
 
 FACTS = """
 import json, os, socket, sys, time

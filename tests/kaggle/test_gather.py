@@ -12,7 +12,7 @@ from kagglekit.competition.task import infer, load_task
 from kagglekit.files import fold_folders, hash_files, read_json, resolve, write_json
 from kagglekit.kaggle.bundle import measure, pack
 from kagglekit.kaggle.gather import describe_train, find_outputs, gather, settle_task
-from kagglekit.kaggle.inside import tidy
+from kagglekit.kaggle.in_kernel import tidy
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 

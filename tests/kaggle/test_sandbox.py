@@ -12,7 +12,7 @@ import pytest
 from folders import write_wheel
 
 from kagglekit.kaggle.dry_run import family, watch
-from kagglekit.kaggle.fresh import MARK, clean_environment, make_environment, prove_fresh
+from kagglekit.kaggle.fresh_environment import MARK, clean_environment, make_environment, prove_fresh
 from kagglekit.kaggle.sandbox import NOT_ISOLATED, sandboxed, why_no_namespace
 
 TRIES = """

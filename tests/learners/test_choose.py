@@ -17,7 +17,7 @@ from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.vocabulary import add_tokens
 from kagglekit.options import make_knobs
 from kagglekit.runs.folder import open_run, save_fold
-from kagglekit.runs.knobs import TrainingRun
+from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import write_folds
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.selftrainer import SelfTrainer

@@ -21,8 +21,8 @@ from kagglekit.learners.tfidf import Baseline
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.folder import open_run, save_fold
-from kagglekit.runs.knobs import TrainingRun
 from kagglekit.runs.record import RunRecord
+from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
 from kagglekit.time_budget import STARTED, TimeBudget
 from kagglekit.training.finetune import FineTuner

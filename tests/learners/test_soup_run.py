@@ -20,7 +20,7 @@ from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_predictions, read_run, write_folds
 from kagglekit.scoring.metrics import score
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import FeatureScaler
+from kagglekit.training.model_inputs import FeatureScaler
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 

@@ -10,7 +10,7 @@ from kagglekit.model.backbones import find_backbone, load_backbone, quiet
 from kagglekit.model.classifier import Classifier, load_encoder
 from kagglekit.model.soup import average_models
 from kagglekit.model.verbalizer import load_masked_lm
-from kagglekit.training.optim import parameter_groups
+from kagglekit.training.learning_rates import parameter_groups
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 PATTERN, WORDS = "{text} it was {mask} .", {"no": ["bad", "poor"], "yes": ["good"]}

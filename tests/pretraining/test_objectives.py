@@ -13,7 +13,7 @@ from kagglekit.pretraining.masking import MASKINGS, Masking
 from kagglekit.pretraining.stage import Stage
 from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.training.callbacks import SaveEvery
-from kagglekit.training.optim import adamw, parameter_groups
+from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
 
 ARCHITECTURES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]

@@ -18,7 +18,7 @@ from kagglekit.pretraining.importance import (
 )
 from kagglekit.pretraining.masking import make_masking
 from kagglekit.pretraining.selective import TokenScorer, importance_loss, train_token_scorer
-from kagglekit.training.optim import adamw, parameter_groups
+from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
 
 MASK = 4

@@ -16,8 +16,8 @@ from kagglekit.pretraining.run import StageRun
 from kagglekit.pretraining.stage import Stage
 from kagglekit.pretraining.stages import OBJECTIVES, pretrain, split_corpus
 from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.starts import find_starts, find_vocabulary, make_start
 from kagglekit.runs.tables import write_folds
 from kagglekit.show.pretraining import compare_maskings, scorer_figures, show_masks
 from kagglekit.training.callbacks import last_checkpoint

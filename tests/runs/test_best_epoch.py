@@ -9,7 +9,7 @@ import pytest
 from kagglekit.files import write_json
 from kagglekit.runs.best_epoch import choose_evaluations, honest_run, read_evaluations, write_evaluations
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
-from kagglekit.runs.lineage import score_warning
+from kagglekit.runs.leaks import score_warning
 from kagglekit.runs.record import RunRecord, read_scores
 from kagglekit.runs.tables import read_folds, read_metadata, read_run, write_folds
 from kagglekit.scoring.metrics import score

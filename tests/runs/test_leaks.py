@@ -9,16 +9,16 @@ import pytest
 from kagglekit.ensembling.blend import check_base_predictions
 from kagglekit.files import read_json, write_json
 from kagglekit.runs.folder import Fitted, open_run, save_fold
-from kagglekit.runs.lineage import score_warning, table_metadata
+from kagglekit.runs.initial_weights import read_sources
+from kagglekit.runs.leaks import score_warning, table_metadata
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.starts import read_sources
 from kagglekit.runs.tables import hash_folds, read_folds, read_run, write_folds, write_predictions
 from kagglekit.selftraining.labelling import make_pool
 from kagglekit.selftraining.nested import PairModels
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.show.selftraining import read_added
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import ExtraRows
+from kagglekit.training.training_rows import ExtraRows
 
 FOLD_OF = np.array([0, 1, 2, 0, 1, 2])
 OTHER = np.array([1, 0, 2, 0, 1, 2])

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from kagglekit.files import read_json, write_json
-from kagglekit.runs.lineage import score_warning, selection_warning, table_metadata
+from kagglekit.runs.initial_weights import find_starts, make_backbone
+from kagglekit.runs.leaks import score_warning, selection_warning, table_metadata
 from kagglekit.runs.record import RunRecord, with_ancestors
-from kagglekit.runs.starts import find_starts, make_backbone
 from kagglekit.runs.tables import write_folds
 from kagglekit.scoring.metrics import score
 from kagglekit.training.finetune import FineTuner

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kagglekit.files import write_json
-from kagglekit.runs.lineage import table_metadata
+from kagglekit.runs.leaks import table_metadata
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import (
     first_difference,

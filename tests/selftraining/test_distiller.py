@@ -12,7 +12,7 @@ from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.options import DistillationOptions
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import ExtraRows
+from kagglekit.training.training_rows import ExtraRows
 from tests.selftraining.students import Counting, Echo
 
 KNOBS = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 1e-2}

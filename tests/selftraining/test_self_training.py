@@ -19,7 +19,7 @@ from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.show.selftraining import read_added, show_added, show_rounds
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
-from kagglekit.training.rows import ExtraRows
+from kagglekit.training.training_rows import ExtraRows
 from tests.selftraining.students import Counting, Echo
 
 FOLDS = np.arange(24) % 3

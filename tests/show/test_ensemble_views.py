@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kagglekit.ensembling.base import StackInput
+from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.pools import LinearPool, Mean
 from kagglekit.show.ensembles import compare, optimism

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from kagglekit.show import curves, plots, reliability
-from kagglekit.training.optim import learning_rates
+from kagglekit.training.learning_rates import learning_rates
 from kagglekit.training.recipe import SCHEDULES
 
 RNG = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kagglekit.runs.knobs import TrainingRun
+from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.show.training import decode_row, show_model, show_recipe, show_tokens
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe

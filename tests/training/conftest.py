@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kagglekit.time_budget import OutOfTime, TimeBudget
-from kagglekit.training.best import RecordEvaluations
 from kagglekit.training.callbacks import StopInTime, last_checkpoint
+from kagglekit.training.early_stopping import RecordEvaluations
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import history

@@ -17,9 +17,9 @@ from kagglekit.data.tokens import Tokens
 from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
-from kagglekit.training.best import KeepBest
 from kagglekit.training.callbacks import SaveEvery, last_checkpoint
-from kagglekit.training.optim import parameter_groups
+from kagglekit.training.early_stopping import KeepBest
+from kagglekit.training.learning_rates import parameter_groups
 from kagglekit.training.predict import predict
 from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.tricks import TRICKS, make_tricks

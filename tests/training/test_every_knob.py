@@ -17,7 +17,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import FeatureScaler, read_inputs
+from kagglekit.training.model_inputs import FeatureScaler, read_inputs
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 

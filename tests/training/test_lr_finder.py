@@ -8,8 +8,8 @@ import torch
 
 from kagglekit.data.batches import training_batches
 from kagglekit.losses.catalogue import default_loss
+from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.lr_finder import find_learning_rate, smooth, suggest_rate
-from kagglekit.training.optim import adamw, parameter_groups
 
 
 @pytest.fixture

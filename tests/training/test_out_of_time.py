@@ -17,8 +17,8 @@ from kagglekit.pretraining.stages import pretrain
 from kagglekit.running.parameters import fold, read_parameters
 from kagglekit.runs.tables import write_folds
 from kagglekit.time_budget import STARTED, OutOfTime, TimeBudget, unfinished
-from kagglekit.training.best import KeepBest
 from kagglekit.training.callbacks import StopInTime, last_checkpoint
+from kagglekit.training.early_stopping import KeepBest
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 FOLDS = np.arange(24) % 3

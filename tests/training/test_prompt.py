@@ -14,7 +14,7 @@ from kagglekit.data.patterns import fill_pattern, make_pattern
 from kagglekit.model.backbones import load_backbone, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import FeatureScaler, read_inputs
+from kagglekit.training.model_inputs import FeatureScaler, read_inputs
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 from kagglekit.tricks import TRICKS

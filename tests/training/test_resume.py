@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from kagglekit.training.best import KeepBest
 from kagglekit.training.callbacks import last_checkpoint, remove_checkpoints
+from kagglekit.training.early_stopping import KeepBest
 from kagglekit.training.recipe import SCHEDULES
 from kagglekit.training.trainer import history
 from kagglekit.tricks import EMA, FGM, SWA, TRICKS, make_tricks

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import TrainerCallback, get_linear_schedule_with_warmup
 
 from kagglekit.data.batches import training_batches
-from kagglekit.training.optim import learning_rates, parameter_groups
+from kagglekit.training.learning_rates import learning_rates, parameter_groups
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import SCHEDULES
 from kagglekit.training.trainer import Trainer, history

@@ -152,7 +152,7 @@ def test_what_each_trick_declares():
 
 NAMED_STILL = {  # module -> tricks that its code names: what is left to switch to what a trick declares
     "losses/catalogue.py": {"SupCon"},  # "supcon" among the losses is pointed to the tricks, and losses cannot ask them
-    "runs/lineage.py": {"CheckpointSoup"},
+    "runs/leaks.py": {"CheckpointSoup"},
     "training/recipe.py": {"EMA", "FGM"},  # the example in the words of the knob `tricks`
 }
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kagglekit.data.tokens import Chunks, Tokens, tokenize
-from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs, vector_files, word_vector_options
+from kagglekit.training.model_inputs import FeatureScaler, Inputs, read_inputs, vector_files, word_vector_options
 from kagglekit.training.recipe import Recipe
 
 ROWS = 10

@@ -13,8 +13,15 @@ from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_weights
 from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.runs.initial_weights import (
+    find_scorer,
+    find_starts,
+    find_vocabulary,
+    make_backbone,
+    make_start,
+    read_sources,
+)
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.starts import find_scorer, find_starts, find_vocabulary, make_backbone, make_start, read_sources
 from kagglekit.runs.tables import write_folds, write_predictions
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe

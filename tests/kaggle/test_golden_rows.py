@@ -15,13 +15,13 @@ from kagglekit.competition.task import encode_labels, infer, read_test, read_tra
 from kagglekit.ensembling.blend import blend_runs
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
-from kagglekit.kaggle.parity import FLOOR, TOLERANCE, check_parity, differences, write_golden
+from kagglekit.kaggle.golden_rows import FLOOR, TOLERANCE, check_golden_rows, differences, write_golden
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_metadata, read_run, write_folds, write_table
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.inputs import FeatureScaler
+from kagglekit.training.model_inputs import FeatureScaler
 from kagglekit.training.recipe import Recipe
 
 FOLDS = np.arange(40) % 2
@@ -116,7 +116,7 @@ def test_golden_rows_go_from_the_shortest_text_to_the_longest_with_the_logits_of
     [("both", "fp32"), ("base", "fp16"), ("base", "bf16"), ("beside", "bf16"), ("minilm", "fp16"), ("minilm", "bf16")],
 )
 def test_honest_rounding_stays_below_half_of_the_tolerance(home, name, precision):
-    found = check_parity(home, name, precision)
+    found = check_golden_rows(home, name, precision)
     assert list(found) == COLUMNS and (found["rows"] == 16).all()
     assert found["run"].tolist() == {"both": ["base", "base"], "base": ["base", "base"]}.get(name, [name])
     assert (found["tolerance"] == TOLERANCE[precision]).all()
@@ -129,8 +129,8 @@ def test_a_blend_and_a_copy_elsewhere_are_checked_without_the_data(work):
     params = read_json(work / "beside" / "params.json")
     params["recipe"]["features"]["vectors"] = "/gone/vectors.parquet"
     write_json(work / "beside" / "params.json", params)
-    assert check_parity(work, "beside", "fp32")["largest difference"].max() < 1e-4
-    assert check_parity(work, "both", "fp32")["fold"].tolist() == ["0", "1"]
+    assert check_golden_rows(work, "beside", "fp32")["largest difference"].max() < 1e-4
+    assert check_golden_rows(work, "both", "fp32")["fold"].tolist() == ["0", "1"]
 
 
 @pytest.mark.parametrize(("name", "precision"), [("base", "fp32"), ("minilm", "bf16")])
@@ -142,13 +142,13 @@ def test_one_layer_with_other_weights_is_found(work, name, precision):
 
     change(work / name / "fold0" / "model", how)
     with pytest.raises(RuntimeError, match=rf"The model {name}/fold0 does not score as at home: the logits of"):
-        check_parity(work, name, precision)
+        check_golden_rows(work, name, precision)
 
 
 def test_a_little_noise_is_found_where_the_precision_can_see_it(work):
     change(work / "minilm" / "fold0" / "model", lambda key, x: x * 1.05 if "layer.3.output.dense.weight" in key else x)
     with pytest.raises(RuntimeError, match=r"spread, and fp16 may differ by 0.015. Versions: all are the same"):
-        check_parity(work, "minilm", "fp16")
+        check_golden_rows(work, "minilm", "fp16")
 
 
 def test_versions_that_differ_are_told(work):
@@ -159,7 +159,7 @@ def test_versions_that_differ_are_told(work):
     told["versions"]["transformers"] = "4.0.0"
     write_table(file, table, told)
     with pytest.raises(RuntimeError, match=rf"base/fold1 .* Versions: transformers 4.0.0 there, {now} here\. Other"):
-        check_parity(work, "base", "fp32")
+        check_golden_rows(work, "base", "fp32")
 
 
 def test_another_tokenizer_or_another_length_is_found(work):
@@ -170,26 +170,26 @@ def test_another_tokenizer_or_another_length_is_found(work):
     file.unlink()
     file.write_text(json.dumps(told))
     with pytest.raises(RuntimeError, match="Other weights, another tokenizer or another version of transformers"):
-        check_parity(work, "minilm", "bf16")
+        check_golden_rows(work, "minilm", "bf16")
     file.write_text(before)
     params = read_json(work / "minilm" / "params.json")
     params["recipe"]["max_length"] = 8
     write_json(work / "minilm" / "params.json", params)
     with pytest.raises(RuntimeError, match="The model minilm/fold0"):
-        check_parity(work, "minilm", "bf16")
+        check_golden_rows(work, "minilm", "bf16")
 
 
 def test_what_is_not_there_and_what_is_no_precision_is_named(work):
     assert write_golden(work, "tfidf") is None and not (work / "tfidf" / "golden.parquet").exists()
     with pytest.raises(FileNotFoundError, match=r"tfidf has no golden.parquet: build the kernel again"):
-        check_parity(work, "tfidf")
+        check_golden_rows(work, "tfidf")
     with pytest.raises(ValueError, match="precision='fp64' is out of range: it must be one of bf16, fp16, fp32"):
-        check_parity(work, "base", "fp64")
+        check_golden_rows(work, "base", "fp64")
     with pytest.raises(ValueError, match="rows=0 is out of range: it must be 1 or more"):
         write_golden(work, "base", rows=0)
     shutil.rmtree(work / "base" / "fold1" / "model")
     with pytest.raises(FileNotFoundError, match="fold1/model has no model: train its fold again"):
-        check_parity(work, "base", "fp32")
+        check_golden_rows(work, "base", "fp32")
 
 
 def test_a_difference_is_in_units_of_the_spread_and_nan_is_infinitely_far():

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from kagglekit.ensembling.base import Ensembler, StackInput
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.pools import normalise, weighted_mean
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import Scorer, make_scorer

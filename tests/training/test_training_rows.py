@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kagglekit.training.rows import ExtraRows, gather_rows
+from kagglekit.training.training_rows import ExtraRows, gather_rows
 from kagglekit.tricks.trick import Trick
 
 KINDS = ["binary", "multiclass", "multilabel", "regression", "ordinal"]

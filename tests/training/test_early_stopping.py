@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from kagglekit.scoring.metrics import is_better, score
-from kagglekit.training.best import KeepBest, RecordEvaluations
 from kagglekit.training.callbacks import last_checkpoint
+from kagglekit.training.early_stopping import KeepBest, RecordEvaluations
 from kagglekit.tricks import EMA, FGM
 from kagglekit.tricks.trick import Trick
 

@@ -22,10 +22,10 @@ from kagglekit.options import check_range
 from kagglekit.runs.environment import versions
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_metadata, write_table
-from kagglekit.training.inputs import read_inputs
+from kagglekit.training.model_inputs import read_inputs
 from kagglekit.training.predict import SavedModel, feature_columns, free_memory, predict
 
-# In units of the spread of a model's logits, see `check_parity`. Rounding, against float32 on a CPU: bf16 0.006 to
+# In units of the spread of a model's logits, see `check_golden_rows`. Rounding, against float32 on a CPU: bf16 0.006 to
 # 0.03, fp16 0.001 to 0.003 (MiniLM trained on articles, and random models of six architectures with up to 24 layers;
 # the worst 0.1 and 0.006). Faults: texts truncated at 120 tokens instead of 128 0.18, at the other end 1.3; one of 6
 # layers re-initialised 1.3, or from another run 0.7; noise of 3 % on the weights of a layer, or two swapped words in
@@ -67,7 +67,7 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
     return path
 
 
-def check_parity(work: str | Path, run: str, precision: str | None = None) -> pd.DataFrame:
+def check_golden_rows(work: str | Path, run: str, precision: str | None = None) -> pd.DataFrame:
     """Score the golden rows of a run again, and raise RuntimeError where a model scores otherwise than at home.
 
     precision: "fp32", "fp16" or "bf16"; None: that of this machine, in which the test rows are predicted too.

@@ -15,8 +15,8 @@ from kagglekit.competition.task import infer, load_task, read_sample, read_test,
 from kagglekit.files import read_json, write_json
 from kagglekit.kaggle.bundle import pack
 from kagglekit.kaggle.gather import describe_train
-from kagglekit.kaggle.inside import check_golden, enter, hide_broken, leave, run_step
-from kagglekit.kaggle.parity import write_golden
+from kagglekit.kaggle.golden_rows import write_golden
+from kagglekit.kaggle.in_kernel import check_golden, enter, hide_broken, leave, run_step
 from kagglekit.running.gpus import Gpu, Gpus
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds, write_table

@@ -8,7 +8,7 @@ from scipy.optimize import approx_fprime, linprog, minimize
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from kagglekit.ensembling.convex import (
+from kagglekit.ensembling.convex_weights import (
     class_loss,
     fit_weights,
     gram,

@@ -13,7 +13,7 @@ from kagglekit.augment.catalogue import augment_texts
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import Tokens
 from kagglekit.options import check_range
-from kagglekit.training.inputs import FeatureScaler, Inputs, read_inputs
+from kagglekit.training.model_inputs import FeatureScaler, Inputs, read_inputs
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.targets import Labels, Targets, make_targets
 

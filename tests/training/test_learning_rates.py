@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from kagglekit.training.optim import adamw, learning_rates, make_schedule, parameter_groups, suggest_learning_rate
+from kagglekit.training.learning_rates import (
+    adamw,
+    learning_rates,
+    make_schedule,
+    parameter_groups,
+    suggest_learning_rate,
+)
 from kagglekit.training.recipe import SCHEDULES
 
 NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from kagglekit.ensembling.base import StackInput
-from kagglekit.ensembling.search import HillClimbing, Search, combine, draw_bags
+from kagglekit.ensembling.ensembler import StackInput
+from kagglekit.ensembling.weight_search import HillClimbing, Search, combine, draw_bags
 from kagglekit.scoring.metrics import is_higher_better, score
 from tests.benchmarks.ensembles import budget_table, measure
 from tests.benchmarks.ensembles import make_inputs as make_benchmark

@@ -16,7 +16,7 @@ from kagglekit.competition.task import load_task, read_sample, read_test, read_t
 from kagglekit.device import choose_precision
 from kagglekit.files import fold_folders, read_json, remove, replacing, resolve, run_folder, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, differs, read_bundle
-from kagglekit.kaggle.fresh import MARK as DRY_RUN
+from kagglekit.kaggle.fresh_environment import MARK as DRY_RUN
 from kagglekit.kaggle.gather import KERNEL_FILE, describe_train, find_bundles, gather, is_copied, settle_task
 from kagglekit.running.done import find_reads
 from kagglekit.running.gpus import Gpus, working_gpus
@@ -86,7 +86,7 @@ def hide_broken(gpus: Gpus) -> None:
 
 
 def check_golden(work: str | Path, runs: Sequence[str] = ()) -> list[str]:
-    """Score the golden rows of runs again, and return a line each about the difference; see `check_parity`.
+    """Score the golden rows of runs again, and return a line each about the difference; see `check_golden_rows`.
 
     runs: by default all that have golden rows and all their models. A run without golden rows keeps no model, such as
     TF-IDF, which learns again. Raises RuntimeError for a model that scores otherwise than at home.
@@ -98,9 +98,9 @@ def check_golden(work: str | Path, runs: Sequence[str] = ()) -> list[str]:
         if not runs and not all((resolve(work) / model).is_dir() for model in models.values()):
             lines.append(f"golden rows of {run}: its models are not attached, so there is nothing to compare")
             continue
-        from kagglekit.kaggle.parity import check_parity  # its imports take seconds, and most kernels train
+        from kagglekit.kaggle.golden_rows import check_golden_rows  # its imports take seconds, and most kernels train
 
-        table = check_parity(work, run)
+        table = check_golden_rows(work, run)
         worst = table.loc[table["largest difference"].idxmax()]
         lines.append(
             f"golden rows of {run}: scored as at home, by {len(table)} of {len(table)} models (largest difference "
