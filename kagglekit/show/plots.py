@@ -68,10 +68,11 @@ def label_balance(labels: np.ndarray, names: Sequence[str]) -> Figure:
 def token_lengths(lengths: np.ndarray, max_lengths: Sequence[int] = (64, 128, 256, 512)) -> Figure:
     """Histogram of token lengths, and for each max_length the share of texts that are truncated and of tokens lost.
 
-    The histogram ends at the 99th percentile; longer texts are in its last bar.
+    The histogram ends at the 99th percentile; longer texts are in its last bar. Where no text is truncated it is alone.
     """
-    left, right = make_panels((6.0, 3.6), 3.2)
     lengths = np.asarray(lengths)
+    truncated = (lengths > min(max_lengths)).any()
+    left, right, *_ = [*make_panels((6.0, 3.6) if truncated else (6.0,), 3.2), None]
     top = max(np.ceil(np.quantile(lengths, 0.99) * 1.03), 10)
     left.hist(np.minimum(lengths, top), bins=np.linspace(0, top, min(int(top), 50) + 1), color=BLUE)
     left.margins(y=0.12)
@@ -82,6 +83,8 @@ def token_lengths(lengths: np.ndarray, max_lengths: Sequence[int] = (64, 128, 25
             note(left, str(limit), limit, 1, **place)
     left.set(xlabel=f"tokens per text (median {np.median(lengths):,.0f}, longest {lengths.max():,})", ylabel="texts")
     left.set(title="Token lengths", xlim=(0, top))
+    if not truncated:
+        return left.figure
     for row, limit in enumerate(max_lengths):
         cut, lost = np.mean(lengths > limit), 1 - np.minimum(lengths, limit).sum() / max(lengths.sum(), 1)
         for at, share, colour, name in ((-0.19, cut, ORANGE, "texts truncated"), (0.19, lost, PALE, "tokens lost")):

@@ -110,6 +110,7 @@ def test_a_failing_picture_leaves_nothing_open():
 def test_token_lengths_show_the_share_that_is_truncated():
     shown = texts(plots.token_lengths(np.array([10, 100, 100, 600]), max_lengths=(64, 512)))
     assert "75.0%" in shown and "25.0%" in shown  # texts cut
+    assert len(plots.token_lengths(np.array([10, 64])).axes) == 1
     assert f"{1 - (10 + 3 * 64) / 810:.1%}" in shown and f"{88 / 810:.1%}" in shown  # tokens lost
 
 
