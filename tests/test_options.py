@@ -16,11 +16,11 @@ from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.options import RENAMED, Knob, Knobs, current_names, knob, knobs_of, make_knobs, named
 from kagglekit.pretraining.masking import MASKINGS
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
-from kagglekit.selftraining.distillation import LOSSES
-from kagglekit.selftraining.options import DistillationOptions, SelfTrainingOptions
+from kagglekit.selftraining.distillation_loss import LOSSES
+from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 from kagglekit.training.recipe import FEATURES, SCHEDULES, Recipe
 
 KINDS = (Recipe, TrainingRun, Stage, PretrainingRun, SelfTrainingOptions, DistillationOptions)
@@ -115,8 +115,8 @@ def test_no_knob_of_a_notebook_stands_in_two_dataclasses():
 
 
 def test_the_fields_are_read_without_torch_and_the_like():
-    code = "import sys, kagglekit.training.recipe, kagglekit.pretraining.stage, kagglekit.selftraining.options\n"
-    code += "import kagglekit.runs.run_knobs\n"
+    modules = ("training.recipe", "pretraining.stage_knobs", "selftraining.selftraining_knobs", "runs.run_knobs")
+    code = f"import sys, {', '.join(f'kagglekit.{module}' for module in modules)}\n"
     code += "print({'torch', 'transformers', 'pandas', 'numpy', 'sklearn'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.stdout == "set()\n", done.stderr

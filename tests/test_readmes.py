@@ -27,7 +27,7 @@ from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import choose_shared, parse_arguments, read_arguments, read_parameters
 from kagglekit.samples import SAMPLES
-from kagglekit.selftraining.options import DistillationOptions, SelfTrainingOptions
+from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 from kagglekit.training.recipe import SCHEDULES
 from kagglekit.tricks import TRICKS, make_tricks
 

@@ -13,7 +13,7 @@ from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
 from kagglekit.kaggle.cells import Step
 from kagglekit.model.catalogue import PACKAGES
 from kagglekit.options import knobs_of, named
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.running.done import fill
 from kagglekit.running.parameters import names_in
 from kagglekit.runs.record import RunRecord, split_start, with_ancestors

@@ -21,7 +21,7 @@ from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_st
 from kagglekit.runs.leaks import selection_warning
 from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.selftraining.distiller import Distiller
-from kagglekit.selftraining.nested import check_shared
+from kagglekit.selftraining.nested_folds import check_shared
 from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.finetune import FineTuner

@@ -17,7 +17,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 from kagglekit.pretraining.importance import EntropyScorer, choose_best, score_tokens
 from kagglekit.pretraining.objective import check_options
-from kagglekit.pretraining.words import WordTable, make_word_table
+from kagglekit.pretraining.word_starts import WordTable, make_word_table
 from kagglekit.tricks.trick import Trick, knob, trick
 
 

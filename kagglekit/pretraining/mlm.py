@@ -19,7 +19,7 @@ from kagglekit.data.tokens import WHOLE, Tokens, chunk, join_tokens, special_end
 from kagglekit.device import autocast, choose_precision, random_state_kept
 from kagglekit.pretraining.masking import Masking
 from kagglekit.pretraining.objective import Prepared, Setup
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 
 
 def prepare_mlm(setup: Setup) -> Prepared:

@@ -14,7 +14,7 @@ from kagglekit.data.batches import Examples
 from kagglekit.device import choose_attention, choose_device
 from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.vocabulary import resize_embeddings
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.tricks.trick import Trick
 
 

@@ -25,7 +25,7 @@ from kagglekit.options import check_range
 from kagglekit.pretraining.masking import Masking
 from kagglekit.pretraining.mlm import MaskedLM, evaluate_hidden, exp_of_mean, masked_cross_entropy, summed_loss
 from kagglekit.pretraining.objective import Prepared, Setup
-from kagglekit.pretraining.words import make_word_table
+from kagglekit.pretraining.word_starts import make_word_table
 from kagglekit.tricks.trick import Trick, knob, trick
 
 

@@ -22,7 +22,7 @@ from kagglekit.model.pooling import make_pooling
 from kagglekit.model.shallow import embed
 from kagglekit.options import check_range
 from kagglekit.pretraining.objective import Prepared, Setup
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 
 OPTIONS = {"temperature": 0.05, "pooling": "mean", "projection": False, "dropout": 0.1}
 MOST = 2000  # texts that are measured: all pairs of them are compared

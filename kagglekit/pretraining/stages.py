@@ -21,7 +21,7 @@ from kagglekit.pretraining.objective import Objective, Prepared, Setup, check_op
 from kagglekit.pretraining.probe import OVERALL, KeepCandidates, Probe
 from kagglekit.pretraining.sentence_pairs import prepare_pairs
 from kagglekit.pretraining.simcse import LabelledTexts
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.learning_rates import adamw, parameter_groups, suggest_learning_rate

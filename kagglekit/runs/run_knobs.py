@@ -58,13 +58,13 @@ class TrainingRun(RunKnobs):
     pseudo: dict[str, Any] = knob(
         {},
         'labels for rows without: {"teacher": "base", "threshold": 0.9, "rounds": 1}',
-        options="kagglekit.selftraining.options:SelfTrainingOptions",
+        options="kagglekit.selftraining.selftraining_knobs:SelfTrainingOptions",
         shown="training",
     )
     distill: dict[str, Any] = knob(
         {},
         'learn from a run or blend: {"teacher": "base", "temperature": 2.0}; from itself: {"by": "nested"}',
-        options="kagglekit.selftraining.options:DistillationOptions",
+        options="kagglekit.selftraining.selftraining_knobs:DistillationOptions",
     )
     find_learning_rate: bool = knob(False, "look for a learning rate first: a picture, and 100 steps that are undone")
 

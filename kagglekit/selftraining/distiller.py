@@ -17,9 +17,9 @@ from kagglekit.runs.folder import Fitted
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import goes_forward, hash_folds, training_rows
 from kagglekit.scoring.metrics import score
-from kagglekit.selftraining.distillation import Distillation
-from kagglekit.selftraining.nested import PairModels, kept, without_choosing
-from kagglekit.selftraining.options import DistillationOptions
+from kagglekit.selftraining.distillation_loss import Distillation
+from kagglekit.selftraining.nested_folds import PairModels, kept, without_choosing
+from kagglekit.selftraining.selftraining_knobs import DistillationOptions
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.tricks import TRICKS
 

@@ -18,8 +18,7 @@ from kagglekit.data.features import check_features
 from kagglekit.files import replacing, resolve
 from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import score
-from kagglekit.selftraining.options import SelfTrainingOptions
-from kagglekit.selftraining.pseudo import (
+from kagglekit.selftraining.pseudo_labels import (
     Prediction,
     PseudoLabels,
     agreement,
@@ -30,6 +29,7 @@ from kagglekit.selftraining.pseudo import (
     group_names,
     make_labels,
 )
+from kagglekit.selftraining.selftraining_knobs import SelfTrainingOptions
 from kagglekit.selftraining.teachers import Teacher
 from kagglekit.selftraining.ust import confidence_weights, draw_predictions, draw_rows, summarise
 from kagglekit.training.predict import SavedModel

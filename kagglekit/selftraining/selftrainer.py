@@ -15,8 +15,8 @@ from kagglekit.files import remove, replacing
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.runs.folder import Fitted
 from kagglekit.selftraining.labelling import DONE, Labelling, RoundOutput, make_pool, name_maker
-from kagglekit.selftraining.options import SelfTrainingOptions
-from kagglekit.selftraining.pseudo import PseudoLabels
+from kagglekit.selftraining.pseudo_labels import PseudoLabels
+from kagglekit.selftraining.selftraining_knobs import SelfTrainingOptions
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.predict import SavedModel
 

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.device import autocast, random_state_kept
 from kagglekit.scoring.metrics import CLASSES
-from kagglekit.selftraining.pseudo import Prediction, find_groups
+from kagglekit.selftraining.pseudo_labels import Prediction, find_groups
 
 TINY = 1e-10
 

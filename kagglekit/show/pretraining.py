@@ -8,8 +8,8 @@ import pandas as pd
 
 from kagglekit.files import read_json
 from kagglekit.pretraining.masking import MASKINGS, make_masking, show_masking
-from kagglekit.pretraining.run import StageRun
-from kagglekit.pretraining.stage import SCORED
+from kagglekit.pretraining.pretraining_run import StageRun
+from kagglekit.pretraining.stage_knobs import SCORED
 
 
 def show_masks(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.DataFrame:

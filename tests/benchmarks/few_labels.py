@@ -23,7 +23,7 @@ from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.pretraining.masking import make_masking
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import pretrain
 from kagglekit.samples import write_sample
 from kagglekit.scoring.metrics import score

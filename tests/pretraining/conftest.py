@@ -9,7 +9,7 @@ import torch
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.vocabulary import add_tokens
 from kagglekit.pretraining.simcse import LabelledTexts
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import prepare as prepare_stage
 
 GOOD, BAD = "the good film is fun !", "a bad plot was sad ."

@@ -14,7 +14,7 @@ from kagglekit.pretraining.masking import (
     span_starts,
 )
 from kagglekit.pretraining.selective import TokenScorer
-from kagglekit.pretraining.stage import SCORED
+from kagglekit.pretraining.stage_knobs import SCORED
 
 MASK, VOCABULARY = 4, 1000
 EVERY = pytest.mark.parametrize("name", MASKINGS)

@@ -9,7 +9,7 @@ from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import load_backbone, load_tokenizer
 from kagglekit.pretraining.masking import MASKINGS, make_masking
 from kagglekit.pretraining.mlm import MaskedLM, exp_of_mean, masked_cross_entropy, perplexity
-from kagglekit.pretraining.stage import SCORED, Stage
+from kagglekit.pretraining.stage_knobs import SCORED, Stage
 from kagglekit.pretraining.stages import pretrain
 
 ARCHITECTURES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]

@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 
 from kagglekit.model.backbones import quiet
 from kagglekit.pretraining.masking import MASKINGS, Masking
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.learning_rates import adamw, parameter_groups

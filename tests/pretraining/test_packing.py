@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kagglekit.data.tokens import WHOLE, Tokens, chunk, join_tokens, tokenize
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.pretraining.mlm import fit_best, pack, padding_shares, read_pieces, show_packing
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 
 CLS, SEP = 2, 3
 

@@ -12,8 +12,8 @@ from kagglekit.files import read_json
 from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.pretraining import stages
-from kagglekit.pretraining.run import StageRun
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.pretraining_run import StageRun
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import OBJECTIVES, pretrain, split_corpus
 from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start

@@ -17,7 +17,7 @@ from kagglekit.running.parameters import (
     write_cell,
     write_table,
 )
-from kagglekit.selftraining.options import DistillationOptions, SelfTrainingOptions
+from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 
 KNOBS = ("2_pretrain", "3_train")  # notebooks whose parameters are fields of dataclasses
 

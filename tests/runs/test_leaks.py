@@ -14,7 +14,7 @@ from kagglekit.runs.leaks import score_warning, table_metadata
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import hash_folds, read_folds, read_run, write_folds, write_predictions
 from kagglekit.selftraining.labelling import make_pool
-from kagglekit.selftraining.nested import PairModels
+from kagglekit.selftraining.nested_folds import PairModels
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.show.selftraining import read_added
 from kagglekit.training.recipe import Recipe

@@ -6,8 +6,8 @@ import pytest
 from kagglekit.competition.task import encode_labels
 from kagglekit.data.folds import assign_folds
 from kagglekit.files import fold_folders
-from kagglekit.pretraining.run import StageRun
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.pretraining_run import StageRun
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.tables import choose_folds, read_folds, read_run, training_rows, write_folds
 from kagglekit.selftraining.distiller import Distiller

@@ -3,7 +3,13 @@ import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
-from kagglekit.selftraining.distillation import LOSSES, distribution_distance, hidden_distance, soften, value_distance
+from kagglekit.selftraining.distillation_loss import (
+    LOSSES,
+    distribution_distance,
+    hidden_distance,
+    soften,
+    value_distance,
+)
 
 LINKS = pytest.mark.parametrize("link", ["softmax", "sigmoid"])
 

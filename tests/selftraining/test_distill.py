@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import Tokens
 from kagglekit.device import checkpoint_activations
-from kagglekit.selftraining.distillation import (
+from kagglekit.selftraining.distillation_loss import (
     Distillation,
     distribution_distance,
     hidden_distance,

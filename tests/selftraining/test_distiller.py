@@ -9,7 +9,7 @@ from kagglekit.learners.tfidf import Baseline
 from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.tables import read_predictions
 from kagglekit.selftraining.distiller import Distiller
-from kagglekit.selftraining.options import DistillationOptions
+from kagglekit.selftraining.selftraining_knobs import DistillationOptions
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.training_rows import ExtraRows

@@ -14,7 +14,7 @@ from kagglekit.runs.tables import read_folds, read_predictions, write_folds
 from kagglekit.scoring.metrics import score
 from kagglekit.selftraining import selftrainer
 from kagglekit.selftraining.distiller import Distiller
-from kagglekit.selftraining.pseudo import make_labels
+from kagglekit.selftraining.pseudo_labels import make_labels
 from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.show.selftraining import read_added, show_added, show_rounds
 from kagglekit.training.finetune import FineTuner

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
-from kagglekit.selftraining.pseudo import Prediction
+from kagglekit.selftraining.pseudo_labels import Prediction
 from kagglekit.selftraining.ust import (
     bald,
     confidence_weights,

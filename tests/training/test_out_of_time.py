@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from kagglekit.files import hash_files, read_json
 from kagglekit.learners.choose import choose_learner
 from kagglekit.model.backbones import load_tokenizer
-from kagglekit.pretraining.stage import Stage
+from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import pretrain
 from kagglekit.running.parameters import fold, read_parameters
 from kagglekit.runs.tables import write_folds

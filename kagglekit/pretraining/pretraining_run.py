@@ -20,7 +20,7 @@ from kagglekit.pretraining.objective import check_options
 from kagglekit.pretraining.probe import Probe
 from kagglekit.pretraining.selective import train_token_scorer
 from kagglekit.pretraining.simcse import LabelledTexts, read_pairs
-from kagglekit.pretraining.stage import SCORED, Stage
+from kagglekit.pretraining.stage_knobs import SCORED, Stage
 from kagglekit.pretraining.stages import OBJECTIVES, Pretrained, pretrain
 from kagglekit.runs.initial_weights import find_scorer, find_starts, make_backbone, read_sources
 from kagglekit.runs.record import split_start

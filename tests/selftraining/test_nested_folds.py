@@ -4,7 +4,7 @@ import pytest
 from kagglekit.files import write_json
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.tables import read_predictions
-from kagglekit.selftraining.nested import PairModels, kept, without_choosing
+from kagglekit.selftraining.nested_folds import PairModels, kept, without_choosing
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 

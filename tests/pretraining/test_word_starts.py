@@ -6,7 +6,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from kagglekit.pretraining.words import cut_chinese, make_word_table
+from kagglekit.pretraining.word_starts import cut_chinese, make_word_table
 
 ENGLISH = ["the unbelievable filmmakers were happily rewatching seven old films", "nobody films happier people"]
 CHINESE = "我们非常喜欢这部电影但是结局不好"

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagglekit.selftraining.options import SelfTrainingOptions
-from kagglekit.selftraining.pseudo import (
+from kagglekit.selftraining.pseudo_labels import (
     agreement,
     are_right,
     choose_rows,
@@ -16,6 +15,7 @@ from kagglekit.selftraining.pseudo import (
     group_names,
     make_labels,
 )
+from kagglekit.selftraining.selftraining_knobs import SelfTrainingOptions
 
 PROBS = np.array([[0.95, 0.05, 0], [0.6, 0.4, 0], [0, 0.92, 0.08], [0.99, 0, 0.01], [0.1, 0, 0.9]], np.float32)
 SEVERAL = np.array([[0.95, 0.02], [0.97, 0.6], [0.1, 0.04], [0.93, 0.99]], np.float32)
