@@ -29,36 +29,43 @@ def unchanged(x):
     return x
 
 
-def test_linear_is_one_layer_for_all_targets(inputs):
-    head = build("linear")
-    assert torch.allclose(head(*inputs, unchanged), inputs[0] @ head.weight.T + head.bias, atol=1e-5)
+def of_its_own(head, vector, states, mask):
+    inside = [F.gelu(vector @ dense[0].weight.T + dense[0].bias) for dense in head.dense]
+    return [x @ out.weight.T + out.bias for x, out in zip(inside, head.out, strict=True)]
 
 
-def test_separate_is_a_network_of_its_own_for_each_target(inputs):
-    head = build("separate")
-    inside = [F.gelu(inputs[0] @ dense[0].weight.T + dense[0].bias) for dense in head.dense]
-    reference = [x @ out.weight.T + out.bias for x, out in zip(inside, head.out, strict=True)]
-    assert torch.allclose(head(*inputs, unchanged), torch.cat(reference, dim=1), atol=1e-5)
-
-
-def test_queries_are_attention_with_a_query_a_target(inputs):
-    head, (vector, states, mask) = build("queries"), inputs
+def attended(head, vector, states, mask):
     queries = head.query.expand(4, -1, -1)
     answers = F.scaled_dot_product_attention(queries, states, states, attn_mask=mask[:, None].bool())
-    reference = [out(torch.cat([answers[:, k], vector], dim=1)) for k, out in enumerate(head.out)]
-    assert torch.allclose(head(*inputs, unchanged), torch.cat(reference, dim=1), atol=1e-5)
+    return [out(torch.cat([answers[:, k], vector], dim=1)) for k, out in enumerate(head.out)]
 
 
-def test_flat_is_one_head_that_is_told_which_target_it_is_asked_for(inputs):
-    head, begin, reference = build("flat"), 0, []
-    for k, size in enumerate(SIZES):
-        logits = head.out(head.dense(inputs[0] + head.target.weight[k]))  # of all targets
-        reference.append(logits[:, begin : begin + size])
-        begin += size
-    assert torch.allclose(head(*inputs, unchanged), torch.cat(reference, dim=1), atol=1e-5)
+def marked(head, vector, states, mask):
+    """Logits of all targets, asked with the embedding of one, of which its block is kept."""
+    of_all = [head.out(head.dense(vector + embedding)).split(SIZES, dim=1) for embedding in head.target.weight]
+    return [blocks[k] for k, blocks in enumerate(of_all)]
 
 
-def test_new_queries_look_at_all_tokens_alike(inputs):
+REFERENCES = {  # (head, inputs) -> logits of each target
+    "linear": lambda head, vector, states, mask: [vector @ head.weight.T + head.bias],
+    "separate": of_its_own,
+    "queries": attended,
+    "flat": marked,
+}
+
+
+def test_the_references_are_complete():
+    assert REFERENCES.keys() == HEADS.keys()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_is_what_its_name_says(inputs, name):
+    head = build(name)
+    reference = torch.cat(REFERENCES[name](head, *inputs), dim=1)
+    assert torch.allclose(head(*inputs, unchanged), reference, atol=1e-5)
+
+
+def test_new_queries_weigh_all_tokens_equally(inputs):
     head, (vector, states, mask) = HEADS["queries"](WIDTH, HIDDEN, [2]), inputs
     mean = (states * mask.unsqueeze(-1)).sum(dim=1) / LENGTHS.unsqueeze(1)
     assert torch.allclose(head(*inputs, unchanged), head.out[0](torch.cat([mean, vector], dim=1)), atol=1e-6)
@@ -74,7 +81,7 @@ def test_every_parameter_has_a_gradient_and_a_new_head_is_nearly_undecided(input
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_padding_rows_beside_it_and_what_stands_in_padding_change_nothing(inputs, name):
+def test_padding_and_other_rows_change_nothing(inputs, name):
     head, (vector, states, mask) = build(name), inputs
     together = head(vector, states.masked_fill(mask.unsqueeze(-1) == 0, torch.nan), mask, unchanged)
     for row, length in enumerate(LENGTHS.tolist()):
@@ -91,7 +98,7 @@ def test_a_text_of_zero_tokens_has_finite_logits_and_gradients(inputs, name):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_dropout_stands_before_the_last_layer(inputs, name):
+def test_dropout_is_before_the_last_layer(inputs, name):
     head = build(name)
     last = [head] if name == "linear" else head.out if isinstance(head.out, torch.nn.ModuleList) else [head.out]
     biases = torch.cat([layer.bias for layer in last])
@@ -99,7 +106,7 @@ def test_the_dropout_stands_before_the_last_layer(inputs, name):
 
 
 @pytest.mark.parametrize("name", ["separate", "queries"])
-def test_what_belongs_to_one_target_moves_no_other(inputs, name):
+def test_the_weights_of_one_target_change_no_other(inputs, name):
     head = build(name)
     before = head(*inputs, unchanged)
     with torch.no_grad():
