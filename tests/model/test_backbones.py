@@ -4,15 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    AutoConfig,
-    BertConfig,
-    DebertaV2Config,
-    ModernBertConfig,
-    MPNetConfig,
-    NystromformerConfig,
-    RobertaConfig,
-)
+from transformers import AutoConfig
 
 from kagglekit.competition.mounts import model_folders
 from kagglekit.model import backbones as module
@@ -24,8 +16,6 @@ from kagglekit.model.backbones import (
     load_config,
     load_tokenizer,
 )
-
-NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 
 
 @pytest.fixture
@@ -138,21 +128,21 @@ def test_a_folder_that_does_not_exist_is_an_error(name):
 
 
 @pytest.mark.parametrize(
-    ("config", "longest"),
+    ("kind", "positions", "options", "longest"),
     [
-        (BertConfig(max_position_embeddings=512), 512),
-        (RobertaConfig(max_position_embeddings=514, pad_token_id=1), 512),
-        (DebertaV2Config(max_position_embeddings=512, position_biased_input=False), None),
-        (ModernBertConfig(max_position_embeddings=8192), 8192),
-        (BertConfig(max_position_embeddings=514, pad_token_id=1), 514),  # only its words have a padding
-        (RobertaConfig(max_position_embeddings=512, pad_token_id=1), 510),
-        (MPNetConfig(max_position_embeddings=514), 512),
-        (NystromformerConfig(max_position_embeddings=510), 510),
+        ("bert", 512, {}, 512),
+        ("roberta", 514, {"pad_token_id": 1}, 512),
+        ("deberta-v2", 512, {"position_biased_input": False}, None),
+        ("modernbert", 8192, {}, 8192),
+        ("bert", 514, {"pad_token_id": 1}, 514),  # only its words have a padding
+        ("roberta", 512, {"pad_token_id": 1}, 510),
+        ("mpnet", 514, {}, 512),
+        ("nystromformer", 510, {}, 510),
     ],
-    ids=lambda value: getattr(value, "model_type", str(value)),
 )
-def test_max_length_ends_where_the_positions_of_the_backbone_end(config, longest, tmp_path):
-    config.save_pretrained(tmp_path)
+def test_max_length_ends_where_the_positions_of_the_backbone_end(kind, positions, options, longest, tmp_path):
+    options |= {"num_hidden_layers": 2, "max_position_embeddings": positions}
+    AutoConfig.for_model(kind, **options).save_pretrained(tmp_path)
     check_max_length(str(tmp_path), longest or 4096)
     if longest:
         with pytest.raises(ValueError, match=f"max_length={longest + 1} is out of range: .* reads from 3 to {longest}"):
@@ -161,22 +151,20 @@ def test_max_length_ends_where_the_positions_of_the_backbone_end(config, longest
         check_max_length(str(tmp_path), 2)
 
 
-LONG = {"attention_window": [8] * 2}
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *(
-            (name, {})
-            for name in ("camembert", "xlm-roberta", "xlm-roberta-xl", "data2vec-text", "roberta-prelayernorm")
-        ),
-        *(("bert", {}), ("electra", {}), ("distilbert", {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 32})),
+        *((name, {}) for name in ("bert", "electra", "camembert", "xlm-roberta", "xlm-roberta-xl", "data2vec-text")),
+        *(("roberta-prelayernorm", {}), ("distilbert", {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 32})),
     ],
 )
 def test_as_many_tokens_as_are_counted_can_be_read_and_not_one_more(name, options):
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    sizes |= {"vocab_size": 50, "max_position_embeddings": 50, "pad_token_id": 1}  # no telling words from positions
+    sizes |= {
+        "vocab_size": 50,
+        "max_position_embeddings": 50,
+        "pad_token_id": 1,
+    }  # words and positions have as many rows
     config = AutoConfig.for_model(name, **{**sizes, **options})
     longest = count_positions(config)
     model = module.AutoModel.from_config(config).eval()
@@ -212,19 +200,17 @@ def test_the_error_says_where_a_name_was_looked_for(monkeypatch, tmp_path):
     assert [tried.index(place) for place in places] == sorted(tried.index(place) for place in places)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_architecture_loads_without_a_pooler_in_float32(backbones, name, batch):
-    backbone = load_backbone(backbones[name])
+def test_every_architecture_loads_without_a_pooler_in_float32(backbones, architecture, batch):
+    backbone = load_backbone(backbones[architecture])
     assert getattr(backbone, "pooler", None) is None
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
     hidden = backbone(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
     assert hidden.shape == (*batch["input_ids"].shape, 16)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_dropout_is_set_everywhere_or_left(backbones, name, batch):
+def test_dropout_is_set_everywhere_or_left(backbones, architecture, batch):
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    off, on, own = (load_backbone(backbones[name], dropout).train() for dropout in (0.0, 0.3, None))
+    off, on, own = (load_backbone(backbones[architecture], dropout).train() for dropout in (0.0, 0.3, None))
     assert {module.p for module in off.modules() if isinstance(module, torch.nn.Dropout)} <= {0.0}
     assert {module.p for module in on.modules() if isinstance(module, torch.nn.Dropout)} <= {0.3}
     with torch.no_grad():

@@ -5,14 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 from transformers import AutoModel
 
 from kagglekit.files import read_json, write_json
-from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
+from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.soup import average_models, average_weights, fuse_backbones, greedy_soup
-
-NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 
 
 @pytest.fixture
@@ -36,17 +35,6 @@ def saved(classifier, tmp_path, tokenizer):
 def states(n=3):
     torch.manual_seed(0)
     return [{"weight": torch.randn(3, 2), "ids": torch.arange(4), "mask": torch.tensor([True])} for _ in range(n)]
-
-
-def loss_of(batch):
-    """f(model) -> loss on a batch, with labels that differ."""
-
-    def loss(model):
-        with torch.no_grad():
-            logits = model.eval()(batch["attention_mask"], input_ids=batch["input_ids"])["logits"]
-        return torch.nn.functional.cross_entropy(logits, batch["labels"]).item()
-
-    return loss
 
 
 def test_the_average_is_the_mean():
@@ -178,10 +166,11 @@ def test_targets_standardised_by_fold_are_averaged_too(saved):
     assert torch.equal(average_models(folders).center, torch.full((3,), 0.5))
 
 
-def test_models_near_each_other_average_to_one_that_is_no_worse_than_their_mean(saved, batch):
-    folders, loss = saved(), loss_of(batch)
-    losses = [loss(Classifier.load(folder)) for folder in folders]
-    assert loss(average_models(folders)) < sum(losses) / 3 + 1e-3
+def test_models_near_each_other_average_to_one_that_is_no_worse_than_their_mean(saved, batch, logits):
+    folders = saved()
+    models = [*(Classifier.load(folder) for folder in folders), average_models(folders)]
+    *losses, loss = (F.cross_entropy(logits(model, batch), batch["labels"]).item() for model in models)
+    assert loss < sum(losses) / 3 + 1e-3
 
 
 def test_models_of_other_forms_are_an_error_that_names_both(saved, classifier, tmp_path, backbones):
@@ -217,26 +206,27 @@ def test_other_dropouts_are_no_other_model(classifier, tmp_path):
     assert soup.dropout.p == soup.backbone.config.hidden_dropout_prob == 0.0
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_backbones_are_fused_without_their_heads_and_load_in_transformers(
-    classifier, backbones, tmp_path, tokenizer, batch, weights, same, name
+    classifier, backbones, tmp_path, tokenizer, weights, same, architecture
 ):
     classifiers = []
     for outputs in (2, 5):  # two tasks
-        model = classifier(outputs=outputs, folder=backbones[name])
+        model = classifier(outputs=outputs, folder=backbones[architecture])
         torch.nn.init.normal_(model.get_input_embeddings().weight)
         model.save(tmp_path / f"task{outputs}", tokenizer)
         classifiers.append(weights(model.backbone))
-    folders = [tmp_path / "task2", tmp_path / "task5", backbones[name]]  # and the masked-language model itself
+    folders = [tmp_path / "task2", tmp_path / "task5", backbones[architecture]]  # and the masked-language model itself
     fused = fuse_backbones(folders, tmp_path / "fused")
-    mean = average_weights([*classifiers, weights(load_backbone(backbones[name]))])
+    mean = average_weights([*classifiers, weights(load_backbone(backbones[architecture]))])
     assert same(weights(fused), mean)
     assert find_backbone(str(tmp_path / "fused")) == str(tmp_path / "fused")
-    loaded, plain = load_backbone(str(tmp_path / "fused")), AutoModel.from_pretrained(tmp_path / "fused")
-    assert same(weights(loaded), mean)
-    assert all(torch.equal(tensor, plain.state_dict()[key]) for key, tensor in mean.items())
+    with quiet():
+        plain = AutoModel.from_pretrained(tmp_path / "fused").state_dict()
+    assert all(torch.equal(tensor, plain[key]) for key, tensor in mean.items())
     assert load_tokenizer(str(tmp_path / "fused")).get_vocab() == tokenizer.get_vocab()
-    assert same(weights(fuse_backbones(folders, weights=[0, 0, 1])), weights(load_backbone(backbones[name])))
+    if architecture == "bert":
+        assert same(weights(load_backbone(str(tmp_path / "fused"))), mean)
+        assert same(weights(fuse_backbones(folders, weights=[0, 0, 1])), weights(load_backbone(folders[2])))
 
 
 def test_backbones_that_differ_are_an_error_that_names_both(backbones):

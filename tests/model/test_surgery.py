@@ -5,12 +5,9 @@ from transformers import AutoModel, BertConfig, DistilBertConfig, ModernBertConf
 from kagglekit.model.backbones import load_backbone, load_config, quiet
 from kagglekit.model.surgery import find_layers, freeze, reinit_layers, split_by_depth, split_dropout
 
-NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_is_at_one_depth(backbones, name):
-    backbone = load_backbone(backbones[name])
+def test_every_parameter_is_at_one_depth(backbones, architecture):
+    backbone = load_backbone(backbones[architecture])
     table, *layers = split_by_depth(backbone)
     parts = [id(parameter) for part in (table, *layers) for parameter in part]
     assert sorted(parts) == sorted(map(id, backbone.parameters()))
@@ -19,7 +16,7 @@ def test_every_parameter_is_at_one_depth(backbones, name):
         assert {id(parameter) for parameter in layer.parameters()} <= set(map(id, part))
 
 
-def test_what_is_beside_the_layers_goes_below_or_on_top(backbones):
+def test_parameters_outside_the_layers_go_below_or_on_top(backbones):
     projected = load_backbone(backbones["electra"])
     assert any(parameter is projected.embeddings_project.weight for parameter in split_by_depth(projected)[0])
     normed, relative = load_backbone(backbones["modernbert"]), load_backbone(backbones["deberta-v2"])
@@ -27,10 +24,9 @@ def test_what_is_beside_the_layers_goes_below_or_on_top(backbones):
     assert any(parameter is relative.encoder.rel_embeddings.weight for parameter in split_by_depth(relative)[-1])
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("n", [1, 2])
-def test_the_topmost_layers_are_drawn_anew_and_nothing_else_changes(backbones, name, n, weights):
-    backbone = load_backbone(backbones[name])
+def test_the_topmost_layers_are_drawn_again_and_nothing_else_changes(backbones, architecture, n, weights):
+    backbone = load_backbone(backbones[architecture])
     before = weights(backbone)
     torch.manual_seed(1)
     reinit_layers(backbone, n)
@@ -39,11 +35,10 @@ def test_the_topmost_layers_are_drawn_anew_and_nothing_else_changes(backbones, n
         assert torch.equal(parameter, before[key]) != (id(parameter) in fresh), key  # new vectors: ones and zeros again
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_layer_drawn_anew_is_as_transformers_draws_it(backbones, name):
+def test_a_layer_drawn_again_is_as_transformers_draws_it(backbones, architecture):
     """Norms are one, biases zero, and matrices have the spread that those of a new model have."""
-    config = load_config(backbones[name])
-    for field in ("hidden_size", "intermediate_size") if name != "distilbert" else ("dim", "hidden_dim"):
+    config = load_config(backbones[architecture])
+    for field in ("hidden_size", "intermediate_size") if architecture != "distilbert" else ("dim", "hidden_dim"):
         setattr(config, field, 128)
     with quiet():
         torch.manual_seed(0)
@@ -58,14 +53,14 @@ def test_a_layer_drawn_anew_is_as_transformers_draws_it(backbones, name):
         assert parameter.std().item() == pytest.approx(reference.std().item(), rel=0.1, abs=1e-6), key
 
 
-def test_drawing_no_layer_anew_changes_nothing_and_draws_nothing(backbone, weights, same):
+def test_drawing_no_layer_again_changes_nothing_and_draws_nothing(backbone, weights, same):
     model = load_backbone(backbone)
     before, state = weights(model), torch.get_rng_state()
     reinit_layers(model, 0)
     assert same(weights(model), before) and torch.equal(torch.get_rng_state(), state)
 
 
-def test_new_layers_hang_on_the_seed_alone(backbone, weights, same):
+def test_new_layers_depend_on_the_seed_alone(backbone, weights, same):
     drawn = []
     for seed in (1, 1, 2):
         model = load_backbone(backbone)
@@ -76,7 +71,7 @@ def test_new_layers_hang_on_the_seed_alone(backbone, weights, same):
 
 
 def test_new_layers_learn(trainer, logged):
-    run = trainer(epochs=8)
+    run = trainer(epochs=5)
     reinit_layers(run.model.backbone, 2)
     run.fit()
     losses = logged(run, "loss")
@@ -90,10 +85,11 @@ def test_more_layers_than_there_are_is_an_error(backbone, change, n):
         change(load_backbone(backbone), n)
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("embeddings", "layers"), [(False, 0), (True, 0), (False, 1), (True, 1), (True, 2)])
-def test_what_is_frozen_has_no_gradient_and_the_rest_has_one(classifier, backbones, batch, name, embeddings, layers):
-    model = classifier(folder=backbones[name])
+def test_what_is_frozen_has_no_gradient_and_the_rest_has_one(
+    classifier, backbones, batch, architecture, embeddings, layers
+):
+    model = classifier(folder=backbones[architecture])
     torch.nn.init.normal_(model.get_parameter(next(n for n, _ in model.named_parameters() if n.startswith("head"))))
     freeze(model.backbone, embeddings, layers)
     model(batch["attention_mask"], input_ids=batch["input_ids"])["logits"].square().sum().backward()
@@ -120,10 +116,9 @@ def test_frozen_weights_stay_in_training_and_the_others_move(classifier, trainer
         assert torch.equal(parameter, before[key]) == (id(parameter) in table | first), key
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("hidden", "attention"), [(0.3, 0.2), (0.0, 0.2), (0.3, 0.0), (0.0, None), (None, 0.0)])
-def test_hidden_and_attention_dropout_are_set_apart(backbones, name, hidden, attention):
-    config = load_config(backbones[name])
+def test_hidden_and_attention_dropout_are_set_apart(backbones, architecture, hidden, attention):
+    config = load_config(backbones[architecture])
     before = config.to_dict()
     split_dropout(config, hidden, attention)
     with quiet():

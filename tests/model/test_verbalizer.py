@@ -12,7 +12,6 @@ from kagglekit.model.soup import average_models
 from kagglekit.model.verbalizer import load_masked_lm
 from kagglekit.training.learning_rates import parameter_groups
 
-NAMES = ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"]
 PATTERN, WORDS = "{text} it was {mask} .", {"no": ["bad", "poor"], "yes": ["good"]}
 TEXTS = ["the good film !", "no", "the old plot is very bad " * 9, "a fun end"]
 
@@ -34,11 +33,6 @@ def verbal(backbones, tokenizer):
     return make
 
 
-def logits(model, batch):
-    with torch.no_grad():
-        return model.eval()(**batch)["logits"]
-
-
 def at_masks(folder, batch):
     """What the masked-language model in a folder itself says at the masks: (batch, masks, vocabulary)."""
     with quiet(), torch.no_grad():
@@ -46,16 +40,17 @@ def at_masks(folder, batch):
     return torch.stack([row[ids == 4] for row, ids in zip(whole, batch["input_ids"], strict=True)])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_logit_is_the_mean_of_what_the_whole_model_says_of_the_words(verbal, backbones, tokenizer, name):
-    model, batch = verbal(name)
+def test_a_logit_is_the_mean_of_what_the_whole_model_says_of_the_words(
+    verbal, backbones, tokenizer, logits, architecture
+):
+    model, batch = verbal(architecture)
     bad, poor, good = tokenizer.convert_tokens_to_ids(["bad", "poor", "good"])
-    said = at_masks(backbones[name], batch)[:, 0]
+    said = at_masks(backbones[architecture], batch)[:, 0]
     expected = torch.stack([said[:, [bad, poor]].mean(dim=1), said[:, good]], dim=1)
     assert torch.allclose(logits(model, batch), expected, atol=1e-5)
 
 
-def test_words_of_several_tokens_are_read_at_as_many_masks(verbal, backbone, tokenizer):
+def test_words_of_several_tokens_are_read_at_as_many_masks(verbal, backbone, tokenizer, logits):
     words = {"no": ["very bad"], "yes": ["very good", "no bad"]}
     model, batch = verbal(pattern="{mask} {mask} ! {text}", words=words)
     said = at_masks(backbone, batch)
@@ -68,7 +63,7 @@ def test_words_of_several_tokens_are_read_at_as_many_masks(verbal, backbone, tok
     assert model.pooling.width == 32
 
 
-def test_a_head_that_asks_for_the_word_embeddings_finds_them(verbal, tmp_path, tokenizer):
+def test_a_head_that_asks_for_the_word_embeddings_finds_them(verbal, tmp_path, tokenizer, logits):
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = AutoConfig.for_model("deberta-v2", **sizes, vocab_size=30, legacy=False)
     try:
@@ -82,18 +77,16 @@ def test_a_head_that_asks_for_the_word_embeddings_finds_them(verbal, tmp_path, t
     assert torch.allclose(logits(model, batch)[:, 1], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_padding_and_other_rows_change_no_logit(verbal, name):
-    model, batch = verbal(name)
+def test_padding_and_other_rows_change_no_logit(verbal, logits, architecture):
+    model, batch = verbal(architecture)
     together = logits(model, batch)
     for row, length in enumerate(batch["attention_mask"].sum(dim=1).tolist()):
         alone = {key: values[[row], :length] for key, values in batch.items()}
         assert torch.allclose(logits(model, alone), together[[row]], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_shared_weights_are_one_parameter_and_each_has_a_gradient_and_one_group(verbal, name):
-    model, batch = verbal(name)
+def test_shared_weights_are_one_parameter_and_each_has_a_gradient_and_one_group(verbal, architecture):
+    model, batch = verbal(architecture)
     model.train()(**batch)["logits"].square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     output = model.head.model.get_output_embeddings().weight
@@ -104,12 +97,11 @@ def test_shared_weights_are_one_parameter_and_each_has_a_gradient_and_one_group(
     assert group["name"] == "embeddings" and group["lr"] == 1e-3
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_is_saved_once_and_loaded_with_shared_weights_shared(verbal, tmp_path, weights, same, name):
-    model, batch = verbal(name)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    model.save(tmp_path / "model")
+def test_it_is_saved_once_and_loaded_with_shared_weights_shared_and_a_plain_run_loads_the_encoder(
+    verbal, backbones, tmp_path, weights, same, logits, drawn, architecture
+):
+    model, batch = verbal(architecture)
+    drawn(model).save(tmp_path / "model")
     loaded = Classifier.load(tmp_path / "model")
     assert same(weights(loaded), weights(model))
     assert len({tensor.data_ptr() for tensor in model.state_dict().values()}) == len(model.state_dict())
@@ -117,26 +109,15 @@ def test_it_is_saved_once_and_loaded_with_shared_weights_shared(verbal, tmp_path
     assert loaded.head.model.get_output_embeddings().weight is loaded.get_input_embeddings().weight
     save_model(model, str(tmp_path / "checkpoint.safetensors"))  # as a trainer's checkpoint
     assert load_model(loaded, str(tmp_path / "checkpoint.safetensors")) == (set(), [])
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_plain_run_takes_over_the_encoder(verbal, backbones, tmp_path, weights, same, name):
-    model, _ = verbal(name)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    model.save(tmp_path / "model")
-    plain = load_backbone(backbones[name])
+    plain = load_backbone(backbones[architecture])
     load_encoder(plain, tmp_path / "model")
     assert same(weights(plain), weights(model.backbone))
 
 
 @pytest.mark.parametrize("name", ["bert", "modernbert"])
-def test_another_verbalizer_takes_over_encoder_and_head(verbal, backbones, tmp_path, name):
+def test_another_verbalizer_loads_encoder_and_head(verbal, backbones, tmp_path, logits, drawn, name):
     model, batch = verbal(name)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    model.save(tmp_path / "model")
-    torch.manual_seed(1)
+    drawn(model).save(tmp_path / "model")
     bare = AutoModel.from_config(AutoConfig.from_pretrained(backbones[name]))
     bare.save_pretrained(tmp_path / "bare")
     start = load_masked_lm(str(tmp_path / "bare"), 0.0, "eager", start=tmp_path / "model")
@@ -145,7 +126,7 @@ def test_another_verbalizer_takes_over_encoder_and_head(verbal, backbones, tmp_p
     assert torch.allclose(logits(again, batch), logits(model, batch), atol=1e-5)
 
 
-def test_a_copy_has_shared_weights_of_its_own(verbal):
+def test_a_copy_has_shared_weights_of_its_own(verbal, logits):
     model, batch = verbal()
     before, other = logits(model, batch), copy.deepcopy(model)
     with torch.no_grad():
@@ -154,19 +135,15 @@ def test_a_copy_has_shared_weights_of_its_own(verbal):
     assert torch.equal(logits(model, batch), before) and not torch.allclose(logits(other, batch), before)
 
 
-def test_models_are_averaged_with_shared_weights_shared(verbal, tmp_path):
+def test_models_are_averaged_with_shared_weights_shared(verbal, tmp_path, drawn):
     for seed in (0, 1):
-        model, _ = verbal()
-        torch.manual_seed(seed)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        model.save(tmp_path / str(seed))
+        drawn(verbal()[0], seed).save(tmp_path / str(seed))
     soup = average_models([tmp_path / "0", tmp_path / "1"])
     weights = [Classifier.load(tmp_path / name).get_input_embeddings().weight for name in "01"]
     assert torch.allclose(soup.head.model.get_output_embeddings().weight, sum(weights) / 2)
 
 
-def test_logits_are_of_full_precision_in_half_precision(verbal):
+def test_logits_are_of_full_precision_in_half_precision(verbal, logits):
     model, batch = verbal()
     full = logits(model, batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -174,7 +151,7 @@ def test_logits_are_of_full_precision_in_half_precision(verbal):
     assert half.dtype == torch.float32 and torch.allclose(half, full, atol=0.05)
 
 
-def test_dropout_stands_before_the_head(verbal):
+def test_dropout_is_before_the_head(verbal, logits):
     model, batch = verbal(head_dropout=0.5, dropout_samples=3)
     assert torch.equal(logits(model, batch), logits(verbal()[0], batch))
     model.train()

@@ -19,10 +19,6 @@ TEXT = "the Oldfilm was\n\nbad oldfilms , new-ish :)"
 WORDS = ["\n", "oldfilm", "new-ish", ":)"]
 
 
-def word_pieces(backbone):
-    return load_tokenizer(backbone)
-
-
 def pieces_with_marks():
     pieces = [*"▁abcdefghijklmnopqrstuvwxyzO,:)-", "▁the", "▁was", "▁bad", "▁", "film", "▁film"]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -53,7 +49,7 @@ def masked_lm(backbones, kind, tied, rows=30):
 
 
 def test_new_words_are_whole_tokens_in_word_pieces_and_a_newline_that_was_dropped_is_one(backbone):
-    tokenizer = word_pieces(backbone)
+    tokenizer = load_tokenizer(backbone)
     assert "\n" not in read(tokenizer, TEXT)
     assert add_tokens(tokenizer, WORDS) == 4
     found = read(tokenizer, TEXT)
@@ -75,7 +71,7 @@ def test_bytes_in_pairs_know_a_newline_already_and_keep_case_apart():
 
 
 def test_a_word_that_is_there_or_is_twice_the_same_in_small_letters_is_added_once(backbone):
-    tokenizer = word_pieces(backbone)
+    tokenizer = load_tokenizer(backbone)
     assert add_tokens(tokenizer, ["film", "Film", "Covid", "covid", "Covid"]) == 1
     assert add_tokens(tokenizer, ["COVID", "Covid"]) == 0
     assert len(tokenizer) == 31
@@ -84,19 +80,18 @@ def test_a_word_that_is_there_or_is_twice_the_same_in_small_letters_is_added_onc
 @pytest.mark.parametrize("word", ["", " ", "a film ", " covid"])
 def test_an_empty_word_or_one_with_spaces_around_it_is_refused(backbone, word):
     with pytest.raises(ValueError, match="new_tokens"):
-        add_tokens(word_pieces(backbone), [word])
+        add_tokens(load_tokenizer(backbone), [word])
 
 
 def test_chinese_words_are_found_inside_a_text_without_spaces(backbone):
-    tokenizer = word_pieces(backbone)
+    tokenizer = load_tokenizer(backbone)
     add_tokens(tokenizer, ["很好"])
     assert read(tokenizer, "电影很好看").count("很好") == 1
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"])
-def test_new_rows_are_means_of_the_pieces_and_survive_saving_tied_or_not(backbones, tmp_path, kind, tied):
-    model, tokenizer = masked_lm(backbones, kind, tied), word_pieces(backbones[kind])
+def test_new_rows_are_means_of_the_pieces_and_survive_saving_tied_or_not(backbones, tmp_path, architecture, tied):
+    model, tokenizer = masked_lm(backbones, architecture, tied), load_tokenizer(backbones[architecture])
     before = {n: layer.weight.detach().clone() for n, layer in enumerate(layers(model))}
     bias = model.get_output_embeddings().bias.detach().clone()
     add_tokens(tokenizer, ["\n", "films"])  # film ##s
@@ -127,7 +122,7 @@ def layers(model):
 
 
 def test_spare_rows_are_used_before_the_model_grows(backbones):
-    model, tokenizer = masked_lm(backbones, "deberta-v2", True, rows=40), word_pieces(backbones["deberta-v2"])
+    model, tokenizer = masked_lm(backbones, "deberta-v2", True, rows=40), load_tokenizer(backbones["deberta-v2"])
     add_tokens(tokenizer, ["films"])
     spare = model.get_input_embeddings().weight[31].detach().clone()
     assert resize_embeddings(model, tokenizer) == 1
@@ -137,15 +132,15 @@ def test_spare_rows_are_used_before_the_model_grows(backbones):
 
 
 def test_nothing_changes_where_nothing_was_added(backbones):
-    model, tokenizer = masked_lm(backbones, "bert", True), word_pieces(backbones["bert"])
+    model, tokenizer = masked_lm(backbones, "bert", True), load_tokenizer(backbones["bert"])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert add_tokens(tokenizer, []) == 0 and resize_embeddings(model, tokenizer) == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not hasattr(model.config, LIST)
 
 
-def test_what_a_first_phase_trained_is_not_begun_anew_by_the_next(backbones):
-    model, tokenizer = masked_lm(backbones, "bert", True), word_pieces(backbones["bert"])
+def test_rows_that_a_first_phase_trained_are_kept_by_the_next(backbones):
+    model, tokenizer = masked_lm(backbones, "bert", True), load_tokenizer(backbones["bert"])
     add_tokens(tokenizer, ["films"])
     resize_embeddings(model, tokenizer)
     with torch.no_grad():
@@ -157,7 +152,7 @@ def test_what_a_first_phase_trained_is_not_begun_anew_by_the_next(backbones):
 
 
 def test_a_classifier_on_an_encoder_with_new_tokens_is_saved_and_gives_its_encoder(backbone, tmp_path):
-    tokenizer = word_pieces(backbone)
+    tokenizer = load_tokenizer(backbone)
     add_tokens(tokenizer, WORDS)
     encoder = load_backbone(backbone, 0.0)
     assert resize_embeddings(encoder, tokenizer) == 4
@@ -174,19 +169,19 @@ def test_a_classifier_on_an_encoder_with_new_tokens_is_saved_and_gives_its_encod
 
 def test_suggestions_are_frequent_words_in_many_pieces_and_a_newline_that_is_dropped(backbone):
     texts = ["the films are old\nyes"] * 4 + ["Films, Kafka"] * 3 + ["rare 电影很好"] * 2
-    table = suggest_tokens(texts, word_pieces(backbone), min_texts=3)
+    table = suggest_tokens(texts, load_tokenizer(backbone), min_texts=3)
     assert table["token"].tolist() == ["\n", "films", "are", "kafka"]
     assert table["texts"].tolist() == [4, 7, 4, 3]
     assert table["pieces"].tolist() == [0, 2, 0, 0]  # unknown words have none
     assert table["saved"].tolist() == [0, 7, 0, 0]
-    assert suggest_tokens(texts, word_pieces(backbone), n=1)["token"].tolist() == ["films"]
-    sample = suggest_tokens(texts * 10, word_pieces(backbone), most=45)  # every other one of 90
+    assert suggest_tokens(texts, load_tokenizer(backbone), n=1)["token"].tolist() == ["films"]
+    sample = suggest_tokens(texts * 10, load_tokenizer(backbone), most=45)  # every other one of 90
     assert sample["texts"].tolist() == [20, 35, 20, 15, 10]
-    assert suggest_tokens([], word_pieces(backbone)).empty
+    assert suggest_tokens([], load_tokenizer(backbone)).empty
 
 
 def test_suggested_tokens_shorten_the_texts_by_what_was_promised(backbone):
-    texts, tokenizer = [f"the films plots {n}" for n in range(6)], word_pieces(backbone)
+    texts, tokenizer = [f"the films plots {n}" for n in range(6)], load_tokenizer(backbone)
     before = tokenize(texts, tokenizer, 30).lengths.sum()
     table = suggest_tokens(texts, tokenizer)
     assert add_tokens(tokenizer, table["token"]) == len(table) == 2
