@@ -12,8 +12,6 @@ from kagglekit.model.shallow import embed
 from kagglekit.model.vocabulary import add_tokens, resize_embeddings
 from kagglekit.scoring.metrics import score
 
-KINDS = {"binary": 2, "multiclass": 3, "multilabel": 2, "regression": 1, "ordinal": 1}
-
 
 @pytest.fixture
 def frozen(task, tables, backbone):
@@ -38,27 +36,11 @@ def pretrained(backbone, tmp_path):
     return str(tmp_path / "start")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_gives_its_columns_and_leaves_no_folder(frozen, kind, tmp_path):
-    fitted = frozen(kind).fit(np.arange(40), np.arange(40, 60), tmp_path / "fold0", 0)
-    assert fitted.oof.shape == (20, KINDS[kind]) and fitted.test.shape == (7, KINDS[kind])
-    assert fitted.oof.dtype == fitted.test.dtype == np.float32
-    assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all() and not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("classifier", ["logistic", "svm"])
 def test_it_learns_from_the_vectors_of_a_random_backbone(frozen, classifier, tmp_path):
     learner = frozen(rows=300, classifier=classifier, pooling="mean")
     fitted = learner.fit(np.arange(200), np.arange(200, 300), tmp_path, 0)
     assert score("roc_auc", learner.labels[200:], fitted.oof) > 0.75
-
-
-def test_no_held_out_label_is_looked_at(frozen, tmp_path):
-    learner = frozen()
-    before = learner.fit(np.arange(40), np.arange(40, 60), tmp_path, 0)
-    learner.labels[40:] = 1 - learner.labels[40:]
-    after = learner.fit(np.arange(40), np.arange(40, 60), tmp_path, 0)
-    assert np.array_equal(before.oof, after.oof) and np.array_equal(before.test, after.test)
 
 
 def test_a_start_gives_its_own_encoder_and_vocabulary(frozen, backbone, pretrained):
@@ -85,17 +67,6 @@ def test_vectors_are_computed_once_and_read_back_for_the_same_model_and_texts_al
         other = frozen(**{"rows": 20, **options}, cache=cache).vectors()
         assert not np.allclose(other[0], first[0] + 1, atol=0.05)
     assert not np.array_equal(frozen(rows=20, cache=cache).vectors(pretrained), first + 1)
-
-
-@pytest.mark.parametrize("classifier", ["logistic", "svm"])  # boosting: see test_shallow.py
-def test_a_hundred_labels_of_which_some_classes_have_one_are_enough(classifier, task, tables, backbone, tmp_path):
-    what = task("multiclass", classes=["bad", "mixed", "good", "odd", "rare"])
-    train, test = tables(task("multiclass"), 100)
-    train.loc[3, "label"], train.loc[[5, 8], "label"] = "odd", "rare"
-    fitted = Frozen(what, train, test, backbone, classifier, max_length=30).fit(
-        np.arange(80), np.arange(80, 100), tmp_path, 0
-    )
-    assert fitted.oof.shape == (20, 5) and np.allclose(fitted.oof.sum(axis=1), 1, atol=1e-5)
 
 
 def test_settings_are_the_knobs(frozen):

@@ -38,16 +38,13 @@ PUBLISHED = {  # what the config.json on the hub says of each
     "bigbird-roberta-base": ("big_bird", BASE | {"max_position_embeddings": 4096, "vocab_size": 50358}),
     "electra-base": ("electra", BASE | {"embedding_size": 768, "vocab_size": 30522}),
     "minilm": ("bert", BASE | SMALL | {"num_hidden_layers": 6, "vocab_size": 30522}),
-    "bert-base": ("bert", BASE | {"vocab_size": 30522}),
-    "finbert": ("bert", BASE | {"vocab_size": 30522}),
-    "legal-bert": ("bert", BASE | {"vocab_size": 30522}),
-    "biomedbert": ("bert", BASE | {"vocab_size": 30522}),
+    **dict.fromkeys(["bert-base", "finbert", "legal-bert", "biomedbert"], ("bert", BASE | {"vocab_size": 30522})),
     "biobert": ("bert", BASE | {"vocab_size": 28996}),
     "scibert": ("bert", BASE | {"vocab_size": 31090}),
-    "chinese-macbert-base": ("bert", BASE | {"vocab_size": 21128}),
-    "chinese-macbert-large": ("bert", LARGE | {"vocab_size": 21128}),
-    "chinese-roberta-wwm-ext": ("bert", BASE | {"vocab_size": 21128}),
-    "chinese-roberta-wwm-ext-large": ("bert", LARGE | {"vocab_size": 21128}),
+    **dict.fromkeys(["chinese-macbert-base", "chinese-roberta-wwm-ext"], ("bert", BASE | {"vocab_size": 21128})),
+    **dict.fromkeys(
+        ["chinese-macbert-large", "chinese-roberta-wwm-ext-large"], ("bert", LARGE | {"vocab_size": 21128})
+    ),
     "rbt3": ("bert", BASE | {"vocab_size": 21128, "num_hidden_layers": 3}),
 }
 

@@ -92,7 +92,7 @@ def test_every_chunk_has_a_gradient_also_with_frozen_embeddings(make_encoder):
     assert torch.equal(vectors, encode_chunks(encode, backbone.get_input_embeddings()(ids), mask, 20)[0])
 
 
-def test_dropout_falls_alike_in_the_forward_and_the_backward_pass(make_encoder, monkeypatch):
+def test_dropout_is_the_same_in_the_forward_and_the_backward_pass(make_encoder, monkeypatch):
     encode, backbone = make_encoder(dropout=0.3)
     found = []
     for again in (True, False):  # encoded again in the backward pass, or remembered

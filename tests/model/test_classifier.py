@@ -281,13 +281,18 @@ def test_word_vectors_of_chunks_are_those_of_the_whole_text(classifier, chunked)
 
 @pytest.mark.parametrize("name", ["embedded vectors", "embedded words"])
 def test_what_is_added_to_embeddings_changes_nothing_until_it_is_trained(
-    classifier, backbones, batch, logits, name, architecture
+    classifier, backbones, batch, logits, gradients, name, architecture
 ):
     options, given = FEATURES[name]
     model, plain = (classifier(folder=backbones[architecture], **o) for o in (options, {}))
     if model.embedded_words is not None:
         model.embedded_words.table.normal_()
-    assert torch.equal(logits(model, {**batch, **given}), logits(plain, batch))
+    inputs = {**batch, **given}
+    assert torch.equal(logits(model, inputs), logits(plain, batch))
+    (gradient,) = (x for key, x in gradients(model, inputs).items() if key.endswith("projection.weight"))
+    assert gradient.abs().sum() > 0
+    (model.embedded_words or model.embedded_vectors).projection.weight.data.sub_(gradient.sign(), alpha=0.1)
+    assert not torch.allclose(logits(model, inputs), logits(plain, batch), atol=1e-3)
 
 
 def test_a_vector_of_a_document_is_added_to_each_of_its_words(classifier, batch, logits):

@@ -32,19 +32,14 @@ def test_logits_that_are_sure_of_ordered_classes_decode_to_them(name):
     torch.testing.assert_close(found[:, 0], torch.tensor(CLASSES, dtype=torch.float32), atol=1e-5, rtol=0)
 
 
-def test_logits_that_are_sure_of_classes_decode_to_their_probabilities():
-    targets, center, scale = OUTPUT_LAYERS["softmax"].encode(CLASSES, 4)
-    assert targets is CLASSES and center.tolist() == [0] * 4 and scale.tolist() == [1] * 4
-    torch.testing.assert_close(
-        decoded("softmax", sure_logits("softmax", targets), center, scale), torch.eye(4)[CLASSES]
-    )
-
-
-def test_logits_that_are_sure_of_labels_decode_to_them():
-    labels = np.array([[0, 1, 1], [1, 0, 1]], dtype=np.float32)
-    targets, center, scale = OUTPUT_LAYERS["sigmoid"].encode(labels, 3)
-    assert targets is labels and center.tolist() == [0] * 3 and scale.tolist() == [1] * 3
-    torch.testing.assert_close(decoded("sigmoid", sure_logits("sigmoid", targets), center, scale), torch.tensor(labels))
+@pytest.mark.parametrize(
+    ("name", "labels"), [("softmax", CLASSES), ("sigmoid", np.array([[0, 1, 1, 0], [1, 0, 1, 1]], dtype=np.float32))]
+)
+def test_logits_that_are_sure_of_classes_or_labels_decode_to_them(name, labels):
+    targets, center, scale = OUTPUT_LAYERS[name].encode(labels, 4)
+    assert targets is labels and center.tolist() == [0] * 4 and scale.tolist() == [1] * 4
+    expected = torch.eye(4)[labels] if name == "softmax" else torch.tensor(labels)
+    torch.testing.assert_close(decoded(name, sure_logits(name, targets), center, scale), expected)
 
 
 VALUES = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 3)), elements=st.floats(-1000, 1000, width=32))
@@ -89,23 +84,18 @@ def test_two_ordered_classes_are_one_level(name):
     assert decoded(name, torch.tensor([[0.0]]), center, scale).item() == 0.5
 
 
-def test_corn_multiplies_the_levels():
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("corn", lambda logits: logits.sigmoid().cumprod(1).sum(1)),
+        ("cumulative", lambda logits: logits.sigmoid().sum(1)),
+        ("expectation", lambda logits: logits.softmax(1) @ torch.arange(3.0)),
+    ],
+)
+def test_corn_multiplies_levels_cumulative_adds_them_and_expectation_is_the_mean_class(name, reference):
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    a, b, c = logits.sigmoid().unbind(1)
-    center, scale = np.zeros(3, np.float32), np.ones(3, np.float32)
-    torch.testing.assert_close(decoded("corn", logits, center, scale)[:, 0], a + a * b + a * b * c)
-
-
-def test_cumulative_adds_the_levels():
-    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    center, scale = np.zeros(3, np.float32), np.ones(3, np.float32)
-    torch.testing.assert_close(decoded("cumulative", logits, center, scale)[:, 0], logits.sigmoid().sum(1))
-
-
-def test_expectation_is_the_mean_class():
-    logits = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.5, 0.0]]).log()
-    found = decoded("expectation", logits, np.zeros(3, np.float32), np.ones(3, np.float32))
-    torch.testing.assert_close(found, torch.tensor([[1.6], [0.5]]))
+    found = decoded(name, logits, np.zeros(3, np.float32), np.ones(3, np.float32))
+    torch.testing.assert_close(found[:, 0], reference(logits))
 
 
 @pytest.mark.parametrize("name", OUTPUT_LAYERS)

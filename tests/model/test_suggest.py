@@ -26,7 +26,7 @@ DOMAINS = {
 
 
 @pytest.mark.parametrize(("language", "expected"), [("en", "en"), ("zh", "zh")])
-def test_english_and_chinese_are_told_by_their_letters_and_words(language, expected):
+def test_english_and_chinese_are_recognised_by_their_letters_and_words(language, expected):
     seen = profile_texts([GENERAL[language]] * 5)
     assert seen.language == expected
     assert {"en": "common English ones", "zh": "100% of the letters are Chinese"}[expected] in seen.why["language"]
@@ -54,7 +54,7 @@ def test_texts_without_letters_get_a_suggestion_too(texts):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_a_kind_of_text_is_told_by_its_words_and_its_model_comes_first(domain):
+def test_a_domain_is_recognised_by_its_words_and_its_model_comes_first(domain):
     texts = [DOMAINS[domain], GENERAL["en"]] * 10
     assert profile_texts(texts).domain == domain
     table = suggest_backbones(texts)
@@ -97,7 +97,6 @@ def test_size_and_number_are_limits():
 
 
 def test_tokens_are_about_as_many_as_the_packaged_tokenizer_makes():
-
     tokenizer = load_tokenizer(find_backbone("minilm"))
     for language in ("en", "zh"):
         count = len(tokenizer(GENERAL[language])["input_ids"])
@@ -106,7 +105,6 @@ def test_tokens_are_about_as_many_as_the_packaged_tokenizer_makes():
 
 
 def test_a_task_is_read_from_its_files(tmp_path):
-
     rows = "\n".join(f'{n},"{GENERAL["zh"]}",{n % 2}' for n in range(10))
     (tmp_path / "train.csv").write_text(f"id,text,label\n{rows}\n", encoding="utf-8")
     (tmp_path / "test.csv").write_text(f'id,text\n90,"{GENERAL["zh"]}"\n', encoding="utf-8")
