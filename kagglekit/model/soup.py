@@ -5,7 +5,7 @@ soup predicts in one pass, a blend of n models in n; a blend usually scores bett
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -80,8 +80,12 @@ def average_models(folders: Sequence[Path], weights: Sequence[float] | None = No
     can measure it. Dropouts may differ, and are those of the first.
     Raises ValueError that names two folders and the option, backbone field or shape in which they differ.
     """
-    soup = _load_first(folders)
-    soup.load_state_dict(average_weights(Weights(folders), weights, [str(folder) for folder in folders]))
+    check_range("folders", folders, len(folders) > 0, "at least one model")
+    check_equal([_without_dropouts(read_json(Path(folder) / "classifier.json")) for folder in folders], folders)
+    check_equal([_read_config(folder) for folder in folders], folders)
+    soup = Classifier.load(Path(folders[0]))
+    states = (load_file(Path(folder) / "model.safetensors") for folder in folders)
+    soup.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
     return soup
 
 
@@ -107,22 +111,6 @@ def fuse_backbones(
     return fused
 
 
-class Weights(Sequence):
-    """The states of the classifiers in `folders`, each loaded when it is used."""
-
-    def __init__(self, folders: Sequence[Path]):
-        self.folders = folders
-
-    def __len__(self) -> int:
-        return len(self.folders)
-
-    def __getitem__(self, number: int) -> State:
-        return load_file(Path(self.folders[number]) / "model.safetensors")
-
-    def __iter__(self) -> Iterator[State]:
-        return (self[number] for number in range(len(self)))
-
-
 def check_equal(facts: Sequence[dict], names: Sequence) -> None:
     """Raise ValueError that names two of `names` whose `facts` differ, and the first fact that does."""
     for theirs, name in zip(facts, names, strict=True):
@@ -132,15 +120,6 @@ def check_equal(facts: Sequence[dict], names: Sequence) -> None:
                 raise ValueError(
                     f"{names[0]} and {name} cannot be averaged: {fact} is {one} in one, {other} in the other"
                 )
-
-
-def _load_first(folders: Sequence[Path]) -> Classifier:
-    """The classifier of the first folder, after a check that all have its options and architecture."""
-    check_range("folders", folders, len(folders) > 0, "at least one model")
-    options = [read_json(Path(folder) / "classifier.json") for folder in folders]
-    check_equal([_without_dropouts(option) for option in options], folders)
-    check_equal([_read_config(folder) for folder in folders], folders)
-    return Classifier.load(Path(folders[0]))
 
 
 def _load_backbone(folder: Path) -> PreTrainedModel:

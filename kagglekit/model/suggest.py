@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.guess import UNSPACED
-from kagglekit.competition.task import Task, read_train
 from kagglekit.model.catalogue import BACKBONES, Backbone
 
 SHORT = 512  # tokens that most backbones read
@@ -40,11 +39,6 @@ class TextProfile:
     domain: str
     long: float
     why: dict[str, str]
-
-
-def suggest(task: Task, train: pd.DataFrame | None = None, **options) -> pd.DataFrame:
-    """Backbones for a competition, best first, from its training texts; see `suggest_backbones`."""
-    return suggest_backbones((read_train(task) if train is None else train)["text"], **options)
 
 
 def suggest_backbones(

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from kagglekit.competition.task import infer
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.model.catalogue import BACKBONES
-from kagglekit.model.suggest import estimate_tokens, profile_texts, suggest, suggest_backbones
+from kagglekit.model.suggest import estimate_tokens, profile_texts, suggest_backbones
 
 SIZES = {backbone.name: backbone.size for backbone in BACKBONES}
 GENERAL = {
@@ -102,14 +101,3 @@ def test_tokens_are_about_as_many_as_the_packaged_tokenizer_makes():
         count = len(tokenizer(GENERAL[language])["input_ids"])
         assert 0.7 < estimate_tokens(GENERAL[language]) / count < 1.4
     assert estimate_tokens("") == 2
-
-
-def test_a_task_is_read_from_its_files(tmp_path):
-    rows = "\n".join(f'{n},"{GENERAL["zh"]}",{n % 2}' for n in range(10))
-    (tmp_path / "train.csv").write_text(f"id,text,label\n{rows}\n", encoding="utf-8")
-    (tmp_path / "test.csv").write_text(f'id,text\n90,"{GENERAL["zh"]}"\n', encoding="utf-8")
-    (tmp_path / "sample_submission.csv").write_text("id,label\n90,0\n")
-    task, _ = infer(tmp_path)
-    table = suggest(task, n=2)
-    assert table["name"].tolist() == ["chinese-macbert-base", "chinese-roberta-wwm-ext"]
-    assert suggest(task, n=2).equals(table)
