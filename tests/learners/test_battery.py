@@ -38,8 +38,9 @@ def test_every_kind_gives_its_columns_and_leaves_no_folder(build, name, kind, tm
         assert ((fitted.oof >= 0) & (fitted.oof <= 1)).all()
 
 
-@each
-@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("tfidf", "multiclass"), ("tfidf", "regression"), ("frozen", "regression"), ("svm", "binary")]
+)
 def test_no_held_out_label_is_read_and_the_same_seed_gives_the_same_predictions(
     build, name, kind, task, tables, tmp_path
 ):
@@ -47,9 +48,8 @@ def test_no_held_out_label_is_read_and_the_same_seed_gives_the_same_predictions(
     spoiled = train.copy()
     spoiled.loc[40:, "label"] = spoiled["label"][0]
     assert not spoiled.equals(train)
-    first, *others = (build(name, kind, table).fit(*ROWS, tmp_path, 0) for table in (train, train, spoiled))
-    for fitted in others:
-        assert np.array_equal(fitted.oof, first.oof) and np.array_equal(fitted.test, first.test)
+    one, other = (build(name, kind, table).fit(*ROWS, tmp_path, 0) for table in (train, spoiled))
+    assert np.array_equal(one.oof, other.oof) and np.array_equal(one.test, other.test)
 
 
 @each

@@ -1,4 +1,4 @@
-"""The test rows of today predicted by what a run has kept: as at home, where they are those of home."""
+"""New test rows predicted by stored runs: on the test rows of the training run, as they were predicted there."""
 
 import copy
 import json
@@ -72,12 +72,10 @@ class Home:
     def read(self, name):
         return read_run(self.work, name, self.task, self.folds, self.test["id"])
 
-    def blend(self, name, members, method, **beside):
-        plan, beside = (
-            BlendPlan(self.task.kind, self.task.metric, method),
-            RowFeatures(self.folds["group"].to_numpy(), **beside),
-        )
-        blend_runs([self.read(m) for m in members], self.labels, plan, beside).save(self.work, name, self.task)
+    def blend(self, name, members, method, **features):
+        plan = BlendPlan(self.task.kind, self.task.metric, method)
+        rows = RowFeatures(self.folds["group"].to_numpy(), **features)
+        blend_runs([self.read(m) for m in members], self.labels, plan, rows).save(self.work, name, self.task)
 
     def predict(self, name, test=None, budget=None, work=None):
         test = self.test if test is None else test
@@ -104,7 +102,7 @@ def home(texts, backbone, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["base", "stars", "tfidf", "frozen", "soup", "both", "nested"])
-def test_with_the_test_rows_of_home_the_predictions_are_those_of_home(home, name):
+def test_on_the_same_test_rows_the_predictions_are_the_stored_ones(home, name):
     stored, now = home.read(name), home.predict(name)
     assert now.folds == stored.folds == [0, 1] and now.test_ids == stored.test_ids
     for k in (0, 1):
@@ -141,14 +139,14 @@ def test_what_cannot_predict_new_rows_is_refused_before_anything_is_predicted(ho
     for name in ("base", "both", "nested"):
         with pytest.raises(ValueError, match="run='base' has no model of fold 1 that could predict new rows: setfit"):
             home.predict(name, work=work)
-    told = read_json(work / "both" / "weights.json")
-    write_json(work / "both" / "weights.json", {**told, "beside": ["meta"]})
+    stored = read_json(work / "both" / "weights.json")
+    write_json(work / "both" / "weights.json", {**stored, "beside": ["meta"]})
     with pytest.raises(ValueError, match=r"run='both' is a blend whose stacker reads row features \(meta\)"):
         home.predict("nested", work=work)
-    write_json(work / "both" / "weights.json", {**told, "beside": ["documents"]})
+    write_json(work / "both" / "weights.json", {**stored, "beside": ["documents"]})
     with pytest.raises(ValueError, match="is a blend by the column None, which test does not have"):
         home.predict("both", work=work)
-    write_json(work / "both" / "weights.json", told)
+    write_json(work / "both" / "weights.json", stored)
     shutil.copytree(work / "frozen" / "fold0", work / "tfidf" / "fold0", dirs_exist_ok=True)
     with pytest.raises(ValueError, match="run='both' was blended from other predictions of tfidf than it has now"):
         home.predict("both", work=work)
@@ -162,7 +160,7 @@ def test_what_cannot_predict_new_rows_is_refused_before_anything_is_predicted(ho
     assert "predicted in" not in capsys.readouterr().out
 
 
-def test_columns_beside_the_text_are_asked_for_and_missed(home):
+def test_feature_columns_are_named_and_missed(home):
     assert feature_columns(home.work, "nested") == feature_columns(home.work, "stars") == ["stars"]
     assert feature_columns(home.work, "both") == []
     with pytest.raises(ValueError, match="run='stars' reads the feature column 'stars'"):

@@ -40,7 +40,7 @@ def test_pairs_bring_texts_of_a_class_together_and_the_encoder_is_kept(setfit, t
 
 
 def gap(vectors, labels):
-    """How much more alike, by cosine, texts of a class are than others."""
+    """How much larger the cosines of texts of one class are than those of others."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines, same = unit @ unit.T, labels[:, None] == labels
     return cosines[same].mean() - cosines[~same].mean()

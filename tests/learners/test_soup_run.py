@@ -173,9 +173,9 @@ def test_a_greedy_soup_leaves_out_a_run_that_spoils_it(work, soup, tmp_path):
         model = Classifier.load(place)
         with torch.no_grad():
             model.head.bias += torch.tensor([50.0, -50.0, 0.0])
-        tokenizer, beside = soup(work).tokenizer, FeatureScaler.load(place)
+        tokenizer, scaler = soup(work).tokenizer, FeatureScaler.load(place)
         model.save(place, tokenizer)
-        beside.save(place)
+        scaler.save(place)
     fitted = fit(soup(work, ["other", "base"], how="greedy"), 0, tmp_path)
     assert fitted.receipts["soup"]["members"] == ["base"]
 
@@ -238,11 +238,11 @@ def test_a_soup_reads_what_its_members_read(work, soup):
         ({"backbone": "elsewhere"}, "base and odd cannot be averaged: backbone is .*, elsewhere in the other"),
     ],
 )
-def test_runs_that_differ_in_what_they_read_or_are_are_named(work, soup, knob, words):
+def test_runs_that_differ_in_inputs_or_models_are_named(work, soup, knob, words):
     shutil.copytree(work / "base", work / "odd")
     for file in [work / "odd" / "params.json", *(work / "odd").glob("fold*/model/classifier.json")]:
-        told = read_json(file)
-        write_json(file, {**told, "recipe": told["recipe"] | knob} if "recipe" in told else told | knob)
+        stored = read_json(file)
+        write_json(file, {**stored, "recipe": stored["recipe"] | knob} if "recipe" in stored else stored | knob)
     with pytest.raises(ValueError, match=words):
         soup(work, ["base", "odd"])
 
@@ -274,29 +274,29 @@ def test_a_fold_that_a_member_lacks_is_an_error(work, soup, tmp_path):
 
 
 @pytest.fixture
-def besides(trained, tables, backbone, tmp_path):
-    """A work folder with a run that reads columns beside the text, and its work folder."""
-    work = shutil.copytree(trained, tmp_path / "beside")
+def featured(trained, tables, backbone, tmp_path):
+    """A copy of the work folder with a third run, which reads columns as features."""
+    work = shutil.copytree(trained, tmp_path / "featured")
     train_run(work, "columns", tables, backbone, features={"numbers": ["stars"], "categories": ["shop"]})
     return work
 
 
-def test_columns_beside_the_text_are_read_as_each_fold_learned_it_and_averaged_over_folds(besides, soup, tmp_path):
-    made = soup(besides, ["columns"], "folds")
-    fitted, place = fit(made, 0, tmp_path), besides / "columns"
+def test_features_are_scaled_as_in_each_fold_and_averaged_over_folds(featured, soup, tmp_path):
+    made = soup(featured, ["columns"], "folds")
+    fitted, place = fit(made, 0, tmp_path), featured / "columns"
     assert close(fitted.oof, read_predictions(place / "fold0" / "oof.parquet").iloc[:, 2:])
     both = [FeatureScaler.load(place / f"fold{fold}" / "model").features.center[0] for fold in (0, 1)]
     assert FeatureScaler.load(tmp_path / "fold0" / "model").features.center[0] == both[0] != both[1]
     assert FeatureScaler.load(tmp_path / "model").features.center[0] == pytest.approx(np.mean(both))
-    assert fit(soup(besides, ["columns"]), 1, tmp_path).test.shape == (5, 3)
+    assert fit(soup(featured, ["columns"]), 1, tmp_path).test.shape == (5, 3)
     with pytest.raises(ValueError, match=r"base and columns cannot be averaged: features is \{\} in one"):
-        soup(besides, ["base", "columns"])
+        soup(featured, ["base", "columns"])
     file = place / "fold1" / "model" / "beside.json"
-    told = read_json(file)
-    told["features"]["known"] = [["b", "a"]]
-    write_json(file, told)
+    stored = read_json(file)
+    stored["features"]["known"] = [["b", "a"]]
+    write_json(file, stored)
     with pytest.raises(ValueError, match=r"fold0/model and .*fold1/model cannot be averaged: in their features"):
-        soup(besides, ["columns"], "folds")
+        soup(featured, ["columns"], "folds")
 
 
 def test_document_vectors_are_scaled_by_the_mean_of_the_folds(tmp_path):

@@ -75,7 +75,7 @@ def test_a_folder_goes_before_a_short_name(copied, monkeypatch):
 def test_a_model_among_kaggles_inputs_is_found(copied, tmp_path, monkeypatch, place, name):
     root = tmp_path / "input"
     (root / "competitions" / "c").mkdir(parents=True)
-    (root / "competitions" / "c" / "config.json").touch()  # no weights beside it
+    (root / "competitions" / "c" / "config.json").touch()  # without weights
     shutil.copytree(copied, root / place)
     assert find_backbone(name, inputs=root) == str(root / place)
     assert find_backbone("roberta-base", inputs=root) == "FacebookAI/roberta-base"
