@@ -78,3 +78,9 @@ def test_the_tests_mirror_the_library():
     tests = Path(__file__).parent
     folders = {path.parent.name for path in tests.glob("*/test_*.py")}
     assert folders == {path.name for path in LIBRARY.iterdir() if path.is_dir() and list(path.glob("*.py"))}
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their bare names, as their folders are no packages."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
