@@ -12,7 +12,7 @@ from kagglekit.competition.read import find_table, read_table
 from kagglekit.competition.submission import check_submission
 from kagglekit.competition.task import Task
 from kagglekit.files import read_json
-from kagglekit.running.kernel import NotebookFailed, check_finished, explain
+from kagglekit.running.jupyter_kernel import NotebookFailed, check_finished, explain
 
 AGAIN = re.compile(r"\Acell \[\w+\](: | failed(?=\n))")  # how `explain` begins
 NOISE = re.compile(r"over TCP without encryption|^\s*$|frozen_modules|-Xfrozen_modules|PYDEVD_DISABLE")

@@ -18,7 +18,7 @@ from kagglekit.device import autocast, choose_device, choose_precision
 from kagglekit.files import remove, replacing
 from kagglekit.model.backbones import check_max_length, quiet
 from kagglekit.model.shallow import SHALLOW, fit_shallow
-from kagglekit.model.soup import fuse_backbones
+from kagglekit.model.weight_averages import fuse_backbones
 from kagglekit.options import check_range
 from kagglekit.runs.folder import Fitted
 

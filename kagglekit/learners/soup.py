@@ -1,6 +1,6 @@
 """Soups as a learner: the models of other runs, averaged fold by fold in place of training (Wortsman et al., 2022).
 
-The averages themselves are in kagglekit/model/soup.py.
+The averages themselves are in kagglekit/model/weight_averages.py.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from kagglekit.files import read_json, replacing, resolve
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.catalogue import SOURCES
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.soup import average_models, check_equal, greedy_soup
+from kagglekit.model.weight_averages import average_models, check_equal, greedy_soup
 from kagglekit.options import check_range, knobs_of
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.initial_weights import SourceRun, read_sources

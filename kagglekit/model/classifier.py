@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 from kagglekit.data.batches import prediction_batches
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.model.backbones import without_pooler
-from kagglekit.model.features import DocumentVectors, FeatureEncoder, WordVectors
+from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.pooling import POOLINGS, make_pooling
 from kagglekit.model.surgery import output_changed

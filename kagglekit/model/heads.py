@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kagglekit.model.pooling.tokens import zero_padding
+from kagglekit.model.pooling.over_tokens import zero_padding
 
 Drop = Callable[[torch.Tensor], torch.Tensor]
 

@@ -20,7 +20,7 @@ from kagglekit.data.tokens import WHOLE, join_tokens, special_ends, tokenize
 from kagglekit.data.words import split_sentences
 from kagglekit.device import choose_precision
 from kagglekit.model.backbones import load_backbone
-from kagglekit.model.pooling.tokens import apply_pooler, first_token
+from kagglekit.model.pooling.over_tokens import apply_pooler, first_token
 from kagglekit.options import check_range
 from kagglekit.pretraining.masking import Masking
 from kagglekit.pretraining.mlm import MaskedLM, evaluate_hidden, exp_of_mean, masked_cross_entropy, summed_loss

@@ -11,7 +11,7 @@ from kagglekit.files import resolve, run_folder
 from kagglekit.options import did_you_mean
 from kagglekit.progress import clock
 from kagglekit.running.done import changes, fill, fingerprint, shorten, write_marker
-from kagglekit.running.kernel import execute, locked
+from kagglekit.running.jupyter_kernel import execute, locked
 from kagglekit.running.parameters import check_parameters, fold, read_parameters, with_defaults
 from kagglekit.time_budget import unfinished
 

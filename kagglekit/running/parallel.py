@@ -20,7 +20,7 @@ import pandas as pd
 from kagglekit.files import fold_folders, resolve, run_folder
 from kagglekit.options import check_range
 from kagglekit.running.gpus import working_gpus
-from kagglekit.running.kernel import NotebookFailed, import_path, locked
+from kagglekit.running.jupyter_kernel import NotebookFailed, import_path, locked
 from kagglekit.running.notebook import find_notebook, run_notebook
 from kagglekit.running.parameters import Parameter, check_parameters, read_parameters, with_defaults
 from kagglekit.runs.tables import choose_folds

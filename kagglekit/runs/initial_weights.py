@@ -13,7 +13,7 @@ import pandas as pd
 from kagglekit.files import hash_files, resolve
 from kagglekit.model.backbones import find_backbone
 from kagglekit.model.catalogue import SOURCES
-from kagglekit.model.soup import fuse_backbones
+from kagglekit.model.weight_averages import fuse_backbones
 from kagglekit.runs.leaks import refuse_leak
 from kagglekit.runs.record import RunRecord, named_runs, split_start, with_ancestors
 

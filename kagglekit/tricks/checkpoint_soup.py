@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from kagglekit.model.soup import average_weights
+from kagglekit.model.weight_averages import average_weights
 from kagglekit.tricks.trick import Trick, knob, share, trick
 from kagglekit.tricks.weights import restored, trained
 

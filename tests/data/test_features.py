@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kagglekit.data.features import Features, check_features
-from kagglekit.model.features import FeatureEncoder
+from kagglekit.model.feature_layers import FeatureEncoder
 
 TABLE = pd.DataFrame({"id": list("abcdef"), "age": ["1", "2", "", "4", " 5 ", "NA"], "price": ["1e3"] * 6})
 TABLE["shop"] = ["north", "south", "", "north ", "NA", "east"]

@@ -15,7 +15,7 @@ from kagglekit.data.batches import Examples
 from kagglekit.files import read_json, write_json
 from kagglekit.learners.soup import Soup, average_scalers
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.soup import average_models, average_weights
+from kagglekit.model.weight_averages import average_models, average_weights
 from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.tables import read_folds, read_predictions, read_run, write_folds
 from kagglekit.scoring.metrics import score

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kagglekit.model.features import DocumentVectors, FeatureEncoder, WordVectors
+from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 
 
 @pytest.fixture

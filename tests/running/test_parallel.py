@@ -14,7 +14,7 @@ import pytest
 
 from kagglekit.files import fold_folders, read_json
 from kagglekit.run import main
-from kagglekit.running.kernel import NotebookFailed
+from kagglekit.running.jupyter_kernel import NotebookFailed
 from kagglekit.running.notebook import notebook_folder
 from kagglekit.running.parallel import Workers, parse_gpus, run_in_parallel, train_in_parallel, write_argument
 from kagglekit.running.parameters import Parameter

@@ -13,7 +13,7 @@ import kagglekit.running.done
 from kagglekit.files import read_json, write_json
 from kagglekit.run import main
 from kagglekit.running.done import changes, fill, fingerprint, hash_path, summarize
-from kagglekit.running.kernel import locked
+from kagglekit.running.jupyter_kernel import locked
 from kagglekit.running.notebook import run_notebook
 
 PARAMETERS = 'work = ""  # the work folder\nrun = "base"\nvalue: float = 1.0  # to write\nruns: list[str] = []'

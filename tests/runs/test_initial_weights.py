@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from kagglekit.files import write_json
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.soup import average_weights
+from kagglekit.model.weight_averages import average_weights
 from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.initial_weights import (
     find_scorer,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from kagglekit.model.soup import average_weights
+from kagglekit.model.weight_averages import average_weights
 from kagglekit.tricks.checkpoint_soup import CheckpointSoup
 from kagglekit.tricks.ema import EMA
 from kagglekit.tricks.fgm import FGM

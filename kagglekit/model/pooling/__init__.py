@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kagglekit.model.pooling.layers import (
+from kagglekit.model.pooling.over_layers import (
     AllCLS,
     AllCLSCNN,
     AllCLSGRU,
@@ -17,7 +17,18 @@ from kagglekit.model.pooling.layers import (
     Last4Pooler,
     WeightedLayers,
 )
-from kagglekit.model.pooling.tokens import CLS, Attention, GeM, LastToken, Mask, Max, Mean, MeanMax, OwnPooler, Pooling
+from kagglekit.model.pooling.over_tokens import (
+    CLS,
+    Attention,
+    GeM,
+    LastToken,
+    Mask,
+    Max,
+    Mean,
+    MeanMax,
+    OwnPooler,
+    Pooling,
+)
 
 POOLINGS: dict[str, type[Pooling]] = {
     "cls": CLS,

@@ -8,7 +8,7 @@ memory in prediction: the states of all layers are kept.
 import torch
 from torch import nn
 
-from kagglekit.model.pooling.tokens import Pooling, apply_pooler, first_token, mean_tokens
+from kagglekit.model.pooling.over_tokens import Pooling, apply_pooler, first_token, mean_tokens
 
 
 class WeightedLayers(Pooling):

@@ -11,7 +11,7 @@ from transformers import AutoModel
 from kagglekit.files import read_json, write_json
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.soup import average_models, average_weights, fuse_backbones, greedy_soup
+from kagglekit.model.weight_averages import average_models, average_weights, fuse_backbones, greedy_soup
 
 
 @pytest.fixture
