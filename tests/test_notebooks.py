@@ -16,6 +16,8 @@ import pytest
 from kagglekit.files import read_json
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.run import main
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import parse_arguments, read_arguments, read_parameters
 from kagglekit.samples import write_sample
 
 ROOT = Path(__file__).parents[1]
@@ -30,11 +32,17 @@ def work(tmp_path_factory) -> str:
     """The work folder of `./run_all.sh DIR -- ...` on 160 articles: all five notebooks."""
     folder = tmp_path_factory.mktemp("notebooks")
     data = write_sample("bbc", folder / "data" / "articles", rows=160)
-    command = [ROOT / "run_all.sh", data, "--", "n_folds=2", "repeats=2", f"tricks={TRICKS}", *SMALL]
+    command = [ROOT / "run_all.sh", data, "--", "n_folds=2", "repeats=2", f"tricks={TRICKS}", "steps=6", *SMALL]
     done = subprocess.run(command, env={**os.environ, "RUNS": str(folder)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (folder / "terminal.txt").write_text(done.stdout)
     return str(folder / "articles")
+
+
+def parsed(name, arguments):
+    """Arguments of the command line, such as epochs=1, as parameters of a notebook."""
+    notebook = find_notebook(name)
+    return parse_arguments(notebook, read_parameters(notebook), read_arguments(arguments))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -144,13 +152,13 @@ def test_out_of_fold_rows_are_each_predicted_once_by_the_fold_that_held_them_out
         assert np.allclose(oof.iloc[:, 2:].sum(axis=1), 1, atol=1e-4)
 
 
-def test_a_blend_of_all_runs_is_made_again_when_there_is_one_more(work, capsys):
-    command = ["4_ensemble", f"work={work}", "run=all"]
+def test_a_blend_of_all_runs_is_made_again_when_there_is_one_more(work, capsys, run_here):
+    command = ["4_ensemble", f"work={work}", "run=all", "method=mean"]
     assert main(command) == 0 and main(command) == 0
     assert "done before" in capsys.readouterr().out
     fgm = next(line for line in README.splitlines() if "run=fgm" in line)
     fgm = [word for word in shlex.split(fgm)[3:] if not word.startswith(("work=", "folds="))]
-    assert main([*fgm, f"work={work}", "max_length=32"]) == 0
+    run_here(fgm[0], work=work, max_length=32, **parsed(fgm[0], fgm[1:]))
     assert main(command) == 0
     assert "runs again" in capsys.readouterr().out
     assert read_json(Path(work) / "all" / "weights.json")["members"] == ["base", "fgm", "tfidf"]
@@ -254,12 +262,12 @@ def test_the_other_samples_go_through_with_the_baseline(sample, rows, tmp_path, 
     assert abs(true - score["score"]) < 5 * score["standard_error"] + 0.05
 
 
-def test_a_run_killed_in_the_middle_of_a_fold_ends_like_one_that_never_stopped(work):
+def test_a_run_killed_in_the_middle_of_a_fold_ends_like_one_that_never_stopped(work, run_here):
     """SIGKILL of the runner during training; the same command goes on from the checkpoint, bit for bit the same."""
-    recipe = ["max_length=32", "epochs=1.5", "batch_size=4", "dropout=0.1", "folds=[0]", "start="]
-    recipe += ["checkpoint_every=0.5", "tricks={'FGM': {}, 'RDrop': {}, 'EMA': {'decay': 0.9, 'start': 0.2}}"]
+    recipe = ["max_length=32", "epochs=1", "batch_size=4", "dropout=0.1", "folds=[0]", "start="]
+    recipe += ["checkpoint_every=1.5", "tricks={'FGM': {}, 'RDrop': {}, 'EMA': {'decay': 0.9, 'start': 0.2}}"]
     command = [sys.executable, "-m", "kagglekit.run", "3_train", f"work={work}", *recipe]
-    subprocess.run([*command, "run=whole"], check=True, capture_output=True)
+    run_here("3_train", work=work, run="whole", **parsed("3_train", recipe))
     killed = Path(work) / "killed"
     with subprocess.Popen([*command, "run=killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         for _ in range(600):

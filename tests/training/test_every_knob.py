@@ -5,6 +5,7 @@ import random
 from dataclasses import fields
 from functools import partial
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,15 @@ def fit_and_load(fine, folder, seed=0, **options):
     assert np.allclose(predict(model, beside.examples(fine.rows, VALID), "fp32"), fitted.oof, rtol=1e-4, atol=1e-5)
     json.dumps(fitted.receipts)
     return fitted
+
+
+FITTED: dict[str, Any] = {}  # knobs -> what they were fitted to; many knobs are compared with the same plain run
+
+
+def fit_once(tuner, folder, knobs):
+    if repr(knobs) not in FITTED:
+        FITTED[repr(knobs)] = fit_and_load(tuner(**knobs), folder)
+    return FITTED[repr(knobs)]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -183,7 +193,7 @@ def test_no_knob_is_forgotten():
 
 @pytest.mark.parametrize("knob", CHANGES)
 def test_every_knob_changes_what_is_trained(tuner, tmp_path, knob):
-    changed, plain = (fit_and_load(tuner(**knobs), tmp_path / str(n)) for n, knobs in enumerate(CHANGES[knob]))
+    changed, plain = (fit_once(tuner, tmp_path / str(n), knobs) for n, knobs in enumerate(CHANGES[knob]))
     assert np.abs(changed.test - plain.test).max() > 1e-6
 
 
@@ -192,7 +202,7 @@ def test_each_thing_beside_the_text_changes_what_is_trained(tuner, tmp_path, nam
     knobs = [{}, {"features": {name: EVERYTHING[name]}}]
     if "vectors" in name:
         knobs.append({"features": {name: EVERYTHING[name], f"{name}_at": "embeddings"}})
-    tests = [fit_and_load(tuner(**options), tmp_path / str(n)).test for n, options in enumerate(knobs)]
+    tests = [fit_once(tuner, tmp_path / str(n), options).test for n, options in enumerate(knobs)]
     assert all(np.abs(one - other).max() > 1e-6 for n, one in enumerate(tests) for other in tests[:n])
 
 
@@ -214,7 +224,7 @@ def test_each_thing_beside_the_text_changes_what_is_trained(tuner, tmp_path, nam
 )
 def test_a_knob_in_its_off_position_is_plain_training(tuner, tmp_path, knobs):
     off = {"max_grad_norm": 0} if "max_grad_norm" in knobs else {}
-    plain, other = (fit_and_load(tuner(**options), tmp_path / str(n)) for n, options in enumerate((off, knobs)))
+    plain, other = (fit_once(tuner, tmp_path / str(n), options) for n, options in enumerate((off, knobs)))
     assert np.allclose(plain.test, other.test, atol=1e-6) and np.allclose(plain.oof, other.oof, atol=1e-6)
 
 

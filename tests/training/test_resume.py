@@ -1,4 +1,7 @@
-"""A stopped run goes on as if it had never been stopped; tests/training/test_finetune.py does it with a real kill."""
+"""A stopped run goes on as if it had never been stopped: tricks together (tests/tricks/test_battery.py has each alone).
+
+tests/training/test_finetune.py does it with a real kill.
+"""
 
 import pytest
 import torch
@@ -24,7 +27,6 @@ CASES = {  # name -> recipe of tricks; stops, before a trick begins and later; h
     "plain": ({}, [1, 6, 8], {"evaluate_every": 3}),
     "some": (SOME, [1, 6, 8], {"evaluate_every": 3}),
     "all": (ALL, [8], {"evaluate_every": 3}),
-    **{name: ({name: options}, [2, 8], {"evaluate_every": 3}) for name, options in ALL.items()},
     "all, accumulated": (ALL | {"SWA": {"start": 0.25}}, [3], {"evaluate_every": 1, "accumulation": 2}),
     "all, accumulated, bf16": (
         ALL | {"SWA": {"start": 0.25}},

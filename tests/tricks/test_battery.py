@@ -7,6 +7,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from trick_cases import CASES
 
+from kagglekit.training.trainer import history
 from kagglekit.tricks import ADVERSARIAL, AVERAGES, EMA, TRICKS, RDrop
 
 BF16 = {"accumulation": 4, "precision": "bf16"}
@@ -114,7 +115,7 @@ def test_the_receipt_says_what_it_did(scored, name, receipts):
 
 
 @pytest.mark.parametrize(("name", "knobs", "stop", "options"), RESUMED)
-def test_stopped_and_resumed_is_never_stopped(scored, weights, same, shown, logged, name, knobs, stop, options):
+def test_stopped_and_resumed_is_never_stopped(scored, weights, same, shown, name, knobs, stop, options):
     def run(folder, stop=None):
         return scored([made(name, knobs)], folder, lambda step: step * 7 % 5, dropout=0.1, stop=stop, **options)
 
@@ -124,11 +125,11 @@ def test_stopped_and_resumed_is_never_stopped(scored, weights, same, shown, logg
     key = f"resumed {name} {knobs} {options}"
     if key not in TRAINED:
         straight = run("straight")
-        TRAINED[key] = straight.fit(), outcome(straight), logged(straight, "learning_rate"), straight.tricks[0]
+        TRAINED[key] = straight.fit(), outcome(straight), history(straight.state.log_history), straight.tricks[0]
     run("run", stop).train()
     resumed = run("run")
-    receipts, trained, rates, trick = TRAINED[key]
-    assert resumed.fit() == receipts and logged(resumed, "learning_rate") == rates
+    receipts, trained, steps, trick = TRAINED[key]
+    assert resumed.fit() == receipts and history(resumed.state.log_history) == steps
     assert all(map(same, outcome(resumed), trained))
     assert same(resumed.tricks[0].state_dict(), trick.state_dict())
 
