@@ -226,10 +226,10 @@ def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[t
             if what != kind or not value:
                 continue
             if key == "*":
-                told = [(f"{one.name}: {name}", text) for name, options in value.items() for text in options.values()]
+                pairs = [(f"{one.name}: {name}", text) for name, options in value.items() for text in options.values()]
             else:
-                told = [(f"{one.name}: {key}", value.get(key, ""))] if key else [(one.name, value)]
-            for label, texts in told:
+                pairs = [(f"{one.name}: {key}", value.get(key, ""))] if key else [(one.name, value)]
+            for label, texts in pairs:
                 found += [(label, text) for text in _texts(texts) for text in _split(text, kind) if text]
     return found
 

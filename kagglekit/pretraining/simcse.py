@@ -90,7 +90,7 @@ def _prepare(setup: Setup, examples: Examples, name: str = "", further=None, fig
     check_range("temperature", temperature, 0 < temperature < math.inf, "above 0")
     check_range("pooling", pooling, pooling in ("mean", "cls"), "mean or cls")
     check_range("dropout", dropout, 0 <= dropout < 1, "from 0 to below 1")
-    check_range("batch_size", stage.batch_size, stage.batch_size > 1, "2 or more: a text is told from its neighbours")
+    check_range("batch_size", stage.batch_size, stage.batch_size > 1, "2 or more: texts are compared within a batch")
     whole = setup.load(None, dropout=dropout if stage.dropout == 0 else None)
     model = SimCSE(whole.base_model, pooling, projection)
     tokens = tokenize(setup.held_out[:MOST], setup.tokenizer, stage.max_length)

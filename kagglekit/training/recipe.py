@@ -1,4 +1,4 @@
-"""The knobs of fine-tuning: what `Recipe` may be told of the text, the model, the loss and the training.
+"""The knobs of fine-tuning: what a `Recipe` says of the text, the model, the loss and the training.
 
 In `3_train`, the most used of them stand in the parameter cell; any other goes into `recipe`, such as
 `recipe = {"head_dropout": 0.1}`. On the command line all are alike: `kagglekit run 3_train head_dropout=0.1`.
