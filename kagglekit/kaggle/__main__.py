@@ -201,11 +201,13 @@ def to_push(folders: list[Path]) -> list[Path]:
 
 
 def add_owner(parser: argparse.ArgumentParser) -> None:
+    """Add --owner, which push and build need."""
     known = os.environ.get("KAGGLE_USERNAME")
     parser.add_argument("--owner", default=known, required=not known, help="your name at Kaggle (KAGGLE_USERNAME)")
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Add the options of waiting for kernels."""
     parser.add_argument("--wait", action="store_true", help="until the kernels have run")
     parser.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="between two looks (30)")
 
