@@ -91,5 +91,7 @@ def test_gradients_of_before_keep_their_weight_also_after_an_exception():
 
 
 def test_averaging_where_nothing_has_a_gradient_is_nothing():
-    with gradients_averaged([torch.nn.Parameter(torch.ones(3), requires_grad=False)], 3):
+    frozen = torch.nn.Parameter(torch.ones(3), requires_grad=False)
+    with gradients_averaged([frozen], 3):
         pass
+    assert frozen.grad is None and frozen.tolist() == [1.0, 1.0, 1.0]
