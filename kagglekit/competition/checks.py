@@ -77,8 +77,6 @@ def check_columns(train: pd.DataFrame, name: str, id: str, group: str | None, la
 def check_kind(kind: str, train: pd.DataFrame, name: str, id: str, labels: list[str], ordered: bool) -> None:
     """The labels can be of this kind. `ordered`: the order of the classes was given."""
     several = len(labels) > 1
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r} is not known: use one of {', '.join(KINDS)}")
     if several and kind not in ("multilabel", "regression"):
         raise ValueError(f"kind={kind!r} has one label column, and labels= names {len(labels)}: {', '.join(labels)}")
     if kind == "multilabel" and not several:

@@ -23,15 +23,20 @@ END = "\0end of the file"  # read as a row of its own, unless an open quote swal
 csv.field_size_limit(2**31 - 1)  # a cell may hold a book
 
 
-def find_table(folder: str | Path, *stems: str) -> Path:
+def find_table(folder: str | Path, *stems: str, name: str | None = None) -> Path:
     """The one table in `folder` whose name begins with one of `stems`, ignoring case, `_`, `-` and spaces.
 
-    A file with exactly the stem as its name wins: `test.csv` over `test_labels.csv`.
+    A file with exactly the stem as its name wins: `test.csv` over `test_labels.csv`; `name` says which one it is.
     Raises FileNotFoundError when there is none, ValueError when there are several.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
+    held = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
+    if name:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no file {name!r}; it holds {held}")
+        return folder / name
     wanted = tuple(_plain(stem) for stem in stems)
     tables = {path: _plain(_split(path.name)[0]) for path in sorted(folder.iterdir()) if _is_table(path)}
     found = [path for path, stem in tables.items() if stem.startswith(wanted)]
@@ -42,7 +47,6 @@ def find_table(folder: str | Path, *stems: str) -> Path:
     if found:
         several = ", ".join(path.name for path in found)
         raise ValueError(f"{folder} holds more than one {names}: {several}. Leave one there, or name it {stems[0]}.csv")
-    held = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
     raise FileNotFoundError(
         f"{folder} has no table named {names} ({', '.join(READERS)}, also with {' or '.join(PACKED)}); it holds {held}"
     )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kagglekit.competition import checks, guess
 from kagglekit.competition.read import find_table, read_table
+from kagglekit.competition.settings import TaskSettings
 from kagglekit.files import hash_files, read_json, resolve, write_json
 from kagglekit.scoring.metrics import CLASSES, check_metric, is_higher_better
 
@@ -82,27 +83,16 @@ def load_task(work: str | Path) -> Task:
     return task
 
 
-def infer(
-    folder: str | Path,
-    encoding: str = "utf-8",
-    *,
-    id: str | None = None,
-    text: str | list[str] | None = None,
-    labels: str | list[str] | None = None,
-    kind: str | None = None,
-    classes: list[str] | None = None,
-    form: str | None = None,
-    metric: str | None = None,
-    group: str | None = None,
-) -> tuple[Task, pd.DataFrame]:
+def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:
     """Infer the task from train*, test* and sample_submission* in `folder`, and check that the files agree.
 
-    Returns the task and a table of findings (columns what, found, reason). Given values are used as they are, where
-    they fit. Raises FileNotFoundError, and ValueError that names file, column and the first bad row: data row 1 is the
-    one below the header.
+    given: fields of `TaskSettings`, which are used as they are, where they fit. Returns the task and a table of
+    findings (columns what, found, reason). Raises FileNotFoundError, and ValueError that names file, column and the
+    first bad row: data row 1 is the one below the header.
     """
-    folder = resolve(folder)
-    paths = {what: find_table(folder, what) for what in FILES}
+    settings, folder = TaskSettings(**given), resolve(folder)
+    encoding, files = settings.encoding, (settings.train, settings.test, settings.sample)
+    paths = {what: find_table(folder, what, name=name) for what, name in zip(FILES, files, strict=True)}
     tables = {what: read_table(path, encoding) for what, path in paths.items()}
     train, test, sample = tables.values()
     names = {what: path.name for what, path in paths.items()}
@@ -113,27 +103,27 @@ def infer(
         findings.append((what, _shown(value), reason))
         return value
 
-    id = choose("id", id, lambda: (sample.columns[0], "the first column of the sample submission"))
+    id = choose("id", settings.id, lambda: (sample.columns[0], "the first column of the sample submission"))
     checks.check_ids(tables, names, id)
     if id not in train.columns:
         findings.append(("ids of train", "row1, row2, ...", f"{names['train']} has no column {id!r}"))
     alone = "rows count as independent; name a column (author, prompt, patient) whose rows must stay in one fold"
-    group = choose("group", group, lambda: (None, alone))
+    group = choose("group", settings.group, lambda: (None, alone))
     targets = [column for column in sample.columns if column != id]
-    labels = choose("labels", _listed(labels), guess.guess_labels, train, test, targets, {id, group})
+    labels = choose("labels", _listed(settings.labels), guess.guess_labels, train, test, targets, {id, group})
     checks.check_columns(train, names["train"], id, group, labels)
-    kind = choose("kind", kind, guess.guess_kind, train, labels, sample, targets, metric)
-    checks.check_kind(kind, train, names["train"], id, labels, bool(classes))
-    classes = [str(name) for name in classes or []]
+    kind = choose("kind", settings.kind, guess.guess_kind, train, labels, sample, targets, settings.metric)
+    checks.check_kind(kind, train, names["train"], id, labels, bool(settings.classes))
+    classes = [str(name) for name in settings.classes or []]
     if kind in ("binary", "multiclass", "ordinal"):
         classes = choose("classes", classes, guess.guess_classes, train[labels[0]], targets)
     checks.check_classes(kind, classes, train, names["train"], id, labels)
-    form = choose("form", form, guess.guess_form, kind, classes, sample, targets)
+    form = choose("form", settings.form, guess.guess_form, kind, classes, sample, targets)
     checks.check_form(form, kind, classes, labels, targets, names["sample_submission"])
-    metric = choose("metric", metric, guess.guess_metric, kind, form, labels)
+    metric = choose("metric", settings.metric, guess.guess_metric, kind, form, labels)
     check_metric(metric, kind)
     findings.append(("better", "higher" if is_higher_better(metric) else "lower", f"{metric} says so"))
-    text = choose("text", _listed(text), guess.guess_text, train, test, {id, group, *labels})
+    text = choose("text", _listed(settings.text), guess.guess_text, train, test, {id, group, *labels})
     checks.check_text(text, {id, *labels}, train, test, names)
     for what, table in (("train", train), ("test", test)):
         empty = [row for row, value in enumerate(_join(table, text)) if not value.strip()]

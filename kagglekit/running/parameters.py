@@ -23,7 +23,7 @@ from kagglekit.options import Knob, accepts, did_you_mean, explain_renamed, knob
 
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 REST = "recipe"  # the parameter with the knobs that a cell does not show
-HEADINGS = ("run", "text", "model", "training")
+HEADINGS = ("competition", "task", "run", "text", "model", "training", "folds")
 OTHERS = "knobs that are not shown here, by name; the command line takes them like those above:"
 
 
@@ -104,12 +104,14 @@ def knob_classes(notebook) -> list[type]:
 
 
 def write_cell(kinds: Sequence[type]) -> str:
-    """The parameter cell of dataclasses of knobs: those that are `shown`, each below its heading, and `recipe`."""
+    """The parameter cell of dataclasses of knobs: those that are `shown`, each below its heading, and `recipe` for the
+    others, if there are any."""
     knobs, lines = knobs_of(*kinds).values(), []
     for heading in HEADINGS:
-        lines += [f"# {heading}", *(_line(knob) for knob in knobs if knob.shown == heading), ""]
+        if below := [_line(knob) for knob in knobs if knob.shown == heading]:
+            lines += [f"# {heading}", *below, ""]
     rest = [knob.name for knob in knobs if not knob.shown]
-    return "\n".join([*lines[:-1], f"recipe: dict = {{}}  # {OTHERS}", *_listed(rest, "#   ")])
+    return "\n".join([*lines[:-1], *([f"{REST}: dict = {{}}  # {OTHERS}", *_listed(rest, "#   ")] if rest else [])])
 
 
 def _line(knob: Knob) -> str:

@@ -370,7 +370,7 @@ BAD_SETTINGS = [
     ({"text": "id"}, "text='id' is the id or a label already"),
     ({"text": "n"}, r"train\.csv: the text column 'n' is numeric \(data row 1 holds '1'\)"),
     ({"text": "blank"}, r"train\.csv: the text column 'blank' is empty in every row"),
-    ({"kind": "words"}, "kind='words' is not known: use one of binary"),
+    ({"kind": "words"}, "kind='words' is out of range: it must be one of binary"),
     ({"kind": "binary"}, r"kind='binary' wants 2 classes, and column 'label' of train\.csv has 3 \(a, b, c\)"),
     (
         {"kind": "regression"},
@@ -416,6 +416,9 @@ def test_a_missing_or_second_file_is_an_error(tmp_path):
     (folder / "train.csv").rename(folder / "train_1.csv")
     with pytest.raises(ValueError, match=r"more than one train\*: train_1\.csv, train_2\.csv"):
         infer(folder)
+    assert found(folder, train="train_2.csv").files["train"] == "train_2.csv"
+    with pytest.raises(FileNotFoundError, match=r"has no file 'train\.csv'; it holds .*train_1\.csv, train_2\.csv"):
+        infer(folder, train="train.csv")
     (folder / "sample_submission.csv").unlink()
     with pytest.raises((FileNotFoundError, ValueError)):
         infer(folder)
@@ -439,5 +442,5 @@ def test_another_encoding_is_asked_for_and_remembered(tmp_path):
         infer(folder)
     task = found(folder, encoding="cp1252")
     assert read_train(task)["text"][0] == "prix £5 à Paris"
-    with pytest.raises(TypeError, match="colour"):
-        infer(folder, colour="red")
+    with pytest.raises(ValueError, match="TaskSettings has no knob 'lables': did you mean labels"):
+        infer(folder, lables="red")

@@ -19,7 +19,7 @@ from kagglekit.running.parameters import (
 )
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 
-KNOBS = ("2_pretrain", "3_train")  # notebooks whose parameters are fields of dataclasses
+KNOBS = ("1_eda", "2_pretrain", "3_train")  # notebooks whose parameters are fields of dataclasses
 
 CELL = """\
 # what the training takes
@@ -179,13 +179,13 @@ def test_a_shipped_parameter_cell_is_what_the_fields_say(name):
     assert cell.source == write_cell(kinds), f'run: python -c "{renew}"'
     assert max(map(len, cell.source.splitlines())) <= 120
     known, knobs = read_parameters(find_notebook(name)), knobs_of(*kinds)
-    assert set(known) == {*knobs, "recipe"}
+    assert set(known) - {"recipe"} == set(knobs) and ("recipe" in known) == (not all(k.shown for k in knobs.values()))
     for one in knobs.values():
         parameter = known[one.name]
         assert (parameter.default, parameter.takes, parameter.shown) == (one.default, one.type, bool(one.shown))
         assert not parameter.shown or parameter.comment.startswith(one.words)
         assert parameter.shown or one.name in cell.source.split("recipe: dict")[1]
-    assert 20 <= sum(parameter.shown for parameter in known.values()) <= 24
+    assert 20 <= sum(parameter.shown for parameter in known.values()) <= (32 if name == "1_eda" else 24)
 
 
 @pytest.mark.parametrize("name", KNOBS)
@@ -213,6 +213,38 @@ def test_every_parameter_of_a_cell_is_used_below_it(name):
 def test_every_knob_is_flat_on_the_command_line(text, name, value):
     notebook = find_notebook("3_train")
     assert parse_arguments(notebook, read_parameters(notebook), dict([text.split("=", 1)])) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("text=body", "body"),
+        ("text=['title', 'body']", ["title", "body"]),
+        ("classes=[1, 0]", [1, 0]),
+        ("id=123", "123"),
+        ("metric=none", None),
+        ("n_folds=3", 3),
+    ],
+)
+def test_a_column_of_1_eda_is_one_word_or_a_list(text, value):
+    notebook = find_notebook("1_eda")
+    assert [*parse_arguments(notebook, read_parameters(notebook), dict([text.split("=", 1)])).values()] == [value]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"labls": "x"}, "1_eda has no parameter 'labls': did you mean labels"),
+        ({"kind": "words"}, "1_eda: kind='words' is out of range: it must be one of binary, multiclass"),
+        ({"n_folds": 1}, "1_eda: n_folds=1 is out of range: it must be 2 or more"),
+        ({"near_duplicates": 1.5}, "near_duplicates=1.5 is out of range: it must be from 0 to 1"),
+        ({"seed": -1}, "seed=-1 is out of range"),
+        ({"text": 3}, "text=3 is of type int, and text takes str | list"),
+    ],
+)
+def test_what_1_eda_does_not_take_is_an_error_before_a_kernel_starts(given, words):
+    with pytest.raises(ValueError, match=words):
+        check_parameters("1_eda", read_parameters(find_notebook("1_eda")), given)
 
 
 @pytest.mark.parametrize(

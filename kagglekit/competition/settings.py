@@ -1,0 +1,65 @@
+"""The parameters of `1_eda`: where the files are, what the task is where the files do not say it, and the folds."""
+
+from __future__ import annotations  # the types of knobs are texts
+
+from dataclasses import dataclass
+
+from kagglekit.competition.checks import KINDS
+from kagglekit.options import Knobs, documented, knob
+
+
+@documented
+@dataclass(frozen=True)
+class TaskSettings(Knobs):
+    """What `infer` takes: how the files are read, and what the task is. None is inferred from the files."""
+
+    encoding: str = knob("utf-8", "of the files", shown="competition")
+    train: str | None = knob(None, "its file name, where several could be train", shown="competition")
+    test: str | None = knob(None, "its file name, where several could be test", shown="competition")
+    sample: str | None = knob(None, "file name of the sample submission", shown="competition")
+    id: str | None = knob(None, "column with ids", names="column", shown="task")
+    text: str | list[str] | None = knob(None, "columns with text", names="column", shown="task")
+    labels: str | list[str] | None = knob(None, "columns of train to predict", names="column", shown="task")
+    kind: str | None = knob(None, "of the labels", choices=KINDS, shown="task")
+    classes: list[str | int | float] | None = knob(None, "in order", shown="task")
+    form: str | None = knob(None, "of the submission: label, probability or columns", shown="task")
+    metric: str | None = knob(
+        None, "accuracy, f1_macro, roc_auc, log_loss, qwk, rmse, ... or package.module:function", shown="task"
+    )
+    group: str | None = knob(None, "column whose rows must share a fold", names="column", shown="folds")
+
+
+@documented
+@dataclass(frozen=True)
+class EdaSettings(Knobs):
+    """The parameters of `1_eda` besides those of the task."""
+
+    data: str = knob(
+        "bbc",
+        "folder with train, test and sample submission files, or a sample: bbc, tweets, reviews-zh, drugs",
+        shown="competition",
+    )
+    work: str = knob("runs/bbc", "work folder: everything that this competition writes", shown="competition")
+    clean: list[str] = knob([], "cleaners, in order; empty: none is applied", shown="text")
+    backbone: str = knob("minilm", "whose tokens are counted", shown="text")
+    n_folds: int = knob(5, "number of folds", least=2, shown="folds")
+    time: str | None = knob(
+        None,
+        "column with times, for a time-series split: models train on earlier rows only",
+        names="column",
+        shown="folds",
+    )
+    near_duplicates: float = knob(
+        0.8,
+        "share of three-word runs from which texts count as copies and share a fold; 0: identical only",
+        least=0,
+        most=1,
+        shown="folds",
+    )
+    repeats: int = knob(
+        1,
+        "random splits; each further one gets its own work folder: runs/bbc.2, runs/bbc.3, ...",
+        least=1,
+        shown="folds",
+    )
+    seed: int = knob(0, "of the folds", least=0, shown="folds")
