@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.ensembling.base_predictions import RowFeatures
-from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
+from kagglekit.ensembling.crossfit import divide, fit_by_fold, fit_once, predict_by_fold
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import fold_folders, replacing, run_folder, write_json
@@ -85,13 +85,20 @@ class Blend(Run):
         return folder
 
 
-def blend_runs(runs: Sequence[Run], labels: np.ndarray, plan: BlendPlan, features: RowFeatures | None = None) -> Blend:
+def blend_runs(
+    runs: Sequence[Run],
+    labels: np.ndarray,
+    plan: BlendPlan,
+    features: RowFeatures | None = None,
+    inputs: StackInput | None = None,
+) -> Blend:
     """Blend runs fold by fold: fold k's out-of-fold rows and test predictions by what was fitted on the other folds.
 
-    labels: of all rows of train. With a single fold the test rows are predicted by what was fitted on all of it, and a
-    fifth of its rows each by what was fitted on the other four. Raises ValueError where `check_runs` does.
+    labels: of all rows of train. inputs: from `make_stack_input` with the same runs and features; what was fitted on
+    them before is not fitted again. With a single fold the test rows are predicted by what was fitted on all of it, and
+    a fifth of its rows each by what was fitted on the other four. Raises ValueError where `check_runs` does.
     """
-    inputs, first = make_stack_input(runs, plan.kind, plan.metric, features), runs[0]
+    inputs, first = inputs or make_stack_input(runs, plan.kind, plan.metric, features), runs[0]
     features = features or RowFeatures()
     fitted, makers, parts = fit_blend(runs, np.asarray(labels)[first.rows], plan, inputs)
     oof, tests = predict_by_fold(fitted, inputs, parts), {}
@@ -128,7 +135,7 @@ def fit_blend(
     fitted = fit_by_fold(ensembler, inputs, labels, parts)
     if len(runs[0].folds) > 1:
         return fitted, fitted, parts
-    return fitted, {runs[0].folds[0]: ensembler.fresh().fit(inputs, labels, folds)}, parts
+    return fitted, {runs[0].folds[0]: fit_once(ensembler, inputs, labels, folds)}, parts
 
 
 def make_stack_input(

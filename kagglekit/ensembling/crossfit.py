@@ -22,8 +22,24 @@ def cross_fit(ensembler: Ensembler, inputs: StackInput, labels: np.ndarray, fold
     get NaN. The ensembler's own choices are made on the other folds too, so cross-fitting nests to any depth, at the
     cost of a fit per fold and depth (stacked generalisation, Wolpert, 1992).
     """
-    folds = divide(inputs, folds)
-    return predict_by_fold(fit_by_fold(ensembler, inputs, labels, folds), inputs, folds)
+    labels, folds = np.asarray(labels), divide(inputs, folds)
+
+    def make() -> np.ndarray:
+        return predict_by_fold(fit_by_fold(ensembler, inputs, labels, folds), inputs, folds)
+
+    return inputs.once(f"cross-fitted {ensembler}", slice(None), (labels, folds), make)
+
+
+def fit_once(
+    ensembler: Ensembler, inputs: StackInput, labels: np.ndarray, folds: np.ndarray, rows: np.ndarray | None = None
+) -> Ensembler:
+    """A copy of the ensembler fitted on these of the rows, None: on all; the same one each time (`StackInput.once`)."""
+    rows, labels, folds = slice(None) if rows is None else rows, np.asarray(labels), np.asarray(folds)
+
+    def make() -> Ensembler:
+        return ensembler.fresh().fit(inputs[rows], labels[rows], folds[rows])
+
+    return inputs.once(repr(ensembler), rows, (labels, folds), make) if ensembler.uses_labels else make()
 
 
 def fit_by_fold(
@@ -38,7 +54,7 @@ def fit_by_fold(
         others = np.flatnonzero(folds != fold)
         if not len(others):
             raise ValueError(f"all {len(folds)} rows are of fold {fold}: there are no others to fit on. See `divide`")
-        found[fold] = ensembler.fresh().fit(inputs[others], labels[others], folds[others])
+        found[fold] = fit_once(ensembler, inputs, labels, folds, others)
     return found
 
 
@@ -95,7 +111,7 @@ class Pipeline(Ensembler):
         self.fitted_, now = [], inputs
         parts = [self.combination, *self.corrections]
         for number, part in enumerate(parts, 1):
-            self.fitted_.append(part.fresh().fit(now, labels, folds))
+            self.fitted_.append(fit_once(part, now, labels, folds))
             if number == len(parts):
                 break
             found = cross_fit(part, now, labels, folds)
@@ -152,7 +168,7 @@ class EnsembleChoice(Ensembler):
         )
         self.table_["chosen"] = np.arange(len(found)) == first
         self.chosen_ = self.table_.index[first]
-        self.fitted_ = self.candidates[self.chosen_].fresh().fit(inputs, labels, folds)
+        self.fitted_ = fit_once(self.candidates[self.chosen_], inputs, labels, folds)
         self.weights_ = self.fitted_.weights_
         return self
 

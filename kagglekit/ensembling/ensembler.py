@@ -1,9 +1,11 @@
 """The second level: the predictions that an ensemble is fitted on, and what all ways to combine them share."""
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,6 +17,9 @@ class StackInput:
     predictions: (runs, n, columns) float64, probabilities or values, as in a predictions table. kind, metric: of the
     task. groups: (n,), equal for rows that must stay together where rows are split. documents: (n,), equal for rows of
     one document. meta: (n, features) float64, features of the row. None: there are none.
+
+    Parts of the same rows share a memory: what `once` computed for the rows of three folds is computed once, in
+    whichever order they were held out.
     """
 
     predictions: np.ndarray
@@ -23,6 +28,11 @@ class StackInput:
     groups: np.ndarray | None = None
     documents: np.ndarray | None = None
     meta: np.ndarray | None = None
+    place: np.ndarray = field(init=False, repr=False)  # (n,), the rows' positions in the whole that they are part of
+    memory: dict = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "place", np.arange(len(self)))
 
     def __len__(self) -> int:
         return self.predictions.shape[1]
@@ -31,7 +41,20 @@ class StackInput:
         """The rows of these numbers, or where a mask (n,) is true."""
         features = {name: getattr(self, name) for name in ("groups", "documents", "meta")}
         features = {name: None if values is None else values[rows] for name, values in features.items()}
-        return replace(self, predictions=self.predictions[:, rows], **features)
+        part = replace(self, predictions=self.predictions[:, rows], **features)
+        object.__setattr__(part, "place", self.place[rows])
+        object.__setattr__(part, "memory", self.memory)
+        return part
+
+    def once(self, what: str, rows: np.ndarray, arrays: tuple[np.ndarray, ...], make: Callable[[], Any]) -> Any:
+        """make(), or what it gave before: `what` is computed from these of the rows, and from arrays (n, ...) there."""
+        known = hashlib.blake2b(self.place[rows].tobytes(), digest_size=16)
+        for array in arrays:
+            known.update(np.ascontiguousarray(array[rows]))
+        key = what, known.digest()
+        if key not in self.memory:
+            self.memory[key] = make()
+        return self.memory[key]
 
     def with_predictions(self, predictions: np.ndarray) -> "StackInput":
         """The same rows with one prediction (n, columns) alone."""

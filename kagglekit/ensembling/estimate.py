@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from kagglekit.ensembling.crossfit import divide, fit_by_fold, predict_by_fold
+from kagglekit.ensembling.crossfit import cross_fit, divide, fit_once, predict_by_fold
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread
 from kagglekit.scoring.metrics import is_higher_better, score
@@ -100,11 +100,12 @@ def make_estimate(
     labels, folds = np.asarray(labels), np.asarray(folds)
     groups = inputs.groups if groups is None else np.asarray(groups)
     known = np.flatnonzero(folds >= 0)  # the other rows are never predicted
-    own = ensembler.fresh().fit(inputs, labels, folds).predict(inputs)
+    own = fit_once(ensembler, inputs, labels, folds).predict(inputs)
     honest = own  # right where no label was used
-    if ensembler.uses_labels:
-        parts = divide(inputs, folds)
-        honest = predict_by_fold(fitted or fit_by_fold(ensembler, inputs, labels, parts), inputs, parts)
+    if ensembler.uses_labels and fitted:
+        honest = predict_by_fold(fitted, inputs, divide(inputs, folds))
+    elif ensembler.uses_labels:
+        honest = cross_fit(ensembler, inputs, labels, folds)
     truth, own, honest, plain = labels[known], own[known], honest[known], inputs.predictions[:, known].mean(axis=0)
     together = None if groups is None else groups[known]
     in_sample, cross_fitted, mean_score = (score(inputs.metric, truth, some) for some in (own, honest, plain))

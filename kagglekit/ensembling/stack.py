@@ -6,10 +6,10 @@ from itertools import repeat
 from typing import Self
 
 import numpy as np
+from scipy.linalg import eigh
 from scipy.optimize import minimize
-from scipy.special import expit, logit, logsumexp, softmax, xlogy
+from scipy.special import expit, logit, logsumexp
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.linear_model import Ridge
 
 from kagglekit.ensembling.crossfit import divide
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
@@ -68,12 +68,22 @@ class Stack(Ensembler):
             best = max if is_higher_better(inputs.metric) else min
             self.chosen_ = best(self.scores_, key=self.scores_.get)  # of equal ones the first, which is the strongest
         self.reads_ = self._reads(inputs)
-        known = (*make_features(inputs, self.aggregates), kind, labels)
         if self.model == "boosting":
+            known = (*make_features(inputs, self.aggregates), kind, labels)
             self.model_ = Boosted.fit(*known, *self.chosen_, self.seed)
         else:
-            (self.model_,) = Linear.path(*known, [self.chosen_])
+            self.model_ = self._path(inputs, labels, slice(None), strengths)[strengths.index(self.chosen_)]
         return self
+
+    def _path(
+        self, inputs: StackInput, labels: np.ndarray, rows: np.ndarray | slice, strengths: list
+    ) -> "list[Linear]":
+        """A linear model for each strength, fitted on these of the rows."""
+
+        def make() -> list[Linear]:
+            return Linear.path(*make_features(inputs[rows], self.aggregates), inputs.kind, labels[rows], strengths)
+
+        return inputs.once(f"path of {self}", rows, (labels,), make)
 
     def predict(self, inputs: StackInput) -> np.ndarray:
         for what, fitted, now in zip(("documents", "meta features"), self.reads_, self._reads(inputs), strict=True):
@@ -95,24 +105,25 @@ class Stack(Ensembler):
         if not rows.any():
             raise ValueError(f"none of the {len(folds)} rows has a fold: there are none to choose a strength on")
         for fold in np.unique(folds[rows]):
-            known = (*make_features(inputs[folds != fold], self.aggregates), inputs.kind, labels[folds != fold])
-            for candidate, evidence in self._candidates(
-                known, strengths, make_features(inputs[folds == fold], self.aggregates)
-            ):
+            new = make_features(inputs[folds == fold], self.aggregates)
+            for candidate, evidence in self._candidates(inputs, labels, folds != fold, strengths, new):
                 predictions = found.setdefault(candidate, np.zeros(inputs.predictions.shape[1:]))
                 predictions[folds == fold] = from_evidence(evidence, inputs.kind)
         return {key: score(inputs.metric, labels[rows], predictions[rows]) for key, predictions in found.items()}
 
-    def _candidates(self, known: tuple, strengths: list[float], new: tuple) -> Iterator[tuple]:
-        """Each candidate, and the evidence that it gives new rows when fitted on the known ones."""
+    def _candidates(
+        self, inputs: StackInput, labels: np.ndarray, rows: np.ndarray, strengths: list[float], new: tuple
+    ) -> Iterator[tuple]:
+        """Each candidate, and the evidence that it gives new rows when fitted on these ones."""
         if self.model == "boosting":
+            known = (*make_features(inputs[rows], self.aggregates), inputs.kind, labels[rows])
             for strength in strengths:
                 boosted = Boosted.fit(*known, strength, max(ROUNDS), self.seed)
                 for rounds, evidence in enumerate(boosted.staged(*new), 1):
                     if rounds in ROUNDS:
                         yield (strength, rounds), evidence
         else:
-            for strength, linear in zip(strengths, Linear.path(*known, strengths), strict=True):
+            for strength, linear in zip(strengths, self._path(inputs, labels, rows, strengths), strict=True):
                 yield strength, linear.predict(*new)
 
 
@@ -134,19 +145,16 @@ class Linear:
         center = np.where(present, features, 0).sum(axis=0) / counts
         scale = np.sqrt((np.where(present, features - center, 0) ** 2).sum(axis=0) / counts)
         scale[scale < 1e-9 * (1 + np.abs(center))] = 1
-        inputs, columns = _standardise(features, center, scale), mean.shape[1]
-        weights, found = np.zeros((inputs.shape[1], columns)), []
-        for strength in strengths:
-            if kind in VALUES:
-                errors = labels.reshape(mean.shape) - mean
-                spread = errors.std(axis=0) + (errors.std(axis=0) == 0)  # so that a strength knows no units
-                ridge = Ridge(alpha=strength, fit_intercept=False).fit(inputs, errors / spread)
-                weights = np.atleast_2d(ridge.coef_).T * spread
-            else:
-                targets = np.eye(columns)[labels] if kind == "multiclass" else labels.reshape(-1, columns)
-                weights = fit_with_offset(inputs, mean, targets.astype(np.float64), strength, weights, kind)
-            found.append(cls(center, scale, weights))
-        return found
+        inputs = _standardise(features, center, scale)
+        if kind in VALUES:
+            errors = labels.reshape(mean.shape) - mean
+            spread = errors.std(axis=0) + (errors.std(axis=0) == 0)  # so that a strength knows no units
+            found = [weights * spread for weights in fit_ridge(inputs, errors / spread, strengths)]
+        else:
+            columns = mean.shape[1]
+            targets = np.eye(columns)[labels] if kind == "multiclass" else labels.reshape(-1, columns)
+            found = fit_with_offset(inputs, mean, targets.astype(np.float64), strengths, kind)
+        return [cls(center, scale, weights) for weights in found]
 
     def predict(self, features: np.ndarray, mean: np.ndarray) -> np.ndarray:
         return mean + _standardise(features, self.center, self.scale) @ self.weights
@@ -156,28 +164,64 @@ def _standardise(features: np.ndarray, center: np.ndarray, scale: np.ndarray) ->
     return np.column_stack([np.nan_to_num((features - center) / scale, nan=0.0), np.ones(len(features))])
 
 
+def fit_ridge(features: np.ndarray, targets: np.ndarray, strengths: Sequence[float]) -> list[np.ndarray]:
+    """The weights (f, columns) of ridge regression without intercept, for each strength, from one decomposition."""
+    sizes, axes = eigh(features.T @ features)
+    along = axes.T @ (features.T @ targets)
+    return [axes @ (along / (sizes.clip(0)[:, None] + strength)) for strength in strengths]
+
+
 def fit_with_offset(
-    features: np.ndarray, offset: np.ndarray, targets: np.ndarray, strength: float, start: np.ndarray, kind: str
-) -> np.ndarray:
+    features: np.ndarray, offset: np.ndarray, targets: np.ndarray, strengths: Sequence[float], kind: str
+) -> list[np.ndarray]:
     """The weights (f, columns) with the least log loss of offset + features @ weights, plus strength / 2 their squares.
 
     features (n, f), offset and targets (n, columns). multiclass: softmax over the columns; else each column by itself.
-    scikit-learn's logistic regression has no offset, hence L-BFGS on the loss and its gradient.
+    scikit-learn's logistic regression has no offset, hence L-BFGS on the loss and its gradient. It runs along the
+    principal axes of features and columns, each scaled by how much the loss is curved there (a Kronecker product in
+    place of the second derivatives: Martens and Grosse, 2015): runs that say much the same then take about ten steps a
+    strength, and hundreds without. Directions in which features do not differ, as between copies, have weight 0.
     """
-    squash = (lambda z: softmax(z, axis=1)) if kind == "multiclass" else expit
-    rows = len(features)
+    rows, probs = len(features), _squash(offset.T, kind)[0]
+    each = probs * (1 - probs)  # how much the loss of a row is curved, by column
+    by_column = (
+        np.diag(probs.sum(axis=1)) - probs @ probs.T if kind == "multiclass" else np.diag(each.sum(axis=1))
+    ) / rows
+    share = each.sum(axis=0) / each.sum() * rows
+    sizes, axes = _principal_axes((features.T * share) @ features)
+    widths, turn = _principal_axes(by_column)
+    turned, weights, found = (features @ axes).T, np.zeros((len(sizes), len(widths))), []
+    for strength in strengths:
+        scale = 1 / np.sqrt(np.outer(sizes, widths) + strength)
 
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = flat.reshape(start.shape)
-        probs = squash(offset + features @ weights)
-        cost = -xlogy(targets, probs.clip(1e-300)).sum()
-        if kind != "multiclass":
-            cost -= xlogy(1 - targets, (1 - probs).clip(1e-300)).sum()
-        gradient = features.T @ (probs - targets) + strength * weights
-        return (cost + strength / 2 * (weights**2).sum()) / rows, gradient.ravel() / rows
+        def loss(flat: np.ndarray, scale: np.ndarray = scale, strength: float = strength) -> tuple[float, np.ndarray]:
+            weights = scale * flat.reshape(scale.shape)
+            probs, cost = _squash(offset.T + turn @ (weights.T @ turned), kind, targets.T)
+            gradient = scale * ((turned @ (probs - targets.T).T) @ turn + strength * weights)
+            return (cost + strength / 2 * (weights**2).sum()) / rows, gradient.ravel() / rows
 
-    options = {"maxiter": 300, "gtol": 1e-5, "ftol": 1e-9}
-    return minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options).x.reshape(start.shape)
+        options = {"maxiter": 300, "gtol": 1e-7, "ftol": 1e-9}
+        flat = minimize(loss, (weights / scale).ravel(), jac=True, method="L-BFGS-B", options=options).x
+        weights = scale * flat.reshape(scale.shape)
+        found.append(axes @ weights @ turn.T)
+    return found
+
+
+def _principal_axes(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The eigenvalues (k,) above rounding, and their eigenvectors (size, k)."""
+    sizes, axes = eigh(matrix)
+    kept = sizes > 1e-10 * sizes[-1]
+    return sizes[kept], axes[:, kept]
+
+
+def _squash(evidence: np.ndarray, kind: str, targets: np.ndarray | float = 0.0) -> tuple[np.ndarray, float]:
+    """Probabilities (columns, n) of evidence (columns, n), and the summed log loss of targets likewise."""
+    if kind != "multiclass":
+        return expit(evidence), float((np.logaddexp(0, evidence) - targets * evidence).sum())
+    evidence = evidence - evidence.max(axis=0)
+    powers = np.exp(evidence)
+    total = powers.sum(axis=0)
+    return powers / total, float(np.log(total).sum() - (targets * evidence).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """Cross-fitting: no row has a say in what predicts it, at any depth."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,3 +185,28 @@ def test_the_choice_within_one_error_counts_groups_not_rows():
         for some in (many, StackInput(many.predictions, "binary", "log_loss", None, None, many.meta))
     ]
     assert errors[0] > 2 * errors[1]
+
+
+class Counting(First):
+    """Like `First`; notes each set of rows that one of its copies was fitted on."""
+
+    fits: ClassVar[list] = []
+
+    def fit(self, inputs, labels, folds):
+        self.fits.append(tuple(inputs.meta[:, 0].astype(int)))
+        return super().fit(inputs, labels, folds)
+
+
+def test_what_is_nested_is_fitted_once_for_each_set_of_rows():
+    inputs, labels, folds = make_inputs()
+    Counting.fits.clear()
+    choice = EnsembleChoice({"one": Counting(), "two": Counting()})
+    first = cross_fit(choice, inputs, labels, folds)
+    assert len(Counting.fits) == len(set(Counting.fits)) == 5 + 10  # without one fold, without two
+    np.testing.assert_array_equal(cross_fit(Counting(), inputs, labels, folds), first)
+    assert len(Counting.fits) == 15
+    cross_fit(Counting(), inputs, 1 - labels, folds)  # other labels, other folds: fitted anew
+    cross_fit(Counting(), inputs, labels, folds // 2)
+    assert len(Counting.fits) == 15 + 5 + 3
+    cross_fit(Counting(), make_inputs(seed=1)[0], labels, folds)
+    assert len(Counting.fits) == 15 + 5 + 3 + 5

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from kagglekit.ensembling.crossfit import cross_fit
 from kagglekit.ensembling.ensembler import StackInput
-from kagglekit.ensembling.stack import MODELS, Stack, fit_with_offset
+from kagglekit.ensembling.stack import MODELS, Stack, fit_ridge, fit_with_offset
 from kagglekit.ensembling.stack_features import from_evidence, to_evidence
 from kagglekit.scoring.metrics import score
 
@@ -69,9 +69,26 @@ def test_a_stack_held_back_without_end_is_the_mean(kind, models):
 def test_what_is_learned_without_an_offset_is_scikit_learn_s_logistic_regression():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(200, 4)), rng.integers(0, 3, 200)
-    ours = fit_with_offset(features, np.zeros((200, 3)), np.eye(3)[labels], 5.0, np.zeros((4, 3)), "multiclass")
-    theirs = LogisticRegression(C=1 / 5, fit_intercept=False, tol=1e-8).fit(features, labels).coef_.T
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    features = np.column_stack([features, features[:, 0], 1e-3 * features[:, 1]])  # a copy, and one that says the same
+    ours = fit_with_offset(features, np.zeros((200, 3)), np.eye(3)[labels], [50.0, 0.5], "multiclass")
+    for found, strength in zip(ours, (50.0, 0.5), strict=True):
+        theirs = LogisticRegression(C=1 / strength, fit_intercept=False, tol=1e-8).fit(features, labels).coef_.T
+        np.testing.assert_allclose(found, theirs, atol=1e-4)
+
+
+def test_several_labels_are_learned_as_by_scikit_learn_one_by_one():
+    rng = np.random.default_rng(1)
+    features, labels = rng.normal(size=(200, 4)), (rng.random((200, 2)) < (0.5, 0.05)).astype(np.float64)
+    (ours,) = fit_with_offset(features, np.zeros((200, 2)), labels, [2.0], "multilabel")
+    theirs = [LogisticRegression(C=0.5, fit_intercept=False, tol=1e-8).fit(features, y).coef_[0] for y in labels.T]
+    np.testing.assert_allclose(ours.T, theirs, atol=1e-4)
+
+
+def test_ridge_is_scikit_learn_s():
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
+    for strength, found in zip((30.0, 0.1), fit_ridge(features, targets, [30.0, 0.1]), strict=True):
+        np.testing.assert_allclose(found.T, Ridge(alpha=strength, fit_intercept=False).fit(features, targets).coef_)
 
 
 @pytest.mark.parametrize("kind", MODELS)
