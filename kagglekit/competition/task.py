@@ -11,7 +11,8 @@ from kagglekit.competition import checks, guess
 from kagglekit.competition.read import find_table, read_table
 from kagglekit.competition.settings import TaskSettings
 from kagglekit.files import hash_files, read_json, resolve, write_json
-from kagglekit.scoring.metrics import CLASSES, check_metric, is_higher_better
+from kagglekit.scoring.check import check_metric
+from kagglekit.scoring.metrics import CLASSES, is_higher_better
 
 FILES = ("train", "test", "sample_submission")
 

@@ -28,7 +28,8 @@ from kagglekit.data.folds import assign_folds, join_groups
 from kagglekit.ensembling.prediction_files import ImportedFiles, read_files
 from kagglekit.files import hash_files, resolve
 from kagglekit.runs.tables import Run, column_names
-from kagglekit.scoring.metrics import CLASSES, check_metric
+from kagglekit.scoring.check import check_metric
+from kagglekit.scoring.metrics import CLASSES
 
 NEAR_ONE = 0.02  # how far the sum of a row's probabilities may be from 1: they may be rounded
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from kagglekit.ensembling.ensembler import Ensembler, StackInput, single_prediction
 from kagglekit.options import check_range
-from kagglekit.scoring.counts import Counts
+from kagglekit.scoring.counts import Counts, apart
 from kagglekit.scoring.metrics import METRICS, find_metric, is_higher_better, make_scorer
 
 GRID = 25  # places that are tried for a metric without a form from counts
@@ -162,8 +162,8 @@ def class_scan(labels: np.ndarray, start: np.ndarray, order: np.ndarray, then: i
     given[steps, then] += 1
     hits[steps, before] -= labels[order] == before
     hits[steps, then] += labels[order] == then
-    changes = (labels[order] - then) ** 2.0 - (labels[order] - before) ** 2.0
-    distance = np.append(np.sum((labels - start) ** 2.0), changes).cumsum()
+    changes = apart(labels[order], then) - apart(labels[order], before)
+    distance = np.concatenate([apart(labels, start).sum(axis=0, keepdims=True), changes]).cumsum(axis=0)
     return Counts.of_classes(true, given.cumsum(axis=0), hits.cumsum(axis=0), distance)
 
 

@@ -7,7 +7,8 @@ from scipy import sparse, stats
 
 from kagglekit.options import check_range
 from kagglekit.scoring.counts import count_sums
-from kagglekit.scoring.metrics import find_metric, prepare, score
+from kagglekit.scoring.grouped import mean_of_groups, rows_by_group
+from kagglekit.scoring.metrics import Metric, find_metric, prepare, score, value_of
 
 CELLS = 4_000_000  # counts of drawn rows at once: 32 MB
 
@@ -29,14 +30,20 @@ def bootstrap_scores(
     functions of your own are called for every sample.
     """
     check_range("n", n, n >= 2, "at least 2")
-    labels = np.asarray(labels)
+    labels, measure = np.asanyarray(labels), find_metric(metric)
     predictions = [np.asarray(some).reshape(len(labels), -1) for some in predictions]
     for some in predictions:
         score(metric, labels, some)  # raises what does not fit
     unit = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
     if len(unit) != len(labels):
         raise ValueError(f"{len(labels)} labels do not go with {len(unit)} groups")
-    scorers, scores = [_scorer(metric, labels, some, unit) for some in predictions], []
+    prepared = [prepare(measure, labels, some) for some in predictions]
+    if measure.by:
+        parts = rows_by_group(labels, metric)
+        scorers = [_scorer_by_group(measure, *some, unit, parts) for some in prepared]
+    else:
+        scorers = [_scorer(measure, *some, unit) for some in prepared]
+    scores = []
     for counts in _draws(unit.max() + 1, n, seed, max(1, CELLS // len(unit))):
         scores.append(np.column_stack([scorer(counts) for scorer in scorers]))
     return np.concatenate(scores)
@@ -51,29 +58,43 @@ def _draws(units: int, n: int, seed: int, size: int) -> Iterator[np.ndarray]:
         yield np.bincount(drawn.ravel(), minlength=some * units).reshape(some, units).astype(np.float64)
 
 
-def _scorer(metric: str, labels: np.ndarray, predictions: np.ndarray, unit: np.ndarray) -> Callable:
+def _scorer(measure: Metric, truth: np.ndarray, given: np.ndarray, unit: np.ndarray) -> Callable:
     """A function from how often each unit is drawn (samples, units) to the scores (samples,)."""
-    measure = find_metric(metric)
     if measure.from_counts:
-        terms, value = count_sums(measure.from_counts, *prepare(measure, labels, predictions))
+        terms, value = count_sums(measure.from_counts, truth, given)
     elif measure.sums:
-        labels, predictions = prepare(measure, labels, predictions)
-        terms, value = measure.sums(labels, predictions.astype(np.float64))
+        terms, value = measure.sums(truth, given.astype(np.float64))
     elif measure.weighted:
-        return lambda counts: measure.weighted(labels, predictions, counts[:, unit])
+        return lambda counts: measure.weighted(truth, given, counts[:, unit])
     else:
-        return lambda counts: np.array([_score_rows(metric, labels, predictions, row[unit]) for row in counts])
+        return lambda counts: np.array([_score_rows(measure, truth, given, row[unit]) for row in counts])
     if unit.max() + 1 < len(unit):
         terms = sparse.csr_array((np.ones(len(unit)), (unit, np.arange(len(unit))))) @ terms  # (units, s)
     return lambda counts: value((terms.T @ counts.T).T)
 
 
-def _score_rows(metric: str, labels: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> float:
-    rows = np.repeat(np.arange(len(labels)), counts.astype(np.int64))
-    try:
-        return score(metric, labels[rows], predictions[rows])
-    except ValueError:
-        return np.nan
+def _scorer_by_group(measure: Metric, truth: np.ndarray, given: np.ndarray, unit: np.ndarray, parts: list) -> Callable:
+    """The same for the mean over groups, of which `parts` has the row numbers; groups without a drawn row are left
+    out."""
+    scorers = []
+    for rows in parts:
+        units, inside = np.unique(unit[rows], return_inverse=True)
+        scorers.append((units, _scorer(measure, truth[rows], given[rows], inside)))
+
+    def scores(counts: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            each = [
+                np.where(counts[:, units].any(axis=1), scorer(counts[:, units]), np.nan) for units, scorer in scorers
+            ]
+        return mean_of_groups(each)
+
+    return scores
+
+
+def _score_rows(measure: Metric, truth: np.ndarray, given: np.ndarray, counts: np.ndarray) -> float:
+    rows = np.repeat(np.arange(len(truth)), counts.astype(np.int64))
+    value = value_of(measure, truth[rows], given[rows], strict=False) if len(rows) else np.nan
+    return value if np.isfinite(value) else np.nan
 
 
 def interval(scores: np.ndarray, units: int, level: float = 0.95) -> tuple[float, float]:

@@ -1,14 +1,16 @@
 """Fast forms of metrics from counts and sums of rows: many bootstrap samples, blends or thresholds scored at once.
 
 Metrics of decisions are functions of `Counts`. Means of row losses, R2 and Pearson's correlation are functions of sums
-over rows. The catalogue in metrics.py says which metric has which form.
+over rows. catalogue.py says which metric has which form.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+
+from kagglekit.scoring.functions import one_hot
 
 Sums = tuple[np.ndarray | sparse.csr_array, Callable[[np.ndarray], np.ndarray]]
 
@@ -18,8 +20,8 @@ class Counts:
     """Counts of rows by true and chosen class (or label), for many decisions at once: float64.
 
     true, chosen, right: (..., classes), rows that have the class, that are given it, and both. exact: (...), rows in
-    which everything is right. rows: (...), all rows. distance: (...), the squared distances of true and chosen class,
-    summed over the rows. multilabel: a row may have several labels.
+    which everything is right. rows: (...), all rows. distance: (..., 2), the distances of true and chosen class and
+    their squares, summed over the rows. multilabel: a row may have several labels.
     """
 
     true: np.ndarray
@@ -27,7 +29,7 @@ class Counts:
     right: np.ndarray
     exact: np.ndarray
     rows: np.ndarray
-    distance: np.ndarray | float = 0.0
+    distance: np.ndarray | None = None
     multilabel: bool = False
 
     @classmethod
@@ -52,6 +54,12 @@ def balanced_accuracy(counts: Counts) -> np.ndarray:
     return ratio(counts.right, counts.true).sum(axis=-1) / np.count_nonzero(counts.true, axis=-1)
 
 
+def f1_second(counts: Counts) -> np.ndarray:
+    """F1 of the second class; 0 where no row has it or is given it."""
+    true, chosen, right = (some[..., 1:2].sum(axis=-1) for some in (counts.true, counts.chosen, counts.right))
+    return ratio(2 * right, true + chosen)
+
+
 def f1_macro(counts: Counts) -> np.ndarray:
     """The mean F1 of the classes that are true or chosen somewhere, or of all labels, where such a label counts 0."""
     both = counts.true + counts.chosen
@@ -64,6 +72,12 @@ def f1_micro(counts: Counts) -> np.ndarray:
     return ratio(2 * counts.right.sum(axis=-1), (counts.true + counts.chosen).sum(axis=-1))
 
 
+def f1_weighted(counts: Counts) -> np.ndarray:
+    """The mean F1 of the classes or labels, weighted by how many rows have them."""
+    each = ratio(2 * counts.right, counts.true + counts.chosen)
+    return ratio((each * counts.true).sum(axis=-1), counts.true.sum(axis=-1))
+
+
 def mcc(counts: Counts) -> np.ndarray:
     """Matthews' correlation; 0 where all rows have, or are given, the same class."""
     true, chosen, rows = counts.true, counts.chosen, counts.rows
@@ -71,12 +85,33 @@ def mcc(counts: Counts) -> np.ndarray:
     return ratio(agreement, np.sqrt(rows**2 - (true**2).sum(axis=-1)) * np.sqrt(rows**2 - (chosen**2).sum(axis=-1)))
 
 
+def cohen_kappa(counts: Counts) -> np.ndarray:
+    """Cohen's kappa: 1 less the share of errors over the share expected by chance; 0 for 0 / 0."""
+    by_chance = counts.rows - (counts.chosen * counts.true).sum(axis=-1) / counts.rows
+    return ratio(by_chance - (counts.rows - counts.exact), by_chance)
+
+
+def kappa_linear(counts: Counts) -> np.ndarray:
+    """Linear weighted kappa: 1 less the distance's share of the one expected by chance; 0 for 0 / 0."""
+    return _weighted_kappa(counts, 1)
+
+
 def qwk(counts: Counts) -> np.ndarray:
-    """Quadratic weighted kappa: 1 less the squared distance's share of the one expected by chance; 0 for 0 / 0."""
+    """Quadratic weighted kappa: the same of squared distances."""
+    return _weighted_kappa(counts, 2)
+
+
+def _weighted_kappa(counts: Counts, power: int) -> np.ndarray:
     classes = np.arange(counts.true.shape[-1])
-    distances = (classes[:, None] - classes) ** 2.0
+    distances = np.abs(classes[:, None] - classes) ** float(power)
     by_chance = (counts.chosen @ distances * counts.true).sum(axis=-1) / counts.rows
-    return ratio(by_chance - counts.distance, by_chance)
+    return ratio(by_chance - counts.distance[..., power - 1], by_chance)
+
+
+def apart(labels: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+    """The distance of true and chosen class, and its square: (..., 2) float64."""
+    distance = np.abs(labels - decisions).astype(np.float64)
+    return np.stack([distance, distance**2], axis=-1)
 
 
 def count_sums(from_counts: Callable[[Counts], np.ndarray], labels: np.ndarray, decisions: np.ndarray) -> Sums:
@@ -91,16 +126,17 @@ def count_sums(from_counts: Callable[[Counts], np.ndarray], labels: np.ndarray, 
     else:
         size, rows = int(max(labels.max(), decisions.max())) + 1, np.arange(len(labels))
         right, wrong = np.flatnonzero(labels == decisions), np.flatnonzero(labels != decisions)
-        row = np.concatenate([rows, rows, right, wrong])
+        row = np.concatenate([rows, rows, right, wrong, wrong])
         column = np.concatenate([labels, size + decisions, 2 * size + labels[right], np.full(len(wrong), 3 * size)])
-        values = np.append(np.ones(2 * len(rows) + len(right)), (labels - decisions)[wrong] ** 2.0)
-        terms = sparse.csr_array((values, (row, column)), shape=(len(rows), 3 * size + 1))
+        column = np.append(column, np.full(len(wrong), 3 * size + 1))
+        values = np.append(np.ones(2 * len(rows) + len(right)), apart(labels[wrong], decisions[wrong]).T)
+        terms = sparse.csr_array((values, (row, column)), shape=(len(rows), 3 * size + 2))
 
     def value(sums: np.ndarray) -> np.ndarray:
         true, chosen, right, rest = np.split(sums, [size, 2 * size, 3 * size], axis=1)
         if labels.ndim == 2:
             return from_counts(Counts(true, chosen, right, rest[:, 0], rest[:, 1], multilabel=True))
-        return from_counts(Counts.of_classes(true, chosen, right, rest[:, 0]))
+        return from_counts(Counts.of_classes(true, chosen, right, rest))
 
     return terms, value
 
@@ -162,18 +198,33 @@ def roc_auc_of_weights(labels: np.ndarray, probs: np.ndarray, weights: np.ndarra
 
     NaN for a sample without such a column.
     """
-    if labels.ndim == 1:
-        labels = np.eye(probs.shape[1], dtype=bool)[labels]
-        labels, probs = (labels[:, 1:], probs[:, 1:]) if probs.shape[1] == 2 else (labels, probs)
     total, defined = np.zeros(len(weights)), np.zeros(len(weights))
-    for truth, values in zip(labels.T.astype(bool), probs.T, strict=True):
-        order = np.argsort(values, kind="stable")
-        _, starts = np.unique(values[order], return_index=True)  # rows with equal values count as half above each other
-        sorted_weights = weights[:, order]
-        positive = np.add.reduceat(sorted_weights * truth[order], starts, axis=1)
-        negative = np.add.reduceat(sorted_weights * ~truth[order], starts, axis=1)
+    for positive, negative in _weights_by_value(labels, probs, weights):
         pairs = positive.sum(axis=1) * negative.sum(axis=1)
         above = (positive * (np.cumsum(negative, axis=1) - negative / 2)).sum(axis=1)
-        total += np.divide(above, pairs, out=np.zeros_like(pairs), where=pairs > 0)
+        total += ratio(above, pairs)
         defined += pairs > 0
     return np.divide(total, defined, out=np.full(len(weights), np.nan), where=defined > 0)
+
+
+def average_precision_of_weights(labels: np.ndarray, probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision (samples,) of rows with weights (samples, rows): the mean over the columns."""
+    each = []
+    for positive, negative in _weights_by_value(labels, probs, weights):
+        found = np.cumsum(positive[:, ::-1], axis=1)
+        precision = ratio(found, found + np.cumsum(negative[:, ::-1], axis=1))
+        each.append(ratio((precision * positive[:, ::-1]).sum(axis=1), found[:, -1]))
+    return np.mean(each, axis=0)
+
+
+def _weights_by_value(labels: np.ndarray, probs: np.ndarray, weights: np.ndarray) -> Iterator[tuple]:
+    """For each column the weights (samples, values) of the rows with and without the label, by ascending probability.
+
+    Rows with equal probabilities are one value.
+    """
+    truths = one_hot(labels, probs.shape[1])
+    for truth, values in zip(truths.T, probs[:, -truths.shape[1] :].T, strict=True):
+        order = np.argsort(values, kind="stable")
+        _, starts = np.unique(values[order], return_index=True)
+        drawn = weights[:, order]
+        yield tuple(np.add.reduceat(drawn * kind[order], starts, axis=1) for kind in (truth, ~truth))

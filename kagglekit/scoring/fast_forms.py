@@ -8,9 +8,9 @@ model is looked at once. `value` maps views (c, k, m) to scores (c,).
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
 
-from kagglekit.scoring.counts import Counts, ratio
+from kagglekit.scoring.counts import Counts, apart, ratio
+from kagglekit.scoring.functions import one_hot
 
 View = Callable[[np.ndarray], np.ndarray]
 
@@ -48,8 +48,8 @@ def _count_classes(labels: np.ndarray, views: np.ndarray) -> Counts:
             np.maximum(highest, views[:, k], out=highest)
     cells = (np.arange(len(views))[:, None] * size + labels) * size + chosen
     matrix = np.bincount(cells.ravel(), minlength=len(views) * size**2).reshape(-1, size, size).astype(np.float64)
-    apart = (matrix * (np.arange(size)[:, None] - np.arange(size)) ** 2).sum(axis=(1, 2))
-    return Counts.of_classes(matrix.sum(axis=2), matrix.sum(axis=1), np.diagonal(matrix, axis1=1, axis2=2), apart)
+    distance = np.einsum("cij,ijd->cd", matrix, apart(np.arange(size)[:, None], np.arange(size)))
+    return Counts.of_classes(matrix.sum(axis=2), matrix.sum(axis=1), np.diagonal(matrix, axis1=1, axis2=2), distance)
 
 
 def log_loss(labels: np.ndarray, columns: int) -> tuple[View, View]:
@@ -116,33 +116,72 @@ def r2(errors: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1), left == 0).mean(axis=1)
 
 
+def size_of(truth: np.ndarray) -> np.ndarray:
+    """The size of true values, at least epsilon, as MAPE divides by it."""
+    return np.maximum(np.abs(truth), np.finfo(np.float64).eps)
+
+
+def brier(labels: np.ndarray, columns: int) -> tuple[View, View]:
+    """The Brier score: needs the errors of the probabilities; of two classes those of the second."""
+    truth = one_hot(labels, columns).T
+    last = len(truth) if labels.ndim == 2 else 1  # errors of several labels are averaged, those of classes added
+
+    def value(views: np.ndarray) -> np.ndarray:
+        return np.einsum("ckn,ckn->c", views, views) / (views.shape[2] * last)
+
+    return lambda probs: probs[..., -len(truth) :, :] - truth, value
+
+
 def correlation(ranked: bool) -> Callable[..., tuple[View, View]]:
-    """The form of Pearson's correlation, or of ranks Spearman's; a constant has correlation 0."""
+    """The form of Pearson's correlation, or of ranks Spearman's; a constant has correlation 0.
+
+    Spearman's for 6,079 rows and 30 targets takes 4 ms a blend, of which sorting is half.
+    """
 
     def form(labels: np.ndarray, columns: int) -> tuple[View, View]:
-        truth = labels.reshape(len(labels), -1).T.astype(np.float64)
+        truth = np.ascontiguousarray(labels.reshape(len(labels), -1).T, dtype=np.float64)
         varies = truth.max(axis=1) > truth.min(axis=1)
         truth = _ranks(truth) if ranked else truth
         truth = truth - truth.mean(axis=1, keepdims=True)
-        length = np.sqrt((truth**2).sum(axis=1)) * varies
+        length = np.sqrt(np.einsum("kn,kn->k", truth, truth)) * varies
 
         def value(views: np.ndarray) -> np.ndarray:
+            constant = views.max(axis=2) == views.min(axis=2)
             views = _ranks(views) if ranked else views
-            apart = views - views.mean(axis=2, keepdims=True)
-            lengths = np.sqrt(np.einsum("ckn,ckn->ck", apart, apart)) * length
-            lengths[views.max(axis=2) == views.min(axis=2)] = 0
-            return ratio(np.einsum("ckn,kn->ck", apart, truth), lengths).clip(-1, 1).mean(axis=1)
+            centred = views - views.mean(axis=2, keepdims=True)
+            lengths = np.sqrt(np.einsum("ckn,ckn->ck", centred, centred)) * length
+            lengths[constant] = 0
+            return ratio(np.einsum("ckn,kn->ck", centred, truth), lengths).clip(-1, 1).mean(axis=1)
 
         return whole, value
 
     return form
 
 
+def correlate(ranked: bool) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Pearson's correlation, or Spearman's, of labels and values (n, targets): the mean over the targets."""
+
+    def function(labels: np.ndarray, values: np.ndarray) -> float:
+        _, value = correlation(ranked)(labels, values.shape[1])
+        return value(np.ascontiguousarray(values.T, dtype=np.float64)[None])[0]
+
+    return function
+
+
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks along the last axis; `rankdata` is only needed where values are equal, and slower."""
-    order = np.argsort(values, axis=-1)
-    if not np.diff(np.take_along_axis(values, order, axis=-1), axis=-1).all():
-        return rankdata(values, axis=-1)
-    ranks = np.empty(values.shape)
-    np.put_along_axis(ranks, order, np.arange(1.0, values.shape[-1] + 1).reshape((1,) * (values.ndim - 1) + (-1,)), -1)
-    return ranks
+    """Ranks along the last axis, from 1; equal values have the mean of theirs. `rankdata` is six times slower."""
+    n = values.shape[-1]
+    flat = values.reshape(-1, n)
+    order = np.argsort(flat, axis=-1)
+    order += np.arange(len(flat))[:, None] * n
+    ordered = values.ravel()[order]
+    first = np.ones(flat.shape, dtype=bool)
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=first[:, 1:])
+    ranks = np.empty(flat.size)
+    if first.all():
+        ranks[order] = np.arange(1.0, n + 1)
+    else:
+        starts = np.flatnonzero(first)
+        lengths = np.diff(starts, append=flat.size)
+        ranks[order.ravel()] = np.repeat(starts % n + (lengths + 1) / 2, lengths)
+    return ranks.reshape(values.shape)

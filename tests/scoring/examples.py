@@ -3,10 +3,11 @@
 import numpy as np
 from scipy.special import expit, softmax
 
-from kagglekit.scoring.metrics import CLASSES, METRICS
+from kagglekit.scoring.catalogue import AT_K, CLASSES, METRICS
 
-PAIRS = [(name, kind) for name, metric in METRICS.items() for kind in metric.kinds]  # a new metric is in all batteries
-DECIDING = [(name, kind) for name, kind in PAIRS if METRICS[name].decides]
+CATALOGUE = METRICS | {f"{name}@2": make(2) for name, make in AT_K.items()}  # a new metric is in all batteries
+PAIRS = [(name, kind) for name, metric in CATALOGUE.items() for kind in metric.kinds]
+DECIDING = [(name, kind) for name, kind in PAIRS if CATALOGUE[name].decides]
 COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 3, "ordinal": 1, "regression": 2}
 KINDS = tuple(COLUMNS)
 CHANCES, VALUES = (*CLASSES, "multilabel"), ("ordinal", "regression")

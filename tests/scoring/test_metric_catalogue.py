@@ -7,7 +7,7 @@ import pytest
 
 from kagglekit.scoring.bootstrap import _scorer
 from kagglekit.scoring.counts import Counts, f1_macro
-from kagglekit.scoring.metrics import CLASSES, METRICS, make_scorer, score
+from kagglekit.scoring.metrics import CLASSES, METRICS, find_metric, make_scorer, prepare, score
 from tests.scoring.examples import DECIDING, OWN, PAIRS, make_labels, make_predictions, make_rows
 
 SLOW = [("formless", kind) for kind in CLASSES] + [(OWN, "multiclass")]
@@ -86,7 +86,8 @@ def test_the_score_of_a_bootstrap_sample_is_the_score_of_its_rows_and_a_group_is
     counts[:, 0] += 1
     counts[0] = 1  # all rows, once
     unit = np.arange(60) // (60 // groups)
-    found = _scorer(metric, labels, predictions, unit)(counts)
+    measure = find_metric(metric)
+    found = _scorer(measure, *prepare(measure, labels, predictions), unit)(counts)
     drawn = [np.repeat(np.arange(60), row.astype(int)[unit]) for row in counts]
     expected = [score(metric, labels[rows], predictions[rows]) for rows in drawn]
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -94,7 +95,7 @@ def test_the_score_of_a_bootstrap_sample_is_the_score_of_its_rows_and_a_group_is
 
 def test_a_label_that_no_row_has_counts_as_zero_and_a_class_does_not_count():
     two = np.array([2.0, 0.0])
-    assert f1_macro(Counts.of_classes(two, two, two, 0.0)) == 1
+    assert f1_macro(Counts.of_classes(two, two, two, np.zeros(2))) == 1
     assert f1_macro(Counts(two, two, two, 2.0, 2.0, multilabel=True)) == 0.5
 
 
