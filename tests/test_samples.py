@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from kagglekit import samples
+from kagglekit.competition.infer import infer
 from kagglekit.competition.read import read_table
-from kagglekit.competition.task import infer, read_train
+from kagglekit.competition.task import read_train
 from kagglekit.samples import SAMPLES, read_answers, write_sample
 
 SIZES = {"bbc": (1490, 735), "tweets": (30526, 7632), "reviews-zh": (28098, 7025), "drugs": (600, 379)}

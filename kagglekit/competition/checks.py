@@ -7,8 +7,8 @@ import pandas as pd
 
 from kagglekit.competition.guess import are_numbers
 
+LARGEST = 1e15  # a number beyond it is a mistake, and its square too much for single precision
 KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
-FORMS = ("label", "probability", "columns")
 
 
 def name_row(row: int, ids: Iterable[str] | None = None) -> str:
@@ -19,12 +19,22 @@ def name_row(row: int, ids: Iterable[str] | None = None) -> str:
 def first_bad(bad: np.ndarray, column: pd.Series, ids: Iterable[str] | None, why: str) -> str:
     """The first bad cell of a column: "column 'age' holds 'x' in data row 5 (id 'e'), which is ... (2 such rows)"."""
     row = int(np.argmax(bad))
-    where = f"column {column.name!r} holds {column.iloc[row]!r} in {name_row(row, ids)}"
+    known = "" if ids is None else f" (id {list(ids)[row]!r})"
+    where = f"column {column.name!r} holds {column.iloc[row]!r} in {name_row(column.index[row])}{known}"
     return f"{where}, {why} ({np.sum(bad):,} such rows)"
 
 
 def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -> None:
-    """Ids are present and unique, the sample submission has exactly those of test. Train may lack the column."""
+    """Ids are present and unique, the sample submission has exactly those of test. Train may lack the column; without
+    an id, "", rows go by order and both have as many."""
+    sample, test = tables["sample_submission"], tables["test"]
+    if not id:
+        if len(sample) != len(test):
+            raise ValueError(
+                f"{names['sample_submission']} has {len(sample):,} rows and {names['test']} {len(test):,}: without a "
+                "column of ids, rows go by order, and there must be as many. Say id= if there is one"
+            )
+        return
     for what, table in tables.items():
         if id not in table.columns:
             if what == "train":
@@ -43,7 +53,7 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
                 f"{names[what]}: column {id!r} holds {value!r} in data rows {int((table[id] == value).argmax()) + 1} "
                 f"and {again + 1}; ids must differ ({twice.sum():,} repeat an earlier one)"
             )
-    if len(tables["sample_submission"].columns) < 2:
+    if len(sample.columns) < 2:
         raise ValueError(f"{names['sample_submission']} has only the id column {id!r}: it must show what to submit")
     for one, other in (("sample_submission", "test"), ("test", "sample_submission")):
         missing = ~tables[one][id].isin(tables[other][id])
@@ -56,22 +66,41 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
 
 
 def check_columns(train: pd.DataFrame, name: str, id: str, group: str | None, labels: list[str]) -> None:
-    """The group and label columns are in train, different from each other, and filled in."""
+    """The group and label columns are in train and different from each other, and the group is filled in."""
     for what, columns in (("group", [group] if group else []), ("labels", labels)):
         for column in columns:
             if column not in train.columns:
                 raise ValueError(f"{what}={column!r} is no column of {name}; it has {_listed(train)}")
-            empty = train[column].str.strip() == ""
-            if empty.any():
-                where = name_row(int(empty.argmax()), train.get(id))
-                raise ValueError(
-                    f"{name}: column {column!r} has no value in {where} ({empty.sum():,} such rows); fill them in, or "
-                    "remove the rows"
-                )
+    if group and (empty := (train[group].str.strip() == "").to_numpy()).any():
+        where = name_row(int(empty.argmax()), train.get(id))
+        raise ValueError(
+            f"{name}: column {group!r} has no value in {where} ({empty.sum():,} such rows); fill them in, or say "
+            "another group="
+        )
     reserved = {id, "id", "text", *([group, "group"] if group else [])}
     clash = [label for label in labels if label in reserved or labels.count(label) > 1]
     if clash:
         raise ValueError(f"labels={labels} of {name}: {clash[0]!r} stands for another column too")
+
+
+def check_missing(missing: np.ndarray, column: pd.Series, name: str, id: Iterable[str] | None) -> None:
+    """No label is missing. missing: which rows of the column are."""
+    if missing.any():
+        if cell := column[missing].iloc[0].strip():
+            cell = first_bad(missing, column, id, "which is no label")
+            advice = f", or name it in classes= if {column[missing].iloc[0]!r} is one"
+        else:
+            cell = f"column {column.name!r} has no value in {name_row(int(missing.argmax()), id)}"
+            cell, advice = f"{cell} ({missing.sum():,} such rows)", ""
+        raise ValueError(f"{name}: {cell}; correct it, or leave such rows out with drop_unlabelled=True{advice}")
+
+
+def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
+    """A column that holds nearly only numbers holds nothing else."""
+    bad = ~are_numbers(column)
+    if 0 < bad.mean() < 0.1 and column[~bad].nunique() > 20:
+        cell = first_bad(bad, column, id, "and the other rows hold numbers")
+        raise ValueError(f"{name}: {cell}; correct it, or say kind='multiclass' if these are names of classes")
 
 
 def check_kind(kind: str, train: pd.DataFrame, name: str, id: str, labels: list[str], ordered: bool) -> None:
@@ -90,6 +119,9 @@ def check_kind(kind: str, train: pd.DataFrame, name: str, id: str, labels: list[
             bad = ~are_numbers(values)
         if kind == "multilabel":
             bad[~bad] = ~np.isin([float(value) for value in values[~bad]], (0, 1))
+        if kind == "regression" and not bad.any() and (bad := np.abs(values.astype(np.float64)) > LARGEST).any():
+            cell = first_bad(bad.to_numpy(), values, train.get(id), f"and no label is larger than {LARGEST:g}")
+            raise ValueError(f"{name}: {cell}; correct it")
         if bad.any():
             wanted = "0 or 1" if kind == "multilabel" else "a number"
             advice = (
@@ -105,62 +137,43 @@ def check_kind(kind: str, train: pd.DataFrame, name: str, id: str, labels: list[
         )
 
 
-def check_classes(kind: str, classes: list[str], train: pd.DataFrame, name: str, id: str, labels: list[str]) -> None:
-    """Every label is a class and every class has a row."""
+def check_classes(
+    kind: str, classes: list[str], train: pd.DataFrame, name: str, id: str, labels: list[str], shown: list[str]
+) -> None:
+    """Every label is a class, and every class has a row, or a column in the sample submission (`shown`)."""
     if kind in ("multilabel", "regression"):
         if classes:
             raise ValueError(f"classes= does not go with kind={kind!r}, which has none")
         return
     values, listed = train[labels[0]], ", ".join(classes[:20])
-    unknown = ~values.isin(classes)
+    if are_numbers(values).all() and len({float(one) for one in set(values)}) < values.nunique():
+        raise ValueError(
+            f"{name}: column {labels[0]!r} writes the same number in two ways ({', '.join(sorted(set(values))[:20])}); "
+            "merge_spellings=True makes one class of them"
+        )
+    unknown = ~values.isin(classes).to_numpy()
     if unknown.any():
         cell = first_bad(unknown, values, train.get(id), f"which is none of the classes {listed}")
         raise ValueError(f"{name}: {cell}; correct it, or say classes=")
-    without = [one for one in classes if one not in set(values)]
+    without = [one for one in classes if one not in set(values) and one not in shown]
     if without or len(set(classes)) < len(classes):
         what = f"class {without[0]!r} has no row in" if without else "a class is named twice for"
         raise ValueError(f"{what} column {labels[0]!r} of {name}; say classes= without it")
-    if are_numbers(classes).all() and len({float(one) for one in classes}) < len(classes):
-        raise ValueError(f"{name}: column {labels[0]!r} writes the same number in two ways ({listed})")
-
-
-def check_form(form: str, kind: str, classes: list[str], labels: list[str], targets: list[str], name: str) -> None:
-    """The sample submission has the columns that the form asks for."""
-    if form not in FORMS:
-        raise ValueError(f"form={form!r} is not known: use one of {', '.join(FORMS)}")
-    has = ", ".join(targets[:9])
-    if form == "columns":
-        wanted = labels if kind in ("multilabel", "regression", "ordinal") else classes
-        if set(wanted) != set(targets):
-            odd = sorted(set(wanted) ^ set(targets))[0]
-            raise ValueError(
-                f"{name} has the columns {has} besides the id, and kind={kind!r} asks for {', '.join(wanted[:9])}: "
-                f"{odd!r} is in one of them only. Correct labels= or classes="
-            )
-    elif len(targets) > 1 or len(labels) > 1:
-        raise ValueError(
-            f"form={form!r} submits one column besides the id; {name} has {has}, and the labels are "
-            f"{', '.join(labels[:9])}: say form='columns', or another labels="
-        )
-    elif form == "probability" and kind != "binary":
-        raise ValueError(f"form='probability' is for kind='binary', and this is {kind}: say form='label'")
 
 
 def check_text(
     text: list[str], taken: set[str], train: pd.DataFrame, test: pd.DataFrame, names: dict[str, str]
 ) -> None:
-    """The text columns are in train and test, and are not numbers."""
+    """The text columns are in train and test, and hold something."""
     for column in text:
         for what, table in (("train", train), ("test", test)):
             if column not in table.columns:
                 raise ValueError(f"text={column!r} is no column of {names[what]}; it has {_listed(table)}")
         if column in taken:
-            raise ValueError(f"text={column!r} is the id or a label already; name a column of text")
-        cells = [cell for cell in train[column] if cell.strip()]
-        if are_numbers(cells).all():
-            what = f"numeric (data row 1 holds {train[column].iloc[0]!r})" if cells else "empty"
+            raise ValueError(f"text={column!r} is a label already; name a column of text")
+        if not train[column].str.strip().any():
             raise ValueError(
-                f"{names['train']}: the text column {column!r} is {what} in every row; name a column of text"
+                f"{names['train']}: the text column {column!r} is empty in every row; name a column of text"
             )
 
 

@@ -52,13 +52,14 @@ def find_table(folder: str | Path, *stems: str, name: str | None = None) -> Path
     )
 
 
-def read_table(path: str | Path, encoding: str = "utf-8") -> pd.DataFrame:
+def read_table(path: str | Path, encoding: str = "utf-8", header: bool = True) -> pd.DataFrame:
     """All columns of a table as str, nothing converted: "007", "NA" and "1e5" stay what they are.
 
     The kind of a file is its suffix, one of `READERS`, also inside .gz or a .zip of one file. CSV has commas, or
     semicolons or tabs where the header has no comma. A byte order mark is dropped, a missing value of parquet or JSON
-    is "". Raises FileNotFoundError, and ValueError that names file and line: an unknown suffix, bytes that are not
-    `encoding`, no rows, a column named twice, a ragged row.
+    is "". Without a header the first row is data, and the columns are called 0, 1, ... Raises FileNotFoundError, and
+    ValueError that names file and line: an unknown suffix, bytes that are not `encoding`, no rows, a column named
+    twice, a ragged row.
     """
     path = Path(path)
     if not path.is_file():
@@ -72,13 +73,15 @@ def read_table(path: str | Path, encoding: str = "utf-8") -> pd.DataFrame:
             f"{path} is no table that can be read: its name should end with {', '.join(READERS)}, also with "
             f"{' or '.join(PACKED)}"
         )
-    header, columns = READERS[kind](path, data, encoding)
-    twice = [column for column, count in Counter(header).items() if count > 1]
+    names, columns = READERS[kind](path, data, encoding)
+    if not header:
+        names, columns = range(len(names)), [[name, *column] for name, column in zip(names, columns, strict=True)]
+    twice = [column for column, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{path}: column {twice[0]!r} is named twice in the header; rename one of them")
     if not columns or not len(columns[0]):
         raise ValueError(f"{path} has a header and no rows")
-    return pd.DataFrame(dict(zip(header, columns, strict=True)))
+    return pd.DataFrame(dict(zip(names, columns, strict=True)))
 
 
 def unpack(path: Path) -> tuple[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations  # the types of knobs are texts
 
 from dataclasses import dataclass
+from typing import Any
 
 from kagglekit.competition.checks import KINDS
 from kagglekit.options import Knobs, documented, knob
@@ -20,13 +21,20 @@ class TaskSettings(Knobs):
     id: str | None = knob(None, "column with ids", names="column", shown="task")
     text: str | list[str] | None = knob(None, "columns with text", names="column", shown="task")
     labels: str | list[str] | None = knob(None, "columns of train to predict", names="column", shown="task")
+    label_sep: str | None = knob(None, 'between several labels of one cell; "": a cell is one label', shown="task")
+    merge_spellings: bool = knob(False, "labels that differ by case, blanks or 1 and 1.0 are one class", shown="task")
+    drop_unlabelled: bool = knob(False, "leave out rows of train without a label", shown="task")
     kind: str | None = knob(None, "of the labels", choices=KINDS, shown="task")
     classes: list[str | int | float] | None = knob(None, "in order", shown="task")
-    form: str | None = knob(None, "of the submission: label, probability or columns", shown="task")
+    form: str | None = knob(None, "of the submission: label, probability, columns, list, or top3", shown="task")
+    mapping: dict[str, Any] = knob(
+        {}, 'what the submission writes for each class: {"none": 0, "hate": 1}', shown="task"
+    )
+    clip: bool = knob(True, "keep numbers of the submission inside the range of train", shown="task")
     metric: str | None = knob(
         None, "accuracy, f1_macro, roc_auc, log_loss, qwk, rmse, ... or package.module:function", shown="task"
     )
-    group: str | None = knob(None, "column whose rows must share a fold", names="column", shown="folds")
+    group: str | None = knob(None, "column whose rows must share a fold; empty: none", names="column", shown="folds")
 
 
 @documented

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.checks import name_row
+from kagglekit.competition.forms import join_names, names_of, split_labels
 from kagglekit.files import replacing
 from kagglekit.scoring.metrics import CLASSES, METRICS
 
@@ -14,9 +15,11 @@ from kagglekit.scoring.metrics import CLASSES, METRICS
 def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predictions: np.ndarray) -> pd.DataFrame:
     """The predictions (rows of test, columns) with the columns and the row order of the sample submission.
 
-    Form "label": the class as train writes it (the nearest one for an ordinal task), or the value of a regression.
-    "probability": that of `task.classes[1]`. "columns": a probability or value for each; for multilabel 0 or 1 where
-    the metric takes decisions (accuracy, F1). Raises ValueError for an id of the sample without a prediction.
+    Form "label": the class as the task's mapping or train writes it (the nearest one for an ordinal task), or the value
+    of a regression, within the task's bounds. "probability": that of `task.classes[1]`. "columns": a probability or
+    value for each; for multilabel 0 or 1 where the metric takes decisions (accuracy, F1). "list": the labels from 0.5
+    on in one cell, and the likeliest where train has no row without. "top3": the three likeliest classes in one cell.
+    Raises ValueError for an id of the sample without a prediction, and while the task is not clear.
     """
     predictions = np.asarray(predictions)
     if predictions.shape != (len(test_ids), len(task.columns)):
@@ -24,25 +27,52 @@ def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predict
             f"the predictions have the shape {predictions.shape}: {len(test_ids)} rows of test and the columns "
             f"{', '.join(task.columns)} need {(len(test_ids), len(task.columns))}"
         )
-    rows = pd.Index(test_ids).get_indexer(sample[task.id])
-    if (rows < 0).any():
+    if task.unclear:
+        raise ValueError(f"no submission can be written: {task.unclear}")
+    file, id, targets = task.files["sample_submission"], task.sample_id, task.targets
+    if task.id:
+        rows = pd.Index(test_ids).get_indexer(sample[id])
+        if (rows < 0).any():
+            raise ValueError(
+                f"{file}: {name_row(int(rows.argmin()), sample[id])} has no prediction: "
+                f"{(rows < 0).sum():,} such ids are not in test"
+            )
+        predictions = predictions[rows]
+    elif len(sample) != len(test_ids):
         raise ValueError(
-            f"{task.files['sample_submission']}: {name_row(int(rows.argmin()), sample[task.id])} has no prediction: "
-            f"{(rows < 0).sum():,} such ids are not in test"
+            f"{file} has {len(sample):,} rows and no ids, and test {len(test_ids):,} rows: they go by order"
         )
-    predictions = predictions[rows]
-    targets = [column for column in task.submission if column != task.id]
+    if task.bounds:
+        predictions = np.clip(predictions, *np.array(task.bounds, dtype=predictions.dtype).T)
+    written = [task.mapping.get(name, name) for name in task.classes or task.labels]
     if task.form == "columns":
-        if task.kind == "multilabel" and task.metric in METRICS and METRICS[task.metric].decides:
+        metric = METRICS.get(task.metric.partition("_by:")[0])
+        if task.kind == "multilabel" and metric and metric.decides:
             predictions = (predictions >= 0.5).astype(np.int64)
-        values = {column: predictions[:, task.columns.index(column)] for column in targets}
+        names = task.renamed.get("sample_submission", {})
+        order = [written.index(column if column in written else names[column]) for column in targets]
+        values = {column: predictions[:, place] for column, place in zip(targets, order, strict=True)}
     elif task.form == "probability":
         values = {targets[0]: predictions[:, 1]}
     elif task.kind == "regression":
         values = {targets[0]: predictions[:, 0]}
+    elif task.form == "label":
+        values = {targets[0]: np.array(written, dtype=object)[decide(task, predictions)]}
     else:
-        values = {targets[0]: np.array(task.classes, dtype=object)[decide(task, predictions)]}
-    return pd.DataFrame({task.id: sample[task.id].to_numpy(), **values})[task.submission]
+        values = {targets[0]: [join_names(names, task.joiner) for names in _name_classes(task, predictions, written)]}
+    ids = {} if id is None else {id: sample[id].to_numpy()}
+    return pd.DataFrame(ids | values)[task.submission]
+
+
+def _name_classes(task, predictions: np.ndarray, written: Sequence[str]) -> list[list[str]]:
+    """What a cell of the forms "list" and "top3" names, row by row, the likeliest first in the latter."""
+    best = np.argsort(-predictions, axis=1, kind="stable")
+    if names_of(task.form):
+        return [[written[place] for place in row] for row in best[:, : names_of(task.form)]]
+    chosen = predictions >= 0.5
+    if not task.may_be_empty:
+        chosen[np.arange(len(chosen)), best[:, 0]] = True
+    return [[written[place] for place in np.flatnonzero(row)] for row in chosen]
 
 
 def decide(task, predictions: np.ndarray) -> np.ndarray:
@@ -65,7 +95,8 @@ def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.Data
         )
     if len(frame) != len(sample):
         raise ValueError(f"the submission has {len(frame):,} rows, and the sample submission {len(sample):,}")
-    ids, targets = sample[task.id], [column for column in sample.columns if column != task.id]
+    targets, written = task.targets, [task.mapping.get(name, name) for name in task.classes or task.labels]
+    ids = sample[task.sample_id] if task.sample_id else None
     results = [("columns", ", ".join(frame.columns)), ("rows", f"{len(frame):,}, as in the sample")]
 
     def check(name: str, good, column: str, wanted: str) -> None:
@@ -81,12 +112,20 @@ def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.Data
         if (name, wanted) not in results:
             results.append((name, wanted))
 
-    same = frame[task.id].to_numpy(dtype=object) == ids.to_numpy(dtype=object)
-    check("ids", same, task.id, "those of the sample, in its order")
-    for column in targets:
+    if task.sample_id:
+        same = frame[task.sample_id].to_numpy(dtype=object) == ids.to_numpy(dtype=object)
+        check("ids", same, task.sample_id, "those of the sample, in its order")
+    for column in targets if not task.may_be_empty else []:
         check("filled in", frame[column].notna() & (frame[column].astype(str) != ""), column, "a value")
     if task.form == "label" and task.kind != "regression":
-        check("classes", frame[targets[0]].isin(task.classes), targets[0], f"one of {', '.join(task.classes)}")
+        check("classes", frame[targets[0]].isin(written), targets[0], f"one of {', '.join(written)}")
+    elif task.form == "list" or names_of(task.form):
+        sep = "list" if task.joiner == "python" else task.joiner
+        cells = [split_labels(str(cell), sep) for cell in frame[targets[0]]]
+        good = [names is not None and set(names) <= set(written) and len(set(names)) == len(names) for names in cells]
+        check("names", good, targets[0], f"some of {', '.join(written)}, each once")
+        if count := names_of(task.form):
+            check("count", [len(names) == count for names in cells], targets[0], f"{count} names")
     else:
         numbers = frame[targets].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
         for column, values in zip(targets, numbers.T, strict=True):
@@ -99,10 +138,10 @@ def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.Data
     return pd.DataFrame(results, columns=["check", "result"])
 
 
-def write_submission(frame: pd.DataFrame, path: str | Path) -> Path:
-    """Write the submission as CSV (UTF-8, no index), whole or not at all. Returns the path."""
+def write_submission(frame: pd.DataFrame, path: str | Path, header: bool = True) -> Path:
+    """Write the submission as CSV (UTF-8, no index), whole or not at all. header: of the task. Returns the path."""
     with replacing(path) as part:
-        frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
+        frame.to_csv(part, index=False, header=header, encoding="utf-8", lineterminator="\n")
     return Path(path)
 
 

@@ -1,7 +1,6 @@
 """The verdict on an executed kernel: the cell that failed, in words, and whether its submission is valid."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from kagglekit.competition.read import find_table, read_table
 from kagglekit.competition.submission import check_submission
-from kagglekit.competition.task import Task
+from kagglekit.competition.task import Task, as_task, read_submission
 from kagglekit.files import read_json
 from kagglekit.running.jupyter_kernel import NotebookFailed, check_finished, explain
 
@@ -80,12 +79,13 @@ def judge_submission(working: Path, competition: Path | None, home: Path | None 
     if competition is None:
         return True, "there, and not checked: no competition is attached"
     try:
-        path = find_table(competition, "sample_submission")
-        sample, frame = read_table(path), read_table(file)
         task = _find_task(working, home)
+        path = find_table(competition, "sample_submission", name=task and task.files["sample_submission"])
         if task is not None:
-            check_submission(frame, sample, task)
+            frame = read_submission(task, file)
+            check_submission(frame, read_submission(task, path), task)
             return True, f"valid: {len(frame):,} rows, as {path.name}{_made_of(working)}"
+        sample, frame = read_table(path), read_table(file)
         _compare(frame, sample)
         return True, f"columns, rows and ids as {path.name} ({len(frame):,} rows){_made_of(working)}"
     except (ValueError, OSError) as error:
@@ -104,8 +104,7 @@ def _made_of(working: Path) -> str:
 def _find_task(working: Path, home: Path | None) -> Task | None:
     files = sorted(working.glob("*/*/task.json"))
     files += [home / "task.json"] if home is not None and (home / "task.json").is_file() else []
-    values = read_json(files[0]) if files else {}
-    return Task(**values) if set(values) == {field.name for field in fields(Task)} else None
+    return as_task(read_json(files[0])) if files else None
 
 
 def _compare(frame: pd.DataFrame, sample: pd.DataFrame) -> None:

@@ -5,9 +5,8 @@ The score comes later: `kaggle competitions submissions COMPETITION`, a command 
 
 from pathlib import Path
 
-from kagglekit.competition.read import read_table
 from kagglekit.competition.submission import check_submission
-from kagglekit.competition.task import load_task, read_sample
+from kagglekit.competition.task import load_task, read_sample, read_submission
 from kagglekit.files import resolve
 from kagglekit.kaggle.client import KaggleError, asked, connect
 from kagglekit.kaggle.metadata import Ref
@@ -29,7 +28,7 @@ def submit_file(path: str | Path, competition: str, message: str, api=None) -> s
         raise FileNotFoundError(f"{file} is in no work folder, so there is no sample to check it against: put it there")
     task = load_task(work)
     try:
-        check_submission(read_table(file, task.encoding), read_sample(task), task)
+        check_submission(read_submission(task, file), read_sample(task), task)
     except ValueError as error:
         raise ValueError(f"{file} was not submitted: {error}") from error
     api = api or connect()

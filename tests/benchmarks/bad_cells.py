@@ -137,7 +137,7 @@ def told(word: str) -> Callable[[Path, Path], bool]:
     """Whether the findings of 1_eda say a word of the label column; asked again, as the notebook shows a table."""
 
     def check(folder: Path, base: Path) -> bool:
-        from kagglekit.competition.task import infer
+        from kagglekit.competition.infer import infer
 
         findings = infer(folder / "data")[1]
         return any(word in " ".join(map(str, row)).lower() and "label" in str(row[0]) + str(row[2])

@@ -29,7 +29,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 
-from kagglekit.competition.task import encode_labels, infer, read_test, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import encode_labels, read_test, read_train
 from kagglekit.data.duplicates import near_duplicate_groups
 from kagglekit.data.folds import assign_folds
 from kagglekit.ensembling.crossfit import fit_by_fold

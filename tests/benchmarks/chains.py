@@ -10,7 +10,8 @@ import csv
 import tempfile
 from pathlib import Path
 
-from kagglekit.competition.task import infer, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import read_train
 from kagglekit.files import read_json
 from kagglekit.progress import clock
 from kagglekit.running.notebook import run_notebook

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from kagglekit.competition.task import Task, encode_labels, infer, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import Task, encode_labels, read_train
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.tfidf import Baseline

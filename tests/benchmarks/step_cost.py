@@ -21,7 +21,8 @@ import torch
 import transformers
 from transformers import TrainerCallback
 
-from kagglekit.competition.task import infer, read_test, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import read_test, read_train
 from kagglekit.model.backbones import find_backbone
 from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner

@@ -24,7 +24,8 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, TrainerCallback, TrainingArguments, set_seed
 
-from kagglekit.competition.task import encode_labels, infer, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import encode_labels, read_train
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
 from kagglekit.device import choose_attention, choose_device, choose_precision, keep_memory

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kagglekit.competition.task import infer, read_test, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import read_test, read_train
 from kagglekit.model.backbones import find_backbone
 from kagglekit.samples import write_sample
 from kagglekit.scoring.metrics import score

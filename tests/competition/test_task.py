@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kagglekit.competition.guess import are_numbers
-from kagglekit.competition.task import encode_labels, infer, load_task, read_sample, read_test, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import encode_labels, load_task, read_sample, read_test, read_train
 
 TEXT = ["the first text of all", "a second one, longer", "and this is the third", "number four comes here"]
 
@@ -47,7 +48,8 @@ def repeated(values, rows=60):
         (["b", "a", "b", "a"], "a", "binary", ["a", "b"], "label", "accuracy"),
         (["1", "0", "1", "0"], "0", "binary", ["0", "1"], "label", "accuracy"),
         (["1", "0", "1", "0"], "0.5", "binary", ["0", "1"], "probability", "roc_auc"),
-        (["no", "yes", "no", "yes"], "0", "binary", ["no", "yes"], "probability", "roc_auc"),
+        (["no", "yes", "no", "yes"], "0.0", "binary", ["no", "yes"], "label", "accuracy"),
+        (["no", "yes", "no", "yes"], "0.3", "binary", ["no", "yes"], "probability", "roc_auc"),
         (["x", "z", "y", "x"], "x", "multiclass", ["x", "y", "z"], "label", "accuracy"),
         (["10", "9", "100", "9"], "9", "multiclass", ["9", "10", "100"], "label", "accuracy"),
         (["0.1", "0.25", "3", "4"], "0", "regression", [], "label", "rmse"),
@@ -152,7 +154,7 @@ def test_every_inference_has_a_row_with_its_reason(tmp_path):
     _, findings = infer(competition(tmp_path))
     assert list(findings.columns) == ["what", "found", "reason"]
     assert findings["what"].tolist() == [
-        "id", "group", "labels", "kind", "classes", "form", "metric", "better", "text",
+        "id", "labels", "kind", "classes", "form", "mapping", "metric", "better", "text", "group",
     ]  # fmt: skip
     assert findings["reason"].str.len().gt(0).all() and findings.isna().sum().sum() == 0
 
@@ -328,7 +330,7 @@ BAD_FILES = [
         r"sample_submission\.csv: column 'id' holds '9' in data rows 2 and 3",
     ),
     (
-        {"test": {"id": None, "key": ["7", "8", "9"]}},
+        {"test": {"id": None, "key": ["7", "8", "10"]}},
         r"test\.csv has no column 'id' \(id\); it has text, key\. Say id=",
     ),
     (
@@ -342,8 +344,8 @@ BAD_FILES = [
         "which column holds the labels.* asks for label; train has no column that test has not. Say labels=",
     ),
     (
-        {"train": {"other": list("wxyz")}, "columns": {"target": ["a"] * 3}},
-        r"which column holds the labels.* asks for target; train has label, other and test has not",
+        {"labels": {"tone": list("abab")}, "train": {"other": list("wxyz")}, "columns": {"target": ["?"] * 3}},
+        r"which column holds the labels.* asks for target; train has tone, other and test has not",
     ),
     (
         {"labels": {"x": ["1", "2", "3", "4"], "y": ["1", "2", "word", "4"]}, "columns": {"x": [0] * 3, "y": [0] * 3}},
@@ -367,8 +369,6 @@ BAD_SETTINGS = [
     ({"group": "gap"}, r"train\.csv: column 'gap' has no value in data row 3 \(id '002'\)"),
     ({"text": "body"}, r"text='body' is no column of train\.csv"),
     ({"text": ["text", "label"]}, r"text='label' is no column of test\.csv"),
-    ({"text": "id"}, "text='id' is the id or a label already"),
-    ({"text": "n"}, r"train\.csv: the text column 'n' is numeric \(data row 1 holds '1'\)"),
     ({"text": "blank"}, r"train\.csv: the text column 'blank' is empty in every row"),
     ({"kind": "words"}, "kind='words' is out of range: it must be one of binary"),
     ({"kind": "binary"}, r"kind='binary' wants 2 classes, and column 'label' of train\.csv has 3 \(a, b, c\)"),
@@ -392,7 +392,7 @@ BAD_SETTINGS = [
         {"form": "columns"},
         r"sample_submission\.csv has the columns label besides the id, and kind='multiclass' asks for a, b",
     ),
-    ({"labels": ["label2", "label3"]}, "form='label' submits one column .* the labels are label2, label3"),
+    ({"labels": ["label2", "label3"]}, "form='label' submits one label, and there are label2, label3: say form='list'"),
     ({"metric": "rmse"}, "metric='rmse' does not fit kind='multiclass'"),
     ({"metric": "acc"}, "metric='acc' is not known"),
 ]

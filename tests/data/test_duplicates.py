@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.competition.task import encode_labels, infer, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import encode_labels, read_train
 from kagglekit.data.duplicates import (
     conflicting_labels,
     duplicate_summary,

@@ -5,8 +5,9 @@ import csv
 import numpy as np
 import pytest
 
+from kagglekit.competition.infer import infer
 from kagglekit.competition.submission import check_submission, make_submission, write_submission
-from kagglekit.competition.task import encode_labels, infer, read_sample, read_test, read_train
+from kagglekit.competition.task import encode_labels, read_sample, read_test, read_train
 from kagglekit.data.duplicates import identical_groups
 from kagglekit.data.folds import assign_folds
 from kagglekit.data.tokens import tokenize

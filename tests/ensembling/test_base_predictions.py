@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.competition.task import encode_labels, infer, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import encode_labels, read_train
 from kagglekit.ensembling.base_predictions import read_file_predictions, read_run_predictions
 from kagglekit.files import write_json
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run

@@ -9,7 +9,8 @@ import pytest
 from folders import write_competition, write_kernel
 from server import Server
 
-from kagglekit.competition.task import Task, infer
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import Task
 from kagglekit.files import read_json
 from kagglekit.kaggle.bundle import pack
 from kagglekit.runs.folder import Fitted, open_run, save_fold

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kagglekit.competition.task import infer
+from kagglekit.competition.infer import infer
 from kagglekit.kaggle.budget import Budget, measure
 from kagglekit.runs.tables import write_folds
 

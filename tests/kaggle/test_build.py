@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from folders import write_competition
 
-from kagglekit.competition.task import infer, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import read_train
 from kagglekit.files import read_json, write_json
 from kagglekit.kaggle.build import Step, build, parse_steps
 from kagglekit.kaggle.bundle import read_bundle, unpack

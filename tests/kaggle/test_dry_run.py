@@ -8,7 +8,7 @@ import psutil
 import pytest
 from folders import write_competition, write_kernel, write_wheel
 
-from kagglekit.competition.task import infer
+from kagglekit.competition.infer import infer
 from kagglekit.files import write_json
 from kagglekit.kaggle.cells import install_cell
 from kagglekit.kaggle.dry_run import dry_run

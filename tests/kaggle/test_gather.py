@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from folders import write_competition
 
-from kagglekit.competition.task import infer, load_task
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import load_task
 from kagglekit.files import fold_folders, hash_files, read_json, resolve, write_json
 from kagglekit.kaggle.bundle import measure, pack
 from kagglekit.kaggle.gather import describe_train, find_outputs, gather, settle_task

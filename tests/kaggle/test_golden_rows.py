@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kagglekit.competition.task import encode_labels, infer, read_test, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import encode_labels, read_test, read_train
 from kagglekit.ensembling.blend import blend_runs
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.competition.task import infer, read_test, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import read_test, read_train
 from kagglekit.files import read_json
 from kagglekit.kaggle.__main__ import main as kaggle
 from kagglekit.kaggle.dry_run import dry_run

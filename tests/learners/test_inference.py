@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.competition.task import encode_labels, infer, read_sample, read_test, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import encode_labels, read_sample, read_test, read_train
 from kagglekit.ensembling.base_predictions import RowFeatures
 from kagglekit.ensembling.blend import blend_runs
 from kagglekit.ensembling.methods import BlendPlan

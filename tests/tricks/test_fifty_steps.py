@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from kagglekit.competition.task import infer, read_test, read_train
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import read_test, read_train
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.losses.catalogue import LOSSES, fitting_losses
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer

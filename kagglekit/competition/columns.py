@@ -1,0 +1,205 @@
+"""Which column is which: names that are equal but for case, the id, columns of text, a group, and what is left out."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.competition.guess import UNSPACED, are_numbers
+
+NO_LETTERS = re.compile(r"[\s\d!-/:-@\[-`{-~]+")
+DATES = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}\b.*|([A-Z][a-z]{2,8} )?\d{1,2}[ ,]+([A-Z][a-z]{2,8},? )?\d{4}\b.*")
+LINKS = re.compile(r"(https?://|www\.)\S*")
+PEOPLE = re.compile(r"user|author|name|mail|url|link|page|host|phone|date|time", re.IGNORECASE)
+IDS = re.compile(r"(.*[\W_])?id|.*[a-z]I[dD]", re.IGNORECASE)
+FEW = 5  # so many different values are categories, whatever they say
+
+
+def match_names(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
+    """Columns that are called alike but for case and outer blanks get the name of the first table that has one.
+
+    Returns what to rename, table by table: {"sample_submission": {"Id": "id"}}. Two such columns within one table
+    keep their names.
+    """
+    known, renamed = {}, {what: {} for what in tables}
+    for what, table in tables.items():
+        plain = [column.strip().casefold() for column in table.columns]
+        for column, key in zip(table.columns, plain, strict=True):
+            if plain.count(key) == 1:
+                name = known.setdefault(key, column.strip() or column)
+                if name != column:
+                    renamed[what][column] = name
+    return renamed
+
+
+def rename(
+    tables: Mapping[str, pd.DataFrame], renamed: Mapping[str, dict[str, str]], more: Mapping[str, dict[str, str]]
+) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, str]]]:
+    """Tables, of which columns are `renamed` already, with `more` of them renamed; and both in one."""
+    both = {}
+    for what, names in more.items():
+        before = renamed.get(what, {})
+        both[what] = {old: names.get(new, new) for old, new in before.items()}
+        both[what] |= {old: new for old, new in names.items() if old not in before.values()}
+    return {what: table.rename(columns=more[what]) for what, table in tables.items()}, both
+
+
+def find_header(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> list[str] | None:
+    """Names for the columns of a sample submission without a header, and None where it has one. rows: with that row.
+
+    It has none when there are as many rows as in test, and the first row begins with a value of a column of test, or,
+    of one column, holds a label of train.
+    """
+    first, *others = rows.iloc[0]
+    if len(rows) != len(test) or first in test.columns or first in train.columns:
+        return None
+    if others:
+        held = [column for column in test.columns if first in set(test[column])]
+    else:
+        held = [column for column in train.columns if column not in test.columns and first in set(train[column])]
+    numbers = [f"column {number}" for number in range(2, len(others) + 2)]
+    return [held[0], *numbers] if held else None
+
+
+def find_id(tables: Mapping[str, pd.DataFrame], given: str | None) -> tuple[str, str, dict[str, dict[str, str]]]:
+    """The id, the reason, and what to rename for it: the column that test and the sample submission share.
+
+    It may be called otherwise in the sample (the same values) and in train (its only column of ids). "" is no id: rows
+    go by order, as the sample has labels alone, or ids that repeat or only count the rows; then one of the sample that
+    is no target is renamed "". Where nothing fits, the first column of the sample, for `check_ids` to refuse.
+    """
+    train, test, sample = tables.values()
+    first, renamed = sample.columns[0], {what: {} for what in tables}
+    shared = [column for column in sample.columns if column in test.columns]
+    same = [column for column in test.columns if column not in train.columns or first not in train.columns]
+    same = [column for column in same if set(test[column]) == set(sample[first]) and sample[first].is_unique]
+    count = [str(row) for row in range(len(sample) + 1)]
+    id, reason = (first, "the first column of the sample submission") if given is None else (given, "given")
+    if given is None and shared:
+        id = shared[0]
+    elif given is None and same:
+        id, reason = same[0], f"its values are those of {first!r} of the sample submission"
+        renamed["sample_submission"][first] = id
+    elif given is None and not sample[first].is_unique and (set(sample) <= set(train) or len(sample.columns) == 1):
+        id, reason = "", "the sample submission has no column of ids: its rows are those of test, in order"
+    elif given is None and len(sample) == len(test) and sample[first].tolist() in (count[1:], count[:-1]):
+        id, reason = "", f"{first!r} of the sample submission counts the rows of test, which has no such column"
+        renamed["sample_submission"][first] = ""
+    if id in test.columns and not test[id].is_unique and id in sample and sample[id].tolist() == test[id].tolist():
+        renamed["sample_submission"][id] = ""
+        id, reason = "", f"{id!r} repeats in test: rows go by order, which is that of the sample submission"
+    if id not in train.columns:
+        others = [column for column in train.columns if column not in test.columns and column not in sample.columns]
+        others = [column for column in others if IDS.fullmatch(column) and train[column].is_unique]
+        renamed["train"] |= {others[0]: id} if len(others) == 1 else {}
+    return id, reason, renamed
+
+
+def kind_of_cells(column: pd.Series) -> tuple[str, float]:
+    """What a column holds, in words ("words", "numbers", "dates", "links", "codes", "nothing"), and the mean number of
+    words of a cell that is not blank; in scripts without spaces two characters count as a word."""
+    cells = [cell for cell in column if cell.strip()]
+    some = [cell[:2000] for cell in cells[:: max(1, len(cells) // 1000)]]
+    if not some:
+        return "nothing", 0.0
+    words = float(np.mean([len(cell.split()) + len(UNSPACED.findall(cell)) / 2 for cell in some]))
+    letters = np.mean([len(NO_LETTERS.sub("", cell)) / len("".join(cell.split())) for cell in some])
+    for kind, pattern in (("dates", DATES), ("links", LINKS)):
+        if np.mean([pattern.fullmatch(cell.strip()) is not None for cell in some]) > 0.9:
+            return kind, words
+    if are_numbers(cells).all():
+        return "numbers", words
+    return "words" if letters >= 0.6 or words >= 8 else "codes", words
+
+
+def has_few_values(column: pd.Series) -> bool:
+    """Whether short cells repeat so much that they are categories: five values at most, or one in a hundred rows."""
+    cells = column[column.str.strip() != ""]
+    values = cells.nunique()
+    return values < len(cells) / 2 and cells.str.len().mean() < 60 and (values <= FEW or values < len(cells) / 100)
+
+
+def guess_text(train: pd.DataFrame, test: pd.DataFrame, taken: set, id: str) -> tuple[list[str], str]:
+    """Columns of words that train and test share, unless they have few values; at least the longest that is no number.
+
+    Three words on average are prose. Phrases of fewer words are text where no column has four times as many, and where
+    their name is not that of a person, a link or a time. The id is the text where no other column is.
+    """
+    words, length = {}, {}
+    for column in (column for column in train.columns if column in test.columns and column not in taken):
+        kind, mean = kind_of_cells(train[column])
+        if kind in ("nothing", "numbers"):
+            continue
+        length[column] = (kind == "words", train[column].str.len().mean())
+        if kind == "words" and not has_few_values(train[column]) and (mean >= 3 or not PEOPLE.search(column)):
+            words[column] = mean
+    least = min(3, max(1.5, max(words.values(), default=0) / 4))
+    if text := [column for column, mean in words.items() if mean >= least]:
+        return text, "; ".join(f"{column}: {words[column]:.0f} words on average" for column in text)
+    if length:
+        return [max(length, key=length.get)], "nothing reads like prose; this is the longest that is no number"
+    if id in train.columns and kind_of_cells(train[id])[0] == "words":
+        return [id], "the id itself, as no other column holds words"
+    raise ValueError("train and test share no column of text: every one besides the id is numeric or empty. Say text=")
+
+
+def possible_groups(
+    train: pd.DataFrame, test: pd.DataFrame, taken: Iterable[str], texts: Iterable[str]
+) -> dict[str, tuple[float, float]]:
+    """Columns whose values repeat across rows of other text: {name: (share of rows of train that share a value, share
+    of rows of test that have a value of train)}, the largest share first.
+
+    texts: the whole text of each row of train. Columns of fractions, dates and links, and categories that test has too,
+    are none.
+    """
+    found, texts = {}, pd.Series(list(texts))
+    for column in (column for column in train.columns if column not in taken):
+        kind, _ = kind_of_cells(train[column])
+        values = train[column].where(train[column].str.strip() != "")
+        fractions = kind == "numbers" and values.dropna().str.contains(".", regex=False).any()
+        if kind in ("dates", "nothing") or fractions or values.nunique() < 2:
+            continue
+        share = (texts.groupby(values.to_numpy()).transform("nunique") > 1).mean()
+        known = test[column].isin(set(values.dropna())).mean() if column in test.columns else 1.0
+        if share >= 0.05 and not (has_few_values(train[column]) and known > 0):
+            found[column] = (float(share), float(known))
+    return dict(sorted(found.items(), key=lambda item: -item[1][0]))
+
+
+def guess_group(
+    train: pd.DataFrame, test: pd.DataFrame, taken: Iterable[str], texts: Iterable[str], text: list[str]
+) -> tuple[str | None, str]:
+    """The column by which train and test were parted, if there is one: most values of test are not in train, while
+    within train they repeat. Else none, and the reason lists what could be one."""
+    found = possible_groups(train, test, taken, texts)
+    said = {
+        name: f"{name!r}: {share:.0%} of the rows of train share a value with a row of another text, and {known:.0%} "
+        "of test have a value of train"
+        for name, (share, known) in found.items()
+    }
+    parted = [
+        name
+        for name, (share, known) in found.items()
+        if name in test.columns
+        and share >= 0.2
+        and known <= share / 4
+        and train[name].nunique() >= 20
+        and train[name].value_counts(normalize=True).iloc[0] <= 0.2
+        and (train[name].str.strip() != "").all()
+    ]
+    if parted:
+        name = min(parted, key=lambda name: (name not in text, -found[name][0]))
+        return name, f"{said[name]}: so rows that share one share a fold; group='' would split them"
+    alone = "rows count as independent; name a column (author, prompt, patient) whose rows must stay in one fold"
+    return None, alone + (f". Possible: {'; '.join(list(said.values())[:3])}" if said else "")
+
+
+def left_out(train: pd.DataFrame, test: pd.DataFrame, used: Iterable[str]) -> list[str]:
+    """Columns of train that are not used, each with what it holds: "channel (4 values)", "received (dates)"."""
+    found = []
+    for column in (column for column in train.columns if column not in set(used)):
+        kind, count = kind_of_cells(train[column])[0], train[column].nunique()
+        what = f"{count:,} values" if has_few_values(train[column]) and kind != "dates" else kind
+        found.append(f"{column} ({what}{'' if column in test.columns else ', in train only'})")
+    return found

@@ -1,0 +1,209 @@
+"""Infer the task of a competition from its three files: what each step found, and why."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.competition import checks, columns, forms, guess, labels
+from kagglekit.competition.read import find_table, read_table
+from kagglekit.competition.settings import TaskSettings
+from kagglekit.competition.task import FILES, Task, join_texts, row_ids
+from kagglekit.files import hash_files, resolve
+from kagglekit.scoring.check import check_metric
+from kagglekit.scoring.metrics import find_metric, is_higher_better
+
+
+def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:
+    """Infer the task from train*, test* and sample_submission* in `folder`, and check that the files agree.
+
+    given: fields of `TaskSettings`, which are used as they are, where they fit. Returns the task and a table of
+    findings (columns what, found, reason). Raises FileNotFoundError, and ValueError that names file, column and the
+    first bad row: data row 1 is the one below the header.
+    """
+    draft = Draft(resolve(folder), TaskSettings(**given))
+    for step in (draft.find_ids, draft.find_labels, draft.find_kind, draft.find_form, draft.find_text):
+        step()
+    return Task(**draft.found), pd.DataFrame(draft.findings, columns=["what", "found", "reason"])
+
+
+class Draft:
+    """What is known of a competition, step by step.
+
+    train, test, sample: the tables, with the names of columns that they share; train without rows that are left out,
+    and with the labels as the task has them. found: fields of the task. findings: what, found, reason.
+    """
+
+    def __init__(self, folder: Path, settings: TaskSettings):
+        files = (settings.train, settings.test, settings.sample)
+        paths = {what: find_table(folder, what, name=name) for what, name in zip(FILES, files, strict=True)}
+        self.settings, self.findings, self.names = settings, [], {what: path.name for what, path in paths.items()}
+        train, test = (read_table(paths[what], settings.encoding) for what in FILES[:2])
+        rows = read_table(paths["sample_submission"], settings.encoding, header=False)
+        header = columns.find_header(rows, train, test)
+        sample = rows.set_axis(header, axis=1) if header else read_table(paths["sample_submission"], settings.encoding)
+        self.found = {"data": str(folder), "files": self.names, "encoding": settings.encoding, "header": not header}
+        self.found |= {"fingerprint": hash_files(paths.values()), "submission": list(sample.columns)}
+        tables = dict(zip(FILES, (train, test, sample), strict=True))
+        self.tables, self.renamed = columns.rename(tables, {}, columns.match_names(tables))
+
+    def tell(self, what: str, found: Any, reason: str) -> None:
+        """Add a finding."""
+        self.findings.append((what, _shown(found), reason))
+
+    def choose(self, what: str, given: Any, rule: Callable, *known) -> Any:
+        """What was given, else what a rule says: kept as a field of the task, and told."""
+        value, reason = (given, "given") if given is not None else rule(*known)
+        self.tell(what, value, reason)
+        self.found[what] = value
+        return value
+
+    def named(self, given: str | list[str] | None) -> list[str] | None:
+        """Columns that were given, with the names that they have here."""
+        plain = {column.casefold(): column for table in self.tables.values() for column in table.columns}
+        given = [given] if isinstance(given, str) else given
+        return [plain.get(column.strip().casefold(), column) for column in given] if given else None
+
+    def find_ids(self) -> None:
+        """The id, and the columns to submit."""
+        given = self.named(self.settings.id)
+        id, reason, more = columns.find_id(self.tables, given and given[0])
+        self.tables, self.renamed = columns.rename(self.tables, self.renamed, more)
+        self.train, self.test, self.sample = self.tables.values()
+        sample, train = self.names["sample_submission"], self.names["train"]
+        self.tell("id", id or None, reason)
+        self.found |= {"id": id, "renamed": {what: names for what, names in self.renamed.items() if names}}
+        checks.check_ids(self.tables, self.names, id)
+        if not self.found["header"]:
+            self.tell("header of the sample", None, f"{sample} begins with data; the submission will have none either")
+        if old := next((old for old, new in more["train"].items() if new == id), ""):
+            self.tell("ids of train", old, f"its only column of ids, as {train} has no {id!r}")
+        elif id not in self.train.columns:
+            self.tell("ids of train", "row1, row2, ...", f"{train} has no column {id!r}" if id else "rows go by order")
+        self.targets = [column for column in self.sample.columns if column not in (id, "")]
+
+    def find_labels(self) -> None:
+        """The columns of labels, how they are written, and rows without."""
+        settings, train, targets, name = self.settings, self.train, self.targets, self.names["train"]
+        rule = (labels.guess_labels, train, self.test, self.sample, targets, {self.found["id"]})
+        written = self.choose("labels", self.named(settings.labels), *rule)
+        checks.check_columns(train, name, self.found["id"], None, written)
+        self.ids = pd.Series(row_ids(train, self.found["id"]), index=train.index)
+        shown = self.sample[targets[0]] if len(targets) == 1 else targets
+        self.known = {*map(str, settings.classes or []), *shown} - {""}
+        missing = {label: labels.is_missing(train[label], self.known) for label in written}
+        without = np.any([*missing.values()], axis=0)
+        rule = (train[~without], written, targets, settings.kind, settings.metric, settings.label_sep)
+        layout, separator, reason = labels.guess_layout(*rule)
+        if layout != "list" and without.any():
+            if not settings.drop_unlabelled:
+                for label, rows in missing.items():
+                    checks.check_missing(rows, train[label], name, self.ids)
+            first = checks.name_row(int(without.argmax()), self.ids)
+            self.tell(
+                "left out", f"{without.sum():,} of {len(train):,} rows of train", f"without a label; first {first}"
+            )
+            train = train[~without]
+        made = labels.name_labels(train, written, layout, separator, targets)
+        if layout:
+            self.tell("layout of the labels", made, reason)
+        spellings = {} if layout or len(made) > 1 else self._spellings(train[made[0]])
+        self.found |= {"labels": made, "layout": layout, "label_columns": written if layout else []}
+        self.found |= {"separator": separator, "spellings": spellings, "drop_unlabelled": settings.drop_unlabelled}
+        self.found["may_be_empty"] = layout == "list" and bool((train[written[0]].str.strip() == "").any())
+        self.train = train.assign(**labels.decode(train, layout, written, made, separator, spellings))
+
+    def _spellings(self, column: pd.Series) -> dict[str, str]:
+        """Labels that are written in several ways, if they are to be one."""
+        variants = labels.find_spellings(column, self.known)
+        if not variants or column.nunique() > len(column) / 2:  # values, and no classes
+            return {}
+        merge = self.settings.merge_spellings
+        advice = "are one class" if merge else "are two classes; merge_spellings=True makes one of them"
+        pairs = [f"{old!r} and {new!r}" for old, new in variants.items()]
+        self.tell("spellings", pairs, f"labels that differ by case, blanks or the writing of a number {advice}")
+        return variants if merge else {}
+
+    def find_kind(self) -> None:
+        """The kind, and the classes in their order."""
+        settings, train, name, made = self.settings, self.train, self.names["train"], self.found["labels"]
+        if settings.kind is None and not self.found["layout"]:
+            for label in made:
+                checks.check_numbers(train[label], name, self.ids[train.index])
+        rule = (guess.guess_kind, train, made, self.sample, self.targets, settings.metric)
+        kind = self.choose("kind", settings.kind, *rule)
+        checks.check_kind(kind, train, name, self.found["id"], made, bool(settings.classes))
+        classes, shown = [str(one) for one in settings.classes or []], []
+        if kind in ("binary", "multiclass", "ordinal"):
+            shown = [*labels.strip_affixes(self.targets).values()] if len(self.targets) > 1 else []
+            shown = shown if set(train[made[0]]) <= set(shown) else self.targets
+            classes = self.choose("classes", classes or None, guess.guess_classes, train[made[0]], shown)
+            shown = shown if len(shown) > 1 else []
+        checks.check_classes(kind, classes, train, name, self.found["id"], made, shown)
+        self.found["classes"] = classes
+        values = train[made[0]].value_counts() if classes else {}
+        if rare := {one: values.get(one, 0) for one in classes if values.get(one, 0) < 2}:
+            said = [f"{one}: {count}" for one, count in rare.items()]
+            self.tell("rare classes", said, "rows of train: no model that is scored can learn them")
+
+    def find_form(self) -> None:
+        """The form of the submission, what it writes for each class, and the metric."""
+        settings, found, sample, targets = self.settings, self.found, self.sample, self.targets
+        kind, made, file = found["kind"], found["labels"], self.names["sample_submission"]
+        form = self.choose(
+            "form", settings.form, forms.guess_form, kind, found["classes"], found["layout"], sample, targets
+        )
+        names, mapping, reason, unclear = found["classes"] or made, {}, "", ""
+        if settings.mapping:
+            mapping, reason = forms.check_mapping(settings.mapping, names), "given"
+        elif kind != "regression" and form != "probability":
+            rule = (form, made if kind == "ordinal" and form == "columns" else names, sample, targets, file)
+            mapping, reason, unclear = forms.guess_mapping(*rule, certain=settings.form is not None)
+        if mapping or reason:
+            self.tell("mapping", [f"{name}: {value}" for name, value in mapping.items()] or None, reason)
+        if unclear:
+            self.tell("NOT CLEAR", "mapping", f"5_submit will write nothing: {unclear}")
+        forms.check_form(form, kind, names, made, targets, mapping, file)
+        metric = self.choose("metric", settings.metric, guess.guess_metric, kind, form, made)
+        check_metric(metric, kind)
+        if form == "probability" and find_metric(metric).decides:
+            raise ValueError(f"metric={metric!r} counts classes, and form='probability' submits none: say form='label'")
+        self.tell("better", "higher" if is_higher_better(metric) else "lower", f"{metric} says so")
+        joiner = forms.find_joiner(sample[targets[0]], form, found["separator"] or " ")
+        found |= {"mapping": mapping, "unclear": unclear, "joiner": joiner, "bounds": []}
+        if kind == "regression" and settings.clip:
+            values = self.train[made].to_numpy(dtype=object).astype(np.float64)
+            found["bounds"] = np.stack([values.min(axis=0), values.max(axis=0)], axis=1).tolist()
+            said = [f"{low:g} to {high:g}" for low, high in found["bounds"]]
+            self.tell("range", said, "of train: the submission is kept inside it; clip=False would not")
+
+    def find_text(self) -> None:
+        """The columns of text, the group, and what is left out."""
+        settings, found, train, test = self.settings, self.found, self.train, self.test
+        answers = {*found["labels"], *found["label_columns"]}
+        taken = {found["id"], *answers}
+        group = self.named(settings.group) or [settings.group]
+        rule = (columns.guess_text, train, test, taken | {*group}, found["id"])
+        text = self.choose("text", self.named(settings.text), *rule)
+        checks.check_text(text, answers, train, test, self.names)
+        rule = (columns.guess_group, train, test, taken, join_texts(train, text), text)
+        group = found["group"] = self.choose("group", group[0], *rule) or None
+        checks.check_columns(train, self.names["train"], found["id"], group, found["labels"])
+        for what, table in (("train", train), ("test", test)):
+            empty = [row for row, value in enumerate(join_texts(table, text)) if not value.strip()]
+            if empty:
+                first = f"{checks.name_row(table.index[empty[0]])} (id {row_ids(table, found['id'])[empty[0]]!r})"
+                self.tell(
+                    f"empty texts in {what}", f"{len(empty):,} of {len(table):,}", f"kept as empty; first {first}"
+                )
+        if rest := columns.left_out(self.tables["train"], test, {*taken, *text, group}):
+            self.tell("not used", rest, "text=, group= or time= here, and features= of 3_train, would use them")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        more = f" ... ({len(value)})" if len(value) > 12 else ""
+        return ", ".join(value[:12]) + more
+    return str(value) if value or value == 0 else "none"

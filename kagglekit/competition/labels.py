@@ -1,0 +1,180 @@
+"""Labels as competitions write them (a column, a 1 in one of several, several in a cell, shares), brought to one form.
+
+A layout says how train holds them: "" is a column of its own for each label; "largest": the class is the column with
+the largest number, such as the only 1 of a row; "list": several labels in one cell; "threshold": fractions, of which
+those from 0.5 on are 1.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.competition.guess import are_numbers
+from kagglekit.scoring.metrics import find_metric
+
+MISSING = {"", "nan", "na", "n/a", "#n/a", "null", "<na>"}  # what no label is, in any case, unless it is a known class
+SEPARATORS = {";": "semicolons", "|": "bars", ",": "commas", " ": "blanks", "list": "brackets, as a list"}
+USUAL = re.compile(r"labels?|targets?|class(es)?|y|category", re.IGNORECASE)
+
+
+def is_missing(column: pd.Series, known: Iterable[str]) -> np.ndarray:
+    """Which cells are no labels: blank, or a word for a missing value that is no `known` class; bool (n,)."""
+    return (column.str.strip().str.casefold().isin(MISSING) & ~column.isin(set(known))).to_numpy()
+
+
+def guess_labels(
+    train: pd.DataFrame, test: pd.DataFrame, sample: pd.DataFrame, targets: list[str], taken: set
+) -> tuple[list[str], str]:
+    """The sample's columns if train has them; else the train-only column that holds their names, or their values; else
+    the only such column, or the only one that is called label or target."""
+    if set(targets) <= set(train.columns):
+        return targets, "in train and in the sample submission"
+    only = [column for column in train.columns if column not in test.columns and column not in taken]
+    names = {*targets, *strip_affixes(targets).values(), ""}
+    holding = [column for column in only if len(targets) > 1 and set(train[column].str.strip()) <= names]
+    if len(holding) == 1:
+        return holding, "its values are the columns of the sample submission"
+    if len(only) == 1:
+        return only, "the only column that train has and test has not"
+    shown = set(sample[targets[0]]) - {""} if len(targets) == 1 else set()
+    alike = [column for column in only if shown and not are_numbers(shown).all() and shown <= set(train[column])]
+    if len(alike) == 1:
+        return alike, f"it holds the values of {targets[0]!r} of the sample submission, and test has no such column"
+    usual = [column for column in only if len(targets) == 1 and USUAL.fullmatch(column.strip())]
+    if len(usual) == 1:
+        return usual, "test has no such column, and of those that train alone has it is called a label"
+    found = f"train has {', '.join(only)} and test has not" if only else "train has no column that test has not"
+    raise ValueError(
+        f"which column holds the labels? The sample submission asks for {', '.join(targets[:9])}; {found}. Say labels="
+    )
+
+
+def strip_affixes(names: Sequence[str]) -> dict[str, str]:
+    """Names without the beginning and the end that all of them share: {"prob_cat": "cat", "prob_dog": "dog"}."""
+    start, end = shared_start(names), shared_start([name[::-1] for name in names])
+    return {name: name[len(start) : len(name) - len(end)] if len(names) > 1 else name for name in names}
+
+
+def shared_start(names: Sequence[str]) -> str:
+    """What all names begin with, up to the last sign that is no letter or digit: "prob_" of prob_cat and prob_cow."""
+    first, last = min(names), max(names)
+    same = next((place for place, letter in enumerate(first) if last[place : place + 1] != letter), len(first))
+    return re.match(r"(.*[\W_])?", first[:same], re.DOTALL).group()
+
+
+def guess_layout(
+    train: pd.DataFrame, columns: list[str], targets: list[str], kind: str | None, metric: str | None, sep: str | None
+) -> tuple[str, str, str]:
+    """Layout, separator of several labels in one cell, and the reason. kind, metric, sep: as given."""
+    kinds = find_metric(metric).kinds if metric else ()
+    of_classes = kind in ("binary", "multiclass", "multilabel") or (bool(kinds) and "regression" not in kinds)
+    if len(columns) == 1 and kind not in ("regression", "ordinal"):
+        found = find_separator(train[columns[0]], targets) if sep is None else sep
+        if found:
+            return "list", found, f"several labels in one cell, divided by {SEPARATORS.get(found, repr(found))}"
+    if sep or kind in ("regression", "ordinal") or not all(are_numbers(train[column]).all() for column in columns):
+        return "", "", ""
+    values = train[columns].to_numpy(dtype=object).astype(np.float64)
+    fractions = ((values % 1) != 0).any()
+    if values.min() < 0 or values.max() > 1:
+        return "", "", ""
+    if len(columns) > 1 and kind != "multilabel" and np.allclose(values.sum(axis=1), 1, atol=0.01):
+        if not fractions:
+            return "largest", "", "every row holds one 1: one label, and not several"
+        if not kinds or of_classes:
+            return (
+                "largest",
+                "",
+                "the numbers of a row sum to 1: the class is the largest; soft_targets= learns them all",
+            )
+    if fractions and of_classes:
+        return "threshold", "", "fractions, and a metric or kind of classes: from 0.5 on they count as 1"
+    return "", "", ""
+
+
+def find_separator(column: pd.Series, targets: Sequence[str]) -> str:
+    """What divides several labels within a cell, one of `SEPARATORS`; "" where a cell is one label.
+
+    Labels are fewer than their combinations, and divided by blanks they mostly stand alone too, as words of a name do
+    not; all of them may be columns of the sample submission instead.
+    """
+    cells = [cell for cell in column if cell.strip()]
+    if cells and all(split_labels(cell, "list") is not None for cell in cells):
+        return "list"
+    for sep in (";", "|", ",", " "):
+        rows = [frozenset(split_labels(cell, sep)) for cell in cells]
+        labels = frozenset().union(*rows)
+        several = sum(len(row) > 1 for row in rows)
+        decimals = sep == "," and are_numbers(labels).all() and max(map(len, rows), default=0) == 2
+        if several < 2 or decimals or len(labels) > len(cells) / 2:
+            continue
+        alone = {label for row in rows if len(row) == 1 for label in row}
+        fewer = len(labels) < len(set(rows)) and (sep != " " or len(alone) >= 0.8 * len(labels))
+        if labels <= set(targets) or fewer:
+            return sep
+    return ""
+
+
+def split_labels(cell: str, sep: str) -> list[str] | None:
+    """The labels of a cell; None where it should be a list in brackets and is none."""
+    if sep != "list":
+        return [part.strip() for part in cell.split(None if sep == " " else sep) if part.strip()]
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(cell.strip() or "[]")
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, (list, tuple)) and all(isinstance(label, (str, int, float)) for label in found):
+            return [str(label).strip() for label in found]
+    return None
+
+
+def name_labels(train: pd.DataFrame, columns: list[str], layout: str, sep: str, targets: list[str]) -> list[str]:
+    """The label columns that `decode` makes: for a list one a label (in the order of the sample's columns where it has
+    them), for "largest" one with the beginning that all columns share."""
+    if layout == "list":
+        found = {label for cell in train[columns[0]] for label in split_labels(cell, sep) or []}
+        numbers = are_numbers(found).all()
+        return targets if found <= set(targets) else sorted(found, key=float if numbers else str)
+    if layout == "largest":
+        name = re.sub(r"[\W_]+$", "", shared_start(columns))
+        return [name if name and name not in train.columns else "label"]
+    return columns
+
+
+def decode(
+    train: pd.DataFrame, layout: str, columns: list[str], labels: list[str], sep: str, spellings: dict[str, str]
+) -> dict[str, np.ndarray | list[str]]:
+    """The columns `labels` of train, one a label, all str. Raises ValueError for a cell that is no list."""
+    if layout == "largest":
+        largest = train[columns].to_numpy(dtype=object).astype(np.float64).argmax(axis=1)
+        return {labels[0]: np.array(columns, dtype=object)[largest]}
+    if layout == "threshold":
+        return {label: np.where(train[label].astype(np.float64) >= 0.5, "1", "0").astype(object) for label in labels}
+    if layout == "list":
+        rows = [split_labels(cell, sep) for cell in train[columns[0]]]
+        if None in rows:
+            row = rows.index(None)
+            cell = f"column {columns[0]!r} holds {train[columns[0]].iloc[row]!r} in data row {train.index[row] + 1}"
+            raise ValueError(f"{cell}, which is no list of labels")
+        sets = [{spellings.get(label, label) for label in row} for row in rows]
+        return {label: ["1" if label in row else "0" for row in sets] for label in labels}
+    return {label: [spellings.get(cell, cell) for cell in train[label]] for label in labels}
+
+
+def find_spellings(values: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Labels that differ from another by case, blanks, or the writing of a number: each, and the most usual one, or the
+    one that is among the `known`."""
+    counts, groups, known = pd.Series(list(values)).value_counts(), {}, set(known)
+    for value in sorted(counts.index):
+        number = are_numbers([value]).all()
+        groups.setdefault(float(value) if number else " ".join(value.casefold().split()), []).append(value)
+    found = {}
+    for group in groups.values():
+        main = max(group, key=lambda value: (value in known, counts[value]))
+        found |= {value: main for value in group if value != main}
+    return found
