@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.competition.mounts import competition_folders, find_tables, mount_root
+from kagglekit.competition.find_files import find_tables
+from kagglekit.competition.mounts import competition_folders, mount_root
 from kagglekit.competition.read import read_table
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.files import hash_files, read_json, replacing, resolve, write_json

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition import checks, columns, forms, guess, labels
-from kagglekit.competition.read import find_table, read_table
 from kagglekit.competition.settings import TaskSettings
-from kagglekit.competition.task import FILES, Task, join_texts, row_ids
+from kagglekit.competition.tables import existing_files, open_tables
+from kagglekit.competition.task import Task, join_texts, row_ids
 from kagglekit.files import hash_files, resolve
 from kagglekit.scoring.check import check_metric
 from kagglekit.scoring.metrics import find_metric, is_higher_better
@@ -37,16 +37,13 @@ class Draft:
     """
 
     def __init__(self, folder: Path, settings: TaskSettings):
-        files = (settings.train, settings.test, settings.sample)
-        paths = {what: find_table(folder, what, name=name) for what, name in zip(FILES, files, strict=True)}
-        self.settings, self.findings, self.names = settings, [], {what: path.name for what, path in paths.items()}
-        train, test = (read_table(paths[what], settings.encoding) for what in FILES[:2])
-        rows = read_table(paths["sample_submission"], settings.encoding, header=False)
-        header = columns.find_header(rows, train, test)
-        sample = rows.set_axis(header, axis=1) if header else read_table(paths["sample_submission"], settings.encoding)
-        self.found = {"data": str(folder), "files": self.names, "encoding": settings.encoding, "header": not header}
-        self.found |= {"fingerprint": hash_files(paths.values()), "submission": list(sample.columns)}
-        tables = dict(zip(FILES, (train, test, sample), strict=True))
+        opened = open_tables(folder, settings)
+        tables, self.settings, self.findings = opened.tables, settings, opened.notes
+        self.names = {what: opened.files.get(what, f"the {what} that was made") for what in tables}
+        self.found = {"data": str(folder), "files": opened.files, "encoding": opened.encoding}
+        self.found |= {"reading": opened.reading, "header": opened.header}
+        self.found |= {"fingerprint": hash_files(existing_files(folder, opened.files.values()))}
+        self.found |= {"submission": list(tables["sample_submission"].columns)}
         self.tables, self.renamed = columns.rename(tables, {}, columns.match_names(tables))
 
     def tell(self, what: str, found: Any, reason: str) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from kagglekit.competition.read import find_table
-
 DEPTH = 8  # models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, and two folders in it
 ENTRIES = 1000  # a folder with more holds data, and is not searched
 FOLDERS = 5000  # folders in one search, nearest first: a minute where each takes 10 ms
@@ -90,23 +88,7 @@ def find_competition(slug: str, files: Sequence[str] = (), root: Path | None = N
 
 
 def _holds(folder: Path, files: Sequence[str]) -> bool:
-    return all((folder / name).is_file() for name in files)
-
-
-def find_tables(slug: str, root: Path | None = None) -> Path:
-    """The folder of a mounted competition with tables train*, test* and sample_submission*; the outermost where none
-    has all. Raises FileNotFoundError as `find_competition` does."""
-    first = find_competition(slug, root=root)
-    return next((folder for folder in (first, *folders_below(first)) if _has_tables(folder)), first)
-
-
-def _has_tables(folder: Path) -> bool:
-    try:
-        return all(find_table(folder, what) for what in ("train", "test", "sample_submission"))
-    except FileNotFoundError:
-        return False
-    except ValueError:  # more than one of a name: an error later
-        return True
+    return all((folder / name).exists() for name in files)
 
 
 def find_marked(name: str, root: Path | None = None) -> list[Path]:

@@ -14,10 +14,13 @@ from kagglekit.options import Knobs, documented, knob
 class TaskSettings(Knobs):
     """What `infer` takes: how the files are read, and what the task is. None is inferred from the files."""
 
-    encoding: str = knob("utf-8", "of the files", shown="competition")
+    encoding: str | None = knob(None, "of files that are not UTF-8; None: a guess", shown="competition")
     train: str | None = knob(None, "its file name, where several could be train", shown="competition")
     test: str | None = knob(None, "its file name, where several could be test", shown="competition")
     sample: str | None = knob(None, "file name of the sample submission", shown="competition")
+    join: dict[str, str] = knob({}, "file with more columns -> column that names its rows", shown="competition")
+    delimiter: str | None = knob(None, "between the cells of a CSV", shown="competition")
+    quotes: bool | None = knob(None, "whether quotes enclose cells of a CSV, or are text", shown="competition")
     id: str | None = knob(None, "column with ids", names="column", shown="task")
     text: str | list[str] | None = knob(None, "columns with text", names="column", shown="task")
     labels: str | list[str] | None = knob(None, "columns of train to predict", names="column", shown="task")

@@ -29,7 +29,7 @@ def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predict
         )
     if task.unclear:
         raise ValueError(f"no submission can be written: {task.unclear}")
-    file, id, targets = task.files["sample_submission"], task.sample_id, task.targets
+    file, id, targets = task.files.get("sample_submission", "the sample submission"), task.sample_id, task.targets
     if task.id:
         rows = pd.Index(test_ids).get_indexer(sample[id])
         if (rows < 0).any():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,10 @@ import pandas as pd
 from kagglekit.competition.checks import first_bad
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import decode, is_missing
-from kagglekit.competition.read import read_table
+from kagglekit.competition.tables import existing_files, read_again, read_one
 from kagglekit.files import hash_files, read_json, resolve, write_json
 from kagglekit.scoring.metrics import CLASSES
 
-FILES = ("train", "test", "sample_submission")
 SUBMITTED = ("form", "mapping", "joiner", "bounds", "may_be_empty", "unclear")  # what only the submission depends on
 
 
@@ -35,9 +35,10 @@ class Task:
     metric: str
     group: str | None  # rows with the same value share a fold
     data: str  # folder of the files
-    files: dict[str, str]  # names of train, test and sample_submission
-    encoding: str
-    fingerprint: str  # of the three files
+    files: dict[str, str]  # train, test, sample_submission (if there is one) and files that are joined: path in `data`
+    encoding: str  # of files that are not UTF-8
+    fingerprint: str  # of the files
+    reading: dict[str, Any] = field(default_factory=dict)  # how they are read, see tables.py
     renamed: dict[str, dict[str, str]] = field(default_factory=dict)  # file -> column as written -> as called here
     header: bool = True  # of the sample submission
     layout: str = ""  # how train holds the labels, see labels.py
@@ -100,11 +101,7 @@ def load_task(work: str | Path) -> Task:
     values = read_json(path)
     if (task := as_task(values)) is None:
         raise ValueError(f"{path} was written by another version of kagglekit: run 1_eda again")
-    files = [Path(task.data) / task.files[what] for what in FILES]
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} is gone: put it back, or run 1_eda again with data= where it is now")
-    if hash_files(files) != task.fingerprint:
+    if hash_files(existing_files(task.data, task.files.values())) != task.fingerprint:
         raise ValueError(
             f"the files in {task.data} have changed since 1_eda read them: put the former ones back, or run 1_eda with "
             "another work="
@@ -142,19 +139,25 @@ def read_test(task: Task, more: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def read_sample(task: Task) -> pd.DataFrame:
-    """The sample submission as it is, all str."""
-    return read_submission(task, Path(task.data) / task.files["sample_submission"])
+    """The sample submission as it is, all str; where there is none, the ids of test with one value in all rows."""
+    if "sample_submission" in task.files:
+        return read_submission(task, Path(task.data) / task.files["sample_submission"])
+    test = read_again(task.data, task.files, task.encoding, task.reading, "test")
+    value = task.classes[0] if task.classes and task.form == "label" else "0"
+    return pd.DataFrame({c: test[c] if c == task.id else value for c in task.submission}, index=test.index)
 
 
 def read_submission(task: Task, path: str | Path) -> pd.DataFrame:
     """A submission as it is, all str; one without a header gets the names of `task.submission`."""
-    table = read_table(path, task.encoding, task.header)
+    table = read_one(Path(path), task.encoding, task.reading.get("delimiter"), header=task.header)
     return table if task.header else table.set_axis(task.submission, axis=1)
 
 
 def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> pd.DataFrame:
     file = task.files[what]
-    table = read_table(Path(task.data) / file, task.encoding).rename(columns=task.renamed.get(what, {}))
+    table = read_again(task.data, task.files, task.encoding, task.reading, what).rename(
+        columns=task.renamed.get(what, {})
+    )
     made = {"id": row_ids(table, task.id, "row" if what == "train" else "test"), "text": join_texts(table, task.text)}
     if task.group in table.columns:
         made["group"] = table[task.group].tolist()

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.checks import name_row
-from kagglekit.competition.read import PACKED, read_table
+from kagglekit.competition.formats.encodings import PACKED
+from kagglekit.competition.read import read_table
 
 KINDS = (".csv", ".tsv", ".parquet")
 LABELS = "labels"  # the name of the file that holds them

@@ -1,15 +1,17 @@
 """The verdict on an executed kernel: the cell that failed, in words, and whether its submission is valid."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
 
-from kagglekit.competition.read import find_table, read_table
+from kagglekit.competition.find_files import find_table
+from kagglekit.competition.read import read_table
 from kagglekit.competition.submission import check_submission
-from kagglekit.competition.task import Task, as_task, read_submission
+from kagglekit.competition.task import Task, as_task, read_sample, read_submission
 from kagglekit.files import read_json
 from kagglekit.running.jupyter_kernel import NotebookFailed, check_finished, explain
 
@@ -80,11 +82,11 @@ def judge_submission(working: Path, competition: Path | None, home: Path | None 
         return True, "there, and not checked: no competition is attached"
     try:
         task = _find_task(working, home)
-        path = find_table(competition, "sample_submission", name=task and task.files["sample_submission"])
         if task is not None:
-            frame = read_submission(task, file)
-            check_submission(frame, read_submission(task, path), task)
-            return True, f"valid: {len(frame):,} rows, as {path.name}{_made_of(working)}"
+            frame, name = read_submission(task, file), task.files.get("sample_submission", task.files["test"])
+            check_submission(frame, read_sample(replace(task, data=str(competition))), task)
+            return True, f"valid: {len(frame):,} rows, as {Path(name).name}{_made_of(working)}"
+        path = find_table(competition, "sample_submission")
         sample, frame = read_table(path), read_table(file)
         _compare(frame, sample)
         return True, f"columns, rows and ids as {path.name} ({len(frame):,} rows){_made_of(working)}"

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kagglekit.competition.mounts import find_competition, find_marked, show_inputs
+from kagglekit.competition.tables import existing_files
 from kagglekit.files import hash_files, read_json, replacing, resolve, write_json
 from kagglekit.kaggle.bundle import BUNDLE_FILE, measure, read_bundle, unpack
 from kagglekit.runs.merge import is_run, merge_runs
@@ -120,9 +121,9 @@ def settle_task(work: str | Path, competition: str = "", root: Path | None = Non
     task = read_json(file)
     names = list(task["files"].values())
     place = resolve(task["data"])
-    if competition or not all((place / name).is_file() for name in names):
+    if competition or not all((place / name).exists() for name in names):
         place = find_competition(competition, names, root)
-    fingerprint = hash_files(place / name for name in names)
+    fingerprint = hash_files(existing_files(place, names))
     same = fingerprint == task["fingerprint"]
     if not same:
         _check_train(place / task["files"]["train"], set(_recorded_trains(root)))

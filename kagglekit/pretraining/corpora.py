@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kagglekit.competition.read import PACKED, READERS, decode, read_table, unpack
+from kagglekit.competition.formats.encodings import PACKED, decode, unpack
+from kagglekit.competition.read import READERS, read_table
 from kagglekit.files import resolve
 from kagglekit.options import check_range
 

@@ -1,0 +1,201 @@
+"""Which file is train, test and the sample submission: by its name, and where several fit, by what they hold."""
+
+import re
+import zipfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+
+from kagglekit.competition.formats.encodings import PACKED
+from kagglekit.competition.mounts import find_competition, folders_below
+from kagglekit.competition.read import READERS, Note, is_table, split_name
+
+ROLES = ("train", "test", "sample_submission")
+PARAMETERS = {"train": "train", "test": "test", "sample_submission": "sample"}  # of 1_eda, that name a file
+WORDS = {
+    "train": {"train", "training", "trainset", "traindata", "训练", "训练集"},
+    "test": {"test", "testing", "testset", "testdata", "测试", "测试集"},
+    "sample_submission": {"submission", "submissions", "submit", "submittion", "sub", "提交"},
+}
+FILLING = {"data", "set", "public", "labeled", "labelled", "file", "full", "final", "new", "all", "a", "no", "nolabel"}
+FILLING |= {"unlabeled", "unlabelled", "without", "sample", "example", "format", "template", "dataset", "csv", "v"}
+BELOW = 3  # levels of folders that are searched
+LOOKED_INTO = 8  # files of one name that are read to choose among them
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[\u3400-\u9fff]+")
+
+
+def find_files(
+    folder: str | Path, read: Callable[[Path], pd.DataFrame], **given: str | None
+) -> tuple[dict[str, Path], list[Note]]:
+    """The files of the `ROLES` in `folder`, and what was chosen: (what, found, reason). There may be no sample.
+
+    read: path -> table, of files among which the name does not decide. given: role -> name of a file in the folder, or
+    None. Where a role has no file in the folder itself, those in folders below count; where test has no table, a folder
+    of texts. Raises FileNotFoundError where train or test is missing, ValueError where several could be it; both list
+    the files, and the parameters that name one.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    found, notes = {}, []
+    for role, name in given.items():
+        if name and not (folder / name).exists():
+            raise FileNotFoundError(f"{folder} has no file {name!r} ({PARAMETERS[role]}=); {_held(folder)}")
+        if name:
+            found[role] = folder / name
+    could = {role: [found[role]] if role in found else find_candidates(folder, role) for role in ROLES}
+    for role in ("train", "test"):
+        if not could[role]:
+            raise FileNotFoundError(_missing(folder, role))
+    cached: dict[Path, pd.DataFrame] = {}
+
+    def table(path: Path) -> pd.DataFrame:
+        if path not in cached:
+            cached[path] = read(path)
+        return cached[path]
+
+    samples = could["sample_submission"]
+    rules = {
+        "test": lambda path: max((_asked(table(path), table(sample)) for sample in samples[:LOOKED_INTO]), default=0),
+        "sample_submission": lambda path: _asked(table(found["test"]), table(path)),
+        "train": lambda path: len({*table(path).columns} & {*table(found["test"]).columns}),
+    }
+    reasons = {
+        "test": "it has the ids of the sample submission",
+        "sample_submission": "it has the ids of test",
+        "train": "it shares most columns with test",
+    }
+    for role, rule in rules.items():
+        if len(could[role]) > 1:
+            found[role] = _choose(folder, role, could[role], rule)
+            others = ", ".join(sorted(path.name for path in could[role] if path != found[role]))
+            notes.append((role, found[role].name, f"{reasons[role]}, of {others}; {PARAMETERS[role]}= names another"))
+        elif could[role]:
+            found[role] = could[role][0]
+    for role in set(found) - {role for role, name in given.items() if name}:
+        if plain(split_name(found[role].name)[0]) != plain(role) and not any(note[0] == role for note in notes):
+            where = str(found[role].relative_to(folder))
+            notes.append((role, where, f"by its name; {PARAMETERS[role]}= names another"))
+    return {role: found[role] for role in ROLES if role in found}, notes
+
+
+def find_candidates(folder: Path, role: str) -> list[Path]:
+    """The tables that a role's name fits best, in `folder`, else in the nearest folder below; else folders of texts.
+
+    A name that is the role itself goes first (`train.csv`), then one with nothing but filling words beside it
+    (`train_data.csv`, `test_public.csv`), then all others (`train_essays.csv`).
+    """
+    for place in (folder, *folders_below(folder, BELOW)):
+        ranked = [(fit, path) for path in sorted(place.iterdir()) if is_table(path) and (fit := _fit(path, role))]
+        if place != folder and not ranked and role_of(place.name) == role:
+            ranked = [(3, path) for path in sorted(place.iterdir()) if is_table(path) and path.suffix != ".txt"]
+        ranked = [(fit, path) for fit, path in ranked if split_name(path.name)[1] != ".txt"] or ranked
+        if ranked:
+            return [path for fit, path in ranked if fit == min(ranked)[0]]
+    return [place for place in folders_below(folder, BELOW) if role_of(place.name) == role and is_text_folder(place)]
+
+
+def is_text_folder(folder: Path) -> bool:
+    """Whether a folder holds texts, each a file `ID.txt`, and nothing else."""
+    names = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return bool(names) and all(name.lower().endswith(".txt") for name in names)
+
+
+def find_table(folder: str | Path, role: str) -> Path:
+    """The file of a role in a folder by its name alone. Raises as `find_files` does."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    could = find_candidates(folder, role)
+    if not could:
+        raise FileNotFoundError(_missing(folder, role))
+    return could[0] if len(could) == 1 else _choose(folder, role, could, lambda path: 0)
+
+
+def find_tables(slug: str, root: Path | None = None) -> Path:
+    """The folder of a mounted competition with tables train and test; the outermost where none has both. Raises
+    FileNotFoundError as `find_competition` does."""
+    first = find_competition(slug, root=root)
+    return next((place for place in (first, *folders_below(first)) if _has_tables(place)), first)
+
+
+def _has_tables(folder: Path) -> bool:
+    tables = [path for path in folder.iterdir() if is_table(path)]
+    return all(any(_fit(path, role) for path in tables) for role in ("train", "test"))
+
+
+def role_of(name: str) -> str:
+    """The role that a name says; "" for none. What is to be submitted goes before test, test before train."""
+    words = {word.lower() for word in WORD.findall(name)}
+    squeezed = plain(name)
+    if words & WORDS["sample_submission"] or "submi" in squeezed or "提交" in name:
+        return "sample_submission"
+    for role in ("test", "train"):
+        if words & WORDS[role] or squeezed.startswith(role):
+            return role
+    return "sample_submission" if squeezed.startswith("sample") else ""
+
+
+def plain(name: str) -> str:
+    """A name without case and separators: "Sample-Submission_v2" -> "samplesubmissionv2"."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _fit(path: Path, role: str) -> int:
+    """How well a name fits a role: 1 best, 3 least, 0 not at all."""
+    stem = split_name(path.name)[0]
+    if role_of(stem) != role:
+        return 0
+    if plain(stem) == plain(role):
+        return 1
+    words = [word.lower() for word in WORD.findall(stem)]
+    no_label = words[-2:] in (["no", "label"], ["no", "labels"], ["without", "labels"])
+    others = {*words[: -2 if no_label else None]} - WORDS[role] - FILLING
+    return 3 if {word.removeprefix(role) for word in others} - FILLING - {""} else 2
+
+
+def _asked(test: pd.DataFrame, sample: pd.DataFrame) -> float:
+    """Whether a sample submission asks for the rows of a test table: 1 where the ids or, without ids, the numbers of
+    rows are the same; 0 for another table, and for one that holds the answers."""
+    names = {plain(column): column for column in test.columns}
+    if set(sample.columns) <= set(test.columns) and len(sample.columns) > 1:
+        return 0
+    id = names.get(plain(sample.columns[0]))
+    if id is None:
+        return float(len(test) == len(sample))
+    return float(set(test[id]) == set(sample.iloc[:, 0]))
+
+
+def _choose(folder: Path, role: str, could: list[Path], rule: Callable[[Path], float]) -> Path:
+    scores = {path: rule(path) for path in could} if len(could) <= LOOKED_INTO else {}
+    best = [path for path in scores if scores[path] == max(scores.values()) > 0]
+    if len(best) == 1:
+        return best[0]
+    several = ", ".join(str(path.relative_to(folder)) for path in could[:20])
+    name = PARAMETERS[role]
+    raise ValueError(
+        f"{folder} holds {len(could)} files that could be {role}: {several}. Say which: {name}={could[0].name!r}, say"
+    )
+
+
+def _missing(folder: Path, role: str) -> str:
+    name = PARAMETERS[role]
+    kinds = f"{', '.join(READERS)}, also with {' or '.join(PACKED)}"
+    message = f"{folder} has no table named {role}* ({kinds}): say {name}= the name of that file; {_held(folder)}"
+    for archive in sorted(folder.glob("*.zip")):
+        with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(archive) as opened:
+            names = [inside for inside in opened.namelist() if role_of(split_name(Path(inside).name)[0]) == role]
+            if names:
+                return f"{message}. {archive.name} holds {names[0]}: unpack it: python -m zipfile -e {archive} {folder}"
+    return message
+
+
+def _held(folder: Path) -> str:
+    return "it holds " + (", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing")
+
+
+def unused_tables(folder: Path, used: Collection[Path]) -> Iterator[Path]:
+    """The tables of a folder that have no role."""
+    yield from (path for path in sorted(folder.iterdir()) if is_table(path) and path not in used)

@@ -1,0 +1,180 @@
+"""CSV and TSV: what divides cells and what quotes mean, decided by counting; a file is read whole, or not at all."""
+
+import csv
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+
+from kagglekit.competition.formats.csv_ways import ENCLOSED, ENCLOSING, NAMES, PLAIN, WAYS, Misread, Rows
+from kagglekit.competition.formats.encodings import Text
+
+ALONE = "\x1f"  # divides nothing: a file of one column
+SOME = 200  # rows that show the delimiter
+MANY = 10  # lines in one cell that could all be rows
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+
+
+def read_csv(
+    text: Text, own: str, delimiter: str | None = None, quotes: bool | None = None
+) -> tuple[list[str], list[list[str]], list[tuple[str, str, str]]]:
+    """Header, rows, and what was guessed: (what, found, reason).
+
+    own: the delimiter that the file's name promises. delimiter, quotes: as given; None decides by counting. Usually
+    quotes enclose cells, and each row has the header's cells. Where that does not hold, or would make one cell of lines
+    that look like rows, other ways are tried (`WAYS`). Raises ValueError that names the line.
+    """
+    divider, more = find_delimiter(text, own, delimiter)
+    notes = _delimiter_note(text, own, divider)
+    ways = {name: way for name, way in WAYS.items() if quotes is not False or name == PLAIN} | WAYS
+    best, problem, strict = None, None, False
+    for name, way in ways.items():
+        if name == PLAIN and divider == ALONE and own != "\t" and quotes is None:
+            continue  # lines of one column always fit
+        try:
+            rows = way(text, divider, more)
+        except Misread as error:
+            problem, strict = (problem or error), strict or problem is None
+            continue
+        if name == PLAIN and quotes is None and divider != "\t" and not any(_shapes(rows)):
+            continue  # lines that agree in the number of their commas alone
+        doubt, serious = _doubt(text, rows, divider) if name == ENCLOSING and quotes is None else (None, False)
+        if doubt is None:
+            break
+        best, problem, strict = (name, rows), doubt, serious
+    else:
+        if best is None or strict:
+            raise ValueError(f"{text.path}, line {problem.line}: {problem}")
+        name, rows = best
+    if name != ENCLOSING:
+        reason = f"else, in line {problem.line}, {problem.why}" if problem else "given"
+        notes.append((f"quotes in {text.path.name}", name, f"each row has the cells of the header; {reason}"))
+    if rows.mended:
+        lines = f"{len(rows.mended):,} lines, first line {rows.mended[0]}"
+        notes.append((f"quotes in {text.path.name}", "kept as text", f"{lines}: they neither open nor close a cell"))
+    if more:
+        rows.header.insert(0, "")
+        notes.append(
+            (f"header of {text.path.name}", "one name short", "each row has one cell more; the first is named ''")
+        )
+    return rows.header, rows.rows, notes
+
+
+# The delimiter
+
+
+def find_delimiter(text: Text, own: str, given: str | None = None) -> tuple[str, int]:
+    """The delimiter, and 1 where every row has one cell more than the header, as R writes row names, else 0.
+
+    It divides the header and most of the first 200 rows into as many cells; of several the one with the most cells,
+    then the rarest in prose. `ALONE` where none does.
+    """
+    lines = list(islice((line for line in text.lines() if line.strip()), SOME))
+    if len(lines) < 2 and "\r" in "".join(lines).strip():
+        lines = list(islice((line for line in text.lines("") if line.strip()), SOME))
+    said = re.fullmatch(r"sep=(.)\s*", lines[0]) if lines else None
+    lines, given = (lines[1:], said[1]) if said else (lines, given)
+    header = lines[0] if lines else ""
+    found = {one: _share(lines, one) for one in ([given] if given and given in header else NAMES) if one in header}
+    if given in found:
+        return given, found[given][2]
+    share, _, more, best = max(((*score, one) for one, score in found.items()), key=_rank, default=(0, 0, 0, ALONE))
+    if share:
+        return best, more
+    return (own, 0) if own in found else (ALONE, 0)
+
+
+def _rank(score: tuple[float, int, int, str]) -> tuple:
+    return round(score[0], 1), score[1], -list(NAMES).index(score[3])
+
+
+def _share(lines: list[str], delimiter: str) -> tuple[float, int, int]:
+    """The share of lines with the cells of the header, their number, and 1 where all have one more than the header."""
+    ways = [[line.count(delimiter) + 1 for line in lines]]
+    with suppress(csv.Error):
+        ways.insert(0, [len(row) for row in csv.reader(lines, delimiter=delimiter) if row])
+    best = (0.0, 0, 0)
+    for first, *rest in ways:
+        for more in (0, 1) if rest and set(rest) == {first + 1} else (0,):
+            share = sum(width == first + more for width in rest) / len(rest) if rest else 1.0
+            best = (share, first, more) if share > best[0] else best
+    return best
+
+
+def _delimiter_note(text: Text, own: str, divider: str) -> list[tuple[str, str, str]]:
+    if divider == own:
+        return []
+    what, name = f"delimiter of {text.path.name}", NAMES.get(divider, repr(divider))
+    if divider != ALONE:
+        return [(what, name, "it divides the header and the rows into as many cells; delimiter= says another")]
+    first = next((line for line in text.lines() if own in line), None)
+    return [(what, "none: one column", f"the header has none; {NAMES[own]} is part of the text")] if first else []
+
+
+# Doubts about quotes that enclose cells
+
+
+def _doubt(text: Text, found: Rows, delimiter: str) -> tuple[Misread | None, bool]:
+    """Why quotes might mean nothing after all, and whether the rows cannot be taken as they are."""
+    if next(line for line in text.lines() if line.strip()).lstrip().startswith('"'):
+        return None, False  # a header in quotes
+    shapes = None
+    for start, end, row in found.several:
+        joined = delimiter.join(row)
+        if joined.count(delimiter, 0, joined.find("\n")) != len(row) - 1:
+            continue
+        lines = joined.split("\n")
+        if any(line.count(delimiter) != len(row) - 1 for line in lines):
+            continue
+        shapes = shapes if shapes is not None else _shapes(found)
+        known = [(i, shape) for i, shape in enumerate(shapes) if shape] if len(row) > 1 else []
+        if known and not all(shape(line.split(delimiter)[i]) for line in lines[1:] for i, shape in known):
+            continue
+        if known or len(lines) >= MANY or (delimiter == "\t" and len(row) > 1):
+            why = f"a quote that opens in this row closes in line {end}, and the lines between look like rows"
+            return Misread(start, why, "close it in its line, or say quotes=True if they are one cell"), bool(
+                known
+            ) or len(lines) >= MANY
+    if found.mended:
+        return Misread(found.mended[0], "a quote neither opens nor closes a cell"), False
+    needless = _needless(text, found) if delimiter == "\t" and not found.several else 0
+    return (
+        (Misread(needless, "quotes enclose a cell that needs none, and others of its column have none"), False)
+        if (needless)
+        else (None, False)
+    )
+
+
+def _shapes(found: Rows) -> list[Callable[[str], bool] | None]:
+    """For each column what its cells have in common: numbers, one length without blanks, or few values; else None."""
+    over = {id(row) for _, _, row in found.several}
+    rows = [row for row in islice(found.rows, 5000) if id(row) not in over]
+    return [_shape([row[i] for row in rows]) for i in range(len(found.rows[0]))]
+
+
+def _shape(cells: list[str]) -> Callable[[str], bool] | None:
+    values = set(cells)
+    if len(cells) < 3:
+        return None
+    if all(NUMBER.fullmatch(value) for value in values):
+        return lambda cell: NUMBER.fullmatch(cell) is not None
+    lengths = {len(value) for value in values}
+    if len(lengths) == 1 and not any(re.search(r"\s", value) for value in values):
+        return lambda cell: len(cell) in lengths and not re.search(r"\s", cell)
+    return values.__contains__ if len(values) <= len(cells) / 5 else None
+
+
+def _needless(text: Text, found: Rows) -> int:
+    """The first line with a cell in quotes that holds no quote, in a column where other cells stand without; else 0."""
+    enclosed: dict[int, list[int]] = {}
+    for number, line in enumerate(text.lines(), 1):
+        if '"' in line:
+            for column, cell in enumerate(line.rstrip("\r\n").split("\t")):
+                if ENCLOSED.fullmatch(cell):
+                    if '""' in cell[1:-1]:
+                        return 0
+                    enclosed.setdefault(column, []).append(number)
+    for column, lines in enclosed.items():
+        if len(lines) < sum(row[column] != "" for row in found.rows):
+            return lines[0]
+    return 0
