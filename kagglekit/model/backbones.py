@@ -16,6 +16,7 @@ from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
 from kagglekit.files import resolve
 from kagglekit.model.catalogue import PACKAGES, SOURCES
 from kagglekit.model.surgery import split_dropout
+from kagglekit.model.tokenizer_rules import restore_rules
 
 
 def find_backbone(name: str, inputs: Path | None = None) -> str:
@@ -82,11 +83,14 @@ def _unreachable(path: str, error: Exception) -> OSError:
 
 
 def load_tokenizer(path: str):
-    """Load the tokenizer of a backbone. Raises OSError that lists the places that were tried."""
+    """Load the tokenizer of a backbone, or a saved one, with the rules that `restore_rules` gives back. Every tokenizer
+    is loaded here. Raises OSError that lists the places that were tried."""
     try:
-        return AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ImportError) as error:
         raise _unreachable(path, error) from error
+    restore_rules(tokenizer, path)
+    return tokenizer
 
 
 def load_config(path: str, dropout: float | None = None, attention_dropout: float | None = None):
