@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.tokens import Tokens, tokenize
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.device import choose_device, choose_precision
 from kagglekit.files import replacing
-from kagglekit.model.backbones import check_max_length, load_backbone, load_tokenizer, without_pooler
+from kagglekit.model.backbones import check_max_length, load_backbone, load_config, load_tokenizer, without_pooler
 from kagglekit.model.classifier import load_encoder
 from kagglekit.model.shallow import PLAIN, SHALLOW, embed, fit_shallow
 from kagglekit.options import check_range
@@ -76,7 +76,7 @@ class Frozen:
 
     def _load(self, start: str | None):
         if start is not None and (Path(start) / "classifier.json").is_file():
-            backbone = without_pooler(AutoModel.from_config(AutoConfig.from_pretrained(start)))
+            backbone = without_pooler(AutoModel.from_config(load_config(start)))
             load_encoder(backbone, Path(start))
         else:
             backbone = load_backbone(start or self.backbone)

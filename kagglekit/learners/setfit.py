@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from transformers import PrinterCallback
 
 from kagglekit.competition.task import Task, encode_labels
@@ -18,6 +19,7 @@ from kagglekit.device import autocast, choose_device, choose_precision
 from kagglekit.files import remove, replacing
 from kagglekit.model.backbones import check_max_length, quiet
 from kagglekit.model.shallow import SHALLOW, fit_shallow
+from kagglekit.model.tokenizer_rules import restore_rules
 from kagglekit.model.weight_averages import fuse_backbones
 from kagglekit.options import check_range
 from kagglekit.runs.folder import Fitted
@@ -78,15 +80,13 @@ class SetFit:
         The encoder is saved as `folder/model`, as sentence-transformers and transformers read it, so that another run
         can start from it; the classifier is not kept.
         """
-        from sentence_transformers import SentenceTransformer
-
         device = choose_device()
         with _silent():
             path = start or self.backbone
             if (Path(path) / "classifier.json").is_file():
                 fuse_backbones([Path(path)], folder / "encoder")  # of one model: as transformers reads it
                 path = str(folder / "encoder")
-            body = SentenceTransformer(path, device=str(device))
+            body = load_sentence_encoder(path, device)
             body.max_seq_length = self.max_length
             receipts = self._train(body, train_rows, folder / "checkpoints", seed)
             texts = [*self.train["text"], *self.test["text"]]
@@ -122,6 +122,19 @@ class SetFit:
         trainer.train_embeddings(self.train["text"].iloc[rows].tolist(), labels.tolist(), args=args)
         log = trainer.st_trainer.state.log_history
         return {"pairs": pairs, "steps": steps, "loss": next(e["train_loss"] for e in log if "train_loss" in e)}
+
+
+def load_sentence_encoder(path: str, device: torch.device):
+    """A `SentenceTransformer` in float32, with the tokens that the other learners have; path: a folder or hub name.
+
+    Its own way to load keeps the precision of the file, so that a bfloat16 checkpoint would hardly learn: most steps
+    round to nothing.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    body = SentenceTransformer(path, device=str(device), model_kwargs={"dtype": torch.float32})
+    restore_rules(body.tokenizer, body.tokenizer.name_or_path)
+    return body
 
 
 def import_setfit():

@@ -83,8 +83,10 @@ def _unreachable(path: str, error: Exception) -> OSError:
 
 
 def load_tokenizer(path: str):
-    """Load the tokenizer of a backbone, or a saved one, with the rules that `restore_rules` gives back. Every tokenizer
-    is loaded here. Raises OSError that lists the places that were tried."""
+    """Load the tokenizer of a backbone, or a saved one, with the rules that `restore_rules` gives back.
+
+    Raises OSError that lists the places that were tried.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ImportError) as error:
@@ -95,11 +97,13 @@ def load_tokenizer(path: str):
 
 def load_config(path: str, dropout: float | None = None, attention_dropout: float | None = None):
     """Load the configuration of a backbone and set its dropouts: `dropout` of hidden states, and `attention_dropout` of
-    attention weights, the same when None. With both None they stay as pretrained."""
+    attention weights, the same when None. With both None they stay as pretrained. A model made from it is in float32,
+    whatever its file was stored in: steps of a learning rate are too small for the digits of bfloat16."""
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise _unreachable(path, error) from error
+    config.dtype = torch.float32
     split_dropout(config, dropout, dropout if attention_dropout is None else attention_dropout)
     return config
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForMaskedLM
 
 from kagglekit.data.batches import prediction_batches
 from kagglekit.files import read_json, replacing, write_json
-from kagglekit.model.backbones import without_pooler
+from kagglekit.model.backbones import load_config, without_pooler
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.pooling import POOLINGS, make_pooling
@@ -182,7 +182,7 @@ class Classifier(nn.Module):
         """The model that `save` wrote."""
         options = read_json(folder / "classifier.json")
         kind = AutoModelForMaskedLM if options["head"] == "verbalizer" else AutoModel
-        model = cls(kind.from_config(AutoConfig.from_pretrained(folder)), **options)
+        model = cls(kind.from_config(load_config(str(folder))), **options)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model
 

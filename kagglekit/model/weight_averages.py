@@ -84,7 +84,9 @@ def average_models(folders: Sequence[Path], weights: Sequence[float] | None = No
     check_equal([_without_dropouts(read_json(Path(folder) / "classifier.json")) for folder in folders], folders)
     check_equal([_read_config(folder) for folder in folders], folders)
     soup = Classifier.load(Path(folders[0]))
+    like = soup.state_dict()
     states = (load_file(Path(folder) / "model.safetensors") for folder in folders)
+    states = ({name: x.to(like[name].dtype) if name in like else x for name, x in state.items()} for state in states)
     soup.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
     return soup
 

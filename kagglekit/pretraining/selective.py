@@ -8,13 +8,13 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, set_seed
+from transformers import AutoModel, set_seed
 
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.device import choose_attention, choose_device, choose_precision, random_state_kept
 from kagglekit.files import check_space, read_json, replacing, write_json
-from kagglekit.model.backbones import without_pooler
+from kagglekit.model.backbones import load_config, without_pooler
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 from kagglekit.pretraining.importance import check_task_model, label_texts, score_tokens, token_budget
@@ -49,7 +49,7 @@ class TokenScorer(nn.Module):
     def load(cls, folder: Path) -> "TokenScorer":
         """The scorer that `save` wrote."""
         with random_state_kept():  # new weights are drawn first
-            scorer = cls(AutoModel.from_config(AutoConfig.from_pretrained(folder)), read_json(folder / "figures.json"))
+            scorer = cls(AutoModel.from_config(load_config(str(folder))), read_json(folder / "figures.json"))
         scorer.load_state_dict(load_file(folder / "model.safetensors"))
         return scorer
 
