@@ -22,9 +22,9 @@ import pandas as pd
 from kagglekit.competition.find_files import find_tables
 from kagglekit.competition.mounts import competition_folders, mount_root
 from kagglekit.competition.read import read_table
-from kagglekit.competition.task import Task, encode_labels
+from kagglekit.competition.task import BY, Task, encode_labels, read_test
 from kagglekit.files import hash_files, read_json, replacing, resolve, write_json
-from kagglekit.scoring.metrics import score
+from kagglekit.scoring.metrics import metric_column, score
 
 FILES = ("train.csv", "test.csv", "sample_submission.csv")
 
@@ -98,7 +98,8 @@ def find_data(data: str, work: str | Path) -> Path:
 
 
 def score_held_back(task: Task, test_ids: Sequence[str], predictions: np.ndarray) -> float | None:
-    """The task's metric on the held-back answers of a sample; None where `task` is no sample.
+    """The task's metric on the held-back answers of a sample; None where `task` is no sample, or where the metric is by
+    the values of a column that test has not.
 
     predictions: (rows of test, columns) in the order of `test_ids`.
     """
@@ -106,6 +107,11 @@ def score_held_back(task: Task, test_ids: Sequence[str], predictions: np.ndarray
     if answers is None:
         return None
     answers = answers.set_index(answers.columns[0]).loc[list(test_ids)].reset_index(names="id")
+    if metric_column(task.metric):
+        test = read_test(task)
+        if BY not in test:
+            return None
+        answers[BY] = test.set_index("id").loc[list(test_ids), BY].to_numpy()
     return float(score(task.metric, encode_labels(task, answers), predictions))
 
 

@@ -43,8 +43,8 @@ def guess_kind(
         return "binary", "2 distinct values"
     if kinds and "ordinal" not in kinds and count <= max(20, len(train) / 20):
         return classes, f"{count} distinct numbers, and metric={metric!r}"
-    if metric == "qwk":
-        return "ordinal", "numbers, and metric='qwk'"
+    if kinds and find_metric(metric).ordered:
+        return "ordinal", f"numbers, and metric={metric!r}"
     placeholders = sample[targets[0]]
     shown = placeholders[are_numbers(placeholders)]
     fraction = next((v for v in shown if float(v) % 1), None)

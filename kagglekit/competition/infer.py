@@ -10,10 +10,10 @@ import pandas as pd
 from kagglekit.competition import checks, columns, forms, guess, labels
 from kagglekit.competition.settings import TaskSettings
 from kagglekit.competition.tables import existing_files, open_tables
-from kagglekit.competition.task import Task, join_texts, row_ids
+from kagglekit.competition.task import BY, Task, encode_labels, join_texts, row_ids
 from kagglekit.files import hash_files, resolve
-from kagglekit.scoring.check import check_metric
-from kagglekit.scoring.metrics import find_metric, is_higher_better
+from kagglekit.scoring.check import check_metric, describe_groups
+from kagglekit.scoring.metrics import find_metric, is_higher_better, metric_column
 
 
 def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:
@@ -26,7 +26,9 @@ def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:
     draft = Draft(resolve(folder), TaskSettings(**given))
     for step in (draft.find_ids, draft.find_labels, draft.find_kind, draft.find_form, draft.find_text):
         step()
-    return Task(**draft.found), pd.DataFrame(draft.findings, columns=["what", "found", "reason"])
+    task = Task(**draft.found)
+    draft.try_metric(task)
+    return task, pd.DataFrame(draft.findings, columns=["what", "found", "reason"])
 
 
 class Draft:
@@ -195,8 +197,23 @@ class Draft:
                 self.tell(
                     f"empty texts in {what}", f"{len(empty):,} of {len(table):,}", f"kept as empty; first {first}"
                 )
-        if rest := columns.left_out(self.tables["train"], test, {*taken, *text, group}):
+        used = {*taken, *text, group, metric_column(found["metric"])}
+        if rest := columns.left_out(self.tables["train"], test, used):
             self.tell("not used", rest, "text=, group= or time= here, and features= of 3_train, would use them")
+
+    def try_metric(self, task: Task) -> None:
+        """Whether the metric works on these labels, and which groups it is a mean over."""
+        column, train, labels = metric_column(task.metric), self.train, {task.id, *task.labels, *task.label_columns}
+        if column and (column not in train.columns or column in labels):
+            others = ", ".join(name for name in train.columns if name not in labels)
+            raise ValueError(f"metric={task.metric!r}: after _by: comes a column of {self.names['train']}: {others}")
+        truth = encode_labels(task, train.assign(**{BY: train[column]}) if column else train)
+        check_metric(task.metric, task.kind, truth, len(task.columns))
+        if column:
+            found, reason = describe_groups(task.metric, task.kind, truth, len(task.columns))
+            empty = int((train[column].str.strip() == "").sum())
+            reason += f"; {empty:,} rows have an empty cell, and are a group" if empty else ""
+            self.tell("groups of the metric", found, reason)
 
 
 def _shown(value: Any) -> str:

@@ -13,8 +13,10 @@ from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import decode, is_missing
 from kagglekit.competition.tables import existing_files, read_again, read_one
 from kagglekit.files import hash_files, read_json, resolve, write_json
-from kagglekit.scoring.metrics import CLASSES
+from kagglekit.scoring.grouped import LabelsBy
+from kagglekit.scoring.metrics import CLASSES, metric_column
 
+BY = "metric_by"  # the column of `read_train` that says which group of the metric a row is of
 SUBMITTED = ("form", "mapping", "joiner", "bounds", "may_be_empty", "unclear")  # what only the submission depends on
 
 
@@ -127,8 +129,9 @@ def row_ids(table: pd.DataFrame, id: str, prefix: str = "row") -> list[str]:
 
 
 def read_train(task: Task, more: Sequence[str] = ()) -> pd.DataFrame:
-    """Columns id, text, group (if the task has one), the labels and `more` columns, as they are written; all str.
-    Raises ValueError for one of `more` that train does not have, or whose name is one of the others."""
+    """Columns id, text, group (if the task has one), metric_by (if its metric is by a column), the labels and `more`
+    columns, as they are written; all str. Raises ValueError for one of `more` that train does not have, or whose name
+    is one of the others."""
     return _read(task, "train", task.labels, more)
 
 
@@ -161,6 +164,8 @@ def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> 
     made = {"id": row_ids(table, task.id, "row" if what == "train" else "test"), "text": join_texts(table, task.text)}
     if task.group in table.columns:
         made["group"] = table[task.group].tolist()
+    if metric_column(task.metric) in table.columns:
+        made[BY] = table[metric_column(task.metric)].tolist()
     for name in more:
         if name not in table.columns:
             raise ValueError(f"{file} has no column {name!r}: it has {', '.join(table.columns)}")
@@ -178,7 +183,8 @@ def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> 
 def encode_labels(task: Task, train: pd.DataFrame) -> np.ndarray:
     """The labels as numbers: int64 (n,), an index into `task.classes`; float32 (n, labels) for multilabel, regression.
 
-    `train` needs the label columns, as they are written. Raises ValueError for a value that is no class or no number.
+    `train` needs the label columns, as they are written; with a column metric_by they are `LabelsBy`. Raises
+    ValueError for a value that is no class or no number.
     """
     for label in task.labels:
         bad = ~train[label].isin(task.classes) if task.classes else ~are_numbers(train[label])
@@ -186,8 +192,10 @@ def encode_labels(task: Task, train: pd.DataFrame) -> np.ndarray:
             what = f"one of the classes {', '.join(task.classes[:20])}" if task.classes else "a number"
             raise ValueError(first_bad(bad, train[label], row_ids(train, "id"), f"which is not {what}"))
     if task.classes:
-        return pd.Index(task.classes, dtype=object).get_indexer(train[task.labels[0]]).astype(np.int64)
-    return train[task.labels].to_numpy(dtype=object).astype(np.float64).astype(np.float32)
+        labels = pd.Index(task.classes, dtype=object).get_indexer(train[task.labels[0]]).astype(np.int64)
+    else:
+        labels = train[task.labels].to_numpy(dtype=object).astype(np.float64).astype(np.float32)
+    return LabelsBy(labels, train[BY]) if metric_column(task.metric) and BY in train.columns else labels
 
 
 def join_texts(table: pd.DataFrame, columns: list[str]) -> list[str]:

@@ -100,7 +100,7 @@ def blend_runs(
     """
     inputs, first = inputs or make_stack_input(runs, plan.kind, plan.metric, features), runs[0]
     features = features or RowFeatures()
-    fitted, makers, parts = fit_blend(runs, np.asarray(labels)[first.rows], plan, inputs)
+    fitted, makers, parts = fit_blend(runs, np.asanyarray(labels)[first.rows], plan, inputs)
     oof, tests = predict_by_fold(fitted, inputs, parts), {}
     for k in first.folds:
         predictions = np.stack([run.tests[k] for run in runs]).astype(np.float64)
@@ -189,6 +189,6 @@ def correlation(runs: Sequence[Run], labels: np.ndarray | None = None, kind: str
     """
     truth = 0.0
     if labels is not None:
-        truth = np.asarray(labels)[runs[0].rows]
+        truth = np.asanyarray(labels)[runs[0].rows]
         truth = np.eye(len(runs[0].columns))[truth] if kind in CLASSES else truth.reshape(len(truth), -1)
     return pd.DataFrame({run.name: (run.oof_array - truth).ravel() for run in runs}).corr()

@@ -22,7 +22,7 @@ def cross_fit(ensembler: Ensembler, inputs: StackInput, labels: np.ndarray, fold
     get NaN. The ensembler's own choices are made on the other folds too, so cross-fitting nests to any depth, at the
     cost of a fit per fold and depth (stacked generalisation, Wolpert, 1992).
     """
-    labels, folds = np.asarray(labels), divide(inputs, folds)
+    labels, folds = np.asanyarray(labels), divide(inputs, folds)
 
     def make() -> np.ndarray:
         return predict_by_fold(fit_by_fold(ensembler, inputs, labels, folds), inputs, folds)
@@ -34,7 +34,7 @@ def fit_once(
     ensembler: Ensembler, inputs: StackInput, labels: np.ndarray, folds: np.ndarray, rows: np.ndarray | None = None
 ) -> Ensembler:
     """A copy of the ensembler fitted on these of the rows, None: on all; the same one each time (`StackInput.once`)."""
-    rows, labels, folds = slice(None) if rows is None else rows, np.asarray(labels), np.asarray(folds)
+    rows, labels, folds = slice(None) if rows is None else rows, np.asanyarray(labels), np.asarray(folds)
 
     def make() -> Ensembler:
         return ensembler.fresh().fit(inputs[rows], labels[rows], folds[rows])
@@ -49,7 +49,7 @@ def fit_by_fold(
 
     A fold below 0 is never predicted, and used to fit all.
     """
-    labels, folds, found = np.asarray(labels), np.asarray(folds), {}
+    labels, folds, found = np.asanyarray(labels), np.asarray(folds), {}
     for fold in np.unique(folds[folds >= 0]).tolist():
         others = np.flatnonzero(folds != fold)
         if not len(others):
@@ -107,7 +107,7 @@ class Pipeline(Ensembler):
         return any(part.uses_labels for part in (self.combination, *self.corrections))
 
     def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
-        labels, folds = np.asarray(labels), np.asarray(folds)
+        labels, folds = np.asanyarray(labels), np.asarray(folds)
         self.fitted_, now = [], inputs
         parts = [self.combination, *self.corrections]
         for number, part in enumerate(parts, 1):
@@ -152,7 +152,7 @@ class EnsembleChoice(Ensembler):
     def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
         check_range("candidates", list(self.candidates), bool(self.candidates), "a name and an ensembler, or more")
         check_range("errors", self.errors, self.errors >= 0, "0 or more")
-        labels, metric = np.asarray(labels), inputs.metric
+        labels, metric = np.asanyarray(labels), inputs.metric
         found = [cross_fit(candidate, inputs, labels, folds) for candidate in self.candidates.values()]
         known = ~np.isnan(found[0]).any(axis=1)
         truth, found = labels[known], [predictions[known] for predictions in found]

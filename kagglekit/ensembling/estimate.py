@@ -97,7 +97,7 @@ def make_estimate(
     exact although the folds share rows (Bayle et al., 2020). Test is predicted by the same ensembles. Costs a fit on
     all rows, those of the folds, and the bootstrap.
     """
-    labels, folds = np.asarray(labels), np.asarray(folds)
+    labels, folds = np.asanyarray(labels), np.asarray(folds)
     groups = inputs.groups if groups is None else np.asarray(groups)
     known = np.flatnonzero(folds >= 0)  # the other rows are never predicted
     own = fit_once(ensembler, inputs, labels, folds).predict(inputs)

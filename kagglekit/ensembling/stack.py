@@ -60,7 +60,7 @@ class Stack(Ensembler):
         if self.strengths is not None:
             fits = len(self.strengths) > 0 and all(strength > 0 for strength in self.strengths)
             check_range("strengths", self.strengths, fits, "one or more numbers above 0")
-        labels, strengths = np.asarray(labels), sorted(self.strengths or STRENGTHS[self.model], reverse=True)
+        labels, strengths = np.asanyarray(labels), sorted(self.strengths or STRENGTHS[self.model], reverse=True)
         candidates = [(s, rounds) for s in strengths for rounds in ROUNDS] if self.model == "boosting" else strengths
         self.scores_, self.chosen_ = {}, candidates[0]
         if len(candidates) > 1:

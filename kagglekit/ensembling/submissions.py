@@ -79,7 +79,7 @@ def choose_submissions(
     for run in runs:
         if not np.array_equal(run.rows, first.rows):
             raise ValueError(f"the runs {first.name!r} and {run.name!r} were validated on different rows")
-    truth, rows = np.asarray(labels)[first.rows], len(first.rows)
+    truth, rows = np.asanyarray(labels)[first.rows], len(first.rows)
     together = None if groups is None else np.asarray(groups)[first.rows]
     predictions, sign = [run.oof_array for run in runs], 1 if is_higher_better(metric) else -1
     scores = sign * np.array([score(metric, truth, each) for each in predictions])

@@ -1,7 +1,8 @@
 """The search of thresholds: each in turn is moved to its best place while the others stay.
 
 Rows are sorted, change their decision one after the other, and the counts that the metric needs are updated along the
-way, so n scores cost about as much as one. A metric without a form from counts is scored at 25 places.
+way, so n scores cost about as much as one. A metric without a form from counts, such as a function of the user, is
+scored by its own formula at 25 places, then at 25 between the neighbours of the best one, and so on.
 """
 
 from abc import abstractmethod
@@ -46,7 +47,7 @@ class Thresholds(Ensembler):
         check_range("rounds", self.rounds, self.rounds >= 1, "1 or more")
         predictions = single_prediction(self, inputs, self.kinds)
         check_decides(inputs.metric)
-        labels, self.thresholds_ = np.asarray(labels), None
+        labels, self.thresholds_ = np.asanyarray(labels), None
         usual = self._usual(predictions, labels)
         if self.shrink == 1 or not len(usual):
             return self
@@ -94,9 +95,17 @@ class Thresholds(Ensembler):
         places, from_counts = self.unlink(places), find_metric(metric).from_counts
         if from_counts:
             return places, from_counts(count())[rows] * (1 if is_higher_better(metric) else -1)
-        places = places[np.unique(np.linspace(0, len(places) - 1, GRID).astype(int))]
-        mapped = (self._map(predictions, np.where(np.arange(len(at)) == k, place, at)) for place in places)
-        return places, np.array([_gain(metric, labels, there) for there in mapped])
+        known: dict[int, float] = {}  # number of a place -> the score there
+        low, high = 0, len(places) - 1
+        while True:
+            tried = np.unique(np.linspace(low, high, GRID).astype(int)).tolist()
+            for n in tried:
+                moved = np.where(np.arange(len(at)) == k, places[n], at)
+                known[n] = known[n] if n in known else _gain(metric, labels, self._map(predictions, moved))
+            best = int(np.argmax([known[n] for n in tried]))
+            if high - low < GRID:
+                return places[list(known)], np.array(list(known.values()))
+            low, high = tried[max(0, best - 1)], tried[min(len(tried) - 1, best + 1)]
 
     def _starts(self, predictions: np.ndarray, labels: np.ndarray, usual: np.ndarray) -> list[np.ndarray]:
         return [usual]

@@ -32,7 +32,7 @@ def honest_run(run: Run, task: Task, labels: np.ndarray) -> Run:
     places = {k: run.folder / f"fold{k}" for k in run.folds} if run.folder else {}
     if len(places) < 2 or not all((place / FILE).is_file() for place in places.values()):
         return run
-    table, truth, fold_of = run.oof.copy(), np.asarray(labels)[run.rows], run.oof["fold"].to_numpy()
+    table, truth, fold_of = run.oof.copy(), np.asanyarray(labels)[run.rows], run.oof["fold"].to_numpy()
     inside = {k: fold_of == k for k in places}
     found = {k: read_evaluations(place, table["id"][inside[k]].tolist()) for k, place in places.items()}
     scores = {k: [score(task.metric, truth[inside[k]], probs) for probs in each] for k, each in found.items()}

@@ -31,6 +31,9 @@ class LabelsBy(np.ndarray):
         found.by = self.by[rows]
         return found
 
+    def __array_wrap__(self, made, context=None, return_scalar=False):
+        return made[()] if return_scalar else np.asarray(made)  # sums and comparisons are plain
+
     def __reduce__(self):
         return LabelsBy, (np.asarray(self), self.by)
 

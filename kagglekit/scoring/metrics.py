@@ -44,7 +44,9 @@ def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     truth, given = prepare(measure, labels, predictions)
     if measure.by:
         parts = rows_by_group(labels, metric)
-        value = mean_of_groups([value_of(measure, truth[rows], given[rows], strict=False) for rows in parts])
+        value = float(mean_of_groups([value_of(measure, truth[rows], given[rows], False) for rows in parts]))
+        if np.isnan(value):
+            raise ValueError(f"{metric} is not defined on any of the {len(parts)} groups of these {len(labels)} rows")
     else:
         value = value_of(measure, truth, given)
     if not np.isfinite(value):
@@ -202,7 +204,9 @@ def _form_by_group(measure: Metric, labels: np.ndarray, columns: int) -> tuple[C
         except ValueError:  # not defined on this group
             continue
     if not forms:
-        raise ValueError(f"the metric is not defined on any of the groups of {measure.by!r}")
+        raise ValueError(
+            f"the metric is not defined on any of the groups of {measure.by!r} of these {len(labels)} rows"
+        )
 
     def value(views: np.ndarray) -> np.ndarray:
         return np.mean([value(np.ascontiguousarray(view(views[..., rows]))) for rows, view, value in forms], axis=0)

@@ -59,7 +59,7 @@ def suggest(metric: str, known: Iterable[str], at_k: Iterable[str]) -> str:
 def find_near(metric: str, known: Iterable[str]) -> list[str]:
     """Our names for what others call so, or for the same words in another order, or with a slip of the pen."""
     base, column = split_by(metric)
-    suffix = f"_by:{column}" if column else ""
+    suffix = f"_by:{column or 'COLUMN'}" if base != metric else ""
     words, k = _words(base), re.search(r"\d+$", base)
     names = {"".join(_words(name)): [name] for name in known}
     for others, ours in OTHERS.items():

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -153,6 +155,30 @@ cost.higher_is_better = False
 not_callable = 1
 
 
+def fraction_right(labels, decisions):
+    return np.mean(labels == decisions)
+
+
+fraction_right.wants_labels = True
+
+
+def flat(labels, predictions):
+    return predictions[:, 0] * 0.0
+
+
+def spoil(labels, predictions):
+    predictions *= 0
+    return 0.5
+
+
+def needs_one(labels):
+    return 0.0
+
+
+def words(labels, predictions):
+    return {"score": 0.5}
+
+
 def test_any_function_of_labels_and_predictions_is_a_metric():
     labels, probs = example("multiclass")
     assert score(f"{__name__}:cost", labels, probs) == 403.0
@@ -188,6 +214,48 @@ def test_predictions_that_are_not_finite_or_too_few_are_errors():
 
 def no_number(labels, predictions):
     return float("nan")
+
+
+def test_a_function_that_wants_labels_is_called_with_decisions():
+    own = f"{__name__}:fraction_right"
+    for kind in ("binary", "multiclass", "ordinal"):
+        labels, predictions = example(kind)
+        assert score(own, labels, predictions) == score("accuracy", labels, predictions)
+        assert standard_error(own, labels, predictions, n=5) == standard_error("accuracy", labels, predictions, n=5)
+        check_metric(own, kind, labels, predictions.shape[1])
+    with pytest.raises(ValueError, match="wants_labels=True, and a regression has no classes"):
+        check_metric(own, "regression")
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "ordinal", "regression"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tests.scoring.test_metrics:needs_one", "failed: TypeError: needs_one() takes 1 positional argument but 2"),
+        ("tests.scoring.test_metrics:no_number", "gave nan: it must be a finite number"),
+        ("tests.scoring.test_metrics:flat", "values, not one number"),
+        ("tests.scoring.test_metrics:words", "gave {'score': 0.5}, which is no number"),
+        ("tests.scoring.test_metrics:spoil", "changed them: work on a copy"),
+        ("math:log", "failed: TypeError"),
+    ],
+)
+def test_a_function_is_tried_on_a_few_rows_when_it_is_named(name, words, kind):
+    labels, predictions = example(kind)
+    with pytest.raises(ValueError, match=re.escape(words)) as error:
+        check_metric(name, kind, labels, predictions.shape[1])
+    assert f"metric='{name}' was tried on " in str(error.value)
+
+
+def test_a_function_that_needs_every_class_is_tried_on_rows_of_every_class():
+    labels = np.repeat([0, 3, 1, 4, 2], 20)
+    check_metric(f"{__name__}:every_class", "multiclass", labels, 5)
+    check_metric("sklearn.metrics:roc_auc_score", "multilabel", np.eye(3)[labels % 3], 3)
+    with pytest.raises(ValueError, match=r"on 3 rows, with labels int64 \(3,\) and probabilities float32 \(3, 2\)"):
+        check_metric("sklearn.metrics:matthews_corrcoef", "binary", np.array([0, 0, 0, 1]), 2)
+
+
+def every_class(labels, predictions):
+    return sk.roc_auc_score(labels, predictions, multi_class="ovr")
 
 
 def test_a_metric_that_gives_no_number_is_an_error_in_words():
