@@ -147,7 +147,7 @@ def read_sample(task: Task) -> pd.DataFrame:
         return read_submission(task, Path(task.data) / task.files["sample_submission"])
     test = read_again(task.data, task.files, task.encoding, task.reading, "test")
     value = task.classes[0] if task.classes and task.form == "label" else "0"
-    return pd.DataFrame({c: test[c] if c == task.id else value for c in task.submission}, index=test.index)
+    return pd.DataFrame({c: test[c] if c == task.sample_id else value for c in task.submission}, index=test.index)
 
 
 def read_submission(task: Task, path: str | Path) -> pd.DataFrame:

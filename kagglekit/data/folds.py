@@ -37,19 +37,17 @@ def assign_folds(
     groups: Sequence | None = None,
     n_splits: int = 5,
     seed: int = 0,
-    names: Sequence[str] | None = None,
     times: Sequence | None = None,
 ) -> np.ndarray:
     """The fold of each row, 0 to n_splits - 1; int64 (n,). No group is split, and labels are balanced over the folds.
 
     labels: classes, int (n,); numbers, float (n,) or (n, targets), stratified by ten ranges of equal size; or several
     labels, 0/1 (n, labels), balanced one by one and in pairs. groups: (n,) the group of each row, None for no groups.
-    names: of the classes, for errors.
     times: (n,) numbers or dates, see `read_times`; None: folds are random, by `seed`. With times it is a time-series
     split: n_splits + 1 consecutive blocks of equal size, labels not balanced. The first is fold -1, which every model
     trains on and none is validated on; the model of a fold trains on earlier rows only, see `training_rows`.
-    38,000 rows with groups take a second. Raises ValueError for fewer rows or groups than folds, for a class with fewer
-    rows or fewer groups than folds (not by time), and for times that cannot be read.
+    38,000 rows with groups take a second. Classes with fewer rows or groups than folds are balanced together, and some
+    folds lack them. Raises ValueError for fewer rows or groups than folds, and for times that cannot be read.
     """
     labels = np.asarray(labels)
     groups = np.arange(len(labels)) if groups is None else pd.factorize(np.asarray(groups))[0]
@@ -62,13 +60,13 @@ def assign_folds(
     if times is not None:
         return time_blocks(times, groups, n_splits + 1) - 1
     if labels.ndim == 1 and labels.dtype.kind != "f":
-        strata = np.unique(labels, return_inverse=True)[1]
-        check_classes(labels, groups, n_splits, names)
+        strata = _pool_rare(labels, groups, n_splits)
     elif is_multilabel(labels):
         return spread_labels(labels, groups, n_splits, seed)
     else:
         strata = _rank_bins(labels.reshape(len(labels), -1), n_splits)
-    if n_groups < len(groups):  # more even than StratifiedGroupKFold, and faster
+    fewest = np.unique(strata, return_counts=True)[1].min()
+    if n_groups < len(groups) or fewest < n_splits:  # more even than StratifiedGroupKFold, and faster
         return spread_labels(strata[:, None] == np.unique(strata), groups, n_splits, seed)
     folds = np.empty(len(labels), dtype=np.int64)
     for fold, (_, rows) in enumerate(StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(strata, strata)):
@@ -82,7 +80,6 @@ def repeated_folds(
     n_splits: int = 5,
     repeats: int = 3,
     seed: int = 0,
-    names: Sequence[str] | None = None,
     times: Sequence | None = None,
 ) -> np.ndarray:
     """Several random splits, to see how much a score depends on the split; int64 (n, repeats).
@@ -92,7 +89,7 @@ def repeated_folds(
     """
     check_range("repeats", repeats, repeats >= 1, "at least 1")
     check_range("repeats", repeats, repeats == 1 or times is None, "1 where folds go by time: there is but one split")
-    return np.column_stack([assign_folds(labels, groups, n_splits, seed + r, names, times) for r in range(repeats)])
+    return np.column_stack([assign_folds(labels, groups, n_splits, seed + r, times) for r in range(repeats)])
 
 
 def is_multilabel(labels: np.ndarray) -> bool:
@@ -100,17 +97,12 @@ def is_multilabel(labels: np.ndarray) -> bool:
     return labels.ndim == 2 and labels.shape[1] > 1 and bool(np.isin(labels, (0, 1)).all())
 
 
-def check_classes(labels: np.ndarray, groups: np.ndarray, n_splits: int, names: Sequence[str] | None = None) -> None:
-    """Raise ValueError for a class with fewer rows, or groups, than folds; it names the smallest one."""
-    frame = pd.DataFrame({"label": labels, "group": groups}).groupby("label")["group"]
-    for what, counts in (("rows", frame.size()), ("groups of rows", frame.nunique())):
-        if counts.min() < n_splits:
-            label, least = counts.idxmin(), counts.min()
-            fewer = f"set n_folds={least}" if least > 1 else "remove or merge it"
-            raise ValueError(
-                f"class {str(label if names is None else names[label])!r} has {least} {what}, and n_folds={n_splits} "
-                f"needs at least {n_splits}: {fewer}, or add rows of that class"
-            )
+def _pool_rare(labels: np.ndarray, groups: np.ndarray, n_splits: int) -> np.ndarray:
+    """A stratum per row, int64 (n,): its class, and for classes with fewer rows or groups than folds one together."""
+    strata = np.unique(labels, return_inverse=True)[1]
+    sizes = pd.DataFrame({"stratum": strata, "group": groups}).groupby("stratum")["group"].nunique().to_numpy()
+    rare = np.isin(strata, np.flatnonzero(sizes < n_splits))
+    return np.unique(np.where(rare, -1, strata), return_inverse=True)[1]
 
 
 def _rank_bins(values: np.ndarray, n_splits: int) -> np.ndarray:

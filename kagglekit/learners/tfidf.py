@@ -62,17 +62,21 @@ class Baseline:
         return Fitted(*(model.predict(rows).reshape(rows.shape[0], -1).astype(np.float32) for rows in unseen))
 
     def _probabilities(self, x, y, unseen, seed, classes) -> list[np.ndarray]:
-        """Class probabilities (rows, classes) of each matrix in `unseen`; a class that `y` lacks gets 0."""
-        rarest = np.bincount(y, minlength=1)[np.unique(y)].min()
-        if rarest < 2 or len(np.unique(y)) < 2:
+        """Class probabilities (rows, classes) of each matrix in `unseen`; a class that `y` lacks gets 0, and one with a
+        single row, from which nothing is learned, its share."""
+        counts = np.bincount(y, minlength=len(classes))
+        common = np.flatnonzero(counts > 1)
+        known = np.isin(y, common) if len(common) > 1 else np.full(len(y), True)
+        x, y = x[known], y[known]
+        if len(common) < 2:
             model = DummyClassifier(strategy="prior").fit(x, y)
         else:
-            inner = StratifiedKFold(min(self.inner_folds, rarest), shuffle=True, random_state=seed)
+            inner = StratifiedKFold(min(self.inner_folds, counts[common].min()), shuffle=True, random_state=seed)
             svm = LinearSVC(tol=1e-2, random_state=seed)  # a finer tolerance takes twice as long for the same
             search = GridSearchCV(svm, {"C": list(self.strengths)}, cv=inner, refit=False).fit(x, y)
             svm.set_params(**search.best_params_)
             model = CalibratedClassifierCV(svm, cv=inner, ensemble=False).fit(x, y)
-        full = [np.zeros((rows.shape[0], len(classes)), dtype=np.float32) for rows in unseen]
+        full = [np.tile((counts / len(known)).astype(np.float32), (rows.shape[0], 1)) for rows in unseen]
         for probs, rows in zip(full, unseen, strict=True):
-            probs[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(rows)
+            probs[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(rows) * known.mean()
         return full

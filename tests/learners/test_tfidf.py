@@ -46,6 +46,8 @@ def test_rare_and_single_classes_still_give_probabilities(fold, tmp_path, counts
     fitted = baseline.fit(rows, np.arange(10), tmp_path, 0)
     assert np.allclose(fitted.oof.sum(axis=1), 1, atol=1e-6)
     assert all((fitted.oof[:, k] == 0).all() for k, n in enumerate(counts) if n == 0)
+    if 1 in counts:  # the others are learned all the same
+        assert np.allclose(fitted.oof[:, counts.index(1)], 1 / sum(counts)) and fitted.oof[:, 0].std() > 0
 
 
 def test_empty_texts_are_predicted_too(task, tables, tmp_path):
