@@ -13,6 +13,7 @@ import io
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from kagglekit.competition.find_files import find_tables
 from kagglekit.competition.mounts import competition_folders, mount_root
 from kagglekit.competition.read import read_table
 from kagglekit.competition.task import BY, Task, encode_labels, read_test
-from kagglekit.files import hash_files, read_json, replacing, resolve, write_json
+from kagglekit.files import Damaged, hash_files, read_json, reading, replacing, resolve, write_json
 from kagglekit.scoring.metrics import metric_column, score
 
 FILES = ("train.csv", "test.csv", "sample_submission.csv")
@@ -62,8 +63,9 @@ def write_sample(name: str, folder: str | Path, rows: int | None = None) -> Path
     paths = [*(folder / file for file in FILES), answers]
     made = {"sample": name, "install": sample.install, "rows": rows}
     if marker.is_file() and all(path.is_file() for path in paths):
-        if read_json(marker) == {**made, "hash": hash_files(paths)}:
-            return folder
+        with suppress(Damaged):
+            if read_json(marker) == {**made, "hash": hash_files(paths)}:
+                return folder
     elif not answers.is_file() and any(path.exists() for path in paths):
         raise ValueError(f"{folder} holds files of another competition: name another folder for the sample {name!r}")
     train, test = sample.read(_find_package(name, sample))
@@ -173,7 +175,8 @@ def _read_reviews(package: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _read_drugs(package: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     ratings = {"negative": "1", "neutral": "2", "positive": "3"}
     parts = []
-    with zipfile.ZipFile(package / "assets" / "drugsCom.zip") as archive:
+    packed = package / "assets" / "drugsCom.zip"
+    with reading(packed), zipfile.ZipFile(packed) as archive:
         for file in ("drugsComTrain.tsv", "drugsComTest.tsv"):
             stream = io.StringIO(archive.read(file).decode("utf-8"), newline="")
             rows = {}

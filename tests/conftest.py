@@ -31,6 +31,7 @@ from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
 
 torch.set_num_threads(1)
+os.fsync = lambda file: None  # 3 ms for each of thousands of files, against a power cut in a test
 
 WORDS = ["a", "the", "good", "bad", "fine", "poor", "film", "plot", "sad", "fun", "no", "yes", "it", "was", "is"]
 WORDS += ["very", "old", "new", "end", "!", ".", ",", "?", "##s", "##ed"]

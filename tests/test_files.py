@@ -1,7 +1,11 @@
 import errno
+import json
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +13,21 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kagglekit.files import check_space, fold_folders, hash_files, read_json, replacing, resolve, run_folder, write_json
+from kagglekit.files import (
+    Damaged,
+    check_space,
+    delete_folder,
+    fold_folders,
+    hash_files,
+    read_json,
+    remove,
+    replacing,
+    resolve,
+    run_folder,
+    sweep,
+    temporary_folder,
+    write_json,
+)
 
 
 def full(*args, **kwargs):
@@ -70,13 +88,13 @@ def test_json_keeps_its_values_and_scripts(tmp_path):
 
 @pytest.mark.parametrize("place", ["write", "replace"])
 def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, monkeypatch, place):
-    write_json(tmp_path / "a.json", "old")
+    write_json(tmp_path / "a.json", {"value": "old"})
     monkeypatch.setattr(*{"write": (Path, "write_text"), "replace": (os, "replace")}[place], full)
     with pytest.raises(OSError, match=r"disk is full: .*a\.json was not written") as caught:
-        write_json(tmp_path / "a.json", "new")
+        write_json(tmp_path / "a.json", {"value": "new"})
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
-    assert read_json(tmp_path / "a.json") == "old" and names(tmp_path) == ["a.json"]
+    assert read_json(tmp_path / "a.json") == {"value": "old"} and names(tmp_path) == ["a.json"]
 
 
 def test_a_disk_that_is_full_for_a_folder_of_weights_leaves_no_folder(tmp_path, monkeypatch):
@@ -140,13 +158,160 @@ def test_a_disk_without_room_is_an_error_before_anything_is_written(tmp_path, mo
     assert caught.value.errno == errno.ENOSPC and names(tmp_path) == []
 
 
-def test_what_a_killed_process_left_behind_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    (tmp_path / f".model.{dead.pid}.part").mkdir()
-    (tmp_path / f".model.{dead.pid}.part" / "half").write_text("x")
-    living = tmp_path / f".model.{os.getppid()}.part"
-    living.write_text("x")
+HOLD = """
+import sys, time
+from pathlib import Path
+from kagglekit.files import replacing, temporary_folder
+with replacing(Path(sys.argv[1], "model")) as part, temporary_folder() as place:
+    part.mkdir()
+    (part / "half").write_text("x")
+    print(place, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path, monkeypatch):
+    """holder(): a process that writes a folder `model`, and its temporary folder."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    started = []
+
+    def start():
+        line = [sys.executable, "-c", HOLD, str(tmp_path / "work")]
+        started.append(subprocess.Popen(line, stdout=subprocess.PIPE, text=True))
+        return started[-1], Path(started[-1].stdout.readline().strip())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_what_killed_processes_left_is_removed_whatever_their_numbers_and_what_living_ones_write_stays(
+    tmp_path, holder, monkeypatch
+):
+    work = tmp_path / "work"
+    (process, place), (_, other) = holder(), holder()
+    process.kill()
+    process.wait()
+    monkeypatch.setattr(os, "getpid", lambda: process.pid)  # a container that was started again
+    assert len(names(work)) == 2 and place.is_dir()
+    with replacing(work / "model") as part:
+        assert not part.exists()
+        part.mkdir()
+        (part / "whole").write_text("x")
+    with temporary_folder() as ours:
+        assert sorted(ours.parent.iterdir()) == sorted([ours, other])
+    (left,) = set(names(work)) - {"model"}
+    assert names(work / "model") == ["whole"] and (work / left / "model" / "half").is_file()
+    (work / "fold0").mkdir()
+    os.rename(work / left, work / "fold0" / left)  # it holds its lock there too
+    for name in (".score.json.6bd2c0.part", ".model.123.part"):  # by dead ones; the second by version 0.2
+        (work / "fold0" / name).mkdir()
+    sweep(work)
+    assert names(work / "fold0") == [left]
+
+
+def test_a_temporary_folder_of_others_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "kagglekit-dry").mkdir()
+    with temporary_folder() as place:
+        (place / "x").write_text("x")
+    assert names(tmp_path) == ["kagglekit-dry"]
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name_and_its_folder_after(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda number: seen.append(Path(os.readlink(f"/proc/self/fd/{number}")).name))
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (seen.append("replace"), replace(a, b)))
+    write_json(tmp_path / "a.json", {})
+    assert seen == ["a.json", "replace", tmp_path.name]
+    seen.clear()
     with replacing(tmp_path / "model") as part:
-        part.write_text("whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, "model"]
+        (part / "inside").mkdir(parents=True)
+        (part / "inside" / "weights").write_text("x")
+    assert sorted(seen[:3]) == ["inside", "model", "weights"] and seen[3:] == ["replace", tmp_path.name]
+
+
+def test_a_disk_that_cannot_be_told_to_write_is_no_error_and_a_full_one_is(tmp_path, monkeypatch):
+    def fails(number):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", lambda _: fails(errno.EINVAL))
+    write_json(tmp_path / "a.json", {"value": 1})
+    monkeypatch.setattr(os, "fsync", lambda _: fails(errno.ENOSPC))
+    with pytest.raises(OSError, match="the disk is full"):
+        write_json(tmp_path / "a.json", {"value": 2})
+    assert read_json(tmp_path / "a.json") == {"value": 1}
+
+
+def test_folders_of_others_and_links_are_not_deleted(tmp_path):
+    mine, link = tmp_path / "mine", tmp_path / "link"
+    for folder in (mine, tmp_path / "run"):
+        folder.mkdir()
+        (folder / "precious").write_text("x")
+    (tmp_path / "run" / "params.json").write_text("{}")
+    link.symlink_to(tmp_path / "run")
+    for folder, why in ((mine, "has no params.json"), (link, "is a link")):
+        with pytest.raises(ValueError, match=f"{folder} {why}"):
+            delete_folder(folder, "params.json")
+        with pytest.raises(ValueError, match=f"{folder} {why}"), replacing(folder, "params.json"):
+            pass
+    remove(link)
+    assert names(tmp_path) == ["mine", "run"] and names(mine) == ["precious"]
+    delete_folder(tmp_path / "run", "params.json")
+    assert names(tmp_path) == ["mine"]
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "garbled": lambda data: data[:20] + bytes(range(128, 188)) + data[80:],
+    "zeros": lambda data: bytes(len(data)),
+    "text": lambda data: b"<html>404</html>",
+    "another kind": lambda data: b"[]",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_file_is_named_with_what_makes_it_again(tmp_path, how):
+    run = tmp_path / "base"
+    write_json(run / "params.json", {"recipe": {"backbone": "bert"}, "inputs": {}, "versions": {"torch": "2"}})
+    for file, remedy in {
+        tmp_path / "task.json": "run 1_eda again",
+        run / "score.json": "run 3_train again with run=base$",
+        run / "fold0" / "model" / "classifier.json": rf"delete {run}/fold0 and run 3_train again with run=base$",
+        run / "params.json": "run 3_train again with run=base overwrite=True",
+        tmp_path / "submission.json": "run 5_submit again",
+        tmp_path / "elsewhere.json": "fetch it again",
+    }.items():
+        write_json(file, {"some": "values " * 9, "more": [1, 2, 3]})
+        file.write_bytes(DAMAGE[how](file.read_bytes()))
+        with pytest.raises(Damaged, match=rf"^{file} .*: {remedy}") as error:
+            read_json(file)
+        assert "\n" not in str(error.value)
+
+
+def test_every_byte_of_a_json_counts(tmp_path):
+    write_json(tmp_path / "a.json", {"labels": ["ham", "spam"], "weights": {"0": 0.25}, "no": None, "count": 17})
+    data, before = (tmp_path / "a.json").read_bytes(), read_json(tmp_path / "a.json")
+    for at in range(len(data)):
+        (tmp_path / "a.json").write_bytes(data[:at] + bytes([data[at] ^ 2]) + data[at + 1 :])
+        with suppress(Damaged):
+            assert {name: value for name, value in read_json(tmp_path / "a.json").items() if name in before} == before
+
+
+def test_json_for_other_programs_and_of_older_versions_has_no_checksum(tmp_path):
+    write_json(tmp_path / "plain.json", {"id": "me/kernel"}, plain=True)
+    assert (
+        json.loads((tmp_path / "plain.json").read_text()) == {"id": "me/kernel"} == read_json(tmp_path / "plain.json")
+    )
+
+
+def test_missing_files_and_folders_are_no_damage(tmp_path):
+    for path, kind in ((tmp_path / "none.json", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(kind):
+            read_json(path)

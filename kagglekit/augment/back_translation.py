@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForSeq2SeqLM, LogitsProcessor, LogitsProcessorList
 
+from kagglekit.arrays import loading
 from kagglekit.augment.augmenter import Augmenter, random_of
 from kagglekit.data.batches import prediction_batches
 from kagglekit.data.words import split_sentences
 from kagglekit.device import autocast, choose_device, choose_precision, random_state_kept
-from kagglekit.model.backbones import find_backbone, load_tokenizer, quiet
+from kagglekit.model.backbones import find_backbone, load_config, load_tokenizer, quiet
 from kagglekit.options import check_range
 
 PIECE = re.compile(r"\S(?:.{0,398}\S)?(?=\s|$)|\S.{0,399}", re.DOTALL)  # of sentences that never end, in characters
@@ -61,7 +62,7 @@ class Translator:
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # which changes quotes only
             self.tokenizer = load_tokenizer(path)
         self.prefix, self.options = prefix, {}
-        config = AutoConfig.from_pretrained(path)
+        config = load_config(path)
         if not config.is_encoder_decoder:
             raise ValueError(
                 f"BackTranslation: {path} ({config.model_type}) does not translate: name a model such as Marian or T5"
@@ -70,7 +71,7 @@ class Translator:
         if languages:
             self.tokenizer.src_lang = languages[0]
             self.options["forced_bos_token_id"] = self._language_id(path, languages[1])
-        with random_state_kept(), quiet():
+        with random_state_kept(), quiet(), loading(path):
             self.model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32)
         self.model.generation_config.forced_eos_token_id = None  # at a position that depends on the batch
         self.model.eval().to(choose_device())

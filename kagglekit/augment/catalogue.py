@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from kagglekit.augment.augmenter import Augmenter
 from kagglekit.augment.back_translation import BackTranslation
 from kagglekit.augment.eda import AEDA, EDA
 from kagglekit.augment.synonyms import Dictionary, MLMSynonyms
-from kagglekit.files import replacing, resolve
+from kagglekit.files import Damaged, read_json, replacing, resolve
 from kagglekit.options import accepts
 
 AUGMENTERS = {one.__name__: one for one in (EDA, AEDA, MLMSynonyms, Dictionary, BackTranslation)}
@@ -65,8 +66,8 @@ def augment_texts(texts: Sequence[str], augmenter: Augmenter, seed: int, cache: 
     texts = list(texts)
     key = hashlib.sha256(json.dumps([texts, repr(augmenter), seed, _named_files(augmenter)]).encode())
     file = cache / f"{key.hexdigest()[:16]}.json"
-    if file.is_file():
-        return json.loads(file.read_text())
+    with suppress(FileNotFoundError, Damaged):
+        return read_json(file, list)
     augmented = augmenter(texts, seed)
     with replacing(file) as part:
         part.write_text(json.dumps(augmented))  # in ASCII, so that a lone surrogate is no error

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM
 
+from kagglekit.arrays import loading
 from kagglekit.data.batches import prediction_batches
 from kagglekit.data.tokens import join_tokens, special_ends
 from kagglekit.data.words import Words, fitting, is_chinese, load_jieba, whole_words
@@ -53,7 +54,7 @@ class MaskedPredictions:
         path = find_backbone(self.backbone)
         self.tokenizer_ = load_tokenizer(path)
         config = load_config(path)
-        with random_state_kept(), quiet():
+        with random_state_kept(), quiet(), loading(path):
             model, info = AutoModelForMaskedLM.from_pretrained(
                 path, config=config, dtype=torch.float32, output_loading_info=True
             )

@@ -11,6 +11,7 @@ import pandas as pd
 from kagglekit.competition.formats.encodings import PACKED
 from kagglekit.competition.mounts import find_competition, folders_below
 from kagglekit.competition.read import READERS, Note, is_table, split_name
+from kagglekit.files import Damaged, reading
 
 ROLES = ("train", "test", "sample_submission")
 PARAMETERS = {"train": "train", "test": "test", "sample_submission": "sample"}  # of 1_eda, that name a file
@@ -185,7 +186,7 @@ def _missing(folder: Path, role: str) -> str:
     kinds = f"{', '.join(READERS)}, also with {' or '.join(PACKED)}"
     message = f"{folder} has no table named {role}* ({kinds}): say {name}= the name of that file; {_held(folder)}"
     for archive in sorted(folder.glob("*.zip")):
-        with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(archive) as opened:
+        with suppress(OSError, Damaged), reading(archive), zipfile.ZipFile(archive) as opened:
             names = [inside for inside in opened.namelist() if role_of(split_name(Path(inside).name)[0]) == role]
             if names:
                 return f"{message}. {archive.name} holds {names[0]}: unpack it: python -m zipfile -e {archive} {folder}"

@@ -9,6 +9,7 @@ import pyarrow.parquet
 from kagglekit.competition.formats.csv_tables import read_csv
 from kagglekit.competition.formats.encodings import PACKED, Text, find_encoding, unpack
 from kagglekit.competition.formats.json_tables import as_text, describe_lists, join_lists, read_json_table
+from kagglekit.files import reading
 
 WRONG = {  # first bytes of a file that is no table, whatever its name says
     b"<!doctype": "is a web page: fetch the file again, logged in",
@@ -142,12 +143,10 @@ def _read_json(text: Text, delimiter: str | None, quotes: bool | None, notes: li
 
 
 def _read_parquet(path: Path, data: bytes, notes: list[Note]) -> tuple[list[str], list[list[str]]]:
-    try:
+    with reading(path):
         table = pa.parquet.read_table(pa.BufferReader(data))
         while any(pa.types.is_struct(column.type) for column in table.columns):
             table = table.flatten()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is no readable parquet file ({error})") from error
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:

@@ -1,6 +1,7 @@
 """The task of a competition: kept in work/task.json; and the rows of its files, read as it says."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from kagglekit.competition.checks import first_bad
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import decode, is_missing
 from kagglekit.competition.tables import existing_files, read_again, read_one
-from kagglekit.files import hash_files, read_json, resolve, write_json
+from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
 from kagglekit.scoring.grouped import LabelsBy
 from kagglekit.scoring.metrics import CLASSES, metric_column
 
@@ -74,8 +75,9 @@ class Task:
         """Write work/task.json. Raises ValueError when the folder belongs to another competition, or, unless
         `overwrite`, has runs that were trained with other settings."""
         path = resolve(work) / "task.json"
-        if path.is_file():
-            old, new = read_json(path), asdict(self)
+        new = asdict(self)
+        with suppress(FileNotFoundError, Damaged):
+            old = read_json(path)
             if old.get("fingerprint") != self.fingerprint:
                 raise ValueError(
                     f"{path.parent} belongs to another competition, or to other versions of its files (those in "

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kagglekit.arrays import cached_arrays
 from kagglekit.data.truncation import TRUNCATIONS, keep_head_tail, key_parts
-from kagglekit.files import replacing
 from kagglekit.options import check_range
 
 WHOLE = 10**9  # a max_length that truncates nothing
@@ -230,13 +230,7 @@ def _tokenize_cached(texts, tokenizer, max_length, cache) -> Tokens:
     for text in texts:
         key.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     file = cache / f"{key.hexdigest()[:16]}.npz"
-    if file.exists():
-        with np.load(file) as arrays:
-            return Tokens(arrays["flat"], arrays["lengths"])
-    tokens = _tokenize(texts, tokenizer, max_length)
-    with replacing(file) as part, open(part, "wb") as stream:
-        np.savez(stream, flat=tokens.flat, lengths=tokens.lengths)
-    return tokens
+    return Tokens(**cached_arrays(file, lambda: vars(_tokenize(texts, tokenizer, max_length))))
 
 
 def _tokenize(texts, tokenizer, max_length) -> Tokens:

@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from tokenizers import decoders
 
-from kagglekit.files import resolve
+from kagglekit.files import reading, resolve
 
 ROW_NUMBERS = ("", "Unnamed: 0", "__index_level_0__")  # how pandas writes an index
 
@@ -46,13 +46,11 @@ def read_document_vectors(file: str | Path, ids: Sequence[str]) -> np.ndarray:
 
 
 def _read_arrow(path: Path) -> pa.Table:
-    try:
+    with reading(path):
         if path.suffix.lower() == ".parquet":
-            return pa.parquet.read_table(path)
+            return pa.parquet.ParquetFile(path).read()
         if path.name.lower().endswith((".csv", ".csv.gz")):
             return pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types={"id": pa.string()}))
-    except pa.ArrowException as error:
-        raise ValueError(f"{path} cannot be read ({error})") from error
     raise ValueError(f"{path} is neither parquet nor CSV: write ids and vectors with DataFrame.to_parquet")
 
 
@@ -124,7 +122,7 @@ def _word_lines(path: Path) -> Iterator[tuple[int, str, bytes]]:
     """Line number, word and the text of its numbers; every line has as many numbers as the first one."""
     width = 0
     with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_lines(path, stream), 1):
             line = line.rstrip()
             spaces = line.count(b" ")
             if number == 1 and spaces == 1 and line.replace(b" ", b"").isdigit():
@@ -138,6 +136,11 @@ def _word_lines(path: Path) -> Iterator[tuple[int, str, bytes]]:
             elif line:
                 expected = f"{width} are expected" if width else "a word and its numbers are expected"
                 raise ValueError(f"{path}, line {number}: there are {spaces} numbers where {expected}")
+
+
+def _lines(path: Path, stream) -> Iterator[bytes]:
+    with reading(path):
+        yield from stream
 
 
 def _is_number(field: bytes) -> bool:

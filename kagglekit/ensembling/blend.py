@@ -1,6 +1,5 @@
 """Blends: several runs become one run, with honest predictions for each fold; runs that do not fit are refused here."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from kagglekit.ensembling.base_predictions import RowFeatures
 from kagglekit.ensembling.crossfit import divide, fit_by_fold, fit_once, predict_by_fold
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.methods import BlendPlan
-from kagglekit.files import fold_folders, replacing, run_folder, write_json
+from kagglekit.files import fold_folders, remove, replacing, run_folder, write_json
 from kagglekit.runs.leaks import refuse_leak, table_metadata
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run, write_predictions
@@ -74,7 +73,7 @@ class Blend(Run):
         write_json(folder / "weights.json", facts)
         record = RunRecord(folder)
         for k in set(fold_folders(folder)) - set(self.folds):
-            shutil.rmtree(folder / f"fold{k}")
+            remove(folder / f"fold{k}")
         for k in self.folds:
             rows = (self.oof["fold"] == k).to_numpy()
             with replacing(folder / f"fold{k}") as part:

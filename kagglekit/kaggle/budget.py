@@ -2,7 +2,6 @@
 
 import math
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,11 +14,12 @@ import torch
 
 from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
 from kagglekit.device import choose_device, choose_precision
-from kagglekit.files import resolve
+from kagglekit.files import resolve, temporary_folder
 from kagglekit.model.backbones import find_backbone
 from kagglekit.options import check_range
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters, with_defaults
+from kagglekit.runs.parquet import read_parquet
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel, predict
 from kagglekit.training.recipe import Recipe
@@ -142,7 +142,7 @@ def measure(
     task, recipe = load_task(work), Recipe.read(parameters)
     train, test = read_train(task, recipe.train_columns), read_test(task, recipe.columns)
     path = resolve(work) / "folds.parquet"
-    folds = pd.read_parquet(path)["fold"] if path.is_file() else []
+    folds = read_parquet(path)["fold"] if path.is_file() else []
     figures = _time(task, recipe, train, test, find_backbone(parameters["backbone"]), seconds)
     return Budget(
         device=_device(),
@@ -202,8 +202,8 @@ def _time(
     sampled = replace(recipe, evaluate_every=0, patience=0)
     tuner = FineTuner(task, train, test[:64], backbone, sampled, save_seconds=math.inf)
     batch, watch = recipe.batch_size * recipe.accumulation, Stopwatch()
-    with tempfile.TemporaryDirectory(prefix="kagglekit-") as place:
-        folder, valid = Path(place, "sample"), np.arange(min(64, len(train)))
+    with temporary_folder() as place:
+        folder, valid = place / "sample", np.arange(min(64, len(train)))
         tuner.fit(np.arange(min(SHORT * batch, len(train))), valid, folder, seed=0, tricks=[watch])
         typical = float(np.median(watch.seconds))
         left = max(SHARE * (seconds - (time.perf_counter() - began)), 0.0)

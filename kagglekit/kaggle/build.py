@@ -1,16 +1,14 @@
 """Build the folders to push: a kernel, or one for each fold, from notebooks with parameters, and the data set they
 read."""
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 
-from kagglekit.files import remove, replacing, resolve, write_json
+from kagglekit.files import remove, replacing, resolve, temporary_folder, write_json
 from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
 from kagglekit.kaggle.cells import Step, make_notebook
 from kagglekit.kaggle.cells import parse_steps as parse_steps
@@ -74,8 +72,8 @@ def build(
     for name in (*(slug + end for end in ends), f"{slug}-inputs"):
         check_range("slug", name, slugify(name) == name and 6 <= len(name) <= 50, "6 to 50 of a-z, 0-9 and -")
     wheels, bundle = wheels or f"{owner}/kagglekit-wheels", Ref.parse(f"{owner}/{slug}-inputs")
-    with tempfile.TemporaryDirectory(prefix="kagglekit-") as scratch, ExitStack() as stack:
-        inputs = Inputs(steps, competition, Path(scratch), elsewhere=bool(kernels))
+    with temporary_folder() as scratch, ExitStack() as stack:
+        inputs = Inputs(steps, competition, scratch, elsewhere=bool(kernels))
         options = {
             "gpu": gpu,
             "internet": internet,
@@ -91,11 +89,11 @@ def build(
             parallel = bool(gpu) and not each_fold and len(folds) > 1
             notebook = make_notebook(own, competition, gpu, internet, wheels, parallel)
             titled = title + end.replace("-", " ") if title else ""
-            part = stack.enter_context(replacing(place / name))
+            part = stack.enter_context(replacing(place / name, KERNEL_FILE))
             part.mkdir()
             nbformat.write(notebook, part / f"{name}.ipynb")
             metadata = kernel_metadata(f"{owner}/{name}", titled, f"{name}.ipynb", **options)
-            write_json(part / KERNEL_FILE, metadata)
+            write_json(part / KERNEL_FILE, metadata, plain=True)
         folder = pack(inputs.files, place / bundle.slug, bundle, **inputs.record) if inputs.files else None
     if folder is None and (place / bundle.slug / BUNDLE_FILE).is_file():
         remove(place / bundle.slug)  # of an older build, and not read any more
@@ -111,9 +109,10 @@ def find_folds(steps: Sequence[Step]) -> list[int]:
         return []
     if made or not file.is_file():
         return trained[-1] or list(range(made[0] if made else 0))
+    from kagglekit.runs.parquet import read_parquet
     from kagglekit.runs.tables import choose_folds
 
-    return choose_folds(pd.read_parquet(file), trained[-1])
+    return choose_folds(read_parquet(file), trained[-1])
 
 
 def _check_each_fold(steps: Sequence[Step]) -> None:

@@ -34,14 +34,14 @@ def pack(files: Mapping[str, Path], place: Path, ref: Ref | str, title: str = ""
     files = {path: file for path, file in files.items() if Path(file).stat().st_size}
     place, records = Path(place), []
     metadata = dataset_metadata(ref, title)
-    with replacing(place) as part:
+    with replacing(place, BUNDLE_FILE) as part:
         part.mkdir()
         for number, (path, file) in enumerate(files.items(), start=1):
             name = f"{number:04d}-{_plain(PurePosixPath(path).name)}"
             _link(Path(file).resolve(), part / name)
             records.append({"path": path, "name": name, **measure(part / name)})
-        write_json(part / BUNDLE_FILE, {**more, "kagglekit": __version__, "files": records})
-        write_json(part / DATASET_FILE, metadata)
+        write_json(part / BUNDLE_FILE, {**more, "kagglekit": __version__, "files": records}, plain=True)
+        write_json(part / DATASET_FILE, metadata, plain=True)
     return place
 
 

@@ -20,8 +20,8 @@ from kagglekit.kaggle.bundle import GOLDEN_FILE as FILE
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 from kagglekit.runs.environment import versions
+from kagglekit.runs.parquet import read_metadata, read_parquet, write_parquet
 from kagglekit.runs.record import RunRecord
-from kagglekit.runs.tables import read_metadata, write_table
 from kagglekit.training.model_inputs import read_inputs
 from kagglekit.training.predict import SavedModel, feature_columns, free_memory, predict
 
@@ -63,7 +63,7 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
         del saved
         free_memory()
     metadata = {"models": {name: model.relative_to(work).as_posix() for name, model in models.items()}}
-    write_table(path, table, {**metadata, "tolerance": TOLERANCE, "versions": versions()})
+    write_parquet(path, table, {**metadata, "tolerance": TOLERANCE, "versions": versions()})
     return path
 
 
@@ -82,7 +82,7 @@ def check_golden_rows(work: str | Path, run: str, precision: str | None = None) 
         raise FileNotFoundError(
             f"{folder} has no {FILE}: build the kernel again, or write_golden(work, {run!r}) at home"
         )
-    table, metadata = pd.read_parquet(folder / FILE), read_metadata(folder / FILE)
+    table, metadata = read_parquet(folder / FILE), read_metadata(folder / FILE)
     precision, found = precision or choose_precision(), []
     check_range(
         "precision", precision, precision in metadata["tolerance"], f"one of {', '.join(metadata['tolerance'])}"

@@ -25,8 +25,9 @@ from kagglekit.running.parallel import run_in_parallel
 from kagglekit.running.parameters import read_parameters, with_defaults
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.merge import is_run
+from kagglekit.runs.parquet import read_metadata
 from kagglekit.runs.record import read_scores
-from kagglekit.runs.tables import read_folds, read_metadata, read_run
+from kagglekit.runs.tables import read_folds, read_run
 from kagglekit.time_budget import kernel_began, unfinished
 
 IMAGE = ("/etc/git_commit", "/etc/build_date")  # files in which Kaggle's image names itself
@@ -153,7 +154,7 @@ def leave(work: str | Path, *runs: str) -> None:
         "runs": {place.name: list(fold_folders(place)) for place in sorted(resolve(work).glob("*")) if is_run(place)},
         "submission": submission,
     }
-    write_json(resolve(KERNEL_FILE), record)
+    write_json(resolve(KERNEL_FILE), record, plain=True)
     scores = read_scores(work)
     if len(scores):
         print(scores.round(4).to_string())

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kagglekit.competition.mounts import plain_name
+from kagglekit.files import reading
 from kagglekit.kaggle.bundle import BUNDLE_FILE, differs, is_unpacked, read_bundle
 from kagglekit.kaggle.lint_notebook import Finding, find_backbones, lint_notebook, lint_text
 from kagglekit.kaggle.metadata import (
@@ -238,7 +239,7 @@ def _secrets_in(path: Path) -> Iterator[str]:
     if path.name.lower().endswith(TEXT):
         yield from find_secrets(content.decode("utf-8", errors="replace"))
     if path.suffix == ".whl" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as wheel:
+        with reading(path), zipfile.ZipFile(path) as wheel:
             for member in wheel.infolist():
                 if member.filename.lower().endswith(TEXT) and member.file_size < LARGE:
                     yield from (f"{kind} ({member.filename})" for kind in find_known(wheel.read(member)))

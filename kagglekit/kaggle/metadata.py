@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from kagglekit.files import read_json
 from kagglekit.options import check_range
@@ -151,10 +152,7 @@ def read_object(file: Path) -> dict:
     """The JSON object in a file. Raises FileNotFoundError without the file, ValueError when it holds something else."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there: `python -m kagglekit.kaggle build` writes it")
-    try:
-        value = read_json(file)
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
+    value = read_json(file, Any)
     if not isinstance(value, dict):
         raise ValueError(f"{file} holds a {type(value).__name__}: it must be an object, {{...}}")
     return value

@@ -212,7 +212,7 @@ def pin(folder: Path, ref: str) -> dict[str, int]:
             text = f"{source.bare}/{known}"
         sources.append(text)
     if sources != (metadata.get("dataset_sources") or []):
-        write_json(folder / KERNEL_FILE, {**metadata, "dataset_sources": sources})
+        write_json(folder / KERNEL_FILE, {**metadata, "dataset_sources": sources}, plain=True)
     _remember(folder, ref, **records.get(ref, {}) | {"pinned": pinned})  # also when Kaggle refuses the kernel now
     return pinned
 

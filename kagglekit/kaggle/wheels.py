@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from email.parser import HeaderParser
@@ -14,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from kagglekit.files import replacing, write_json
+from kagglekit.files import reading, replacing, temporary_folder, write_json
 from kagglekit.kaggle.bundle import measure
 from kagglekit.kaggle.metadata import DATASET_FILE, Ref, dataset_metadata
 
@@ -48,8 +47,8 @@ def build_wheel(place: str | Path) -> Path:
     names = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS).split("\0")
     commit, seconds = _git("log", "-1", "--format=%H %ct").split()
     dirty = "-dirty" if _git("status", "--porcelain", "--", *PARTS).strip() else ""
-    with tempfile.TemporaryDirectory(prefix="kagglekit-") as temporary:
-        stage, made = Path(temporary, "stage"), Path(temporary, "made")
+    with temporary_folder() as temporary:
+        stage, made = temporary / "stage", temporary / "made"
         for name in sorted(name for name in names if name and (HOME / name).is_file()):
             target = stage / ("kagglekit/" + name if name.startswith("notebooks/") else name)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +78,7 @@ def wheels_folder(
     package that cannot be had.
     """
     Ref.parse(f"{owner}/{SLUG}")
-    with replacing(place) as part:
+    with replacing(place, MANIFEST) as part:
         part.mkdir()
         pins, waiting, seen = read_pins(HOME / "requirements.txt"), [*extras], set()
         while waiting:
@@ -98,9 +97,9 @@ def wheels_folder(
                 needed = [need for wheel in found for need in needs(wheel, python)]
                 waiting += [need for need in needed if canonicalize_name(need) not in ON_IMAGE]
         build_wheel(part)
-        write_json(part / MANIFEST, {wheel.name: _describe(wheel) for wheel in sorted(part.glob("*.whl"))})
+        write_json(part / MANIFEST, {wheel.name: _describe(wheel) for wheel in sorted(part.glob("*.whl"))}, plain=True)
         subtitle = "kagglekit, and what it needs that Kaggle's image lacks"
-        write_json(part / DATASET_FILE, dataset_metadata(Ref(owner, SLUG), subtitle=subtitle))
+        write_json(part / DATASET_FILE, dataset_metadata(Ref(owner, SLUG), subtitle=subtitle), plain=True)
     return Path(place)
 
 
@@ -113,7 +112,7 @@ def read_pins(file: Path) -> dict[str, str]:
 
 def needs(wheel: Path, python: str) -> Iterator[str]:
     """The requirements of a wheel on Linux with a Python version, without those of its extras."""
-    with zipfile.ZipFile(wheel) as archive:
+    with reading(wheel), zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
         headers = HeaderParser().parsestr(archive.read(name).decode("utf-8"))
     there = {"extra": "", "python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}

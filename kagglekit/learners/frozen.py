@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from transformers import AutoModel
 
+from kagglekit.arrays import cached_arrays
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.tokens import Tokens, tokenize
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.device import choose_device, choose_precision
-from kagglekit.files import replacing
 from kagglekit.model.backbones import check_max_length, load_backbone, load_config, load_tokenizer, without_pooler
 from kagglekit.model.classifier import load_encoder
 from kagglekit.model.shallow import PLAIN, SHALLOW, embed, fit_shallow
@@ -86,14 +86,14 @@ class Frozen:
     def _embed(self, backbone: torch.nn.Module, tokens: Tokens, pad_id: int) -> np.ndarray:
         device = choose_device()
         precision = choose_precision(device)
-        file = self.cache and self.cache / f"vectors-{self._hash(backbone, tokens, precision)}.npy"
-        if file and file.is_file():
-            return np.load(file)
-        vectors = embed(backbone.to(device), tokens, pad_id, precision, self.pooling)
-        if file:
-            with replacing(file) as part, open(part, "wb") as stream:
-                np.save(stream, vectors)
-        return vectors
+
+        def make() -> dict[str, np.ndarray]:
+            return {"vectors": embed(backbone.to(device), tokens, pad_id, precision, self.pooling)}
+
+        if not self.cache:
+            return make()["vectors"]
+        file = self.cache / f"vectors-{self._hash(backbone, tokens, precision)}.npz"
+        return cached_arrays(file, make)["vectors"]
 
     def _hash(self, backbone: torch.nn.Module, tokens: Tokens, precision: str) -> str:
         """A hash of all that the vectors depend on: weights, architecture, tokens, pooling and precision."""

@@ -1,6 +1,5 @@
 """Inference: a finished run predicts new test rows, such as the hidden test of a code competition."""
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,12 +13,13 @@ from kagglekit.competition.task import Task
 from kagglekit.device import choose_precision
 from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.methods import BlendPlan
-from kagglekit.files import resolve
+from kagglekit.files import resolve, temporary_folder
 from kagglekit.learners.choose import choose_learner
 from kagglekit.progress import clock
+from kagglekit.runs.parquet import read_parquet
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import TrainingRun
-from kagglekit.runs.tables import Run, read_predictions, read_run, training_rows
+from kagglekit.runs.tables import Run, read_run, training_rows
 from kagglekit.selftraining.teachers import check_unchanged, refit_blend
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.predict import SavedModel, free_memory
@@ -80,7 +80,7 @@ class Inference:
     def _read(self, name: str) -> Run:
         """The stored run; its test tables may hold other rows than `test`."""
         found = RunRecord.open(self.work, name).folds
-        ids = read_predictions(next(iter(found.values())) / "test.parquet")["id"].tolist() if found else []
+        ids = read_parquet(next(iter(found.values())) / "test.parquet")["id"].tolist() if found else []
         return read_run(self.work, name, self.task, self.folds, ids)
 
     def _find(self, name: str) -> Predict:
@@ -142,8 +142,8 @@ class Inference:
 
         def predict(fold: int) -> np.ndarray:
             ours, held_out = training_rows(self.folds, fold), np.flatnonzero(self.folds["fold"] == fold)
-            with tempfile.TemporaryDirectory() as place:
-                found = choice.fit(ours, held_out, Path(place), fold)
+            with temporary_folder() as place:
+                found = choice.fit(ours, held_out, place, fold)
             return found.test.astype(np.float32)
 
         return predict

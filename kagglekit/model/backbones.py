@@ -12,8 +12,9 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
+from kagglekit.arrays import loading
 from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
-from kagglekit.files import resolve
+from kagglekit.files import Damaged, resolve
 from kagglekit.model.catalogue import PACKAGES, SOURCES
 from kagglekit.model.surgery import split_dropout
 from kagglekit.model.tokenizer_rules import restore_rules
@@ -62,6 +63,13 @@ def _is_cached(name: str) -> bool:
         return False
 
 
+def _folder(path: str) -> Path:
+    """The folder of a backbone, of a hub name that in the hub's cache."""
+    if Path(path).is_dir() or not _is_cached(path):
+        return Path(path)
+    return Path(try_to_load_from_cache(path, "config.json")).parent
+
+
 def _unreachable(path: str, error: Exception) -> OSError:
     """An error that lists the places where a backbone was looked for, in order, and why the last one failed."""
     first = str(error).splitlines()[0]
@@ -88,7 +96,8 @@ def load_tokenizer(path: str):
     Raises OSError that lists the places that were tried.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        with loading(_folder(path)):
+            tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ImportError) as error:
         raise _unreachable(path, error) from error
     restore_rules(tokenizer, path)
@@ -100,7 +109,10 @@ def load_config(path: str, dropout: float | None = None, attention_dropout: floa
     attention weights, the same when None. With both None they stay as pretrained. A model made from it is in float32,
     whatever its file was stored in: steps of a learning rate are too small for the digits of bfloat16."""
     try:
-        config = AutoConfig.from_pretrained(path)
+        with loading(_folder(path)):
+            config = AutoConfig.from_pretrained(path)
+    except Damaged:
+        raise
     except (OSError, ValueError) as error:
         raise _unreachable(path, error) from error
     config.dtype = torch.float32
@@ -152,7 +164,7 @@ def load_backbone(
         "dtype": torch.float32,
         "attn_implementation": attention,
     }
-    with quiet():
+    with quiet(), loading(_folder(path)):
         model = AutoModel.from_pretrained(path, **options)
     return model if pooler else without_pooler(model)
 

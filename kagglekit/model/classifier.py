@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForMaskedLM
 
+from kagglekit.arrays import read_tensors, write_tensors
 from kagglekit.data.batches import prediction_batches
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.model.backbones import load_config, without_pooler
@@ -172,7 +172,7 @@ class Classifier(nn.Module):
         """Write weights (safetensors), configuration and tokenizer to a folder, whole or not at all."""
         with replacing(folder) as part:
             self.backbone.config.save_pretrained(part)
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part / "model.safetensors")
+            write_tensors(part / "model.safetensors", self.state_dict())
             write_json(part / "classifier.json", self.options)
             if tokenizer is not None:
                 tokenizer.save_pretrained(part)
@@ -183,7 +183,7 @@ class Classifier(nn.Module):
         options = read_json(folder / "classifier.json")
         kind = AutoModelForMaskedLM if options["head"] == "verbalizer" else AutoModel
         model = cls(kind.from_config(load_config(str(folder))), **options)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(read_tensors(folder / "model.safetensors"))
         return model
 
 
@@ -191,7 +191,7 @@ def load_encoder(backbone: nn.Module, folder: Path) -> None:
     """Load the encoder of a folder of `Classifier.save` into a backbone of the same architecture, and its pooler where
     both have one."""
     places = {"backbone.": "", "pooling.pooler.": "pooler."}  # prefix in a classifier -> in a backbone
-    saved = load_file(folder / "model.safetensors").items()
+    saved = read_tensors(folder / "model.safetensors").items()
     theirs = {to + name.removeprefix(at): x for at, to in places.items() for name, x in saved if name.startswith(at)}
     ours = {name: x for name, x in backbone.state_dict().items() if name.startswith("pooler.")}
     theirs = {name: x for name, x in theirs.items() if name in ours or not name.startswith("pooler.")}

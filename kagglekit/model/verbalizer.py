@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from kagglekit.arrays import loading, read_tensors
 from kagglekit.files import read_json
 from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.heads import Drop
@@ -111,7 +111,7 @@ def load_masked_lm(
     options = {"config": config, "dtype": torch.float32, "attn_implementation": attention}
     missing: set[str] = set()
     try:
-        with quiet():
+        with quiet(), loading(path):
             if whole:
                 model = AutoModelForMaskedLM.from_config(config, **{k: options[k] for k in options if k != "config"})
             else:
@@ -126,7 +126,7 @@ def load_masked_lm(
             "from a run of 2_pretrain whose objective is mlm, or choose a backbone that has one"
         )
     if whole:
-        saved = load_file(start / "model.safetensors").items()
+        saved = read_tensors(start / "model.safetensors").items()
         head = {name.removeprefix(HEAD): tensor for name, tensor in saved if name.startswith(HEAD)}
         model.load_state_dict(head, strict=False)  # the encoder's weights are not among them
     return model

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from kagglekit.arrays import read_tensors
 from kagglekit.files import read_json, replacing
 from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
@@ -85,7 +85,7 @@ def average_models(folders: Sequence[Path], weights: Sequence[float] | None = No
     check_equal([_read_config(folder) for folder in folders], folders)
     soup = Classifier.load(Path(folders[0]))
     like = soup.state_dict()
-    states = (load_file(Path(folder) / "model.safetensors") for folder in folders)
+    states = (read_tensors(Path(folder) / "model.safetensors") for folder in folders)
     states = ({name: x.to(like[name].dtype) if name in like else x for name, x in state.items()} for state in states)
     soup.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
     return soup

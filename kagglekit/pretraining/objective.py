@@ -10,6 +10,7 @@ import transformers
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
+from kagglekit.arrays import loading
 from kagglekit.data.batches import Examples
 from kagglekit.device import choose_attention, choose_device
 from kagglekit.model.backbones import load_config, quiet
@@ -58,7 +59,7 @@ class Setup:
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[:layers]
         attention = choose_attention(choose_device(), self.stage.max_length)
-        with quiet():
+        with quiet(), loading(path or self.backbone):
             model = kind.from_pretrained(
                 path or self.backbone, config=config, dtype=torch.float32, attn_implementation=attention
             )

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from kagglekit.competition.task import Task
 from kagglekit.data.tokens import Tokens
 from kagglekit.device import choose_precision, random_state_kept
-from kagglekit.files import read_json, remove, replacing, write_json
+from kagglekit.files import read_json, reading, remove, replacing, write_json
 from kagglekit.model.shallow import embed, fit_shallow
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import is_better, is_higher_better, score
@@ -146,7 +146,7 @@ class KeepCandidates(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         file = self.folder / "scores.json"
-        known = read_json(file) if file.is_file() else []
+        known = read_json(file, list) if file.is_file() else []
         self.scores = [row for row in known if row["step"] <= state.global_step]
         if not self.scores:
             self._ask(args, 0)
@@ -189,4 +189,5 @@ class KeepCandidates(TrainerCallback):
 
     def put_back(self, step: int) -> None:
         """Give the model the weights that it had at `step`."""
-        load_model(self.model, str(self.file(step)))
+        with reading(self.file(step)):
+            load_model(self.model, str(self.file(step)))

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, set_seed
 
+from kagglekit.arrays import cached_arrays, read_tensors, write_tensors
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.device import choose_attention, choose_device, choose_precision, random_state_kept
@@ -42,7 +42,7 @@ class TokenScorer(nn.Module):
         """Write weights, configuration and figures to a folder, whole or not at all."""
         with replacing(folder) as part:
             self.backbone.config.save_pretrained(part)
-            save_file({name: x.contiguous() for name, x in self.state_dict().items()}, part / "model.safetensors")
+            write_tensors(part / "model.safetensors", self.state_dict())
             write_json(part / "figures.json", self.figures)
 
     @classmethod
@@ -50,7 +50,7 @@ class TokenScorer(nn.Module):
         """The scorer that `save` wrote."""
         with random_state_kept():  # new weights are drawn first
             scorer = cls(AutoModel.from_config(load_config(str(folder))), read_json(folder / "figures.json"))
-        scorer.load_state_dict(load_file(folder / "model.safetensors"))
+        scorer.load_state_dict(read_tensors(folder / "model.safetensors"))
         return scorer
 
 
@@ -144,14 +144,11 @@ def train_token_scorer(
 
 def _labels_once(model, tokens, tokenizer, rule, file: Path, write: bool) -> np.ndarray:
     """`label_texts`, kept in a file until the scorer is done."""
-    if file.is_file():
-        with np.load(file) as arrays:
-            return arrays["labels"]
-    labels = label_texts(model.to(choose_device()), tokens, tokenizer, *rule)
-    if write:
-        with replacing(file) as part, open(part, "wb") as stream:
-            np.savez(stream, labels=labels)
-    return labels
+
+    def make() -> dict[str, np.ndarray]:
+        return {"labels": label_texts(model.to(choose_device()), tokens, tokenizer, *rule)}
+
+    return cached_arrays(file, make, write)["labels"]
 
 
 @torch.inference_mode()

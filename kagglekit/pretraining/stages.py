@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from transformers import AutoConfig, set_seed
+from transformers import set_seed
 
 from kagglekit.device import choose_device, choose_precision, keep_memory
 from kagglekit.files import check_space, read_json, remove, replacing, write_json
@@ -206,7 +206,7 @@ def _save(prepared: Prepared, tokenizer, backbone: str, folder: Path, trainer: T
         part.mkdir()
         prepared.save(part)
         tokenizer.save_pretrained(part)
-        config, theirs = AutoConfig.from_pretrained(part), load_config(backbone).to_dict()
+        config, theirs = load_config(str(part)), load_config(backbone).to_dict()
         for name in [name for name in config.to_dict() if "drop" in name and name in theirs]:
             setattr(config, name, theirs[name])
         config.save_pretrained(part)

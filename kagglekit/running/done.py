@@ -6,10 +6,11 @@ import os
 import re
 import string
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kagglekit.files import hash_files, read_json, resolve, write_json
+from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
 from kagglekit.progress import clock
 from kagglekit.running.parameters import Parameter, names_in
 from kagglekit.runs.environment import versions
@@ -99,7 +100,9 @@ def fingerprint(notebook, parameters: dict, known: Mapping[str, Parameter]) -> d
 def changes(marker: Path, now: dict) -> str:
     """The differences between a marker and the present `fingerprint` and files, in words; empty when there are none.
     A run that ran out of time counts as changed, see `unfinished`."""
-    before, changed = read_json(marker), []
+    before, changed = _read_marker(marker), []
+    if not before:
+        return f"{shorten(marker)}, which is damaged"
     names = now["parameters"]
     changed += [f"the parameter {name}" for name in names if before["parameters"].get(name, ...) != names[name]]
     changed += [f"the {part}" for part in ("notebook", "library") if before[part] != now[part]]
@@ -117,10 +120,19 @@ def write_marker(marker: Path, now: dict, writes: list[str], seconds: float) -> 
     write_json(marker, {**now, **ends})
 
 
+def _read_marker(marker: Path) -> dict:
+    """What a marker says; nothing where it is damaged: the run then counts as not done."""
+    with suppress(Damaged):
+        found = read_json(marker)
+        return found if {"parameters", "outputs"} <= found.keys() else {}
+    return {}
+
+
 def summarize(work: str | Path) -> str:
     """The scores of the submission, where files are, and how long each notebook took."""
     work = resolve(work)
-    done = {path: read_json(path) for path in (work / "notebooks").glob("*.done.json")}
+    done = {path: _read_marker(path) for path in (work / "notebooks").glob("*.done.json")}
+    done = {path: marker for path, marker in done.items() if marker}
     if not done:
         raise FileNotFoundError(f"{shorten(work)} has no finished notebooks")
     done = dict(sorted(done.items(), key=lambda item: item[1]["finished_at"]))

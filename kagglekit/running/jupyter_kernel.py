@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
+from kagglekit.files import temporary_folder
 from kagglekit.progress import VARIABLE, TerminalLine
 
 
@@ -128,8 +128,8 @@ def execute(source: Path, target: Path, parameters: dict, title: str, lock: int,
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="kagglekit-") as temporary:
-        kernel = Kernel(Path(temporary, "kernel.log"), Path(temporary, "progress.json"), lock)
+    with temporary_folder() as temporary:
+        kernel = Kernel(temporary / "kernel.log", temporary / "progress.json", lock)
         line = TerminalLine(title, kernel.progress)
         ended, began = Event(), time.monotonic()
 

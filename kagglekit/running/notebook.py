@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 
-from kagglekit.files import resolve, run_folder
+from kagglekit.files import resolve, run_folder, sweep
 from kagglekit.options import did_you_mean
 from kagglekit.progress import clock
 from kagglekit.running.done import changes, fill, fingerprint, shorten, write_marker
@@ -72,6 +72,7 @@ def run_notebook(
     copy, failed, marker = (copies / f"{stem}{end}" for end in (".ipynb", ".failed.ipynb", ".done.json"))
     draft = copies / f".{stem}.part.ipynb"
     with locked(copies / f".{stem}.lock", title) as lock:
+        sweep(copies.parent)
         now = None if part else fingerprint(content, values, known)
         if now and marker.is_file() and copy.is_file() and not force:
             changed = changes(marker, now)
@@ -80,7 +81,7 @@ def run_notebook(
                 os.utime(marker)  # later than `finished_at`, which the summary shows
                 return copy
             print(f"{title}  runs again, for these changed: {changed}", flush=True)
-        for stale in [marker, failed, draft, *copies.glob(f".{marker.name}.*.part")]:
+        for stale in [marker, failed, draft]:
             stale.unlink(missing_ok=True)
         began = time.monotonic()
         try:

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +14,13 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-import pandas as pd
-
-from kagglekit.files import fold_folders, resolve, run_folder
+from kagglekit.files import fold_folders, resolve, run_folder, temporary_folder
 from kagglekit.options import check_range
 from kagglekit.running.gpus import working_gpus
 from kagglekit.running.jupyter_kernel import NotebookFailed, import_path, locked
 from kagglekit.running.notebook import find_notebook, run_notebook
 from kagglekit.running.parameters import Parameter, check_parameters, read_parameters, with_defaults
+from kagglekit.runs.parquet import read_parquet
 from kagglekit.runs.tables import choose_folds
 from kagglekit.time_budget import STARTED, kernel_began
 
@@ -101,13 +99,13 @@ def train_in_parallel(
     home, name = resolve(values["work"]), run_folder(values["work"], values["run"]).name
     title = f"{source.stem} {name}"
     (home / "notebooks").mkdir(exist_ok=True)
-    with locked(home / "notebooks" / f".{title.replace(' ', '.')}.lock", title), tempfile.TemporaryDirectory() as place:
+    with locked(home / "notebooks" / f".{title.replace(' ', '.')}.lock", title), temporary_folder() as place:
         texts = [write_argument(known[name], value) for name, value in given.items() if name != "folds"]
         line = [sys.executable, "-m", "kagglekit.run", source.stem, *texts, "--notebooks", str(source.parent)]
         workers = Workers(
             lambda fold: [*line, f"folds=[{fold}]", "--part", f"fold{fold}"],
             lambda fold: fold in fold_folders(home / name),
-            Path(place),
+            place,
         )
         try:
             return workers.train(to_do, [_cuda_name(gpu) for gpu in gpus], limit)
@@ -223,7 +221,7 @@ def _folds_to_do(values: Mapping[str, Any]) -> list[int]:
     path = resolve(values["work"]) / "folds.parquet"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: run 1_eda first, with the same work=")
-    folds = choose_folds(pd.read_parquet(path, columns=["fold"]), values["folds"])
+    folds = choose_folds(read_parquet(path), values["folds"])
     done = {} if values.get("overwrite") else fold_folders(run_folder(values["work"], values["run"]))
     return [fold for fold in folds if fold not in done]
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.files import remove
-from kagglekit.runs.tables import Run, column_names, first_difference, write_table
+from kagglekit.runs.parquet import read_parquet, write_parquet
+from kagglekit.runs.tables import Run, column_names, first_difference
 from kagglekit.scoring.metrics import is_higher_better, score
 
 FILE = "evaluations.parquet"
@@ -83,7 +84,7 @@ def write_evaluations(
     frame.insert(0, "id", [str(value) for value in ids] * len(evaluations))
     frame.insert(1, "evaluation", np.repeat(np.arange(1, len(evaluations) + 1), len(ids)))
     frame.insert(2, "step", np.repeat(np.array(list(evaluations), dtype=np.int64), len(ids)))
-    write_table(place / FILE, frame, metadata)
+    write_parquet(place / FILE, frame, metadata)
 
 
 def read_evaluations(place: Path, ids: Sequence[str]) -> np.ndarray:
@@ -91,7 +92,7 @@ def read_evaluations(place: Path, ids: Sequence[str]) -> np.ndarray:
 
     Raises ValueError when the table holds other rows.
     """
-    table, count = pd.read_parquet(place / FILE), len(ids)
+    table, count = read_parquet(place / FILE), len(ids)
     number = -(-len(table) // count)
     if where := first_difference(table["id"].tolist(), [*ids] * number):
         raise ValueError(f"{place / FILE} holds other rows than oof.parquet beside it: {where}. Train the fold again")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,7 +11,18 @@ from typing import Any
 import numpy as np
 
 from kagglekit.competition.task import Task
-from kagglekit.files import file_lock, hash_files, read_json, remove, replacing, resolve, run_folder, write_json
+from kagglekit.files import (
+    Damaged,
+    delete_folder,
+    file_lock,
+    hash_files,
+    read_json,
+    remove,
+    replacing,
+    resolve,
+    run_folder,
+    write_json,
+)
 from kagglekit.options import current_names
 from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
@@ -45,7 +55,8 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     of source runs, predictions and weights of teachers, files of vectors, texts and augmenters), package versions, and
     the library's git commit. Processes may open a run at the same time.
     Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then it is
-    deleted, and a run that is the same is kept. Source runs that go fold by fold may have more folds since.
+    deleted, and a run that is the same is kept. Source runs that go fold by fold may have more folds since. A folder
+    without params.json is never deleted, nor what a link leads to.
     """
     folder, work = run_folder(work, run), resolve(work)
     sources, teachers = _sources(work, recipe), _teachers(work, recipe)
@@ -61,20 +72,28 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
 def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
     """Make params.json say `identity`, see `open_run`."""
     file, now, changed = folder / "params.json", identity["inputs"], []
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    begun = len(there) > 1 and file.name in there
-    if begun:
-        before = read_json(file)
-        changed = changes(before, identity)
-    elif there - {file.name}:
-        changed = ["it is no run of this notebook"]
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+    begun, ours = len(there) > 1, not there
+    try:
+        before = read_json(file) if there else {}
+        ours = ours or {"recipe", "inputs"} <= before.keys()
+        changed = changes(before, identity) if begun and ours else []
+    except FileNotFoundError:
+        pass
+    except Damaged as error:
+        ours = True
+        if begun and not overwrite:
+            raise
+        changed = [str(error)] if begun else []
+    if not ours:
+        raise ValueError(f"{folder} is no run of this notebook, and stays as it is: name another run=")
     if changed and not overwrite:
         raise ValueError(
             f"{folder} was made with other settings: {'; '.join(changed)}. Name another run=, or say overwrite=True to "
             "delete it and begin again"
         )
     if changed:
-        shutil.rmtree(folder)
+        delete_folder(folder, file.name)
     if changed or not begun:
         write_json(file, {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
     elif now != before["inputs"]:  # source runs have other folds than they had

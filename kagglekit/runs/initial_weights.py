@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from kagglekit.files import hash_files, resolve
 from kagglekit.model.backbones import find_backbone
 from kagglekit.model.catalogue import SOURCES
 from kagglekit.model.weight_averages import fuse_backbones
 from kagglekit.runs.leaks import refuse_leak
+from kagglekit.runs.parquet import read_parquet
 from kagglekit.runs.record import RunRecord, named_runs, split_start, with_ancestors
 
 
@@ -107,7 +106,7 @@ def _same_folds(run: RunRecord, work: Path) -> bool:
     theirs = run.work / "folds.parquet"
     if run.params["inputs"]["folds"] != hash_files([theirs]):
         return False  # they were changed after the run was trained
-    return run.work == work or pd.read_parquet(theirs).equals(pd.read_parquet(work / "folds.parquet"))
+    return run.work == work or read_parquet(theirs).equals(read_parquet(work / "folds.parquet"))
 
 
 def find_starts(work: str | Path, start: str, backbone: str, folds: Iterable[int]) -> dict[int, dict[str, float]]:

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from kagglekit.files import resolve
+from kagglekit.runs.parquet import read_parquet
 from kagglekit.runs.record import RunRecord, named_runs, with_ancestors
 from kagglekit.runs.tables import EVERYTHING, goes_forward, hash_folds
 
@@ -36,7 +35,7 @@ def table_metadata(run: RunRecord, fold: int, test: bool = False) -> dict[str, A
     file, found = run.work / "folds.parquet", {"run": run.name, "fold": fold}
     if file.is_file():
         folds = run.reads.get(file)
-        folds = run.reads[file] = pd.read_parquet(file) if folds is None else folds
+        folds = run.reads[file] = read_parquet(file) if folds is None else folds
         saw = f"folds before {fold}" if goes_forward(folds) else f"all folds but {fold}"
         found |= {"folds": hash_folds(folds), "saw": EVERYTHING if test and _saw_everything(run) else saw}
     found |= {"fingerprint": run.fingerprint} if run.fingerprint else {}

@@ -5,7 +5,6 @@ run of the same name with other settings, folds or task, is an error.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,14 +14,14 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.competition.task import Task
-from kagglekit.files import file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
+from kagglekit.files import PART, file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
 from kagglekit.options import current_names
 from kagglekit.runs.folder import changes, differences, more_folds
-from kagglekit.runs.tables import hash_folds, read_metadata, read_predictions, read_run
+from kagglekit.runs.parquet import read_metadata, read_parquet
+from kagglekit.runs.tables import hash_folds, read_run
 from kagglekit.time_budget import UNFINISHED
 
 RECORDS = ("params.json", "score.json", "models.json")  # of the whole run, whichever folds are there
-PART = re.compile(r"(fold|part)[0-9]+")  # the folder of a fold, or of a part of 2_pretrain
 MOVED = "inputs"  # the folder in a kernel for files from outside of work folders
 
 
@@ -91,7 +90,7 @@ def plan_merge(source: str | Path, work: str | Path, test_ids: Sequence[str] | N
     task, folds = _common_task(source, work), _common_folds(source, work)
     if test_ids is None:
         tables = [file for root in (work, source) for file in sorted(root.glob("*/fold*/test.parquet"))]
-        test_ids = read_predictions(tables[0])["id"].tolist() if tables else []
+        test_ids = read_parquet(tables[0])["id"].tolist() if tables else []
     plans = []
     for run in runs:
         if fold_folders(run):
@@ -147,7 +146,7 @@ def _check_same(ours: Path, theirs: Path) -> None:
         return
     for name in ("oof.parquet", "test.parquet"):
         if (ours / name).is_file() and (theirs / name).is_file():
-            first, second = (read_predictions(place / name) for place in (ours, theirs))
+            first, second = (read_parquet(place / name) for place in (ours, theirs))
             saw = {read_metadata(place / name).get("saw") for place in (ours, theirs)}
             if not first.equals(second) or len(saw) > 1:
                 raise ValueError(f"{ours / name} and {theirs / name} hold other predictions of the same fold: {again}")
@@ -230,7 +229,7 @@ def _common_task(source: Path, work: Path) -> Task:
 def _common_folds(source: Path, work: Path) -> pd.DataFrame | None:
     """The folds of two work folders, None where neither has some. Raises ValueError where they differ."""
     files = [root / "folds.parquet" for root in (work, source) if (root / "folds.parquet").is_file()]
-    tables = [pd.read_parquet(file) for file in files]
+    tables = [read_parquet(file) for file in files]
     if len({hash_folds(table) for table in tables}) > 1:
         raise ValueError(
             f"the runs in {source} were made with other folds than {files[0]} has: they cannot be blended. Train them "

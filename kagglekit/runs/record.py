@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from kagglekit.files import fold_folders, hash_files, read_json, resolve, run_folder
+from kagglekit.files import fold_folders, hash_files, read_json, reading, resolve, run_folder
 from kagglekit.options import current_names, knobs_of, named
+from kagglekit.runs.parquet import read_metadata
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
-from kagglekit.runs.tables import list_runs, read_metadata
+from kagglekit.runs.tables import list_runs
 
 
 def split_start(start: str) -> list[str]:
@@ -151,8 +152,11 @@ class RunRecord:
     def history(self) -> pd.DataFrame:
         """The histories of the finished folds in one table, with the column `fold`; empty for a run without steps."""
         files = {fold: place / "history.jsonl" for fold, place in self.folds.items()}
-        lines = {fold: file.read_text().splitlines() for fold, file in files.items() if file.is_file()}
-        rows = [{"fold": fold, **json.loads(line)} for fold, each in lines.items() for line in each]
+        rows = []
+        for fold, file in files.items():
+            if file.is_file():
+                with reading(file):
+                    rows += [{"fold": fold, **json.loads(line)} for line in file.read_text().splitlines()]
         return pd.DataFrame(rows, columns=None if rows else ["fold", "step", "loss", "learning_rate", "score"])
 
 

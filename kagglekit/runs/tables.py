@@ -2,7 +2,7 @@
 
 Predictions have a row per text and a column per class or target. Their metadata says who made them and which labels the
 maker saw: JSON in the parquet schema, so that it goes wherever the file is copied to, and pandas reads the table as any
-other.
+other. The same holds for their checksum.
 """
 
 import hashlib
@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from kagglekit.files import fold_folders, replacing, resolve, run_folder
+from kagglekit.files import Damaged, fold_folders, resolve, run_folder
+from kagglekit.runs.parquet import read_metadata, read_parquet, write_parquet
 
-KEY = b"kagglekit"
 EVERYTHING = "all folds"  # of predictions whose maker saw every row of train
 
 
@@ -80,7 +78,7 @@ def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Se
     columns, oofs, tests, ours = column_names(task.columns), [], {}, hash_folds(folds)
     for k, place in found.items():
         rows = folds.loc[folds["fold"] == k, "id"].tolist()
-        oof, test = read_predictions(place / "oof.parquet"), read_predictions(place / "test.parquet")
+        oof, test = read_parquet(place / "oof.parquet"), read_parquet(place / "test.parquet")
         for name, table, lead, ids, otherwise in (
             ("oof.parquet", oof, ["id", "fold"], rows, "with other folds than folds.parquet"),
             ("test.parquet", test, ["id"], test_ids, "for another test file"),
@@ -156,41 +154,7 @@ def write_predictions(
         )
     if fold is not None:
         frame.insert(1, "fold", np.int64(fold))
-    write_table(path, frame, metadata)
-
-
-def write_table(path: str | Path, frame: pd.DataFrame, metadata: dict[str, Any] | None = None) -> None:
-    """Write a table as parquet with its metadata, whole or not at all."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    if metadata is not None:
-        words = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
-        table = table.replace_schema_metadata({**table.schema.metadata, KEY: words})
-    with replacing(path) as part:
-        pq.write_table(table, part)
-
-
-def read_predictions(path: str | Path) -> pd.DataFrame:
-    """The table that `write_predictions` wrote: `id`, `fold` if out-of-fold, then a column per class or target."""
-    try:
-        return pd.read_parquet(path)
-    except ValueError as error:  # pyarrow's ArrowInvalid
-        raise ValueError(f"{path} is not a predictions table: delete it and run its fold again") from error
-
-
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The metadata of a table; none for one of an older version, or from elsewhere. Of predictions:
-
-    run, fold: of the model. folds: `hash_folds` of the folds that it was trained with. saw: the rows that it learned
-    from, such as "all folds but 1". fingerprint: of the competition's files. from: the run's ancestors (members,
-    teachers, initial weights, and theirs). crossed, chosen: which of these, or the run itself, know labels of the fold
-    from out-of-fold predictions, and have weights that were chosen by scores on the fold.
-    Raises FileNotFoundError, and ValueError for a file that is no parquet.
-    """
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except ValueError as error:  # pyarrow's ArrowInvalid
-        raise ValueError(f"{path} is not a parquet table: delete it and make it again") from error
-    return json.loads(metadata[KEY]) if KEY in metadata else {}
+    write_parquet(path, frame, metadata)
 
 
 def first_difference(have: list[str], want: list[str]) -> str:
@@ -213,7 +177,7 @@ def write_folds(
     folds: (n,), fold -1 for rows that every model learns from. groups: (n,) numbers of rows that belong together; None:
     each row by itself. forward: the model of a fold learns from earlier folds alone, see `training_rows`.
     Raises ValueError for a group in two folds, for forward folds without a fold -1, and while there are runs of other
-    folds. A file of these folds by version 0.1, without groups, then stays as it is.
+    folds. A file of these folds then stays as it is, and one that is damaged is made again.
     """
     path, folds = resolve(work) / "folds.parquet", np.asarray(folds).astype(np.int64)
     groups = np.arange(len(folds)) if groups is None else np.asarray(groups).astype(np.int64)
@@ -225,15 +189,20 @@ def write_folds(
         raise ValueError("forward folds begin with fold -1, which the model of fold 0 learns from: this has none")
     runs = list_runs(work)
     if path.is_file() and runs:
-        before = pd.read_parquet(path)
-        if not before.equals(table[list(before.columns)]) or (forward and "forward" not in before):
+        try:
+            before = read_parquet(path)
+            same = before.equals(table[list(before.columns)]) and ("forward" in before or not forward)
+        except Damaged:  # the tables of the runs know it, those of old versions excepted
+            before, ours = None, {hash_folds(table), None}
+            tables = [place / "oof.parquet" for run in runs for place in fold_folders(path.parent / run).values()]
+            same = all(read_metadata(file).get("folds") in ours for file in tables)
+        if not same:
             raise ValueError(
                 f"{path.parent} has runs of other folds ({', '.join(runs)}): use another work=, or delete them"
             )
-        if list(before.columns) != list(table.columns):
+        if before is not None:
             return path
-    with replacing(path) as part:
-        table.to_parquet(part, index=False)
+    write_parquet(path, table)
     return path
 
 
@@ -246,7 +215,7 @@ def read_folds(work: str | Path, ids: Sequence[str]) -> pd.DataFrame:
     path = resolve(work) / "folds.parquet"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: run 1_eda first, with the same work=")
-    table = pd.read_parquet(path)
+    table = read_parquet(path)
     if where := first_difference(table["id"].tolist(), list(ids)):
         raise ValueError(f"{path} was made for another train file: {where}. Run 1_eda again")
     added = {"group": np.arange(len(table)), "forward": False}

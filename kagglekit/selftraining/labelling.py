@@ -1,6 +1,5 @@
 """Labels for rows without labels, of test or of other files: the pool, the rule that chooses rows, its receipt."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,13 +9,15 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 
+from kagglekit.arrays import read_arrays, write_arrays
 from kagglekit.competition.read import read_table
 from kagglekit.competition.task import Task, row_ids
 from kagglekit.data.clean import clean_texts
 from kagglekit.data.duplicates import normalise
 from kagglekit.data.features import check_features
-from kagglekit.files import replacing, resolve
+from kagglekit.files import read_json, replacing, resolve, write_json
 from kagglekit.runs.folder import Fitted
+from kagglekit.runs.parquet import write_parquet
 from kagglekit.scoring.metrics import score
 from kagglekit.selftraining.pseudo_labels import (
     Prediction,
@@ -112,18 +113,16 @@ class RoundOutput:
             words = {"history": self.fitted.history, "receipts": self.fitted.receipts}
             with replacing(folder) as part:
                 part.mkdir(parents=True)
-                np.savez(part / "arrays.npz", **{name: x for name, x in arrays.items() if x is not None})
-                (part / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+                write_arrays(part / "arrays.npz", {name: x for name, x in arrays.items() if x is not None})
+                write_json(part / "words.json", words)
                 if added is not None:
-                    added.to_parquet(part / ADDED, index=False)
+                    write_parquet(part / ADDED, added)
         state.wait_for_everyone()
 
     @classmethod
     def load(cls, folder: Path) -> "RoundOutput":
         """What `save` wrote."""
-        with np.load(folder / "arrays.npz") as file:
-            arrays = dict(file)
-        words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+        arrays, words = read_arrays(folder / "arrays.npz"), read_json(folder / "words.json")
         asked = [Prediction(**{one: arrays.get(f"{name} {one}") for one in FIELDS}) for name in ("pool", "held_out")]
         fitted = Fitted(arrays["oof"], arrays["test"], words["history"], words["receipts"])
         return cls(*asked, fitted)

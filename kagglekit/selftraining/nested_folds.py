@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.files import remove
-from kagglekit.runs.tables import first_difference, hash_folds, read_metadata, read_predictions, write_predictions
+from kagglekit.runs.parquet import read_metadata, read_parquet
+from kagglekit.runs.tables import first_difference, hash_folds, write_predictions
 
 NEVER = 10**9  # steps between evaluations
 
@@ -92,7 +93,7 @@ def kept(
         write_predictions(file, ids, fit(place), columns, metadata=lineage)
     if not model:
         remove(place)
-    table, recorded = read_predictions(file), read_metadata(file)
+    table, recorded = read_parquet(file), read_metadata(file)
     if where := first_difference(table["id"].tolist(), [str(value) for value in ids]):
         raise ValueError(f"{file} holds predictions of other rows: {where}. Delete it")
     if other := {name: value for name, value in (lineage or {}).items() if recorded.get(name, value) != value}:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from kagglekit.files import fold_folders, read_json
+from kagglekit.runs.parquet import read_parquet
 from kagglekit.selftraining.labelling import ADDED, DONE
 from kagglekit.show.texts import shorten
 
@@ -35,7 +36,7 @@ def read_added(run: Path) -> pd.DataFrame:
     parts = []
     for fold, folder in fold_folders(run).items():
         for file in sorted(folder.glob(f"round*/{DONE}/{ADDED}"), key=_round_of):
-            table = pd.read_parquet(file)
+            table = read_parquet(file)
             others = set(table.get("fold", [])) - {fold}  # an older table does not say its fold
             if others:
                 raise ValueError(

@@ -15,6 +15,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from kagglekit.data.batches import EpochSampler, Examples
 from kagglekit.device import choose_device
+from kagglekit.files import reading
 from kagglekit.training.callbacks import Checkpoints, last_checkpoint
 from kagglekit.training.learning_rates import make_schedule
 from kagglekit.tricks.trick import Trick
@@ -180,7 +181,8 @@ class Trainer(transformers.Trainer):
             save_model(self.model, str(Path(output_dir) / "model.safetensors"))
 
     def _load_from_checkpoint(self, checkpoint, model=None):
-        load_model(self.model, str(Path(checkpoint) / "model.safetensors"))
+        with reading(file := Path(checkpoint) / "model.safetensors"):
+            load_model(self.model, str(file))
 
 
 class Arguments(TrainingArguments):

@@ -1,4 +1,3 @@
-import json
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, load_task, read_sample, read_test, read_train
+from kagglekit.files import read_json
 
 TEXT = ["the first text of all", "a second one, longer", "and this is the third", "number four comes here"]
 
@@ -247,7 +247,7 @@ def test_a_saved_task_is_loaded_as_it_was(tmp_path):
     task = found(competition(tmp_path / "data"))
     assert task.save(tmp_path / "work") == tmp_path / "work" / "task.json"
     assert load_task(tmp_path / "work") == task
-    assert json.loads((tmp_path / "work" / "task.json").read_text()) == asdict(task)
+    assert read_json(tmp_path / "work" / "task.json") == asdict(task)
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["task.json"]
 
 

@@ -68,7 +68,7 @@ def test_files_that_are_not_there_or_of_another_kind_are_errors(tmp_path):
     with pytest.raises(ValueError, match="is neither parquet nor CSV"):
         read_document_vectors(tmp_path / "v.npy", IDS)
     (tmp_path / "v.parquet").write_text("id")
-    with pytest.raises(ValueError, match=r"v.parquet cannot be read"):
+    with pytest.raises(ValueError, match=r"v.parquet is damaged"):
         read_document_vectors(tmp_path / "v.parquet", IDS)
 
 

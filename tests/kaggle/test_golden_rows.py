@@ -20,7 +20,7 @@ from kagglekit.kaggle.golden_rows import FLOOR, TOLERANCE, check_golden_rows, di
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.folder import Fitted, open_run, save_fold
-from kagglekit.runs.tables import read_folds, read_metadata, read_run, write_folds, write_table
+from kagglekit.runs.tables import read_folds, read_metadata, read_run, write_folds, write_parquet
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.model_inputs import FeatureScaler
 from kagglekit.training.recipe import Recipe
@@ -158,7 +158,7 @@ def test_versions_that_differ_are_told(work):
     table, told = pd.read_parquet(file), read_metadata(file)
     now = told["versions"]["transformers"]
     told["versions"]["transformers"] = "4.0.0"
-    write_table(file, table, told)
+    write_parquet(file, table, told)
     with pytest.raises(RuntimeError, match=rf"base/fold1 .* Versions: transformers 4.0.0 there, {now} here\. Other"):
         check_golden_rows(work, "base", "fp32")
 

@@ -20,7 +20,7 @@ from kagglekit.kaggle.golden_rows import write_golden
 from kagglekit.kaggle.in_kernel import check_golden, enter, hide_broken, leave, run_step
 from kagglekit.running.gpus import Gpu, Gpus
 from kagglekit.runs.folder import Fitted, open_run, save_fold
-from kagglekit.runs.tables import write_folds, write_table
+from kagglekit.runs.tables import write_folds, write_parquet
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 
@@ -188,7 +188,7 @@ def test_golden_rows_are_looked_at_where_the_models_are(kernel):
     enter("runs/bbc", "news")
     assert check_golden("runs/bbc", ["base"]) == ["golden rows of base: it keeps no model"]
     told = {"models": {"base/fold0": "base/fold0/model"}}
-    write_table(kernel / "runs/bbc/base/golden.parquet", pd.DataFrame({"id": ["1"]}), told)
+    write_parquet(kernel / "runs/bbc/base/golden.parquet", pd.DataFrame({"id": ["1"]}), told)
     assert check_golden("runs/bbc") == [
         "golden rows of base: its models are not attached, so there is nothing to compare"
     ]

@@ -99,7 +99,7 @@ def test_a_wrong_value_is_an_error_that_names_file_and_key(tmp_path, change, wor
 def test_files_that_hold_no_metadata_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"dataset-metadata\.json is not there"):
         read_dataset_metadata(tmp_path)
-    for text, words in (("{", "is not JSON"), (json.dumps([1]), "holds a list")):
+    for text, words in (("{", "is damaged"), (json.dumps([1]), "holds a list")):
         (tmp_path / "dataset-metadata.json").write_text(text)
         with pytest.raises(ValueError, match=rf"dataset-metadata\.json {words}"):
             read_dataset_metadata(tmp_path)

@@ -60,8 +60,8 @@ def test_a_start_gives_its_own_encoder_and_vocabulary(frozen, backbone, pretrain
 def test_vectors_are_computed_once_and_read_back_for_the_same_model_and_texts_alone(frozen, pretrained, tmp_path):
     cache = tmp_path / "cache"
     first = frozen(rows=20, cache=cache).vectors()
-    (file,) = cache.glob("vectors-*.npy")
-    np.save(file, first + 1)  # what is read back, and not computed
+    (file,) = cache.glob("vectors-*.npz")
+    np.savez(file, vectors=first + 1)  # what is read back, and not computed
     assert np.array_equal(frozen(rows=20, cache=cache).vectors(), first + 1)
     for options in ({"pooling": "max"}, {"rows": 21}):
         other = frozen(**{"rows": 20, **options}, cache=cache).vectors()

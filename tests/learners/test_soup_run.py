@@ -17,7 +17,7 @@ from kagglekit.learners.soup import Soup, average_scalers
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.weight_averages import average_models, average_weights
 from kagglekit.runs.folder import open_run, save_fold
-from kagglekit.runs.tables import read_folds, read_predictions, read_run, write_folds
+from kagglekit.runs.tables import read_folds, read_parquet, read_run, write_folds
 from kagglekit.scoring.metrics import score
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.model_inputs import FeatureScaler
@@ -119,8 +119,8 @@ def test_a_soup_of_one_run_is_that_run(trained, soup, tmp_path, same, how):
     made = soup(trained, ["base"], how)
     for fold in (0, 1):
         fitted, folder = fit(made, fold, tmp_path), trained / "base" / f"fold{fold}"
-        assert close(fitted.oof, read_predictions(folder / "oof.parquet").iloc[:, 2:])
-        assert how == "folds" or close(fitted.test, read_predictions(folder / "test.parquet").iloc[:, 1:])
+        assert close(fitted.oof, read_parquet(folder / "oof.parquet").iloc[:, 2:])
+        assert how == "folds" or close(fitted.test, read_parquet(folder / "test.parquet").iloc[:, 1:])
         assert same(weights_of(tmp_path / f"fold{fold}" / "model"), weights_of(folder / "model"))
 
 
@@ -284,7 +284,7 @@ def featured(trained, tables, backbone, tmp_path):
 def test_features_are_scaled_as_in_each_fold_and_averaged_over_folds(featured, soup, tmp_path):
     made = soup(featured, ["columns"], "folds")
     fitted, place = fit(made, 0, tmp_path), featured / "columns"
-    assert close(fitted.oof, read_predictions(place / "fold0" / "oof.parquet").iloc[:, 2:])
+    assert close(fitted.oof, read_parquet(place / "fold0" / "oof.parquet").iloc[:, 2:])
     both = [FeatureScaler.load(place / f"fold{fold}" / "model").features.center[0] for fold in (0, 1)]
     assert FeatureScaler.load(tmp_path / "fold0" / "model").features.center[0] == both[0] != both[1]
     assert FeatureScaler.load(tmp_path / "model").features.center[0] == pytest.approx(np.mean(both))

@@ -93,7 +93,7 @@ def test_two_folds_are_trained_at_a_time_each_on_its_gpu_and_the_whole_notebook_
     write_folds("real", [str(n) for n in range(6)], np.arange(6) % 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert main(["3_train", "work=real", "--slots", "0,1", "--notebooks", "notebooks"]) == 0
-    (gpu, clock), (other, same) = (read_json(f"real/begun{fold}.json") for fold in (0, 1))
+    (gpu, clock), (other, same) = (read_json(f"real/begun{fold}.json", list) for fold in (0, 1))
     assert {gpu, other} == {"4", "7"} and clock == same
     assert "KAGGLEKIT_STARTED" not in os.environ
     assert list(fold_folders(Path("real/base"))) == [0, 1]

@@ -107,6 +107,16 @@ def test_a_run_is_skipped_while_nothing_changed_and_runs_again_when_something_di
     assert main(["3_train", "work=w", "value=2.5", "--notebooks", "notebooks", "--force"]) == 0
     assert Path("w/times.txt").read_text() == "xxx"
 
+    for content in ("", "{}", "[]", marker.read_text()[:99], marker.read_text().replace("finished", "Finished")):
+        marker.write_text(content)
+        assert changed() == "w/notebooks/3_train.base.done.json, which is damaged"
+    Path("w/base/.out.txt.0123456789abcdef.part").mkdir()
+    run(value=2.5)
+    assert (
+        "runs again, for these changed: w/notebooks/3_train.base.done.json, which is damaged" in capsys.readouterr().out
+    )
+    assert Path("w/times.txt").read_text() == "xxxx" and os.listdir("w/base") == ["out.txt"] and changed() == ""
+
 
 @pytest.mark.parametrize(
     ("cell", "limit", "code", "message"),
@@ -281,6 +291,7 @@ def test_the_summary_has_scores_paths_and_times(capsys):
         marker = {"parameters": {"run": "blend"}, "outputs": outputs, "seconds": 72.0 + minute}
         write_json(work / f"notebooks/{name}.done.json", marker | {"finished_at": f"2099-01-01T00:0{minute}:00+00:00"})
     os.utime(work / "notebooks/1_eda.done.json", (2**32, 2**32))
+    (work / "notebooks/3_train.base.done.json").write_text("{")  # damaged: it counts as not done
     write_json(work / "blend/score.json", {"metric": "accuracy", "score": 0.98654, "standard_error": 0.003})
     (work / "submission.csv").write_text("id\n")
     assert main(["--summary", "w"]) == 0

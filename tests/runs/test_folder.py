@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.files import fold_folders, read_json, write_json
+from kagglekit.files import Damaged, fold_folders, read_json, write_json
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.record import RunRecord, read_scores, trained_runs
 from kagglekit.runs.tables import choose_folds, read_folds, read_run, write_folds
@@ -172,12 +172,49 @@ def test_a_name_that_cannot_be_a_run_is_refused(work, name):
         open_run(work, name, RECIPE)
 
 
-def test_a_folder_that_is_no_run_is_not_deleted_unless_asked(work):
+@pytest.mark.parametrize("file", ["notes.txt", "weights.json", "params.json"])
+def test_a_folder_that_is_no_run_is_never_deleted(work, file):
     (work / "mine").mkdir()
-    (work / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(ValueError, match="no run of this notebook"):
-        open_run(work, "mine", RECIPE)
-    assert (work / "mine" / "notes.txt").read_text() == "keep"
+    (work / "mine" / file).write_text('{"lr": 0.1}')
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="mine is no run of this notebook"):
+            open_run(work, "mine", RECIPE, overwrite)
+    assert (work / "mine" / file).read_text() == '{"lr": 0.1}'
+
+
+def test_what_a_link_leads_to_is_used_and_never_deleted(work, tmp_path):
+    (work / "base").symlink_to(tmp_path / "disk", target_is_directory=True)
+    (tmp_path / "disk").mkdir()
+    finish(open_run(work, "base", RECIPE), 0, [[0.9, 0.1]] * 3)
+    with pytest.raises(ValueError, match="base is a link, and is not deleted"):
+        open_run(work, "base", {**RECIPE, "epochs": 3.0}, overwrite=True)
+    assert list(fold_folders(open_run(work, "base", RECIPE, overwrite=True))) == [0]
+
+
+def test_a_half_made_run_is_replaced(work):
+    (work / "base" / ".params.json.0123456789abcdef.part").mkdir(parents=True)  # killed before its first file
+    folder = open_run(work, "base", RECIPE)
+    (folder / "params.json").write_text("")  # nothing came of it yet
+    assert read_json(open_run(work, "base", RECIPE) / "params.json")["recipe"] == RECIPE
+    finish(folder, 0, [[0.9, 0.1]] * 3)
+    (folder / "params.json").write_text("{")
+    with pytest.raises(Damaged, match=rf"{folder}/params.json is damaged .*: run 3_train again .* overwrite=True"):
+        open_run(work, "base", RECIPE)
+    open_run(work, "base", RECIPE, overwrite=True)
+    assert read_json(folder / "params.json")["recipe"] == RECIPE and list(fold_folders(folder)) == []
+
+
+def test_damaged_folds_are_made_again_under_runs_of_these_folds_alone(work):
+    finish(open_run(work, "base", RECIPE), 0, [[0.9, 0.1]] * 3)
+    file = work / "folds.parquet"
+    good, other = file.read_bytes(), np.where(np.arange(6) < 3, 0, 1)
+    file.write_bytes(good[:99])
+    with pytest.raises(Damaged, match=r"folds.parquet is damaged .*: run 1_eda again, with the same parameters"):
+        read_folds(work, IDS)
+    with pytest.raises(ValueError, match=r"has runs of other folds \(base\)"):
+        write_folds(work, IDS, other)
+    write_folds(work, IDS, FOLDS)
+    assert file.read_bytes() == good and open_run(work, "base", RECIPE)
 
 
 def test_a_fold_that_folds_parquet_lacks_is_named(work):

@@ -18,12 +18,12 @@ from kagglekit.runs.tables import (
     list_runs,
     read_folds,
     read_metadata,
-    read_predictions,
+    read_parquet,
     read_run,
     training_rows,
     write_folds,
+    write_parquet,
     write_predictions,
-    write_table,
 )
 
 TASK = SimpleNamespace(columns=["no", "yes"])
@@ -52,7 +52,7 @@ def read(work, name="base", task=TASK, folds=FOLDS, test_ids=TEST_IDS):
 def test_predictions_come_back_as_they_were_written(tmp_path):
     probs = np.array([[0.1, 0.9], [1 / 3, 2 / 3]])
     write_predictions(tmp_path / "new" / "oof.parquet", ["007", "ü"], probs, ["a", "b"], fold=3)
-    table = read_predictions(tmp_path / "new" / "oof.parquet")
+    table = read_parquet(tmp_path / "new" / "oof.parquet")
     assert list(table.columns) == ["id", "fold", "a", "b"]
     assert table["id"].tolist() == ["007", "ü"] and table["fold"].tolist() == [3, 3]
     assert table["a"].dtype == np.float32 and np.array_equal(table[["a", "b"]].to_numpy(), probs.astype(np.float32))
@@ -61,7 +61,7 @@ def test_predictions_come_back_as_they_were_written(tmp_path):
 
 def test_classes_called_id_and_fold_do_not_hide_the_ids(tmp_path):
     write_predictions(tmp_path / "oof.parquet", ["1"], [[0.1, 0.2, 0.7]], ["en", "id", "fold"], fold=0)
-    table = read_predictions(tmp_path / "oof.parquet")
+    table = read_parquet(tmp_path / "oof.parquet")
     assert list(table.columns) == ["id", "fold", "en", "id (class)", "fold (class)"] and table["id"].tolist() == ["1"]
 
 
@@ -136,9 +136,9 @@ def test_a_broken_table_is_named(tmp_path):
     write_run(tmp_path)
     broken = tmp_path / "base" / "fold1" / "oof.parquet"
     broken.write_bytes(b"PAR1 no longer")
-    with pytest.raises(ValueError, match=r"fold1/oof.parquet is not a predictions table"):
+    with pytest.raises(ValueError, match=r"fold1/oof.parquet is damaged .*: fetch it again"):
         read(tmp_path)
-    with pytest.raises(ValueError, match=r"oof.parquet is not a parquet table: delete it"):
+    with pytest.raises(ValueError, match=r"oof.parquet is damaged"):
         read_metadata(broken)
 
 
@@ -171,7 +171,7 @@ def test_a_table_keeps_its_metadata_and_pandas_reads_it(tmp_path):
     metadata, made = {"run": "bäse", "fold": 1, "from": ["other"]}, (["007", "ü"], [[0.1, 0.9], [0.5, 0.5]], ["a", "b"])
     write_predictions(tmp_path / "oof.parquet", *made, 1, metadata)
     write_predictions(tmp_path / "plain.parquet", *made, 1)
-    tables = [pd.read_parquet(tmp_path / "oof.parquet"), read_predictions(tmp_path / "plain.parquet")]
+    tables = [pd.read_parquet(tmp_path / "oof.parquet"), read_parquet(tmp_path / "plain.parquet")]
     tables[1].to_parquet(tmp_path / "pandas.parquet", index=False)
     found = [read_metadata(tmp_path / f"{name}.parquet") for name in ("oof", "plain", "pandas")]
     assert found == [metadata, {}, {}]
@@ -182,7 +182,7 @@ def test_a_table_keeps_its_metadata_and_pandas_reads_it(tmp_path):
 def test_the_same_table_is_the_same_file(tmp_path):
     """Files are hashed to tell whether a run changed."""
     for name, words in (("a", {"run": "x", "fold": 1}), ("b", {"fold": 1, "run": "x"})):
-        write_table(tmp_path / name, FOLDS, words)
+        write_parquet(tmp_path / name, FOLDS, words)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

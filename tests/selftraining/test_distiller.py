@@ -7,7 +7,7 @@ import pytest
 from kagglekit.files import read_json, write_json
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.runs.folder import open_run, save_fold
-from kagglekit.runs.tables import read_predictions
+from kagglekit.runs.tables import read_parquet
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions
 from kagglekit.selftraining.teachers import read_teacher
@@ -90,10 +90,10 @@ def test_students_of_two_folds_share_the_pair_of_both(distiller, tmp_path):
         made.fit(np.flatnonzero(~held_out), np.flatnonzero(held_out), tmp_path / f"fold{fold}", fold)
     assert [name for name, _ in FITS] == ["0-1", "0-2", "fold0", "1-2", "fold1"]
     for fold in (0, 1):
-        taught = read_predictions(tmp_path / f"fold{fold}" / "teachers" / "0.parquet").set_index("id")
+        taught = read_parquet(tmp_path / f"fold{fold}" / "teachers" / "0.parquet").set_index("id")
         for other in {0, 1, 2} - {fold}:
             low, high = sorted((fold, other))
-            pair = read_predictions(tmp_path / "pairs" / f"{low}-{high}.parquet").set_index("id")
+            pair = read_parquet(tmp_path / "pairs" / f"{low}-{high}.parquet").set_index("id")
             rows = [str(row) for row in np.flatnonzero(fold_of == other)]
             assert taught.loc[rows].equals(pair.loc[rows])
 
@@ -139,7 +139,7 @@ def test_stopped_and_resumed_is_never_stopped(distiller, tmp_path, options, stop
 def test_a_run_teaches_by_its_model_of_the_fold(distiller, base, work, tmp_path):
     made = distiller({"teacher": "base", "hidden": 0.2, "temperature": 2.0})
     fitted = learn(made, tmp_path)
-    taught = read_predictions(tmp_path / "fold0" / "teachers" / "0.parquet")
+    taught = read_parquet(tmp_path / "fold0" / "teachers" / "0.parquet")
     expected = read_teacher(work, "base", made.task, made.folds, made.learner.test["id"], made.labels).predict(
         0, made.train.iloc[OURS]
     )
@@ -153,9 +153,9 @@ def test_out_of_fold_predictions_of_a_run_cross_folds_and_are_marked(distiller, 
     made = distiller({"teacher": "base", "by": "oof"})
     said = learn(made, tmp_path).receipts["teacher"]["caution"]
     assert "the out-of-fold score is too good. Set by='fold'" in said and not distiller({}).caution
-    taught = read_predictions(tmp_path / "fold0" / "teachers" / "0.parquet").set_index("id")
+    taught = read_parquet(tmp_path / "fold0" / "teachers" / "0.parquet").set_index("id")
     for fold in (1, 2):
-        theirs = read_predictions(base / f"fold{fold}" / "oof.parquet").set_index("id").drop(columns="fold")
+        theirs = read_parquet(base / f"fold{fold}" / "oof.parquet").set_index("id").drop(columns="fold")
         assert np.allclose(taught.loc[theirs.index], theirs)
     assert made.settings["crosses"] is True and made.settings["distill"]["by"] == "oof"
     write_json(base / "params.json", read_json(base / "params.json") | {"recipe": made.settings | {"backbone": ""}})

@@ -3,7 +3,7 @@ import pytest
 
 from kagglekit.files import write_json
 from kagglekit.runs.folder import Fitted
-from kagglekit.runs.tables import read_predictions
+from kagglekit.runs.tables import read_parquet
 from kagglekit.selftraining.nested_folds import PairModels, kept, without_choosing
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
@@ -57,7 +57,7 @@ def test_students_share_their_pairs_and_nothing_but_tables_stays(pairs, tmp_path
     assert len({seed for *_, seed in learner.fits}) == 6
     files = sorted(path.name for path in (tmp_path / "pairs").iterdir())
     assert files == [f"{name}.parquet" for name in ("0-1", "0-2", "0-3", "1-2", "1-3", "2-3")]
-    table = read_predictions(tmp_path / "pairs" / "1-3.parquet")
+    table = read_parquet(tmp_path / "pairs" / "1-3.parquet")
     assert table["id"].tolist() == [IDS[row] for row in range(20) if FOLDS[row] in (1, 3)]
 
 

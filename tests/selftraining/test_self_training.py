@@ -10,7 +10,7 @@ import pytest
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.runs.folder import Fitted, open_run, save_fold
-from kagglekit.runs.tables import read_folds, read_predictions, write_folds
+from kagglekit.runs.tables import read_folds, read_parquet, write_folds
 from kagglekit.scoring.metrics import score
 from kagglekit.selftraining import selftrainer
 from kagglekit.selftraining.distiller import Distiller
@@ -72,7 +72,7 @@ def run(work, tuner, name="student", fold=1, seed=3, **options):
 
 
 def read_test_table(work, fold, name="base"):
-    return read_predictions(work / name / f"fold{fold}" / "test.parquet").iloc[:, 1:].to_numpy()
+    return read_parquet(work / name / f"fold{fold}" / "test.parquet").iloc[:, 1:].to_numpy()
 
 
 def equal(one, other):
@@ -247,7 +247,7 @@ def test_receipts_say_what_was_added_how_good_it_is_and_what_it_did(place):
     (told,) = fitted.receipts["pseudo"]["rounds"]
     says = read_test_table(work, 1)
     chosen = says[says.max(axis=1) >= 0.6]
-    oof = read_predictions(work / "base" / "fold1" / "oof.parquet").iloc[:, 2:].to_numpy()
+    oof = read_parquet(work / "base" / "fold1" / "oof.parquet").iloc[:, 2:].to_numpy()
     sure, truth = oof.max(axis=1) >= 0.6, tuner.labels[VALID]
     assert told["pool"] == 12 and told["added"] == len(chosen) == sum(told["classes"].values())
     assert told["mean confidence"] == pytest.approx(chosen.max(axis=1).mean()) and told["mean weight"] == 1

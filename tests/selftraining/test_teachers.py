@@ -13,7 +13,7 @@ from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.record import RunRecord, with_ancestors
-from kagglekit.runs.tables import read_folds, read_predictions, read_run, write_folds
+from kagglekit.runs.tables import read_folds, read_parquet, read_run, write_folds
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
@@ -112,7 +112,7 @@ def read(tables):
 
 
 def table_of(work, name, fold, file="test"):
-    return read_predictions(work / name / f"fold{fold}" / f"{file}.parquet").iloc[:, 1 if file == "test" else 2 :]
+    return read_parquet(work / name / f"fold{fold}" / f"{file}.parquet").iloc[:, 1 if file == "test" else 2 :]
 
 
 @pytest.mark.parametrize("name", ["base", "tables", "rank", "nested"])

@@ -3,6 +3,8 @@
 tests/training/test_finetune.py does it with a real kill.
 """
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -98,6 +100,19 @@ def test_an_incomplete_newest_checkpoint_is_ignored(trainer, tmp_path, weights, 
     assert same(weights(straight.model), weights(resumed.model))
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json", "complete"])
+def test_a_damaged_newest_checkpoint_is_ignored(trainer, tmp_path, file):
+    trainer(stop=4).train()
+    shutil.copytree(tmp_path / "run" / "checkpoint-4", tmp_path / "run" / "checkpoint-6")
+    damaged = tmp_path / "run" / "checkpoint-6" / file
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-4"
+    (damaged.parent / "complete").write_bytes(b"")  # by version 0.2
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-6"
+
+
 def test_what_a_kill_left_never_takes_the_place_of_a_whole_checkpoint(trainer, tmp_path):
     trainer(stop=4).train()
     for number in (2, 9):  # one that was being removed and one that was being written
@@ -129,7 +144,7 @@ def test_the_checkpoint_before_stays_until_the_next_is_whole(trainer, tmp_path, 
     def full(*args, **kwargs):
         raise OSError("full")
 
-    monkeypatch.setattr("kagglekit.training.callbacks.save_file", full)
+    monkeypatch.setattr("kagglekit.training.callbacks.write_tensors", full)
     with pytest.raises(OSError, match="full"):
         trainer([FGM()], stop=6).train()
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-4"

@@ -5,13 +5,14 @@ import gzip
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from charset_normalizer import from_bytes
+
+from kagglekit.files import reading
 
 PACKED = (".gz", ".zip")
 MARKS = {  # byte order mark -> encoding; UTF-32 first, since its mark begins with that of UTF-16
@@ -36,25 +37,23 @@ def unpack(path: Path) -> tuple[str, bytes]:
     for an archive that holds several.
     """
     data = path.read_bytes()
-    try:
+    with reading(path):
         if path.suffix.lower() == ".gz" or data[:3] == b"\x1f\x8b\x08":
             return path.name, gzip.decompress(data)
         if path.suffix.lower() != ".zip" and data[:4] != b"PK\x03\x04":
             return path.name, data
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
-            if "[Content_Types].xml" in names:
-                raise ValueError(f"{path} is a file of Excel, and not read: save the sheet as CSV UTF-8 in its place")
             own = [name for name in names if Path(name).name.split(".")[0] == path.name.split(".")[0]]
             names = names if len(names) == 1 or len(own) != 1 else own
-            if len(names) != 1:
-                raise ValueError(
-                    f"{path} should hold one table and holds {len(names)} files: {', '.join(names[:5])}. Unpack it: "
-                    f"python -m zipfile -e {path.name} ."
-                )
-            return Path(names[0]).name, archive.read(names[0])
-    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{path} cannot be unpacked ({error}): fetch it again") from error
+            if len(names) == 1:
+                return Path(names[0]).name, archive.read(names[0])
+    if "[Content_Types].xml" in names:
+        raise ValueError(f"{path} is a file of Excel, and not read: save the sheet as CSV UTF-8 in its place")
+    raise ValueError(
+        f"{path} should hold one table and holds {len(names)} files: {', '.join(names[:5])}. Unpack it: "
+        f"python -m zipfile -e {path.name} ."
+    )
 
 
 @dataclass(frozen=True)
