@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from kagglekit.competition.formats.csv_tables import read_csv
+from kagglekit.competition.formats.csv_tables import count, read_csv
 from kagglekit.competition.formats.encodings import PACKED, Text, find_encoding, unpack
 from kagglekit.competition.formats.json_tables import as_text, describe_lists, join_lists, read_json_table
 from kagglekit.files import reading
@@ -95,18 +95,21 @@ def _checked(path: Path, header: list[str], columns: list, notes: list[Note]) ->
     column without a name."""
     named: dict[str, list[str]] = {}
     for place, (name, column) in enumerate(zip(header, columns, strict=True), 1):
-        if not name.strip() and place > 1 and not any(column):
+        if not name.strip() and len(header) > 1 and not any(column):
             notes.append((f"column {place} of {path.name}", "left out", "it has neither a name nor a value"))
-        elif name in named and list(named[name]) == list(column):
+            continue
+        if not name.strip() and len(header) > 1:
+            name = "" if place == 1 else f"column {place}"
+            why = (
+                "an index that pandas wrote, most likely; it is neither text nor a label" if place == 1 else "as it is"
+            )
+            notes.append((f"column {place} of {path.name}", f"has no name, called {name!r}", why))
+        if name in named and list(named[name]) == list(column):
             notes.append((f"{name!r} of {path.name}", "read once", "two columns have this name and the same values"))
         elif name in named:
             raise ValueError(f"{path}: column {name!r} is named twice in the header; rename one of them")
         else:
             named[name] = column
-    if "" in named and len(named) > 1:
-        reason = "an index that pandas wrote, most likely; it is neither text nor a label"
-        place = header.index("") + 1
-        notes.append((f"column {place} of {path.name}", "has no name", reason))
     if not columns or not len(columns[0]):
         raise ValueError(f"{path} has a header and no rows")
     return pd.DataFrame(named)
@@ -120,9 +123,10 @@ def _read_csv(text: Text, delimiter: str | None, quotes: bool | None, notes: lis
     notes += told
     blank = [] if len(header) == 1 else [place for place, row in enumerate(rows) if not _filled(row)]
     if blank:
-        end = len(rows) - next((n for n, place in enumerate(reversed(blank)) if place != len(rows) - 1 - n), len(blank))
-        first = f"the first is data row {blank[0] + 1}" + ("; they stand at the end" if blank[0] == end else "")
-        notes.append((f"rows of {text.path.name}", f"{len(blank):,} left out", f"they hold no value; {first}"))
+        first = f"the first is data row {blank[0] + 1}" + (
+            ", the last at the end" if blank[-1] == len(rows) - 1 else ""
+        )
+        notes.append((text.path.name, f"{count(blank, 'row')} left out", f"they hold no value; {first}"))
         gone = set(blank)
         rows = [row for place, row in enumerate(rows) if place not in gone]
     return header, list(zip(*rows, strict=True)) or [[] for _ in header]

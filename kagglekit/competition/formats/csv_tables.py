@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import suppress
 from itertools import islice
 
@@ -25,7 +25,37 @@ def read_csv(
     that look like rows, other ways are tried (`WAYS`). Raises ValueError that names the line.
     """
     divider, more = find_delimiter(text, own, delimiter)
-    notes = _delimiter_note(text, own, divider)
+    try:
+        name, rows, problem = _read(text, divider, own, quotes)
+        more = 0
+    except ValueError as error:
+        if not more:
+            raise
+        try:
+            name, rows, problem = _read(text, divider, own, quotes, more)
+        except ValueError:
+            raise error from None
+    notes, file = _delimiter_note(text, own, divider), text.path.name
+    if name != ENCLOSING:
+        reason = f"else, in line {problem.line}, {problem.why}" if problem else "given, or as in train"
+        notes.append((f"quotes in {file}", name, f"each row has the cells of the header; {reason}"))
+    if rows.mended:
+        reason = f"in {count(rows.mended, 'line')}, first line {rows.mended[0]}, they neither open nor close a cell"
+        notes.append((f"quotes in {file}", "kept as text", reason))
+    if more and any(row[-1] for row in rows.rows):
+        rows.header.insert(0, "")
+        notes.append(
+            (f"header of {file}", "one name short", "each row has one cell more; the first column is named ''")
+        )
+    elif more:
+        rows.header.append("")
+    return rows.header, rows.rows, notes
+
+
+def _read(text: Text, divider: str, own: str, quotes: bool | None, more: int = 0) -> tuple[str, Rows, Misread | None]:
+    """The way that fits, its rows, and what spoke against the usual one. more: cells that the header lacks."""
+    if quotes is False and _header(text).startswith('"'):
+        quotes = None  # of text alone
     ways = {name: way for name, way in WAYS.items() if quotes is not False or name == PLAIN} | WAYS
     best, problem, strict = None, None, False
     for name, way in ways.items():
@@ -40,24 +70,20 @@ def read_csv(
             continue  # lines that agree in the number of their commas alone
         doubt, serious = _doubt(text, rows, divider) if name == ENCLOSING and quotes is None else (None, False)
         if doubt is None:
-            break
+            return name, rows, problem
         best, problem, strict = (name, rows), doubt, serious
-    else:
-        if best is None or strict:
-            raise ValueError(f"{text.path}, line {problem.line}: {problem}")
-        name, rows = best
-    if name != ENCLOSING:
-        reason = f"else, in line {problem.line}, {problem.why}" if problem else "given"
-        notes.append((f"quotes in {text.path.name}", name, f"each row has the cells of the header; {reason}"))
-    if rows.mended:
-        lines = f"{len(rows.mended):,} lines, first line {rows.mended[0]}"
-        notes.append((f"quotes in {text.path.name}", "kept as text", f"{lines}: they neither open nor close a cell"))
-    if more:
-        rows.header.insert(0, "")
-        notes.append(
-            (f"header of {text.path.name}", "one name short", "each row has one cell more; the first is named ''")
-        )
-    return rows.header, rows.rows, notes
+    if best is None or strict:
+        raise ValueError(f"{text.path}, line {problem.line}: {problem}")
+    return *best, problem
+
+
+def count(things: Sized, name: str) -> str:
+    """ "1 line", "2 lines"."""
+    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _header(text: Text) -> str:
+    return next((line for line in text.lines() if line.strip()), "").lstrip()
 
 
 # The delimiter
@@ -90,12 +116,14 @@ def _rank(score: tuple[float, int, int, str]) -> tuple:
 
 def _share(lines: list[str], delimiter: str) -> tuple[float, int, int]:
     """The share of lines with the cells of the header, their number, and 1 where all have one more than the header."""
-    ways = [[line.count(delimiter) + 1 for line in lines]]
+    ways, escape = [], "\\" if any('\\"' in line for line in lines) else None
     with suppress(csv.Error):
-        ways.insert(0, [len(row) for row in csv.reader(lines, delimiter=delimiter) if row])
+        ways.append([len(row) for row in csv.reader(lines, delimiter=delimiter, escapechar=escape) if row])
+    ways.append([line.count(delimiter) + 1 for line in lines])
     best = (0.0, 0, 0)
     for first, *rest in ways:
-        for more in (0, 1) if rest and set(rest) == {first + 1} else (0,):
+        short = rest and set(rest) == {first + 1} and (ways[0] == [first, *rest])
+        for more in (0, 1) if short else (0,):
             share = sum(width == first + more for width in rest) / len(rest) if rest else 1.0
             best = (share, first, more) if share > best[0] else best
     return best
@@ -116,7 +144,7 @@ def _delimiter_note(text: Text, own: str, divider: str) -> list[tuple[str, str, 
 
 def _doubt(text: Text, found: Rows, delimiter: str) -> tuple[Misread | None, bool]:
     """Why quotes might mean nothing after all, and whether the rows cannot be taken as they are."""
-    if next(line for line in text.lines() if line.strip()).lstrip().startswith('"'):
+    if _header(text).startswith('"'):
         return None, False  # a header in quotes
     shapes = None
     for start, end, row in found.several:
@@ -157,7 +185,8 @@ def _shape(cells: list[str]) -> Callable[[str], bool] | None:
     if len(cells) < 3:
         return None
     if all(NUMBER.fullmatch(value) for value in values):
-        return lambda cell: NUMBER.fullmatch(cell) is not None
+        ids = values if len(values) == len(cells) else ()
+        return lambda cell: NUMBER.fullmatch(cell) is not None and cell not in ids
     lengths = {len(value) for value in values}
     if len(lengths) == 1 and not any(re.search(r"\s", value) for value in values):
         return lambda cell: len(cell) in lengths and not re.search(r"\s", cell)

@@ -102,9 +102,17 @@ def _returns(text: Text, delimiter: str, more: int) -> Rows:
     return _enclosed(text, delimiter, more, text.lines(""))
 
 
+def _blanks(text: Text, delimiter: str, more: int) -> Rows:
+    """A blank stands behind each delimiter, and is no part of the cell."""
+    if f'{delimiter} "' not in text.whole:
+        raise Misread(1, "no quote stands behind a blank")
+    return _enclosed(text, delimiter, more, skipinitialspace=True)
+
+
 ENCLOSING, PLAIN = "enclose cells", "mean nothing"
 WAYS: dict[str, Callable[[Text, str, int], Rows]] = {
     ENCLOSING: _enclosed,
+    "enclose cells, behind a blank": _blanks,
     "enclose cells, and a carriage return ends a line": _returns,
     "enclose cells, and a backslash stands before those inside": lambda t, d, m: _escaped(t, d, m, '"'),
     PLAIN: _plain,

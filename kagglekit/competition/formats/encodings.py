@@ -24,7 +24,7 @@ MARKS = {  # byte order mark -> encoding; UTF-32 first, since its mark begins wi
 }
 SURE = 6  # bytes: so many more than characters are UTF-8 by accident only in a file that nobody wrote
 FIRST = 1 << 20  # bytes from which an encoding is guessed
-FEW = 12  # so many different runs of bytes beyond ASCII tell too little
+FEW = 12  # bytes beyond ASCII, in runs that differ: fewer tell too little
 SINGLE = ("cp1252", "cp1250", "cp1254", "cp1257")  # encodings by how usual they are: of letters with accents
 USUAL = ("gb18030", "big5", "cp932", "cp949", "cp1251", "koi8_r", "cp1256", "cp1253", "cp1255", "cp874", *SINGLE)
 HIGH = re.compile(rb"[\x80-\xff]+")
@@ -183,6 +183,6 @@ def _likely(data: bytes) -> str:
     runs = HIGH.findall(some)
     usual = SINGLE if sum(map(len, runs)) < 2 * sum(len(run) == 1 for run in runs) else USUAL
     found = [match.encoding for match in from_bytes(some, cp_isolation=[*usual])]
-    if len(set(runs)) < FEW:
+    if sum(map(len, set(runs))) < FEW:
         found = [name for name in usual if name in found or name == "cp1252"] + found
     return next((name for name in found if _fits(data, name)), "")

@@ -11,8 +11,18 @@ from kagglekit.competition.formats.encodings import Text
 COLUMNS = 2000
 TABLE = "kagglekit reads one object a line, an array of objects, or an object of columns"
 
-# An object is a tuple of (key, value), so that a key that is named twice is seen; numbers stay as they are written
-decoder = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=str)
+
+class Number(str):
+    """A number as it is written."""
+
+
+# An object is a tuple of (key, value), so that a key that is named twice is seen
+decoder = json.JSONDecoder(
+    object_pairs_hook=tuple,
+    parse_int=Number,
+    parse_float=Number,
+    parse_constant=lambda name: None if name == "NaN" else Number(name),
+)
 
 
 def read_json_table(text: Text) -> tuple[list[str], list[list[str]], list[tuple[str, str, str]]]:
@@ -60,7 +70,7 @@ def join_lists(cells: list[list]) -> str:
 def describe_lists(count: int, divider: str) -> tuple[str, str]:
     """What is told of a column whose cells are lists: found, reason."""
     made = f"text, items divided by {divider!r}" if divider else "kept as JSON"
-    return made, f"{count:,} cells are lists" + ("" if divider else " of lists or objects")
+    return made, f"lists{'' if divider else ' of lists or objects'} in {count:,} of its cells"
 
 
 def as_text(value, divider: str = "") -> str:
@@ -68,16 +78,21 @@ def as_text(value, divider: str = "") -> str:
     if isinstance(value, list) and divider:
         value = divider.join(as_text(item) for item in value)
     elif isinstance(value, (list, tuple, dict)):
-        value = json.dumps(_plain(value), ensure_ascii=False)
+        value = _write(value)
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _plain(value):
+def _write(value) -> str:
+    """JSON of a value, its numbers as they were."""
+    if isinstance(value, Number):
+        return str(value)
     if isinstance(value, tuple):
-        return {key: _plain(inner) for key, inner in value}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+        return "{" + ", ".join(f"{json.dumps(key, ensure_ascii=False)}: {_write(inner)}" for key, inner in value) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_write, value))}]"
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _flat(record: tuple, where: str, objects: set[str], before: str = "") -> Iterator[tuple[str, object]]:
@@ -97,9 +112,10 @@ def _records(text: Text) -> Iterator[tuple[str, object]]:
     """Each object with its place."""
     lines = ((number, line) for number, line in enumerate(text.lines(), 1) if line.strip())
     first = list(islice(lines, 2))
-    opening = first[0][1].strip() if first else ""
-    a_line = not opening.startswith("[") and (opening.endswith("}") or not opening.startswith("{"))
-    if a_line and (len(first) > 1 or not _is_columns(opening)):
+    if not first:
+        return
+    opening = first[0][1].strip()
+    if len(first) > 1 and not opening.startswith("[") and (opening.endswith("}") or not opening.startswith("{")):
         yield from _each_line(text)
         return
     whole = text.whole
@@ -140,19 +156,6 @@ def _one_after_another(text: Text, whole: str) -> Iterator[tuple[str, object]]:
             raise ValueError(f"{text.path}, line {error.lineno}: this is no JSON ({error.msg}); {TABLE}") from error
         place = WHITESPACE.match(whole, place).end()
         yield f"line {line}", record
-
-
-def _is_columns(line: str) -> bool:
-    """Whether a lone line is an object of columns, and not one row."""
-    try:
-        value = decoder.decode(line)
-    except ValueError:
-        return False
-    return (
-        isinstance(value, tuple)
-        and bool(value)
-        and all(isinstance(inner, (list, tuple)) and inner for _, inner in value)
-    )
 
 
 def _by_column(text: Text, value: dict) -> list[tuple]:
