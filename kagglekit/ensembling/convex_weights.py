@@ -71,7 +71,9 @@ def log_scores(predictions: Sequence[np.ndarray], kind: str) -> np.ndarray:
 def log_pool_loss(predictions: Sequence[np.ndarray], labels: np.ndarray, kind: str) -> Callable:
     """The log loss of the log pool, as a function of the weights (runs,): loss, gradient, second derivatives."""
     scores, labels = log_scores(predictions, kind), np.asarray(labels)
-    flat = scores.reshape(len(scores), -1)  # (runs, n * columns)
+    if kind in CLASSES:
+        scores = np.ascontiguousarray(scores.transpose(0, 2, 1))  # (runs, columns, n): sums over short rows are slow
+    flat = scores.reshape(len(scores), -1)
 
     def of_labels(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         pooled = weights @ flat
@@ -79,13 +81,17 @@ def log_pool_loss(predictions: Sequence[np.ndarray], labels: np.ndarray, kind: s
         loss = np.mean(np.logaddexp(0, pooled) - truth * pooled)
         return loss, flat @ (probs - truth) / flat.shape[1], gram(flat, probs * (1 - probs))
 
+    truth = scores[:, labels, np.arange(len(labels))].mean(axis=1) if kind in CLASSES else None
+
     def of_classes(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        logs = log_softmax((weights @ flat).reshape(scores.shape[1:]), axis=1)  # (n, columns)
+        pooled = (weights @ flat).reshape(scores.shape[1:])  # (columns, n)
+        logs = pooled - pooled.max(axis=0)
+        logs -= np.log(np.exp(logs).sum(axis=0))
         probs, rows = np.exp(logs), np.arange(len(labels))
-        expected = np.einsum("mnk,nk->mn", scores, probs)
-        slope = (expected - scores[:, rows, labels]).mean(axis=1)
-        curve = gram(flat, probs.ravel()) * probs.shape[1] - gram(expected, np.ones(len(rows)))
-        return -logs[rows, labels].mean(), slope, curve
+        expected = np.einsum("mkn,kn->mn", scores, probs)
+        slope = expected.mean(axis=1) - truth
+        curve = gram(flat, probs.ravel()) * len(probs) - gram(expected, np.ones(len(rows)))
+        return -logs[labels, rows].mean(), slope, curve
 
     return of_classes if kind in CLASSES else of_labels
 

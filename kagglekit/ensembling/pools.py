@@ -16,7 +16,7 @@ from sklearn.metrics import recall_score
 from kagglekit.ensembling.convex_weights import FLOOR, fit_weights, log_scores
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.options import check_range
-from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
+from kagglekit.scoring.metrics import CLASSES, make_scorer
 
 Predictions = Sequence[np.ndarray]  # or one array (runs, n, columns)
 
@@ -148,9 +148,9 @@ class BestSingle(Ensembler):
     """
 
     def fit(self, inputs: StackInput, labels: np.ndarray, folds: np.ndarray) -> Self:
-        scores = [score(inputs.metric, labels, each) for each in inputs.predictions]
-        best = np.argmax(scores) if is_higher_better(inputs.metric) else np.argmin(scores)
-        self.weights_ = np.eye(len(scores))[best]
+        scorer = make_scorer(inputs.metric, labels, inputs.predictions.shape[2])
+        gains = scorer.gains(scorer.view(inputs.predictions))
+        self.weights_ = np.eye(len(gains))[gains.argmax()]
         return self
 
     def predict(self, inputs: StackInput) -> np.ndarray:

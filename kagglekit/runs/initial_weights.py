@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kagglekit.files import hash_files, resolve
-from kagglekit.model.backbones import find_backbone
 from kagglekit.model.catalogue import SOURCES
-from kagglekit.model.weight_averages import fuse_backbones
 from kagglekit.runs.leaks import refuse_leak
 from kagglekit.runs.parquet import read_parquet
 from kagglekit.runs.record import RunRecord, named_runs, split_start, with_ancestors
@@ -50,6 +48,8 @@ class SourceRun:
                 f"{what}={self.name!r} was made from the backbone {theirs!r}, not {backbone!r}: name another run"
             )
         if not self.models:
+            from kagglekit.model.backbones import find_backbone  # here: torch takes seconds, and blends need none of it
+
             find_backbone(str(self.record.folder / "model"))
 
 
@@ -175,6 +175,8 @@ def make_start(models: dict[str, float], place: Path) -> str:
     """
     if len(models) == 1:
         return next(iter(models))
+    from kagglekit.model.weight_averages import fuse_backbones  # here, as above
+
     fuse_backbones([Path(model) for model in models], place / "start", list(models.values()))
     return str(place / "start")
 
@@ -184,6 +186,8 @@ def make_backbone(models: dict[str, float], place: Path) -> str:
     start = make_start(models, place)
     if not Path(start, "classifier.json").is_file():
         return start
+    from kagglekit.model.weight_averages import fuse_backbones  # here, as above
+
     fuse_backbones([Path(start)], place / "start")
     return str(place / "start")
 

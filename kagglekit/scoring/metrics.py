@@ -152,11 +152,16 @@ class Scorer:
         """The metric of (total + view) / count for each of the views (c, k, m), times the sign: higher is better."""
         size = max(1, BLOCK // max(1, views[0].size))
         blocks = [views[i : i + size] for i in range(0, len(views), size)]
-        return self.sign * np.concatenate([self.value((total + block) / count) for block in blocks])
+        return self.sign * np.concatenate([self.value(_combine(total, block, count)) for block in blocks])
 
     def gain(self, predictions: np.ndarray) -> float:
         """The metric of predictions (n, columns), times the sign."""
         return float(self.gains(self.view(predictions)[None])[0])
+
+
+def _combine(total: np.ndarray | float, block: np.ndarray, count: float) -> np.ndarray:
+    made = total + block
+    return np.divide(made, count, out=made)
 
 
 def make_scorer(metric: str, labels: np.ndarray, columns: int) -> Scorer:
