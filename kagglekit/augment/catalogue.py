@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from kagglekit.augment.augmenter import Augmenter
 from kagglekit.augment.back_translation import BackTranslation
 from kagglekit.augment.eda import AEDA, EDA
 from kagglekit.augment.synonyms import Dictionary, MLMSynonyms
+from kagglekit.competition.text_columns import change_columns
 from kagglekit.files import Damaged, read_json, replacing, resolve
 from kagglekit.options import accepts
 
@@ -21,15 +23,14 @@ AUGMENTERS = {one.__name__: one for one in (EDA, AEDA, MLMSynonyms, Dictionary, 
 
 @dataclass(eq=False)
 class Chain(Augmenter):
-    """Several augmenters one after the other; an empty chain leaves texts as they are."""
+    """Several augmenters one after the other, each column of a text by itself; an empty chain changes nothing."""
 
     augmenters: Sequence[Augmenter] = ()
 
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
-        texts = list(texts)
         for augmenter in self.augmenters:
-            texts = augmenter(texts, seed)
-        return texts
+            texts = change_columns(texts, partial(augmenter, seed=seed))
+        return list(texts)
 
 
 def make_augmenter(recipe: dict[str, dict[str, Any]], backbone: str) -> Augmenter:

@@ -162,15 +162,21 @@ def check_classes(
 
 
 def check_text(
-    text: list[str], taken: set[str], train: pd.DataFrame, test: pd.DataFrame, names: dict[str, str]
+    text: list[str],
+    taken: set[str],
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    names: dict[str, str],
+    pattern: str | None = None,
 ) -> None:
     """The text columns are in train and test, and hold something."""
     for column in text:
-        for what, table in (("train", train), ("test", test)):
+        what = f"pattern={pattern!r}: {column!r}" if pattern else f"text={column!r}"
+        for file, table in (("train", train), ("test", test)):
             if column not in table.columns:
-                raise ValueError(f"text={column!r} is no column of {names[what]}; it has {_listed(table)}")
+                raise ValueError(f"{what} is no column of {names[file]}; it has {_listed(table)}")
         if column in taken:
-            raise ValueError(f"text={column!r} is a label already; name a column of text")
+            raise ValueError(f"{what} is a label already; name a column of text")
         if not train[column].str.strip().any():
             raise ValueError(
                 f"{names['train']}: the text column {column!r} is empty in every row; name a column of text"

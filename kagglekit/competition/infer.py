@@ -10,7 +10,8 @@ import pandas as pd
 from kagglekit.competition import checks, columns, forms, guess, labels
 from kagglekit.competition.settings import TaskSettings
 from kagglekit.competition.tables import existing_files, open_tables
-from kagglekit.competition.task import BY, Task, encode_labels, join_texts, row_ids
+from kagglekit.competition.task import BY, Task, encode_labels, row_ids
+from kagglekit.competition.text_columns import SEPARATOR, is_empty, join_columns, rename_template, template_columns
 from kagglekit.files import hash_files, resolve
 from kagglekit.scoring.check import check_metric, describe_groups
 from kagglekit.scoring.metrics import find_metric, is_higher_better, metric_column
@@ -185,13 +186,21 @@ class Draft:
         taken = {found["id"], *answers}
         group = self.named(settings.group) or [settings.group]
         rule = (columns.guess_text, train, test, taken | {*group}, found["id"])
-        text = self.choose("text", self.named(settings.text), *rule)
-        checks.check_text(text, answers, train, test, self.names)
-        rule = (columns.guess_group, train, test, taken, join_texts(train, text), text)
+        pattern = settings.pattern and rename_template(settings.pattern, lambda name: self.named(name)[0])
+        text = self.choose("text", template_columns(pattern) if pattern else self.named(settings.text), *rule)
+        checks.check_text(text, answers, train, test, self.names, pattern)
+        if pattern:
+            self.tell("pattern", pattern, "given")
+        elif len(text) > 1:
+            found["text_separator"] = SEPARATOR
+            how = "models read the tokenizer's separator between them; pattern= would make one text of them"
+            self.tell("columns of a text", text, how)
+        found["pattern"] = pattern
+        rule = (columns.guess_group, train, test, taken, join_columns(train, text), text)
         group = found["group"] = self.choose("group", group[0], *rule) or None
         checks.check_columns(train, self.names["train"], found["id"], group, found["labels"])
         for what, table in (("train", train), ("test", test)):
-            empty = [row for row, value in enumerate(join_texts(table, text)) if not value.strip()]
+            empty = [row for row, value in enumerate(join_columns(table, text)) if is_empty(value)]
             if empty:
                 first = f"{checks.name_row(table.index[empty[0]])} (id {row_ids(table, found['id'])[empty[0]]!r})"
                 self.tell(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kagglekit.competition.checks import KINDS
+from kagglekit.competition.text_columns import template_columns
 from kagglekit.options import Knobs, documented, knob
 
 
@@ -23,6 +24,9 @@ class TaskSettings(Knobs):
     quotes: bool | None = knob(None, "whether quotes enclose cells of a CSV, or are text", shown="competition")
     id: str | None = knob(None, "column with ids", names="column", shown="task")
     text: str | list[str] | None = knob(None, "columns with text", names="column", shown="task")
+    pattern: str | None = knob(
+        None, 'template of the text over columns: "Rule: {rule} Post: {body}"; None: each by itself', shown="task"
+    )
     labels: str | list[str] | None = knob(None, "columns of train to predict", names="column", shown="task")
     label_sep: str | None = knob(None, 'between several labels of one cell; "": a cell is one label', shown="task")
     merge_spellings: bool = knob(False, "labels that differ by case, blanks or 1 and 1.0 are one class", shown="task")
@@ -38,6 +42,13 @@ class TaskSettings(Knobs):
         None, "accuracy, f1_macro, roc_auc, log_loss, qwk, rmse, ... or package.module:function", shown="task"
     )
     group: str | None = knob(None, "column whose rows must share a fold; empty: none", names="column", shown="folds")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.pattern is not None:
+            named = template_columns(self.pattern)
+            if self.text and set(named) != {*([self.text] if isinstance(self.text, str) else self.text)}:
+                raise ValueError(f"pattern={self.pattern!r} and text={self.text!r} name other columns: leave text out")
 
 
 @documented

@@ -13,6 +13,7 @@ from kagglekit.competition.checks import first_bad
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import decode, is_missing
 from kagglekit.competition.tables import existing_files, read_again, read_one
+from kagglekit.competition.text_columns import join_columns
 from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
 from kagglekit.scoring.grouped import LabelsBy
 from kagglekit.scoring.metrics import CLASSES, metric_column
@@ -30,7 +31,7 @@ class Task:
 
     kind: str  # binary, multiclass, multilabel, regression or ordinal
     id: str  # "": none, rows of the sample submission go by order
-    text: list[str]  # joined by a line break
+    text: list[str]  # columns
     labels: list[str]  # columns of `read_train`
     classes: list[str]  # in order, as written in the file; none for multilabel and regression
     form: str  # of the submission: label (or value), probability (of classes[1]), columns, list, top3; see forms.py
@@ -54,6 +55,8 @@ class Task:
     bounds: list[list[float]] = field(default_factory=list)  # smallest and largest value of each label; empty: not kept
     may_be_empty: bool = False  # a cell of the submission, as those of train
     unclear: str = ""  # why no submission can be written yet
+    pattern: str | None = None  # template of the text over its columns; None: one after the other
+    text_separator: str = "\n"  # between several text columns, see text_columns.py; a line break in version 0.2
 
     @property
     def columns(self) -> list[str]:
@@ -132,8 +135,9 @@ def row_ids(table: pd.DataFrame, id: str, prefix: str = "row") -> list[str]:
 
 def read_train(task: Task, more: Sequence[str] = ()) -> pd.DataFrame:
     """Columns id, text, group (if the task has one), metric_by (if its metric is by a column), the labels and `more`
-    columns, as they are written; all str. Raises ValueError for one of `more` that train does not have, or whose name
-    is one of the others."""
+    columns, as they are written; all str. The text is one column of the file, several with `SEPARATOR` between them, or
+    a template filled with them. Raises ValueError for one of `more` that train does not have, or whose name is one of
+    the others."""
     return _read(task, "train", task.labels, more)
 
 
@@ -163,7 +167,7 @@ def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> 
     table = read_again(task.data, task.files, task.encoding, task.reading, what).rename(
         columns=task.renamed.get(what, {})
     )
-    made = {"id": row_ids(table, task.id, "row" if what == "train" else "test"), "text": join_texts(table, task.text)}
+    made = {"id": row_ids(table, task.id, "row" if what == "train" else "test"), "text": join_texts(table, task)}
     if task.group in table.columns:
         made["group"] = table[task.group].tolist()
     if metric_column(task.metric) in table.columns:
@@ -200,7 +204,6 @@ def encode_labels(task: Task, train: pd.DataFrame) -> np.ndarray:
     return LabelsBy(labels, train[BY]) if metric_column(task.metric) and BY in train.columns else labels
 
 
-def join_texts(table: pd.DataFrame, columns: list[str]) -> list[str]:
-    """The text of each row: its columns, as far as they are filled."""
-    parts = zip(*(table[column] for column in columns), strict=True)
-    return ["\n".join(part for part in row if part.strip()) for row in parts]
+def join_texts(table: pd.DataFrame, task: Task) -> list[str]:
+    """The text of each row of a table with the columns of a task."""
+    return join_columns(table, task.text, task.text_separator, task.pattern)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from kagglekit.data.tokens import Chunks, Tokens
+from kagglekit.data.chunks import Chunks
+from kagglekit.data.tokens import Tokens
 
 
 def training_batches(

@@ -15,6 +15,8 @@ from functools import lru_cache, partial
 
 import pandas as pd
 
+from kagglekit.competition.text_columns import change_columns
+
 URL = re.compile(r"(?:https?://|www\.)[!#-;=?-~]+", re.IGNORECASE)  # ASCII, without quotes and angle brackets
 TRAILING = ".,;:!?)]}'"  # more often after a URL than part of it
 MENTION = re.compile(r"(?<![\w.@＠/])(?:[@＠]\w+)+")  # not in a mail address
@@ -198,14 +200,14 @@ def check_cleaners(names: Sequence[str]) -> None:
 
 
 def clean_texts(texts: Iterable[str], names: Sequence[str]) -> list[str]:
-    """Each text after the cleaners `names`, in that order; none changes nothing.
+    """Each text, and each column of it, after the cleaners `names`, in that order; none changes nothing.
 
     Raises ValueError for an unknown name, ModuleNotFoundError that says what to install.
     """
     check_cleaners(names)
     texts = list(texts)
     for name in names:
-        texts = [CLEANERS[name](text) for text in texts]
+        texts = change_columns(texts, lambda some, clean=CLEANERS[name]: [clean(text) for text in some])
     return texts
 
 

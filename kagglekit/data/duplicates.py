@@ -8,6 +8,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from kagglekit.competition.task import Task
+from kagglekit.competition.text_columns import SEPARATOR, is_empty, show_columns
 from kagglekit.data.minhash import Hashes, jaccard, near_pairs
 from kagglekit.options import check_range
 
@@ -16,7 +17,9 @@ COMPARED = 200  # texts of a cluster that are compared with its first one
 
 
 def normalise(text: str) -> str:
-    """The text in lower case (casefold), with single spaces: equal for texts that count as identical."""
+    """The text in lower case (casefold), with single spaces: equal for texts that count as identical. The separator of
+    columns is a word; a text of empty columns is empty."""
+    text = "" if is_empty(text) else text.replace(SEPARATOR, f" {SEPARATOR} ")
     return " ".join(text.casefold().split())
 
 
@@ -141,7 +144,7 @@ def _count(texts: list[str], size: int, labels: np.ndarray | None, groups: np.nd
 
 def _excerpts(first: str, other: str) -> dict[str, str]:
     """Both texts from shortly before they begin to differ, or from the beginning if they do not."""
-    first, other = " ".join(first.split()), " ".join(other.split())
+    first, other = (" ".join(show_columns(text).split()) for text in (first, other))
     same = next((k for k, (a, b) in enumerate(zip(first, other, strict=False)) if a.casefold() != b.casefold()), None)
     if same is None:
         same = 0 if len(first) == len(other) else min(len(first), len(other))

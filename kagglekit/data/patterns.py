@@ -88,12 +88,13 @@ def fill_pattern(
     pattern: Pattern,
     max_length: int,
     cache: Path | None = None,
-    cut: str = "head",
+    cut: str | Sequence[str] = "head",
     head_tokens: int | None = None,
+    budget: Sequence[int] = (),
 ) -> Tokens:
     """Tokenise `texts`, each in the pattern, to `max_length` tokens; only the text is truncated, never the pattern.
 
-    cut, head_tokens, cache: as in `tokenize`; tokens are cached without the pattern, so that another pattern of the
+    cut, head_tokens, budget, cache: as in `tokenize`; tokens are cached without the pattern, so that another one of the
     same length finds them. Raises ValueError for a `max_length` that leaves no room for text.
     """
     around = len(pattern.first) + len(pattern.last)
@@ -101,10 +102,18 @@ def fill_pattern(
     check_range("max_length", max_length, max_length > around, rule)
     texts = [f" {text}" for text in texts] if pattern.spaced else texts
     start, end = pattern.special
-    tokens = tokenize(texts, tokenizer, max_length - around + start + end, cache, cut, head_tokens)
-    return join_tokens(
-        np.concatenate([pattern.first, ids[start : len(ids) - end], pattern.last], dtype=np.int32) for ids in tokens
-    )
+    tokens = tokenize(texts, tokenizer, max_length - around + start + end, cache, cut, head_tokens, budget)
+    sizes = len(pattern.first), len(pattern.last)
+
+    def surround(first: np.ndarray, inner: np.ndarray, last: np.ndarray) -> np.ndarray:
+        return np.concatenate([first, inner[start : len(inner) - end], last], dtype=inner.dtype)
+
+    found = [surround(pattern.first, ids, pattern.last) for ids in tokens]
+    if tokens.columns is None:
+        return join_tokens(found)
+    ends = ([np.repeat(own[at], size) for at, size in zip((0, -1), sizes, strict=True)] for own in tokens.owners)
+    owners = (surround(first, own, last) for (first, last), own in zip(ends, tokens.owners, strict=True))
+    return join_tokens(found, owners)
 
 
 def find_words(

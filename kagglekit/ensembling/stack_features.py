@@ -9,6 +9,7 @@ from scipy.special import expit, softmax
 
 from kagglekit.competition.checks import name_row
 from kagglekit.competition.guess import UNSPACED, are_numbers
+from kagglekit.competition.text_columns import SEPARATOR
 from kagglekit.data.features import MISSING, Features
 from kagglekit.ensembling.ensembler import StackInput
 
@@ -131,7 +132,7 @@ def _read_column(name: str, table: pd.DataFrame, file: str) -> list[str]:
     """A column of numbers as written, or a measure of the text written likewise."""
     if name not in table.columns:
         if name in MEASURES and "text" in table.columns:
-            return [repr(float(MEASURES[name](text))) for text in table["text"]]
+            return [repr(float(MEASURES[name](text.replace(SEPARATOR, "\n")))) for text in table["text"]]
         raise ValueError(
             f"meta: {file} has no column {name!r}. Name one of {', '.join(MEASURES)}, or a column of numbers that "
             f"train and test have; {file} has {', '.join(map(str, table.columns))}"

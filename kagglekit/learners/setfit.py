@@ -3,7 +3,7 @@
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +15,8 @@ import torch
 from transformers import PrinterCallback
 
 from kagglekit.competition.task import Task, encode_labels
+from kagglekit.competition.text_columns import SEPARATOR
+from kagglekit.data.layout import find_layout
 from kagglekit.device import autocast, choose_device, choose_precision
 from kagglekit.files import remove, replacing
 from kagglekit.model.backbones import check_max_length, quiet
@@ -88,8 +90,8 @@ class SetFit:
                 path = str(folder / "encoder")
             body = load_sentence_encoder(path, device)
             body.max_seq_length = self.max_length
-            receipts = self._train(body, train_rows, folder / "checkpoints", seed)
-            texts = [*self.train["text"], *self.test["text"]]
+            texts = _write_separators([*self.train["text"], *self.test["text"]], body.tokenizer)
+            receipts = self._train(body, texts, train_rows, folder / "checkpoints", seed)
             with autocast(device, choose_precision(device)):
                 vectors = body.encode(texts, show_progress_bar=False, normalize_embeddings=True)  # (rows, width)
             with replacing(folder / "model") as part:
@@ -102,7 +104,7 @@ class SetFit:
         found = fit_shallow(self.task.kind, len(self.task.columns), x, y, unseen, self.classifier, seed)
         return Fitted(*found, receipts={"setfit": receipts})
 
-    def _train(self, body, rows: np.ndarray, folder: Path, seed: int) -> dict[str, float]:
+    def _train(self, body, texts: list[str], rows: np.ndarray, folder: Path, seed: int) -> dict[str, float]:
         """Train the encoder on pairs of `rows`; returns the numbers of pairs and steps, and the loss."""
         setfit = import_setfit()
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[: self.pair_rows])
@@ -119,7 +121,7 @@ class SetFit:
         args = setfit.TrainingArguments(output_dir=str(folder), **options, **rates, **silence)
         trainer = setfit.Trainer(setfit.SetFitModel(body, multi_target_strategy=several), args)
         trainer.st_trainer.remove_callback(PrinterCallback)
-        trainer.train_embeddings(self.train["text"].iloc[rows].tolist(), labels.tolist(), args=args)
+        trainer.train_embeddings([texts[row] for row in rows], labels.tolist(), args=args)
         log = trainer.st_trainer.state.log_history
         return {"pairs": pairs, "steps": steps, "loss": next(e["train_loss"] for e in log if "train_loss" in e)}
 
@@ -135,6 +137,15 @@ def load_sentence_encoder(path: str, device: torch.device):
     body = SentenceTransformer(path, device=str(device), model_kwargs={"dtype": torch.float32})
     restore_rules(body.tokenizer, body.tokenizer.name_or_path)
     return body
+
+
+def _write_separators(texts: Sequence[str], tokenizer) -> list[str]:
+    """Texts of several columns with the tokenizer's separator written out, as the library takes texts alone."""
+    if not any(SEPARATOR in text for text in texts):
+        return list(texts)
+    ids = find_layout(tokenizer).between.tolist()
+    between = "".join(tokenizer.convert_ids_to_tokens(ids)) if set(ids) <= set(tokenizer.all_special_ids) else "\n"
+    return [text.replace(SEPARATOR, f" {between} ") for text in texts]
 
 
 def import_setfit():

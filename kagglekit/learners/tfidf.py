@@ -1,31 +1,63 @@
 """TF-IDF of words and characters with a linear model: the baseline; seconds, and often hard to beat on long texts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.pipeline import FeatureUnion
+from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
 from kagglekit.competition.task import Task, encode_labels
+from kagglekit.competition.text_columns import split_columns
 from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import CLASSES
+
+
+def find_features(texts: Sequence[str], rare: int) -> csr_matrix:
+    """TF-IDF of word 1-2-grams and character 1-4-grams of at least `rare` texts: (texts, terms) float32.
+
+    Texts of several columns have those of the whole text, those of each column, since a word may mean something else in
+    it, and the cosine of each two columns, which a linear model could not find.
+    """
+    rows = [split_columns(text) for text in texts]
+    vectorizer = _vectorizer(rare)
+    whole = csr_matrix(vectorizer.fit_transform(["\n".join(row) for row in rows]).astype(np.float32))
+    if len(rows[0]) == 1:
+        return whole
+    parts, columns = [whole], list(zip(*rows, strict=True))
+    for column in columns:
+        try:
+            parts.append(_vectorizer(rare).fit_transform(column))
+        except ValueError:  # no term is in `rare` of its cells
+            continue
+    vectors = [normalize(vectorizer.transform(column)) for column in columns]
+    parts += [csr_matrix(a.multiply(b).sum(axis=1)) for a, b in combinations(vectors, 2)]
+    return csr_matrix(hstack(parts).astype(np.float32))
+
+
+def _vectorizer(rare: int) -> FeatureUnion:
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=rare, max_df=0.5)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=rare)
+    return FeatureUnion([("words", words), ("characters", characters)])
 
 
 @dataclass
 class Baseline:
     """Word 1-2-grams and character 1-4-grams; a linear SVM with calibrated probabilities, or ridge regression.
 
-    The vocabulary and its weights come from the texts of train and test, without labels. The strength of the
-    regularisation is cross-validated within the training rows of each fold, and so are the margins that sigmoids turn
-    into probabilities (Platt, 1999).
+    The vocabulary and its weights come from the texts of train and test, without labels; of several columns see
+    `find_features`. The strength of the regularisation is cross-validated within the training rows of each fold, and so
+    are the margins that sigmoids turn into probabilities (Platt, 1999).
     """
 
     task: Task = field(repr=False)
@@ -36,14 +68,7 @@ class Baseline:
 
     def __post_init__(self):
         self.labels = encode_labels(self.task, self.train)
-        rare = 2 if len(self.train) < 20_000 else 5
-        vectorizer = FeatureUnion(
-            [
-                ("words", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=rare, max_df=0.5)),
-                ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=rare)),
-            ]
-        )
-        everything = csr_matrix(vectorizer.fit_transform([*self.train["text"], *self.test["text"]]).astype(np.float32))
+        everything = find_features([*self.train["text"], *self.test["text"]], 2 if len(self.train) < 20_000 else 5)
         self.rows, self.test_rows = everything[: len(self.train)], everything[len(self.train) :]
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int) -> Fitted:

@@ -1,6 +1,7 @@
 """Find a backbone and load it: a run of 2_pretrain, a package, a folder, Kaggle's inputs, the hub or its cache."""
 
 import importlib.util
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +175,18 @@ def without_pooler(backbone: torch.nn.Module) -> torch.nn.Module:
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None
     return backbone
+
+
+def token_types(backbone: torch.nn.Module, columns: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """What tells a backbone the text column of each token: `token_type_ids`, or nothing where it has no such types.
+
+    columns: their numbers (batch, tokens), from 0; those beyond the last type of the backbone have that one.
+    """
+    if columns is None or "token_type_ids" not in inspect.signature(backbone.forward).parameters:
+        return {}
+    relative = backbone.config.model_type == "xlnet"  # compares the types of two tokens: any number is one
+    types = getattr(backbone.config, "type_vocab_size", None) or 0
+    return {"token_type_ids": columns if relative else columns.clamp(max=types - 1)} if relative or types > 1 else {}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from kagglekit.arrays import read_tensors, write_tensors
 from kagglekit.data.batches import prediction_batches
 from kagglekit.files import read_json, replacing, write_json
-from kagglekit.model.backbones import load_config, without_pooler
+from kagglekit.model.backbones import load_config, token_types, without_pooler
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.pooling import POOLINGS, make_pooling
@@ -106,9 +106,12 @@ class Classifier(nn.Module):
         """The word embeddings, as in transformers."""
         return self.backbone.get_input_embeddings()
 
-    def forward(self, attention_mask, input_ids=None, inputs_embeds=None, **features) -> dict[str, torch.Tensor]:
+    def forward(
+        self, attention_mask, input_ids=None, inputs_embeds=None, token_type_ids=None, **features
+    ) -> dict[str, torch.Tensor]:
         """`input_ids` or `inputs_embeds` and `attention_mask`, (batch, tokens), or (batch, chunks, tokens) for chunks.
 
+        token_type_ids: the text column of each token, in the same shape, where there are several.
         features: numbers, categories, vectors and embedded (vectors to be added to the word embeddings), those that the
         model was built for, with the batch first.
         Returns logits (batch, outputs), those of auxiliary targets last, and pooled (batch, width), the text vector.
@@ -118,10 +121,11 @@ class Classifier(nn.Module):
             raise ValueError("a model with word or document vectors needs input_ids, not inputs_embeds alone")
         with self._added(features.pop("embedded", None)):
             if attention_mask.dim() == 3:
-                states, mask = encode_chunks(self._encode, given, attention_mask, self.chunk_tokens)
+                more = () if token_type_ids is None else (token_type_ids,)
+                states, mask = encode_chunks(self._encode, given, attention_mask, self.chunk_tokens, *more)
                 pooled = self.chunk_pooling((states,), mask)  # (batch, width)
             else:
-                states, mask = self._states(given, attention_mask), attention_mask
+                states, mask = self._states(given, attention_mask, token_type_ids), attention_mask
                 pooled = self.pooling(states, mask)  # (batch, width)
                 states = states[-1]
         parts = [pooled]
@@ -136,17 +140,22 @@ class Classifier(nn.Module):
         logits = sum(self.head(vector, states, mask, self.dropout).float() for _ in range(draws)) / draws
         return {"logits": logits, "pooled": pooled}
 
-    def _states(self, given: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _states(
+        self, given: torch.Tensor, attention_mask: torch.Tensor, columns: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
         """The states (batch, tokens, width) that the pooling reads, the last layer last; given: ids or embeddings."""
         name = "inputs_embeds" if given.is_floating_point() else "input_ids"
         options = {"output_hidden_states": True} if self.pooling.all_layers else {}
+        options |= token_types(self.backbone, columns)
         outputs = self.backbone(attention_mask=attention_mask, **{name: given}, **options)
         below = outputs.hidden_states[:-1] if self.pooling.all_layers else ()
         return *below, outputs.last_hidden_state  # some have a norm behind the last layer
 
-    def _encode(self, given: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def _encode(
+        self, given: torch.Tensor, attention_mask: torch.Tensor, columns: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The vector of each chunk."""
-        return self.pooling(self._states(given, attention_mask), attention_mask)
+        return self.pooling(self._states(given, attention_mask, columns), attention_mask)
 
     def _added(self, vectors: torch.Tensor | None):
         """A context in which document vectors are added to the word embeddings."""
@@ -199,15 +208,17 @@ def load_encoder(backbone: nn.Module, folder: Path) -> None:
 
 
 def encode_chunks(
-    encode: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    encode: Callable[..., torch.Tensor],
     inputs: torch.Tensor,
     attention_mask: torch.Tensor,
     budget: int,
+    *more: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode all chunks of all texts, in slices of at most `budget` padded tokens; empty chunks are left out.
 
-    encode: (inputs, attention_mask) of n chunks -> vectors (n, width). inputs: `input_ids` (texts, chunks, tokens), or
-    embeddings with one more dimension. attention_mask: (texts, chunks, tokens), chunks padded on the right.
+    encode: (inputs, attention_mask, *more) of n chunks -> vectors (n, width). inputs: `input_ids` (texts, chunks,
+    tokens), or embeddings with one more dimension. attention_mask, more: (texts, chunks, tokens), chunks padded on the
+    right.
     budget: below one chunk it is one chunk a slice. One slice costs nothing more. Where gradients are needed, all
     slices but one are encoded again in the backward pass (torch.utils.checkpoint, with the same dropout), which takes
     up to a third more time; gradients are those of one large batch. Hooks and changed weights of `encode` must stay
@@ -217,7 +228,7 @@ def encode_chunks(
     for the GPU once a call, to learn which chunks are empty.
     """
     shape = attention_mask.shape[:2]
-    inputs, attention_mask = inputs.flatten(0, 1), attention_mask.flatten(0, 1)
+    inputs, attention_mask, *more = (x.flatten(0, 1) for x in (inputs, attention_mask, *more))
     places = torch.arange(1, attention_mask.shape[1] + 1, device=inputs.device)
     ends = ((attention_mask != 0) * places).amax(dim=1)  # (texts * chunks,) just after the last real token
     lengths = ends.cpu().numpy()
@@ -225,7 +236,7 @@ def encode_chunks(
     slices = _slices(lengths, budget)
     for number, chunks in enumerate(slices, start=1):
         rows = torch.from_numpy(chunks).to(inputs.device)
-        part = [x.index_select(0, rows)[:, : lengths[chunks].max()] for x in (inputs, attention_mask)]
+        part = [x.index_select(0, rows)[:, : lengths[chunks].max()] for x in (inputs, attention_mask, *more)]
         if torch.is_grad_enabled() and number < len(slices):  # the last one is the first to go backward
             vectors.append(checkpoint(encode, *part, use_reentrant=False))
         else:
@@ -233,7 +244,7 @@ def encode_chunks(
         order.append(rows)
     if not slices:  # only empty chunks: one token is encoded to find the width
         with torch.no_grad():
-            one = encode(inputs[:1, :1], torch.ones_like(attention_mask[:1, :1]))
+            one = encode(inputs[:1, :1], torch.ones_like(attention_mask[:1, :1]), *(x[:1, :1] for x in more))
         return one.new_zeros(*shape, one.shape[1]), attention_mask.new_zeros(shape)
     vectors, order = torch.cat(vectors), torch.cat(order)  # (chunks that are not empty, width)
     placed = vectors.new_zeros(len(lengths), vectors.shape[1]).index_copy(0, order, vectors)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kagglekit.competition.formats.encodings import PACKED, decode, unpack
 from kagglekit.competition.read import READERS, read_table
+from kagglekit.competition.text_columns import is_empty, join_columns
 from kagglekit.files import resolve
 from kagglekit.options import check_range
 
@@ -17,7 +18,7 @@ def read_corpus(names: Sequence[str], column: str = "text", encoding: str = "utf
 
     names: tables (CSV, TSV, parquet, JSON lines), plain text (.txt), each also as .gz or .zip of one file; or folders,
     of which all such files are read, also those in folders below, by their names. column: of tables, `text_column` in
-    2_pretrain; "title+text" joins two columns by a line break, like the text of a task. split: of plain text,
+    2_pretrain; "title+text" joins two columns, like the text of a task. split: of plain text,
     `text_split`: by "line", by "paragraph" (between blank lines), or "file" (not at all). Equal texts are all kept. All
     text is in memory at once.
     Raises FileNotFoundError, and ValueError that names file and column: a missing column, no text, bytes that are not
@@ -27,7 +28,7 @@ def read_corpus(names: Sequence[str], column: str = "text", encoding: str = "utf
     texts = []
     for name in names:
         for file in _files(resolve(name)):
-            found = [text for text in _read(file, column, encoding, split) if text.strip()]
+            found = [text for text in _read(file, column, encoding, split) if not is_empty(text)]
             if not found:
                 raise ValueError(f"{file} holds nothing but white space, where text (column {column!r}) was looked for")
             texts += found
@@ -67,8 +68,7 @@ def _read(file: Path, column: str, encoding: str, split: str) -> Iterator[str]:
         if name not in table.columns:
             there = ", ".join(table.columns)
             raise ValueError(f"{file} has no column {name!r}: it has {there}. Name one of these as text_column")
-    rows = zip(*(table[name] for name in columns), strict=True)
-    return ("\n".join(part for part in row if part.strip()) for row in rows)
+    return iter(join_columns(table, columns))
 
 
 def _split(text: str, split: str) -> Iterator[str]:

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 
 from kagglekit.data.batches import Examples, prediction_batches, training_batches
-from kagglekit.data.tokens import WHOLE, Tokens, chunk, join_tokens, special_ends, split_texts, tokenize
+from kagglekit.data.chunks import chunk, split_texts
+from kagglekit.data.tokens import WHOLE, Tokens, join_tokens, special_ends, tokenize
 from kagglekit.device import autocast, choose_precision, random_state_kept
 from kagglekit.pretraining.masking import Masking
 from kagglekit.pretraining.objective import Prepared, Setup

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,7 @@ class StageRun:
         if self.stage.masking == "entropy" and not options:
             return task_model  # exact, but slow: every token is hidden once
         texts = self.train["text"].iloc[training_rows(self.table_, fold)].tolist()
-        tokens = tokenize(texts, tokenizer, recipe["max_length"])
+        tokens = replace(tokenize(texts, tokenizer, recipe["max_length"]), columns=None)  # the pieces have none either
         options |= {"rule": self.stage.masking, "seed": self.stage.seed}
         how = {"save_seconds": self.save_seconds, "budget": self.budget}
         return train_token_scorer(task_model, tokens, tokenizer, place, **options, **how)

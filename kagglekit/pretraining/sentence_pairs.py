@@ -15,7 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM
 
+from kagglekit.competition.text_columns import split_columns
 from kagglekit.data.batches import Examples
+from kagglekit.data.layout import find_layout
 from kagglekit.data.tokens import WHOLE, join_tokens, special_ends, tokenize
 from kagglekit.data.words import split_sentences
 from kagglekit.device import choose_precision
@@ -42,7 +44,7 @@ def prepare_pairs(setup: Setup, wrong: str) -> Prepared:
     """
     weight, stage, tokenizer = setup.options["weight"], setup.stage, setup.tokenizer
     check_range("weight", weight, 0 <= weight < math.inf, "0 or more")
-    special = sum(map(len, pair_layout(tokenizer)))
+    special = find_layout(tokenizer).special(2)
     room = (stage.max_length - special) // 2
     check_range("max_length", stage.max_length, room >= 2, f"{special + 4} or more for two pieces of two tokens")
     whole = setup.load(AutoModelForMaskedLM)
@@ -149,7 +151,7 @@ class PiecePairs(Examples):
     """
 
     def __init__(self, documents: Sequence[Sequence[np.ndarray]], tokenizer, wrong: str, types: bool, seed: int):
-        self.layout = pair_layout(tokenizer)
+        self.layout = find_layout(tokenizer)
         if len(documents) < (2 if wrong == "other" else 1):
             raise ValueError(
                 f"{len(documents)} texts of two tokens or more are too few for pairs: give more text, or hold more out"
@@ -163,8 +165,7 @@ class PiecePairs(Examples):
         super().__init__(join_tokens(self._join(*pair) for pair in pairs), tokenizer.pad_token_id)
 
     def _join(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        before, between, behind = self.layout
-        return np.concatenate([before, first, between, second, behind])
+        return self.layout.join([first, second])[0]
 
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
         draws = [np.random.default_rng([self.seed, self.epoch, row]) for row in rows]
@@ -177,7 +178,7 @@ class PiecePairs(Examples):
             if wrong:
                 first, second = (second, first) if self.wrong == "swapped" else (first, read[len(rows) + number][1])
             shown.append(self._join(first, second))
-            starts.append(len(shown[-1]) - len(second) - len(self.layout[2]))
+            starts.append(len(shown[-1]) - len(second) - len(self.layout.last))
         batch = join_tokens(shown).pad(self.pad_id)
         if self.types:
             places = torch.arange(batch["input_ids"].shape[1])
@@ -190,17 +191,8 @@ class PiecePairs(Examples):
         return drawn + int(self.counts[row]) * (drawn >= self.starts[row])
 
     def _split(self, tokens: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        before, between, behind = map(len, self.layout)
+        before, between, behind = map(len, (self.layout.first, self.layout.between, self.layout.last))
         return tokens[before : before + length], tokens[before + length + between : len(tokens) - behind]
-
-
-def pair_layout(tokenizer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The special tokens before, between and behind two texts, int32 each."""
-    before, behind = special_ends(tokenizer)
-    one, two = tokenizer("a")["input_ids"], tokenizer("a", "a")["input_ids"]
-    body = len(one) - len(before) - len(behind)
-    between = two[len(before) + body : len(two) - len(behind) - body]
-    return before, np.array(between, dtype=np.int32), behind
 
 
 def split_documents(texts: Sequence[str], tokenizer, room: int) -> list[list[np.ndarray]]:
@@ -212,7 +204,7 @@ def split_documents(texts: Sequence[str], tokenizer, room: int) -> list[list[np.
         begins = make_word_table(tokenizer).begins.numpy()
     except ValueError:
         begins = np.ones(len(tokenizer), dtype=bool)
-    sentences = [split_sentences(text) for text in texts]
+    sentences = [[one for part in split_columns(text) for one in split_sentences(part)] for text in texts]
     first, last = special_ends(tokenizer)
     rows = iter(tokenize([sentence for text in sentences for sentence in text], tokenizer, WHOLE))
     documents = []

@@ -16,8 +16,10 @@ from torch.nn import functional as F
 
 from kagglekit.competition.read import read_table
 from kagglekit.data.batches import Examples
-from kagglekit.data.tokens import Chunks, Tokens, join_tokens, special_ends, tokenize
+from kagglekit.data.chunks import Chunks
+from kagglekit.data.tokens import Tokens, join_tokens, special_ends, tokenize
 from kagglekit.device import choose_precision
+from kagglekit.model.backbones import token_types
 from kagglekit.model.pooling import make_pooling
 from kagglekit.model.shallow import embed
 from kagglekit.options import check_range
@@ -120,15 +122,17 @@ class SimCSE(nn.Module):
         width = self.pooling.width
         self.projection = nn.Sequential(nn.Linear(width, width), nn.Tanh()) if projection else nn.Identity()
 
-    def forward(self, input_ids, attention_mask) -> dict[str, torch.Tensor]:
-        """Text vectors (batch, views, width) as logits; both inputs are (batch, views, tokens), or (batch, tokens) of
-        texts that are read twice."""
+    def forward(self, input_ids, attention_mask, token_type_ids=None) -> dict[str, torch.Tensor]:
+        """Text vectors (batch, views, width) as logits; the inputs are (batch, views, tokens), or (batch, tokens) of
+        texts that are read twice. token_type_ids: the text column of each token, where there are several."""
+        given = [input_ids, attention_mask] + ([] if token_type_ids is None else [token_type_ids])
         if input_ids.dim() == 2:
-            input_ids, attention_mask = (x.unsqueeze(1).expand(-1, 2, -1) for x in (input_ids, attention_mask))
-        rows, mask = input_ids.flatten(0, 1), attention_mask.flatten(0, 1)  # (batch * views, tokens)
-        states = self.backbone(input_ids=rows, attention_mask=mask).last_hidden_state
+            given = [x.unsqueeze(1).expand(-1, 2, -1) for x in given]
+        rows, mask, *columns = (x.flatten(0, 1) for x in given)  # (batch * views, tokens)
+        types = token_types(self.backbone, *columns)
+        states = self.backbone(input_ids=rows, attention_mask=mask, **types).last_hidden_state
         vectors = self.projection(self.pooling((states,), mask))
-        return {"logits": vectors.unflatten(0, input_ids.shape[:2])}
+        return {"logits": vectors.unflatten(0, given[0].shape[:2])}
 
 
 def info_nce(views: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from transformers import set_seed
 
+from kagglekit.competition.text_columns import is_empty
 from kagglekit.device import choose_device, choose_precision, keep_memory
 from kagglekit.files import check_space, read_json, remove, replacing, write_json
 from kagglekit.model.backbones import check_max_length, load_config
@@ -172,7 +173,7 @@ def split_corpus(texts: Sequence[str], held_out: float, seed: int) -> tuple[list
 
     Texts of nothing but white space are left out. Raises ValueError for fewer than two texts.
     """
-    unique = np.array(sorted({text for text in texts if text.strip()}), dtype=object)
+    unique = np.array(sorted({text for text in texts if not is_empty(text)}), dtype=object)
     if len(unique) < 2:
         raise ValueError(
             f"pretraining needs at least two different texts, one to train on and one to measure with, and was given "

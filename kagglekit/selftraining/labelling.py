@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from kagglekit.arrays import read_arrays, write_arrays
 from kagglekit.competition.read import read_table
-from kagglekit.competition.task import Task, row_ids
+from kagglekit.competition.task import Task, join_texts, row_ids
 from kagglekit.data.clean import clean_texts
 from kagglekit.data.duplicates import normalise
 from kagglekit.data.features import check_features
@@ -72,8 +72,7 @@ def read_unlabelled(task: Task, file: str | Path, recipe: Recipe) -> pd.DataFram
     for name in recipe.columns:
         if name not in table.columns:
             raise ValueError(f"{path} has no column {name!r}, which the model reads beside the text")
-    parts = zip(*(table[column] for column in task.text), strict=True)
-    texts = ["\n".join(part for part in row if part.strip()) for row in parts]
+    texts = join_texts(table, task)
     columns = {"id": row_ids(table, task.id), "text": texts, **{name: table[name] for name in recipe.columns}}
     read = pd.DataFrame(columns)
     where = replace(task, files={"train": path.name, "test": path.name})

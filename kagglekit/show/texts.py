@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import pandas as pd
 
 from kagglekit.competition.submission import decide
 from kagglekit.competition.task import Task
-from kagglekit.data.clean import CLEANERS, EXTRAS, check_cleaners, is_installed
-from kagglekit.data.tokens import WHOLE, Tokens, chunk_starts, special_ends, tokenize
+from kagglekit.competition.text_columns import SEPARATOR, SHOWN, show_columns, split_columns
+from kagglekit.data.chunks import chunk_starts
+from kagglekit.data.clean import CLEANERS, EXTRAS, check_cleaners, clean_texts, is_installed
+from kagglekit.data.layout import chunk_columns, cut_columns, find_layout
+from kagglekit.data.tokens import WHOLE, special_ends, tokenize
 from kagglekit.data.truncation import TRUNCATIONS, key_parts
 from kagglekit.scoring.metrics import CLASSES
 
@@ -18,7 +23,7 @@ THIRDS = ("beginning", "middle", "end")
 
 def shorten(text: str, characters: int = 160) -> str:
     """A text on one line, without its middle where it is long."""
-    text = " ".join(text.split())
+    text = " ".join(show_columns(text).split())
     half = characters // 2
     return text if len(text) <= characters else f"{text[:half]} ... {text[-half:]}"
 
@@ -89,9 +94,9 @@ def count_changes(texts: Sequence[str]) -> pd.DataFrame:
     to `install` first.
     """
     table = {}
-    for name, clean in CLEANERS.items():
+    for name in CLEANERS:
         if is_installed(name):
-            pairs = [(text, after) for text in texts if (after := clean(text)) != text]
+            pairs = [pair for pair in zip(texts, clean_texts(texts, [name]), strict=True) if pair[0] != pair[1]]
             added = sum(len(after) - len(text) for text, after in pairs) / max(len(pairs), 1)
             table[name] = (len(pairs), len(pairs) / max(len(texts), 1), added, "")
         else:
@@ -109,7 +114,7 @@ def show_cleaning(texts: Sequence[str], names: Sequence[str] = (), n: int = 2, c
     check_cleaners(names)
     rows, now = [], list(texts)
     for name in names or filter(is_installed, CLEANERS):
-        after = [CLEANERS[name](text) for text in now]
+        after = clean_texts(now, [name])
         changed = [pair for pair in zip(now, after, strict=True) if pair[0] != pair[1]]
         rows += [(name, len(changed), *_around_change(*pair, characters)) for pair in changed[:n]]
         now = after if names else now
@@ -126,6 +131,7 @@ def _around_change(before: str, after: str, characters: int) -> list[str]:
 
 
 def _visible(text: str, start: int, stop: int) -> str:
+    text = text.replace(SEPARATOR, SHOWN)
     ends = re.sub("^ +| +$| {2,}", lambda spaces: "␣" * len(spaces[0]), text)[start:stop]  # as long as `text`
     shown = "".join(c if c.isprintable() or c == "\u200d" else repr(c)[1:-1] for c in ends)
     return f"{'... ' if start else ''}{shown}{' ...' if stop < len(text) else ''}"
@@ -148,17 +154,17 @@ def compare_truncation(
     stride, max_chunks: of the chunks. rows: at most so many texts are used, drawn by `seed`.
     """
     texts = _draw(texts, rows, seed)
-    special = sum(map(len, special_ends(tokenizer)))
-    whole = tokenize(texts, tokenizer, WHOLE)
-    sizes, parts, table = whole.lengths - special, _find_key_parts(texts, whole, tokenizer), {}
+    special, table = find_layout(tokenizer).special(len(split_columns(texts[0]))), {}
+    sizes = [[len(body) for body in bodies] for bodies in _read_columns(texts, tokenizer)]
+    parts, totals = _find_key_parts(texts, tokenizer), np.array([sum(own) for own in sizes])
     for max_length in max_lengths:
         room = max_length - special
         for cut in TRUNCATIONS:
-            kept = [[_kept_places(n, part, room, cut)] for n, part in zip(sizes, parts, strict=True)]
-            table[max_length, cut] = _summarise(kept, sizes, room, special)
-        starts = [chunk_starts(n, room, stride, max_chunks) for n in sizes]
-        chunks = [[np.arange(k, min(k + room, n)) for k in own] for own, n in zip(starts, sizes, strict=True)]
-        table[max_length, "chunks"] = _summarise(chunks, sizes, room, special)
+            kept = [[np.concatenate(_kept_places(*own, room, cut))] for own in zip(sizes, parts, strict=True)]
+            table[max_length, cut] = _summarise(kept, totals, room, special)
+        starts = partial(chunk_starts, stride=stride, max_chunks=max_chunks)
+        chunks = [[np.concatenate(piece) for piece in chunk_columns(_places(own), room, starts)] for own in sizes]
+        table[max_length, "chunks"] = _summarise(chunks, totals, room, special)
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(["max_length", "cut"])
 
 
@@ -174,14 +180,13 @@ def show_truncation(
     order = np.argsort(lengths, kind="stable")
     longer = order[lengths[order] > max_length]
     text = texts[longer[len(longer) // 2] if len(longer) else order[-1]]
-    (first, last), whole, shown = special_ends(tokenizer), tokenize([text], tokenizer, WHOLE), {}
-    body = whole.flat[len(first) : len(whole.flat) - len(last)]
-    (parts,) = _find_key_parts([text], whole, tokenizer)
+    (bodies,), (parts,), shown = _read_columns([text], tokenizer), _find_key_parts([text], tokenizer), {}
+    sizes, body = [len(body) for body in bodies], np.concatenate(bodies)
     for cut in TRUNCATIONS:
-        places = _kept_places(len(body), parts, max_length - len(first) - len(last), cut)
-        pieces = np.split(body[places], np.flatnonzero(np.diff(places) > 1) + 1)
-        read = " [...] ".join(shorten(tokenizer.decode(piece), characters) for piece in pieces)
-        shown[cut] = {"tokens": f"{len(places)} of {len(body)}", "what is read": read}
+        kept = _kept_places(sizes, parts, max_length - find_layout(tokenizer).special(len(sizes)), cut)
+        pieces = (np.split(body[own], np.flatnonzero(np.diff(own) > 1) + 1) for own in kept)
+        read = (" [...] ".join(shorten(tokenizer.decode(piece), characters) for piece in own) for own in pieces)
+        shown[cut] = {"tokens": f"{sum(map(len, kept))} of {len(body)}", "what is read": f" {SHOWN} ".join(read)}
     return pd.DataFrame.from_dict(shown, orient="index").rename_axis("cut")
 
 
@@ -212,19 +217,34 @@ def _third_shares(places: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(third[places], minlength=3) / np.bincount(third, minlength=3).clip(1)
 
 
-def _kept_places(n: int, key_parts: np.ndarray, room: int, cut: str) -> np.ndarray:
-    """The positions of the tokens that a truncation keeps of a text of `n`, special tokens not counted."""
-    return TRUNCATIONS[cut](key_parts if cut == "key_parts" and n > room else np.arange(n), room)
+def _read_columns(texts: Sequence[str], tokenizer) -> list[list[np.ndarray]]:
+    """The tokens of each column of each text, without special ones."""
+    (first, last), rows = special_ends(tokenizer), [split_columns(text) for text in texts]
+    whole = iter(tokenize([column for row in rows for column in row], tokenizer, WHOLE))
+    return [[ids[len(first) : len(ids) - len(last)] for ids in islice(whole, len(row))] for row in rows]
 
 
-def _find_key_parts(texts: Sequence[str], whole: Tokens, tokenizer) -> list[np.ndarray]:
-    """The positions of the tokens of title, first and last paragraph in each text: a beginning and an end of it."""
-    first, last = special_ends(tokenizer)
-    parts, places = tokenize([key_parts(text) for text in texts], tokenizer, WHOLE), []
-    for ids, kept in zip(whole, parts, strict=True):
-        ids, kept = (x[len(first) : len(x) - len(last)] for x in (ids, kept))
-        n = min(len(ids), len(kept))
-        same = np.append(ids[:n] == kept[:n], False)
-        head = int(same.argmin())  # where they differ first
-        places.append(np.concatenate([np.arange(head), np.arange(len(ids) - n + head, len(ids))]))
-    return places
+def _places(sizes: Sequence[int]) -> list[np.ndarray]:
+    """The positions of the tokens of each column in a text, special tokens not counted."""
+    return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+
+
+def _kept_places(sizes: Sequence[int], key_parts: Sequence[np.ndarray], room: int, cut: str) -> list[np.ndarray]:
+    """The positions that a truncation keeps of each column of a text. sizes: tokens of its columns."""
+    if sum(sizes) <= room:
+        return _places(sizes)
+    return cut_columns(key_parts if cut == "key_parts" else _places(sizes), room, [TRUNCATIONS[cut]] * len(sizes))
+
+
+def _find_key_parts(texts: Sequence[str], tokenizer) -> list[list[np.ndarray]]:
+    """The positions of the tokens of title, first and last paragraph in each column: a beginning and an end of it."""
+    short = [SEPARATOR.join(map(key_parts, split_columns(text))) for text in texts]
+    found = []
+    for whole, parts in zip(*(_read_columns(some, tokenizer) for some in (texts, short)), strict=True):
+        found.append([])
+        for places, ids, kept in zip(_places(list(map(len, whole))), whole, parts, strict=True):
+            n = min(len(ids), len(kept))
+            same = np.append(ids[:n] == kept[:n], False)
+            head = int(same.argmin())  # where they differ first
+            found[-1].append(np.concatenate([places[:head], places[len(ids) - n + head :]]))
+    return found

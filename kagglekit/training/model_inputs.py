@@ -11,10 +11,11 @@ import torch
 from sklearn.preprocessing import StandardScaler
 
 from kagglekit.data.batches import Examples
+from kagglekit.data.chunks import Chunks, make_chunks
 from kagglekit.data.clean import clean_texts
 from kagglekit.data.features import Features
 from kagglekit.data.patterns import fill_pattern, make_pattern
-from kagglekit.data.tokens import WHOLE, Chunks, Tokens, make_chunks, tokenize
+from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.vectors import read_document_vectors, read_word_vectors
 from kagglekit.files import read_json, write_json
 from kagglekit.training.recipe import Recipe

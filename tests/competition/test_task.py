@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, load_task, read_sample, read_test, read_train
+from kagglekit.competition.text_columns import SEPARATOR
 from kagglekit.files import read_json
 
 TEXT = ["the first text of all", "a second one, longer", "and this is the third", "number four comes here"]
@@ -197,14 +198,14 @@ def test_train_test_and_sample_are_read_as_text(tmp_path):
     assert train.columns.tolist() == ["id", "text", "label"]
     assert train["id"].tolist() == ["000", "001", "002", "003"]
     assert train["text"].tolist() == [
-        f"A title that speaks\n{TEXT[0]}",
-        TEXT[1],
-        f"One more of them\n{TEXT[2]}",
-        TEXT[3],
+        f"A title that speaks{SEPARATOR}{TEXT[0]}",
+        f"{SEPARATOR}{TEXT[1]}",
+        f"One more of them{SEPARATOR}{TEXT[2]}",
+        f"  {SEPARATOR}{TEXT[3]}",
     ]
     assert read_test(task).to_dict("list") == {
         "id": ["7", "8", "9"],
-        "text": [f"x\n{TEXT[0]}", TEXT[1], f"z\n{TEXT[2]}"],
+        "text": [f"x{SEPARATOR}{TEXT[0]}", f"{SEPARATOR}{TEXT[1]}", f"z{SEPARATOR}{TEXT[2]}"],
     }
     assert read_sample(task).to_dict("list") == {"id": ["7", "8", "9"], "label": ["", "", ""]}
     encoded = encode_labels(task, train)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kagglekit.data.batches import Examples, prediction_batches, training_batches
-from kagglekit.data.tokens import WHOLE, Tokens, chunk, join_tokens, make_chunks, tokenize
+from kagglekit.data.chunks import chunk, make_chunks
+from kagglekit.data.tokens import WHOLE, Tokens, join_tokens, tokenize
 
 TEXTS = ["a the " * 20, "", "good", "住过几次，感觉还可以。" * 3, "😀 fun 😀 " * 15, "a b c d e f g h"]
 SIZES = st.integers(3, 20).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 3)))  # chunk_length, stride

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from kagglekit.data.tokens import WHOLE, Tokens, chunk, special_ends, tokenize, truncate
+from kagglekit.data.chunks import chunk
+from kagglekit.data.tokens import WHOLE, Tokens, special_ends, tokenize, truncate
 from kagglekit.data.truncation import TRUNCATIONS, keep_head_tail, keep_tail
 from kagglekit.model.backbones import load_tokenizer
 

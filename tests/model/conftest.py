@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kagglekit.data.tokens import Chunks
+from kagglekit.data.chunks import Chunks
 
 
 @pytest.fixture(params=["bert", "roberta", "electra", "deberta-v2", "distilbert", "modernbert"])

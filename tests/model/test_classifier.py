@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoTokenizer
 
-from kagglekit.data.tokens import Chunks
+from kagglekit.data.chunks import Chunks
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier, load_encoder
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS

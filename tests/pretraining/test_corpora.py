@@ -49,7 +49,7 @@ def test_a_folder_is_all_its_files_of_text_by_name_and_several_names_stand_in_th
 
 
 def test_two_columns_are_joined_as_the_text_of_a_task_is_unless_one_has_such_a_name(folder):
-    assert read_corpus([str(folder / "a.csv")], column="title+text") == ["A\none", "B", "NA"]
+    assert read_corpus([str(folder / "a.csv")], column="title+text") == ["A\ufdd0one", "B\ufdd0 ", "\ufdd0NA"]
     pd.DataFrame({"a+b": ["whole"], "a": ["part"]}).to_csv(folder / "odd.csv", index=False)
     assert read_corpus([str(folder / "odd.csv")], column="a+b") == ["whole"]
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kagglekit.data.tokens import WHOLE, Tokens, chunk, join_tokens, tokenize
+from kagglekit.data.chunks import chunk
+from kagglekit.data.tokens import WHOLE, Tokens, join_tokens, tokenize
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.pretraining.mlm import fit_best, pack, padding_shares, read_pieces, show_packing
 from kagglekit.pretraining.stage_knobs import Stage

@@ -14,7 +14,6 @@ from kagglekit.pretraining.sentence_pairs import (
     PairLoss,
     PiecePairs,
     measure_pairs,
-    pair_layout,
     split_documents,
     split_points,
 )
@@ -206,7 +205,3 @@ def test_too_few_documents_are_an_error(documents, tokenizer):
         PiecePairs(documents[:1], tokenizer, "other", True, 0)
     with pytest.raises(ValueError, match="0 texts of two tokens or more are too few"):
         PiecePairs([], tokenizer, "swapped", True, 0)
-
-
-def test_what_stands_between_two_texts_is_read_off_the_tokenizer(tokenizer):
-    assert [part.tolist() for part in pair_layout(tokenizer)] == [[2], [3], [3]]

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.data.tokens import WHOLE, make_chunks, tokenize
+from kagglekit.data.chunks import make_chunks
+from kagglekit.data.tokens import WHOLE, tokenize
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.show.texts import compare_truncation, row_losses, shorten, show_examples, show_truncation, worst_rows
 

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from kagglekit.data.tokens import Chunks, Tokens, tokenize
+from kagglekit.data.chunks import Chunks
+from kagglekit.data.tokens import Tokens, tokenize
 from kagglekit.training.model_inputs import FeatureScaler, Inputs, read_inputs, vector_files, word_vector_options
 from kagglekit.training.recipe import Recipe
 
