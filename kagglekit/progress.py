@@ -34,6 +34,7 @@ class Progress:
     """
 
     _closed: ClassVar[list[str]] = []  # the closing lines of this kernel's phases
+    _said: ClassVar[list[str]] = []  # the lines of `say`
 
     def __init__(self, phase: str, total: int, unit: str = "step", start: int = 0):
         self.phase, self.total, self.unit, self.start = phase, total, unit, start
@@ -86,27 +87,44 @@ class Progress:
         words = [self.phase, f"{self.unit} {self.done}/{self.total}", *(f"{n} {v}" for n, v in figures.items())]
         if steps > 0:
             words.append(f"{clock(elapsed / steps * (self.total - self.done))} left")
-        state = {"line": "  ".join(words), "closed": self._closed}
-        with suppress(OSError):  # a full disk must not end a training for a line in the terminal
-            Path(self.file).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        _write(self.file, "  ".join(words))
+
+
+def say(text: str) -> None:
+    """Print a line that the terminal of the runner shows too."""
+    print(text)
+    if file := os.environ.get(VARIABLE):
+        Progress._said.append(text)
+        _write(file, "")
+
+
+def _write(file: str, line: str) -> None:
+    state = {"line": line, "closed": Progress._closed, "said": Progress._said}
+    with suppress(OSError):  # a full disk must not end a training for a line in the terminal
+        Path(file).write_text(json.dumps(state) + "\n", encoding="utf-8")
 
 
 class TerminalLine:
     """The runner's side: the last report in `file` as one line that is overwritten on a terminal.
 
-    Where the output is no terminal, a plain line every `every` seconds, and one for each phase that ended.
+    Where the output is no terminal, a plain line every `every` seconds, and one for each phase that ended. What the
+    kernel has to `say` keeps its line on both.
     """
 
     def __init__(self, title: str, file: Path, stream=None, every: float = 30):
         self.title, self.file, self.stream, self.every = title, file, stream or sys.stdout, every
         self.began = self.printed = time.monotonic()
         self.state = {"line": "", "closed": []}
-        self.printed_lines = 0  # closing lines already printed
+        self.printed_lines = self.printed_said = 0  # closing lines, and those of `say`, already printed
 
     def refresh(self) -> None:
         """Read the file, and show it when a line is due."""
         with suppress(FileNotFoundError, json.JSONDecodeError):  # not written yet, or being written: next time
             self.state = json.loads(self.file.read_text(encoding="utf-8"))
+        said = self.state.get("said", [])[self.printed_said :]
+        self.printed_said += len(said)
+        whole = "\r{}  {}\x1b[K\n" if self.stream.isatty() else "{}  {}\n"
+        self.stream.writelines(whole.format(self.title, text) for text in said)
         now = time.monotonic()
         line = f"{self.title}  {self.state['line'] or f'running for {clock(now - self.began)}'}"
         if self.stream.isatty():

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from kagglekit.files import read_json, write_json
-from kagglekit.progress import VARIABLE, Progress, TerminalLine, clock
+from kagglekit.progress import VARIABLE, Progress, TerminalLine, clock, say
 
 
 def test_progress_reports_twice_a_second_and_asks_for_figures_only_then(tmp_path, monkeypatch, capsys):
@@ -75,3 +75,27 @@ def test_without_a_terminal_there_is_a_line_in_thirty_seconds_and_one_for_each_e
 
 def test_clock():
     assert [clock(s) for s in (0, 72, 3672)] == ["0:00", "1:12", "1:01:12"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_a_notebook_says_keeps_its_line_in_the_terminal(tmp_path, monkeypatch, capsys, terminal):
+    class Output(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    say("without a runner")
+    file, output = tmp_path / "progress.json", Output()
+    monkeypatch.setenv(VARIABLE, str(file))
+    monkeypatch.setattr(Progress, "_said", [])
+    line = TerminalLine("5_submit base", file, output)
+    line.refresh()
+    say("CAUTION: no row of class x")
+    with Progress("fold 1/5", 3):
+        line.refresh()
+    line.refresh()
+    say("written")
+    line.close()
+    assert [
+        row for row in output.getvalue().replace("\r", "\n").split("\n") if "CAUTION" in row or "written" in row
+    ] == [f"5_submit base  {text}" + "\x1b[K" * terminal for text in ("CAUTION: no row of class x", "written")]
+    assert "CAUTION: no row of class x" in capsys.readouterr().out

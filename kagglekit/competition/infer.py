@@ -32,6 +32,16 @@ def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:
     return task, pd.DataFrame(draft.findings, columns=["what", "found", "reason"])
 
 
+def summarise(task: Task, findings: pd.DataFrame) -> str:
+    """The task in one line: what was found, what is not used, and what is not clear."""
+    what = f" ({', '.join(task.classes[:9])})" if task.classes else ""
+    line = f"{task.kind}{what} from {', '.join(task.text)}; {task.metric}; submits {task.form}"
+    told = findings[findings["what"].isin(["group", "left out", "not used", "NOT CLEAR", "rare classes"])]
+    told = told[told["found"] != "none"]
+    found = told["found"].where(told["what"] != "NOT CLEAR", told["reason"])
+    return "; ".join([line, *(told["what"] + ": " + found)])
+
+
 class Draft:
     """What is known of a competition, step by step.
 

@@ -46,8 +46,7 @@ def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predict
         predictions = np.clip(predictions, *np.array(task.bounds, dtype=predictions.dtype).T)
     written = [task.mapping.get(name, name) for name in task.classes or task.labels]
     if task.form == "columns":
-        metric = METRICS.get(task.metric.partition("_by:")[0])
-        if task.kind == "multilabel" and metric and metric.decides:
+        if _submits_decisions(task):
             predictions = (predictions >= 0.5).astype(np.int64)
         names = task.renamed.get("sample_submission", {})
         order = [written.index(column if column in written else names[column]) for column in targets]
@@ -62,6 +61,12 @@ def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predict
         values = {targets[0]: [join_names(names, task.joiner) for names in _name_classes(task, predictions, written)]}
     ids = {} if id is None else {id: sample[id].to_numpy()}
     return pd.DataFrame(ids | values)[task.submission]
+
+
+def _submits_decisions(task) -> bool:
+    """Whether the columns of several labels are 0 or 1, and no probabilities."""
+    metric = METRICS.get(task.metric.partition("_by:")[0])
+    return task.kind == "multilabel" and metric is not None and bool(metric.decides)
 
 
 def _name_classes(task, predictions: np.ndarray, written: Sequence[str]) -> list[list[str]]:
@@ -143,6 +148,32 @@ def write_submission(frame: pd.DataFrame, path: str | Path, header: bool = True)
     with replacing(path) as part:
         frame.to_csv(part, index=False, header=header, encoding="utf-8", lineterminator="\n")
     return Path(path)
+
+
+def suspicious(
+    task, labels: np.ndarray, predictions: np.ndarray, folds: Sequence[int], lacking: Sequence[int]
+) -> list[str]:
+    """What in the predictions for test is probably wrong, a sentence each.
+
+    labels, predictions: as in `label_rates`. folds: those whose models predicted; lacking: those that did not.
+    """
+    found = [f"only the folds {list(folds)} predicted: {list(lacking)} are not finished"] if len(lacking) else []
+    for column, values in zip(task.columns, predictions.T, strict=True) if len(predictions) > 1 else ():
+        if np.ptp(values) == 0:
+            found.append(f"{column!r} is {values[0]:g} in every row of test")
+    if task.kind == "regression":
+        for label, (low, high), values in zip(task.labels, task.bounds, predictions.T, strict=False):
+            if share := np.mean((values < low) | (values > high)):
+                found.append(
+                    f"{label!r}: {share:.0%} of the rows were outside of {low:g} to {high:g}, and are cut to it"
+                )
+        return found
+    rates = label_rates(task, labels, predictions)
+    never = rates[(rates["predicted"] == 0) & (rates["train"] * len(predictions) >= 1)]
+    decided = task.form not in ("columns", "probability") or _submits_decisions(task)
+    for name, rate in never["train"].items() if decided else ():
+        found.append(f"{name!r} is predicted for no row of test, and {rate:.1%} of train have it")
+    return found
 
 
 def label_rates(task, labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:

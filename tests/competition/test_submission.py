@@ -1,8 +1,17 @@
+import re
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.competition.submission import check_submission, label_rates, make_submission, write_submission
+from kagglekit.competition.submission import (
+    check_submission,
+    label_rates,
+    make_submission,
+    suspicious,
+    write_submission,
+)
 from kagglekit.competition.task import Task
 
 TEST_IDS = ["007", "12", 'a,"b"']
@@ -62,6 +71,59 @@ CASES = {
         PROBS[:, :2],
         {"mild": [0, 1, 0], "hot": [0, 0, 1]},
     ),
+    "classes under other names": (
+        replace(
+            make_task("multiclass", "label", ["hate", "none", "rude"], ["id", "label"]),
+            mapping={"hate": "2", "none": "0", "rude": "1"},
+        ),
+        PROBS,
+        {"label": ["1", "0", "2"]},
+    ),
+    "columns under other names": (
+        replace(
+            make_task("multiclass", "columns", ["a", "b", "c"], ["id", "p_b", "p_a", "p_c"], metric="log_loss"),
+            mapping={"a": "p_a", "b": "p_b", "c": "p_c"},
+        ),
+        PROBS,
+        {"p_b": [0.1, 0.5, 0.2], "p_a": [0.1, 0.2, 0.7], "p_c": [0.8, 0.3, 0.1]},
+    ),
+    "columns in capitals": (
+        replace(
+            make_task("multilabel", "columns", [], ["id", "HOT", "Mild"], ["hot", "mild"], "roc_auc"),
+            renamed={"sample_submission": {"HOT": "hot", "Mild": "mild"}},
+        ),
+        PROBS[:, :2],
+        {"HOT": [0.1, 0.2, 0.7], "Mild": [0.1, 0.5, 0.2]},
+    ),
+    "the two likeliest": (
+        replace(make_task("multiclass", "top2", ["x", "y", "z"], ["id", "tags"], metric="map@2"), joiner=" "),
+        PROBS,
+        {"tags": ["z x", "y z", "x y"]},
+    ),
+    "several labels in a cell": (
+        replace(make_task("multilabel", "list", [], ["id", "tags"], ["hot", "mild", "raw"]), joiner=","),
+        np.array([[0.7, 0.6, 0.1], [0.1, 0.1, 0.8], [0.2, 0.4, 0.3]]),
+        {"tags": ["raw", "mild", "hot,mild"]},  # one at least
+    ),
+    "no label in a cell": (
+        replace(
+            make_task("multilabel", "list", [], ["id", "tags"], ["hot", "mild", "raw"]),
+            joiner="list",
+            may_be_empty=True,
+        ),
+        np.array([[0.7, 0.6, 0.1], [0.1, 0.1, 0.8], [0.2, 0.4, 0.3]]),
+        {"tags": ['["raw"]', "[]", '["hot", "mild"]']},
+    ),
+    "a list as Python writes it": (
+        replace(make_task("multilabel", "list", [], ["id", "tags"], ["hot", "mild"]), joiner="python"),
+        np.array([[0.7, 0.6], [0.1, 0.8], [0.6, 0.4]]),
+        {"tags": ["['mild']", "['hot']", "['hot', 'mild']"]},
+    ),
+    "values inside the range of train": (
+        replace(make_task("regression", "label", [], ["id", "score"], ["score"], "rmse"), bounds=[[-1.0, 2.0]]),
+        np.array([[1.5], [-2], [3]]),
+        {"score": [-1, 2, 1.5]},
+    ),
     "columns of targets": (
         make_task("regression", "columns", [], ["two", "id", "one"], ["one", "two"], "mcrmse"),
         np.array([[1, 10], [2, 20], [3, 30]]),
@@ -83,11 +145,55 @@ def test_a_submission_has_the_samples_form_row_for_row(name, tmp_path):
             assert np.allclose(frame[column], values)
     report = check_submission(frame, sample, task)
     assert list(report.columns) == ["check", "result"]
-    assert report["check"].tolist()[:4] == ["columns", "rows", "ids", "filled in"]
+    first = ["columns", "rows", "ids", *(["filled in"] if not task.may_be_empty else [])]
+    assert report["check"].tolist()[: len(first)] == first
     path = write_submission(frame, tmp_path / "submission.csv")
     back = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert back["id"].tolist() == SAMPLE_IDS
     assert check_submission(back, sample, task).equals(report)  # the file passes too
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_without_ids_rows_go_by_order_and_without_a_header_none_is_written(tmp_path, header):
+    task = replace(CASES["label"][0], id="", submission=["label"], header=header)
+    sample = pd.DataFrame({"label": ["x"] * 3})
+    frame = make_submission(task, sample, TEST_IDS, PROBS)
+    check_submission(frame, sample, task)
+    written = write_submission(frame, tmp_path / "submission.csv", header=header).read_text(encoding="utf-8")
+    assert written == "label\n" * header + 'x\né\n"y, z"\n'
+    with pytest.raises(ValueError, match=r"sample_submission\.csv has 2 rows and no ids, and test 3 rows"):
+        make_submission(task, sample[:2], TEST_IDS, PROBS)
+
+
+def test_nothing_is_submitted_while_it_is_not_clear_what_to_write():
+    task = replace(CASES["label"][0], unclear="say mapping=")
+    with pytest.raises(ValueError, match="no submission can be written: say mapping="):
+        make_submission(task, make_sample(task), TEST_IDS, PROBS)
+
+
+SUSPICIOUS = [
+    ("label", [0, 1, 2], PROBS, [], []),
+    ("label", [0, 1, 2], PROBS[[0, 0, 1]], [], ["'y, z' is predicted for no row of test, and 33.3% of train have it"]),
+    ("label", [0] * 9 + [1, 2], PROBS[[0, 0, 0]], [2], [
+        r"only the folds \[0, 1\] predicted: \[2\] are not finished",
+        "'x' is 0.7 in every row", "'y, z' is 0.2 in every row", "'é' is 0.1 in every row",
+    ]),
+    ("columns of classes", [0, 1, 2], PROBS[[0, 0, 1]], [], []),
+    ("decisions", [[1, 0], [0, 1]], PROBS[:, :2], [], []),
+    ("decisions", [[1, 0], [0, 1]], PROBS[:, :2] / 2, [], [
+        "'hot' is predicted for no row", "'mild' is predicted for no row"
+    ]),
+    ("columns of labels", [[1, 0], [0, 1]], PROBS[:, :2] / 2, [], []),
+    ("values inside the range of train", [[-1.0], [2.0]], np.array([[1.5], [-2], [3]]), [], [
+        "'score': 67% of the rows were outside of -1 to 2, and are cut to it"
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "labels", "predictions", "lacking", "cautions"), SUSPICIOUS)
+def test_predictions_that_look_wrong_are_said(name, labels, predictions, lacking, cautions):
+    found = suspicious(CASES[name][0], np.array(labels), predictions, [0, 1], lacking)
+    assert len(found) == len(cautions) and all(map(re.match, cautions, found)), found
 
 
 def test_a_submission_is_written_as_text_in_utf_8(tmp_path):
