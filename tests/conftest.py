@@ -255,24 +255,24 @@ def tables(texts):
     return make
 
 
+def run_cells(name, **parameters):
+    """Run the cells of a notebook in this process, with parameters that are checked as on the command line; its
+    variables."""
+    source = find_notebook(name)
+    known, variables = read_parameters(source), {}
+    given = fold(known, check_parameters(name, known, parameters))
+    for cell in nbformat.read(source, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{name} {cell.id}", "exec"), variables)
+            if "parameters" in cell.metadata.get("tags", []):
+                variables |= given
+    return variables
+
+
 @pytest.fixture(scope="session")
 def run_here():
-    """run_here(notebook, **parameters): run its cells in this process, which has imported torch already; its variables.
-
-    The parameters are checked as on the command line."""
-
-    def run(name, **parameters):
-        source = find_notebook(name)
-        known, variables = read_parameters(source), {}
-        given = fold(known, check_parameters(name, known, parameters))
-        for cell in nbformat.read(source, as_version=4).cells:
-            if cell.cell_type == "code":
-                exec(compile(cell.source, f"{name} {cell.id}", "exec"), variables)
-                if "parameters" in cell.metadata.get("tags", []):
-                    variables |= given
-        return variables
-
-    return run
+    """run_here(notebook, **parameters): `run_cells`, as this process has imported torch already."""
+    return run_cells
 
 
 @pytest.fixture

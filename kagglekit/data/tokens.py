@@ -187,8 +187,7 @@ def _tokenize_cached(texts, tokenizer, max_length, cache, special: bool = True) 
     if not cache:
         return _tokenize(texts, tokenizer, max_length, special)
     if tokenizer.is_fast:
-        tokenizer.backend_tokenizer.no_truncation()  # left over from the last call, no property of the tokenizer
-        tokenizer.backend_tokenizer.no_padding()
+        _forget_last_call(tokenizer)
         vocabulary = tokenizer.backend_tokenizer.to_str()
     else:
         vocabulary = repr(sorted(tokenizer.get_vocab().items()))
@@ -213,4 +212,12 @@ def _tokenize(texts, tokenizer, max_length, special: bool = True) -> Tokens:
     for start in range(0, len(texts), 1000):  # a tokenizer's output takes far more memory than the token ids
         ids = tokenizer(texts[start : start + 1000], max_length=max_length, **options)["input_ids"]
         rows += [np.asarray(row, dtype=np.int32) for row in ids]
+    _forget_last_call(tokenizer)
     return join_tokens(rows)
+
+
+def _forget_last_call(tokenizer) -> None:
+    """Truncation and padding are of the last call, and would be saved with the tokenizer."""
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
