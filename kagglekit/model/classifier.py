@@ -18,6 +18,7 @@ from kagglekit.files import read_json, replacing, write_json
 from kagglekit.model.backbones import load_config, token_types, without_pooler
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
+from kagglekit.model.long_attention import attention_options
 from kagglekit.model.pooling import POOLINGS, make_pooling
 from kagglekit.model.surgery import output_changed
 from kagglekit.model.verbalizer import Verbalizer
@@ -147,6 +148,7 @@ class Classifier(nn.Module):
         name = "inputs_embeds" if given.is_floating_point() else "input_ids"
         options = {"output_hidden_states": True} if self.pooling.all_layers else {}
         options |= token_types(self.backbone, columns)
+        options |= attention_options(self.backbone, given, attention_mask, columns)
         outputs = self.backbone(attention_mask=attention_mask, **{name: given}, **options)
         below = outputs.hidden_states[:-1] if self.pooling.all_layers else ()
         return *below, outputs.last_hidden_state  # some have a norm behind the last layer

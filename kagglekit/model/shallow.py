@@ -22,6 +22,7 @@ from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.device import autocast, fast_attention
 from kagglekit.model.backbones import token_types
+from kagglekit.model.long_attention import attention_options
 from kagglekit.model.pooling import make_pooling
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
@@ -202,9 +203,10 @@ def embed(
         with fast_attention(backbone, device):
             for rows in order:
                 batch = {name: x.to(device, non_blocking=True) for name, x in examples.__getitems__(rows).items()}
+                columns = batch.pop("token_type_ids", None)
+                how = options | token_types(backbone, columns) | attention_options(backbone, *batch.values(), columns)
                 with autocast(device, precision):
-                    types = token_types(backbone, batch.pop("token_type_ids", None))
-                    outputs = backbone(**batch, **types, **options)
+                    outputs = backbone(**batch, **how)
                 below = outputs.hidden_states[:-1] if pool.all_layers else ()
                 states = [state.float() for state in (*below, outputs.last_hidden_state)]
                 vectors.append(pool(states, batch["attention_mask"]))  # (batch, width)

@@ -14,7 +14,6 @@ import torch
 from torch.nn import functional as F
 
 from kagglekit.device import random_state_kept
-from kagglekit.model.backbones import token_types
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.heads import OUTPUT_LAYERS
 from kagglekit.model.surgery import find_layers
@@ -87,8 +86,7 @@ class Distillation(Trick):
 
     def _teacher_states(self, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         with torch.no_grad(), layer_states(self.live.backbone) as states:
-            types = token_types(self.live.backbone, inputs.get("token_type_ids"))
-            self.live.backbone(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **types)
+            self.live._states(*(inputs.get(name) for name in ("input_ids", "attention_mask", "token_type_ids")))
         return states
 
     def receipt(self, model):
