@@ -22,7 +22,14 @@ from kagglekit.model.shallow import embed
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
 SIZES |= {"initializer_range": 0.3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-LONG = {**SIZES, "attention_window": [4, 4], "max_position_embeddings": 90, "pad_token_id": 1, "sep_token_id": 2}
+LONG = {
+    **SIZES,
+    "type_vocab_size": 1,
+    "attention_window": [4, 4],
+    "max_position_embeddings": 90,
+    "pad_token_id": 1,
+    "sep_token_id": 2,
+}
 SPARSE = {**SIZES, "block_size": 4, "num_random_blocks": 1, "max_position_embeddings": 90, "use_bias": True}
 
 
