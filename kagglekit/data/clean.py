@@ -143,11 +143,15 @@ def squeeze_spaces(text: str) -> str:
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def simplify_chinese(text: str) -> str:
-    """Traditional Chinese characters to simplified ones, phrase by phrase (OpenCC); it damages Japanese text."""
+def simplify_chinese(text: str, rules: str) -> str:
+    """Traditional Chinese characters to simplified ones, phrase by phrase (OpenCC); it damages Japanese text.
+
+    rules: "t2s" for texts of Hong Kong, old ones, and of unknown origin; "tw2s" for those of Taiwan, which write 看著
+    for 看着: "t2s" leaves 著 there. 著名 stays with both, and so do words: 软体 is not made 软件.
+    """
     if text.isascii():
         return text
-    return re.sub("[^\ud800-\udfff]+", lambda part: _load_opencc().convert(part[0]), text)  # no lone surrogates
+    return re.sub("[^\ud800-\udfff]+", lambda part: _load_opencc(rules).convert(part[0]), text)  # no lone surrogates
 
 
 @lru_cache
@@ -159,13 +163,14 @@ def _load_emoji(language: str):
 
 
 @lru_cache
-def _load_opencc():
+def _load_opencc(rules: str):
     import opencc
 
-    return opencc.OpenCC("t2s")
+    return opencc.OpenCC(rules)
 
 
-EXTRAS = {"mojibake": "ftfy", "emoji_en": "emoji", "emoji_zh": "emoji", "simplified": "OpenCC"}  # cleaner -> package
+EXTRAS = {"mojibake": "ftfy", "emoji_en": "emoji", "emoji_zh": "emoji"}  # cleaner -> package
+EXTRAS |= {"simplified": "OpenCC", "simplified_tw": "OpenCC"}
 CLEANERS: dict[str, Callable[[str], str]] = {
     "mojibake": fix_mojibake,
     "html": strip_html,
@@ -176,7 +181,8 @@ CLEANERS: dict[str, Callable[[str], str]] = {
     "hashtags": open_hashtags,
     "emoji_en": partial(spell_emoji, language="en"),
     "emoji_zh": partial(spell_emoji, language="zh"),
-    "simplified": simplify_chinese,
+    "simplified": partial(simplify_chinese, rules="t2s"),
+    "simplified_tw": partial(simplify_chinese, rules="tw2s"),
     "nfkc": partial(unicodedata.normalize, "NFKC"),  # full-width letters, ligatures, ², ...
     "punctuation": write_ascii_punctuation,
     "repeats": shorten_repeats,

@@ -2,11 +2,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, BertConfig
+from transformers import AutoConfig, AutoModel, BertConfig, LlamaConfig, LlamaForSequenceClassification
 from transformers.models.bert.modeling_bert import BertPooler
 
 from kagglekit.model.backbones import quiet
 from kagglekit.model.pooling import POOLINGS, make_pooling
+from kagglekit.model.pooling.over_tokens import LastToken
 
 WIDTH, LAYERS, TOKENS = 6, 5, 7
 PARAMETERS = {  # tensors; attention: two linear layers and a norm; pooler: a linear layer; LSTM, GRU: four a direction
@@ -304,3 +305,19 @@ def test_layers_of_a_backbone_that_pads_its_tokens_on_count_by_the_mask(ids):
 def test_an_unknown_pooling_is_an_error_with_those_there_are(backbone):
     with pytest.raises(ValueError, match=r"pooling='sum' must be one of cls, mean, max, attention"):
         make_pooling("sum", load(backbone))
+
+
+def test_the_last_token_is_the_last_of_the_mask_also_where_it_is_the_pad_token():
+    """A decoder whose pad token ends texts too; `LlamaForSequenceClassification` reads the token before it."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    own = LlamaForSequenceClassification(LlamaConfig(**sizes, vocab_size=30, pad_token_id=2, eos_token_id=2)).eval()
+    ids, mask = torch.tensor([[5, 6, 7, 2], [5, 6, 2, 2]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    with torch.no_grad():
+        states = own.model(ids, mask).last_hidden_state
+        assert torch.equal(LastToken(16)((states,), mask), states[[0, 1], [3, 2]])
+        logits = own(ids, mask).logits
+    assert torch.allclose(logits, own.score(states[[0, 1], [2, 1]]))  # one place early in both rows
+    assert (logits - own.score(states[[0, 1], [3, 2]])).abs().min() > 1e-4
+    left = torch.tensor([[0, 1, 1, 1]])
+    assert torch.equal(LastToken(16)((states[1:],), left), states[1:, 3])
