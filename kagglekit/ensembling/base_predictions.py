@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
-from kagglekit.ensembling.imported import read_imported
+from kagglekit.ensembling.imported.read import read_imported
 from kagglekit.ensembling.stack_features import MEASURES, read_meta
 from kagglekit.options import check_range
 from kagglekit.runs.best_epoch import honest_run
@@ -76,10 +76,17 @@ def read_run_predictions(work: str | Path, runs: Sequence[str] = (), meta: Seque
 
 
 def read_file_predictions(
-    folder: str | Path, kind: str | None = None, metric: str | None = None, runs: Sequence[str] = (), seed: int = 0
+    folder: str | Path,
+    kind: str | None = None,
+    metric: str | None = None,
+    runs: Sequence[str] = (),
+    seed: int = 0,
+    id: str | None = None,
+    labels: Sequence[str] = (),
+    classes: Sequence[str] = (),
 ) -> EnsembleData:
     """The models of a folder of prediction files, see `read_imported`: those named, or all."""
-    found = read_imported(folder, kind, metric, seed)
+    found = read_imported(folder, kind, metric, seed, id=id, labels=labels, classes=classes)
     there = {run.name: run for run in found.runs}
     for name in runs:
         check_range("runs", name, name in there, f"one of the models in {folder}: {', '.join(there)}")
