@@ -44,7 +44,7 @@ def _decision(function: Callable, kinds: tuple[str, ...], from_counts: Callable,
 
 
 def _values(function: Callable, higher: bool, measure: Callable, sums: Callable) -> Metric:
-    return Metric(function, higher, ("regression",), sums=sums, views=fast_forms.error_views(measure))
+    return Metric(function, higher, _NUMBERS, sums=sums, views=fast_forms.error_views(measure))
 
 
 def _rows(function: Callable, higher: bool, kinds: tuple[str, ...], decides: bool = False, views=None) -> Metric:
@@ -58,6 +58,7 @@ def _rows(function: Callable, higher: bool, kinds: tuple[str, ...], decides: boo
 
 _ANY = (*CLASSES, "multilabel", "ordinal")
 _CHANCES = (*CLASSES, "multilabel")
+_NUMBERS = ("regression",)
 _SQUARES = counts.mean_sums(lambda labels, values: ((labels - values) ** 2).mean(axis=1))
 _ROOTS = counts.mean_sums(lambda labels, values: ((labels - values) ** 2).mean(axis=1), np.sqrt)
 _SIZES = counts.mean_sums(lambda labels, values: np.abs(labels - values).mean(axis=1))
@@ -104,15 +105,9 @@ METRICS = {
         _SHARES,
     ),
     "pearson": Metric(
-        fast_forms.correlate(ranked=False),
-        True,
-        ("regression",),
-        sums=counts.pearson_sums,
-        views=fast_forms.correlation(ranked=False),
+        fast_forms.alone(fast_forms.pearson), True, _NUMBERS, sums=counts.pearson_sums, views=fast_forms.pearson
     ),
-    "spearman": Metric(
-        fast_forms.correlate(ranked=True), True, ("regression",), views=fast_forms.correlation(ranked=True)
-    ),
+    "spearman": Metric(fast_forms.alone(fast_forms.spearman), True, _NUMBERS, views=fast_forms.spearman),
     "r2": _values(sk.r2_score, True, fast_forms.r2, counts.r2_sums),
 }  # name -> entry
 

@@ -8,7 +8,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from kagglekit.scoring.catalogue import CLASSES
-from kagglekit.scoring.metrics import find_metric, prepare, score
+from kagglekit.scoring.fast_forms import _ranks
+from kagglekit.scoring.metrics import find_metric, make_scorer, prepare, score
 from tests.scoring.examples import CATALOGUE, COLUMNS, PAIRS, make_rows
 
 
@@ -156,3 +157,21 @@ def test_a_metric_is_that_of_its_reference(name, kind):
 
 def test_every_metric_has_a_reference():
     assert set(REFERENCE) == set(CATALOGUE)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 50, 5000])
+def test_ranks_are_those_of_scipy_also_of_ties_zeros_and_values_that_differ_in_their_last_bits(n):
+    rng = np.random.default_rng(n)
+    near = np.nextafter(np.full(n, 0.3), rng.choice([-1, 1], n))
+    wide = rng.normal(size=n) * 10.0 ** rng.integers(-300, 300, n)
+    zeros, tied = rng.choice([0.0, -0.0, 1e-320], n), rng.integers(-3, 3, n) * 0.1
+    for values in (rng.normal(size=n), tied, near, -near, wide, zeros):
+        assert np.array_equal(_ranks(values), stats.rankdata(values))
+        if n > 2:
+            labels, both = rng.integers(0, 4, (n, 1)) / 4.0, np.column_stack([values, values])
+            expected = (
+                np.nan_to_num(stats.spearmanr(labels[:, 0], values)[0]) if np.ptp(values) and np.ptp(labels) else 0
+            )
+            assert score("spearman", labels, values[:, None]) == pytest.approx(expected, abs=1e-12)
+            scorer = make_scorer("spearman", np.hstack([labels, labels]), 2)
+            assert scorer.gain(both) == pytest.approx(expected, abs=1e-12)
