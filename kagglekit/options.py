@@ -51,7 +51,8 @@ def knob(
     """A field of a dataclass of `Knobs`.
 
     words: what it does, the comment in a parameter cell. choices: the texts that it may be; of a list, each item; of a
-    dict, each key. above, least, below, most: of a number, which is finite; None fits where the type takes it.
+    dict, each key, or, of dict[str, str], each value. above, least, below, most: of a number, which is finite; None
+    fits where the type takes it.
     names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
     "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
     where "*" stands for the options below each key. options: of a dict, the dataclass of knobs that it stands for, as
@@ -127,7 +128,9 @@ class Knob:
         that it stands in, if any, such as "pseudo"."""
         name = f"{owner}: {self.name}" if owner else self.name
         check_range(name, value, accepts(self.type, value), self.type)
-        for one in _texts(value) if isinstance(value, (list, dict)) else [value]:
+        texts = isinstance(value, dict) and "dict[str, str]" in self.type
+        ones = list(value.values()) if texts else value
+        for one in _texts(ones) if isinstance(ones, (list, dict)) else [ones]:
             check_range(name, one, self.fits(one), self.rule)
         if self.options and value:
             self.inner(**value)

@@ -4,10 +4,14 @@ A table's `text` stays one string. Cleaners and augmenters change column by colu
 there, duplicates and TF-IDF tell ("metal kettle", "lid") from ("metal", "kettle lid").
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from string import Formatter
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # knobs are checked before a kernel starts
+    import pandas as pd
 
 SEPARATOR = "\ufdd0"  # a noncharacter of Unicode: for internal use, never part of a text
 SHOWN = "⏐"  # in its place, where people read

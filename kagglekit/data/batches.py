@@ -1,6 +1,6 @@
 """Batches: rows grouped by length under a token budget, and still shuffled."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -89,10 +89,13 @@ class Examples(Dataset):
     """Tokens, labels and features as a dataset that returns whole padded batches.
 
     labels: (rows,) int64 or (rows, outputs) float32. features: name -> array with a row for each text, other inputs of
-    the model. epoch: set by the sampler, for examples that change from epoch to epoch.
+    the model. epoch: set by the sampler, for examples that change from epoch to epoch. other: the same rows in the
+    other order of two text columns, whose prediction k is number `exchange[k]` of these; None: there is no other.
     """
 
     epoch: int = 0
+    other: "Examples | None" = None
+    exchange: Sequence[int] = ()
 
     def __init__(
         self,
@@ -111,3 +114,19 @@ class Examples(Dataset):
     def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
         batch = self.tokens[rows].pad(self.pad_id)
         return batch | {name: torch.from_numpy(array[rows]) for name, array in self.arrays.items()}
+
+
+class EitherOrder(Examples):
+    """Rows that are read in one of two orders, drawn at each visit: row r of `examples`, or the row half of them later.
+
+    The draw depends on row, epoch and `seed` alone: a resumed run sees the same orders.
+    """
+
+    def __init__(self, examples: Examples, seed: int):
+        self.examples, self.seed, self.half = examples, seed, len(examples) // 2
+        super().__init__(examples.tokens[np.arange(self.half)], examples.pad_id)
+
+    def __getitems__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        self.examples.epoch = self.epoch
+        draws = [np.random.default_rng([self.seed, self.epoch, row, self.half]).random() < 0.5 for row in rows]
+        return self.examples.__getitems__([row + self.half * draw for row, draw in zip(rows, draws, strict=True)])

@@ -1,6 +1,7 @@
 """Who learns the folds of a run: the learner that the parameters of 3_train ask for."""
 
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from kagglekit.competition.task import Task
 from kagglekit.data.clean import clean_table
 from kagglekit.files import resolve
+from kagglekit.learners.both_orders import BothOrders
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
@@ -24,6 +26,7 @@ from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.nested_folds import check_shared
 from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.time_budget import TimeBudget
+from kagglekit.training.column_knobs import describe_swap, fill_in
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 
@@ -90,10 +93,19 @@ def choose_learner(
     plain = backbone in ("tfidf", "soup")
     check_range("learner", kind, not plain or kind == "finetune", f"left as it is for backbone={backbone!r}")
     _check_own(run, backbone if plain else kind)
+    recipe = fill_in(recipe, task)
     cleaned = [clean_table(table, recipe.clean) for table in (train, test)] if recipe.clean else [train, test]
+    swapped = {"swap": recipe.swap} if recipe.swap else {}
+    if recipe.swap and backbone != "soup":
+        print(describe_swap(recipe.swap))
+
+    def in_orders(make):
+        """A learner of the tables; with swap, of both orders."""
+        return BothOrders(task, *cleaned, recipe.swap, make) if recipe.swap else make(*cleaned)
+
     if backbone == "tfidf":
-        settings = dict(backbone=backbone, start="", clean=recipe.clean)
-        return Choice(Baseline(task, *cleaned), settings, {}, "", run.seed)
+        settings = dict(backbone=backbone, start="", clean=recipe.clean) | swapped
+        return Choice(in_orders(partial(Baseline, task)), settings, {}, "", run.seed)
     if backbone == "soup":
         soup = Soup(task, work, run.soup_of, run.soup)
         settings = dict(start="") | soup.settings
@@ -102,8 +114,8 @@ def choose_learner(
     starts = find_starts(work, run.start, backbone, to_train)
     settings = dict(backbone=backbone, start=run.start, learner=kind)
     if kind != "finetune":
-        learner = _make_other(kind, task, cleaned, found, recipe, cache, run.learner_options)
-        settings |= dict(clean=recipe.clean, learner_options=learner.settings)
+        learner = in_orders(partial(_make_other, kind, task, found, recipe, cache, run.learner_options))
+        settings |= dict(clean=recipe.clean, learner_options=learner.settings) | swapped
         return Choice(learner, settings, starts, selection_warning(work, settings), run.seed)
     every, vocabulary = run.checkpoint_every, find_vocabulary(starts, found)
     learner = FineTuner(task, train, test, found, recipe, cache, every, vocabulary, TimeBudget(run.hours))
@@ -118,7 +130,7 @@ def choose_learner(
 
 
 OTHERS = {  # learners that do not fine-tune -> the knobs of a recipe that they read
-    "frozen": (Frozen, ("max_length", "pooling", "truncation")),
+    "frozen": (Frozen, ("max_length", "pooling", "truncation", "budget")),
     "setfit": (SetFit, ("max_length",)),
 }
 OWN = {  # knobs of some learners only -> whose
@@ -137,7 +149,14 @@ def _check_own(run: TrainingRun, kind: str) -> None:
 
 
 def _make_other(
-    kind: str, task: Task, tables: list[pd.DataFrame], backbone: str, recipe: Recipe, cache: Path, options: dict
+    kind: str,
+    task: Task,
+    backbone: str,
+    recipe: Recipe,
+    cache: Path,
+    options: dict,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
 ) -> Frozen | SetFit:
     """A learner that does not fine-tune on labels. Raises ValueError for options that it does not have."""
     make, read = OTHERS[kind]
@@ -147,4 +166,4 @@ def _make_other(
         check_range("learner_options", name, name in known, f"of {', '.join(known)} for {kind}")
         check_range(f"learner_options: {name}", value, accepts(known[name], value), known[name])
     given = {name: getattr(recipe, name) for name in read} | options
-    return make(task, *tables, backbone, **given, **({"cache": cache} if kind == "frozen" else {}))
+    return make(task, train, test, backbone, **given, **({"cache": cache} if kind == "frozen" else {}))

@@ -29,7 +29,8 @@ class Frozen:
     backbone: sentence encoders such as minilm, and models that were pretrained further, have better vectors than bare
     masked-language models. classifier: "logistic" (for values a ridge regression), "svm" or "boosting", see
     `fit_shallow`. pooling: one of `shallow.PLAIN`. max_length: tokens that are read. truncation: what is kept of longer
-    texts. cache: a folder for tokens and vectors.
+    texts. budget: tokens of each text column; truncation, too, may be by column, as in a recipe. cache: a folder for
+    tokens and vectors.
     Costs one forward pass of all texts for each model that folds start from, and the classifier.
     """
 
@@ -40,12 +41,14 @@ class Frozen:
     classifier: str = "logistic"
     pooling: str = "mean"
     max_length: int = 256
-    truncation: str = "head"
+    truncation: str | dict[str, str] = "head"
+    budget: dict[str, int] = field(default_factory=dict)
     cache: Path | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        for name, known in (("classifier", SHALLOW), ("pooling", PLAIN), ("truncation", tuple(TRUNCATIONS))):
-            value = getattr(self, name)
+        self.cuts = list(self.truncation.values()) if isinstance(self.truncation, dict) else [self.truncation]
+        given = (("classifier", self.classifier, SHALLOW), ("pooling", self.pooling, PLAIN))
+        for name, value, known in (*given, *(("truncation", cut, tuple(TRUNCATIONS)) for cut in self.cuts)):
             check_range(name, value, value in known, f"one of {', '.join(known)}")
         check_max_length(self.backbone, self.max_length)
         self.labels = encode_labels(self.task, self.train)
@@ -53,7 +56,7 @@ class Frozen:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("classifier", "pooling", "max_length", "truncation")}
+        return {name: getattr(self, name) for name in ("classifier", "pooling", "max_length", "truncation", "budget")}
 
     def fit(
         self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
@@ -70,7 +73,8 @@ class Frozen:
         if self._known is None or self._known[0] != start:
             backbone, tokenizer = self._load(start)
             texts = [*self.train["text"], *self.test["text"]]
-            tokens = tokenize(texts, tokenizer, self.max_length, self.cache, self.truncation)
+            budget = list(self.budget.values())
+            tokens = tokenize(texts, tokenizer, self.max_length, self.cache, self.cuts, budget=budget)
             self._known = start, self._embed(backbone, tokens, tokenizer.pad_token_id)
         return self._known[1]
 

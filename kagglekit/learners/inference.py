@@ -135,7 +135,9 @@ class Inference:
 
     def _fit_again(self, run: Run, recipe: dict[str, Any]) -> Predict:
         options = dict(recipe.get("learner_options", {}))
-        read = {name: options.pop(name) for name in ("max_length", "pooling", "truncation") if name in options}
+        read = {
+            name: options.pop(name) for name in ("max_length", "pooling", "truncation", "budget") if name in options
+        }
         knobs = TrainingRun.read(recipe | {"work": str(self.work), "learner_options": options})
         tables = (self.train, self.test, self.folds)
         choice = choose_learner(knobs, Recipe.read(recipe | read), self.task, *tables, run.folds)

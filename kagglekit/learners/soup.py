@@ -29,7 +29,7 @@ from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
 INPUTS = ("clean", "max_length", "truncation", "chunks", "chunk_stride", "features")  # knobs of what a model reads
-INPUTS += ("pattern", "pooling", "verbalizer")  # a pattern goes with one of the last two
+INPUTS += ("budget", "swap", "pattern", "pooling", "verbalizer")  # a pattern goes with one of the last two
 
 
 @dataclass

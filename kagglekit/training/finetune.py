@@ -22,6 +22,7 @@ from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.build_model import build_model
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
+from kagglekit.training.column_knobs import fill_in
 from kagglekit.training.early_stopping import KeepBest, RecordEvaluations
 from kagglekit.training.learning_rates import adamw, learning_rates, parameter_groups, suggest_learning_rate
 from kagglekit.training.lr_finder import find_learning_rate
@@ -60,8 +61,8 @@ class FineTuner:
     budget: TimeBudget = field(default_factory=TimeBudget, repr=False)
 
     def __post_init__(self):
-        recipe = self.recipe
-        recipe.check_task(self.task)
+        self.recipe.check_task(self.task)
+        self.recipe = recipe = fill_in(self.recipe, self.task)
         columns = [recipe.features.get(kind, ()) for kind in ("numbers", "categories")]
         check_features(self.task, self.train, self.test, *columns)
         self.precision = choose_precision()

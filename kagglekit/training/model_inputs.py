@@ -18,6 +18,7 @@ from kagglekit.data.patterns import fill_pattern, make_pattern
 from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.vectors import read_document_vectors, read_word_vectors
 from kagglekit.files import read_json, write_json
+from kagglekit.training.column_knobs import swap_table
 from kagglekit.training.recipe import Recipe
 
 FILE = "beside.json"  # in the folder of a model
@@ -28,26 +29,34 @@ class Inputs:
     """Rows of train, of test, or others.
 
     columns: the table that they came from, its texts cleaned. vectors: document vectors, (rows, width) float32.
+    swapped: tokens of the other order of two text columns, and swap: of the recipe, filled in; None: there is none.
     """
 
     tokens: Tokens | Chunks
     pad_id: int
     columns: pd.DataFrame
     vectors: np.ndarray | None = None
+    swapped: Tokens | Chunks | None = None
+    swap: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def __getitem__(self, rows: np.ndarray) -> "Inputs":
         """These row numbers, in that order."""
-        vectors = None if self.vectors is None else self.vectors[rows]
-        return Inputs(self.tokens[rows], self.pad_id, self.columns.iloc[rows], vectors)
+        vectors, swapped = (None if part is None else part[rows] for part in (self.vectors, self.swapped))
+        return Inputs(self.tokens[rows], self.pad_id, self.columns.iloc[rows], vectors, swapped, self.swap)
 
     def __add__(self, other: "Inputs") -> "Inputs":
         """The rows of both, one after the other."""
         vectors = None if self.vectors is None else np.concatenate([self.vectors, other.vectors])
         columns = pd.concat([self.columns, other.columns], ignore_index=True)
-        return Inputs(self.tokens + other.tokens, self.pad_id, columns, vectors)
+        swapped = None if self.swapped is None else self.swapped + other.swapped
+        return Inputs(self.tokens + other.tokens, self.pad_id, columns, vectors, swapped, self.swap)
+
+    def turned(self) -> "Inputs":
+        """The rows in the other order of the two text columns that are swapped."""
+        return Inputs(self.swapped, self.pad_id, swap_table(self.columns, self.swap), self.vectors)
 
 
 def read_inputs(
@@ -57,17 +66,25 @@ def read_inputs(
 
     cache: folder for tokens. vectors: file with the document vectors of these ids, see `read_document_vectors`.
     """
-    texts = clean_texts(table["text"], recipe.clean)
+    table = table.assign(text=clean_texts(table["text"], recipe.clean))
+    found = read_document_vectors(vectors, table["id"]) if vectors else None
+    inputs = Inputs(_read_tokens(table["text"], tokenizer, recipe, cache), tokenizer.pad_token_id, table, found)
+    if recipe.swap:
+        inputs.swap = recipe.swap
+        inputs.swapped = _read_tokens(swap_table(table, recipe.swap)["text"], tokenizer, recipe, cache)
+    return inputs
+
+
+def _read_tokens(texts: pd.Series, tokenizer, recipe: Recipe, cache: Path | None) -> Tokens | Chunks:
+    texts = texts.tolist()
     if recipe.chunks:
         whole = tokenize(texts, tokenizer, WHOLE, cache)
-        tokens = make_chunks(whole, tokenizer, recipe.max_length, recipe.chunk_stride, recipe.chunks)
-    elif recipe.pattern:
-        pattern = make_pattern(recipe.pattern, tokenizer)
-        tokens = fill_pattern(texts, tokenizer, pattern, recipe.max_length, cache, recipe.truncation)
-    else:
-        tokens = tokenize(texts, tokenizer, recipe.max_length, cache, recipe.truncation)
-    found = read_document_vectors(vectors, table["id"]) if vectors else None
-    return Inputs(tokens, tokenizer.pad_token_id, table.assign(text=texts), found)
+        return make_chunks(whole, tokenizer, recipe.max_length, recipe.chunk_stride, recipe.chunks)
+    rules = recipe.truncation if isinstance(recipe.truncation, str) else list(recipe.truncation.values())
+    how = {"cache": cache, "cut": rules, "budget": list(recipe.budget.values())}
+    if recipe.pattern:
+        return fill_pattern(texts, tokenizer, make_pattern(recipe.pattern, tokenizer), recipe.max_length, **how)
+    return tokenize(texts, tokenizer, recipe.max_length, **how)
 
 
 def vector_files(
@@ -122,7 +139,10 @@ class FeatureScaler:
                 raise ValueError(f"features: the vectors have {width} numbers, those of train {len(self.center)}")
             standard = (inputs.vectors[rows] - self.center) / self.scale  # (rows, width)
             arrays["embedded" if self.at_embeddings else "vectors"] = standard.clip(-1e4, 1e4).astype(np.float32)
-        return Examples(inputs.tokens[rows], inputs.pad_id, labels, arrays)
+        examples = Examples(inputs.tokens[rows], inputs.pad_id, labels, arrays)
+        if inputs.swapped is not None:
+            examples.other, examples.exchange = self.examples(inputs.turned(), rows), inputs.swap["exchange"]
+        return examples
 
     def options(self) -> dict[str, Any]:
         """Options of `Classifier`."""

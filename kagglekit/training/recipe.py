@@ -49,11 +49,17 @@ class Recipe(Knobs):
     # the text
     clean: list[str] = knob([], "cleaners of the text, in order, see 1_eda; empty: as it is", shown="text")
     max_length: int = knob(192, "tokens of a text, or of a chunk, that are read", above=0, shown="text")
-    truncation: str = knob(
+    truncation: str | dict[str, str] = knob(
         "head",
-        "what is kept of longer texts",
+        "what is kept of longer texts; of each text column, where it is a dict",
         choices=("head", "tail", "head_tail", "middle", "key_parts"),
         shown="text",
+    )
+    budget: dict[str, int] = knob(
+        {}, 'tokens of each text column: {"question": 64}; what one leaves goes to the others', names="column"
+    )
+    swap: list[str] | dict[str, Any] = knob(
+        [], 'two text columns that change places at random: ["a", "b"]; both orders are predicted'
     )
     chunks: int = knob(0, "chunks of a text, at most, that are encoded together; 0: texts are truncated", least=0)
     chunk_stride: int = knob(32, "tokens that a chunk repeats of the one before it", least=0)
@@ -149,11 +155,13 @@ class Recipe(Knobs):
     def __post_init__(self):
         super().__post_init__()
         from kagglekit.data.clean import check_cleaners
+        from kagglekit.training.column_knobs import check_rules
         from kagglekit.tricks import make_tricks
 
         for column, weight in self.auxiliary.items():
             check_range(f"auxiliary: {column}", weight, 0 <= weight < math.inf, "a weight, 0 or more")
         check_cleaners(self.clean)
+        check_rules(self)
         tricks = make_tricks(self.tricks)
         self._check_features()
         self._check_contradictions(tricks)

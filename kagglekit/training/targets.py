@@ -160,6 +160,18 @@ class Labels:
         soft, weights = (None if part is None else part[rows] for part in (self.soft, self.weights))
         return replace(self, values=self.values[rows], auxiliary=auxiliary, soft=soft, weights=weights)
 
+    def in_both_orders(self, exchange: Sequence[int]) -> "Labels":
+        """The rows, and then all of them again with classes or labels exchanged: number k becomes `exchange[k]`."""
+        rows, places = np.arange(len(self.values)), np.array(exchange)
+        both, second = self[np.concatenate([rows, rows])], slice(len(rows), None)
+        values = np.array(both.values)
+        if self.kind in CLASSES:
+            values[second] = places[values[second]]
+        elif values.ndim > 1:
+            values[second] = values[second][:, places]
+        soft = None if both.soft is None else np.concatenate([self.soft, self.soft[:, places]])
+        return replace(both, values=values, soft=soft)
+
     def extended(self, labels: np.ndarray, weights: np.ndarray) -> "Labels":
         """With extra rows at the end: `labels` as for `soften`, weights of rows, and no auxiliary labels."""
         ours, soft = self.values, self.soft

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kagglekit.augment.augmenter import AugmentedExamples, Augmenter
 from kagglekit.augment.catalogue import augment_texts
-from kagglekit.data.batches import Examples
+from kagglekit.data.batches import EitherOrder, Examples
 from kagglekit.data.tokens import Tokens
 from kagglekit.options import check_range
 from kagglekit.training.model_inputs import FeatureScaler, Inputs, read_inputs
@@ -61,12 +61,13 @@ def gather_rows(
         raise ValueError("there is no row to learn from: neither of train nor an extra one")
 
     def tokens_of(texts: list[str]) -> Tokens:
-        return read_inputs(pd.DataFrame({"text": texts}), tokenizer, recipe).tokens
+        return read_inputs(pd.DataFrame({"text": texts}), tokenizer, replace(recipe, swap=[])).tokens
 
     parts = [inputs[rows]] if len(rows) else []
     for number in range(recipe.augment_copies if augmenter and parts else 0):
         texts = augment_texts(parts[0].columns["text"].tolist(), augmenter, seed * 1000 + number, cache)
-        parts.append(replace(parts[0], tokens=tokens_of(texts), columns=parts[0].columns.assign(text=texts)))
+        read = read_inputs(parts[0].columns.assign(text=texts), tokenizer, recipe)
+        parts.append(replace(read, vectors=parts[0].vectors))
     repeated = np.tile(rows, max(1, len(parts)))
     labels, teacher = labels[repeated], None if teacher is None else teacher[repeated]
     if extra is not None:
@@ -74,6 +75,8 @@ def gather_rows(
         teacher = None if teacher is None else np.concatenate([teacher, labels.soften(extra.labels)])
         labels = labels.extended(extra.labels, extra.weights)
     everything = reduce(add, parts)
+    if everything.swapped is not None:
+        everything, labels, teacher = _both_orders(everything, labels, teacher)
     own, targets = len(rows) or len(everything), make_targets(labels, recipe.loss, recipe.learned_weights)
     features = FeatureScaler.fit(everything, np.arange(own), recipe.features)
     examples = features.examples(everything, labels=targets.labels)
@@ -82,7 +85,19 @@ def gather_rows(
     if augmenter and not recipe.augment_copies:
         change = lambda texts, seed: tokens_of(augmenter(texts, seed))  # noqa: E731
         examples = AugmentedExamples(examples, everything.columns["text"], change, recipe.augment_share, seed)
+    if recipe.swap:
+        examples = EitherOrder(examples, seed)
     return TrainingRows(everything, own, targets, features, examples)
+
+
+def _both_orders(
+    inputs: Inputs, labels: Labels, teacher: np.ndarray | None
+) -> tuple[Inputs, Labels, np.ndarray | None]:
+    """All rows, and then all of them with two text columns exchanged, and with them labels that name a side."""
+    exchange, turned = inputs.swap["exchange"], inputs.turned()
+    labels = labels.in_both_orders(exchange)
+    teacher = None if teacher is None else np.concatenate([teacher, teacher[:, exchange]])
+    return replace(inputs, swapped=None, swap=None) + turned, labels, teacher
 
 
 @dataclass(frozen=True, eq=False)

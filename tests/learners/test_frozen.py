@@ -75,6 +75,7 @@ def test_settings_are_the_knobs(frozen):
         "pooling": "cls",
         "max_length": 30,
         "truncation": "tail",
+        "budget": {},
     }
 
 

@@ -1,0 +1,150 @@
+"""Knobs of several text columns: a budget and a truncation for each, two that are swapped; checked and filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kagglekit.competition.text_columns import SEPARATOR, swap_columns
+from kagglekit.data.truncation import TRUNCATIONS
+from kagglekit.options import Knobs, check_range, did_you_mean
+
+if TYPE_CHECKING:  # a recipe is checked before a kernel starts
+    import pandas as pd
+
+    from kagglekit.competition.task import Task
+
+PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^A-Za-z\d]+")  # of a name: response_a, question1, textA
+
+
+def fill_in(recipe: Knobs, task: Task) -> Knobs:
+    """A `Recipe` with its knobs of text columns filled in for a task: `budget` and a `truncation` by column name every
+    column in order, and `swap` also has their places and what changes with them. Filled in twice it stays as it is.
+
+    Raises ValueError for a name that is no text column, for a task whose text is in one piece, and for classes that
+    cannot be exchanged.
+    """
+    by_column = recipe.truncation if isinstance(recipe.truncation, dict) else {}
+    swapped = swapped_columns(recipe.swap)
+    for name, columns in (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped)):
+        if columns:
+            _check_columns(name, columns, task)
+    changed: dict[str, Any] = {}
+    if recipe.budget:
+        changed["budget"] = {column: recipe.budget.get(column, 0) for column in task.text}
+    if by_column:
+        changed["truncation"] = {column: by_column.get(column, "head") for column in task.text}
+    if swapped:
+        changed["swap"] = _fill_swap(recipe, swapped, task)
+    return replace(recipe, **changed) if changed else recipe
+
+
+def swapped_columns(swap: list[str] | dict[str, Any]) -> list[str]:
+    """The two columns that `swap` names; raises ValueError for another number, and for what it does not know."""
+    if not swap:
+        return []
+    given = {"columns": swap} if isinstance(swap, list) else swap
+    known = ("columns", "labels", "places", "exchange", "features")
+    for name in given:
+        check_range("swap", name, name in known, 'a list of two columns, or {"columns": [...], "labels": {...}}')
+    columns, labels = given.get("columns", []), given.get("labels", {})
+    two = isinstance(columns, list) and len(columns) == 2 and columns[0] != columns[1]
+    check_range("swap", columns, two and all(isinstance(name, str) for name in columns), "two different text columns")
+    pairs = isinstance(labels, dict) and all(isinstance(name, str) for name in labels.values())
+    check_range("swap: labels", labels, pairs, 'pairs of names: {"winner_a": "winner_b"}')
+    return columns
+
+
+def _check_columns(name: str, columns: Sequence[str], task: Task) -> None:
+    if len(task.text) == 1 or task.pattern or task.text_separator != SEPARATOR:
+        why = "is one column" if len(task.text) == 1 else f"is made of its columns by pattern={task.pattern!r}"
+        if not task.pattern and len(task.text) > 1:
+            why = (
+                "was joined by line breaks by an earlier version: run 1_eda with another work= for columns of their own"
+            )
+        raise ValueError(f"{name} is of text columns, and the text of this task {why}")
+    for column in columns:
+        if column not in task.text:
+            meant = did_you_mean(column, task.text)
+            raise ValueError(f"{name}: {column!r} is no text column of the task{meant}: it has {', '.join(task.text)}")
+
+
+def _fill_swap(recipe: Knobs, columns: list[str], task: Task) -> dict[str, Any]:
+    given = recipe.swap.get("labels") if isinstance(recipe.swap, dict) else None
+    names = task.classes or task.columns
+    labels = find_sides(*columns, names) if given is None else given
+    for name in (*labels, *labels.values()):
+        if name not in names:
+            raise ValueError(f"swap: labels: {name!r} is none of {', '.join(names)}{did_you_mean(name, names)}")
+    both = labels | {new: old for old, new in labels.items()}
+    if any(both[both[name]] != name for name in both):
+        raise ValueError(f"swap: labels={labels} exchanges a name with two others: each has one partner")
+    if task.kind == "ordinal" and any(old != new for old, new in both.items()):
+        raise ValueError(
+            "swap: ordered classes are learned as one number, and their labels cannot be exchanged: say "
+            "kind='multiclass' in 1_eda"
+        )
+    features = recipe.columns
+    return {
+        "columns": list(columns),
+        "labels": labels,
+        "places": [task.text.index(column) for column in columns],
+        "exchange": [task.columns.index(both.get(name, name)) for name in task.columns],
+        "features": find_sides(*columns, features),
+    }
+
+
+def find_sides(first: str, second: str, names: Sequence[str]) -> dict[str, str]:
+    """The names that name a side as two columns do: winner_a -> winner_b, for response_a and response_b.
+
+    Where the columns differ in one piece of their names (a and b), two names that differ by it are a pair; else whole
+    names of columns do. A number alone, such as the class "1" for question1 and question2, names no side.
+    """
+    one, two = PIECE.findall(first), PIECE.findall(second)
+    apart = [pair for pair in zip(one, two, strict=False) if pair[0].lower() != pair[1].lower()]
+    a, b = apart[0] if len(one) == len(two) and len(apart) == 1 else (first, second)
+    exchange = {a.lower(): b.lower(), b.lower(): a.lower()}
+    known, found = {name.lower(): name for name in names}, {}
+    for name in names:
+        pieces = PIECE.findall(name)
+        if name.isdigit() or name in found.values():
+            continue
+        other = "".join(exchange.get(piece.lower(), piece.lower()) for piece in pieces)
+        other = exchange.get(name.lower(), other)
+        if other != name.lower() and other in known:
+            found[name] = known[other]
+    return found
+
+
+def describe_swap(swap: dict[str, Any]) -> str:
+    """What is exchanged, in one line."""
+    pairs = [f"{old} and {new}" for old, new in (swap["labels"] | swap["features"]).items()]
+    with_them = f", and with them {', '.join(pairs)}" if pairs else "; no label names a side"
+    return f"swap: {swap['columns'][0]} and {swap['columns'][1]} change places at random{with_them}"
+
+
+def swap_table(table: pd.DataFrame, swap: dict[str, Any]) -> pd.DataFrame:
+    """A table in the other order: two columns of its text exchanged, and features that name a side."""
+    changed = {"text": [swap_columns(text, *swap["places"]) for text in table["text"]]}
+    for old, new in swap["features"].items():
+        if old in table.columns:
+            changed |= {old: table[new].to_numpy(), new: table[old].to_numpy()}
+    return table.assign(**changed)
+
+
+def check_rules(recipe: Knobs) -> None:
+    """Raise ValueError for knobs of text columns that are wrong for any task."""
+    for column, tokens in recipe.budget.items():
+        check_range(f"budget: {column}", tokens, tokens >= 0, "0 or more tokens")
+    most, total = recipe.max_length, sum(recipe.budget.values())
+    check_range("budget", recipe.budget, total < most, f"below max_length={most} in all, where separators stand too")
+    if recipe.budget and recipe.chunks:
+        raise ValueError(
+            "budget is of texts that are truncated, and chunks read all of a column: leave one of them out"
+        )
+    if isinstance(recipe.truncation, dict):
+        for column, rule in recipe.truncation.items():
+            check_range(f"truncation: {column}", rule, rule in TRUNCATIONS, f"one of {', '.join(TRUNCATIONS)}")
+    swapped_columns(recipe.swap)
