@@ -110,7 +110,8 @@ def kind_of_cells(column: pd.Series) -> tuple[str, float]:
             return kind, words
     if are_numbers(cells).all():
         return "numbers", words
-    return "words" if letters >= 0.6 or words >= 8 else "codes", words
+    digits = np.mean([any(sign.isdigit() for sign in cell) for cell in some])
+    return "words" if (letters >= 0.6 and (words >= 1.5 or digits < 0.5)) or words >= 8 else "codes", words
 
 
 def has_few_values(column: pd.Series) -> bool:
@@ -199,7 +200,8 @@ def left_out(train: pd.DataFrame, test: pd.DataFrame, used: Iterable[str]) -> li
     """Columns of train that are not used, each with what it holds: "channel (4 values)", "received (dates)"."""
     found = []
     for column in (column for column in train.columns if column not in set(used)):
-        kind, count = kind_of_cells(train[column])[0], train[column].nunique()
+        kind = kind_of_cells(train[column])[0]
+        count = train[column][train[column].str.strip() != ""].nunique()
         what = f"{count:,} values" if has_few_values(train[column]) and kind != "dates" else kind
         found.append(f"{column} ({what}{'' if column in test.columns else ', in train only'})")
     return found

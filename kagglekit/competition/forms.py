@@ -68,8 +68,8 @@ def guess_mapping(
             return bare, "the columns of the sample submission without what all of them begin or end with", ""
         return {}, "", ""
     filled = [cell for cell in sample[targets[0]] if cell.strip()]
-    sep = find_joiner(sample[targets[0]], form, "")
-    cells = {one for cell in filled for one in (split_labels(cell, sep) if sep else None) or [cell.strip()]}
+    sep = find_joiner(sample[targets[0]], form, "").replace("python", "list")
+    cells = {one for cell in filled for one in (split_labels(cell, sep) if sep else [cell.strip()])}
     if not cells or cells <= set(names):
         return {}, "" if cells else "the sample submission leaves the cells blank: labels are written as in train", ""
     numbers = are_numbers(cells).all() and are_numbers(names).all()

@@ -32,6 +32,7 @@ def guess_kind(
     count = len(values)
     classes = "binary" if count == 2 else "multiclass"
     if len(targets) > 1:
+        classes = "binary" if len(targets) == 2 else "multiclass"
         return classes, "the sample submission has a column for each class"
     if not are_numbers(values).all():
         return classes, f"{count} distinct values, not all numbers"

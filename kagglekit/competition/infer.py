@@ -122,7 +122,8 @@ class Draft:
         spellings = {} if layout or len(made) > 1 else self._spellings(train[made[0]])
         self.found |= {"labels": made, "layout": layout, "label_columns": written if layout else []}
         self.found |= {"separator": separator, "spellings": spellings, "drop_unlabelled": settings.drop_unlabelled}
-        self.found["may_be_empty"] = layout == "list" and bool((train[written[0]].str.strip() == "").any())
+        cells = train[written[0]] if layout == "list" else []
+        self.found["may_be_empty"] = any(not labels.split_labels(cell, separator) for cell in cells)
         self.train = train.assign(**labels.decode(train, layout, written, made, separator, spellings))
 
     def _spellings(self, column: pd.Series) -> dict[str, str]:
