@@ -203,5 +203,5 @@ def left_out(train: pd.DataFrame, test: pd.DataFrame, used: Iterable[str]) -> li
         kind = kind_of_cells(train[column])[0]
         count = train[column][train[column].str.strip() != ""].nunique()
         what = f"{count:,} values" if has_few_values(train[column]) and kind != "dates" else kind
-        found.append(f"{column} ({what}{'' if column in test.columns else ', in train only'})")
+        found.append(f"{column or 'the nameless one'} ({what}{'' if column in test.columns else ', in train only'})")
     return found

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,8 +20,8 @@ WORDS = {
     "test": {"test", "testing", "testset", "testdata", "测试", "测试集"},
     "sample_submission": {"submission", "submissions", "submit", "submittion", "sub", "提交"},
 }
-FILLING = {"data", "set", "public", "labeled", "labelled", "file", "full", "final", "new", "all", "a", "no", "nolabel"}
-FILLING |= {"unlabeled", "unlabelled", "without", "sample", "example", "format", "template", "dataset", "csv", "v"}
+FILLING = {"data", "set", "public", "labeled", "labelled", "file", "full", "final", "new", "all", "nolabel"}
+FILLING |= {"unlabeled", "unlabelled", "without", "sample", "example", "format", "template", "dataset", "csv"}
 BELOW = 3  # levels of folders that are searched
 LOOKED_INTO = 8  # files of one name that are read to choose among them
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[\u3400-\u9fff]+")
@@ -46,10 +46,15 @@ def find_files(
             raise FileNotFoundError(f"{folder} has no file {name!r} ({PARAMETERS[role]}=); {_held(folder)}")
         if name:
             found[role] = folder / name
-    could = {role: [found[role]] if role in found else find_candidates(folder, role) for role in ROLES}
+    could: dict[str, list[Path]] = {}
     for role in ("train", "test"):
+        could[role] = [found[role]] if role in found else find_candidates(folder, role)
         if not could[role]:
             raise FileNotFoundError(_missing(folder, role))
+    beside = dict.fromkeys(place for role in could for place in (could[role][0].parent, could[role][0].parent.parent))
+    places = [folder, *(place for place in beside if folder in place.parents)]
+    named = found.get("sample_submission")
+    could["sample_submission"] = [named] if named else find_candidates(folder, "sample_submission", places)
     cached: dict[Path, pd.DataFrame] = {}
 
     def table(path: Path) -> pd.DataFrame:
@@ -61,7 +66,7 @@ def find_files(
     rules = {
         "test": lambda path: max((_asked(table(path), table(sample)) for sample in samples[:LOOKED_INTO]), default=0),
         "sample_submission": lambda path: _asked(table(found["test"]), table(path)),
-        "train": lambda path: len({*table(path).columns} & {*table(found["test"]).columns}),
+        "train": lambda path: _like(table(path), table(found["test"])),
     }
     reasons = {
         "test": "it has the ids of the sample submission",
@@ -82,20 +87,36 @@ def find_files(
     return {role: found[role] for role in ROLES if role in found}, notes
 
 
-def find_candidates(folder: Path, role: str) -> list[Path]:
-    """The tables that a role's name fits best, in `folder`, else in the nearest folder below; else folders of texts.
+def find_candidates(folder: Path, role: str, places: Iterable[Path] | None = None) -> list[Path]:
+    """The tables that a role's name fits best, in the first of `places` that has any; else folders of texts.
 
-    A name that is the role itself goes first (`train.csv`), then one with nothing but filling words beside it
-    (`train_data.csv`, `test_public.csv`), then all others (`train_essays.csv`).
+    places: `folder`, and those below it, nearest first; not those that kagglekit writes. A name that is the role itself
+    goes first (`train.csv`), then one with nothing but filling words beside it (`train_data.csv`, `test_public.csv`),
+    then all others (`train_essays.csv`); in a folder with the role's name any table. An unpacked file goes before its
+    archive, and .txt last.
     """
-    for place in (folder, *folders_below(folder, BELOW)):
-        ranked = [(fit, path) for path in sorted(place.iterdir()) if is_table(path) and (fit := _fit(path, role))]
+    places = [folder, *_folders(folder)] if places is None else list(places)
+    for place in places:
+        tables = [path for path in sorted(place.iterdir()) if is_table(path)]
+        ranked = [(fit, path) for path in tables if (fit := _fit(path, role))]
         if place != folder and not ranked and role_of(place.name) == role:
-            ranked = [(3, path) for path in sorted(place.iterdir()) if is_table(path) and path.suffix != ".txt"]
+            ranked = [(3, path) for path in tables if split_name(path.name)[1] != ".txt"]
         ranked = [(fit, path) for fit, path in ranked if split_name(path.name)[1] != ".txt"] or ranked
         if ranked:
-            return [path for fit, path in ranked if fit == min(ranked)[0]]
-    return [place for place in folders_below(folder, BELOW) if role_of(place.name) == role and is_text_folder(place)]
+            best = [path for fit, path in ranked if fit == min(ranked)[0]]
+            stems = {split_name(path.name)[0] for path in best if path.suffix.lower() not in PACKED}
+            return [path for path in best if path.suffix.lower() not in PACKED or split_name(path.name)[0] not in stems]
+    return [place for place in places if place != folder and role_of(place.name) == role and is_text_folder(place)]
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """The folders below, without those that kagglekit writes: work folders and runs."""
+    written: set[Path] = set()
+    for place in folders_below(folder, BELOW):
+        if place.parent in written or any((place / name).exists() for name in ("task.json", "params.json")):
+            written.add(place)
+        else:
+            yield place
 
 
 def is_text_folder(folder: Path) -> bool:
@@ -153,8 +174,8 @@ def _fit(path: Path, role: str) -> int:
         return 1
     words = [word.lower() for word in WORD.findall(stem)]
     no_label = words[-2:] in (["no", "label"], ["no", "labels"], ["without", "labels"])
-    others = {*words[: -2 if no_label else None]} - WORDS[role] - FILLING
-    return 3 if {word.removeprefix(role) for word in others} - FILLING - {""} else 2
+    others = {word.removeprefix(role) for word in {*words[: -2 if no_label else None]} - WORDS[role]}
+    return 3 if any(len(word) > 1 and word not in FILLING for word in others) else 2
 
 
 def _asked(test: pd.DataFrame, sample: pd.DataFrame) -> float:
@@ -167,6 +188,12 @@ def _asked(test: pd.DataFrame, sample: pd.DataFrame) -> float:
     if id is None:
         return float(len(test) == len(sample))
     return float(set(test[id]) == set(sample.iloc[:, 0]))
+
+
+def _like(train: pd.DataFrame, test: pd.DataFrame) -> int:
+    """How many columns a table of train shares with test; 0 where it has no other, which would be the labels."""
+    shared = len({*train.columns} & {*test.columns})
+    return shared if shared < len(train.columns) else 0
 
 
 def _choose(folder: Path, role: str, could: list[Path], rule: Callable[[Path], float]) -> Path:

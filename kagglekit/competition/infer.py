@@ -16,6 +16,8 @@ from kagglekit.files import hash_files, resolve
 from kagglekit.scoring.check import check_metric, describe_groups
 from kagglekit.scoring.metrics import find_metric, is_higher_better, metric_column
 
+TOLD = r"group|left out|not used|NOT CLEAR|rare classes|train|test|sample.submission|join .*|(\w+ )(of|in) \S+"
+
 
 def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:
     """Infer the task from train*, test* and sample_submission* in `folder`, and check that the files agree.
@@ -36,7 +38,7 @@ def summarise(task: Task, findings: pd.DataFrame) -> str:
     """The task in one line: what was found, what is not used, and what is not clear."""
     what = f" ({', '.join(task.classes[:9])})" if task.classes else ""
     line = f"{task.kind}{what} from {', '.join(task.text)}; {task.metric}; submits {task.form}"
-    told = findings[findings["what"].isin(["group", "left out", "not used", "NOT CLEAR", "rare classes"])]
+    told = findings[findings["what"].str.fullmatch(TOLD) & (findings["reason"] != "given")]
     told = told[told["found"] != "none"]
     found = told["found"].where(told["what"] != "NOT CLEAR", told["reason"])
     return "; ".join([line, *(told["what"] + ": " + found)])

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.guess import are_numbers
+from kagglekit.competition.read import NAMELESS
 from kagglekit.scoring.metrics import find_metric
 
 MISSING = {"", "nan", "na", "n/a", "#n/a", "null", "<na>"}  # what no label is, in any case, unless it is a known class
@@ -34,6 +35,7 @@ def guess_labels(
     if set(targets) <= set(train.columns):
         return targets, "in train and in the sample submission"
     only = [column for column in train.columns if column not in test.columns and column not in taken]
+    only = [column for column in only if not NAMELESS.fullmatch(column)]
     names = {*targets, *strip_affixes(targets).values(), ""}
     holding = [column for column in only if len(targets) > 1 and set(train[column].str.strip()) <= names]
     if len(holding) == 1:

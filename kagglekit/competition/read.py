@@ -1,5 +1,6 @@
 """Read tables (CSV, TSV, parquet, JSON, packed or not): every cell comes back as the text that the file holds."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,7 @@ ELSEWHERE = {  # endings of tables that are not read, and what to do
     ".feather": "write it with pandas.read_feather(...).to_parquet(...)",
     ".pkl": "write it with pandas.read_pickle(...).to_parquet(...), if you trust it",
 }
+NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # names of a column without a name, and of one that pandas wrote again
 Note = tuple[str, str, str]  # what, found, reason: a row of the findings
 
 
@@ -104,6 +106,10 @@ def _checked(path: Path, header: list[str], columns: list, notes: list[Note]) ->
                 "an index that pandas wrote, most likely; it is neither text nor a label" if place == 1 else "as it is"
             )
             notes.append((f"column {place} of {path.name}", f"has no name, called {name!r}", why))
+        elif NAMELESS.fullmatch(name):
+            notes.append(
+                (f"{name!r} of {path.name}", "has no name of its own", "an index that pandas wrote, most likely")
+            )
         if name in named and list(named[name]) == list(column):
             notes.append((f"{name!r} of {path.name}", "read once", "two columns have this name and the same values"))
         elif name in named:

@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.competition.columns import find_header
-from kagglekit.competition.find_files import ROLES, find_files, is_text_folder, plain, role_of, unused_tables
+from kagglekit.competition.find_files import ROLES, find_files, plain
 from kagglekit.competition.formats.csv_ways import PLAIN
 from kagglekit.competition.formats.encodings import decode
-from kagglekit.competition.read import Note, read_table, split_name
+from kagglekit.competition.join import Joiner
+from kagglekit.competition.read import NAMELESS, Note, read_table
 from kagglekit.competition.settings import TaskSettings
-
-SMALL = 50_000_000  # bytes of a table that is read to see whether it could be joined
 
 
 @dataclass
@@ -22,8 +21,9 @@ class Tables:
     """train, test and sample_submission, and how they were read.
 
     files: role or "join NAME" -> path in the folder; there may be no sample_submission. encoding: of the files that are
-    not UTF-8. reading: what `read_again` needs: delimiter, quotes, join, and names: what the file names of test are.
-    header: whether the sample submission has one. notes: what was guessed, made or left out.
+    not UTF-8. reading: what `read_again` needs: delimiter, quotes, join (see `Joiner.plan`), and names: the column that
+    file names are, where test is a folder of texts. header: whether the sample submission has one. notes: what was
+    guessed, made or left out.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -66,19 +66,18 @@ def open_tables(folder: Path, settings: TaskSettings) -> Tables:
         tables["sample_submission"] = read_one(*how, notes=notes) if header else rows.set_axis(names, axis=1)
         encoding = encoding or next((note[1] for note in notes if note[0] == f"encoding of {sample.name}"), None)
     files = {role: str(path.relative_to(folder)) for role, path in paths.items()}
-    join = dict(settings.join) or _texts_beside(folder, tables, paths, notes)
-    if test.is_dir() and join:
-        reading["names"] = next(iter(join.values()))
-        tables["test"] = tables["test"].rename(columns={"id": reading["names"]})
-    for name in join:
-        files[f"join {name}"] = name
-    reading["join"] = join
-    if join:
-        tables = _join(folder, tables, join, encoding, reading, notes)
+    more = _joiner(folder, encoding, reading)
+    reading["names"] = more.name_texts(tables) if test.is_dir() else "id"
+    tables["test"] = tables["test"].rename(columns={"id": reading["names"]}) if test.is_dir() else tables["test"]
+    join = dict(settings.join) or more.find(tables, {*paths.values()})
+    steps = reading["join"] = more.plan(join, tables)
+    notes += more.notes
+    for role in ("train", "test"):
+        tables[role] = more.apply(steps, tables[role], role)
+    files |= {f"join {name}": name for name in join}
     if "sample_submission" not in tables:
         tables["sample_submission"], note = make_sample(tables["train"], tables["test"], settings)
         notes.append(note)
-    notes += _unused(folder, tables, {*paths.values(), *(folder / name for name in join)}, encoding)
     return Tables({role: tables[role] for role in ROLES}, files, encoding or "utf-8", reading, header, notes)
 
 
@@ -87,11 +86,13 @@ def read_again(folder: str | Path, files: Mapping[str, str], encoding: str, read
     how = {name: reading.get(name) for name in ("delimiter", "quotes")}
     table = read_one(Path(folder) / files[role], encoding, **how)
     if Path(folder, files[role]).is_dir():
-        table = table.rename(columns={"id": reading.get("names", "id")})
-    join = reading.get("join") or {}
-    if not join or role == "sample_submission":
-        return table
-    return _join(Path(folder), {role: table}, join, encoding, reading, [])[role]
+        table = table.rename(columns={"id": reading["names"]})
+    return _joiner(Path(folder), encoding, reading).apply(reading.get("join", ()), table, role)
+
+
+def _joiner(folder: Path, encoding: str | None, reading: Mapping[str, Any]) -> Joiner:
+    how = (encoding, reading.get("delimiter"), reading.get("quotes"))
+    return Joiner(folder, lambda path: read_one(path, *how))
 
 
 def read_one(
@@ -127,7 +128,7 @@ def make_sample(train: pd.DataFrame, test: pd.DataFrame, settings: TaskSettings)
     """
     id = settings.id if settings.id is not None else guess_id(test)
     labels = [settings.labels] if isinstance(settings.labels, str) else settings.labels
-    labels = labels or [column for column in train.columns if column and column not in test.columns and column != id]
+    labels = labels or [c for c in train.columns if c not in test.columns and c != id and not NAMELESS.fullmatch(c)]
     lacking = [label for label in labels if label not in train.columns]
     if (len(labels) != 1 and settings.labels is None) or lacking:
         which = f"train has no column {lacking[0]!r}" if lacking else f"train has {', '.join(labels) or 'no column'}"
@@ -163,125 +164,3 @@ def _agree_on_encoding(known: dict, train: Path, test: Path, reading: dict[str, 
         notes: list[Note] = [(f"encoding of {path.name}", found[best], f"that of {best.name}; encoding= says another")]
         known[path] = read_one(path, found[best], **reading, notes=notes), notes
     return found[best]
-
-
-# Text in other files
-
-
-def _join(
-    folder: Path,
-    tables: dict[str, pd.DataFrame],
-    join: Mapping[str, str],
-    encoding: str,
-    reading: dict[str, Any],
-    notes: list[Note],
-) -> dict[str, pd.DataFrame]:
-    """Train and test with the columns of other files, found by a key column: one row there for many rows here.
-
-    join: file or folder of texts -> key column. Files with the same columns count as one. A column that the table has
-    already is called `FILE.column`.
-    """
-    stacked: dict[tuple, tuple[str, pd.DataFrame]] = {}
-    for name, key in join.items():
-        how = {one: reading.get(one) for one in ("delimiter", "quotes")}
-        if not (folder / name).exists():
-            raise FileNotFoundError(f"join: {folder} has no file {name!r}")
-        more = read_one(folder / name, encoding, **how)
-        more = more.rename(columns={"id": key}) if (folder / name).is_dir() else more
-        if key not in more.columns:
-            raise ValueError(f"join: {name} has no column {key!r}; it has {', '.join(more.columns)}")
-        columns = (key, *more.columns)
-        first, before = stacked.get(columns, (name, more.iloc[:0]))
-        more = pd.concat([before, more], ignore_index=True).drop_duplicates()
-        twice = more[key].duplicated()
-        if twice.any():
-            raise ValueError(
-                f"join: {name} has several rows with {key}={more[key][int(twice.argmax())]!r}; one is needed for each"
-            )
-        stacked[columns] = first, more
-    tables = dict(tables)
-    for name, more in stacked.values():
-        key = join[name]
-        for role in (role for role in ("train", "test") if role in tables):
-            tables[role] = _with_columns(tables[role], role, more, name, key, notes)
-    return tables
-
-
-def _with_columns(
-    table: pd.DataFrame, role: str, more: pd.DataFrame, name: str, key: str, notes: list[Note]
-) -> pd.DataFrame:
-    if key not in table.columns:
-        raise ValueError(
-            f"join: {role} has no column {key!r} to find its rows of {name}; it has {', '.join(table.columns)}"
-        )
-    rows = pd.Index(more[key]).get_indexer(table[key])
-    if (rows < 0).any():
-        row = int((rows < 0).argmax())
-        raise ValueError(
-            f"join: data row {row + 1} of {role} has {key}={table[key].iloc[row]!r}, which has no row in {name} "
-            f"({(rows < 0).sum():,} such rows): add it there, or leave {name} out of join="
-        )
-    stem = split_name(Path(name).name)[0]
-    names = {
-        column: f"{stem}.{column}" if column in table.columns else column for column in more.columns if column != key
-    }
-    clash = [column for column, new in names.items() if new != column]
-    if role == "train" or not any(note[0] == f"join {name}" for note in notes):
-        told = f"{len(names)} columns: {', '.join(names.values())}"
-        why = f"found by {key!r}" + (f"; train or test has {', '.join(clash)} too" if clash else "")
-        notes.append((f"join {name}", told, why))
-    added = {new: more[column].to_numpy()[rows] for column, new in names.items()}
-    return pd.concat([table, pd.DataFrame(added, index=table.index, dtype=str)], axis=1)
-
-
-def _texts_beside(
-    folder: Path, tables: dict[str, pd.DataFrame], paths: dict[str, Path], notes: list[Note]
-) -> dict[str, str]:
-    """Folders of texts to join: those named train and test, where a column of train holds the names of the files."""
-    train, test = tables["train"], tables["test"]
-    beside = [
-        place for place in sorted(folder.iterdir()) if place.is_dir() and role_of(place.name) and is_text_folder(place)
-    ]
-    names = {
-        role: {p.stem for place in beside if role_of(place.name) == role for p in place.iterdir()} for role in ROLES
-    }
-    keys = [c for c in train.columns if names["train"] and set(train[c]) <= names["train"]]
-    if not keys or (
-        paths["test"] not in beside and not (keys[0] in test.columns and set(test[keys[0]]) <= names["test"])
-    ):
-        return {}
-    key = keys[0]
-    if paths["test"] in beside:
-        return {place.name: key for place in beside if role_of(place.name) == "train"}
-    join = {place.name: key for place in beside if role_of(place.name) in ("train", "test")}
-    if any(train[column].str.split().str.len().mean() >= 3 for column in train.columns if column in test.columns):
-        notes.append(("texts", f"not used: {', '.join(join)}", f"join={join} would add them"))
-        return {}
-    return join
-
-
-def _unused(folder: Path, tables: dict[str, pd.DataFrame], used: set[Path], encoding: str) -> list[Note]:
-    """Tables that are not used; and what `join` would add, where a column of train and test names rows of them."""
-    notes: list[Note] = []
-    rows: dict[str, dict[str, pd.DataFrame]] = {}  # key column -> file -> table
-    for path in unused_tables(folder, used):
-        if path.stat().st_size > SMALL or path.suffix.lower() in (".txt", ".zip"):
-            continue
-        try:
-            more = read_table(path, encoding)
-        except ValueError:
-            continue
-        named = set(tables["train"].columns) & set(tables["test"].columns)
-        keys = [c for c in more.columns if c in named and more[c].is_unique and not tables["train"][c].is_unique]
-        if keys and len(more.columns) > 1:
-            rows.setdefault(keys[0], {})[path.name] = more
-        else:
-            columns = ", ".join(more.columns[:6])
-            notes.append(("not used", path.name, f"none of train, test and sample submission by its name: {columns}"))
-    for key, files in rows.items():
-        known = {value for more in files.values() for value in more[key]}
-        lacking = [role for role in ("train", "test") if not set(tables[role][key]) <= known]
-        join = f"join={dict.fromkeys(files, key)}"
-        why = f"{key!r} in {lacking[0]} has values that are not there" if lacking else f"{join} would add their columns"
-        notes.append(("not used", ", ".join(files), why))
-    return notes

@@ -85,5 +85,6 @@ def test_a_packed_file_is_unpacked_whatever_its_name_says(tmp_path):
     assert read_table(path)["x"][0] == "b"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("[Content_Types].xml", "")
+        archive.writestr("xl/workbook.xml", "")
     with pytest.raises(ValueError, match=r"is a file of Excel.* save the sheet as CSV UTF-8"):
         read_table(path)

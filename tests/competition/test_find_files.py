@@ -1,0 +1,319 @@
+"""Which file is which, and columns that stand in other files: competitions in the shapes in which people find them."""
+
+import io
+import shutil
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kagglekit.competition.find_files import find_table, role_of
+from kagglekit.competition.infer import infer
+from kagglekit.competition.submission import check_submission, make_submission
+from kagglekit.competition.task import load_task, read_sample, read_test, read_train
+
+IDS, TEST_IDS = [f"r{n}" for n in range(12)], [f"t{n}" for n in range(4)]
+TRAIN = {"id": IDS, "text": [f"the kettle was quite good, number {n}" for n in range(12)], "label": ["a", "b"] * 6}
+TEST = {"id": TEST_IDS, "text": [f"the garden looked dull, number {n}" for n in range(4)]}
+SAMPLE = {"id": TEST_IDS, "label": ["a"] * 4}
+BARE = {"id": IDS, "label": TRAIN["label"]}
+TEXTS = {f"train/{id}.txt": text for id, text in zip(IDS, TRAIN["text"], strict=True)}
+TEXTS |= {f"test/{id}.txt": text for id, text in zip(TEST_IDS, TEST["text"], strict=True)}
+PROMPTED = {**TRAIN, "prompt": ["p1", "p2"] * 6}, {**TEST, "prompt": ["p3"] * 4}
+PROMPTS = {"prompt": ["p1", "p2"], "about": ["write of a day", "write of a night"]}
+
+
+def written(folder, files):
+    """A folder with files: columns of a table, or text."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, dict):
+            content = pd.DataFrame(content).to_csv(index=False, sep="\t" if name.endswith("tsv") else ",")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+SHAPES = {  # files, parameters, (train, test, sample), what is told
+    "usual": ({"train.csv": TRAIN, "test.csv": TEST, "sample_submission.csv": SAMPLE}, {}, "", ""),
+    "no sample": (
+        {"train.csv": TRAIN, "test.csv": TEST},
+        {},
+        "train.csv test.csv",
+        "sample submission | made: id, label",
+    ),
+    "no sample, no ids": (
+        {"train.csv": {"text": TRAIN["text"], "label": TRAIN["label"]}, "test.csv": {"text": TEST["text"]}},
+        {},
+        "train.csv test.csv",
+        "made: label",
+    ),
+    "word2vec": (
+        {
+            "labeledTrainData.tsv": TRAIN,
+            "testData.tsv": TEST,
+            "unlabeledTrainData.tsv": {"id": ["u"], "text": ["words"]},
+            "sampleSubmission.csv": SAMPLE,
+        },
+        {},
+        "labeledTrainData.tsv testData.tsv sampleSubmission.csv",
+        "train | labeledTrainData.tsv | it shares most columns with test, of unlabeledTrainData.tsv",
+    ),
+    "rounds": (
+        {
+            "train.csv": TRAIN,
+            "test_a.csv": {**TEST, "id": list("wxyz")},
+            "test_b.csv": TEST,
+            "submit_example.csv": SAMPLE,
+        },
+        {},
+        "train.csv test_b.csv submit_example.csv",
+        "test | test_b.csv | it has the ids of the sample submission, of test_a.csv",
+    ),
+    "answers beside": (
+        {"train.csv": TRAIN, "test.csv": TEST, "test_labels.csv": SAMPLE, "sample_submit.csv": SAMPLE},
+        {},
+        "train.csv test.csv sample_submit.csv",
+        "not used | test_labels.csv",
+    ),
+    "stages": (
+        {
+            "train.csv": TRAIN,
+            "test.csv": TEST,
+            "sample_submission_2.csv": SAMPLE,
+            "sample_submission_1.csv": {**SAMPLE, "id": list("wxyz")},
+        },
+        {},
+        "train.csv test.csv sample_submission_2.csv",
+        "sample_submission | sample_submission_2.csv | it has the ids of test",
+    ),
+    "below": (
+        {"data/Train.csv": TRAIN, "data/Test.csv": TEST, "data/SubmissionFormat.csv": SAMPLE},
+        {},
+        "data/Train.csv data/Test.csv data/SubmissionFormat.csv",
+        "",
+    ),
+    "folders": (
+        {"train/data.csv": TRAIN, "test/data.csv": TEST, "sample_submission.csv": SAMPLE},
+        {},
+        "train/data.csv test/data.csv sample_submission.csv",
+        "train | train/data.csv | by its name",
+    ),
+    "archive beside": (
+        {"train.csv": TRAIN, "train.csv.zip": "PK", "test.csv": TEST, "sample_submission.csv": SAMPLE},
+        {},
+        "",
+        "",
+    ),
+    "named": (
+        {"one.csv": TRAIN, "two.csv": TEST, "three.csv": SAMPLE, "train.csv": SAMPLE},
+        {"train": "one.csv", "test": "two.csv", "sample": "three.csv"},
+        "one.csv two.csv three.csv",
+        "not used | train.csv",
+    ),
+    "two trains": (
+        {"toxic-train.csv": TRAIN, "bias-train.csv": TRAIN, "test.csv": TEST, "sample_submission.csv": SAMPLE},
+        {"train": "bias-train.csv"},
+        "bias-train.csv test.csv sample_submission.csv",
+        "",
+    ),
+    "labels apart": (
+        {
+            "train_data.csv": {**TEST, "id": IDS[:4]},
+            "train_label.csv": {"id": IDS[:4], "label": list("abab")},
+            "test.csv": TEST,
+            "sample_submission.csv": SAMPLE,
+        },
+        {},
+        "train_data.csv test.csv sample_submission.csv",
+        "join train_label.csv | label | found by 'id'; test has no row there",
+    ),
+    "texts as files": (
+        {"train.csv": BARE, "sample_submission.csv": SAMPLE, **TEXTS},
+        {},
+        "train.csv test sample_submission.csv",
+        "join train | text | found by 'id'; test has no row there",
+    ),
+    "texts as files, no sample": ({"train.csv": BARE, **TEXTS}, {}, "train.csv test", "made: id, label"),
+    "texts as files, of both": (
+        {"train.csv": BARE, "test.csv": {"id": TEST_IDS}, "sample_submission.csv": SAMPLE, **TEXTS},
+        {},
+        "",
+        "join train, test | text | found by 'id'",
+    ),
+    "essays beside": (
+        {
+            "train.csv": {**TRAIN, "essay": IDS[:3] * 4},
+            "test.csv": {**TEST, "essay": TEST_IDS[:2] * 2},
+            "sample_submission.csv": SAMPLE,
+            **TEXTS,
+        },
+        {"join": {"train": "essay", "test": "essay"}, "text": ["text", "train.text"]},
+        "",
+        "join train, test | train.text | found by 'essay'",
+    ),
+    "prompts": (
+        {
+            "a_train.csv": PROMPTED[0],
+            "a_test.csv": PROMPTED[1],
+            "prompts_train.csv": PROMPTS,
+            "prompts_test.csv": {"prompt": ["p3"], "about": ["x y z"]},
+            "sample_submission.csv": SAMPLE,
+        },
+        {"join": {"prompts_train.csv": "prompt", "prompts_test.csv": "prompt"}, "text": ["about", "text"]},
+        "a_train.csv a_test.csv sample_submission.csv",
+        "join prompts_train.csv, prompts_test.csv | about | found by 'prompt'",
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_competition_goes_from_its_files_to_a_submission_of_its_form(tmp_path, shape):
+    files, given, names, told = SHAPES[shape]
+    task, findings = infer(written(tmp_path / "data", files), **given)
+    names = names or "train.csv test.csv sample_submission.csv"
+    assert [
+        task.files.get(role) for role in ("train", "test", "sample_submission") if role in task.files
+    ] == names.split()
+    assert told in "\n".join(" | ".join(map(str, row)) for row in findings.itertuples(index=False))
+    task.save(tmp_path / "work")
+    task, sample = load_task(tmp_path / "work"), read_sample(task)
+    train, test = read_train(task), read_test(task)
+    assert "number 1" in train["text"][1] and "number 1" in test["text"][1] and train["label"][1] == "b"
+    assert test["id"].tolist() == TEST_IDS or not task.id
+    if "join" in given:
+        assert all(len(text.splitlines()) == 2 for text in [*train["text"], *test["text"]])
+    submission = make_submission(task, sample, test["id"], np.full((4, 2), 0.5, dtype=np.float32))
+    check_submission(submission, sample, task)
+    assert len(submission) == 4 and "label" in submission
+
+
+def archive():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as opened:
+        opened.writestr("train.csv", "x\n1\n")
+        opened.writestr("test.csv", "x\n1\n")
+    return stream.getvalue()
+
+
+WRONG = [
+    (
+        {"a-train.csv": TRAIN, "b-train.csv": TRAIN, "test.csv": TEST},
+        {},
+        r"could be train: a-train\.csv, b-train\.csv\. Say which: train=",
+    ),
+    (
+        {"train.csv": TRAIN, "dev.csv": TEST},
+        {},
+        r"no table named test\* .*say test= the name of that file; it holds dev\.csv",
+    ),
+    ({"all.zip": archive()}, {}, r"all\.zip holds train\.csv: unpack it: python -m zipfile -e .*all\.zip"),
+    ({"train.csv": TRAIN, "test.csv": TEST}, {"sample": "x.csv"}, r"has no file 'x\.csv' \(sample=\); it holds"),
+    (
+        {"train.csv": {**TRAIN, "b": TRAIN["label"]}, "test.csv": TEST},
+        {},
+        r"no sample submission .* train has label, b .*: say labels=",
+    ),
+    ({"train.csv": TRAIN, "runs/x/task.json": "{}", "runs/x/base/fold0/test.csv": TEST}, {}, r"no table named test\*"),
+    (
+        {"train.csv": PROMPTED[0], "test.csv": PROMPTED[1], "p.csv": PROMPTS},
+        {"join": {"p.csv": "prompt"}},
+        r"join: 'prompt' in data row 1 of test is 'p3', which p\.csv has not \(4 such rows\)",
+    ),
+    (
+        {"train.csv": TRAIN, "test.csv": TEST, "p.csv": PROMPTS},
+        {"join": {"p.csv": "prompt"}},
+        "join: train has no column 'prompt'",
+    ),
+    (
+        {"train.csv": TRAIN, "test.csv": TEST, "p.csv": PROMPTS},
+        {"join": {"p.csv": "x"}},
+        r"p\.csv has no column 'x'; it has prompt, about",
+    ),
+    ({"train.csv": TRAIN, "test.csv": TEST}, {"join": {"p.csv": "x"}}, r"has no file 'p\.csv'"),
+    (
+        {"train.csv": PROMPTED[0], "test.csv": PROMPTED[1], "p.csv": {"prompt": ["p1", "p1"], "about": ["x", "y"]}},
+        {"join": {"p.csv": "prompt"}},
+        r"p\.csv has several rows with prompt='p1'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "given", "message"), WRONG)
+def test_what_cannot_be_found_is_an_error_that_says_the_parameter(tmp_path, files, given, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        infer(written(tmp_path, files), **given)
+
+
+def test_what_could_be_joined_is_told_with_the_parameter_that_would(tmp_path):
+    files = {"train.csv": PROMPTED[0], "test.csv": {**TEST, "prompt": ["p1"] * 4}, "prompts.csv": PROMPTS}
+    _, findings = infer(written(tmp_path, files))
+    told = "\n".join(findings["reason"])
+    assert "join={'prompts.csv': 'prompt'} would add their columns" in told
+    _, findings = infer(written(tmp_path, {"test.csv": PROMPTED[1]}))
+    assert "'prompt' in test has values that are not there" in "\n".join(findings["reason"])
+
+
+def test_a_text_that_changes_or_is_gone_is_seen_like_any_other_file(tmp_path):
+    folder = written(tmp_path / "data", {"train.csv": BARE, "sample_submission.csv": SAMPLE, **TEXTS})
+    infer(folder)[0].save(tmp_path / "work")
+    assert load_task(tmp_path / "work")
+    (folder / "train" / "r3.txt").write_text("changed")
+    with pytest.raises(ValueError, match="have changed since 1_eda read them"):
+        load_task(tmp_path / "work")
+    shutil.rmtree(folder / "train")
+    with pytest.raises(FileNotFoundError, match="train is gone: put it back"):
+        load_task(tmp_path / "work")
+
+
+def test_an_index_without_a_name_is_told_and_is_no_label(tmp_path):
+    for name in ("", "Unnamed: 0"):
+        files = {
+            "train.csv": {name: range(12), **TRAIN},
+            "test.csv": TEST,
+            "sample_submission.csv": {"id": TEST_IDS, "y": "a"},
+        }
+        task, findings = infer(written(tmp_path, files))
+        assert task.labels == ["label"] and "an index that pandas wrote, most likely" in "\n".join(findings["reason"])
+
+
+def test_the_encoding_of_the_largest_file_is_that_of_small_ones(tmp_path):
+    texts = [f"这部电影非常好看，第{n}次" for n in range(12)]
+    files = {
+        "train.csv": pd.DataFrame({**TRAIN, "text": texts}).rename(columns={"label": "情感"}).to_csv(index=False),
+        "test.csv": pd.DataFrame({"id": TEST_IDS, "text": texts[:4]}).to_csv(index=False),
+        "sample_submission.csv": "id,情感\n" + "".join(f"{id},a\n" for id in TEST_IDS),
+    }
+    written(tmp_path, {name: text.encode("utf-8" if name == "test.csv" else "gb18030") for name, text in files.items()})
+    task, findings = infer(tmp_path)
+    assert (task.encoding, task.labels) == ("gb18030", ["情感"]) and "encoding of train.csv" in set(findings["what"])
+    assert read_train(task)["text"].tolist() == texts and read_test(task)["text"].tolist() == texts[:4]
+    assert read_sample(replace(task, encoding="gb18030")).columns[1] == "情感"
+
+
+NAMES = {
+    "train": "train Train train_data labeledTrainData train_set trainset training jigsaw-toxic-comment-train 训练集",
+    "test": "test test_public testData test_a test.no_label Test_set x_test 测试集",
+    "sample_submission": "sample_submission sampleSubmission submit_example sample_submit submission_format submission "
+    "SubmissionFormat sample gender_submission test_submission 提交示例 sample_sub",
+    "": "latest contest strain prompts dev",
+}
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_the_usual_names_say_their_role(role):
+    assert {name: role_of(name) for name in NAMES[role].split()} == dict.fromkeys(NAMES[role].split(), role)
+
+
+@pytest.mark.parametrize("name", ["sample_submission.csv", "sampleSubmission.csv.zip", "Sample-Submission_v2.parquet"])
+def test_a_table_is_found_by_its_name_alone(tmp_path, name):
+    for file in (name, "train.csv", ".sample_submission.csv.12.part", "sample_submission.txt"):
+        (tmp_path / file).write_text("x")
+    assert find_table(tmp_path, "sample_submission").name == name
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        find_table(tmp_path / "nowhere", "train")
+    (tmp_path / "train.parquet").write_text("x")
+    with pytest.raises(ValueError, match=r"2 files that could be train: train\.csv, train\.parquet"):
+        find_table(tmp_path, "train")
