@@ -16,7 +16,7 @@ from kagglekit.files import hash_files, resolve
 from kagglekit.scoring.check import check_metric, describe_groups
 from kagglekit.scoring.metrics import find_metric, is_higher_better, metric_column
 
-TOLD = r"group|left out|not used|NOT CLEAR|rare classes|train|test|sample.submission|join .*|(\w+ )(of|in) \S+"
+TOLD = r"group|left out|not used|NOT CLEAR|rare classes|train|test|sample.submission|join .*|\w+ (of|in) (the )?\S+"
 
 
 def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:

@@ -13,6 +13,7 @@ from kagglekit.competition.find_files import find_table, role_of
 from kagglekit.competition.infer import infer
 from kagglekit.competition.submission import check_submission, make_submission
 from kagglekit.competition.task import load_task, read_sample, read_test, read_train
+from kagglekit.competition.text_columns import SEPARATOR
 
 IDS, TEST_IDS = [f"r{n}" for n in range(12)], [f"t{n}" for n in range(4)]
 TRAIN = {"id": IDS, "text": [f"the kettle was quite good, number {n}" for n in range(12)], "label": ["a", "b"] * 6}
@@ -184,7 +185,7 @@ def test_a_competition_goes_from_its_files_to_a_submission_of_its_form(tmp_path,
     assert "number 1" in train["text"][1] and "number 1" in test["text"][1] and train["label"][1] == "b"
     assert test["id"].tolist() == TEST_IDS or not task.id
     if "join" in given:
-        assert all(len(text.splitlines()) == 2 for text in [*train["text"], *test["text"]])
+        assert all(len(text.split(SEPARATOR)) == 2 for text in [*train["text"], *test["text"]])
     submission = make_submission(task, sample, test["id"], np.full((4, 2), 0.5, dtype=np.float32))
     check_submission(submission, sample, task)
     assert len(submission) == 4 and "label" in submission
