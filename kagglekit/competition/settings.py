@@ -39,7 +39,7 @@ class TaskSettings(Knobs):
     )
     clip: bool = knob(True, "keep numbers of the submission inside the range of train", shown="task")
     metric: str | None = knob(
-        None, "accuracy, f1_macro, roc_auc, log_loss, qwk, rmse, ... or package.module:function", shown="task"
+        None, "accuracy, f1, log_loss, rmse, map@3, roc_auc_by:COLUMN ... or package.module:function", shown="task"
     )
     group: str | None = knob(None, "column whose rows must share a fold; empty: none", names="column", shown="folds")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kagglekit.scoring.catalogue import CLASSES, METRICS
+from kagglekit.scoring.catalogue import AT_K, CLASSES, METRICS
 from kagglekit.scoring.grouped import rows_by_group
 from kagglekit.scoring.metrics import Metric, find_metric, prepare, value_of
 
@@ -16,7 +16,8 @@ def check_metric(metric: str, kind: str, labels: np.ndarray | None = None, colum
     """
     measure = find_metric(metric)
     if measure.kinds and kind not in measure.kinds:
-        fitting = ", ".join(name for name, other in METRICS.items() if kind in other.kinds)
+        every = METRICS | {f"{name}@3": make(3) for name, make in AT_K.items()}
+        fitting = ", ".join(name for name, other in every.items() if kind in other.kinds)
         raise ValueError(
             f"metric={metric!r} does not fit kind={kind!r}: it is for {', '.join(measure.kinds)}. "
             f"Choose one of {fitting}, or another kind"

@@ -44,7 +44,7 @@ def rows_by_group(labels: np.ndarray, metric: str) -> list[np.ndarray]:
     if groups is None:
         raise ValueError(
             f"metric={metric!r} is a mean over groups of rows, and these labels came without the column that says "
-            "which rows belong together: predictions from files of others have none, so name a metric without _by"
+            "which rows belong together: take them from `encode_labels`, or name a metric without _by"
         )
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)

@@ -70,6 +70,16 @@ def test_labels_folds_and_groups_may_stand_in_the_models_files(tmp_path):
     assert imported.folds["group"].tolist() == [row % 8 for row in range(N)] and imported.task.group == "group"
 
 
+def test_a_metric_by_group_reads_the_groups_of_the_files_and_no_other_column(tmp_path):
+    write(tmp_path / "a.csv", label=LABELS, group=[f"g{row % 8}" for row in range(N)])
+    imported = read_imported(tmp_path, metric="log_loss_by:group")
+    assert imported.labels.by.tolist() == [row % 8 for row in range(N)]
+    alone = [score("log_loss", np.asarray(imported.labels)[k::8], imported.runs[0].oof_array[k::8]) for k in range(8)]
+    assert score("log_loss_by:group", imported.labels, imported.runs[0].oof_array) == pytest.approx(np.mean(alone))
+    with pytest.raises(ValueError, match=r"give 'topic' that name in labels.csv or in a file, and say metric=log_loss"):
+        read_imported(tmp_path, metric="log_loss_by:topic")
+
+
 def test_folds_that_are_made_keep_groups_together(tmp_path):
     groups = [str(row // 2) for row in range(N)]
     write(tmp_path / "a.csv", label=LABELS, group=groups)

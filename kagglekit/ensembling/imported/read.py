@@ -30,7 +30,7 @@ import pandas as pd
 
 from kagglekit.competition import checks, guess
 from kagglekit.competition.labels import is_missing
-from kagglekit.competition.task import Task, encode_labels
+from kagglekit.competition.task import BY, Task, encode_labels
 from kagglekit.data.folds import assign_folds, join_groups
 from kagglekit.ensembling.imported.columns import (
     align_columns,
@@ -44,7 +44,7 @@ from kagglekit.files import hash_files, resolve
 from kagglekit.options import check_range
 from kagglekit.runs.tables import Run, column_names
 from kagglekit.scoring.check import check_metric
-from kagglekit.scoring.metrics import CLASSES
+from kagglekit.scoring.metrics import CLASSES, metric_column
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +105,20 @@ def read_imported(
     form = "probability" if len(targets) == 1 and kind == "binary" else "columns"
     metric, why = (metric, "given") if metric else guess.guess_metric(kind, form, names)
     check_metric(metric, kind)
+    column = metric_column(metric)
+    if column and (column != "group" or files.group is None):
+        raise ValueError(
+            f"metric={metric!r}: of the columns beside the labels only 'group' is read here: give {column!r} that name "
+            f"in labels.csv or in a file, and say metric={metric.partition('_by:')[0]}_by:group"
+        )
     group, columns = ("group" if files.group is not None else None), classes if kind in CLASSES else names
     task = Task(
         kind=kind, id="id", text=[], labels=names, classes=classes, form="columns", submission=["id", *columns],
         metric=metric, group=group, data=str(folder), files={}, encoding="utf-8", fingerprint=hash_files(files.paths),
     )  # fmt: skip
-    labels = encode_labels(task, checked.assign(**{names[0]: matched.to_numpy()}) if classes else checked)
+    checked = checked.assign(**{names[0]: matched.to_numpy()}) if classes else checked
+    labels = encode_labels(task, checked.assign(**{BY: files.group.to_numpy()}) if column else checked)
+    check_metric(metric, kind, labels, len(columns))
     folds = _read_folds(files, labels, task, n_folds, seed)
     runs = [_make_run(files, every, model, task, folds) for model in files.models]
     found = [
