@@ -28,7 +28,7 @@ from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import choose_shared, parse_arguments, read_arguments, read_parameters
 from kagglekit.samples import SAMPLES
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
-from kagglekit.training.recipe import SCHEDULES
+from kagglekit.training.recipe import SCHEDULES, Recipe
 from kagglekit.tricks import TRICKS, make_tricks
 
 ROOT = Path(__file__).parents[1]
@@ -172,7 +172,9 @@ CHECKS = {  # parameter -> what refuses a value that does not fit
     "augment": lambda recipe: make_augmenter(recipe, "minilm"),
     "pooling": lambda name: POOLINGS[name],
     "head": lambda name: HEADS[name],
-    "truncation": lambda name: TRUNCATIONS[name],
+    "truncation": lambda rule: Recipe(truncation=rule),
+    "budget": lambda budget: Recipe(budget=budget),
+    "swap": lambda swap: Recipe(swap=swap),
     "schedule": SCHEDULES.index,
     "objective": lambda name: OBJECTIVES[name],
     "masking": lambda name: MASKINGS[name],

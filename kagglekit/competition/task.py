@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from kagglekit.competition.checks import first_bad
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import decode, is_missing
 from kagglekit.competition.tables import existing_files, read_again, read_one
-from kagglekit.competition.text_columns import join_columns
+from kagglekit.competition.text_columns import SEPARATOR, join_columns
 from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
 from kagglekit.scoring.grouped import LabelsBy
 from kagglekit.scoring.metrics import CLASSES, metric_column
@@ -62,6 +62,11 @@ class Task:
     def columns(self) -> list[str]:
         """The columns of a predictions table: one per class for binary and multiclass, else one per label."""
         return self.classes if self.kind in CLASSES else self.labels
+
+    @property
+    def by_columns(self) -> "Task":
+        """The task with its text columns one after the other, not in a template: for finding copies."""
+        return replace(self, pattern=None, text_separator=SEPARATOR)
 
     @property
     def sample_id(self) -> str | None:

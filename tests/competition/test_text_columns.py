@@ -96,6 +96,7 @@ def test_a_template_is_filled_and_kept(folder, tmp_path):
     assert ("pattern", task.pattern, "given") in set(findings.itertuples(index=False, name=None))
     task.save(tmp_path / "work")
     assert load_task(tmp_path / "work") == task
+    assert read_train(task.by_columns)["text"][0] == f"No spam{SEPARATOR}b u y"
 
 
 @pytest.mark.parametrize(
