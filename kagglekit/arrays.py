@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kagglekit.files import CHANGED, CHECKSUM, Damaged, read_json, reading, replacing
+from kagglekit.files import CHANGED, Damaged, checksum_file, checksum_files, read_json, reading, replacing, write_json
 
 if TYPE_CHECKING:  # it takes a second to import
     import torch
+
+SEAL = "checksums.json"  # in the folder of a model
+WEIGHTS = (".safetensors", ".bin")
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
@@ -39,53 +41,48 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, checked against the checksum that `write_tensors` wrote, if it did.
-
-    Costs 0.3 s a GB more than reading. Raises Damaged as `read_json` does."""
-    from safetensors import safe_open
+    """The tensors of a safetensors file, checked against the seal of its folder. Raises Damaged as `read_json` does."""
+    from safetensors.torch import load_file
 
     with reading(path):
-        with safe_open(path, "pt") as file:
-            written = (file.metadata() or {}).get(CHECKSUM)
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if written is not None and written != _hash_tensors(state):
-            raise Damaged(path, CHANGED)
+        state = load_file(path)
+    _check_seal(Path(path).parent, weights=True)
     return state
 
 
-def write_tensors(path: Path, state: dict[str, torch.Tensor]) -> None:
-    """Write tensors by name to a safetensors file with a checksum."""
-    from safetensors.torch import save_file
-
-    state = {name: tensor.contiguous() for name, tensor in state.items()}
-    save_file(state, path, {CHECKSUM: _hash_tensors(state)})  # of two keys, the order would change from call to call
+def seal(folder: Path) -> None:
+    """Write the checksums of a model's files beside them, which `loading` and `read_tensors` look at."""
+    write_json(folder / SEAL, checksum_files(folder))
 
 
-def _hash_tensors(state: dict[str, torch.Tensor]) -> str:
-    import torch
-
-    found = 0
-    for name, tensor in sorted(state.items()):
-        found = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), found)
-        found = zlib.crc32(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy(), found)
-    return f"{found:08x}"
+def _check_seal(folder: Path, weights: bool) -> None:
+    written = read_json(folder / SEAL) if (folder / SEAL).is_file() else {}
+    for file in [folder / name for name in written if name.endswith(WEIGHTS) == weights]:
+        if not file.is_file():
+            raise Damaged(file, "does not exist")
+        if checksum_file(file) != written[file.name]:
+            raise Damaged(file, CHANGED if file.stat().st_size else "is empty (0 bytes)")
 
 
 @contextmanager
-def loading(folder: str | Path) -> Iterator[None]:
-    """Where a loader of a model fails, the file of its folder that is damaged is named; other errors stay."""
+def loading(folder: str | Path, weights: bool = False) -> Iterator[None]:
+    """A loader of a model from a folder: files that are not those that were sealed are named before, and where it
+    fails, the one that is damaged; other errors stay. weights: check them too (0.3 s a GB)."""
+    folder = Path(folder)
+    for kind in (False, True)[: 1 + weights]:
+        _check_seal(folder, kind)
     try:
         yield
     except Exception:
-        for file in sorted(Path(folder).glob("*")):
+        for file in sorted(folder.glob("*")):
             if file.suffix == ".json":
                 read_json(file, Any)
             elif file.suffix == ".safetensors":
                 read_tensors(file)
-            elif file.suffix in (".bin", ".pt", ".model") and file.is_file() and not file.stat().st_size:
-                raise Damaged(file, "is empty (0 bytes)") from None
             elif file.suffix in (".bin", ".pt"):
                 _check_pickle(file)
+            elif file.suffix in (".model", ".spm") and not file.stat().st_size:
+                raise Damaged(file, "is empty (0 bytes)") from None
         raise
 
 

@@ -208,8 +208,8 @@ class Damaged(ValueError):
 
 
 CHANGED = (
-    "was changed after it was written, by a fault of the disk or by hand (whoever means to change it has to leave out "
-    f"its {CHECKSUM})"
+    "is cut, or was changed after it was written, by a fault of the disk or by hand (whoever means to change it has to "
+    f"leave out its {CHECKSUM})"
 )
 
 
@@ -233,11 +233,14 @@ def remedy(path: Path) -> str:
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Whatever a reader of `path` raises for its content becomes Damaged, with the path and what makes it again."""
+    """Whatever a reader of `path` raises for its content becomes Damaged, with the path and what makes it again, and
+    FileNotFoundError says the same."""
     try:
         yield
     except Damaged:
         raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} does not exist: {remedy(Path(path))}") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno not in OF_CONTENT:
             raise
@@ -287,13 +290,16 @@ def hash_files(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+def checksum_file(file: Path) -> str:
+    """A quick checksum (CRC-32, 0.3 s a GB): of what may be damaged, not of what may be equal to another."""
+    value = 0
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"
+
+
 def checksum_files(folder: Path) -> dict[str, str]:
-    """File of a folder, and below -> a quick checksum (CRC-32, 0.3 s a GB)."""
-    found = {}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with open(file, "rb") as stream:
-            value = 0
-            while block := stream.read(1 << 22):
-                value = zlib.crc32(block, value)
-        found[file.relative_to(folder).as_posix()] = f"{value:08x}"
-    return found
+    """File of a folder, and below -> its checksum."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {file.relative_to(folder).as_posix(): checksum_file(file) for file in files}

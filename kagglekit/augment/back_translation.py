@@ -71,7 +71,7 @@ class Translator:
         if languages:
             self.tokenizer.src_lang = languages[0]
             self.options["forced_bos_token_id"] = self._language_id(path, languages[1])
-        with random_state_kept(), quiet(), loading(path):
+        with random_state_kept(), quiet(), loading(path, weights=True):
             self.model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32)
         self.model.generation_config.forced_eos_token_id = None  # at a position that depends on the batch
         self.model.eval().to(choose_device())

@@ -54,7 +54,7 @@ class MaskedPredictions:
         path = find_backbone(self.backbone)
         self.tokenizer_ = load_tokenizer(path)
         config = load_config(path)
-        with random_state_kept(), quiet(), loading(path):
+        with random_state_kept(), quiet(), loading(path, weights=True):
             model, info = AutoModelForMaskedLM.from_pretrained(
                 path, config=config, dtype=torch.float32, output_loading_info=True
             )

@@ -186,6 +186,7 @@ def correlation(runs: Sequence[Run], labels: np.ndarray | None = None, kind: str
     With the `labels` of all rows of train that of their errors (prediction minus truth), which says more: good runs
     agree on easy rows, and a blend gains where they err differently.
     """
+    check_runs(runs)
     truth = 0.0
     if labels is not None:
         truth = np.asanyarray(labels)[runs[0].rows]

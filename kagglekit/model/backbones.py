@@ -99,7 +99,9 @@ def load_tokenizer(path: str):
     try:
         with loading(_folder(path)):
             tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ImportError) as error:
+    except Damaged:
+        raise
+    except (OSError, ImportError, ValueError) as error:
         raise _unreachable(path, error) from error
     restore_rules(tokenizer, path)
     return tokenizer
@@ -165,7 +167,7 @@ def load_backbone(
         "dtype": torch.float32,
         "attn_implementation": attention,
     }
-    with quiet(), loading(_folder(path)):
+    with quiet(), loading(_folder(path), weights=True):
         model = AutoModel.from_pretrained(path, **options)
     return model if pooler else without_pooler(model)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from kagglekit.arrays import read_tensors, write_tensors
+from kagglekit.arrays import read_tensors, seal
 from kagglekit.data.batches import prediction_batches
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.model.backbones import load_config, token_types, without_pooler
@@ -183,10 +184,11 @@ class Classifier(nn.Module):
         """Write weights (safetensors), configuration and tokenizer to a folder, whole or not at all."""
         with replacing(folder) as part:
             self.backbone.config.save_pretrained(part)
-            write_tensors(part / "model.safetensors", self.state_dict())
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part / "model.safetensors")
             write_json(part / "classifier.json", self.options)
             if tokenizer is not None:
                 tokenizer.save_pretrained(part)
+            seal(part)
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":

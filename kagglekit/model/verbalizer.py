@@ -111,7 +111,7 @@ def load_masked_lm(
     options = {"config": config, "dtype": torch.float32, "attn_implementation": attention}
     missing: set[str] = set()
     try:
-        with quiet(), loading(path):
+        with quiet(), loading(path, weights=True):
             if whole:
                 model = AutoModelForMaskedLM.from_config(config, **{k: options[k] for k in options if k != "config"})
             else:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from kagglekit.arrays import read_tensors
+from kagglekit.arrays import read_tensors, seal
 from kagglekit.files import read_json, replacing
 from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
@@ -110,6 +110,7 @@ def fuse_backbones(
         with replacing(target) as part, quiet():
             fused.save_pretrained(part)
             tokenizers[0].save_pretrained(part)
+            seal(part)
     return fused
 
 

@@ -59,7 +59,7 @@ class Setup:
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[:layers]
         attention = choose_attention(choose_device(), self.stage.max_length)
-        with quiet(), loading(path or self.backbone):
+        with quiet(), loading(path or self.backbone, weights=True):
             model = kind.from_pretrained(
                 path or self.backbone, config=config, dtype=torch.float32, attn_implementation=attention
             )

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, set_seed
 
-from kagglekit.arrays import cached_arrays, read_tensors, write_tensors
+from kagglekit.arrays import cached_arrays, read_tensors, seal
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.device import choose_attention, choose_device, choose_precision, random_state_kept
@@ -42,8 +43,9 @@ class TokenScorer(nn.Module):
         """Write weights, configuration and figures to a folder, whole or not at all."""
         with replacing(folder) as part:
             self.backbone.config.save_pretrained(part)
-            write_tensors(part / "model.safetensors", self.state_dict())
+            save_file({name: x.contiguous() for name, x in self.state_dict().items()}, part / "model.safetensors")
             write_json(part / "figures.json", self.figures)
+            seal(part)
 
     @classmethod
     def load(cls, folder: Path) -> "TokenScorer":

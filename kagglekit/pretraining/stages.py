@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from transformers import set_seed
 
+from kagglekit.arrays import seal
 from kagglekit.competition.text_columns import is_empty
 from kagglekit.device import choose_device, choose_precision, keep_memory
 from kagglekit.files import check_space, read_json, remove, replacing, write_json
@@ -211,3 +212,4 @@ def _save(prepared: Prepared, tokenizer, backbone: str, folder: Path, trainer: T
         for name in [name for name in config.to_dict() if "drop" in name and name in theirs]:
             setattr(config, name, theirs[name])
         config.save_pretrained(part)
+        seal(part)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
+from safetensors.torch import save_file
 from transformers import TrainerCallback
 
-from kagglekit.arrays import read_tensors, write_tensors
+from kagglekit.arrays import read_tensors
 from kagglekit.files import Damaged, checksum_files, read_json, remove, write_json
 from kagglekit.progress import Progress
 from kagglekit.time_budget import OutOfTime, TimeBudget
@@ -44,7 +45,7 @@ class Checkpoints(TrainerCallback):
         if trainer.logged_ < state.global_step:
             write_json(folder / UNLOGGED, {"since": trainer.logged_, "losses": losses})
         for number, trick in enumerate(trainer.tricks):
-            write_tensors(folder / f"trick-{number}.safetensors", trick.state_dict())
+            save_file(trick.state_dict(), folder / f"trick-{number}.safetensors")
         (folder / COMPLETE).unlink(missing_ok=True)  # of an earlier stop at this step
         write_json(folder / COMPLETE, checksum_files(folder))
         remove_checkpoints(folder.parent, keep=folder)

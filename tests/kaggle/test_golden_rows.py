@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kagglekit.arrays import SEAL
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, read_test, read_train
 from kagglekit.ensembling.blend import blend_runs
@@ -94,6 +95,7 @@ def change(model: Path, how):
     state = {name: how(name, x).contiguous() for name, x in load_file(file).items()}
     file.unlink()
     save_file(state, file)
+    (file.parent / SEAL).unlink(missing_ok=True)
 
 
 def test_golden_rows_go_from_the_shortest_text_to_the_longest_with_the_logits_of_each_model(home):
@@ -170,6 +172,7 @@ def test_another_tokenizer_or_another_length_is_found(work):
     words["good"], words["the"] = words["the"], words["good"]
     file.unlink()
     file.write_text(json.dumps(told))
+    (file.parent / SEAL).unlink()
     with pytest.raises(RuntimeError, match="Other weights, another tokenizer or another version of transformers"):
         check_golden_rows(work, "minilm", "bf16")
     file.write_text(before)

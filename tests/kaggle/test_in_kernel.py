@@ -10,6 +10,7 @@ import torch
 from folders import write_competition
 from safetensors.torch import load_file, save_file
 
+from kagglekit.arrays import SEAL
 from kagglekit.competition.infer import infer
 from kagglekit.competition.submission import check_submission
 from kagglekit.competition.task import load_task, read_sample, read_test, read_train
@@ -210,6 +211,7 @@ def attach_model(kernel, backbone):
         weights = load_file(folder / "fold0/model/model.safetensors")
         next(tensor for name, tensor in weights.items() if "word_embeddings" in name).add_(change)
         save_file(weights, folder / "fold0/model/model.safetensors")
+        (folder / "fold0/model" / SEAL).unlink()
         files = {f"runs/bbc/{path.relative_to(home)}": path for path in home.rglob("[!.]*") if path.is_file()}
         place = kernel.parent / "input" / "datasets" / "me" / "bbc-inputs"
         pack(files, place, "me/bbc-inputs", train=describe_train(home))

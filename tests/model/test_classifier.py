@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(classifier, tmp_path, monke
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("kagglekit.model.classifier.save_file", full)
     with pytest.raises(OSError, match="the disk is full"):
         classifier(seed=1).save(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 import kagglekit
+from kagglekit.arrays import SEAL
 from kagglekit.augment.back_translation import Translator
 from kagglekit.augment.masked_words import MaskedPredictions
 from kagglekit.files import read_json, write_json
@@ -31,6 +32,7 @@ def saved_in(folder, target, dtype):
     weights = {name: x.to(dtype) for name, x in load_file(target / "model.safetensors").items()}
     save_file(weights, target / "model.safetensors", {"format": "pt"})
     write_json(target / "config.json", {**read_json(target / "config.json"), "dtype": str(dtype).split(".")[1]})
+    (target / SEAL).unlink(missing_ok=True)
     return target
 
 

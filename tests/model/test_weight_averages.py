@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel
 
+from kagglekit.arrays import SEAL
 from kagglekit.files import read_json, write_json
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
@@ -163,6 +164,7 @@ def test_targets_standardised_by_fold_are_averaged_too(saved):
     for number, folder in enumerate(folders):
         state = load_file(folder / "model.safetensors")
         save_file({**state, "center": torch.full((3,), float(number))}, folder / "model.safetensors")
+        (folder / SEAL).unlink()
     assert torch.equal(average_models(folders).center, torch.full((3,), 0.5))
 
 
@@ -194,6 +196,7 @@ def test_another_configuration_with_the_same_shapes_is_an_error(saved):
     ours, other = saved(2)
     config = read_json(other / "config.json")
     write_json(other / "config.json", {**config, "num_attention_heads": 4})
+    (other / SEAL).unlink()
     with pytest.raises(ValueError, match="cannot be averaged: num_attention_heads is 2 in one, 4 in the other"):
         average_models([ours, other])
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.arrays import SEAL
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.runs.folder import Fitted, open_run, save_fold
@@ -389,6 +390,7 @@ def test_a_teacher_of_other_tokens_is_no_beginning(place):
     more = load_tokenizer(str(model))
     more.add_tokens(["<new>"])
     more.save_pretrained(model)
+    (model / SEAL).unlink()
     with pytest.raises(ValueError, match="the weights of 'base', which reads other tokens: set start='', as it had"):
         trainer_of(work, tuner, teacher="base", begin="teacher")
 

@@ -144,7 +144,7 @@ def test_the_checkpoint_before_stays_until_the_next_is_whole(trainer, tmp_path, 
     def full(*args, **kwargs):
         raise OSError("full")
 
-    monkeypatch.setattr("kagglekit.training.callbacks.write_tensors", full)
+    monkeypatch.setattr("kagglekit.training.callbacks.save_file", full)
     with pytest.raises(OSError, match="full"):
         trainer([FGM()], stop=6).train()
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-4"
