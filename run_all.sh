@@ -4,6 +4,8 @@
 # ./run_all.sh lab              JupyterLab on the notebooks
 # ./run_all.sh test             the tests
 # ./run_all.sh compat           the tests on the versions of Kaggle's image, in .venv-kaggle (.ci/kaggle-image.txt)
+# ./run_all.sh lowest           the tests on the lowest versions that pyproject.toml allows, in .venv-lowest; TORCH=2.13.0 names
+#                               another torch, where the lowest is not to be had
 # ./run_all.sh ... -- a=1 b=2   parameters for the notebooks that have them: ./run_all.sh DIR -- epochs=2 max_length=256
 # ./run_all.sh --help           this
 #
@@ -28,6 +30,19 @@ set_up() { # an environment with requirements.txt in it, again only when that fi
     cp "$requirements" "$venv/requirements.txt"
 }
 
+lowest() { # the lowest versions that pyproject.toml allows, and of the rest of requirements.txt those that stand there
+    "${PYTHON:-python3}" - << 'END'
+import os, re, tomllib
+
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+listed = sum(project["optional-dependencies"].values(), project["dependencies"])
+bounds = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", one).groups() for one in listed)
+bounds["torch"] = os.environ.get("TORCH", bounds["torch"])
+rest = [line for line in open("requirements.txt") if re.match(r"[\w-]+", line) and line.split("==")[0] not in bounds]
+print(*(f"{name}=={version}" for name, version in bounds.items()), *map(str.strip, rest), sep="\n")
+END
+}
+
 run() { # one notebook; what stands after -- is for the notebooks that have it, and what the line itself says wins
     "$venv/bin/python" -m kagglekit.run "$@" work="$work" -- ${extra[@]+"${extra[@]}"}
 }
@@ -37,6 +52,14 @@ case ${1:-} in
 -h | --help) sed -n '2,/^set /{/^# \{0,1\}/s///p;}' "${BASH_SOURCE[0]##*/}"; exit ;;
 test) set_up; "$venv/bin/python" -m ruff check .; exec "$venv/bin/python" -m pytest "${@:2}" ;;
 compat) export KAGGLEKIT_VENV=.venv-kaggle KAGGLEKIT_REQUIREMENTS=.ci/kaggle-image.txt; exec "./${BASH_SOURCE[0]##*/}" test "${@:2}" ;;
+lowest)
+    export PYTHON=${PYTHON:-python3.11} KAGGLEKIT_VENV=.venv-lowest KAGGLEKIT_REQUIREMENTS
+    KAGGLEKIT_REQUIREMENTS=$(mktemp)
+    trap 'rm -f "$KAGGLEKIT_REQUIREMENTS"' EXIT
+    lowest > "$KAGGLEKIT_REQUIREMENTS"
+    "./${BASH_SOURCE[0]##*/}" test "${@:2}"
+    exit
+    ;;
 lab) set_up; PYTHONPATH=$PWD exec "$venv/bin/python" -m jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks "${@:2}" ;;
 '' | --) ;;
 *) target=$1; shift ;;

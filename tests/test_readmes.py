@@ -78,7 +78,7 @@ def test_a_command_of_a_page_is_one_that_exists(command, capsys):
     """Parameters are checked against the notebooks; the scripts themselves run in test_notebooks.py."""
     own, _, shared = " ".join(command).partition(" -- ")
     if command[0] == "./run_all.sh":
-        assert own.split()[1:] in ([], ["test"], ["lab"], ["compat"], ["path/to/folder"])
+        assert own.split()[1:] in ([], ["test"], ["lab"], ["compat"], ["lowest"], ["path/to/folder"])
         choose_shared(find_notebook("3_train"), read_arguments(shlex.split(shared)))
     elif command[:3] == ["python", "-m", "kagglekit.run"] and command[3] != "--summary":
         notebook = find_notebook(command[3])
@@ -199,7 +199,7 @@ def test_a_switch_of_a_table_is_taken_as_it_stands(switch, tmp_path, monkeypatch
 
 def test_help_says_how_to_use_the_script():
     told = subprocess.run([ROOT / "run_all.sh", "--help"], capture_output=True, text=True, check=True).stdout
-    for words in ("./run_all.sh DIR", "./run_all.sh lab", "./run_all.sh test", "-- a=1 b=2", "--help"):
+    for words in ("./run_all.sh DIR", "./run_all.sh lab", "./run_all.sh test", "lowest", "-- a=1 b=2", "--help"):
         assert words in told
     assert "set -euo" not in told
 
