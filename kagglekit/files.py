@@ -22,6 +22,8 @@ PART = re.compile(r"(fold|part)[0-9]+")  # the folder of a fold, or of a part of
 CHECKSUM = "checksum"  # the key in JSON, parquet and safetensors
 OF_CONTENT = (None, errno.EINVAL)  # OSErrors of pyarrow for damaged pages, of torch for files that were cut
 UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EROFS)  # of file systems that cannot be told to write
+DEVICES = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # no file of such a name can be on Windows
+LONGEST = 100  # letters of a run's name: its copies, markers and temporary files have longer ones
 
 
 def resolve(path: str | Path) -> Path:
@@ -37,12 +39,29 @@ def resolve(path: str | Path) -> Path:
 
 def run_folder(work: str | Path, run: str) -> Path:
     """The folder of a run. Raises ValueError for a name that is not a plain folder name, or that is reserved."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run) or run in RESERVED or re.fullmatch(r"fold\d+", run):
-        raise ValueError(
-            f"run={run!r} cannot name a run: use letters, digits, '.', '_' and '-', "
-            f"and none of {', '.join(sorted(RESERVED))}"
-        )
+    check_run_name("run", run)
     return resolve(work) / run
+
+
+def check_run_name(parameter: str, name: str, path: bool = False) -> None:
+    """Raise ValueError for what cannot name a run, on any system, and say why. path: it may also be the path of a run
+    in another work folder, which has a slash."""
+    if path and "/" in name:
+        name = name.rstrip("/").rpartition("/")[2]
+    low, why = name.lower(), ""
+    if len(name) > LONGEST:
+        why = f"it has {len(name)} letters, and {LONGEST} is the most"
+        name = f"{name[:20]}..."
+    elif "/" in name or "\\" in name:
+        why = "it has a slash, and a run is a folder in the work folder: name that one by work="
+    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.endswith("."):
+        why = "use letters from a to z, digits, '.', '_' and '-', the first one a letter or a digit, the last no '.'"
+    elif low in RESERVED or re.fullmatch(r"fold\d+", low):
+        why = f"fold0, fold1, ... and {', '.join(sorted(RESERVED))} are other folders of a work folder"
+    elif re.fullmatch(DEVICES, low):
+        why = "Windows keeps that name for a device"
+    if why:
+        raise ValueError(f"{parameter}={name!r} cannot name a run: {why}")
 
 
 def fold_folders(run: Path) -> dict[int, Path]:

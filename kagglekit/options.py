@@ -12,13 +12,14 @@ The parameter cells of notebooks, the checks before a run, what is packed for Ka
 import ast
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar
 
 TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
+SEEDS = 4_000_000_000  # the largest seed: numpy takes below 2**32, and a fold adds its number
 RENAMED = {"beside": "features", "cut": "truncation", "try_rates": "find_learning_rate"}  # names of version 0.1
 
 
@@ -45,25 +46,34 @@ def knob(
     most: float | None = None,
     names: str | dict[str, str] = "",
     options: str = "",
+    only: Mapping[str, Any] | None = None,
+    unless: str = "",
     shown: str = "",
     kw_only: bool = False,
 ) -> Any:
     """A field of a dataclass of `Knobs`.
 
     words: what it does, the comment in a parameter cell. choices: the texts that it may be; of a list, each item; of a
-    dict, each key, or, of dict[str, str], each value. above, least, below, most: of a number, which is finite; None
-    fits where the type takes it.
+    dict, each key, or, of dict[str, str], each value. above, least, below, most: of a number, which is finite, or of
+    each in a list; None fits where the type takes it.
     names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
     "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
-    where "*" stands for the options below each key. options: of a dict, the dataclass of knobs that it stands for, as
-    "module:class", which may be of a room above. shown: the heading below which a parameter cell has it; "": it goes
-    into `recipe`. kw_only: it is given by name alone.
+    where "*" stands for the options below each key. unless: a knob with which they name none of these. options: of a
+    dict, the dataclass of knobs that it stands for, as "module:class", which may be of a room above. only: what other
+    knobs must be for it to have an effect: name -> True (set), False (empty, or 0) or a tuple of values. shown: the
+    heading below which a parameter cell has it; "": it goes into `recipe`. kw_only: it is given by name alone.
     """
     bounds = dict(above=above, least=least, below=below, most=most)
     about = dict(words=words, choices=choices, names=names, options=options, shown=shown, **bounds)
+    about |= dict(only=only or {}, unless=unless)
     if isinstance(default, (list, dict)):
         return field(default_factory=type(default), kw_only=kw_only, metadata=about)
     return field(default=default, kw_only=kw_only, metadata=about)
+
+
+def share(start: float = 0.0) -> Any:
+    """The knob `start` that every trick has."""
+    return knob(start, "share of all steps before it begins; 0: from the first step on", least=0, below=1, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,8 @@ class Knob:
     choices: tuple[str, ...] = ()
     names: str | dict[str, str] = ""
     options: str = ""
+    only: Mapping[str, Any] = field(default_factory=dict)
+    unless: str = ""
     shown: str = ""
     above: float | None = None
     least: float | None = None
@@ -86,12 +98,12 @@ class Knob:
     @property
     def rule(self) -> str:
         """What fits, in words: "above 0 and below 1", "one of head, tail"; "" where only the type counts."""
-        low = f"above {self.above:g}" if self.above is not None else ""
+        low = f"above {self.above}" if self.above is not None else ""
         if self.least is not None:
-            low = f"from {self.least:g}" if (self.below, self.most) != (None, None) else f"{self.least:g} or more"
-        high = f"below {self.below:g}" if self.below is not None else ""
+            low = f"from {self.least}" if (self.below, self.most) != (None, None) else f"{self.least} or more"
+        high = f"below {self.below}" if self.below is not None else ""
         if self.most is not None:
-            high = f"{self.most:g}" if self.least is not None else f"at most {self.most:g}"
+            high = f"{self.most}" if self.least is not None else f"at most {self.most}"
         join = " to " if self.least is not None else ", and " if self.most is not None else " and "
         number = join.join(filter(None, [low, high]))
         listed = ", ".join(name or '""' for name in self.choices)
@@ -130,10 +142,25 @@ class Knob:
         check_range(name, value, accepts(self.type, value), self.type)
         texts = isinstance(value, dict) and "dict[str, str]" in self.type
         ones = list(value.values()) if texts else value
-        for one in _texts(ones) if isinstance(ones, (list, dict)) else [ones]:
-            check_range(name, one, self.fits(one), self.rule)
+        for one in ones if isinstance(ones, (list, dict)) else [ones]:
+            meant = did_you_mean(one, self.choices) if isinstance(one, str) else ""
+            check_range(name, one, self.fits(one), f"{self.rule}{meant}")
         if self.options and value:
             self.inner(**value)
+
+    def why_idle(self, values: Mapping[str, Any]) -> str:
+        """Why it has no effect among the values of other knobs, and what to do; "" where it has one, see `only`."""
+        for name, needed in self.only.items():
+            if name not in values:
+                continue
+            value = values[name]
+            if needed is True and not value:
+                return f"without {name}: leave it out, or set {name}"
+            if needed is False and value:
+                return f"with {name}={value!r}: leave it out"
+            if not isinstance(needed, bool) and value not in needed:
+                return f"with {name}={value!r}: leave it out, or set {name} to {' or '.join(map(str, needed))}"
+        return ""
 
     def __str__(self):
         return f"{self.name}: {self.type} = {self.default!r}"
@@ -168,6 +195,16 @@ class Knobs:
     def __post_init__(self):
         for one in knobs_of(type(self)).values():
             one.check(getattr(self, one.name), self.owner)
+        check_idle([type(self)], vars(self), self.owner)
+
+    @classmethod
+    def idle(cls, values: Mapping[str, Any], known: Mapping[str, Knob]) -> dict[str, str]:
+        """Knobs that have no effect among these values -> why, and what to do.
+
+        known: the knobs of all dataclasses that the values are of. A knob that is left at its default is never one.
+        """
+        changed = [one for one in knobs_of(cls).values() if values.get(one.name, one.default) != one.default]
+        return {one.name: why for one in changed if (why := one.why_idle(values))}
 
     def as_dict(self) -> dict[str, Any]:
         """The knobs as plain data."""
@@ -178,7 +215,10 @@ class Knobs:
         """The knobs among other values, such as a recipe of params.json, of this version or of 0.1; those that are
         lacking have their defaults."""
         values = current_names(values)
-        return cls(**{name: values[name] for name in knobs_of(cls) if name in values})
+        given = {name: values[name] for name in knobs_of(cls) if name in values}
+        known = knobs_of(cls)
+        idle = cls.idle({one.name: one.default for one in known.values()} | given, known)
+        return cls(**{name: value for name, value in given.items() if name not in idle})
 
 
 def make_knobs(*kinds: type, shown: Mapping[str, Any], rest: Mapping[str, Any]) -> list[Any]:
@@ -191,7 +231,21 @@ def make_knobs(*kinds: type, shown: Mapping[str, Any], rest: Mapping[str, Any]) 
     if twice := [name for name in rest if name in shown]:
         raise ValueError(f"recipe: {twice[0]} stands in the parameter cell: set it there")
     given = {**shown, **rest}
-    return [kind(**{name: given[name] for name in knobs_of(kind) if name in given}) for kind in kinds]
+    made = [kind(**{name: given[name] for name in knobs_of(kind) if name in given}) for kind in kinds]
+    check_idle(kinds, {name: value for one in made for name, value in vars(one).items()})
+    return made
+
+
+def check_idle(kinds: Sequence[type], values: Mapping[str, Any], owner: str = "") -> None:
+    """Raise ValueError for a knob that has no effect among the others, see `Knobs.idle`."""
+    for name, why in find_idle(kinds, values).items():
+        raise ValueError(f"{owner and f'{owner}: '}{name}={values[name]!r} has no effect {why}")
+
+
+def find_idle(kinds: Sequence[type], values: Mapping[str, Any]) -> dict[str, str]:
+    """Knobs of these dataclasses that have no effect among the values of all -> why, and what to do."""
+    known = knobs_of(*kinds)
+    return {name: why for kind in kinds for name, why in kind.idle(values, known).items()}
 
 
 def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
@@ -220,7 +274,7 @@ def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[t
     ("pseudo: teacher", "base")."""
     found = []
     for one in knobs:
-        value = values.get(one.name)
+        value = None if values.get(one.unless) else values.get(one.name)
         if one.options:
             inner = named(knobs_of(one.inner).values(), value or {}, kind)
             found += [(f"{one.name}: {label}", name) for label, name in inner]

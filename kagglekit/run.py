@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         notebook = find_notebook(options.notebook, options.notebooks)
         texts = read_arguments(options.parameters[:own])
         values = parse_arguments(notebook, read_parameters(notebook), texts)
-        values = choose_shared(notebook, read_arguments(options.parameters[own:])) | values
+        values = choose_shared(notebook, read_arguments(options.parameters[own:]), values) | values
         how = dict(folder=notebook.parent, force=options.force, limit=options.limit)
         if options.slots:
             from kagglekit.running.parallel import parse_gpus, run_in_parallel  # it needs this module

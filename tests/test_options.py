@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 
 from kagglekit.data.truncation import TRUNCATIONS
+from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS
 from kagglekit.learners import choose
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.options import RENAMED, Knob, Knobs, current_names, knob, knobs_of, make_knobs, named
 from kagglekit.pretraining.masking import MASKINGS
-from kagglekit.pretraining.stage_knobs import Stage
+from kagglekit.pretraining.stage_knobs import HIDING, Stage
 from kagglekit.pretraining.stages import OBJECTIVES
-from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
+from kagglekit.runs.run_knobs import READS, EnsembleRun, PretrainingRun, SubmitRun, TrainingRun
 from kagglekit.selftraining.distillation_loss import LOSSES
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 from kagglekit.training.recipe import FEATURES, SCHEDULES, Recipe
 
-KINDS = (Recipe, TrainingRun, Stage, PretrainingRun, SelfTrainingOptions, DistillationOptions)
+KINDS = (Recipe, TrainingRun, Stage, PretrainingRun, EnsembleRun, SubmitRun, SelfTrainingOptions, DistillationOptions)
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,34 @@ def test_every_field_has_words_and_a_default_that_fits_and_stands_in_the_manual(
         (Recipe, "features", FEATURES),
         (Stage, "objective", OBJECTIVES),
         (Stage, "masking", MASKINGS),
+        (EnsembleRun, "method", ["auto", *METHODS]),
+        (EnsembleRun, "calibrate", ["", *CALIBRATIONS]),
+        (EnsembleRun, "thresholds", ["", "auto", *THRESHOLDS]),
         (DistillationOptions, "loss", ["", *LOSSES]),
         (TrainingRun, "learner", ["finetune", *choose.OTHERS]),
     ],
 )
 def test_the_choices_of_a_knob_are_those_of_its_catalogue(kind, name, catalogue):
     assert list(knobs_of(kind)[name].choices) == list(catalogue)
+
+
+def test_what_a_learner_reads_and_which_objectives_hide_tokens_are_declared_right():
+    known = knobs_of(TrainingRun, Recipe).keys()
+    assert set(READS) == {"tfidf", "soup", *choose.OTHERS} and all(names <= known for names in READS.values())
+    for name, kind in choose.OTHERS.items():
+        fields_ = {one.name for one in fields(kind)}
+        assert READS[name] & knobs_of(Recipe).keys() - {"clean", "swap"} <= fields_
+    assert list(HIDING) == [name for name, objective in OBJECTIVES.items() if objective.hides_tokens]
+
+
+def test_only_says_which_knobs_go_together():
+    for kinds in ((Recipe, TrainingRun), (Stage, PretrainingRun), (EnsembleRun,)):
+        known = knobs_of(*kinds)
+        for one in known.values():
+            for name, needed in one.only.items():
+                assert needed in (True, False) or all(known[name].fits(value) for value in needed)
+    stored = {"chunk_stride": 4, "patience": 3, "epochs": 2}  # of an older version, where they had no effect
+    assert Recipe.read(stored) == Recipe(epochs=2) and Recipe.read({**stored, "chunks": 2}).chunk_stride == 4
 
 
 def test_no_knob_of_a_notebook_stands_in_two_dataclasses():
@@ -124,9 +147,9 @@ def test_the_fields_are_read_without_torch_and_the_like():
 
 def test_a_notebooks_parameters_become_its_dataclasses():
     run, recipe = make_knobs(
-        TrainingRun, Recipe, shown={"seed": 3, "epochs": 2.0}, rest={"head": "flat", "soup": "greedy"}
+        TrainingRun, Recipe, shown={"seed": 3, "epochs": 2.0}, rest={"head": "flat", "checkpoint_every": 9}
     )
-    assert run == TrainingRun(seed=3, soup="greedy") and recipe == Recipe(epochs=2.0, head="flat")
+    assert run == TrainingRun(seed=3, checkpoint_every=9) and recipe == Recipe(epochs=2.0, head="flat")
     for rest, words in (
         ({"poling": "max"}, "the notebook has no knob 'poling': did you mean pooling"),
         ({"cut": "tail"}, "cut is now called truncation"),

@@ -18,7 +18,7 @@ from kagglekit.data.batches import prediction_batches
 from kagglekit.data.words import split_sentences
 from kagglekit.device import autocast, choose_device, choose_precision, random_state_kept
 from kagglekit.model.backbones import find_backbone, load_config, load_tokenizer, quiet
-from kagglekit.options import check_range
+from kagglekit.options import check_range, knob
 
 PIECE = re.compile(r"\S(?:.{0,398}\S)?(?=\s|$)|\S.{0,399}", re.DOTALL)  # of sentences that never end, in characters
 
@@ -124,16 +124,14 @@ class BackTranslation(Augmenter):
 
     there: str
     back: str
-    temperature: float = 0.0
-    top: int = 10
+    temperature: float = knob(0.0, "0: the likeliest token", least=0, most=2)
+    top: int = knob(10, "likeliest tokens to draw from", above=0)
     prefixes: list[str] = ("", "")
-    languages: list[str] = ()
+    languages: list[str] = knob([], "own and other")
 
     translators_ = None
 
     def check(self):
-        check_range("BackTranslation: temperature", self.temperature, 0 <= self.temperature <= 2, "from 0 to 2")
-        check_range("BackTranslation: top", self.top, self.top > 0, "above 0")
         check_range("BackTranslation: prefixes", self.prefixes, len(self.prefixes) == 2, "two: there and back")
         check_range("BackTranslation: languages", self.languages, len(self.languages) in (0, 2), "two: own and other")
 

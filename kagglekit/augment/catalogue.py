@@ -1,7 +1,6 @@
 """The catalogue of augmenters. In a notebook they are data: `{"EDA": {"keep": ["not"]}, "AEDA": {}}`."""
 
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,10 +14,11 @@ from kagglekit.augment.back_translation import BackTranslation
 from kagglekit.augment.eda import AEDA, EDA
 from kagglekit.augment.synonyms import Dictionary, MLMSynonyms
 from kagglekit.competition.text_columns import change_columns
+from kagglekit.declared import check_contents, read_augmenters
 from kagglekit.files import Damaged, read_json, replacing, resolve
-from kagglekit.options import accepts
 
-AUGMENTERS = {one.__name__: one for one in (EDA, AEDA, MLMSynonyms, Dictionary, BackTranslation)}
+EVERY = (EDA, AEDA, MLMSynonyms, Dictionary, BackTranslation)
+AUGMENTERS = {one.__name__: one for one in EVERY}
 
 
 @dataclass(eq=False)
@@ -40,21 +40,11 @@ def make_augmenter(recipe: dict[str, dict[str, Any]], backbone: str) -> Augmente
     for an unknown name or option (it says which there are) and an option out of range, FileNotFoundError for a missing
     file.
     """
-    chosen = []
+    known, chosen = read_augmenters(), []
+    check_contents("augment", "augmenter", recipe, known)
     for name, options in recipe.items():
-        if name not in AUGMENTERS:
-            raise ValueError(f"augment: there is no augmenter {name!r}; there are {', '.join(AUGMENTERS)}")
-        knobs = inspect.signature(AUGMENTERS[name])
-        try:
-            knobs.bind(**options)
-        except TypeError as error:
-            raise ValueError(f"augment: {name} takes {', '.join(knobs.parameters)}, not {options}: {error}") from None
-        for option, value in options.items():
-            kind = knobs.parameters[option].annotation
-            if not accepts(kind, value):
-                raise ValueError(f"augment: {name} has {option}={value!r}: it must be {kind}")
-        needs = "backbone" in knobs.parameters and not options.get("backbone")
-        chosen.append(AUGMENTERS[name](**options, **({"backbone": backbone} if needs else {})))
+        own = {"backbone": options.get("backbone") or backbone} if "backbone" in known[name].knobs else {}
+        chosen.append(AUGMENTERS[name](**options | own))
         chosen[-1].check()
     return Chain(chosen)
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from kagglekit.augment.augmenter import Augmenter, random_of
 from kagglekit.augment.synonyms import check_synonyms, count_share, draw_synonyms, free_places, make_synonyms
-from kagglekit.data.words import CHINESE, Words, is_chinese, split_words
-from kagglekit.options import check_range
+from kagglekit.data.words import Words, is_chinese, split_words
+from kagglekit.options import knob
 
 OPERATIONS = ("replace", "insert", "swap", "delete")
 
@@ -61,21 +61,19 @@ class EDA(Augmenter):
     """
 
     synonyms: str = "embeddings"
-    replace: float = 0.1
-    insert: float = 0.1
-    swap: float = 0.1
-    delete: float = 0.1
-    keep: list[str] = ()
-    top: int = 5
-    chinese: str = "jieba"
+    replace: float = knob(0.1, "share of the words", least=0, below=1)
+    insert: float = knob(0.1, "share of the words", least=0, below=1)
+    swap: float = knob(0.1, "share of the words", least=0, below=1)
+    delete: float = knob(0.1, "probability of each word", least=0, below=1)
+    keep: list[str] = knob([], "words that stay")
+    top: int = knob(5, "best synonyms to draw from", above=0)
+    chinese: str = knob("jieba", "what a word is", choices=("jieba", "characters"))
     backbone: str = ""
 
     synonyms_ = None
 
     def check(self):
-        for name in OPERATIONS:
-            check_range(f"EDA: {name}", getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        check_synonyms("EDA", self.synonyms, self.top, self.chinese)
+        check_synonyms("EDA", self.synonyms)
 
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
         operations = [name for name in OPERATIONS if getattr(self, name)]
@@ -115,12 +113,8 @@ class AEDA(Augmenter):
     carry the label: "?" and "!" in one-line texts.
     """
 
-    ratio: float = 0.3
-    chinese: str = "jieba"
-
-    def check(self):
-        check_range("AEDA: ratio", self.ratio, 0 <= self.ratio <= 1, "from 0 to 1")
-        check_range("AEDA: chinese", self.chinese, self.chinese in CHINESE, f"one of {', '.join(CHINESE)}")
+    ratio: float = knob(0.3, "marks, at most, as a share of the words", least=0, most=1)
+    chinese: str = knob("jieba", "what a word is", choices=("jieba", "characters"))
 
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
         return [self._mark(text, random_of(seed, text)) for text in texts] if self.ratio else list(texts)

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from kagglekit.augment.augmenter import Augmenter, random_of
 from kagglekit.augment.masked_words import MaskedPredictions
-from kagglekit.data.words import CHINESE, Words, fitting, in_case_of, is_stop_word, split_words, whole_words
+from kagglekit.data.words import Words, fitting, in_case_of, is_stop_word, split_words, whole_words
 from kagglekit.device import random_state_kept
 from kagglekit.files import resolve
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer, quiet
-from kagglekit.options import check_range
+from kagglekit.options import knob
 
 Place = tuple[Words, int]  # a word in its text
 
@@ -150,10 +150,8 @@ def draw_synonyms(
     return drawn
 
 
-def check_synonyms(name: str, source: str, top: int, chinese: str) -> None:
-    """Raise FileNotFoundError or ValueError for wrong options of synonyms, before anything is loaded."""
-    check_range(f"{name}: top", top, top > 0, "above 0")
-    check_range(f"{name}: chinese", chinese, chinese in CHINESE, f"one of {', '.join(CHINESE)}")
+def check_synonyms(name: str, source: str) -> None:
+    """Raise FileNotFoundError or ValueError for a file of synonyms that cannot be read, before anything is loaded."""
     if source not in ("embeddings", "mlm"):
         try:
             read_synonyms(source)
@@ -186,17 +184,13 @@ class MLMSynonyms(Augmenter):
     text per replaced word: augment ahead of training, not on the fly.
     """
 
-    share: float = 0.1
-    top: int = 5
-    keep: list[str] = ()
-    chinese: str = "jieba"
+    share: float = knob(0.1, "share of the words", least=0, most=1)
+    top: int = knob(5, "likeliest words to draw from", above=0)
+    keep: list[str] = knob([], "words that stay")
+    chinese: str = knob("jieba", "what a word is", choices=("jieba", "characters"))
     backbone: str = ""
 
     synonyms_ = None
-
-    def check(self):
-        check_range("MLMSynonyms: share", self.share, 0 <= self.share <= 1, "from 0 to 1")
-        check_synonyms("MLMSynonyms", "mlm", self.top, self.chinese)
 
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:
         if not self.share:
@@ -214,15 +208,13 @@ class Dictionary(Augmenter):
     """
 
     file: str
-    share: float = 0.1
-    keep: list[str] = ()
-    chinese: str = "jieba"
+    share: float = knob(0.1, "share of the words", least=0, most=1)
+    keep: list[str] = knob([], "words that stay")
+    chinese: str = knob("jieba", "what a word is", choices=("jieba", "characters"))
 
     synonyms_ = None
 
     def check(self):
-        check_range("Dictionary: share", self.share, 0 <= self.share <= 1, "from 0 to 1")
-        check_range("Dictionary: chinese", self.chinese, self.chinese in CHINESE, f"one of {', '.join(CHINESE)}")
         read_synonyms(self.file)
 
     def __call__(self, texts: Sequence[str], seed: int) -> list[str]:

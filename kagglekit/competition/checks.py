@@ -8,7 +8,6 @@ import pandas as pd
 from kagglekit.competition.guess import are_numbers
 
 LARGEST = 1e15  # a number beyond it is a mistake, and its square too much for single precision
-KINDS = ("binary", "multiclass", "multilabel", "regression", "ordinal")
 
 
 def name_row(row: int, ids: Iterable[str] | None = None) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations  # the types of knobs are texts
 from dataclasses import dataclass
 from typing import Any
 
-from kagglekit.competition.checks import KINDS
 from kagglekit.competition.text_columns import template_columns
-from kagglekit.options import Knobs, documented, knob
+from kagglekit.options import SEEDS, Knobs, documented, knob
+from kagglekit.scoring import KINDS
+from kagglekit.scoring.names import check_metric_name
 
 
 @documented
@@ -49,6 +50,8 @@ class TaskSettings(Knobs):
             named = template_columns(self.pattern)
             if self.text and set(named) != {*([self.text] if isinstance(self.text, str) else self.text)}:
                 raise ValueError(f"pattern={self.pattern!r} and text={self.text!r} name other columns: leave text out")
+        if self.metric is not None:
+            check_metric_name(self.metric)
 
 
 @documented
@@ -84,4 +87,4 @@ class EdaSettings(Knobs):
         least=1,
         shown="folds",
     )
-    seed: int = knob(0, "of the folds", least=0, shown="folds")
+    seed: int = knob(0, "of the folds", least=0, most=SEEDS, shown="folds")

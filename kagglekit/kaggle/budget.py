@@ -18,7 +18,7 @@ from kagglekit.files import resolve, temporary_folder
 from kagglekit.model.backbones import find_backbone
 from kagglekit.options import check_range
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import read_parameters, with_defaults
+from kagglekit.running.parameters import check_parameters, read_parameters, with_defaults
 from kagglekit.runs.parquet import read_parquet
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel, predict
@@ -133,7 +133,8 @@ def measure(
     Raises ValueError for a run that does not fine-tune, or fine-tunes more than once.
     """
     check_range("seconds", seconds, seconds > 0, "above 0")
-    parameters = with_defaults(read_parameters(find_notebook("3_train")), parameters)
+    known = read_parameters(find_notebook("3_train"))
+    parameters = with_defaults(known, check_parameters("3_train", known, parameters))
     for name, plain in (("learner", "finetune"), ("pseudo", {}), ("distill", {})):
         fits = parameters[name] == plain
         check_range(name, parameters[name], fits, f"{plain!r}, for the time of one fine-tuning is measured")

@@ -8,7 +8,6 @@ from typing import Any
 
 import nbformat
 
-from kagglekit.files import run_folder
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import (
@@ -70,9 +69,6 @@ class Step:
     def __post_init__(self):
         object.__setattr__(self, "notebook", self.source.stem)
         object.__setattr__(self, "parameters", check_parameters(self.notebook, self.known, self.parameters))
-        values = self.values
-        if "run" in values:
-            run_folder(values["work"], values["run"])
 
     @property
     def source(self) -> Path:
@@ -127,7 +123,7 @@ def parse_steps(texts: Sequence[str], notebooks: Path | None = None) -> list[Ste
         notebook = find_notebook(group[0], notebooks)
         own = parse_arguments(notebook, read_parameters(notebook), read_arguments(group[1:]))
         first = {"work": steps[0].work} if steps else {}
-        steps.append(Step(notebook.stem, first | choose_shared(notebook, shared) | own, notebooks))
+        steps.append(Step(notebook.stem, first | choose_shared(notebook, shared, own) | own, notebooks))
         if "work" not in steps[0].parameters:
             raise ValueError(f"{notebook.stem} needs work=: the folder that it works in, such as work=runs/bbc")
         if steps[-1].work != steps[0].work:

@@ -122,9 +122,7 @@ def run_step(notebook: str, parameters: dict[str, Any]) -> None:
     cut = {run.name for run in resolve(values["work"]).glob("*") if unfinished(run)}
     read = [Path(path) for path in find_reads(content, values, known) if "*" not in path]
     read = [path.name for path in read if path.parent == Path(values["work"]) and not path.suffix]
-    if "{work}/{runs}" in content.metadata.get("kagglekit", {}).get("reads", []) and not (
-        values["runs"] or values["files"]
-    ):  # then it reads all that there are
+    if values.get("runs") == [] and not values["files"]:  # then it reads all that there are
         read += sorted(cut)
     if lacking := [name for name in read if cut and (name in cut or not run_folder(values["work"], name).is_dir())]:
         print(f"{notebook} is skipped: time has cut {', '.join(sorted(cut))}, and it reads {', '.join(lacking)}")

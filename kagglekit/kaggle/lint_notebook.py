@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import nbformat
 
 from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.secrets import find_secrets, local_paths
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import read_parameters, with_defaults
+from kagglekit.running.parameters import check_parameters, knob_classes, read_notebook, read_parameters, with_defaults
 
 MOST = 1_000_000  # bytes: Kaggle's own limit is about 1 MB, which its client does not check
 CALLS = ("run_step", "run_in_parallel", "train_in_parallel", "run_notebook")  # with a notebook's name and parameters
@@ -59,6 +59,7 @@ def lint_notebook(file: Path, internet: bool, notebook: bool = True) -> Iterator
                 rest = json.dumps([cell.metadata, cell.get("outputs", [])], ensure_ascii=False)
                 yield from lint_text(rest, where, f"cell {number}, metadata")
             yield from lint_text(json.dumps(content.get("metadata", {}), ensure_ascii=False), where, "metadata")
+            yield from _lint_parameters(file, cells, where)
             if not internet:
                 yield from _lint_offline(cells, where)
             # as the client sends it: without outputs, in ASCII (a Chinese letter takes six bytes)
@@ -95,6 +96,24 @@ def _lint_offline(cells: list, where: str) -> Iterator[Finding]:
             yield Finding("error", where, f"cell {number}", message)
 
 
+def _lint_parameters(file: Path, cells: list, where: str) -> Iterator[Finding]:
+    """Findings about parameters that `kagglekit.run` refuses: of the notebook itself, and of those that it runs."""
+    ours = bool(knob_classes(read_notebook(file)))
+    for number, cell in enumerate(cells, 1):
+        tree = _parse(cell.source) if cell.cell_type == "code" else ast.Module([], [])
+        asked = [call for call in map(_called, ast.walk(tree)) if call]
+        if ours and "injected-parameters" in cell.metadata.get("tags", []):
+            asked.append((file.stem, _assigned(tree)))
+        for name, given in asked:
+            try:
+                source = file if name == file.stem else find_notebook(name)
+                check_parameters(name, read_parameters(source), given)
+            except FileNotFoundError:  # somebody's own notebook
+                continue
+            except ValueError as error:
+                yield Finding("error", where, f"cell {number}", str(error).splitlines()[0])
+
+
 def find_backbones(file: Path) -> set[str]:
     """The values of backbone= that the notebook's parameters ask for, except where a start replaces them."""
     try:
@@ -106,7 +125,7 @@ def find_backbones(file: Path) -> set[str]:
         tree = _parse(cell.source)
         if {"parameters", "injected-parameters"} & {*cell.metadata.get("tags", [])}:
             own |= _assigned(tree)
-        groups += [_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        groups += [_with_defaults(*call) for call in filter(None, map(_called, ast.walk(tree)))]
     asked = set()
     for values in [own, *groups]:
         name = values.get("backbone")
@@ -127,21 +146,31 @@ def _assigned(tree: ast.Module) -> dict:
     values = {}
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(target, ast.Name) and isinstance(getattr(node, "value", None), ast.Constant):
-            values[target.id] = node.value.value
+        if isinstance(target, ast.Name) and (value := _literal(getattr(node, "value", None))) is not ...:
+            values[target.id] = value
     return values
 
 
-def _called(node: ast.Call) -> dict:
-    """The parameters of a call such as run_in_parallel("3_train", {...}): the defaults, and over them those given."""
+def _literal(node: ast.expr | None) -> Any:
+    """The value of a literal; ... for what is none."""
+    try:
+        return ... if node is None else ast.literal_eval(node)
+    except ValueError:
+        return ...
+
+
+def _called(node: ast.AST) -> tuple[str, dict] | None:
+    """The notebook and the literal parameters of a call such as run_in_parallel("3_train", {...})."""
     match node:
         case ast.Call(func=ast.Name(id=function), args=[ast.Constant(value=str(name)), ast.Dict() as given, *_]):
-            if function not in CALLS:
-                return {}
-            pairs = zip(given.keys, given.values, strict=True)
-            passed = {key.value: value.value for key, value in pairs if isinstance(value, ast.Constant)}
-            try:
-                return with_defaults(read_parameters(find_notebook(name)), passed)
-            except (FileNotFoundError, ValueError):  # somebody's own notebook
-                return passed
-    return {}
+            pairs = [(_literal(key), _literal(value)) for key, value in zip(given.keys, given.values, strict=True)]
+            literal = {key: value for key, value in pairs if isinstance(key, str) and value is not ...}
+            return (name, literal) if function in CALLS else None
+    return None
+
+
+def _with_defaults(name: str, given: dict) -> dict:
+    try:
+        return with_defaults(read_parameters(find_notebook(name)), given)
+    except (FileNotFoundError, ValueError):  # somebody's own notebook
+        return given

@@ -17,16 +17,15 @@ from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.running.done import fill
 from kagglekit.running.parameters import names_in
 from kagglekit.runs.record import RunRecord, split_start, with_ancestors
-from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
+from kagglekit.runs.run_knobs import EnsembleRun, PretrainingRun, TrainingRun
 from kagglekit.runs.tables import list_runs
 from kagglekit.samples import SAMPLES
 from kagglekit.training.recipe import Recipe
 
 ASIDE = ("start", "tokens", "__pycache__", GOLDEN_FILE)  # in a run's folder: not read later
 LEARNERS = ("2_pretrain", "3_train")  # they start from models, not from predictions alone
-PLAIN = ("tfidf", "soup")  # backbones that start from nothing, whatever `start` says
-FIELDS = knobs_of(TrainingRun, Recipe, PretrainingRun, Stage).values()
-KNOBS = {knob.name for knob in FIELDS if knob.kinds - {"column"}} | {"files"}  # they name files or runs
+FIELDS = knobs_of(TrainingRun, Recipe, PretrainingRun, Stage, EnsembleRun).values()
+KNOBS = {knob.name for knob in FIELDS if knob.kinds - {"column"}}  # they name files or runs
 
 
 class Inputs:
@@ -49,22 +48,25 @@ class Inputs:
 
     def _step(self, step: Step) -> Step:
         """Find what a step reads, and return the step with the paths of the kernel."""
-        if step.values.get("backbone") in PLAIN:
-            step = step.with_values(start="")
         values = step.values
         travels = nbformat.read(step.source, as_version=4).metadata.get("kagglekit", {})
         for template in travels.get("reads", []):
             if template == "{data}":
                 values["data"] = self._data(values["data"])
             elif template.startswith("{work}/"):
-                self._read_below(step, template.removeprefix("{work}/"))
+                path = self.work / template.removeprefix("{work}/")
+                if "*" not in template and path not in self.written:
+                    self._add_task() if path.name == "task.json" else self._add(path)
             else:
                 for path in fill([template], values):
                     self._read_path(path, required=True, what=f"{step.title}: {template}")
         for kind in ("model", "file"):
             for label, path in names_in(step.known, values, kind):
                 self._read_path(path, required=kind == "file", what=f"{step.title}: {label}")
-        for label, name in names_in(step.known, values, "run"):
+        named = names_in(step.known, values, "run")
+        if values.get("runs") == [] and not values.get("files"):
+            named = [("runs", name) for name in list_runs(self.work)]
+        for label, name in named:
             self._read_run(step, name, hint="; or say start= to begin without it" if label == "start" else "")
         self.written |= {resolve(path) for path in fill(travels.get("writes", []), step.values)}
         values = self.places.moved_knobs(values)
@@ -81,18 +83,6 @@ class Inputs:
                 "its place, competition=its slug on Kaggle"
             )
         return data
-
-    def _read_below(self, step: Step, rest: str) -> None:
-        """Add what a template below the work folder names: its two tables, or runs."""
-        if "{" not in rest and "*" not in rest:
-            if self.work / rest not in self.written:
-                self._add_task() if rest == "task.json" else self._add(self.work / rest)
-            return
-        names = [name for value in fill([rest], step.values) for name in split_start(value)] if "*" not in rest else []
-        if rest == "{runs}" and not names and not step.values.get("files"):
-            names = list_runs(self.work)
-        for name in names:
-            self._read_run(step, name)
 
     def _read_run(self, step: Step, name: str, hint: str = "") -> None:
         run = RunRecord.open(self.work, name)

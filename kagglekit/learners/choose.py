@@ -21,7 +21,7 @@ from kagglekit.options import accepts, check_range
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.leaks import selection_warning
-from kagglekit.runs.run_knobs import TrainingRun
+from kagglekit.runs.run_knobs import READS, TrainingRun
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.nested_folds import check_shared
 from kagglekit.selftraining.selftrainer import SelfTrainer
@@ -90,9 +90,6 @@ def choose_learner(
     Raises ValueError for parameters that do not go together, before anything is trained.
     """
     work, backbone, kind = run.work, run.backbone, run.learner
-    plain = backbone in ("tfidf", "soup")
-    check_range("learner", kind, not plain or kind == "finetune", f"left as it is for backbone={backbone!r}")
-    _check_own(run, backbone if plain else kind)
     recipe = fill_in(recipe, task)
     cleaned = [clean_table(table, recipe.clean) for table in (train, test)] if recipe.clean else [train, test]
     swapped = {"swap": recipe.swap} if recipe.swap else {}
@@ -129,23 +126,7 @@ def choose_learner(
     return Choice(learner, settings, starts, selection_warning(work, settings), run.seed)
 
 
-OTHERS = {  # learners that do not fine-tune -> the knobs of a recipe that they read
-    "frozen": (Frozen, ("max_length", "pooling", "truncation", "budget")),
-    "setfit": (SetFit, ("max_length",)),
-}
-OWN = {  # knobs of some learners only -> whose
-    "learner_options": ("frozen", "setfit"),
-    "pseudo": ("finetune",),
-    "distill": ("finetune",),
-}
-
-
-def _check_own(run: TrainingRun, kind: str) -> None:
-    """Raise ValueError for knobs that the learner does not have."""
-    for name, learners in OWN.items():
-        if getattr(run, name) and kind not in learners:
-            who = ", ".join(learners)
-            raise ValueError(f"{name} is of the learners {who}, and this run has {kind}: leave it empty")
+OTHERS = {"frozen": Frozen, "setfit": SetFit}  # learners that do not fine-tune
 
 
 def _make_other(
@@ -159,8 +140,9 @@ def _make_other(
     test: pd.DataFrame,
 ) -> Frozen | SetFit:
     """A learner that does not fine-tune on labels. Raises ValueError for options that it does not have."""
-    make, read = OTHERS[kind]
+    make = OTHERS[kind]
     known = {knob.name: getattr(knob.type, "__name__", str(knob.type)) for knob in fields(make)[4:]}
+    read = known.keys() & READS[kind]
     known = {name: type_ for name, type_ in known.items() if name not in (*read, "cache")}
     for name, value in options.items():
         check_range("learner_options", name, name in known, f"of {', '.join(known)} for {kind}")

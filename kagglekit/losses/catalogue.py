@@ -2,21 +2,24 @@
 
 In a notebook a loss is data: `{}` is the default of the kind of task, `{"focal": {"gamma": 2}}` is another loss,
 `{"mse": {}, "pearson": {"weight": 0.5}}` is a weighted sum.
+
+Torch is loaded where a loss is made: recipes are checked before a kernel starts, which takes less time than that.
 """
 
-import inspect
+from __future__ import annotations
+
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from sklearn.utils.class_weight import compute_class_weight
+from kagglekit.options import check_range, did_you_mean
+from kagglekit.scoring import CLASSES
 
-from kagglekit.losses import functions
-from kagglekit.options import check_range
-from kagglekit.scoring.metrics import CLASSES
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 Recipe = dict[str, dict[str, Any]]  # loss -> option -> value
 
@@ -42,42 +45,51 @@ RULES = {  # option -> (which values fit, the rule in words)
 
 @dataclass(frozen=True)
 class Entry:
-    """A loss for a kind of task. Raises ValueError when `RULES` does not know an option of its function."""
+    """A loss for a kind of task. Raises ValueError when `RULES` does not know one of its options."""
 
-    function: Callable[..., torch.Tensor]
+    name: str  # of its function in `kagglekit.losses.functions`
     output_layer: str  # how its logits are read: a name of `kagglekit.model.heads.OUTPUT_LAYERS`
+    own: tuple[str, ...]  # the options of its function
     by_rows: bool  # it is a mean over rows, so that rows can have weights
 
     def __post_init__(self):
         for option in self.options:
             if option not in RULES:
-                raise ValueError(f"loss: {self.function.__name__} has an option {option!r} without a rule in RULES")
+                raise ValueError(f"loss: {self.name} has an option {option!r} without a rule in RULES")
+
+    @property
+    def function(self) -> Callable[..., torch.Tensor]:
+        """f(logits, targets, options) -> scalar."""
+        return getattr(import_module("kagglekit.losses.functions"), self.name)
 
     @property
     def options(self) -> list[str]:
         """The names of its options: `weight`, and those of its function."""
-        return ["weight", *list(inspect.signature(self.function).parameters)[2:]]
+        return ["weight", *self.own]
 
 
-def _entries(function: Callable, output_layer: str, *kinds: str, by_rows: bool = True) -> dict[str, Entry]:
-    return dict.fromkeys(kinds, Entry(function, output_layer, by_rows))
+def _entries(
+    name: str, output_layer: str, kinds: Iterable[str], *options: str, by_rows: bool = True
+) -> dict[str, Entry]:
+    return dict.fromkeys(kinds, Entry(name, output_layer, options, by_rows))
 
 
 NUMBERS = ("regression", "ordinal")
 LOSSES: dict[str, dict[str, Entry]] = {  # name -> kind of task -> entry
-    "cross_entropy": _entries(functions.cross_entropy, "softmax", *CLASSES)
-    | _entries(functions.cross_entropy, "expectation", "ordinal"),
-    "bce": _entries(functions.bce, "sigmoid", "multilabel"),
-    "focal": _entries(functions.focal, "softmax", *CLASSES) | _entries(functions.focal_bce, "sigmoid", "multilabel"),
-    "soft_f1": _entries(functions.soft_f1, "softmax", *CLASSES, by_rows=False)
-    | _entries(functions.soft_f1_bce, "sigmoid", "multilabel", by_rows=False),
-    "mse": _entries(functions.squared_error, "identity", *NUMBERS),
-    "smooth_l1": _entries(functions.smooth_l1, "identity", *NUMBERS),
-    "bce_scaled": _entries(functions.bce_scaled, "unit", *NUMBERS),
-    "pearson": _entries(functions.pearson, "identity", *NUMBERS, by_rows=False),
-    "ranking": _entries(functions.ranking, "identity", *NUMBERS, by_rows=False),
-    "corn": _entries(functions.corn, "corn", "ordinal", by_rows=False),
-    "cumulative": _entries(functions.cumulative, "cumulative", "ordinal"),
+    "cross_entropy": _entries("cross_entropy", "softmax", CLASSES, "class_weights", "label_smoothing")
+    | _entries("cross_entropy", "expectation", ["ordinal"], "class_weights", "label_smoothing"),
+    "bce": _entries("bce", "sigmoid", ["multilabel"], "pos_weight", "label_smoothing"),
+    "focal": _entries("focal", "softmax", CLASSES, "gamma", "class_weights")
+    | _entries("focal_bce", "sigmoid", ["multilabel"], "gamma", "pos_weight"),
+    "soft_f1": _entries("soft_f1", "softmax", CLASSES, by_rows=False)
+    | _entries("soft_f1_bce", "sigmoid", ["multilabel"], by_rows=False),
+    "mse": _entries("squared_error", "identity", NUMBERS),
+    "smooth_l1": _entries("smooth_l1", "identity", NUMBERS, "beta"),
+    "bce_scaled": _entries("bce_scaled", "unit", NUMBERS),
+    "pearson": _entries("pearson", "identity", NUMBERS, by_rows=False),
+    "ranking": _entries("ranking", "identity", NUMBERS, by_rows=False),
+    "corn": _entries("corn", "corn", ["ordinal"], by_rows=False),
+    "cumulative": _entries("cumulative", "cumulative", ["ordinal"]),
 }
 DEFAULTS = {**dict.fromkeys(CLASSES, "cross_entropy"), "multilabel": "bce", "regression": "mse", "ordinal": "mse"}
 
@@ -89,6 +101,8 @@ class Loss:
     terms: list[tuple[Entry, float, dict[str, Any]]]
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        import torch
+
         for _, _, options in self.terms:  # tensors go to the device once: a copy at every step would wait for it
             options.update({k: v.to(logits.device) for k, v in options.items() if isinstance(v, torch.Tensor)})
         return sum(weight * entry.function(logits, targets, **options) for entry, weight, options in self.terms)
@@ -102,9 +116,11 @@ class Loss:
 
 
 def _weigh_rows(entry: Entry, logits, targets, weights, options: dict[str, Any]) -> torch.Tensor:
-    function, name = entry.function, entry.function.__name__
+    import torch
+
+    function = entry.function
     if not entry.by_rows:
-        raise ValueError(f"loss: {name} is no mean over rows, so that rows cannot count more or less in it")
+        raise ValueError(f"loss: {entry.name} is no mean over rows, so that rows cannot count more or less in it")
     options = {k: v.to(logits.device) if isinstance(v, torch.Tensor) else v for k, v in options.items()}
     each = torch.func.vmap(lambda row, target: function(row[None], target[None], **options))(logits, targets)
     classes = options.get("class_weights")
@@ -123,6 +139,23 @@ def default_loss(kind: str) -> Callable:
     return LOSSES[DEFAULTS[kind]][kind].function
 
 
+def check_loss_names(recipe: Recipe) -> None:
+    """Raise ValueError for a loss or an option that no kind of task has, and for an option out of range."""
+    for name, options in recipe.items():
+        if str(name).lower() == "supcon":
+            raise ValueError('loss: supervised contrastive is a trick, added to any loss: tricks={"SupCon": {}}')
+        if name not in LOSSES:
+            meant = did_you_mean(str(name), LOSSES)
+            every = f"{meant} There are" if meant else "; there are"
+            raise ValueError(f"loss: there is no loss {name!r}{every} {', '.join(LOSSES)}")
+        known = list(dict.fromkeys(option for entry in LOSSES[name].values() for option in entry.options))
+        if not isinstance(options, dict) or set(options) - set(known):
+            raise ValueError(f"loss: {name} takes the options {', '.join(known)}, not {options!r}")
+        for option, value in options.items():
+            fitting, rule = RULES[option]
+            check_range(f"loss: {name}: {option}", value, fitting(value), rule)
+
+
 def check_loss(recipe: Recipe, kind: str) -> str:
     """Check a recipe, and return the output layer that its losses need: a name of `model.heads.OUTPUT_LAYERS`.
 
@@ -132,20 +165,14 @@ def check_loss(recipe: Recipe, kind: str) -> str:
     fits = ", ".join(fitting_losses(kind))
     if not isinstance(recipe, dict):
         raise ValueError(f'loss={recipe!r} must be names with options, as in {{"{fitting_losses(kind)[0]}": {{}}}}')
+    check_loss_names(recipe)
     for name, options in recipe.items():
-        if str(name).lower() == "supcon":
-            raise ValueError('loss: supervised contrastive is a trick, added to any loss: tricks={"SupCon": {}}')
-        if name not in LOSSES:
-            raise ValueError(f"loss: there is no loss {name!r}; for kind={kind!r} there are {fits}")
         if kind not in LOSSES[name]:
             its = ", ".join(LOSSES[name])
             raise ValueError(f"loss={name!r} does not fit kind={kind!r}: it is for {its}; kind={kind!r} has {fits}")
         known = LOSSES[name][kind].options
-        if not isinstance(options, dict) or set(options) - set(known):
+        if set(options) - set(known):
             raise ValueError(f"loss: {name} for kind={kind!r} takes the options {', '.join(known)}, not {options!r}")
-        for option, value in options.items():
-            fitting, rule = RULES[option]
-            check_range(f"loss: {name}: {option}", value, fitting(value), rule)
     layers = {name: LOSSES[name][kind].output_layer for name in recipe or [DEFAULTS[kind]]}
     if len(set(layers.values())) > 1:
         how = ", ".join(f"{name} by {layer}" for name, layer in layers.items())
@@ -163,6 +190,8 @@ def make_loss(recipe: Recipe, kind: str, labels: np.ndarray, columns: int) -> tu
     the classes or labels, or "balanced": rows / (classes * rows of the class), and negatives / positives.
     Raises ValueError as `check_loss` does, and for a list of the wrong length.
     """
+    import torch
+
     output_layer, terms = check_loss(recipe, kind), []
     for name, options in (recipe or {DEFAULTS[kind]: {}}).items():
         options = dict(options)
@@ -181,6 +210,9 @@ def make_loss(recipe: Recipe, kind: str, labels: np.ndarray, columns: int) -> tu
 def _balance(option: str, labels: np.ndarray, columns: int) -> list[float]:
     """Weights from the labels: a class without rows weighs 1, the mean over rows; positives and negatives count as at
     least 1."""
+    import numpy as np
+    from sklearn.utils.class_weight import compute_class_weight
+
     if option == "pos_weight":
         positives = labels.sum(axis=0)
         return (np.maximum(len(labels) - positives, 1) / np.maximum(positives, 1)).tolist()

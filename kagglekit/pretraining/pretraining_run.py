@@ -103,8 +103,6 @@ class StageRun:
     def _check_contradictions(self):
         name, masking, scored = self.stage.objective, self.stage.masking, self.stage.masking in SCORED
         check_range("probe_every", self.probe_every, self.probe_every >= 0, "a number of steps, or 0")
-        if not OBJECTIVES[name].hides_tokens and (masking != "dynamic" or self.stage.masking_options):
-            raise ValueError(f"the objective {name} hides no tokens: leave masking as it is")
         known = [*masking_options(masking), *(OF_SCORER if scored else [])]
         check_options("masking_options", masking, self.stage.masking_options, known)
         if scored and not self.scorer:

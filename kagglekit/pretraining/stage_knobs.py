@@ -9,9 +9,10 @@ from __future__ import annotations  # the types of knobs are texts
 from dataclasses import dataclass
 from typing import Any
 
-from kagglekit.options import Knobs, documented, knob
+from kagglekit.options import SEEDS, Knobs, documented, knob
 
 SCORED = ("selective", "entropy")  # maskings that ask a model of the task
+HIDING = ("mlm", "mlm_sop", "mlm_nsp", "rtd")  # objectives that hide tokens
 
 
 @documented
@@ -33,11 +34,14 @@ class Stage(Knobs):
         "dynamic",
         "which tokens are hidden",
         choices=("dynamic", "static", "whole_word", "span", *SCORED),
+        only={"objective": HIDING},
         shown="model",
     )
-    masking_options: dict[str, Any] = knob({}, 'such as {"max_span": 5} of span')
-    mask_probability: float = knob(0.15, "share of tokens that are hidden", above=0, below=1, shown="model")
-    epochs: float = knob(1.0, "passes over the text", above=0, shown="training")
+    masking_options: dict[str, Any] = knob({}, 'such as {"max_span": 5} of span', only={"objective": HIDING})
+    mask_probability: float = knob(
+        0.15, "share of tokens that are hidden", above=0, below=1, only={"objective": HIDING}, shown="model"
+    )
+    epochs: float = knob(1.0, "passes over the text", above=0, only={"steps": False}, shown="training")
     steps: int = knob(0, "in place of epochs; 0: as many as these have", least=0, shown="training")
     max_length: int = knob(128, "tokens of a piece; whole texts are read, piece by piece", above=0, shown="text")
     pack: bool = knob(True, "short texts and the ends of long ones share pieces; never with a masking by a scorer")
@@ -50,7 +54,7 @@ class Stage(Knobs):
     new_tokens: list[str] = knob(
         [], "words that become tokens of their own, for this and all later phases", shown="text"
     )
-    seed: int = knob(0, "of masks and order", shown="training")
+    seed: int = knob(0, "of masks and order", least=0, most=SEEDS, shown="training")
 
     @property
     def packs(self) -> bool:

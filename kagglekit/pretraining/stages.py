@@ -39,7 +39,6 @@ OBJECTIVES = {
     ),
     "rtd": Objective(rtd.prepare_rtd, rtd.OPTIONS),
 }
-HIDING = [name for name, objective in OBJECTIVES.items() if objective.hides_tokens]
 
 
 def prepare(

@@ -5,15 +5,14 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
-
-from kagglekit.files import resolve, run_folder, sweep
+from kagglekit.files import resolve, sweep
 from kagglekit.options import did_you_mean
 from kagglekit.progress import clock
 from kagglekit.running.done import changes, fill, fingerprint, shorten, write_marker
-from kagglekit.running.jupyter_kernel import execute, locked
-from kagglekit.running.parameters import check_parameters, fold, read_parameters, with_defaults
+from kagglekit.running.parameters import Parameter, check_parameters, fold, names_in, read_parameters, with_defaults
 from kagglekit.time_budget import unfinished
+
+RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a run
 
 
 def notebook_folder() -> Path:
@@ -34,6 +33,17 @@ def find_notebook(name: str, folder: Path | None = None) -> Path:
         listed = ", ".join(known) or "no notebooks"
         raise FileNotFoundError(f"there is no notebook {name!r}{did_you_mean(name, known)} {folder} has {listed}")
     return folder / f"{name}.ipynb"
+
+
+def check_runs(notebook: str, known: dict[str, Parameter], values: dict) -> None:
+    """Raise FileNotFoundError for a run that the parameters name and that is not there, with those that are."""
+    work = resolve(values["work"])
+    for label, name in names_in(known, values, "run"):
+        folder = resolve(name) if "/" in name else work / name
+        if not folder.is_dir():
+            there = sorted(path.parent.name for file in RUN_FILES for path in work.glob(f"*/{file}"))
+            meant = did_you_mean(name, there) or f"; {shorten(work)} has {', '.join(there) or 'no runs yet'}"
+            raise FileNotFoundError(f"{notebook}: {label}={name!r} does not exist{meant}")
 
 
 def run_notebook(
@@ -60,10 +70,12 @@ def run_notebook(
         raise ValueError(f"the limit is {limit:g} seconds: it has to be more than 0")
     if not values.get("work"):
         raise ValueError(f"{source.stem} needs the parameter work: the folder that it works in")
-    title = source.stem
-    if "run" in values:
-        title += f" {run_folder(values['work'], values['run']).name}"
-    title += f" {part}" if part else ""
+    check_runs(source.stem, known, values)
+    title = " ".join(filter(None, [source.stem, values.get("run", ""), part]))
+    import nbformat  # it and Jupyter take seconds: what is wrong with the parameters is told before
+
+    from kagglekit.running.jupyter_kernel import execute, locked
+
     content = nbformat.read(source, as_version=4)
     writes = content.metadata.get("kagglekit", {}).get("writes", [])
     fill(writes, values)  # a wrong template is an error now, not after the training

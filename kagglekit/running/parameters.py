@@ -17,13 +17,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from kagglekit.options import Knob, accepts, did_you_mean, explain_renamed, knobs_of, named
+from kagglekit.files import check_run_name
+from kagglekit.options import (
+    Knob,
+    accepts,
+    check_idle,
+    did_you_mean,
+    explain_renamed,
+    find_idle,
+    knobs_of,
+    named,
+)
 
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 REST = "recipe"  # the parameter with the knobs that a cell does not show
-HEADINGS = ("competition", "task", "run", "text", "model", "training", "folds")
+HEADINGS = ("competition", "task", "run", "text", "model", "training", "ensemble", "folds")
 OTHERS = "knobs that are not shown here, by name; the command line takes them like those above:"
 
 
@@ -31,7 +39,7 @@ OTHERS = "knobs that are not shown here, by name; the command line takes them li
 class Parameter:
     """One line of a parameter cell: `learning_rate: float | None = None  # of the head; None: that of the body`.
 
-    knob: what a dataclass says of it, if one does. shown: whether it stands in the cell.
+    knob: what a dataclass says of it, if one does. shown: whether it stands in the cell. kind: that dataclass.
     """
 
     name: str
@@ -40,6 +48,7 @@ class Parameter:
     comment: str = ""
     knob: Knob | None = None
     shown: bool = True
+    kind: type | None = None
 
     @property
     def takes(self) -> str:
@@ -59,9 +68,11 @@ class Parameter:
         case where a bool or None is taken; lists and dicts may be written as in Python or as in JSON.
         """
         read = [WORDS[text.lower()]] if text.lower() in WORDS else []
-        for reader in (ast.literal_eval, json.loads):
+        for reader in (_read_python, _read_json):
             try:
                 read.append(reader(text))
+            except Twice as error:
+                raise ValueError(f"{self.name}: {error}") from None
             except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 continue
         read = [value for value in read if not isinstance(value, str)]
@@ -72,34 +83,70 @@ class Parameter:
         return f"{self.name}{annotation} = {self.default!r}" + (f"  # {self.comment}" if self.comment else "")
 
 
+class Twice(Exception):
+    """A key stands twice in a dict of the command line."""
+
+
+def _read_python(text: str) -> Any:
+    tree = ast.parse(text.strip(), mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            _refuse_twice([key.value for key in node.keys if isinstance(key, ast.Constant)])
+    return ast.literal_eval(tree)
+
+
+def _read_json(text: str) -> Any:
+    def make(pairs):
+        _refuse_twice([key for key, _ in pairs])
+        return dict(pairs)
+
+    return json.JSONDecoder(object_pairs_hook=make).decode(text)
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise Twice(f"{twice[0]!r} stands there twice: say it once")
+
+
 def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
     """The parameters of a notebook, in order; none when no cell has the tag `parameters`.
 
     Raises ValueError for a file that is no notebook, and for a cell that is not literals only, one assignment a line.
     """
     notebook = Path(notebook)
-    try:
-        content = nbformat.read(notebook, as_version=4)
-        cells = _parameter_cells(content)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{notebook} is not a notebook: {error}") from error
+    content = read_notebook(notebook)
+    cells = _parameter_cells(content)
     if len(cells) > 1:
         raise ValueError(f"{notebook} has {len(cells)} cells tagged `parameters`: keep one")
-    shown = _parse_cell(notebook.name, cells[0].source) if cells else {}
-    knobs = knobs_of(*knob_classes(content))
-    found = {name: replace(parameter, knob=knobs.get(name)) for name, parameter in shown.items()}
+    shown = _parse_cell(notebook.name, "".join(cells[0]["source"])) if cells else {}
+    kinds = knob_classes(content)
+    knobs, kind_of = knobs_of(*kinds), {name: kind for kind in kinds for name in knobs_of(kind)}
+    found = {name: replace(one, knob=knobs.get(name), kind=kind_of.get(name)) for name, one in shown.items()}
     for name, knob in knobs.items() if REST in shown else ():
-        found.setdefault(name, Parameter(name, knob.default, knob.type, knob.words, knob, shown=False))
+        hidden = Parameter(name, knob.default, knob.type, knob.words, knob, shown=False, kind=kind_of[name])
+        found.setdefault(name, hidden)
     return found
 
 
-def _parameter_cells(notebook) -> list:
-    return [c for c in notebook.cells if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])]
+def read_notebook(file: Path) -> dict[str, Any]:
+    """A notebook as plain data; ValueError for what is none. (To import nbformat takes longer than all the checks.)"""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not a notebook: {error}") from error
+    if not (isinstance(content, dict) and isinstance(content.get("cells"), list)):
+        raise ValueError(f"{file} is not a notebook: it has no list of cells, as those of version 4 have")
+    return content
 
 
-def knob_classes(notebook) -> list[type]:
+def _parameter_cells(notebook: Mapping[str, Any]) -> list:
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+
+
+def knob_classes(notebook: Mapping[str, Any]) -> list[type]:
     """The dataclasses of knobs that a notebook's metadata names."""
-    places = [text.split(":") for text in notebook.metadata.get("kagglekit", {}).get("knobs", [])]
+    places = [text.split(":") for text in notebook.get("metadata", {}).get("kagglekit", {}).get("knobs", [])]
     return [getattr(importlib.import_module(module), name) for module, name in places]
 
 
@@ -119,7 +166,7 @@ def _line(knob: Knob) -> str:
     kind = "" if knob.type in ("str", "int", "float", "bool") else f": {re.sub('^dict.*', 'dict', knob.type)}"
     default = json.dumps(knob.default) if isinstance(knob.default, str) else repr(knob.default)
     line = f"{knob.name}{kind} = {default}  # {knob.words}"
-    listed = f"{line}: {', '.join(knob.choices)}"
+    listed = f"{line}: {', '.join(filter(None, knob.choices))}"
     return listed if knob.choices and not isinstance(knob.default, dict) and len(listed) <= 120 else line
 
 
@@ -138,10 +185,10 @@ def write_table(kinds: Sequence[type]) -> str:
 
 def rewrite_cell(notebook: str | Path) -> None:
     """Write a notebook's parameter cell again, as the knobs that its metadata names say."""
-    content = nbformat.read(notebook, as_version=4)
+    content = read_notebook(Path(notebook))
     (cell,) = _parameter_cells(content)
-    cell.source = write_cell(knob_classes(content))
-    nbformat.write(content, notebook)
+    cell["source"] = write_cell(knob_classes(content)).splitlines(keepends=True)
+    Path(notebook).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _parse_cell(where: str, source: str) -> dict[str, Parameter]:
@@ -183,10 +230,52 @@ def _parse_cell(where: str, source: str) -> dict[str, Parameter]:
 
 
 def check_parameters(notebook: str, parameters: dict[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, when each is a parameter of the notebook, of its type and in its range; else a ValueError.
+    """`values`, when each is a parameter of the notebook, of its type and in its range, and they go together; else a
+    ValueError.
 
     What `recipe` holds stands beside the others in what comes back.
     """
+    values = check_each(notebook, parameters, values)
+    whole = with_defaults(parameters, values)
+    kinds, known = _kinds(parameters), {name for name, one in parameters.items() if one.kind}
+    try:
+        for kind in kinds:
+            kind(**{name: value for name, value in whole.items() if name in known and parameters[name].kind is kind})
+        check_idle(kinds, {name: whole[name] for name in known})
+        if isinstance(whole.get("run"), str):
+            check_run_name("run", whole["run"])
+        for label, name in names_in(parameters, whole, "run"):
+            check_run_name(label, name, path=label != "runs")
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(f"{notebook}: ") else f"{notebook}: {text}") from None
+    return values
+
+
+def _kinds(parameters: Mapping[str, Parameter]) -> list[type]:
+    return list(dict.fromkeys(one.kind for one in parameters.values() if one.kind))
+
+
+def drop_idle(
+    notebook: str, parameters: dict[str, Parameter], shared: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Shared values, of several notebooks, without those that have no effect in this one: each is told.
+
+    own: the notebook's own values, which win.
+    """
+    shared = {name: value for name, value in _flat(notebook, parameters, shared).items() if name not in own}
+    whole = with_defaults(parameters, {**shared, **_flat(notebook, parameters, own)})
+    known = {name: whole[name] for name, one in parameters.items() if one.kind}
+    for name, why in find_idle(_kinds(parameters), known).items():
+        if name in shared:
+            reason = why.split(": leave it out")[0]
+            print(f"{notebook}: {name}={shared.pop(name)!r} has no effect {reason}, and is left out", flush=True)
+    return shared
+
+
+def check_each(notebook: str, parameters: dict[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, with those of `recipe` beside the others, when each is a parameter of the notebook, of its type and in
+    its range; else a ValueError."""
     values = _flat(notebook, parameters, values)
     for name, value in values.items():
         if name not in parameters:
@@ -212,7 +301,7 @@ def _flat(notebook: str, parameters: Mapping[str, Parameter], values: Mapping[st
     if all(parameter.shown for parameter in parameters.values()) or not isinstance(values.get(REST), dict):
         return values
     rest = values.pop(REST)
-    if twice := [name for name in rest if name in values and rest[name] != values[name]]:
+    if twice := [name for name in rest if name in values]:
         raise ValueError(
             f"{notebook}: {twice[0]} is {values[twice[0]]!r}, and in recipe {rest[twice[0]]!r}: say it once"
         )
@@ -240,9 +329,9 @@ def names_in(parameters: dict[str, Parameter], values: Mapping[str, Any], kind: 
 
 
 def parse_arguments(notebook: Path, known: dict[str, Parameter], texts: dict[str, str]) -> dict:
-    """Texts of the command line as checked values."""
+    """Texts of the command line as values that were checked one by one, see `check_each`."""
     values = {name: known[name].parse(text) if name in known else text for name, text in texts.items()}
-    return check_parameters(notebook.stem, known, values)
+    return check_each(notebook.stem, known, values)
 
 
 def read_arguments(texts: list[str]) -> dict[str, str]:
@@ -250,11 +339,17 @@ def read_arguments(texts: list[str]) -> dict[str, str]:
     for text in texts:
         if not text.partition("=")[0].isidentifier() or "=" not in text:
             raise ValueError(f"{text!r} is no name=value")
+    names = [text.split("=", 1)[0] for text in texts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is given twice: say it once")
     return dict(text.split("=", 1) for text in texts)
 
 
-def choose_shared(notebook: Path, texts: dict[str, str]) -> dict:
-    """The values after `--` that this notebook takes, each checked against every notebook of the folder that has it."""
+def choose_shared(notebook: Path, texts: dict[str, str], own: Mapping[str, Any] | None = None) -> dict:
+    """The values after `--` that this notebook takes, each checked against every notebook of the folder that has it.
+
+    own: the notebook's own values, which win, and with which some of the others have no effect, see `drop_idle`.
+    """
     all_known = {path: read_parameters(path) for path in sorted(notebook.parent.glob("*.ipynb"))}
     names = {name for known in all_known.values() for name in known}
     for name in texts:
@@ -266,4 +361,4 @@ def choose_shared(notebook: Path, texts: dict[str, str]) -> dict:
     chosen = {}
     for path, known in all_known.items():
         chosen[path] = parse_arguments(path, known, {name: text for name, text in texts.items() if name in known})
-    return chosen[notebook]
+    return drop_idle(notebook.stem, all_known[notebook], chosen[notebook], own or {})

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kagglekit.declared import read_tricks
 from kagglekit.files import resolve
 from kagglekit.runs.parquet import read_parquet
 from kagglekit.runs.record import RunRecord, named_runs, with_ancestors
@@ -114,6 +115,5 @@ def score_warning(run: RunRecord, cross_fitted: bool = False) -> str:
 def _chooses(recipe: dict[str, Any]) -> bool:
     if recipe.get("keep_best") or not recipe.get("tricks"):
         return bool(recipe.get("keep_best"))
-    from kagglekit.tricks import TRICKS  # torch comes with it, and takes seconds
-
-    return any(name in TRICKS and TRICKS[name].chooses for name in recipe["tricks"])
+    known = read_tricks()
+    return any(name in known and known[name].traits["chooses"] for name in recipe["tricks"])

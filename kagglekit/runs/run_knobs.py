@@ -1,11 +1,27 @@
-"""The parameters of `2_pretrain` and `3_train` besides those of a `Stage` or a `Recipe`: its place and start."""
+"""The parameters of notebooks besides those of a `Stage` or a `Recipe`: places and starts, a blend, a submission."""
 
 from __future__ import annotations  # the types of knobs are texts
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kagglekit.options import Knobs, documented, knob
+from kagglekit.declared import read_names
+from kagglekit.options import SEEDS, Knob, Knobs, documented, knob
+from kagglekit.scoring import KINDS
+from kagglekit.scoring.names import check_metric_name
+
+PLAIN = ("tfidf", "soup")  # values of backbone= that name who learns, and no model
+EVERY = {"work", "run", "backbone", "folds", "hours", "overwrite", "seed"}  # knobs that all learners read
+READS = {  # learner -> the others that it reads; fine-tuning reads all that have an effect
+    "tfidf": {"clean", "swap"},
+    "soup": {"soup_of", "soup"},
+    "frozen": {"learner", "start", "learner_options", "clean", "swap", "max_length", "pooling", "truncation", "budget"},
+    "setfit": {"learner", "start", "learner_options", "clean", "swap", "max_length"},
+}
+METHODS, CALIBRATIONS, THRESHOLDS = (
+    read_names("ensembling/methods.py", name) for name in ("METHODS", "CALIBRATIONS", "THRESHOLDS")
+)
 
 
 @dataclass(frozen=True)
@@ -16,9 +32,9 @@ class RunKnobs(Knobs):
     run: str = knob("base", "name of this run", shown="run")
     backbone: str = knob("minilm", "minilm, a folder, or a name on the model hub", names="model", shown="run")
     start: str = knob("", "run whose weights it begins with; empty: none", names="run", shown="run")
-    folds: list[int] = knob([], "folds to train now; empty: all", shown="run")
+    folds: list[int] = knob([], "folds to train now; empty: all", least=0, shown="run")
     hours: float = knob(0.0, "stop cleanly before so many hours since the kernel began; 0: never", least=0, shown="run")
-    checkpoint_every: float = knob(60.0, "seconds between checkpoints, and at least 1/40 of the steps")
+    checkpoint_every: float = knob(60.0, "seconds between checkpoints, and at least 1/40 of the steps", least=0)
     overwrite: bool = knob(False, "begin again where this run was made with other settings", shown="run")
 
 
@@ -45,15 +61,23 @@ class TrainingRun(RunKnobs):
         choices=("finetune", "frozen", "setfit"),
         shown="run",
     )
-    learner_options: dict[str, Any] = knob({}, 'such as {"classifier": "svm"} for frozen, {"epochs": 1} for setfit')
-    seed: int = knob(0, "fold k is seeded with seed + k", shown="run")
+    learner_options: dict[str, Any] = knob(
+        {},
+        'such as {"classifier": "svm"} for frozen, {"epochs": 1} for setfit',
+        only={"learner": ("frozen", "setfit")},
+    )
+    seed: int = knob(0, "fold k is seeded with seed + k", least=0, most=SEEDS, shown="run")
     soup_of: list[str] = knob(
-        [], 'for backbone="soup": trained runs whose weights are averaged, fold by fold', names="run"
+        [],
+        'for backbone="soup": trained runs whose weights are averaged, fold by fold',
+        names="run",
+        only={"backbone": ("soup",)},
     )
     soup: str = knob(
         "uniform",
         "greedy: members chosen by the other folds; folds: one model predicts the test rows",
         choices=("uniform", "greedy", "folds"),
+        only={"backbone": ("soup",)},
     )
     pseudo: dict[str, Any] = knob(
         {},
@@ -68,6 +92,16 @@ class TrainingRun(RunKnobs):
     )
     find_learning_rate: bool = knob(False, "look for a learning rate first: a picture, and 100 steps that are undone")
 
+    @classmethod
+    def idle(cls, values: Mapping[str, Any], known: Mapping[str, Knob]) -> dict[str, str]:
+        """Knobs that the learner does not read, those of a `Recipe` among them -> why, see `Knobs.idle`."""
+        at = "backbone" if values["backbone"] in PLAIN else "learner"
+        reads = EVERY | READS.get(values[at], known.keys())
+        changed = [name for name, one in known.items() if values.get(name, one.default) != one.default]
+        unread = [name for name in changed if name not in reads]
+        why = f"with {at}={values[at]!r}: leave it out"
+        return super().idle(values, known) | dict.fromkeys(unread, why)
+
 
 @documented
 @dataclass(frozen=True)
@@ -81,21 +115,27 @@ class PretrainingRun(RunKnobs):
         names="run",
         shown="run",
     )
-    folds: list[int] = knob([], "folds to train now, where a stage goes fold by fold; empty: all", shown="run")
+    folds: list[int] = knob([], "folds to train now, where a stage goes fold by fold; empty: all", least=0, shown="run")
     texts: list[str] = knob(
         [], "files or folders of text; empty: train and test of the competition", names="file", shown="text"
     )
-    text_column: str = knob("text", "of tables among the texts")
-    text_split: str = knob("line", "pieces of plain text among them", choices=("line", "paragraph", "file"))
+    text_column: str = knob("text", "of tables among the texts", only={"texts": True})
+    text_split: str = knob(
+        "line", "pieces of plain text among them", choices=("line", "paragraph", "file"), only={"texts": True}
+    )
     clean: list[str] = knob([], "cleaners of all texts, in order, see 1_eda; empty: as they are", shown="text")
     scorer: str = knob(
         "",
         "run of 3_train that says which tokens matter, for selective and entropy, fold by fold",
         names="run",
+        only={"masking": ("selective", "entropy")},
         shown="model",
     )
     pairs: str = knob(
-        "", "file of pairs for simcse_supervised; empty: texts of a class are alike, fold by fold", names="file"
+        "",
+        "file of pairs for simcse_supervised; empty: texts of a class are alike, fold by fold",
+        names="file",
+        only={"objective": ("simcse_supervised",)},
     )
     probe_every: int = knob(
         0,
@@ -103,3 +143,104 @@ class PretrainingRun(RunKnobs):
         least=0,
         shown="training",
     )
+
+
+@documented
+@dataclass(frozen=True)
+class EnsembleRun(Knobs):
+    """The parameters of `4_ensemble`."""
+
+    work: str = knob("runs/bbc", "work folder", shown="run")
+    run: str = knob("blend", "name of the blend", shown="run")
+    runs: list[str] = knob(
+        [], "runs to blend; empty: all trained runs of the work folder", names="run", unless="files", shown="run"
+    )
+    files: str = knob(
+        "",
+        "instead of runs: a folder of prediction files made elsewhere, see kagglekit/ensembling/README.md",
+        names="file",
+        shown="run",
+    )
+    kind: str | None = knob(
+        None, "of the task of these files; None: inferred from them", choices=KINDS, only={"files": True}, shown="run"
+    )
+    metric: str | None = knob(
+        None,
+        "of the task of these files; None: inferred from them",
+        only={"files": True},
+        shown="run",
+    )
+    id: str | None = knob(
+        None,
+        'column of ids in these files; None: "id", or the one that all share',
+        only={"files": True},
+        shown="run",
+    )
+    labels: list[str] = knob([], "columns of labels in these files; empty: inferred", only={"files": True}, shown="run")
+    classes: list[str] = knob(
+        [],
+        "of these files, in the order of columns or of labels that are numbers; empty: inferred",
+        only={"files": True},
+        shown="run",
+    )
+    method: str = knob(
+        "auto",
+        "auto: the simplest within one standard error of the best; or mean, weights, hill_climbing, ...",
+        choices=("auto", *METHODS),
+        shown="ensemble",
+    )
+    candidates: list[str] = knob(
+        [],
+        "methods that auto chooses from, from simple to complex; empty: all quick ones",
+        choices=METHODS,
+        only={"method": ("auto",)},
+        shown="ensemble",
+    )
+    calibrate: str = knob("", "empty: none; or a calibration", choices=("", *CALIBRATIONS), shown="ensemble")
+    thresholds: str = knob(
+        "auto",
+        "empty: none; auto: tried where the metric sees decisions",
+        choices=("", "auto", *THRESHOLDS),
+        shown="ensemble",
+    )
+    meta: list[str] = knob(
+        [],
+        "features for stackers: words, lines, punctuation, columns of numbers",
+        only={"files": False},
+        shown="ensemble",
+    )
+    options: dict[str, dict[str, Any]] = knob(
+        {},
+        'knobs of a method: {"hill_climbing": {"bags": 20}, "top": {"k": 2}}',
+        choices=(*METHODS, *CALIBRATIONS, *THRESHOLDS),
+        shown="ensemble",
+    )
+    public_share: float = knob(
+        0.3, "of the test rows that the public leaderboard shows", above=0, below=1, shown="ensemble"
+    )
+    seed: int = knob(
+        0,
+        "of the folds that are made for files without",
+        least=0,
+        most=SEEDS,
+        only={"files": True},
+        shown="ensemble",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.metric is not None:
+            check_metric_name(self.metric)
+
+
+@documented
+@dataclass(frozen=True)
+class SubmitRun(Knobs):
+    """The parameters of `5_submit`."""
+
+    work: str = knob("runs/bbc", "work folder", shown="run")
+    run: str = knob("blend", "run to submit", names="run", shown="run")
+    predict: bool = knob(
+        False, "predict test again with the saved models, as the hidden test of a code competition needs", shown="run"
+    )
+    hours: float = knob(0.0, "stop cleanly before so many hours since the kernel began; 0: never", least=0, shown="run")

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn import metrics as sk
 
-from kagglekit.scoring import counts, fast_forms, functions
-
-CLASSES = ("binary", "multiclass")  # kinds of task whose predictions are one probability per class, 1 in sum
+from kagglekit.scoring import CLASSES, counts, fast_forms, functions
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from kagglekit.declared import read_names
+
 OTHERS = {
     "acc": ["accuracy"],
     "bac bacc balancedacc": ["balanced_accuracy"],
@@ -43,6 +45,15 @@ def split_at(metric: str) -> tuple[str, int]:
     """The metric and the number of `map@3`; 0 for names without."""
     name, _, k = metric.partition("@")
     return name, int(k) if re.fullmatch("[1-9][0-9]{0,5}", k, re.ASCII) else 0
+
+
+def check_metric_name(metric: str) -> None:
+    """Raise ValueError for a name that cannot be a metric; the catalogue is not imported, which takes a second."""
+    known, at_k = (read_names("scoring/catalogue.py", name) for name in ("METRICS", "AT_K"))
+    base, column = split_by(metric)
+    name, k = split_at(base)
+    if base not in known and not (k and name in at_k) and (column or ":" not in metric):
+        raise ValueError(suggest(metric, known, at_k))
 
 
 def suggest(metric: str, known: Iterable[str], at_k: Iterable[str]) -> str:

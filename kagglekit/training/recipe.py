@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kagglekit.declared import check_contents, read_augmenters, read_tricks
+from kagglekit.losses.catalogue import check_loss, check_loss_names
 from kagglekit.options import Knobs, accepts, check_range, documented, knob
+from kagglekit.scoring import CLASSES
 
-if TYPE_CHECKING:  # what checks tricks and losses comes with torch: it is imported where a recipe is made
+if TYPE_CHECKING:  # pandas comes with it: a recipe is checked before a kernel starts
     from kagglekit.competition.task import Task
-    from kagglekit.tricks.trick import Trick
 
 FEATURES = {  # what a model may read besides the text -> its type
     "numbers": "list[str]",  # columns of train and test
@@ -35,6 +37,8 @@ SCHEDULES = (
     *("linear", "cosine", "constant_with_warmup", "constant", "polynomial"),
     *("cosine_with_restarts", "cosine_warm_restarts"),
 )
+RISING = tuple(name for name in SCHEDULES if name != "constant")
+RESTARTING = ("cosine_with_restarts", "cosine_warm_restarts")
 
 
 @documented
@@ -62,16 +66,26 @@ class Recipe(Knobs):
         [], 'two text columns that change places at random: ["a", "b"]; both orders are predicted'
     )
     chunks: int = knob(0, "chunks of a text, at most, that are encoded together; 0: texts are truncated", least=0)
-    chunk_stride: int = knob(32, "tokens that a chunk repeats of the one before it", least=0)
-    chunk_pooling: str = knob("mean", "vectors of chunks to a text vector", choices=("mean", "max", "attention"))
+    chunk_stride: int = knob(32, "tokens that a chunk repeats of the one before it", least=0, only={"chunks": True})
+    chunk_pooling: str = knob(
+        "mean", "vectors of chunks to a text vector", choices=("mean", "max", "attention"), only={"chunks": True}
+    )
     augment: dict[str, dict[str, Any]] = knob(
         {},
         'changed copies of training rows: {"EDA": {}}, AEDA, MLMSynonyms, Dictionary, BackTranslation',
         names={"*": "model"},
         shown="text",
     )
-    augment_copies: int = knob(1, "changed copies of each row, made ahead; 0: rows are changed on the fly", least=0)
-    augment_share: float = knob(0.5, "share of the rows that are changed at each visit, on the fly", above=0, most=1)
+    augment_copies: int = knob(
+        1, "changed copies of each row, made ahead; 0: rows are changed on the fly", least=0, only={"augment": True}
+    )
+    augment_share: float = knob(
+        0.5,
+        "share of the rows that are changed at each visit, on the fly",
+        above=0,
+        most=1,
+        only={"augment": True, "augment_copies": False},
+    )
     pattern: str = knob("", 'around each text, such as "{text} It was {mask}."; empty: the text alone')
     # the model
     pooling: str = knob(
@@ -97,7 +111,10 @@ class Recipe(Knobs):
     attention_dropout: float | None = knob(0.0, "of attention weights; None: the same as `dropout`", least=0, below=1)
     head_dropout: float = knob(0.0, "before the last layer", least=0, below=1)
     dropout_samples: int = knob(
-        1, "draws of head_dropout whose logits are averaged: 5 is multi-sample dropout", above=0
+        1,
+        "draws of head_dropout whose logits are averaged: 5 is multi-sample dropout",
+        above=0,
+        only={"head_dropout": True},
     )
     reinit_layers: int = knob(0, "topmost layers that start again from random weights", least=0)
     freeze_layers: int = knob(0, "lowest layers that are not trained", least=0)
@@ -136,16 +153,25 @@ class Recipe(Knobs):
     )
     weight_decay: float = knob(0.01, "of matrices; biases and norms have none", least=0)
     schedule: str = knob("linear", "how the learning rate falls", choices=SCHEDULES)
-    warmup: float = knob(0.1, "share of the steps in which the learning rate rises", least=0, below=1)
-    cycles: int = knob(1, "of schedules with restarts", above=0)
-    cycle_growth: int = knob(1, "of cosine_warm_restarts: 2 makes each cycle twice as long as the last one", above=0)
+    warmup: float = knob(
+        0.1, "share of the steps in which the learning rate rises", least=0, below=1, only={"schedule": RISING}
+    )
+    cycles: int = knob(1, "of schedules with restarts", above=0, only={"schedule": RESTARTING})
+    cycle_growth: int = knob(
+        1,
+        "of cosine_warm_restarts: 2 makes each cycle twice as long as the last one",
+        above=0,
+        only={"schedule": ("cosine_warm_restarts",)},
+    )
     max_grad_norm: float = knob(1.0, "longer gradients are shortened to it; 0: never", least=0)
     checkpointing: bool = knob(False, "compute activations again in the backward pass: less memory, more time")
     evaluate_every: int = knob(0, "steps between evaluations; 0: once an epoch", least=0)
     keep_best: bool = knob(
         False, "the weights with the best score on the fold, whose score is then too good; False: the last ones"
     )
-    patience: int = knob(0, "evaluations without a better score before training ends; 0: trains to the end", least=0)
+    patience: int = knob(
+        0, "evaluations without a better score before training ends; 0: to the end", least=0, only={"keep_best": True}
+    )
     tricks: dict[str, dict[str, Any]] = knob(
         {},
         'such as {"FGM": {"epsilon": 0.5, "start": 0.5}, "EMA": {"decay": 0.99}}, the outermost first',
@@ -154,17 +180,21 @@ class Recipe(Knobs):
 
     def __post_init__(self):
         super().__post_init__()
-        from kagglekit.data.clean import check_cleaners
-        from kagglekit.training.column_knobs import check_rules
-        from kagglekit.tricks import make_tricks
-
         for column, weight in self.auxiliary.items():
             check_range(f"auxiliary: {column}", weight, 0 <= weight < math.inf, "a weight, 0 or more")
-        check_cleaners(self.clean)
-        check_rules(self)
-        tricks = make_tricks(self.tricks)
+        if self.clean:
+            from kagglekit.data.clean import check_cleaners
+
+            check_cleaners(self.clean)
+        if self.budget or self.swap or isinstance(self.truncation, dict):
+            from kagglekit.training.column_knobs import check_rules
+
+            check_rules(self)
+        check_contents("tricks", "trick", self.tricks, read_tricks() if self.tricks else {})
+        check_contents("augment", "augmenter", self.augment, read_augmenters() if self.augment else {})
+        check_loss_names(self.loss)
         self._check_features()
-        self._check_contradictions(tricks)
+        self._check_contradictions()
         check_prompt(self)
 
     def _check_features(self):
@@ -179,19 +209,16 @@ class Recipe(Knobs):
         if twice:
             raise ValueError(f"column {twice[0]!r} is named twice, among features or what is learned")
 
-    def _check_contradictions(self, tricks: Sequence[Trick]):
+    def _check_contradictions(self):
         drops = self.dropout != 0 or self.attention_dropout not in (0, None) or self.head_dropout != 0
-        for name, trick in zip(self.tricks, tricks, strict=True):
-            if trick.needs_dropout and not drops:
+        for name in self.tricks:
+            traits = read_tricks()[name].traits
+            if traits["needs_dropout"] and not drops:
                 raise ValueError(f"tricks: {name} compares two passes through dropout, and dropout=0: set dropout=0.1")
-            if trick.chooses and self.keep_best:
+            if traits["chooses"] and self.keep_best:
                 raise ValueError(f"keep_best and {name} both say which weights are kept in the end: choose one")
-            if not trick.fits_chunks and self.chunks:
+            if not traits["fits_chunks"] and self.chunks:
                 raise ValueError(f"tricks: {name} mixes token by token, and chunks are several texts: set chunks=0")
-        if self.dropout_samples > 1 and not self.head_dropout:
-            raise ValueError(f"dropout_samples={self.dropout_samples} draws the head's dropout: set head_dropout=0.2")
-        if self.patience and not self.keep_best:
-            raise ValueError("patience waits for a better score: set keep_best=True, so that the best one is kept")
         if self.chunks and self.truncation != "head":
             raise ValueError(
                 f"truncation={self.truncation!r} and chunks={self.chunks} are two ways to read a long text: choose one"
@@ -200,16 +227,11 @@ class Recipe(Knobs):
             raise ValueError(f"chunk_stride={self.chunk_stride} must be below max_length={self.max_length}, of a chunk")
         if self.chunks and self.augment and not self.augment_copies:
             raise ValueError("augment: texts in chunks are changed ahead only: set augment_copies=1, or chunks=0")
-        if self.cycles > 1 and not self.schedule.endswith("restarts"):
-            raise ValueError(f"cycles={self.cycles}: the schedule {self.schedule!r} has none: set cosine_with_restarts")
-        if self.cycle_growth > 1 and (self.schedule != "cosine_warm_restarts" or self.cycles == 1):
-            raise ValueError(f"cycle_growth={self.cycle_growth} is of cosine_warm_restarts with two cycles or more")
+        if self.cycle_growth > 1 and self.cycles == 1:
+            raise ValueError(f"cycle_growth={self.cycle_growth} is of two cycles or more: set cycles=2 too")
 
     def check_task(self, task: Task) -> None:
         """Raise ValueError when the loss, or what else is learned, does not fit a task."""
-        from kagglekit.losses.catalogue import check_loss
-        from kagglekit.scoring.metrics import CLASSES
-
         check_loss(self.loss, task.kind)
         check_words(self, task)
         if self.soft_targets and task.kind not in CLASSES:
@@ -284,8 +306,6 @@ def _check_verbalizer(recipe: Recipe) -> None:
 
 def check_words(recipe: Recipe, task: Task) -> None:
     """Raise ValueError where a recipe has words for classes and the loss of the task is of something else."""
-    from kagglekit.losses.catalogue import check_loss
-
     if recipe.verbalizer and check_loss(recipe.loss, task.kind) not in ("softmax", "expectation"):
         how = "set loss={'cross_entropy': {}}" if task.kind == "ordinal" else "set verbalizer={}"
         raise ValueError(

@@ -1,9 +1,8 @@
 """The catalogue: one trick, one file. In a notebook a recipe is data: `{"FGM": {"epsilon": 0.5}, "EMA": {}}`."""
 
-import inspect
 from typing import Any
 
-from kagglekit.options import accepts
+from kagglekit.declared import check_contents, read_tricks
 from kagglekit.tricks.awp import AWP
 from kagglekit.tricks.checkpoint_soup import CheckpointSoup
 from kagglekit.tricks.ema import EMA
@@ -26,28 +25,14 @@ REGULARISERS = (RDrop, SupCon, Mixup, Mixout, NEFTune, TokenMasking, GradualUnfr
 TRICKS: dict[str, type[Trick]] = {trick.__name__: trick for trick in (*ADVERSARIAL, *AVERAGES, *REGULARISERS)}
 __all__ = [*TRICKS, "TRICKS", "make_tricks"]
 
-TYPES = {"float": "a number", "int": "a whole number", "str": "a name", "bool": "True or False"}  # of knobs, in words
-
 
 def make_tricks(recipe: dict[str, dict[str, Any]]) -> list[Trick]:
     """Build the tricks of a recipe, name -> knobs, in its order: the first is the outermost.
 
     Raises ValueError for an unknown trick or knob, and says which there are, and for a knob out of range.
     """
-    tricks = []
-    for name, options in recipe.items():
-        if name not in TRICKS:
-            raise ValueError(f"tricks: there is no trick {name!r}; there are {', '.join(TRICKS)}")
-        trick = TRICKS[name]
-        knobs = inspect.signature(trick).replace(return_annotation=inspect.Signature.empty)
-        try:
-            knobs.bind(**options)
-        except TypeError as error:
-            raise ValueError(f"tricks: {name} takes {knobs}, not {options}: {error}") from None
-        for option, value in options.items():
-            kind = type(knobs.parameters[option].default).__name__
-            if not accepts(kind, value):
-                raise ValueError(f"tricks: {name} has {option}={value!r}: it must be {TYPES[kind]}")
-        tricks.append(trick(**options))
-        tricks[-1].check()
+    check_contents("tricks", "trick", recipe, read_tricks())
+    tricks = [TRICKS[name](**options) for name, options in recipe.items()]
+    for trick in tricks:
+        trick.check()
     return tricks

@@ -75,7 +75,9 @@ class Mixup(Trick):
     mean = "lambda_", "mean lambda"
     lambda_ = 0.0  # a sum over the steps
 
-    alpha: float = knob(0.2, "lambda is drawn from Beta(alpha, alpha); 0: plain training; 1: evenly; large: halves")
+    alpha: float = knob(
+        0.2, "lambda is drawn from Beta(alpha, alpha); 0: plain training; 1: evenly; large: halves", least=0
+    )
     layer: int = knob(0, "0: the word embeddings; n: the states after layer n; -1: those after the last")
 
     def check(self):

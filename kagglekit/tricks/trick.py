@@ -4,17 +4,12 @@ import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerState
 
-from kagglekit.options import check_range, knob, knobs_of
-
-
-def share(start: float = 0.0) -> Any:
-    """The knob `start` that every trick has."""
-    return knob(start, "share of all steps before it begins; 0: from the first step on", least=0, below=1, kw_only=True)
+from kagglekit.options import check_range, knobs_of, share
+from kagglekit.options import knob as knob
 
 
 def trick(kind: type) -> type:

@@ -22,7 +22,9 @@ class GradualUnfreezing(Trick):
 
     frozen_ = 0  # parts that were frozen at the last step: layers, and the embeddings
 
-    until: float = knob(0.5, "share of the steps after which all learn; 0.3 to 0.5 is usual; 0: nothing is frozen")
+    until: float = knob(
+        0.5, "share of the steps after which all learn; 0.3 to 0.5 is usual; 0: nothing is frozen", least=0, below=1
+    )
 
     def check(self):
         super().check()

@@ -13,6 +13,7 @@ from kagglekit.files import read_json, write_json
 from kagglekit.kaggle.build import Step, build, parse_steps
 from kagglekit.kaggle.bundle import read_bundle, unpack
 from kagglekit.kaggle.cells import MARK
+from kagglekit.kaggle.lint import lint
 from kagglekit.kaggle.metadata import KERNEL_KEYS, read_kernel_metadata
 from kagglekit.runs.tables import write_folds
 from kagglekit.training.model_inputs import FeatureScaler
@@ -171,11 +172,11 @@ def test_several_steps_are_a_cell_each_and_what_one_makes_is_not_packed_for_the_
     assert_no_local_path(built, tmp_path)
 
 
-def test_tfidf_and_soups_begin_from_nothing_so_no_start_is_packed_or_missed(work):
+def test_the_baseline_begins_from_nothing_and_a_start_that_is_not_here_is_missed(work):
     built = make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "+", "5_submit", "run=next")
     assert packed(built) == {"task.json", "folds.parquet"}
-    made = make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "start=gone", "+", "5_submit", "run=next")
-    assert any('"start": ""' in cell.source for cell in read_notebook(made.kernels[0]).cells)
+    with pytest.raises(ValueError, match="start='gone' has no effect with backbone='tfidf': leave it out"):
+        make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "start=gone")
     with pytest.raises(FileNotFoundError, match="or say start= to begin without it"):
         make("3_train", "work=runs/w", "run=next", "start=gone")
 
@@ -257,6 +258,22 @@ def test_what_is_wrong_is_said_in_words_and_an_older_build_stays(work, words):
         make(*WRONG[words], slug="the-kernel")
     assert {path: path.read_bytes() for path in (work / "kaggle").rglob("*") if path.is_file()} == before
     assert built.kernels[0].is_dir()
+
+
+def test_parameters_are_checked_when_a_kernel_is_built_and_again_when_it_was_changed(work):
+    for wrong, words in (
+        (["epochs=-1", "pooling=nope"], "epochs=-1 is out of range"),
+        (["tricks={'FGM': {'epsilon': -1}}"], "FGM: epsilon=-1 is out of range"),
+        (["backbone=tfidf", "dropout=0.1"], "dropout=0.1 has no effect with backbone='tfidf'"),
+        (["epochs=2", "epochs=3"], "epochs is given twice"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make("3_train", "work=runs/w", "run=next", *wrong)
+    (kernel,) = make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "--", "epochs=2").kernels
+    assert not [one for one in lint(kernel) if "epochs" in one.message]
+    file = kernel / f"{kernel.name}.ipynb"
+    file.write_text(file.read_text().replace('backbone = \\"tfidf\\"', 'backbone = \\"tfidf\\"\\nepochs = -2'))
+    assert [one.message for one in lint(kernel) if "epochs=-2 is out of range" in one.message]
 
 
 def test_options_that_do_not_fit_are_refused(work):

@@ -87,6 +87,21 @@ def test_a_typo_of_enable_internet_is_said_to_turn_it_on(kernel):
     assert "the internet is ON" in errors[1].message
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ('run_step("3_train", {"epochs": -1, "pooling": "nope"})', "3_train: epochs=-1 is out of range"),
+        ('run_in_parallel("3_train", {"pooling": "nope"})', "3_train: pooling='nope' is out of range"),
+        ('train_in_parallel("3_train", {"tricks": {"FMG": {}}})', "there is no trick 'FMG': did you mean FGM"),
+        ('run_step("3_train", {"run": "a/b", "folds": [0]})', "run='a/b' cannot name a run"),
+        ('run_step("5_submit", {"predikt": True})', "5_submit has no parameter 'predikt': did you mean predict"),
+    ],
+)
+def test_parameters_that_a_run_refuses_are_found(kernel, source, words):
+    add_cell(kernel, source)
+    assert finds(kernel, "error", "cell 4", words)
+
+
 def test_folders_archives_and_links_to_nothing_in_a_data_set_are_found(kernel):
     bundle = kernel.parent / "bbc-base-inputs"
     (bundle / "model").mkdir()

@@ -1,4 +1,5 @@
 import copy
+import inspect
 import json
 import math
 import re
@@ -9,7 +10,6 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from kagglekit.competition.checks import KINDS
 from kagglekit.losses.catalogue import (
     DEFAULTS,
     LOSSES,
@@ -22,6 +22,7 @@ from kagglekit.losses.catalogue import (
 )
 from kagglekit.losses.functions import squared_error
 from kagglekit.model.heads import OUTPUT_LAYERS
+from kagglekit.scoring import KINDS
 
 PAIRS = [(name, kind) for name in LOSSES for kind in KINDS]
 FITTING = [(name, kind) for name, kind in PAIRS if kind in LOSSES[name]]
@@ -116,8 +117,8 @@ def test_losses_that_read_the_logits_differently_do_not_add_up():
 @pytest.mark.parametrize(
     "recipe, kind, message",
     [
-        ({"focall": {}}, "binary", "there is no loss 'focall'; for kind='binary' there are cross_entropy, focal"),
-        ({"focal": {"gama": 1}}, "binary", "focal .* takes the options weight, gamma, class_weights, not"),
+        ({"focall": {}}, "binary", "there is no loss 'focall': did you mean focal. There are cross_entropy, bce"),
+        ({"focal": {"gama": 1}}, "binary", "focal takes the options weight, gamma, class_weights, pos_weight, not"),
         ({"focal": {"class_weights": "balanced"}}, "multilabel", "takes the options weight, gamma, pos_weight"),
         ({"focal": 2.0}, "binary", "takes the options"),
         ("focal", "binary", "must be names with options"),
@@ -146,10 +147,13 @@ def test_supervised_contrastive_is_pointed_to_the_tricks(name):
 
 
 def test_an_option_without_a_rule_is_an_error_as_soon_as_its_loss_is_in_the_catalogue():
-    def margin(logits, targets, width=1.0): ...
-
     with pytest.raises(ValueError, match="loss: margin has an option 'width' without a rule in RULES"):
-        Entry(margin, "identity", by_rows=True)
+        Entry("margin", "identity", ("width",), by_rows=True)
+
+
+def test_the_options_of_a_loss_are_those_of_its_function():
+    for entry in {entry for kinds in LOSSES.values() for entry in kinds.values()}:
+        assert list(entry.own) == list(inspect.signature(entry.function).parameters)[2:]
 
 
 def test_a_list_of_the_wrong_length_is_an_error():

@@ -337,7 +337,7 @@ def test_a_scorer_masks_for_the_fold_that_it_has_not_seen(place, masking):
     [
         ({}, {"objective": "mlmm"}, "objective='mlmm' is out of range: it must be one of mlm, mlm_sop"),
         ({"probe_every": -1}, {}, "probe_every=-1 is out of range"),
-        ({}, {"objective": "simcse", "masking": "span"}, "the objective simcse hides no tokens: leave masking"),
+        ({}, {"objective": "simcse", "masking": "span"}, "masking='span' has no effect with objective='simcse'"),
         ({}, {"masking": "selective"}, "masking='selective' asks a model what matters: set scorer"),
         ({"scorer": "base"}, {}, "masking='dynamic' asks no scorer: leave scorer='base' out, or set"),
         ({}, {"masking": "spans"}, "masking='spans' is out of range: it must be one of dynamic, static"),

@@ -12,6 +12,7 @@ from kagglekit.running.parameters import (
     fold,
     knob_classes,
     parse_arguments,
+    read_arguments,
     read_parameters,
     with_defaults,
     write_cell,
@@ -19,7 +20,8 @@ from kagglekit.running.parameters import (
 )
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 
-KNOBS = ("1_eda", "2_pretrain", "3_train")  # notebooks whose parameters are fields of dataclasses
+KNOBS = ("1_eda", "2_pretrain", "3_train", "4_ensemble", "5_submit")
+SHOWN = {"1_eda": (20, 34), "2_pretrain": (20, 24), "3_train": (20, 24), "4_ensemble": (14, 20), "5_submit": (4, 4)}
 
 CELL = """\
 # what the training takes
@@ -185,7 +187,8 @@ def test_a_shipped_parameter_cell_is_what_the_fields_say(name):
         assert (parameter.default, parameter.takes, parameter.shown) == (one.default, one.type, bool(one.shown))
         assert not parameter.shown or parameter.comment.startswith(one.words)
         assert parameter.shown or one.name in cell.source.split("recipe: dict")[1]
-    assert 20 <= sum(parameter.shown for parameter in known.values()) <= (32 if name == "1_eda" else 24)
+    least, most = SHOWN[name]
+    assert least <= sum(parameter.shown for parameter in known.values()) <= most
 
 
 @pytest.mark.parametrize("name", KNOBS)
@@ -263,11 +266,120 @@ def test_what_1_eda_does_not_take_is_an_error_before_a_kernel_starts(given, word
         ({"pseudo": {"treshold": 0.5}}, "pseudo has no knob 'treshold': did you mean threshold"),
         ({"distill": {"by": "all"}}, "distill: by='all' is out of range"),
         ({"recipe": 3}, "recipe=3 is of type int, and recipe takes dict"),
+        ({"head": "flat", "recipe": {"head": "flat"}}, "head is 'flat', and in recipe 'flat': say it once"),
+        ({"pooling": "meen"}, "cls, mean, .*: did you mean mean"),
+        ({"learner": "froze"}, "finetune, frozen, setfit: did you mean frozen"),
+        ({"seed": -1}, "seed=-1 is out of range: it must be from 0 to 4000000000"),
+        ({"seed": 2**32}, "seed=4294967296 is out of range"),
+        ({"folds": [0, -1]}, "folds=-1 is out of range: it must be 0 or more"),
+        ({"checkpoint_every": -5}, "checkpoint_every=-5 is out of range: it must be 0 or more"),
+        ({"hours": float("inf")}, "hours=inf is out of range"),
+        ({"tricks": {"FMG": {}}}, "3_train: tricks: there is no trick 'FMG': did you mean FGM"),
+        ({"tricks": {"FGM": {"epsilon": -1}}}, "3_train: tricks: FGM: epsilon=-1 is out of range"),
+        ({"loss": {"focal": {"gama": 2}}}, "loss: focal takes the options weight, gamma"),
+        ({"loss": {"focl": {}}}, "there is no loss 'focl': did you mean focal"),
+        ({"augment": {"EDA": {"top": 0}}}, "augment: EDA: top=0 is out of range: it must be above 0"),
+        ({"tricks": {"RDrop": {}}}, "RDrop compares two passes through dropout, and dropout=0"),
+        # knobs that have no effect
+        ({"backbone": "tfidf", "tricks": {"FGM": {}}}, "tricks=.* has no effect with backbone='tfidf': leave it out"),
+        ({"backbone": "tfidf", "learner": "frozen"}, "learner='frozen' has no effect with backbone='tfidf'"),
+        ({"backbone": "tfidf", "start": "mlm"}, "start='mlm' has no effect with backbone='tfidf'"),
+        ({"learner": "frozen", "epochs": 5.0}, "epochs=5.0 has no effect with learner='frozen': leave it out"),
+        ({"learner": "setfit", "recipe": {"head": "flat"}}, "head='flat' has no effect with learner='setfit'"),
+        (
+            {"soup": "greedy"},
+            "soup='greedy' has no effect with backbone='minilm': leave it out, or set backbone to soup",
+        ),
+        ({"learner_options": {"classifier": "svm"}}, "has no effect with learner='finetune'"),
+        ({"chunk_stride": 8}, "chunk_stride=8 has no effect without chunks: leave it out, or set chunks"),
+        ({"augment": {"AEDA": {}}, "augment_share": 0.2}, "augment_share=0.2 has no effect with augment_copies=1"),
+        ({"warmup": 0.3, "schedule": "constant"}, "warmup=0.3 has no effect with schedule='constant'"),
+        # names of runs
+        (
+            {"run": "a" * 300},
+            "run='aaaaaaaaaaaaaaaaaaaa...' cannot name a run: it has 300 letters, and 100 is the most",
+        ),
+        ({"start": "mlm+" + "b" * 101}, "start='b.*' cannot name a run: it has 101 letters"),
+        ({"start": "../other/base me"}, "start='base me' cannot name a run: use letters from a to z"),
+        ({"pseudo": {"teacher": "base\\x"}}, "pseudo: teacher='.*' cannot name a run: it has a slash"),
+        ({"run": "a/b"}, "run='a/b' cannot name a run: it has a slash"),
+        ({"run": ""}, "run='' cannot name a run"),
+        ({"run": "."}, "run='.' cannot name a run"),
+        ({"run": "base."}, "the last no '.'"),
+        ({"run": "größe"}, "run='größe' cannot name a run: use letters from a to z"),
+        ({"run": "Nul.txt"}, "Windows keeps that name for a device"),
+        ({"run": "Notebooks"}, "are other folders of a work folder"),
+        ({"run": "fold3"}, "fold0, fold1, ... and data, kaggle, notebooks, tokens are other folders"),
     ],
 )
 def test_what_a_knob_does_not_take_is_an_error_before_anything_starts(given, words):
     with pytest.raises(ValueError, match=words):
         check_parameters("3_train", read_parameters(find_notebook("3_train")), given)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "given", "words"),
+    [
+        ("2_pretrain", {"objective": "simcse", "masking": "span"}, "masking='span' has no effect with objective"),
+        ("2_pretrain", {"scorer": "base"}, "scorer='base' has no effect with masking='dynamic'"),
+        ("2_pretrain", {"steps": 9, "epochs": 2.0}, "epochs=2.0 has no effect with steps=9: leave it out"),
+        ("2_pretrain", {"text_column": "a"}, "text_column='a' has no effect without texts"),
+        ("2_pretrain", {"pairs": "a.csv"}, "or set objective to simcse_supervised"),
+        ("4_ensemble", {"method": "hillclimbing"}, "boosting: did you mean hill_climbing"),
+        ("4_ensemble", {"candidates": ["maen"]}, "candidates='maen' is out of range.*did you mean mean"),
+        ("4_ensemble", {"method": "mean", "candidates": ["rank"]}, "no effect with method='mean'.*set method to auto"),
+        ("4_ensemble", {"public_share": 1.0}, "public_share=1.0 is out of range: it must be above 0 and below 1"),
+        ("4_ensemble", {"seed": 3}, "seed=3 has no effect without files: leave it out, or set files"),
+        ("4_ensemble", {"files": "x", "metric": "accurcy"}, "metric='accurcy' is not known: did you mean accuracy"),
+        ("4_ensemble", {"files": "x", "meta": ["words"]}, "meta=.* has no effect with files='x'"),
+        ("4_ensemble", {"options": {"hil_climbing": {}}}, "options='hil_climbing' .* did you mean hill_climbing"),
+        ("4_ensemble", {"runs": ["a", "b/c"]}, "runs='b/c' cannot name a run: it has a slash"),
+        ("5_submit", {"run": "../base"}, "run='../base' cannot name a run: it has a slash"),
+        ("5_submit", {"hours": -1.0}, "hours=-1.0 is out of range"),
+        ("1_eda", {"metric": "accurcy"}, "1_eda: metric='accurcy' is not known: did you mean accuracy"),
+    ],
+)
+def test_what_other_notebooks_do_not_take_is_an_error_too(notebook, given, words):
+    with pytest.raises(ValueError, match=words):
+        check_parameters(notebook, read_parameters(find_notebook(notebook)), given)
+
+
+def test_values_at_their_defaults_and_models_among_files_are_no_error():
+    for notebook, given in (
+        ("3_train", {"backbone": "tfidf", "epochs": 3.0, "tricks": {}}),
+        ("3_train", {"chunks": 0, "chunk_stride": 32, "start": "mlm+../other/base"}),
+        ("3_train", {"learner": "frozen", "pooling": "cls", "learner_options": {"classifier": "svm"}}),
+        ("4_ensemble", {"files": "theirs", "runs": ["a model/of 1"], "metric": "my.module:score", "seed": 1}),
+    ):
+        assert check_parameters(notebook, read_parameters(find_notebook(notebook)), given) == given
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["a=1", "b=2", "a=1"], "a is given twice: say it once"),
+        (["recipe={'head': 'flat', 'head': 'flat'}"], "recipe: 'head' stands there twice"),
+        (['tricks={"FGM": {"epsilon": 1, "epsilon": 2}}'], "tricks: 'epsilon' stands there twice"),
+        (['pseudo={"test": true, "test": true}'], "pseudo: 'test' stands there twice"),
+    ],
+)
+def test_what_is_given_twice_is_an_error(texts, words):
+    notebook = find_notebook("3_train")
+    with pytest.raises(ValueError, match=words):
+        parse_arguments(notebook, read_parameters(notebook), read_arguments(texts))
+
+
+def test_shared_values_without_effect_are_left_out_and_told(capsys):
+    notebook, own = find_notebook("3_train"), {"run": "tfidf", "backbone": "tfidf"}
+    shared = {"epochs": "2", "clean": "['html']", "learner": "frozen", "backbone": "minilm", "mask_probability": "0.2"}
+    assert choose_shared(notebook, shared, own) == {"clean": ["html"]}
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "3_train: epochs=2 has no effect with backbone='tfidf', and is left out",
+        "3_train: learner='frozen' has no effect with backbone='tfidf', and is left out",
+    ]
+    del shared["learner"]
+    assert choose_shared(notebook, shared, {"run": "base"}) == {"epochs": 2, "clean": ["html"], "backbone": "minilm"}
+    assert capsys.readouterr().out == ""
 
 
 def test_an_old_name_after_the_dashes_is_an_error_that_says_the_new_one():

@@ -58,7 +58,9 @@ def tuner(task, tables, backbone, files):
         train["price"] = [str(n * n) if n % 12 else "" for n in rows]
         for n, name in enumerate(what.classes):
             train[f"votes {name}"] = ((rows + n) % 4 + 1).astype(str)
-        knobs = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 5e-3, "chunk_stride": 2, **knobs}
+        knobs = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 5e-3, **knobs}
+        if knobs.get("chunks"):
+            knobs.setdefault("chunk_stride", 2)
         made = FineTuner(what, train, test, folder, Recipe(**knobs))
         made.precision = "fp32"
         return made

@@ -20,10 +20,10 @@ NAMES = sorted(TRICKS)
 KNOBS = {name: inspect.signature(getattr(tricks, name)).parameters for name in NAMES}
 LEFT = {("EMA", "warmup"), ("RDrop", "doubled"), ("Mixup", "layer")}  # bool; and what only a model can judge
 OTHERS = {float: 0.25, int: 2, bool: True, str: ""}  # a value of each type
-TYPES = {  # of a knob -> what it cannot be, and the words
-    float: (["1", None, True, [0.5]], "a number"),
-    int: ([0.5, "1", None, True], "a whole number"),
-    bool: ([1, "yes", None], "True or False"),
+TYPES = {  # of a knob -> what it cannot be
+    float: ["1", None, True, [0.5]],
+    int: [0.5, "1", None, True],
+    bool: [1, "yes", None],
 }
 OUT_OF_RANGE = [
     (name, knob, value)
@@ -85,17 +85,17 @@ def test_every_knob_with_a_range_is_tried_out_of_it():
 
 @pytest.mark.parametrize(("name", "knob", "value"), OUT_OF_RANGE)
 def test_a_knob_out_of_range_is_a_clear_error(name, knob, value):
-    with pytest.raises(ValueError, match=f"^{name}: {knob}={value!r} is out of range: it must be "):
+    with pytest.raises(ValueError, match=f"{name}: {knob}={value!r} is out of range: it must be "):
         make_tricks({name: {knob: value}})
 
 
 @pytest.mark.parametrize(("name", "knob"), [(name, knob) for name, knobs in KNOBS.items() for knob in knobs])
 def test_a_knob_of_another_type_is_a_clear_error(name, knob):
-    values, words = TYPES[type(KNOBS[name][knob].default)]
-    for value in values:
+    kind = type(KNOBS[name][knob].default)
+    for value in TYPES[kind]:
         with pytest.raises(ValueError) as error:
             make_tricks({name: {knob: value}})
-        assert str(error.value) == f"tricks: {name} has {knob}={value!r}: it must be {words}"
+        assert str(error.value) == (f"tricks: {name}: {knob}={value!r} is out of range: it must be {kind.__name__}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,7 +120,10 @@ def test_a_recipe_becomes_tricks_in_its_order():
         ({"make_tricks": {}}, "no trick 'make_tricks'"),
         ({"inspect": {}}, "no trick 'inspect'"),
         ({"WeightAverage": {}}, "no trick 'WeightAverage'"),
-        ({"FGM": {"eps": 1.0}}, r"FGM takes \(epsilon: float = 1.0, \*, start: float = 0.0\), not {'eps': 1.0}"),
+        (
+            {"FGM": {"eps": 1.0}},
+            r"FGM has no knob 'eps': did you mean epsilon\?\ntricks: FGM has start, epsilon",
+        ),
         ({"FGM": {}, "EMA": None}, "EMA takes .* not None"),
         ({"GradualUnfreezing": {"start": 0.6}}, "until=0.5 is out of range: it must be 0, or above start=0.6"),
     ],
