@@ -1,6 +1,8 @@
 """TF-IDF of words and characters with a linear model: the baseline; seconds, and often hard to beat on long texts."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -8,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, hstack
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
-from sklearn.pipeline import FeatureUnion
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
@@ -22,33 +24,44 @@ from kagglekit.competition.text_columns import split_columns
 from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import CLASSES
 
+START = 0.3  # the strength that is tried first
+MANY = 20_000  # rows, from which on two inner folds say enough, and terms of fewer than five texts too little
+
 
 def find_features(texts: Sequence[str], rare: int) -> csr_matrix:
     """TF-IDF of word 1-2-grams and character 1-4-grams of at least `rare` texts: (texts, terms) float32.
 
-    Texts of several columns have those of the whole text, those of each column, since a word may mean something else in
-    it, and the cosine of each two columns, which a linear model could not find.
+    Where most words are of one character, such as numbers or segmented Chinese, these count too. Where no term is in so
+    many texts all count, and texts without any sign have a column of ones. Texts of several columns have the terms of
+    the whole text, those of each column, since a word may mean something else in it, and the cosine of each two
+    columns, which a linear model could not find.
     """
     rows = [split_columns(text) for text in texts]
-    vectorizer = _vectorizer(rare)
-    whole = csr_matrix(vectorizer.fit_transform(["\n".join(row) for row in rows]).astype(np.float32))
+    vectorizers, whole = _vectorize(["\n".join(row) for row in rows], rare)
     if len(rows[0]) == 1:
         return whole
-    parts, columns = [whole], list(zip(*rows, strict=True))
-    for column in columns:
-        try:
-            parts.append(_vectorizer(rare).fit_transform(column))
-        except ValueError:  # no term is in `rare` of its cells
-            continue
-    vectors = [normalize(vectorizer.transform(column)) for column in columns]
+    columns = list(zip(*rows, strict=True))
+    parts = [whole, *(_vectorize(column, rare)[1] for column in columns)]
+    vectors = [normalize(hstack([one.transform(column) for one in vectorizers])) for column in columns if vectorizers]
     parts += [csr_matrix(a.multiply(b).sum(axis=1)) for a, b in combinations(vectors, 2)]
     return csr_matrix(hstack(parts).astype(np.float32))
 
 
-def _vectorizer(rare: int) -> FeatureUnion:
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=rare, max_df=0.5)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=rare)
-    return FeatureUnion([("words", words), ("characters", characters)])
+def _vectorize(texts: Sequence[str], rare: int) -> tuple[list[TfidfVectorizer], csr_matrix]:
+    """What counts the terms of the texts, and the matrix that it gives."""
+    lengths = [len(word) for text in texts[:: max(1, len(texts) // 1000)] for word in re.findall(r"\w+", text)]
+    least = 1 if lengths and np.median(lengths) < 2 else 2
+    fitted, parts = [], []
+    for min_df in dict.fromkeys((rare, 1)):
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=min_df, max_df=0.5)
+        words.set_params(token_pattern=rf"(?u)\b\w{{{least},}}\b")
+        for one in (words, TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=min_df)):
+            with suppress(ValueError):  # no terms are left, such as of emoji the words
+                parts.append(one.fit_transform(texts))
+                fitted.append(one)
+        if parts:
+            return fitted, csr_matrix(hstack(parts).astype(np.float32))
+    return [], csr_matrix(np.ones((len(texts), 1), dtype=np.float32))
 
 
 @dataclass
@@ -57,18 +70,20 @@ class Baseline:
 
     The vocabulary and its weights come from the texts of train and test, without labels; of several columns see
     `find_features`. The strength of the regularisation is cross-validated within the training rows of each fold, and so
-    are the margins that sigmoids turn into probabilities (Platt, 1999).
+    are the margins that sigmoids turn into probabilities (Platt, 1999). strengths: tried from START on, see
+    `choose_strength`. inner_folds: two where there are more than 20,000 rows.
     """
 
     task: Task = field(repr=False)
     train: pd.DataFrame = field(repr=False)
     test: pd.DataFrame = field(repr=False)
-    strengths: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
+    strengths: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     inner_folds: int = 3
 
     def __post_init__(self):
-        self.labels = encode_labels(self.task, self.train)
-        everything = find_features([*self.train["text"], *self.test["text"]], 2 if len(self.train) < 20_000 else 5)
+        self.labels, many = encode_labels(self.task, self.train), len(self.train) > MANY
+        self.inner_folds = 2 if many else self.inner_folds
+        everything = find_features([*self.train["text"], *self.test["text"]], 5 if many else 2)
         self.rows, self.test_rows = everything[: len(self.train)], everything[len(self.train) :]
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int) -> Fitted:
@@ -81,9 +96,15 @@ class Baseline:
             columns = [self._probabilities(x, label, unseen, seed, np.arange(2)) for label in y.T.astype(int)]
             return Fitted(*(np.column_stack([c[i][:, 1] for c in columns]) for i in range(2)))
         inner = KFold(self.inner_folds, shuffle=True, random_state=seed)
-        grid = {"alpha": [1 / c for c in self.strengths]}
-        model = GridSearchCV(Ridge(solver="sparse_cg"), grid, cv=inner, scoring="neg_mean_squared_error")
-        model.fit(x, y.reshape(len(y), -1).astype(np.float64))
+        y = y.reshape(len(y), -1).astype(np.float64)
+
+        def ridge(strength: float) -> Ridge:
+            return Ridge(alpha=1 / strength, solver="sparse_cg")
+
+        def worth(strength: float) -> float:
+            return cross_val_score(ridge(strength), x, y, cv=inner, scoring="neg_mean_squared_error").mean()
+
+        model = ridge(choose_strength(worth, self.strengths)).fit(x, y)
         return Fitted(*(model.predict(rows).reshape(rows.shape[0], -1).astype(np.float32) for rows in unseen))
 
     def _probabilities(self, x, y, unseen, seed, classes) -> list[np.ndarray]:
@@ -98,10 +119,28 @@ class Baseline:
         else:
             inner = StratifiedKFold(min(self.inner_folds, counts[common].min()), shuffle=True, random_state=seed)
             svm = LinearSVC(tol=1e-2, random_state=seed)  # a finer tolerance takes twice as long for the same
-            search = GridSearchCV(svm, {"C": list(self.strengths)}, cv=inner, refit=False).fit(x, y)
-            svm.set_params(**search.best_params_)
+
+            def worth(strength: float) -> float:
+                return cross_val_score(clone(svm).set_params(C=strength), x, y, cv=inner).mean()
+
+            svm.set_params(C=choose_strength(worth, self.strengths))
             model = CalibratedClassifierCV(svm, cv=inner, ensemble=False).fit(x, y)
         full = [np.tile((counts / len(known)).astype(np.float32), (rows.shape[0], 1)) for rows in unseen]
         for probs, rows in zip(full, unseen, strict=True):
             probs[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(rows) * known.mean()
         return full
+
+
+def choose_strength(worth: Callable[[float], float], strengths: Sequence[float]) -> float:
+    """The strength that is worth most: from START upwards while it is not worse than the best, else downwards.
+
+    A model takes the longer the larger its strength, and on many noisy texts the largest ones are never best.
+    """
+    found = {START: worth(START)}
+    ways = [sorted(s for s in strengths if s > START), sorted((s for s in strengths if s < START), reverse=True)]
+    for way in ways:
+        for strength in way if max(found.values()) == found[START] else ():
+            found[strength] = worth(strength)
+            if found[strength] < max(found.values()):
+                break
+    return max(found, key=found.get)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
-from kagglekit.learners.tfidf import Baseline
+from kagglekit.learners.tfidf import Baseline, choose_strength, find_features
 from kagglekit.scoring.metrics import score
 
 
@@ -57,3 +58,55 @@ def test_empty_texts_are_predicted_too(task, tables, tmp_path):
     test["text"] = ""
     fitted = Baseline(what, train, test).fit(np.arange(120), np.arange(120, 160), tmp_path, 0)
     assert np.isfinite(fitted.oof).all() and len(np.unique(fitted.test, axis=0)) == 1
+
+
+SIGNS = {  # what texts may be: for class 0 and class 1
+    "words of one character": ("房 间 很 差", "房 间 很 好"),
+    "segmented words": ("菜 慢 难 吃", "菜 好 喜 欢"),
+    "emoji": ("\U0001f622\U0001f622", "\U0001f600"),
+    "numbers": ("1 2 3 4", "5 6 7 8"),
+    "punctuation": ("?!", "..."),
+    "all alike": ("the same text", "the same text"),
+    "nothing": ("", " "),
+}
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+@pytest.mark.parametrize("signs", SIGNS.values(), ids=SIGNS)
+def test_it_never_falls_over_what_the_text_is(task, tables, tmp_path, kind, signs):
+    what = task(kind)
+    train, test = tables(what, rows=40)
+    labels = np.arange(40) % 2
+    train[what.labels[0]] = np.array(what.classes or ["0", "1"])[labels]
+    train["text"], test["text"] = np.array(signs)[labels], signs[1]
+    found = Baseline(what, train, test).fit(np.arange(30), np.arange(30, 40), tmp_path, 0).oof
+    assert np.isfinite(found).all()
+    if len(set(map(str.strip, signs))) > 1:
+        assert (
+            score("roc_auc", labels[30:], found) if kind == "binary" else score("r2", labels[30:, None], found)
+        ) > 0.9
+
+
+def test_words_of_one_character_count_where_most_are_such():
+    texts = ["客 服 好", "客 服 差", "1 2"]
+    words = TfidfVectorizer(ngram_range=(1, 2), max_df=0.5, token_pattern=r"(?u)\b\w+\b").fit(texts * 2)
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4)).fit(texts)
+    assert "好" in words.vocabulary_
+    assert find_features(texts * 2, 2).shape[1] == len(words.vocabulary_) + len(letters.vocabulary_)
+
+
+@pytest.mark.parametrize(
+    ("worth", "tried"),
+    [
+        ({0.3: 1, 1.0: 2, 3.0: 2, 10.0: 1}, [0.3, 1.0, 3.0, 10.0]),
+        ({0.3: 1, 1.0: 2, 3.0: 1}, [0.3, 1.0, 3.0]),
+        ({0.3: 2, 1.0: 1, 0.1: 3, 0.03: 1}, [0.3, 1.0, 0.1, 0.03]),
+        ({0.3: 2, 1.0: 1, 0.1: 1}, [0.3, 1.0, 0.1]),
+    ],
+)
+def test_strengths_are_tried_until_they_are_worse(worth, tried):
+    asked = []
+    found = choose_strength(
+        lambda strength: asked.append(strength) or worth[strength], (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    )
+    assert asked == tried and found == max(worth, key=worth.get)
