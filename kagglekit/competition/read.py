@@ -139,7 +139,7 @@ def _read_csv(text: Text, delimiter: str | None, quotes: bool | None, notes: lis
 
 
 def _filled(row: list[str]) -> bool:
-    return any(map(str.strip, row))
+    return bool(row[0].strip()) or any(map(str.strip, row))
 
 
 def _read_tsv(text: Text, delimiter: str | None, quotes: bool | None, notes: list[Note]):

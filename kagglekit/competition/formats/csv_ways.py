@@ -36,17 +36,24 @@ class Rows:
     mended: list[int] = field(default_factory=list)
 
 
-def _enclosed(text: Text, delimiter: str, more: int, lines: Iterable[str] | None = None, **options) -> Rows:
-    """Quotes enclose cells, and are doubled in them. The csv module keeps NUL bytes, and knows the lines of a row."""
+def _enclosed(
+    text: Text, delimiter: str, more: int, lines: Callable[[], Iterable[str]] | None = None, careful=False, **options
+) -> Rows:
+    """Quotes enclose cells, and are doubled in them. The csv module keeps NUL bytes, and knows the lines of a row.
+
+    careful: a line whose quotes neither open nor close a cell is read as text; slower.
+    """
     found, last, start, width = Rows(), [""], 1, 0
-    lines = _remember(text.lines() if lines is None else lines, last)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True, **options)
+    lines = lines or text.lines
+    reader = csv.reader(_remember(lines(), last) if careful else lines(), delimiter=delimiter, strict=True, **options)
     while True:
         try:
             row = next(reader)
         except StopIteration:
             break
         except csv.Error as error:
+            if not careful:
+                return _enclosed(text, delimiter, more, lines, careful=True, **options)
             row = [_unquote(cell) for cell in last[0].rstrip("\r\n").split(delimiter)]
             if len(row) != width or reader.line_num != start or "new-line" in str(error) or "unexp" in str(error):
                 raise _explain(str(error), start, reader.line_num, delimiter) from error
@@ -92,14 +99,14 @@ def _escaped(text: Text, delimiter: str, more: int, sign: str, **options) -> Row
     if "\\" + sign not in whole:
         raise Misread(1, f"no backslash stands before {sign}")
     alone = re.compile(r"\\(?!" + re.escape(sign) + ")") if LONE.search(whole.replace("\\\\", "")) else None
-    lines = (alone.sub(r"\\\\", line) for line in text.lines()) if alone else text.lines()
+    lines = (lambda: (alone.sub(r"\\\\", line) for line in text.lines())) if alone else text.lines
     return _enclosed(text, delimiter, more, lines, escapechar="\\", **options)
 
 
 def _returns(text: Text, delimiter: str, more: int) -> Rows:
     if not any("\r" in line.rstrip("\r\n") for line in text.lines()):
         raise Misread(1, "no carriage return ends a line")
-    return _enclosed(text, delimiter, more, text.lines(""))
+    return _enclosed(text, delimiter, more, lambda: text.lines(""))
 
 
 def _blanks(text: Text, delimiter: str, more: int) -> Rows:
