@@ -64,7 +64,10 @@ def _read(text: Text, divider: str, own: str, quotes: bool | None, more: int = 0
         try:
             rows = way(text, divider, more)
         except Misread as error:
-            problem, strict = (problem or error), strict or problem is None
+            strict = strict or problem is None
+            problem = (
+                error if problem is None or (error.line and problem.line == 1 and "\\r" in problem.why) else problem
+            )
             continue
         if name == PLAIN and quotes is None and divider != "\t" and not any(_shapes(rows)):
             continue  # lines that agree in the number of their commas alone
@@ -177,7 +180,7 @@ def _shapes(found: Rows) -> list[Callable[[str], bool] | None]:
     """For each column what its cells have in common: numbers, one length without blanks, or few values; else None."""
     over = {id(row) for _, _, row in found.several}
     rows = [row for row in islice(found.rows, 5000) if id(row) not in over]
-    return [_shape([row[i] for row in rows]) for i in range(len(found.rows[0]))]
+    return [_shape([row[i] for row in rows]) for i in range(len(rows[0]))] if rows else []
 
 
 def _shape(cells: list[str]) -> Callable[[str], bool] | None:

@@ -15,7 +15,10 @@ csv.field_size_limit(2**31 - 1)  # a cell may hold a book
 
 
 class Misread(ValueError):
-    """The file does not fit a way of reading: the line where the row begins, why, and what to do."""
+    """The file does not fit a way of reading: the line where the row begins, why, and what to do.
+
+    Line 0: nothing in the file speaks for this way.
+    """
 
     def __init__(self, line: int, why: str, advice: str = ""):
         super().__init__(f"{why}; {advice}")
@@ -97,7 +100,7 @@ def _escaped(text: Text, delimiter: str, more: int, sign: str, **options) -> Row
     """A backslash before `sign` makes it text. Where some backslash escapes nothing, all others are text too."""
     whole = text.whole
     if "\\" + sign not in whole:
-        raise Misread(1, f"no backslash stands before {sign}")
+        raise Misread(0, f"no backslash stands before {sign}")
     alone = re.compile(r"\\(?!" + re.escape(sign) + ")") if LONE.search(whole.replace("\\\\", "")) else None
     lines = (lambda: (alone.sub(r"\\\\", line) for line in text.lines())) if alone else text.lines
     return _enclosed(text, delimiter, more, lines, escapechar="\\", **options)
@@ -105,14 +108,14 @@ def _escaped(text: Text, delimiter: str, more: int, sign: str, **options) -> Row
 
 def _returns(text: Text, delimiter: str, more: int) -> Rows:
     if not any("\r" in line.rstrip("\r\n") for line in text.lines()):
-        raise Misread(1, "no carriage return ends a line")
+        raise Misread(0, "no carriage return ends a line")
     return _enclosed(text, delimiter, more, lambda: text.lines(""))
 
 
 def _blanks(text: Text, delimiter: str, more: int) -> Rows:
     """A blank stands behind each delimiter, and is no part of the cell."""
     if f'{delimiter} "' not in text.whole:
-        raise Misread(1, "no quote stands behind a blank")
+        raise Misread(0, "no quote stands behind a blank")
     return _enclosed(text, delimiter, more, skipinitialspace=True)
 
 
