@@ -43,6 +43,7 @@ from kagglekit.ensembling.imported.files import ImportedFiles, read_files
 from kagglekit.files import hash_files, resolve
 from kagglekit.options import check_range
 from kagglekit.runs.tables import Run, column_names
+from kagglekit.scoring import KINDS
 from kagglekit.scoring.check import check_metric
 from kagglekit.scoring.metrics import CLASSES, metric_column
 
@@ -96,7 +97,7 @@ def read_imported(
                 "leave these rows out of all files"
             )
     if kind is not None:
-        check_range("kind", kind, kind in checks.KINDS, f"one of {', '.join(checks.KINDS)}")
+        check_range("kind", kind, kind in KINDS, f"one of {', '.join(KINDS)}")
     kind, reason = (kind, "given") if kind else guess_kind(files.labels, every, targets, metric)
     checks.check_kind(kind, checked, name, "id", names, False)
     models = {stem: every[stem] for stem in files.models}
