@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 
 RESERVED = {"data", "kaggle", "notebooks", "tokens"}  # folders of a work folder that are not runs
 PART = re.compile(r"(fold|part)[0-9]+")  # the folder of a fold, or of a part of 2_pretrain
-CHECKSUM = "checksum"  # the key in JSON, parquet and safetensors
+CHECKSUM = "checksum"  # the key in JSON and parquet
+HALF = re.compile(r"\..+\.([0-9a-f]{16}|[0-9]+)\.part")  # the name of what is half-written; numbers: by version 0.2
 OF_CONTENT = (None, errno.EINVAL)  # OSErrors of pyarrow for damaged pages, of torch for files that were cut
 UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EROFS)  # of file systems that cannot be told to write
 DEVICES = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # no file of such a name can be on Windows
@@ -111,7 +112,7 @@ def temporary_folder() -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Delete what killed processes left half-written in a folder and below; what living ones write stays."""
-    for left in list(folder.rglob(".*.part")):
+    for left in [path for path in folder.rglob(".*.part") if HALF.fullmatch(path.name)]:
         _remove_dead(left)
 
 
@@ -120,7 +121,7 @@ def _claimed(folder: Path, start: str, end: str) -> Iterator[Path]:
     """A new folder with a name that never comes again, deleted in the end. A lock in it shows that its process lives:
     process numbers do come again, in a container that is started again at once. What dead ones left goes first."""
     for left in folder.glob(f"{glob.escape(start)}*{end}"):
-        if end or (left / "lock").is_file():  # a temporary folder without a lock is not of this kind
+        if HALF.fullmatch(left.name) or (left / "lock").is_file():  # else it is not of this kind
             _remove_dead(left)
     for _ in range(9):
         place = folder / f"{start}{secrets.token_hex(8)}{end}"
