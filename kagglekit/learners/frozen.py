@@ -103,7 +103,8 @@ class Frozen:
         """A hash of all that the vectors depend on: weights, architecture, tokens, pooling and precision."""
         config = {k: v for k, v in backbone.config.to_dict().items() if not k.startswith("_") and "version" not in k}
         digest = hashlib.sha256(repr((self.pooling, precision, sorted(config.items(), key=lambda kv: kv[0]))).encode())
-        for array in (tokens.flat, tokens.lengths, *backbone.state_dict().values()):
+        columns = () if tokens.columns is None else (tokens.columns,)
+        for array in (tokens.flat, tokens.lengths, *columns, *backbone.state_dict().values()):
             array = array if isinstance(array, np.ndarray) else array.numpy()
             digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()[:16]

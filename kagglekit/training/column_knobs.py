@@ -46,7 +46,7 @@ def swapped_columns(swap: list[str] | dict[str, Any]) -> list[str]:
     if not swap:
         return []
     given = {"columns": swap} if isinstance(swap, list) else swap
-    known = ("columns", "labels", "places", "exchange", "features")
+    known = ("columns", "labels", "features", "places", "exchange", "one_order")  # the last three are filled in
     for name in given:
         check_range("swap", name, name in known, 'a list of two columns, or {"columns": [...], "labels": {...}}')
     columns, labels = given.get("columns", []), given.get("labels", {})
@@ -86,13 +86,21 @@ def _fill_swap(recipe: Knobs, columns: list[str], task: Task) -> dict[str, Any]:
             "swap: ordered classes are learned as one number, and their labels cannot be exchanged: say "
             "kind='multiclass' in 1_eda"
         )
-    features = recipe.columns
+    given = recipe.swap.get("features") if isinstance(recipe.swap, dict) else None
+    features = find_sides(*columns, recipe.columns) if given is None else given
+    paired = {*features, *features.values()}
+    if lonely := [name for name in recipe.columns if given is None and name not in paired and _side(*columns, name)]:
+        raise ValueError(
+            f"swap: the feature {lonely[0]!r} is of one side, and none of the features is that of the other: add it, "
+            f'or say swap={{"columns": {columns}, "features": {{}}}} if it belongs to no side'
+        )
     return {
         "columns": list(columns),
         "labels": labels,
         "places": [task.text.index(column) for column in columns],
         "exchange": [task.columns.index(both.get(name, name)) for name in task.columns],
-        "features": find_sides(*columns, features),
+        "features": features,
+        "one_order": [name for name in recipe.auxiliary if _side(*columns, name)],  # not learned in the other
     }
 
 
@@ -102,26 +110,30 @@ def find_sides(first: str, second: str, names: Sequence[str]) -> dict[str, str]:
     Where the columns differ in one piece of their names (a and b), two names that differ by it are a pair; else whole
     names of columns do. A number alone, such as the class "1" for question1 and question2, names no side.
     """
+    known, found = {name.lower(): name for name in names}, {}
+    for name in names:
+        other = _side(first, second, name)
+        if other in known and name not in found.values():
+            found[name] = known[other]
+    return found
+
+
+def _side(first: str, second: str, name: str) -> str:
+    """The name of the other side in lower case, or "" where a name is of no side, see `find_sides`."""
     one, two = PIECE.findall(first), PIECE.findall(second)
     apart = [pair for pair in zip(one, two, strict=False) if pair[0].lower() != pair[1].lower()]
     a, b = apart[0] if len(one) == len(two) and len(apart) == 1 else (first, second)
     exchange = {a.lower(): b.lower(), b.lower(): a.lower()}
-    known, found = {name.lower(): name for name in names}, {}
-    for name in names:
-        pieces = PIECE.findall(name)
-        if name.isdigit() or name in found.values():
-            continue
-        other = "".join(exchange.get(piece.lower(), piece.lower()) for piece in pieces)
-        other = exchange.get(name.lower(), other)
-        if other != name.lower() and other in known:
-            found[name] = known[other]
-    return found
+    other = "".join(exchange.get(piece.lower(), piece.lower()) for piece in PIECE.findall(name))
+    other = exchange.get(name.lower(), other)
+    return "" if name.isdigit() or other == name.lower() else other
 
 
 def describe_swap(swap: dict[str, Any]) -> str:
     """What is exchanged, in one line."""
     pairs = [f"{old} and {new}" for old, new in (swap["labels"] | swap["features"]).items()]
     with_them = f", and with them {', '.join(pairs)}" if pairs else "; no label names a side"
+    with_them += f"; {', '.join(swap['one_order'])} learned in the order of the file alone" if swap["one_order"] else ""
     return f"swap: {swap['columns'][0]} and {swap['columns'][1]} change places at random{with_them}"
 
 

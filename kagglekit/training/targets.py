@@ -160,8 +160,9 @@ class Labels:
         soft, weights = (None if part is None else part[rows] for part in (self.soft, self.weights))
         return replace(self, values=self.values[rows], auxiliary=auxiliary, soft=soft, weights=weights)
 
-    def in_both_orders(self, exchange: Sequence[int]) -> "Labels":
-        """The rows, and then all of them again with classes or labels exchanged: number k becomes `exchange[k]`."""
+    def in_both_orders(self, exchange: Sequence[int], without: Sequence[str] = ()) -> "Labels":
+        """The rows, and then all of them again with classes or labels exchanged: number k becomes `exchange[k]`.
+        without: auxiliary targets that have no labels there."""
         rows, places = np.arange(len(self.values)), np.array(exchange)
         both, second = self[np.concatenate([rows, rows])], slice(len(rows), None)
         values = np.array(both.values)
@@ -170,7 +171,10 @@ class Labels:
         elif values.ndim > 1:
             values[second] = values[second][:, places]
         soft = None if both.soft is None else np.concatenate([self.soft, self.soft[:, places]])
-        return replace(both, values=values, soft=soft)
+        auxiliary = [replace(target, labels=target.labels.copy()) for target in both.auxiliary]
+        for target in auxiliary:
+            target.labels[second] = np.nan if target.name in without else target.labels[second]
+        return replace(both, values=values, soft=soft, auxiliary=auxiliary)
 
     def extended(self, labels: np.ndarray, weights: np.ndarray) -> "Labels":
         """With extra rows at the end: `labels` as for `soften`, weights of rows, and no auxiliary labels."""

@@ -95,7 +95,7 @@ def _both_orders(
 ) -> tuple[Inputs, Labels, np.ndarray | None]:
     """All rows, and then all of them with two text columns exchanged, and with them labels that name a side."""
     exchange, turned = inputs.swap["exchange"], inputs.turned()
-    labels = labels.in_both_orders(exchange)
+    labels = labels.in_both_orders(exchange, inputs.swap["one_order"])
     teacher = None if teacher is None else np.concatenate([teacher, teacher[:, exchange]])
     return replace(inputs, swapped=None, swap=None) + turned, labels, teacher
 

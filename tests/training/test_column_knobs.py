@@ -137,6 +137,20 @@ def test_ordered_classes_cannot_be_exchanged(task):
         fill_in(Recipe(swap={"columns": ["left", "right"], "labels": {"1": "3"}}), what)
 
 
+def test_features_and_auxiliary_targets_of_one_side_do_not_cross_over(task, pairs):
+    what = task("multiclass", text=["left", "right"], text_separator=SEPARATOR)
+    lonely = {"numbers": ["size left"]}
+    with pytest.raises(ValueError, match="the feature 'size left' is of one side"):
+        fill_in(Recipe(swap=["left", "right"], features=lonely), what)
+    kept = fill_in(Recipe(swap={"columns": ["left", "right"], "features": {}}, features=lonely), what)
+    assert kept.swap["features"] == {} and fill_in(kept, what) == kept
+    fine = pairs(swap=["left", "right"], auxiliary={"size right": 0.5})
+    assert "size right learned in the order of the file alone" in describe_swap(fine.recipe.swap)
+    labels = fine.all_labels.in_both_orders([1, 0, 2], fine.recipe.swap["one_order"]).auxiliary[0].labels
+    assert not np.isnan(labels[:24]).any() and np.isnan(labels[24:]).all()
+    assert not np.isnan(fine.all_labels.in_both_orders([1, 0, 2]).auxiliary[0].labels).any()
+
+
 def test_what_is_filled_in_says_everything_and_stays(task):
     what = task("multiclass", text=["q", "left", "right"], classes=SIDES["multiclass"], text_separator=SEPARATOR)
     features = {"numbers": ["size left", "size right", "age"]}

@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from kagglekit.competition.text_columns import SEPARATOR
 from kagglekit.losses.catalogue import LOSSES
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
@@ -45,10 +46,15 @@ def files(tmp_path, monkeypatch):
 def tuner(task, tables, backbone, files):
     """tuner(kind, **knobs): a FineTuner of the tiny model on 24 rows, three steps an epoch, with columns beside."""
 
-    def make(kind="multiclass", folder=backbone, **knobs):
+    def make(kind="multiclass", folder=backbone, pair=False, **knobs):
         labels = {"labels": ["x", "y"], "metric": "mcrmse"} if kind == "regression" else {}
         what = task(kind, files={"train": "train.csv", "test": "test.csv"}, **labels)
         train, test = tables(what)
+        if pair:
+            what = replace(what, text=["text", "other"], text_separator=SEPARATOR)
+            train["text"], test["text"] = (
+                table["text"] + SEPARATOR + table["text"][::-1].to_numpy() for table in (train, test)
+            )
         for table in (train, test):
             rows = np.arange(len(table))
             table["text"] = table["text"].str.replace("!", "！")
@@ -138,11 +144,14 @@ def test_soft_targets_are_learned_by_every_loss_of_classes(tuner, tmp_path, kind
 
 SOFT = [f"votes {name}" for name in ("bad", "mixed", "good")]
 MASKED = {"pattern": "{text} it was {mask} .", "pooling": "mask"}
+PAIR = {"pair": True, "max_length": 10}
 VERBALIZER = {"bad": ["bad"], "mixed": ["fine"], "good": ["good"]}
 CHANGES = {  # knob -> knobs with another value of it, and those that it is compared with
     "clean": ({"clean": ["punctuation"]}, {}),
     "max_length": ({"max_length": 10}, {}),
     "truncation": ({"truncation": "tail", "max_length": 10}, {"max_length": 10}),
+    "budget": ({**PAIR, "budget": {"text": 6}}, PAIR),
+    "swap": ({**PAIR, "swap": ["text", "other"]}, PAIR),
     "chunks": ({"chunks": 2, "max_length": 10}, {"max_length": 10}),
     "chunk_stride": ({"chunks": 3, "max_length": 10, "chunk_stride": 5}, {"chunks": 3, "max_length": 10}),
     "chunk_pooling": ({"chunks": 3, "max_length": 10, "chunk_pooling": "max"}, {"chunks": 3, "max_length": 10}),
