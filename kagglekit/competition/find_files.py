@@ -10,7 +10,7 @@ import pandas as pd
 
 from kagglekit.competition.formats.encodings import PACKED
 from kagglekit.competition.mounts import find_competition, folders_below
-from kagglekit.competition.read import READERS, Note, is_table, split_name
+from kagglekit.competition.read import ELSEWHERE, READERS, Note, is_table, split_name
 from kagglekit.files import Damaged, reading
 
 ROLES = ("train", "test", "sample_submission")
@@ -44,6 +44,10 @@ def find_files(
     for role, name in given.items():
         if name and not (folder / name).exists():
             raise FileNotFoundError(f"{folder} has no file {name!r} ({PARAMETERS[role]}=); {_held(folder)}")
+        if name and folder not in (folder / name).parents:
+            raise ValueError(
+                f"{PARAMETERS[role]}={name!r} is not in {folder}: put the file there, and say its name alone"
+            )
         if name:
             found[role] = folder / name
     could: dict[str, list[Path]] = {}
@@ -212,6 +216,9 @@ def _missing(folder: Path, role: str) -> str:
     name = PARAMETERS[role]
     kinds = f"{', '.join(READERS)}, also with {' or '.join(PACKED)}"
     message = f"{folder} has no table named {role}* ({kinds}): say {name}= the name of that file; {_held(folder)}"
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in ELSEWHERE and role_of(path.stem) == role:
+            return f"{message}. {path.name} is not read: {ELSEWHERE[path.suffix.lower()]}"
     for archive in sorted(folder.glob("*.zip")):
         with suppress(OSError, Damaged), reading(archive), zipfile.ZipFile(archive) as opened:
             names = [inside for inside in opened.namelist() if role_of(split_name(Path(inside).name)[0]) == role]

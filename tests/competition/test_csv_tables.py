@@ -63,6 +63,9 @@ def test_a_delimiter_that_is_given_is_taken_where_the_header_has_it(tmp_path):
     text = "a,b;c\n1,2;3\n4,5;6\n"
     assert read(tmp_path, text)[0][0] == ["a,b", "c"]
     assert read(tmp_path, text, delimiter=",")[0][0] == ["a", "b;c"]
+    with pytest.raises(ValueError, match="delimiter=', ' must be one character"):
+        read(tmp_path, text, delimiter=", ")
+    assert read(tmp_path, "a\tb,c\n1\t2,3\n", delimiter="\\t")[0][0] == ["a", "b,c"]  # as a shell gives it
     assert read(tmp_path, "id,label\n1,0\n", delimiter="\t")[0][0] == ["id", "label"]
 
 

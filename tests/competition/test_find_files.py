@@ -210,6 +210,8 @@ WRONG = [
         {},
         r"no table named test\* .*say test= the name of that file; it holds dev\.csv",
     ),
+    ({"train.xlsx": "PK", "test.csv": TEST}, {}, r"train\.xlsx is not read: save the sheet as CSV UTF-8 beside it"),
+    ({"train.csv": TRAIN, "test.csv": TEST}, {"train": "/etc/hostname"}, r"train='/etc/hostname' is not in .*"),
     ({"all.zip": archive()}, {}, r"all\.zip holds train\.csv: unpack it: python -m zipfile -e .*all\.zip"),
     ({"train.csv": TRAIN, "test.csv": TEST}, {"sample": "x.csv"}, r"has no file 'x\.csv' \(sample=\); it holds"),
     (

@@ -24,6 +24,9 @@ def read_csv(
     quotes enclose cells, and each row has the header's cells. Where that does not hold, or would make one cell of lines
     that look like rows, other ways are tried (`WAYS`). Raises ValueError that names the line.
     """
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ValueError(f"delimiter={delimiter!r} must be one character, such as ';' or a tab")
     divider, more = find_delimiter(text, own, delimiter)
     try:
         name, rows, problem = _read(text, divider, own, quotes)
