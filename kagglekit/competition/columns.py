@@ -188,12 +188,24 @@ def guess_group(
         and train[name].nunique() >= 20
         and train[name].value_counts(normalize=True).iloc[0] <= 0.2
         and (train[name].str.strip() != "").all()
+        and _largest_share(train[name], texts) <= 0.5
     ]
     if parted:
         name = min(parted, key=lambda name: (name not in text, -found[name][0]))
         return name, f"{said[name]}: so rows that share one share a fold; group='' would split them"
     alone = "rows count as independent; name a column (author, prompt, patient) whose rows must stay in one fold"
     return None, alone + (f". Possible: {'; '.join(list(said.values())[:3])}" if said else "")
+
+
+def _largest_share(values: pd.Series, texts: Iterable[str]) -> float:
+    """The share of rows in the largest group, when rows that share a value or a text are one: copies share a fold too,
+    so that sentences of which each has the phrase "good" would be one group."""
+    texts = pd.Series(list(texts)).str.casefold().str.strip()
+    values, texts = values.to_numpy(), texts.where(texts != "", texts.index.map(str)).to_numpy()
+    group, before = pd.Series(pd.factorize(values)[0]), None
+    while before is None or not group.equals(before):
+        before, group = group, group.groupby(texts).transform("min").groupby(values).transform("min")
+    return float(group.value_counts(normalize=True).iloc[0])
 
 
 def left_out(train: pd.DataFrame, test: pd.DataFrame, used: Iterable[str]) -> list[str]:

@@ -239,6 +239,15 @@ SHAPES = {
         {},
         dict(id="id", text=["Phrase"], group="SentenceId", classes=[*"01234"], kind="multiclass"),
     ),
+    "phrases of sentences, each with the phrase good": (
+        ID
+        | {"SentenceId": lambda row: row // 3, "y": turn(0, 1, 2)}
+        | {"Phrase": lambda row: prose(row) if row % 3 else "Good"},
+        ID | {"SentenceId": lambda row: row // 3, "Phrase": prose},
+        ID | {"y": 2},
+        {},
+        dict(text=["Phrase"], group=None, left="SentenceId (numbers)"),
+    ),
     "a group that is given": (
         ID | TEXT | {"Author ": lambda row: f"author {row % 9}", "label": ONE},
         ID | TEXT | {"Author ": "somebody"},
