@@ -1,5 +1,6 @@
 """Checks that a competition's files and the settings agree. Each raises ValueError and names the first bad row."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -85,18 +86,30 @@ def check_columns(train: pd.DataFrame, name: str, id: str, group: str | None, la
 def check_missing(missing: np.ndarray, column: pd.Series, name: str, id: Iterable[str] | None) -> None:
     """No label is missing. missing: which rows of the column are."""
     if missing.any():
+        numbers = are_numbers(column[~missing]).all()
         if cell := column[missing].iloc[0].strip():
             cell = first_bad(missing, column, id, "which is no label")
-            advice = f", or name it in classes= if {column[missing].iloc[0]!r} is one"
+            advice = "" if numbers else f", or name it in classes= if {column[missing].iloc[0]!r} is one"
         else:
             cell = f"column {column.name!r} has no value in {name_row(int(missing.argmax()), id)}"
             cell, advice = f"{cell} ({missing.sum():,} such rows)", ""
         raise ValueError(f"{name}: {cell}; correct it, or leave such rows out with drop_unlabelled=True{advice}")
 
 
+def check_objects(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
+    """No label is an object of JSON."""
+    if (objects := column.str.strip().str.fullmatch(r"\{.*:.*\}", flags=re.DOTALL).to_numpy(bool)).any():
+        cell = first_bad(objects, column, id, "which is an object and no label")
+        raise ValueError(f"{name}: {cell}; make it one column a label, and name these in labels=")
+
+
 def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
-    """A column that holds nearly only numbers holds nothing else."""
+    """A column that holds nearly only numbers holds nothing else, and their decimal point is no comma."""
     bad = ~are_numbers(column)
+    comma = column.str.contains(",", regex=False).to_numpy()
+    if comma.any() and column.nunique() > 20 and are_numbers(column.str.replace(",", ".", regex=False)).all():
+        cell = first_bad(comma, column, id, "a number with a comma for its point")
+        raise ValueError(f"{name}: {cell}; write 0.5, not 0,5")
     if 0 < bad.mean() < 0.1 and column[~bad].nunique() > 20:
         cell = first_bad(bad, column, id, "and the other rows hold numbers")
         raise ValueError(f"{name}: {cell}; correct it, or say kind='multiclass' if these are names of classes")

@@ -66,8 +66,9 @@ def find_id(tables: Mapping[str, pd.DataFrame], given: str | None) -> tuple[str,
     """The id, the reason, and what to rename for it: the column that test and the sample submission share.
 
     It may be called otherwise in the sample (the same values) and in train (its only column of ids). "" is no id: rows
-    go by order, as the sample has labels alone, or ids that repeat or only count the rows; then one of the sample that
-    is no target is renamed "". Where nothing fits, the first column of the sample, for `check_ids` to refuse.
+    go by order, as the sample has labels alone, or ids that repeat or only count the rows. Columns of the sample that
+    are no target, as they count rows or repeat a column of test, are renamed "". Where nothing fits, the first column
+    of the sample, for `check_ids` to refuse.
     """
     train, test, sample = tables.values()
     first, renamed = sample.columns[0], {what: {} for what in tables}
@@ -89,6 +90,9 @@ def find_id(tables: Mapping[str, pd.DataFrame], given: str | None) -> tuple[str,
     if id in test.columns and not test[id].is_unique and id in sample and sample[id].tolist() == test[id].tolist():
         renamed["sample_submission"][id] = ""
         id, reason = "", f"{id!r} repeats in test: rows go by order, which is that of the sample submission"
+    copied = [column for column in shared if column != id and sample[column].nunique() > 1 and id]
+    copied = [column for column in copied if sample[column].tolist() == test[column].tolist()]
+    renamed["sample_submission"] |= dict.fromkeys(copied, "") if len(copied) + 1 < len(sample.columns) else {}
     if id not in train.columns:
         others = [column for column in train.columns if column not in test.columns and column not in sample.columns]
         others = [column for column in others if IDS.fullmatch(column) and train[column].is_unique]

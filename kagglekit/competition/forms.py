@@ -45,9 +45,9 @@ def guess_form(kind: str, classes: list[str], layout: str, sample: pd.DataFrame,
     if values <= set(classes):
         advice = "say form='probability' if it wants probabilities"
         return "label", f"the sample submission holds classes ({', '.join(sorted(values))}); {advice}"
-    whole = all(float(value) % 1 == 0 for value in values) if are_numbers(values).all() else False
-    words = not are_numbers(classes).all()
-    if are_numbers(values).all() and not (whole and (words or len(values) > 1)):
+    points = are_numbers(values).all() and any("." in value for value in values)
+    same = are_numbers(classes).all() and points and {float(v) for v in values} == {float(one) for one in classes}
+    if points and not same:
         return "probability", f"the sample submission holds numbers such as {min(values)}, of class {classes[1]}"
     return "label", "the sample submission's values are not probabilities"
 
@@ -78,6 +78,10 @@ def guess_mapping(
         styled = {name: f"{float(name):.{decimals}f}" for name in names}
         fits = all(float(name) == float(value) for name, value in styled.items())
         return styled if fits else {}, "the same numbers as in the sample submission, which writes them so", ""
+    for style in (str.lower, str.upper, str.capitalize):
+        styled = {name: style(name) for name in names}
+        if cells <= {*styled.values()} and len({*styled.values()}) == len(names):
+            return styled, "the same words, as the sample submission writes them", ""
     plain, held = {name.casefold(): name for name in names}, {cell.casefold() for cell in cells}
     if are_numbers(names).all():
         plain = {f"{float(name):g}": name for name in names}

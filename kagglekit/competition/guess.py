@@ -34,7 +34,7 @@ def guess_kind(
     if len(targets) > 1:
         classes = "binary" if len(targets) == 2 else "multiclass"
         return classes, "the sample submission has a column for each class"
-    if not are_numbers(values).all():
+    if count == 1 or not are_numbers(values).all():
         return classes, f"{count} distinct values, not all numbers"
     if kinds == ("regression",):
         return "regression", f"numbers, and metric={metric!r}"

@@ -95,6 +95,8 @@ class Draft:
         elif id not in self.train.columns:
             self.tell("ids of train", "row1, row2, ...", f"{train} has no column {id!r}" if id else "rows go by order")
         self.targets = [column for column in self.sample.columns if column not in (id, "")]
+        if copied := [old for old, new in more["sample_submission"].items() if not new and id]:
+            self.tell("columns of the sample", copied, "those of test: the submission has them as they are")
 
     def find_labels(self) -> None:
         """The columns of labels, how they are written, and rows without."""
@@ -105,9 +107,13 @@ class Draft:
         self.ids = pd.Series(row_ids(train, self.found["id"]), index=train.index)
         shown = self.sample[targets[0]] if len(targets) == 1 else targets
         self.known = {*map(str, settings.classes or []), *shown} - {""}
+        for label in written:
+            checks.check_objects(train[label], name, self.ids)
         missing = {label: labels.is_missing(train[label], self.known) for label in written}
         without = np.any([*missing.values()], axis=0)
-        rule = (train[~without], written, targets, settings.kind, settings.metric, settings.label_sep)
+        spellings = labels.find_booleans(train[~without], written)
+        plain = train[~without].replace({label: spellings for label in written}) if spellings else train[~without]
+        rule = (plain, written, targets, settings.kind, settings.metric, settings.label_sep)
         layout, separator, reason = labels.guess_layout(*rule)
         if layout != "list" and without.any():
             if not settings.drop_unlabelled:
@@ -121,7 +127,8 @@ class Draft:
         made = labels.name_labels(train, written, layout, separator, targets)
         if layout:
             self.tell("layout of the labels", made, reason)
-        spellings = {} if layout or len(made) > 1 else self._spellings(train[made[0]])
+        if not layout and len(made) == 1:
+            spellings = self._spellings(train[made[0]])
         self.found |= {"labels": made, "layout": layout, "label_columns": written if layout else []}
         self.found |= {"separator": separator, "spellings": spellings, "drop_unlabelled": settings.drop_unlabelled}
         cells = train[written[0]] if layout == "list" else []
@@ -134,7 +141,7 @@ class Draft:
         if not variants or column.nunique() > len(column) / 2:  # values, and no classes
             return {}
         merge = self.settings.merge_spellings
-        advice = "are one class" if merge else "are two classes; merge_spellings=True makes one of them"
+        advice = "are one class" if merge else "are different classes; merge_spellings=True makes one of them"
         pairs = [f"{old!r} and {new!r}" for old, new in variants.items()]
         self.tell("spellings", pairs, f"labels that differ by case, blanks or the writing of a number {advice}")
         return variants if merge else {}

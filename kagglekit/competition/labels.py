@@ -125,7 +125,7 @@ def split_labels(cell: str, sep: str) -> list[str] | None:
     """The labels of a cell; None where it should be a list in brackets and is none."""
     if sep != "list":
         return [part.strip() for part in cell.split(None if sep == " " else sep) if part.strip()]
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, ast.literal_eval) if cell.strip()[:1] in ("", "[", "(") else ():
         try:
             found = read(cell.strip() or "[]")
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -152,11 +152,11 @@ def decode(
     train: pd.DataFrame, layout: str, columns: list[str], labels: list[str], sep: str, spellings: dict[str, str]
 ) -> dict[str, np.ndarray | list[str]]:
     """The columns `labels` of train, one a label, all str. Raises ValueError for a cell that is no list."""
-    if layout == "largest":
-        largest = train[columns].to_numpy(dtype=object).astype(np.float64).argmax(axis=1)
-        return {labels[0]: np.array(columns, dtype=object)[largest]}
-    if layout == "threshold":
-        return {label: np.where(train[label].astype(np.float64) >= 0.5, "1", "0").astype(object) for label in labels}
+    if layout in ("largest", "threshold"):
+        values = np.array([[float(spellings.get(cell, cell)) for cell in train[column]] for column in columns])
+        if layout == "largest":
+            return {labels[0]: np.array(columns, dtype=object)[values.argmax(axis=0)]}
+        return {label: np.where(row >= 0.5, "1", "0").astype(object) for label, row in zip(labels, values, strict=True)}
     if layout == "list":
         rows = [split_labels(cell, sep) for cell in train[columns[0]]]
         if None in rows:
@@ -166,6 +166,14 @@ def decode(
         sets = [{spellings.get(label, label) for label in row} for row in rows]
         return {label: ["1" if label in row else "0" for row in sets] for label in labels}
     return {label: [spellings.get(cell, cell) for cell in train[label]] for label in labels}
+
+
+def find_booleans(train: pd.DataFrame, columns: list[str]) -> dict[str, str]:
+    """The words for true and false in several columns, as "1" and "0"; empty where there are other words."""
+    words = {value for column in columns for value in set(train[column]) if not are_numbers([value]).all()}
+    if len(columns) < 2 or not {word.strip().casefold() for word in words} <= {"true", "false"}:
+        return {}
+    return {word: "1" if word.strip().casefold() == "true" else "0" for word in words}
 
 
 def find_spellings(values: Iterable[str], known: Iterable[str]) -> dict[str, str]:

@@ -59,8 +59,8 @@ def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predict
         values = {targets[0]: np.array(written, dtype=object)[decide(task, predictions)]}
     else:
         values = {targets[0]: [join_names(names, task.joiner) for names in _name_classes(task, predictions, written)]}
-    ids = {} if id is None else {id: sample[id].to_numpy()}
-    return pd.DataFrame(ids | values)[task.submission]
+    copied = {column: sample[column].to_numpy() for column in task.submission if column not in targets}
+    return pd.DataFrame(copied | values)[task.submission]
 
 
 def _submits_decisions(task) -> bool:

@@ -76,8 +76,9 @@ class Task:
 
     @property
     def targets(self) -> list[str]:
-        """The other columns of the sample submission, as they are written there."""
-        return [column for column in self.submission if column != self.sample_id]
+        """The columns of the sample submission that are predicted, as they are written there; not those of test."""
+        names = self.renamed.get("sample_submission", {})
+        return [column for column in self.submission if names.get(column, column) not in (self.id, "")]
 
     def save(self, work: str | Path, overwrite: bool = False) -> Path:
         """Write work/task.json. Raises ValueError when the folder belongs to another competition, or, unless

@@ -377,6 +377,32 @@ SHAPES = {
         ID | TEXT | {"label": turn(0, 1, 2)}, ID | TEXT, ID | {"label": turn("1.0", "0.0")}, {},
         dict(kind="multiclass", classes=["0", "1", "2"], writes=["id,label", "1000,0.0", "1001,1.0"]),
     ),
+    "numbers with decimals that the sample writes without": (
+        ID | TEXT | {"label": turn("0.0", "1.0")}, ID | TEXT, ID | {"label": 1}, {},
+        dict(kind="binary", classes=["0.0", "1.0"], form="label", writes=["id,label", "1000,0", "1001,1"]),
+    ),
+    "words that the sample writes in small letters": (
+        ID | TEXT | {"label": turn("No", "Yes")}, ID | TEXT, ID | {"label": "yes"}, {},
+        dict(mapping={"No": "no", "Yes": "yes"}, writes=["id,label", "1000,no", "1001,yes"]),
+    ),
+    "true and false in several columns": (
+        ID | TEXT | {"hot": turn("True", "False"), "mild": turn("False", "True", "True")}, ID | TEXT,
+        ID | {"hot": 0.5, "mild": 0.5}, {},
+        dict(kind="multilabel", labels=["hot", "mild"], reads=[["1", "0"], ["0", "1"]], metric="roc_auc"),
+    ),
+    "one true a row": (
+        ID | TEXT | {"x": turn("true", "false", "false"), "y": turn("false", "true", "true")}, ID | TEXT,
+        ID | {"x": 0.5, "y": 0.5}, {},
+        dict(kind="binary", layout="largest", classes=["x", "y"], reads=["x", "y", "y"], metric="log_loss"),
+    ),
+    "a sample that has the text too": (
+        ID | TEXT | {"label": ONE}, ID | TEXT, ID | TEXT | {"label": "a"}, {},
+        dict(id="id", text=["text"], labels=["label"], writes=["id,text,label", f"1000,{prose(1000)},a"]),
+    ),
+    "a test with an empty column of labels": (
+        ID | TEXT | {"label": ONE}, ID | TEXT | {"label": ""}, ID | {"label": "a"}, {},
+        dict(labels=["label"], text=["text"], kind="multiclass"),
+    ),
     "from -1 to 1": (
         {"tweet_id": lambda row: f"T{row}", "safe_text": prose, "label": turn(-1, 0, 1), "agreement": turn(1, 0.5)},
         {"tweet_id": lambda row: f"T{row}", "safe_text": prose},

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.infer import infer
+from kagglekit.competition.labels import MISSING
 from kagglekit.competition.task import encode_labels, load_task, read_sample, read_test, read_train
 from kagglekit.competition.text_columns import SEPARATOR
-from kagglekit.files import read_json
+from kagglekit.files import read_json, write_json
 
 TEXT = ["the first text of all", "a second one, longer", "and this is the third", "number four comes here"]
 
@@ -49,7 +50,8 @@ def repeated(values, rows=60):
         (["b", "a", "b", "a"], "a", "binary", ["a", "b"], "label", "accuracy"),
         (["1", "0", "1", "0"], "0", "binary", ["0", "1"], "label", "accuracy"),
         (["1", "0", "1", "0"], "0.5", "binary", ["0", "1"], "probability", "roc_auc"),
-        (["no", "yes", "no", "yes"], "0.0", "binary", ["no", "yes"], "label", "accuracy"),
+        (["no", "yes", "no", "yes"], "0", "binary", ["no", "yes"], "label", "accuracy"),
+        (["no", "yes", "no", "yes"], "0.0", "binary", ["no", "yes"], "probability", "roc_auc"),
         (["no", "yes", "no", "yes"], "0.3", "binary", ["no", "yes"], "probability", "roc_auc"),
         (["x", "z", "y", "x"], "x", "multiclass", ["x", "y", "z"], "label", "accuracy"),
         (["10", "9", "100", "9"], "9", "multiclass", ["9", "10", "100"], "label", "accuracy"),
@@ -171,17 +173,22 @@ def test_what_is_given_is_taken_and_says_so(tmp_path):
     assert read_train(task).columns.tolist() == ["id", "text", "group", "label"]
 
 
+def is_label(word):
+    """Whether it is neither blank, a word for a missing value, nor an object."""
+    return word.strip().casefold() not in MISSING and not word.strip().startswith("{")
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(
-        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip), min_size=3, unique=True
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(is_label), min_size=3, unique=True
     )
 )
 def test_any_words_are_classes_and_encode_to_their_place(tmp_path_factory, words):
     if are_numbers(words).all():
         words = [f"w{word}" for word in words]
     folder = competition(tmp_path_factory.mktemp("words"), {"label": repeated(words, 4 * len(words))}, words[0])
-    task = found(folder)
+    task = found(folder, label_sep="")
     train = read_train(task)
     assert sorted(words) == task.classes
     assert [task.classes[k] for k in encode_labels(task, train)] == train["label"].tolist()
@@ -354,6 +361,57 @@ BAD_FILES = [
     ),
     ({"train": {"text": ["1", "2", "3", "4"]}}, "train and test share no column of text: .* Say text="),
 ]
+
+
+def values(bad, rows=60):
+    """A column of numbers, of which the eighth is another cell."""
+    return [bad if row == 7 else f"{row / 7:.3f}" for row in range(rows)]
+
+
+LEAVE = r"leave such rows out with drop_unlabelled=True"
+BAD_LABELS = [
+    *(
+        (
+            repeated(["good", "bad", word]),
+            f"holds '{word}' in data row 3 .id '002'., which is no label .20 such.*{LEAVE}",
+        )
+        for word in ("nan", "N/A", "NULL", "NaN", "NA", "null", " nan ")
+    ),
+    (repeated(["good", "bad", "  "]), f"'label' has no value in data row 3 .*{LEAVE}$"),
+    (values("N/A"), rf"holds 'N/A' in data row 8 \(id '007'\), which is no label .*{LEAVE}$"),
+    (values("inf"), r"holds 'inf' in data row 8 \(id '007'\), and the other rows hold numbers"),
+    (values("1.5x"), r"holds '1\.5x' in data row 8 \(id '007'\), and the other rows hold numbers"),
+    (values("1e60"), r"holds '1e60' in data row 8 \(id '007'\), and no label is larger than 1e\+15"),
+    ([f"{row / 7:.3f}".replace(".", ",") for row in range(60)], "holds '0,000' in data row 1 .* write 0.5, not 0,5"),
+    (["1.0"] * 4, "column 'label' is '1.0' in every row"),
+    (['{"a": 1}', '{"a": 2}'] * 2, "in data row 1 .id '000'., which is an object and no label"),
+]
+
+
+@pytest.mark.parametrize(("labels", "message"), BAD_LABELS)
+def test_labels_that_are_none_are_errors_that_name_the_row(tmp_path, labels, message):
+    with pytest.raises(ValueError, match=message):
+        infer(competition(tmp_path, {"label": labels}))
+
+
+def test_a_task_of_version_0_2_opens(tmp_path):
+    work, task = tmp_path / "work", found(competition(tmp_path / "data"))
+    path = task.save(work)
+    old = read_json(path)
+    for name in ("renamed", "header", "layout", "mapping", "bounds", "unclear", "spellings", "joiner", "separator"):
+        del old[name]
+    write_json(path, old)
+    assert load_task(work) == replace(task, joiner="", mapping={})
+
+
+def test_what_only_the_submission_depends_on_may_change_while_there_are_runs(tmp_path):
+    folder, work = competition(tmp_path / "data", columns={"label": ["0"] * 3}), tmp_path / "work"
+    found(folder).save(work)
+    (work / "base").mkdir()
+    (work / "base" / "params.json").write_text("{}")
+    said = found(folder, mapping={"a": 0, "b": 1})
+    said.save(work)
+    assert found(folder).unclear and not load_task(work).unclear and load_task(work) == said
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_FILES)
