@@ -168,11 +168,23 @@ def read_submission(task: Task, path: str | Path) -> pd.DataFrame:
     return table if task.header else table.set_axis(task.submission, axis=1)
 
 
+def shared_columns(task: Task) -> list[str]:
+    """The columns that train and test share and that `read_train` and `read_test` can read as `more`: neither the id,
+    the group, a label, nor the only column of text."""
+    train, test = (_table(task, what).columns for what in ("train", "test"))
+    taken = {task.id, "id", "text", task.group, "group", *task.labels, *task.label_columns}
+    taken |= set(task.text) if len(task.text) == 1 else set()
+    return [name for name in train if name in set(test) - taken]
+
+
+def _table(task: Task, what: str) -> pd.DataFrame:
+    """A file of the task as it is, with the names that columns have here."""
+    table = read_again(task.data, task.files, task.encoding, task.reading, what)
+    return table.rename(columns=task.renamed.get(what, {}))
+
+
 def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> pd.DataFrame:
-    file = task.files[what]
-    table = read_again(task.data, task.files, task.encoding, task.reading, what).rename(
-        columns=task.renamed.get(what, {})
-    )
+    file, table = task.files[what], _table(task, what)
     made = {"id": row_ids(table, task.id, "row" if what == "train" else "test"), "text": join_texts(table, task)}
     if task.group in table.columns:
         made["group"] = table[task.group].tolist()

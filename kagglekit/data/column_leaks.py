@@ -1,6 +1,7 @@
 """Leaks of columns: how much of the score each column carries, and which column groups rows as train and test are."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,9 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from kagglekit.competition.columns import has_few_values, possible_groups
 from kagglekit.competition.guess import are_numbers
+from kagglekit.competition.task import Task, read_test, read_train, shared_columns
 from kagglekit.data.folds import assign_folds, join_groups
 from kagglekit.data.minhash import find_words
 from kagglekit.options import check_range
@@ -18,6 +21,35 @@ from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
 ROWS = 10_000  # of a larger table, drawn at random: more cost time and say the same
 WORDS = 20_000  # words of a column, at most
 BINS = 10  # a number is read as one of so many equal parts, so that a linear model sees any form
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells as written, name -> (rows,), of columns that train and test share.
+
+    telling: of train, those whose effect on the score is worth measuring: every column, the text, and the first words
+    of the text where these are the same in many rows; empty where there is nothing but one text. train, test: of columns
+    that could be a group, as their values repeat.
+    """
+
+    telling: dict[str, list[str]]
+    train: dict[str, list[str]]
+    test: dict[str, list[str]]
+
+
+def read_cells(task: Task) -> Cells:
+    """The cells of a task's files."""
+    names = shared_columns(task)
+    train, test = read_train(task, names), read_test(task, names)
+    telling = {name: train[name].tolist() for name in names if train[name].nunique() > 1}
+    if len(task.text) == 1:
+        first, rest = split_prefix(train["text"])
+        tagged = has_few_values(pd.Series(first)) and len(set(first)) > 1
+        parts = {f"{task.text[0]}, first words": first, f"{task.text[0]}, the rest": rest}
+        telling = (parts if tagged else {task.text[0]: train["text"].tolist()}) | telling
+    groups = possible_groups(train[names], test[names], (), train["text"])
+    tables = [{name: table[name].tolist() for name in groups if name in test} for table in (train, test)]
+    return Cells(telling if len(telling) > 1 else {}, *tables)
 
 
 def split_prefix(texts: Sequence[str], words: int = 2) -> tuple[list[str], list[str]]:
@@ -85,7 +117,8 @@ def group_effects(
     folds and the rows that they keep together, such as copies. Returns a row for each column: values, in_test (share of
     test rows with a value that train has too), in_folds (the same of validation rows and their training rows, in the
     present folds), and distance (how far such shares are from those of test, as a mean over the columns, when folds are
-    grouped by this one). `attrs["now"]` is the distance of the present folds: name a group that is much nearer to test.
+    grouped by this one; NaN: fewer values than folds). The row "(folds as they are)" has the distance of the present
+    folds: name a group that is much nearer to test.
     """
     n_folds, names = int(folds.max()) + 1, list(train)
     codes = {name: pd.factorize(pd.Series([*train[name], *test[name]]))[0] for name in names}
@@ -103,9 +136,8 @@ def group_effects(
         apart = distance(assign_folds(labels, together, n_folds, seed)) if enough else np.nan
         found.append((name, len(np.unique(ours[name])), in_test[name], now[name], apart))
     table = pd.DataFrame(found, columns=["column", "values", "in_test", "in_folds", "distance"])
-    table = table.sort_values("distance", ignore_index=True)
-    table.attrs["now"] = distance(folds)
-    return table
+    table.loc[len(table)] = ("(folds as they are)", len(np.unique(groups)), np.nan, np.nan, distance(folds))
+    return table.sort_values("distance", ignore_index=True)
 
 
 def _share_seen(codes: np.ndarray, folds: np.ndarray) -> float:

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.data.column_leaks import column_effects, group_effects, split_prefix
+from kagglekit.competition.infer import infer
+from kagglekit.data.column_leaks import column_effects, group_effects, read_cells, split_prefix
 from kagglekit.data.folds import assign_folds
 
 
@@ -74,4 +75,20 @@ def test_the_column_by_which_test_was_cut_off_makes_folds_most_like_test():
     assert found.index[0] == "prompt"
     assert found.loc["prompt", "in_test"] == 0 and found.loc["prompt", "in_folds"] == 1.0
     assert found.loc["user", "in_test"] > 0.9
-    assert found.loc["prompt", "distance"] < 0.05 and found.attrs["now"] > 0.45
+    assert found.loc["prompt", "distance"] < 0.05 and found.loc["(folds as they are)", "distance"] > 0.45
+
+
+def test_columns_and_tagged_texts_of_a_task_are_read_for_it(tmp_path):
+    rows = [
+        (f"{tag} film {number}", tag[1], str(number % 40)) for number, tag in enumerate(["[a] the", "[b] the"] * 60)
+    ]
+    table = pd.DataFrame(rows, columns=["text", "label", "writer"]).assign(id=range(120))
+    table.to_csv(tmp_path / "train.csv", index=False)
+    table.drop(columns="label").to_csv(tmp_path / "test.csv", index=False)
+    table[["id", "label"]].to_csv(tmp_path / "sample_submission.csv", index=False)
+    cells = read_cells(infer(tmp_path, text="text")[0])
+    assert list(cells.telling) == ["text, first words", "text, the rest", "writer"]
+    assert cells.telling["text, first words"][:2] == ["[a] the", "[b] the"]
+    assert list(cells.train) == list(cells.test) == ["writer"]
+    table.drop(columns="writer").assign(text="one film").to_csv(tmp_path / "train.csv", index=False)
+    assert read_cells(infer(tmp_path, text="text")[0]).telling == {}
