@@ -28,7 +28,7 @@ class Cells:
     """Cells as written, name -> (rows,), of columns that train and test share.
 
     telling: of train, those whose effect on the score is worth measuring: every column, the text, and the first words
-    of the text where these are the same in many rows; empty where there is nothing but one text. train, test: of columns
+    of the text where these are the same in many rows; empty where there is nothing but a text. train, test: of columns
     that could be a group, as their values repeat.
     """
 
