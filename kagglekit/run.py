@@ -56,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt as error:
         return report(error, "interrupted; the same command goes on from there", 130)
+    except SystemExit as error:  # by a signal, see below
+        if error.code != 143:
+            raise
+        return report(error, "ended by SIGTERM; the same command goes on from there", 143)
     except (ValueError, OSError) as error:
         return report(error, str(error), 2)
     except RuntimeError as error:

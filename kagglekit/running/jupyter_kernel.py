@@ -1,6 +1,7 @@
 """Execute a notebook with papermill in a kernel of its own, with a time limit and a lock, and explain how it failed."""
 
 import builtins
+import errno
 import fcntl
 import logging
 import os
@@ -150,6 +151,10 @@ def execute(source: Path, target: Path, parameters: dict, title: str, lock: int,
             )  # fmt: skip
         except PapermillExecutionError as error:
             raise NotebookFailed(explain(error)) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise NotebookFailed(f"the disk of {target.parent} is full: free some space and run it again") from None
         except RuntimeError:  # nbclient's DeadKernelError is one
             if kernel.stopped:
                 raise NotebookFailed(f"the limit of {limit:g} seconds is over", 124) from None
@@ -181,10 +186,11 @@ def check_finished(content) -> None:
 
 
 def explain(error) -> str:
-    """A cell's error in words: the message alone where kagglekit raised it, else the end of the traceback."""
+    """A cell's error in words: the message alone where kagglekit raised it, else with the kind of error. The traceback
+    is in the executed notebook."""
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
     places = [line for line in trace if re.match(r"File |Cell In|[~/]\S*\.py in ", line)]  # the last: IPython 7
     kind = getattr(builtins, error.ename, Exception)
     if issubclass(kind, (ValueError, OSError)) and places and re.search(r"kagglekit/(?!.*site-packages/)", places[-1]):
         return f"cell [{error.exec_count}]: {error.evalue}"
-    return "\n".join([f"cell [{error.exec_count}] failed", *trace[-15:]])
+    return "\n".join(f"cell [{error.exec_count}]: {error.ename}: {error.evalue}".rstrip(": ").splitlines()[:15])
