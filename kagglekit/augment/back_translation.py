@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForSeq2SeqLM, LogitsProcessor, LogitsProcessorList
 
-from kagglekit.arrays import loading
 from kagglekit.augment.augmenter import Augmenter, random_of
 from kagglekit.data.batches import prediction_batches
 from kagglekit.data.words import split_sentences
 from kagglekit.device import autocast, choose_device, choose_precision, random_state_kept
+from kagglekit.files.arrays import loading
 from kagglekit.model.backbones import find_backbone, load_config, load_tokenizer, quiet
 from kagglekit.options import check_range, knob
 

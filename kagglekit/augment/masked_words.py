@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM
 
-from kagglekit.arrays import loading
 from kagglekit.data.batches import prediction_batches
 from kagglekit.data.tokens import join_tokens, special_ends
 from kagglekit.data.words import Words, fitting, is_chinese, load_jieba, whole_words
 from kagglekit.device import choose_device, random_state_kept
+from kagglekit.files.arrays import loading
 from kagglekit.model.backbones import count_positions, find_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.surgery import output_changed
 

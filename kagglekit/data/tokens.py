@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kagglekit.arrays import cached_arrays
 from kagglekit.competition.text_columns import SEPARATOR, split_columns
 from kagglekit.data.layout import cut_columns, find_layout
 from kagglekit.data.truncation import TRUNCATIONS, keep_head_tail, key_parts
+from kagglekit.files.arrays import cached_arrays
 from kagglekit.options import check_range
 
 WHOLE = 10**9  # a max_length that truncates nothing

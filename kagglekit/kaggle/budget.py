@@ -15,11 +15,11 @@ import torch
 from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
 from kagglekit.device import choose_device, choose_precision
 from kagglekit.files import resolve, temporary_folder
+from kagglekit.files.parquet import read_parquet
 from kagglekit.model.backbones import find_backbone
 from kagglekit.options import check_range
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import check_parameters, read_parameters, with_defaults
-from kagglekit.runs.parquet import read_parquet
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel, predict
 from kagglekit.training.recipe import Recipe

@@ -109,7 +109,7 @@ def find_folds(steps: Sequence[Step]) -> list[int]:
         return []
     if made or not file.is_file():
         return trained[-1] or list(range(made[0] if made else 0))
-    from kagglekit.runs.parquet import read_parquet
+    from kagglekit.files.parquet import read_parquet
     from kagglekit.runs.tables import choose_folds
 
     return choose_folds(read_parquet(file), trained[-1])

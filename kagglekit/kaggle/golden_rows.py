@@ -16,11 +16,11 @@ from kagglekit.competition.task import load_task, read_train
 from kagglekit.data.batches import Examples
 from kagglekit.device import choose_precision
 from kagglekit.files import resolve, run_folder
+from kagglekit.files.parquet import read_metadata, read_parquet, write_parquet
 from kagglekit.kaggle.bundle import GOLDEN_FILE as FILE
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 from kagglekit.runs.environment import versions
-from kagglekit.runs.parquet import read_metadata, read_parquet, write_parquet
 from kagglekit.runs.record import RunRecord
 from kagglekit.training.model_inputs import read_inputs
 from kagglekit.training.predict import SavedModel, feature_columns, free_memory, predict

@@ -15,6 +15,7 @@ from kagglekit.competition.submission import check_submission, make_submission, 
 from kagglekit.competition.task import load_task, read_sample, read_test, read_train
 from kagglekit.device import choose_precision
 from kagglekit.files import fold_folders, read_json, remove, replacing, resolve, run_folder, write_json
+from kagglekit.files.parquet import read_metadata
 from kagglekit.kaggle.bundle import GOLDEN_FILE, differs, read_bundle
 from kagglekit.kaggle.fresh_environment import MARK as DRY_RUN
 from kagglekit.kaggle.gather import KERNEL_FILE, describe_train, find_bundles, gather, is_copied, settle_task
@@ -25,7 +26,6 @@ from kagglekit.running.parallel import run_in_parallel
 from kagglekit.running.parameters import read_parameters, with_defaults
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.merge import is_run
-from kagglekit.runs.parquet import read_metadata
 from kagglekit.runs.record import read_scores
 from kagglekit.runs.tables import read_folds, read_run
 from kagglekit.time_budget import kernel_began, unfinished

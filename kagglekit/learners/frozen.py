@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 from transformers import AutoModel
 
-from kagglekit.arrays import cached_arrays
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.tokens import Tokens, tokenize
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.device import choose_device, choose_precision
+from kagglekit.files.arrays import cached_arrays
 from kagglekit.model.backbones import check_max_length, load_backbone, load_config, load_tokenizer, without_pooler
 from kagglekit.model.classifier import load_encoder
 from kagglekit.model.shallow import PLAIN, SHALLOW, embed, fit_shallow

@@ -14,9 +14,9 @@ from kagglekit.device import choose_precision
 from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import resolve, temporary_folder
+from kagglekit.files.parquet import read_parquet
 from kagglekit.learners.choose import choose_learner
 from kagglekit.progress import clock
-from kagglekit.runs.parquet import read_parquet
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import Run, read_run, training_rows

@@ -13,9 +13,9 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from kagglekit.arrays import loading
 from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
 from kagglekit.files import Damaged, resolve
+from kagglekit.files.arrays import loading
 from kagglekit.model.catalogue import PACKAGES, SOURCES
 from kagglekit.model.surgery import split_dropout
 from kagglekit.model.tokenizer_rules import restore_rules

@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from kagglekit.arrays import read_tensors, seal
 from kagglekit.data.batches import prediction_batches
 from kagglekit.files import read_json, replacing, write_json
+from kagglekit.files.arrays import read_tensors, seal
 from kagglekit.model.backbones import load_config, token_types, without_pooler
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS

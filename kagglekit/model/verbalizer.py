@@ -11,8 +11,8 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from kagglekit.arrays import loading, read_tensors
 from kagglekit.files import read_json
+from kagglekit.files.arrays import loading, read_tensors
 from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.heads import Drop
 

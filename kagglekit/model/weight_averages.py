@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from kagglekit.arrays import read_tensors, seal
 from kagglekit.files import read_json, replacing
+from kagglekit.files.arrays import read_tensors, seal
 from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range

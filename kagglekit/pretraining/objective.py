@@ -10,9 +10,9 @@ import transformers
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
-from kagglekit.arrays import loading
 from kagglekit.data.batches import Examples
 from kagglekit.device import choose_attention, choose_device
+from kagglekit.files.arrays import loading
 from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.vocabulary import resize_embeddings
 from kagglekit.pretraining.stage_knobs import Stage

@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, set_seed
 
-from kagglekit.arrays import cached_arrays, read_tensors, seal
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.device import choose_attention, choose_device, choose_precision, random_state_kept
 from kagglekit.files import check_space, read_json, replacing, write_json
+from kagglekit.files.arrays import cached_arrays, read_tensors, seal
 from kagglekit.model.backbones import load_config, without_pooler
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from transformers import set_seed
 
-from kagglekit.arrays import seal
 from kagglekit.competition.text_columns import is_empty
 from kagglekit.device import choose_device, choose_precision, keep_memory
 from kagglekit.files import check_space, read_json, remove, replacing, write_json
+from kagglekit.files.arrays import seal
 from kagglekit.model.backbones import check_max_length, load_config
 from kagglekit.pretraining import rtd, simcse
 from kagglekit.pretraining.masking import Masking, make_masking

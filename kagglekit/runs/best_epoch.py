@@ -15,7 +15,7 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.files import remove
-from kagglekit.runs.parquet import read_parquet, write_parquet
+from kagglekit.files.parquet import read_parquet, write_parquet
 from kagglekit.runs.tables import Run, column_names, first_difference
 from kagglekit.scoring.metrics import is_higher_better, score
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kagglekit.files import hash_files, resolve
+from kagglekit.files.parquet import read_parquet
 from kagglekit.model.catalogue import SOURCES
 from kagglekit.runs.leaks import refuse_leak
-from kagglekit.runs.parquet import read_parquet
 from kagglekit.runs.record import RunRecord, named_runs, split_start, with_ancestors
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kagglekit.declared import read_tricks
 from kagglekit.files import resolve
-from kagglekit.runs.parquet import read_parquet
+from kagglekit.files.parquet import read_parquet
 from kagglekit.runs.record import RunRecord, named_runs, with_ancestors
 from kagglekit.runs.tables import EVERYTHING, goes_forward, hash_folds
 

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.files import fold_folders, hash_files, read_json, reading, resolve, run_folder
+from kagglekit.files.parquet import read_metadata
 from kagglekit.options import current_names, knobs_of, named
-from kagglekit.runs.parquet import read_metadata
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.tables import list_runs
 

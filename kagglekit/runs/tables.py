@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.files import Damaged, fold_folders, resolve, run_folder
-from kagglekit.runs.parquet import read_metadata, read_parquet, write_parquet
+from kagglekit.files.parquet import read_metadata, read_parquet, write_parquet
 
 EVERYTHING = "all folds"  # of predictions whose maker saw every row of train
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 
-from kagglekit.arrays import read_arrays, write_arrays
 from kagglekit.competition.read import read_table
 from kagglekit.competition.task import Task, join_texts, row_ids
 from kagglekit.data.clean import clean_texts
 from kagglekit.data.duplicates import normalise
 from kagglekit.data.features import check_features
 from kagglekit.files import read_json, replacing, resolve, write_json
+from kagglekit.files.arrays import read_arrays, write_arrays
+from kagglekit.files.parquet import write_parquet
 from kagglekit.runs.folder import Fitted
-from kagglekit.runs.parquet import write_parquet
 from kagglekit.scoring.metrics import score
 from kagglekit.selftraining.pseudo_labels import (
     Prediction,

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.files import remove
-from kagglekit.runs.parquet import read_metadata, read_parquet
+from kagglekit.files.parquet import read_metadata, read_parquet
 from kagglekit.runs.tables import first_difference, hash_folds, write_predictions
 
 NEVER = 10**9  # steps between evaluations

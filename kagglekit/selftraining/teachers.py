@@ -19,9 +19,9 @@ from kagglekit.ensembling.blend import fit_blend, make_stack_input
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import hash_files, resolve
+from kagglekit.files.parquet import read_metadata
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.leaks import refuse_leak
-from kagglekit.runs.parquet import read_metadata
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import EVERYTHING, Run, read_run
 from kagglekit.training.predict import SavedModel

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from kagglekit.files import fold_folders, read_json
-from kagglekit.runs.parquet import read_parquet
+from kagglekit.files.parquet import read_parquet
 from kagglekit.selftraining.labelling import ADDED, DONE
 from kagglekit.show.texts import shorten
 

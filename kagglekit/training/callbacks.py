@@ -8,8 +8,8 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
-from kagglekit.arrays import read_tensors
 from kagglekit.files import Damaged, checksum_files, read_json, remove, write_json
+from kagglekit.files.arrays import read_tensors
 from kagglekit.progress import Progress
 from kagglekit.time_budget import OutOfTime, TimeBudget
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kagglekit.arrays import SEAL
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, read_test, read_train
 from kagglekit.ensembling.blend import blend_runs
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
+from kagglekit.files.arrays import SEAL
 from kagglekit.kaggle.golden_rows import FLOOR, TOLERANCE, check_golden_rows, differences, write_golden
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier

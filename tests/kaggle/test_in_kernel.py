@@ -10,11 +10,11 @@ import torch
 from folders import write_competition
 from safetensors.torch import load_file, save_file
 
-from kagglekit.arrays import SEAL
 from kagglekit.competition.infer import infer
 from kagglekit.competition.submission import check_submission
 from kagglekit.competition.task import load_task, read_sample, read_test, read_train
 from kagglekit.files import read_json, write_json
+from kagglekit.files.arrays import SEAL
 from kagglekit.kaggle.bundle import pack
 from kagglekit.kaggle.gather import describe_train
 from kagglekit.kaggle.golden_rows import write_golden

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 import kagglekit
-from kagglekit.arrays import SEAL
 from kagglekit.augment.back_translation import Translator
 from kagglekit.augment.masked_words import MaskedPredictions
 from kagglekit.files import read_json, write_json
+from kagglekit.files.arrays import SEAL
 from kagglekit.learners.frozen import Frozen
 from kagglekit.model.backbones import load_backbone, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel
 
-from kagglekit.arrays import SEAL
 from kagglekit.files import read_json, write_json
+from kagglekit.files.arrays import SEAL
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.weight_averages import average_models, average_weights, fuse_backbones, greedy_soup

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.arrays import SEAL
+from kagglekit.files.arrays import SEAL
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.runs.folder import Fitted, open_run, save_fold

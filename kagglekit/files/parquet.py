@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kagglekit.files import CHANGED, CHECKSUM, Damaged, reading, replacing
+from kagglekit.files.reading import CHANGED, CHECKSUM, Damaged, reading
+from kagglekit.files.writing import replacing
 
 KEY, CHECK = b"kagglekit", CHECKSUM.encode()
 

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kagglekit.files import Damaged
-from kagglekit.runs.parquet import read_metadata, read_parquet, write_parquet
+from kagglekit.files.parquet import read_metadata, read_parquet, write_parquet
 
 FRAME = pd.DataFrame(
     {"id": ["a", "b", "ü"], "fold": [0, 1, 1], "forward": [True, False, True], "yes": np.float32([0.25, 1e-9, 1])}

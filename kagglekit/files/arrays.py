@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kagglekit.files import CHANGED, Damaged, checksum_file, checksum_files, read_json, reading, replacing, write_json
+from kagglekit.files.reading import CHANGED, Damaged, checksum_file, checksum_files, read_json, reading, write_json
+from kagglekit.files.writing import replacing
 
 if TYPE_CHECKING:  # it takes a second to import
     import torch

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from kagglekit.arrays import SEAL, cached_arrays, read_arrays, read_tensors, write_arrays
 from kagglekit.data.tokens import tokenize
 from kagglekit.files import Damaged
+from kagglekit.files.arrays import SEAL, cached_arrays, read_arrays, read_tensors, write_arrays
 from kagglekit.learners.frozen import Frozen
 from kagglekit.model.backbones import load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
