@@ -82,7 +82,7 @@ def check_features(
     if twice:
         raise ValueError(f"column {min(twice)!r} is named as a number and as a category: keep one of them")
     for name in (*numbers, *categories):
-        if name == task.id or name in task.labels:
+        if name == task.id or name in (*task.labels, *task.label_columns):
             what = "the id" if name == task.id else "a label"
             raise ValueError(f"column {name!r} is {what}: it cannot be a feature")
         if name == task.group and name in categories:

@@ -237,7 +237,7 @@ class Recipe(Knobs):
         if self.soft_targets and task.kind not in CLASSES:
             raise ValueError(f"soft_targets are probabilities of classes, and the task is {task.kind}")
         for name in (*self.soft_targets, *self.auxiliary):
-            if name in (task.id, *task.labels, *task.text):
+            if name in (task.id, *task.labels, *task.text) or name in {*self.auxiliary} & {*task.label_columns}:
                 raise ValueError(
                     f"column {name!r} is the id, a label or part of the text: it cannot be learned besides the labels"
                 )

@@ -365,6 +365,10 @@ SHAPES = {
         ID | TEXT | {"label": turn("ham", "spam")}, ID | TEXT, ID | {"label": 0}, {"form": "probability"},
         dict(unclear="", kind="binary", classes=["ham", "spam"], metric="roc_auc"),
     ),
+    "a probability, and a metric that counts classes": (
+        ID | TEXT | {"label": turn(0, 1)}, ID | TEXT, ID | {"label": 0.5}, {"metric": "accuracy"},
+        dict(error="metric='accuracy' counts classes, and form='probability' submits none: say form='label'"),
+    ),
     "true and false in train": (
         ID | TEXT | {"fake": turn("True", "False")}, ID | TEXT, ID | {"fake": 0}, {},
         dict(kind="binary", mapping={"False": "0", "True": "1"}, unclear="", writes=["id,fake", "1000,0", "1001,1"]),
