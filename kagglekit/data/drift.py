@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
+from kagglekit.competition.text_columns import show_columns
 from kagglekit.data.minhash import find_words
 from kagglekit.options import check_range
 
@@ -58,7 +59,7 @@ class Drift:
             )
         rows = np.argsort(-self.train_probs, kind="stable")[:n]
         found = pd.DataFrame({"id": train["id"].to_numpy()[rows], "probability": self.train_probs[rows]})
-        return found.assign(text=train["text"].to_numpy()[rows])
+        return found.assign(text=[show_columns(text) for text in train["text"].to_numpy()[rows]])
 
 
 def adversarial_validation(
@@ -153,5 +154,9 @@ def _weigh_words(names: np.ndarray, rows: csr_matrix, is_test: np.ndarray, slope
     weights = slopes * (means[1] - means[0])
     order = np.argsort(-weights, kind="stable")
     shares = [part.getnnz(axis=0)[order] / part.shape[0] for part in (train, test)]
-    words = {"word": names[order], "speaks_for": np.where(slopes[order] > 0, "test", "train"), "weight": weights[order]}
+    words = {
+        "word": [" ".join(show_columns(name).split()) for name in names[order]],
+        "speaks_for": np.where(slopes[order] > 0, "test", "train"),
+        "weight": weights[order],
+    }
     return pd.DataFrame({**words, "in_train": shares[0], "in_test": shares[1]})

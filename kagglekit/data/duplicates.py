@@ -111,6 +111,7 @@ def conflicting_labels(
     rows = np.flatnonzero(_differ(labels, groups, tolerance))
     order = rows[np.lexsort((rows, groups[rows], -sizes[rows]))]
     found = train[["id", *task.labels, "text"]].iloc[order].reset_index(drop=True)
+    found["text"] = found["text"].map(show_columns)
     found.insert(0, "group", groups[order].to_numpy(), allow_duplicates=True)
     return found
 

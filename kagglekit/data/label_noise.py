@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import Task
+from kagglekit.competition.text_columns import show_columns
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 
@@ -63,7 +64,7 @@ def show_suspects(
     rows = train.iloc[found["row"]].reset_index(drop=True)
     found.insert(0, "id", rows["id"])
     found["column"] = np.array(task.labels, dtype=object)[found["column"]]
-    found["text"] = rows["text"]
+    found["text"] = rows["text"].map(show_columns)
     return found.drop(columns=["row", "column"] if len(task.labels) == 1 else ["row"])
 
 

@@ -15,6 +15,7 @@ from tokenizers import AddedToken
 from torch import nn
 from transformers import PreTrainedModel
 
+from kagglekit.competition.text_columns import split_columns
 from kagglekit.device import random_state_kept
 
 LIST = "new_tokens"  # in tokenizer_config.json, and in the config.json of a model
@@ -139,7 +140,8 @@ def suggest_tokens(
     """
     counts = Counter()
     for text in texts[:: -(-len(texts) // most) or 1]:
-        counts.update(set(WORD.findall(_normalize(tokenizer, text))) | ({"\n"} & set(text)))
+        words = {word for part in split_columns(text) for word in WORD.findall(_normalize(tokenizer, part))}
+        counts.update(words | ({"\n"} & set(text)))
     newlines = counts.pop("\n", 0)
     words = [word for word, count in counts.most_common() if count >= min_texts and not JOINED.search(word)]
     known = set(tokenizer.get_vocab())

@@ -187,3 +187,8 @@ def test_suggested_tokens_shorten_the_texts_by_what_was_promised(backbone):
     assert add_tokens(tokenizer, table["token"]) == len(table) == 2
     assert before - tokenize(texts, tokenizer, 30).lengths.sum() == table["saved"].sum() == 12
     assert np.array_equal(table["saved"], [6, 6])
+
+
+def test_words_of_two_columns_are_not_glued_together(backbone):
+    texts = ["the metal\ufdd0kettle"] * 9
+    assert set(suggest_tokens(texts, load_tokenizer(backbone))["token"]) == {"metal", "kettle"}

@@ -245,7 +245,8 @@ def test_predictions_are_the_mean_of_both_orders_also_of_the_saved_model(pairs, 
 
 @pytest.mark.parametrize("copies", [0, 1])
 def test_changed_copies_extra_rows_and_a_teacher_stand_in_both_orders(pairs, copies):
-    fine = pairs(swap=["left", "right"], augment={"AEDA": {}}, augment_copies=copies, augment_share=1.0)
+    on_the_fly = {} if copies else {"augment_share": 1.0}
+    fine = pairs(swap=["left", "right"], augment={"AEDA": {}}, augment_copies=copies, **on_the_fly)
     extra = ExtraRows(fine.test[["id", "text"]], np.eye(3, dtype=np.float32)[[0] * 7], np.ones(7, np.float32))
     teacher = np.random.default_rng(0).random((24, 3)).astype(np.float32)
     given = fine.rows, fine.all_labels, fine.recipe, fine.tokenizer
