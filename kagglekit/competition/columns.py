@@ -112,7 +112,7 @@ def kind_of_cells(column: pd.Series) -> tuple[str, float]:
     for kind, pattern in (("dates", DATES), ("links", LINKS)):
         if np.mean([pattern.fullmatch(cell.strip()) is not None for cell in some]) > 0.9:
             return kind, words
-    if are_numbers(cells).all():
+    if are_numbers(some).all() and are_numbers(cells).all():
         return "numbers", words
     digits = np.mean([any(sign.isdigit() for sign in cell) for cell in some])
     return "words" if (letters >= 0.6 and (words >= 1.5 or digits < 0.5)) or words >= 8 else "codes", words

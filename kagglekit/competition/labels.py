@@ -104,15 +104,15 @@ def find_separator(column: pd.Series, targets: Sequence[str]) -> str:
     Labels are fewer than their combinations, and divided by blanks they mostly stand alone too, as words of a name do
     not; all of them may be columns of the sample submission instead.
     """
-    cells = [cell for cell in column if cell.strip()]
-    if cells and all(split_labels(cell, "list") is not None for cell in cells):
+    cells = column[column.str.strip() != ""].value_counts()
+    if len(cells) and all(split_labels(cell, "list") is not None for cell in cells.index):
         return "list"
     for sep in (";", "|", ",", " "):
-        rows = [frozenset(split_labels(cell, sep)) for cell in cells]
+        rows = [frozenset(split_labels(cell, sep)) for cell in cells.index]
         labels = frozenset().union(*rows)
-        several = sum(len(row) > 1 for row in rows)
+        several = sum(count for row, count in zip(rows, cells, strict=True) if len(row) > 1)
         decimals = sep == "," and are_numbers(labels).all() and max(map(len, rows), default=0) == 2
-        if several < 2 or decimals or len(labels) > len(cells) / 2:
+        if several < 2 or decimals or len(labels) > cells.sum() / 2:
             continue
         alone = {label for row in rows if len(row) == 1 for label in row}
         fewer = len(labels) < len(set(rows)) and (sep != " " or len(alone) >= 0.8 * len(labels))
