@@ -87,6 +87,11 @@ def read_again(folder: str | Path, files: Mapping[str, str], encoding: str, read
     table = read_one(Path(folder) / files[role], encoding, **how)
     if Path(folder, files[role]).is_dir():
         table = table.rename(columns={"id": reading["names"]})
+    return join_again(folder, encoding, reading, table, role)
+
+
+def join_again(folder: str | Path, encoding: str, reading: Mapping[str, Any], table: pd.DataFrame, role: str = "train"):
+    """A table of a role with the columns of other files that `open_tables` joined."""
     return _joiner(Path(folder), encoding, reading).apply(reading.get("join", ()), table, role)
 
 

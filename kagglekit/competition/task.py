@@ -184,8 +184,24 @@ def _table(task: Task, what: str) -> pd.DataFrame:
 
 
 def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> pd.DataFrame:
-    file, table = task.files[what], _table(task, what)
-    made = {"id": row_ids(table, task.id, "row" if what == "train" else "test"), "text": join_texts(table, task)}
+    table, written = _table(task, what), task.label_columns or task.labels
+    prefix, keep = "row" if what == "train" else "test", None
+    if labels and task.drop_unlabelled and task.layout != "list":
+        keep = ~np.any([is_missing(table[label], task.classes) for label in written], axis=0)
+    return columns_of(table, task, task.files[what], labels, more, prefix, keep)
+
+
+def columns_of(
+    table: pd.DataFrame,
+    task: Task,
+    file: str,
+    labels: Sequence[str],
+    more: Sequence[str],
+    prefix: str = "row",
+    keep: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The table that `read_train` and `read_test` give, of one as it is written; keep: the rows that count."""
+    made = {"id": row_ids(table, task.id, prefix), "text": join_texts(table, task)}
     if task.group in table.columns:
         made["group"] = table[task.group].tolist()
     if metric_column(task.metric) in table.columns:
@@ -196,8 +212,7 @@ def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> 
         if name in (*made, *labels):
             raise ValueError(f"column {name!r} of {file} cannot be read again: it is the id, text, group or a label")
     written = task.label_columns or task.labels
-    if labels and task.drop_unlabelled and task.layout != "list":
-        keep = ~np.any([is_missing(table[label], task.classes) for label in written], axis=0)
+    if keep is not None:
         table, made = table[keep], {name: np.array(values, dtype=object)[keep] for name, values in made.items()}
     if labels:
         made |= decode(table, task.layout, written, task.labels, task.separator, task.spellings)

@@ -15,6 +15,7 @@ from kagglekit.kaggle.cells import parse_steps as parse_steps
 from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, kernel_metadata, slugify
 from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs
 from kagglekit.options import check_range
+from kagglekit.runs.run_knobs import without_full
 
 HOURS = 11.5  # of the 12 that a session has
 
@@ -86,6 +87,7 @@ def build(
             name, own = slug + end, inputs.steps
             if each_fold:
                 own = [step.with_values(folds=[int(end.removeprefix("-fold"))]) for step in own]
+                own = [step if end == ends[0] else step.with_values(**without_full(step.values)) for step in own]
             parallel = bool(gpu) and not each_fold and len(folds) > 1
             notebook = make_notebook(own, competition, gpu, internet, wheels, parallel)
             titled = title + end.replace("-", " ") if title else ""

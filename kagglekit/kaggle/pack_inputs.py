@@ -124,7 +124,9 @@ class Inputs:
                 self._add_task(one.work)
                 self._add(one.work / "folds.parquet")
             if one in asked:
-                for label, file in named([knobs_of(Recipe)["features"]], one.recipe, "file"):
+                for label, file in named(
+                    [knobs_of(Recipe)["features"], knobs_of(TrainingRun)["extra"]], one.recipe, "file"
+                ):
                     self._read_path(file, True, label)
             for file in run_files(one, one in asked):
                 self._add(file)
@@ -173,7 +175,7 @@ class Inputs:
 def run_files(run: RunRecord, models: bool) -> Iterator[Path]:
     """The files of a run that later steps read: no checkpoints, caches and hidden ones; models only with `models`, and
     only those of finished folds."""
-    kept = {run.folder / "model", *run.models.values()} if models else set()
+    kept = {run.folder / "model", run.folder / "full" / "model", *run.models.values()} if models else set()
     for file in sorted(run.folder.rglob("*")):
         parts = file.relative_to(run.folder).parts
         aside = any(part in ASIDE or part.startswith((".", "checkpoint")) for part in parts)  # golden rows are new

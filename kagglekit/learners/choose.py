@@ -1,6 +1,6 @@
 """Who learns the folds of a run: the learner that the parameters of 3_train ask for."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.data.clean import clean_table
-from kagglekit.files import resolve
+from kagglekit.files import remove, resolve
 from kagglekit.learners.both_orders import BothOrders
 from kagglekit.learners.frozen import Frozen
+from kagglekit.learners.full_fit import check_full_fit
 from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
@@ -22,11 +23,13 @@ from kagglekit.runs.folder import Fitted
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.leaks import selection_warning
 from kagglekit.runs.run_knobs import READS, TrainingRun
+from kagglekit.runs.tables import write_predictions
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.nested_folds import check_shared
 from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.column_knobs import describe_swap, fill_in
+from kagglekit.training.extra_files import WITHOUT, ExtraFiles
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 
@@ -35,18 +38,42 @@ from kagglekit.training.recipe import Recipe
 class Choice:
     """A learner, with `fit(train_rows, valid_rows, folder, seed, start=None) -> Fitted`; what params.json says of it;
     which models each fold begins from, see `find_starts`; what the weights of those that it is made from were chosen
-    by, see `selection_warning`; and the seed of fold 0."""
+    by, see `selection_warning`; the seed of fold 0; the extra rows; and, with extra_check, the choice without them."""
 
     learner: Any
     settings: dict[str, Any]
     starts: dict[int, dict[str, float]]
     chosen: str
     seed: int = 0
+    extra: ExtraFiles | None = None
+    without: "Choice | None" = None
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int) -> Fitted:
-        """Train the model of a fold below `folder`, from where it begins; fold k is seeded with `seed` + k."""
+        """Train the model of a fold below `folder`, from where it begins, on `train_rows` and the extra rows that fit
+        it; fold k is seeded with `seed` + k."""
         begin = {"start": self.begin(fold, folder)} if self.starts else {}
-        return self.learner.fit(train_rows, valid_rows, folder, seed=self.seed + fold, **begin)
+        if self.extra is None:
+            return self.learner.fit(train_rows, valid_rows, folder, seed=self.seed + fold, **begin)
+        rows, left_out = self.learned(train_rows, valid_rows), self.extra.left_out(valid_rows)
+        for why, count in left_out.items():
+            print(f"fold {fold}: {count:,} extra rows left out, {why}")
+        fitted = self.learner.fit(rows, valid_rows, folder, seed=self.seed + fold, **begin)
+        receipt = {"learned": len(rows) - len(train_rows), "left out": left_out}
+        return replace(fitted, receipts={**fitted.receipts, "extra rows": receipt})
+
+    def learned(self, train_rows: np.ndarray, valid_rows: np.ndarray) -> np.ndarray:
+        """`train_rows` and the extra rows that fit them, as numbers of the learner's table."""
+        return train_rows if self.extra is None else np.concatenate([train_rows, self.extra.rows(valid_rows)])
+
+    def fit_without(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int) -> None:
+        """Train the model of a fold without extra rows too, for `measure_extra`, and keep what it predicts in `folder`;
+        predictions that are there stay."""
+        file, place = folder / WITHOUT, folder / "without" / f"fold{fold}"
+        if not file.is_file():
+            fitted = self.without.fit(train_rows, valid_rows, place, fold)
+            ids = self.learner.train["id"].iloc[valid_rows].tolist()
+            write_predictions(file, ids, fitted.oof, self.learner.task.columns, fold)
+        remove(place.parent)
 
     def begin(self, fold: int, folder: Path) -> str | None:
         """The model that a fold begins from, as transformers reads it; an average is made once below `folder`."""
@@ -87,10 +114,21 @@ def choose_learner(
     `read_folds`. to_train: the folds that starts are needed for. A fine-tuner stops when `run.hours` are over: what it
     was in the middle of is kept, and OutOfTime comes through all learners around it. The others end what they have
     begun.
+    The learner's table of train has the rows of `run.extra` behind those of `train`.
     Raises ValueError for parameters that do not go together, before anything is trained.
     """
     work, backbone, kind = run.work, run.backbone, run.learner
-    recipe = fill_in(recipe, task)
+    recipe, more, extra, without = fill_in(recipe, task), {}, None, None
+    if run.full_fit:
+        check_full_fit(run, recipe)
+    if run.extra_check:
+        plain = dict(extra="", extra_weight=1.0, extra_source="", extra_check=False)
+        without = choose_learner(replace(run, **plain), recipe, task, train, test, folds, to_train)
+    if run.extra:
+        prefix = run.extra_source == "prefix"
+        extra = ExtraFiles.read(task, train, test, run.extra, recipe, prefix, run.extra_weight)
+        train, test = extra.train, extra.test
+        more = dict(extra=run.extra, extra_source=run.extra_source, extra_weight=run.extra_weight)
     cleaned = [clean_table(table, recipe.clean) for table in (train, test)] if recipe.clean else [train, test]
     swapped = {"swap": recipe.swap} if recipe.swap else {}
     if recipe.swap and backbone != "soup":
@@ -101,21 +139,23 @@ def choose_learner(
         return BothOrders(task, *cleaned, recipe.swap, make) if recipe.swap else make(*cleaned)
 
     if backbone == "tfidf":
-        settings = dict(backbone=backbone, start="", clean=recipe.clean) | swapped
-        return Choice(in_orders(partial(Baseline, task)), settings, {}, "", run.seed)
+        settings = dict(backbone=backbone, start="", clean=recipe.clean) | swapped | more
+        return Choice(in_orders(partial(Baseline, task)), settings, {}, "", run.seed, extra, without)
     if backbone == "soup":
         soup = Soup(task, work, run.soup_of, run.soup)
         settings = dict(start="") | soup.settings
         return Choice(soup, settings, {}, selection_warning(work, settings), run.seed)
     cache, found = resolve(work) / "tokens", find_backbone(backbone)
     starts = find_starts(work, run.start, backbone, to_train)
-    settings = dict(backbone=backbone, start=run.start, learner=kind)
+    settings = dict(backbone=backbone, start=run.start, learner=kind) | more
     if kind != "finetune":
         learner = in_orders(partial(_make_other, kind, task, found, recipe, cache, run.learner_options))
         settings |= dict(clean=recipe.clean, learner_options=learner.settings) | swapped
-        return Choice(learner, settings, starts, selection_warning(work, settings), run.seed)
+        return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without)
     every, vocabulary = run.checkpoint_every, find_vocabulary(starts, found)
     learner = FineTuner(task, train, test, found, recipe, cache, every, vocabulary, TimeBudget(run.hours))
+    if run.extra_weight != 1:
+        learner.all_labels = replace(learner.all_labels, weights=extra.weights)
     if run.distill:
         learner = Distiller(learner, work, folds, run.distill, run.seed)
         for models in starts.values() if learner.plan.source == "nested" else ():
@@ -123,7 +163,7 @@ def choose_learner(
     if run.pseudo:
         learner = SelfTrainer(learner, work, folds, run.pseudo)
     settings |= learner.settings
-    return Choice(learner, settings, starts, selection_warning(work, settings), run.seed)
+    return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without)
 
 
 OTHERS = {"frozen": Frozen, "setfit": SetFit}  # learners that do not fine-tune

@@ -15,11 +15,12 @@ from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import resolve, temporary_folder
 from kagglekit.files.parquet import read_parquet
-from kagglekit.learners.choose import choose_learner
+from kagglekit.learners.choose import Choice, choose_learner
+from kagglekit.learners.full_fit import predict_full
 from kagglekit.progress import clock
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import TrainingRun
-from kagglekit.runs.tables import Run, read_run, training_rows
+from kagglekit.runs.tables import FULL, Run, find_full, read_run, training_rows
 from kagglekit.selftraining.teachers import check_unchanged, refit_blend
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.predict import SavedModel, free_memory
@@ -49,8 +50,10 @@ class Inference:
         self.work, self.precision = resolve(self.work), self.precision or choose_precision()
         self._known: dict[str, np.ndarray] = {}  # predictions of each run in the current fold: each is computed once
 
-    def predict(self, run: str, budget: TimeBudget) -> Run:
+    def predict(self, run: str, budget: TimeBudget, full: str = "") -> Run:
         """The run with new predictions of `test`, one array for each finished fold.
+
+        full: "with" asks the model of all rows too, and first; "only" asks none of a fold.
 
         Fine-tuned runs predict with their saved models. TF-IDF and frozen embeddings are fitted again on the same rows
         with the same seed. A blend predicts with its base runs, however deeply nested, and combines them as in that
@@ -62,9 +65,11 @@ class Inference:
         a stacker that reads row features (meta), base runs that have changed since, and missing columns or vectors.
         """
         stored = self._read(run)
-        predict, tests, longest = self._find(run), {}, 0.0
-        for fold in stored.folds:
-            if tests and not budget.holds(longest):
+        if full:
+            stored = replace(stored, full=self._predict_full(stored))
+        predict, tests, longest = self._find(run) if full != "only" else None, {}, 0.0
+        for fold in stored.folds if predict else ():
+            if (tests or full) and not budget.holds(longest):
                 print(
                     f"The time is nearly over: the mean of folds {list(tests)} of {stored.folds}, as another fold "
                     f"takes {clock(longest)} and {clock(max(budget.left(), 0))} are left"
@@ -133,14 +138,23 @@ class Inference:
 
         return predict
 
+    def _predict_full(self, run: Run) -> np.ndarray:
+        """What the model of all rows predicts: the saved one, or one that is fitted again."""
+        place, recipe = find_full(run), RunRecord(run.folder).recipe
+        if recipe["backbone"] == "tfidf" or recipe.get("learner") == "frozen":
+            with temporary_folder() as scratch:
+                return predict_full(self._choose_again(run, recipe), scratch / FULL).test.astype(np.float32)
+        if not (place / "model" / "classifier.json").is_file():
+            raise ValueError(
+                f"run={run.name!r} has kept no model of all rows that could predict new ones: setfit keeps none, and a "
+                'copy may lack it. Say full="", or predict=False'
+            )
+        found = SavedModel(place / "model", recipe, self.work / "tokens", self.precision).predict(self.test)
+        free_memory()
+        return found
+
     def _fit_again(self, run: Run, recipe: dict[str, Any]) -> Predict:
-        options = dict(recipe.get("learner_options", {}))
-        read = {
-            name: options.pop(name) for name in ("max_length", "pooling", "truncation", "budget") if name in options
-        }
-        knobs = TrainingRun.read(recipe | {"work": str(self.work), "learner_options": options})
-        tables = (self.train, self.test, self.folds)
-        choice = choose_learner(knobs, Recipe.read(recipe | read), self.task, *tables, run.folds)
+        choice = self._choose_again(run, recipe)
 
         def predict(fold: int) -> np.ndarray:
             ours, held_out = training_rows(self.folds, fold), np.flatnonzero(self.folds["fold"] == fold)
@@ -149,6 +163,15 @@ class Inference:
             return found.test.astype(np.float32)
 
         return predict
+
+    def _choose_again(self, run: Run, recipe: dict[str, Any]) -> Choice:
+        options = dict(recipe.get("learner_options", {}))
+        read = {
+            name: options.pop(name) for name in ("max_length", "pooling", "truncation", "budget") if name in options
+        }
+        knobs = TrainingRun.read(recipe | {"work": str(self.work), "learner_options": options})
+        tables = (self.train, self.test, self.folds)
+        return choose_learner(knobs, Recipe.read(recipe | read), self.task, *tables, run.folds)
 
     def _blend(self, run: Run, record: RunRecord) -> Predict:
         weights = record.weights

@@ -21,6 +21,7 @@ from kagglekit.running.gpus import working_gpus
 from kagglekit.running.jupyter_kernel import NotebookFailed, import_path, locked
 from kagglekit.running.notebook import find_notebook, run_notebook
 from kagglekit.running.parameters import Parameter, check_parameters, read_parameters, with_defaults
+from kagglekit.runs.run_knobs import without_full
 from kagglekit.runs.tables import choose_folds
 from kagglekit.time_budget import STARTED, kernel_began
 
@@ -100,6 +101,7 @@ def train_in_parallel(
     title = f"{source.stem} {name}"
     (home / "notebooks").mkdir(exist_ok=True)
     with locked(home / "notebooks" / f".{title.replace(' ', '.')}.lock", title), temporary_folder() as place:
+        given = {**given, **without_full(given)}  # the model of all rows is trained once, by the notebook itself
         texts = [write_argument(known[name], value) for name, value in given.items() if name != "folds"]
         line = [sys.executable, "-m", "kagglekit.run", source.stem, *texts, "--notebooks", str(source.parent)]
         workers = Workers(

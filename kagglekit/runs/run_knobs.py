@@ -13,12 +13,21 @@ from kagglekit.scoring.names import check_metric_name
 
 PLAIN = ("tfidf", "soup")  # values of backbone= that name who learns, and no model
 EVERY = {"work", "run", "backbone", "folds", "hours", "overwrite", "seed"}  # knobs that all learners read
+ROWS = {"extra", "extra_source", "extra_check", "full_fit"}  # which rows are learned
 READS = {  # learner -> the others that it reads; fine-tuning reads all that have an effect
-    "tfidf": {"clean", "swap"},
+    "tfidf": {"clean", "swap"} | ROWS,
     "soup": {"soup_of", "soup"},
-    "frozen": {"learner", "start", "learner_options", "clean", "swap", "max_length", "pooling", "truncation", "budget"},
-    "setfit": {"learner", "start", "learner_options", "clean", "swap", "max_length"},
+    "frozen": {"learner", "start", "learner_options", "clean", "swap", "max_length", "pooling", "truncation", "budget"}
+    | ROWS,
+    "setfit": {"learner", "start", "learner_options", "clean", "swap", "max_length"} | ROWS,
 }
+
+
+def without_full(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What turns the model of all rows off among these parameters of `3_train`."""
+    return {name: value for name, value in {"full_fit": False, "full_fit_epochs": None}.items() if values.get(name)}
+
+
 METHODS, CALIBRATIONS, THRESHOLDS = (
     read_names("ensembling/methods.py", name) for name in ("METHODS", "CALIBRATIONS", "THRESHOLDS")
 )
@@ -89,6 +98,31 @@ class TrainingRun(RunKnobs):
         {},
         'learn from a run or blend: {"teacher": "base", "temperature": 2.0}; from itself: {"by": "nested"}',
         options="kagglekit.selftraining.selftraining_knobs:DistillationOptions",
+    )
+    extra: str | list[str] = knob(
+        "",
+        "files of labelled rows, learned by every fold and never validated on; empty: none",
+        names="file",
+        only={"distill": False},
+        shown="training",
+    )
+    extra_weight: float = knob(1.0, "of the loss of an extra row; one of train has 1", above=0, only={"extra": True})
+    extra_source: str = knob(
+        "",
+        "prefix: a text begins with its source, own or the extra file's; empty: it does not",
+        choices=("", "prefix"),
+        only={"extra": True, "pseudo": False},
+    )
+    extra_check: bool = knob(
+        False, "train each fold without extra rows too, and say whether they help", only={"extra": True}
+    )
+    full_fit: bool = knob(
+        False,
+        "beside the folds, one model of all rows, which has no score; see full of 5_submit",
+        only={"pseudo": False, "distill": False, "keep_best": False},
+    )
+    full_fit_epochs: float | None = knob(
+        None, "epochs of the model of all rows; None: those of a fold", above=0, only={"full_fit": True}
     )
     find_learning_rate: bool = knob(False, "look for a learning rate first: a picture, and 100 steps that are undone")
 
@@ -242,5 +276,11 @@ class SubmitRun(Knobs):
     run: str = knob("blend", "run to submit", names="run", shown="run")
     predict: bool = knob(
         False, "predict test again with the saved models, as the hidden test of a code competition needs", shown="run"
+    )
+    full: str = knob(
+        "",
+        "the model of all rows (full_fit): only it; with: as one more beside those of the folds; empty: without it",
+        choices=("", "only", "with"),
+        shown="run",
     )
     hours: float = knob(0.0, "stop cleanly before so many hours since the kernel began; 0: never", least=0, shown="run")

@@ -8,7 +8,7 @@ other. The same holds for their checksum.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from kagglekit.files import Damaged, fold_folders, resolve, run_folder
 from kagglekit.files.parquet import read_metadata, read_parquet, write_parquet
 
 EVERYTHING = "all folds"  # of predictions whose maker saw every row of train
+FULL = "full"  # the folder of the model of all rows, in that of its run
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,8 @@ class Run:
     `oof` has the columns `id`, `fold` and one per class or target, in the order of train: only the rows of the finished
     folds. `rows` are these rows' positions in train, so `labels[run.rows]` belong to `oof`. `tests` holds one array
     (rows of test, columns) per finished fold, in the order of `test_ids`. `cross_fitted`: `oof` is not what the saved
-    models predict, but what those of other epochs do, see `honest_run`.
+    models predict, but what those of other epochs do, see `honest_run`. `full`: what the model of all rows predicts for
+    test, as one more model; None: it is not asked.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Run:
     tests: dict[int, np.ndarray] = field(repr=False)
     test_ids: list[str] = field(repr=False)
     cross_fitted: bool = field(default=False, kw_only=True)
+    full: np.ndarray | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def folds(self) -> list[int]:
@@ -52,8 +55,9 @@ class Run:
 
     @property
     def test_mean(self) -> np.ndarray:
-        """The mean of the folds' test predictions, float32 (rows of test, columns)."""
-        return np.mean([self.tests[k] for k in self.folds], axis=0, dtype=np.float64).astype(np.float32)
+        """The mean of the test predictions of all models, float32 (rows of test, columns)."""
+        models = [self.tests[k] for k in self.folds] + ([] if self.full is None else [self.full])
+        return np.mean(models, axis=0, dtype=np.float64).astype(np.float32)
 
 
 def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Sequence[str]) -> Run:
@@ -106,6 +110,35 @@ def read_run(work: str | Path, run: str, task, folds: pd.DataFrame, test_ids: Se
     rows = np.flatnonzero(folds["fold"].isin(list(found)).to_numpy())
     oof = pd.concat(oofs).set_index("id").loc[folds["id"].iloc[rows]].reset_index()
     return Run(run, folder, list(task.columns), oof, rows, tests, test_ids)
+
+
+def add_full(run: Run, task, test_ids: Sequence[str], only: bool) -> Run:
+    """A run that submits its model of all rows too, beside the models of its folds or as the only one.
+
+    Raises as `find_full`, and ValueError for a table of another task or test file.
+    """
+    file, columns = find_full(run) / "test.parquet", column_names(task.columns)
+    table = read_parquet(file)
+    if list(table.columns) != ["id", *columns]:
+        raise ValueError(f"{file} has the columns {', '.join(table.columns)}, and the task {', '.join(columns)}")
+    if where := first_difference(table["id"].tolist(), [str(one) for one in test_ids]):
+        raise ValueError(f"{file} was made for another test file: {where}. Delete {file.parent} and train it again")
+    return replace(run, full=table[columns].to_numpy(dtype=np.float32), tests={} if only else run.tests)
+
+
+def find_full(run: Run) -> Path:
+    """The folder of the model of all rows. Raises FileNotFoundError for a run without it, such as a blend."""
+    if (run.folder / "weights.json").is_file():
+        raise FileNotFoundError(
+            f"full: run={run.name!r} is a blend, whose weights were found for models of folds: submit one run with its "
+            "model of all rows, or the blend without full="
+        )
+    if not (run.folder / FULL / "test.parquet").is_file():
+        raise FileNotFoundError(
+            f"full: run={run.name!r} has no finished model of all rows: run 3_train again with full_fit=true, which "
+            "trains no finished fold again, or leave full= out"
+        )
+    return run.folder / FULL
 
 
 def list_runs(work: str | Path) -> list[str]:

@@ -60,7 +60,8 @@ class SelfTrainer:
         self.teacher = None
         if knobs.teacher:
             ids = self.test["id"]
-            self.teacher = read_teacher(self.work, knobs.teacher, self.task, self.folds, ids, labels, tuner.cache)
+            own = labels[: len(self.folds)]  # extra rows are behind them
+            self.teacher = read_teacher(self.work, knobs.teacher, self.task, self.folds, ids, own, tuner.cache)
             self._check_teacher()
         self._check_recipe(self.teacher.recipe if self.teacher else tuner.recipe.as_dict())
 

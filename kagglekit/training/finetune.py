@@ -102,7 +102,8 @@ class FineTuner:
 
         start: a folder with a model of the same architecture, of `Classifier.save` or of transformers, whose weights
         the backbone begins with. extra: rows to learn from in addition to those of train; with some, `train_rows` may
-        be empty. teacher: see `gather_rows`. tricks: innermost, after all those of the recipe.
+        be empty. valid_rows: may be empty too, and then nothing is evaluated. teacher: see `gather_rows`. tricks:
+        innermost, after all those of the recipe.
 
         The model goes to `folder/model`, with all that is needed to read new rows. Checkpoints go to
         `folder/checkpoints` and are removed at the end; training goes on from the last one that an interrupted run
@@ -114,7 +115,8 @@ class FineTuner:
         targets, features = rows.targets, rows.features
         model = self._build(targets, features, start)
         check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
-        valid, test = features.examples(self.rows, valid_rows), features.examples(self.test_rows)
+        scored, test = len(valid_rows) > 0, features.examples(self.test_rows)
+        valid = features.examples(self.rows, valid_rows) if scored else None
         latest, groups = {}, self._groups(model)
         record = RecordEvaluations(latest)
 
@@ -130,7 +132,7 @@ class FineTuner:
             precision=self.precision,
             seed=seed,
             log_every=max(1, round(epoch * recipe.epochs / 40)),
-            evaluate_every=recipe.evaluate_every or epoch,
+            evaluate_every=(recipe.evaluate_every or epoch) if scored else None,
             higher_is_better=is_higher_better(self.task.metric),
         )
         trainer = Trainer(
@@ -143,10 +145,11 @@ class FineTuner:
             evaluation,
             [SaveEvery(self.save_seconds), ShowProgress(phase), StopInTime(self.budget, phase)],
         )
-        zero_shot = {"before training": evaluation(model)} if recipe.verbalizer else {}
+        zero_shot = {"before training": evaluation(model)} if recipe.verbalizer and scored else {}
         receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot, **trainer.fit()}
         with trainer.evaluating():
-            if any(trick.chooses for trick in trainer.tricks) or latest.get("step") != trainer.state.global_step:
+            chosen = any(trick.chooses for trick in trainer.tricks)
+            if scored and (chosen or latest.get("step") != trainer.state.global_step):
                 evaluation(model)
             if recipe.learned_weights:
                 names = [*self.task.labels, *(target.name for target in self.all_labels.auxiliary)]
@@ -161,7 +164,9 @@ class FineTuner:
         if trainer.args.should_save:
             remove_checkpoints(folder / "checkpoints")
         logged = history(trainer.state.log_history)
-        return Fitted(latest["predictions"], predictions, logged, receipts, record.evaluations)
+        return Fitted(
+            latest["predictions"] if scored else predictions[:0], predictions, logged, receipts, record.evaluations
+        )
 
     def find_learning_rate(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
         """The loss in a short trial while the learning rate grows, see `lr_finder`; all of it is undone."""

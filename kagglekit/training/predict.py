@@ -15,6 +15,7 @@ from kagglekit.device import autocast, choose_device, choose_precision, fast_att
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.record import RunRecord
+from kagglekit.training.extra_files import tag_texts
 from kagglekit.training.model_inputs import FeatureScaler, read_inputs
 from kagglekit.training.recipe import Recipe
 
@@ -83,9 +84,9 @@ class SavedModel:
                     f"the model of {self.folder} reads the column {name!r}, which the rows do not have: set features "
                     "of this run to those of the run that the model is from"
                 )
-        features = self.knobs.features
+        features, own = self.knobs.features, tag_texts(table) if self.recipe.get("extra_source") else table
         vectors = (not of_train and features.get("test_vectors")) or features.get("vectors") or None
-        return self.features.examples(read_inputs(table, self.tokenizer, self.knobs, self.cache, vectors))
+        return self.features.examples(read_inputs(own, self.tokenizer, self.knobs, self.cache, vectors))
 
     def predict(self, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
         """Predictions of the rows of a table, see `examples`: (rows, columns) float32."""
