@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from kagglekit.time_budget import TimeBudget
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 from kagglekit.tricks import make_tricks
-
-if TYPE_CHECKING:  # which asks here for the checks
-    from kagglekit.learners.choose import Choice
 
 SEED = 1000  # what is added to the run's seed; folds add their number
 
@@ -44,12 +41,12 @@ def check_full_fit(run: TrainingRun, recipe: Recipe) -> None:
 
 
 def fit_full(
-    choice: "Choice", folder: Path, task: Task, test_ids: Sequence[str], epochs: float | None, budget: TimeBudget
+    choice: Any, folder: Path, task: Task, test_ids: Sequence[str], epochs: float | None, budget: TimeBudget
 ) -> None:
     """Train the model of all rows of a run, extra ones too, in `folder/full`; one that is finished stays.
 
-    epochs: None: those of a fold. Its last file is test.parquet. Raises OutOfTime where no time is left, and ValueError
-    where there is one of other epochs.
+    choice: of `choose_learner`. epochs: None: those of a fold. Its last file is test.parquet. Raises OutOfTime where no
+    time is left, and ValueError where there is one of other epochs.
     """
     place, file = folder / FULL, folder / FULL / "test.parquet"
     if file.is_file():
@@ -68,7 +65,7 @@ def fit_full(
     write_predictions(file, test_ids, fitted.test, task.columns, metadata=about)
 
 
-def predict_full(choice: "Choice", place: Path, epochs: float | None = None) -> Fitted:
+def predict_full(choice: Any, place: Path, epochs: float | None = None) -> Fitted:
     """Train on all rows in `place`, with a seed of its own, and predict test; nothing is validated."""
     learner, tuner = choice.learner, isinstance(choice.learner, FineTuner)
     if tuner and epochs is not None:
