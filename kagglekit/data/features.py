@@ -94,18 +94,17 @@ def check_features(
             if name not in table.columns:
                 raise ValueError(f"{file} has no column {name!r}: features must be in train and in test")
             if name in numbers:
-                _check_numbers(table[name], file, table["id"])
+                check_number_column(table[name], file, table["id"], "name the column as a category")
 
 
-def _check_numbers(column: pd.Series, file: str, ids: pd.Series) -> None:
+def check_number_column(column: pd.Series, file: str, ids: pd.Series | None, otherwise: str) -> None:
+    """Raise ValueError for a cell that is neither a number nor missing. otherwise: another way out, in words."""
     written = are_numbers(column)
     finite = np.array([not number or np.isfinite(float(cell)) for cell, number in zip(column, written, strict=True)])
     bad = ~(written | _missing(column)) | ~finite  # 1e999 is written as a number, and is none
     if bad.any():
-        raise ValueError(
-            f"{file}: {first_bad(bad, column, ids, 'which is no number')}; correct it, leave it empty, or name the "
-            "column as a category"
-        )
+        cell = first_bad(bad, column, ids, "which is no number")
+        raise ValueError(f"{file}: {cell}; correct it, leave it empty, or {otherwise}")
 
 
 def _missing(column: pd.Series) -> np.ndarray:

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from kagglekit.competition.checks import name_row
-from kagglekit.competition.guess import UNSPACED, are_numbers
+from kagglekit.competition.guess import UNSPACED
 from kagglekit.competition.text_columns import SEPARATOR
-from kagglekit.data.features import MISSING, Features
+from kagglekit.data.features import Features, check_number_column
 from kagglekit.ensembling.ensembler import StackInput
 
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1: float32 says little beyond
@@ -138,13 +137,5 @@ def _read_column(name: str, table: pd.DataFrame, file: str) -> list[str]:
             f"train and test have; {file} has {', '.join(map(str, table.columns))}"
         )
     cells = table[name].astype(str)
-    written = pd.to_numeric(cells.where(are_numbers(cells)), errors="coerce")
-    finite = np.isfinite(written.astype(np.float64))  # 1e999 is written as a number, and is none
-    bad = ~(finite | cells.str.strip().str.lower().isin(MISSING)).to_numpy()
-    if bad.any():
-        row = int(bad.argmax())
-        raise ValueError(
-            f"meta: column {name!r} of {file} holds {cells.iloc[row]!r} in {name_row(row, table.get('id'))}, which is "
-            f"no number ({bad.sum():,} such rows): correct it, leave it empty, or leave the column out"
-        )
+    check_number_column(cells, f"meta: {file}", table.get("id"), "leave the column out")
     return cells.tolist()

@@ -33,8 +33,7 @@ from kagglekit.kaggle.metadata import (
 from kagglekit.kaggle.secrets import find_known, find_secrets
 from kagglekit.kaggle.wheels import MANIFEST, MINILM, SLUG
 from kagglekit.model.catalogue import SOURCES
-from kagglekit.options import accepts
-from kagglekit.running.parameters import did_you_mean
+from kagglekit.options import accepts, did_you_mean
 
 NO_MODEL = {"", "tfidf", "soup"}  # values of backbone= that load none
 IGNORED = {".git", ".cache", ".huggingface"}  # never uploaded by the client

@@ -76,15 +76,13 @@ def roc_auc(labels: np.ndarray, columns: int) -> tuple[View, View]:
 
     The view has a column's rows with the label before the others. Raises ValueError for rows of a single class.
     """
-    truth = labels.T == 1 if labels.ndim == 2 else labels == np.arange(columns)[:, None]
+    truth = one_hot(labels, columns).T
     counts = truth.sum(axis=1)
-    curves = (counts > 0) & (counts < len(labels))
-    if labels.ndim == 1 and columns == 2:
-        curves[0] = False  # the mirror of the other
-    used = np.flatnonzero(curves)
+    used = np.flatnonzero((counts > 0) & (counts < len(labels)))
     if not len(used):
         raise ValueError(f"roc_auc is not defined: these {len(labels)} rows are all of one class")
     counts, order = counts[used], np.argsort(~truth[used], axis=1, kind="stable")
+    used += columns - len(truth)  # of two classes the second
 
     def area(column: np.ndarray, count: int) -> float:
         having, others = np.sort(column[:count]), np.sort(column[count:])

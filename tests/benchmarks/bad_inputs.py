@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tests.conftest import ARCHITECTURES, make_texts, make_tokenizer
+from tests.conftest import ARCHITECTURES, make_texts, make_tokenizer, run_cells
 
 EDA = ("1_eda", {"data": "FOLDER/data", "work": "FOLDER/new", "n_folds": 2, "backbone": "FOLDER/bert"})
-
-
 FAST = {"epochs": 1.0, "max_length": 16, "batch_size": 16, "learning_rate": 1e-3}
 
 
 @dataclass
 class Blow:
-    """A bad input. words: what the error must say. fine: whether the result is right where there is no error."""
+    """A bad input. words: what the error must say. command: a command line, in place of steps. fine: whether the result
+    is right where there is no error."""
 
     name: str
     words: tuple[str, ...]
@@ -28,7 +27,7 @@ class Blow:
     fine: Callable[[Path, Path], bool] | None = None
 
 
-def make_base(folder: Path, run_cells: Callable) -> None:
+def make_base(folder: Path) -> None:
     """A competition of 60 rows in `data`, a tiny BERT in `bert`, and a work folder with the runs tfidf, base, blend."""
     import torch
     from transformers import AutoConfig, AutoModelForMaskedLM

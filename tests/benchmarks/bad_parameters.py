@@ -32,11 +32,9 @@ def parameters(base: Path) -> Iterator[Blow]:
             for value in bad:
                 others = [part for part in fixed.get(notebook, []) if not part.startswith(f"{name}=")]
                 if name != "work":
-                    yield Blow(
-                        f"{notebook} {name}={value}", (name,), command=[*start, *others, f"{name}={value}"], steps=[]
-                    )
-        yield Blow(f"{notebook} an unknown parameter", ("nope",), command=[*start, "nope=1"], steps=[])
-        yield Blow(f"{notebook} a parameter twice", ("run" if "run" in known else "seed", "twice"), steps=[],
+                    yield Blow(f"{notebook} {name}={value}", (name,), command=[*start, *others, f"{name}={value}"])
+        yield Blow(f"{notebook} an unknown parameter", ("nope",), command=[*start, "nope=1"])
+        yield Blow(f"{notebook} a parameter twice", ("run" if "run" in known else "seed", "twice"),
                    command=[*start, *(["run=a", "run=b"] if "run" in known else ["seed=1", "seed=2"])])  # fmt: skip
     train = ["3_train", "work=FOLDER/work", "run=new"]
     for given, words in (
@@ -60,7 +58,7 @@ def parameters(base: Path) -> Iterator[Blow]:
         (["3"], ("3",)),
         (["=3"], ("=3",)),
     ):
-        yield Blow(f"3_train {' '.join(given)[:60]}", words, command=[*train, *given], steps=[])
+        yield Blow(f"3_train {' '.join(given)[:60]}", words, command=[*train, *given])
     for name in (
         "x" * 300,
         "../x",
@@ -85,7 +83,6 @@ def parameters(base: Path) -> Iterator[Blow]:
                 f"{notebook} run={name[:20]!r}",
                 ("run",),
                 command=[notebook, "work=FOLDER/work", f"run={name}"],
-                steps=[],
                 fine=fine,
             )
     for given, words in (
@@ -101,19 +98,14 @@ def parameters(base: Path) -> Iterator[Blow]:
         (["run=new", 'options={"hill_climbing": {"bag": 2}}'], ("bag",)),
         (["run=new", "files=FOLDER/nowhere"], ("nowhere",)),
     ):
-        yield Blow(
-            f"4_ensemble {' '.join(given)[:60]}", words, command=["4_ensemble", "work=FOLDER/work", *given], steps=[]
-        )
-    yield Blow("5_submit run=nope", ("nope",), command=["5_submit", "work=FOLDER/work", "run=nope"], steps=[])
-    yield Blow("5_submit without 1_eda", ("1_eda",), command=["5_submit", "work=FOLDER/empty", "run=base"], steps=[])
-    yield Blow("a notebook that is none", ("3_train",), command=["3_trian", "work=FOLDER/work"], steps=[])
-    yield Blow("no work folder", ("work",), command=["3_train", "work=", "run=new"], steps=[])
+        yield Blow(f"4_ensemble {' '.join(given)[:60]}", words, command=["4_ensemble", "work=FOLDER/work", *given])
+    yield Blow("5_submit run=nope", ("nope",), command=["5_submit", "work=FOLDER/work", "run=nope"])
+    yield Blow("5_submit without 1_eda", ("1_eda",), command=["5_submit", "work=FOLDER/empty", "run=base"])
+    yield Blow("a notebook that is none", ("3_train",), command=["3_trian", "work=FOLDER/work"])
+    yield Blow("no work folder", ("work",), command=["3_train", "work=", "run=new"])
     yield Blow(
         "a work folder that is a file",
         ("train.csv",),
         command=["3_train", "work=FOLDER/data/train.csv", "run=new"],
-        steps=[],
     )
-    yield Blow(
-        "a limit of zero", ("limit",), command=["3_train", "work=FOLDER/work", "run=new", "--limit", "0"], steps=[]
-    )
+    yield Blow("a limit of zero", ("limit",), command=["3_train", "work=FOLDER/work", "run=new", "--limit", "0"])

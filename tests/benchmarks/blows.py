@@ -17,17 +17,16 @@ from collections import Counter
 from pathlib import Path
 
 import matplotlib
-import nbformat
 import pandas as pd
 
 import kagglekit.run
-from kagglekit.running import notebook as running
-from kagglekit.running.parameters import check_parameters, fold, read_parameters
+from kagglekit.running import jupyter_kernel as running
 from tests.benchmarks.bad_cells import cells
 from tests.benchmarks.bad_files import files
 from tests.benchmarks.bad_folders import damaged, folders, imported
 from tests.benchmarks.bad_inputs import Blow, make_base
 from tests.benchmarks.bad_parameters import parameters
+from tests.conftest import run_cells
 
 AREAS = {
     "files": files,
@@ -44,19 +43,6 @@ RAW = ("Traceback", " object at 0x", "<class '", "[Errno")  # no sentence holds 
 
 class KernelStarted(Exception):
     """A command got as far as starting a kernel."""
-
-
-def run_cells(name: str, **parameters) -> dict:
-    """Run a notebook's cells in this process, with its parameters checked as on the command line; its variables."""
-    source = running.find_notebook(name)
-    known, variables = read_parameters(source), {}
-    given = fold(known, check_parameters(name, known, parameters))
-    for cell in nbformat.read(source, as_version=4).cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, f"{name} {cell.id}", "exec"), variables)
-            if "parameters" in cell.metadata.get("tags", []):
-                variables |= given
-    return variables
 
 
 def command(arguments: list[str]) -> None:
@@ -96,7 +82,7 @@ def strike(blow: Blow, folder: Path, kept: Path) -> tuple[str, str]:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             if blow.command:
                 command([part.replace("FOLDER", str(folder)) for part in blow.command])
-            for name, given in blow.steps:
+            for name, given in () if blow.command else blow.steps:
                 named = {k: v.replace("FOLDER", str(folder)) if isinstance(v, str) else v for k, v in given.items()}
                 run_cells(name, **{"work": str(folder / "work")} | named)
     except Exception as error:
@@ -123,7 +109,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="base-") as place:
         base, kept = Path(place) / "base", Path(place) / "kept"
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            make_base(base, run_cells)
+            make_base(base)
         shutil.copytree(base, kept, symlinks=True)
         for area, blows in AREAS.items():
             for blow in blows(kept):

@@ -99,8 +99,13 @@ def test_no_meta_is_no_columns():
     [
         (["size"], TRAIN, TEST, "train has no column 'size'"),
         (["age"], TRAIN, TEST.drop(columns="age"), "train has the column 'age' and test has not"),
-        (["age"], TRAIN.assign(age=["1", "2", "old", "3"]), TEST, "'age' of train holds 'old' in data row 3 .id '3'."),
-        (["age"], TRAIN, TEST.assign(age=["1", "1e999"]), "'age' of test holds '1e999' in data row 2"),
+        (
+            ["age"],
+            TRAIN.assign(age=["1", "2", "old", "3"]),
+            TEST,
+            "train: column 'age' holds 'old' in data row 3 .id '3'.",
+        ),
+        (["age"], TRAIN, TEST.assign(age=["1", "1e999"]), "test: column 'age' holds '1e999' in data row 2"),
         (["words"], TRAIN.drop(columns="text"), TEST, "no column 'words'"),
         (["age", "age"], TRAIN, TEST, "only once"),
     ],

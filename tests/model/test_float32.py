@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -26,9 +27,7 @@ from kagglekit.pretraining.stages import prepare
 
 def saved_in(folder, target, dtype):
     """A copy of the folder of a model, its weights stored in another precision."""
-    target.mkdir()
-    for file in Path(folder).iterdir():
-        (target / file.name).write_bytes(file.read_bytes())
+    copytree(folder, target)
     weights = {name: x.to(dtype) for name, x in load_file(target / "model.safetensors").items()}
     save_file(weights, target / "model.safetensors", {"format": "pt"})
     write_json(target / "config.json", {**read_json(target / "config.json"), "dtype": str(dtype).split(".")[1]})
