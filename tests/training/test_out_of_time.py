@@ -155,7 +155,8 @@ def test_when_the_hours_are_over_3_train_ends_well_and_the_same_command_goes_on(
     left = notebook("3_train", folds=[1, 2], **recipe)
     assert left["record"].folds.keys() == {*[1]} and left["scores"]["folds"].keys() == {1}
     assert unfinished(place / "base").keys() == {"fold2"} and "written: " in capsys.readouterr().out
-    other = notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})
+    baseline = {"run": "other", "backbone": "tfidf", "hours": 2.0}
+    other = notebook("3_train", **baseline)
     assert other["record"].folds.keys() == {*[]} and unfinished(place / "other").keys() == {"fold0", "fold1", "fold2"}
     printed = capsys.readouterr().out
     assert (
@@ -163,7 +164,7 @@ def test_when_the_hours_are_over_3_train_ends_well_and_the_same_command_goes_on(
         and "no fold is finished, so there is no score yet" in printed
     )
     monkeypatch.setenv(STARTED, str(time.time()))
-    assert notebook("3_train", **recipe | {"run": "other", "backbone": "tfidf"})["record"].folds.keys() == {*[0, 1, 2]}
+    assert notebook("3_train", **baseline)["record"].folds.keys() == {*[0, 1, 2]}
     assert notebook("3_train", folds=[2], **recipe)["record"].folds.keys() == {*[1, 2]}
     assert unfinished(place / "base") == unfinished(place / "other") == {}
 
