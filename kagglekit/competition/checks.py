@@ -1,7 +1,7 @@
 """Checks that a competition's files and the settings agree. Each raises ValueError and names the first bad row."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,11 @@ LARGEST = 1e15  # a number beyond it is a mistake, and its square too much for s
 def name_row(row: int, ids: Iterable[str] | None = None) -> str:
     """Position 6 is "data row 7 (id 12)": the header does not count."""
     return f"data row {row + 1}" + ("" if ids is None else f" (id {list(ids)[row]!r})")
+
+
+def listed(names: Sequence, most: int = 20) -> str:
+    """Names in a message, up to so many: "a, b, ..."."""
+    return ", ".join([*map(str, names[:most]), *(["..."] if len(names) > most else [])])
 
 
 def first_bad(bad: np.ndarray, column: pd.Series, ids: Iterable[str] | None, why: str) -> str:
@@ -40,7 +45,7 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
             if what == "train":
                 continue
             raise ValueError(
-                f"{names[what]} has no column {id!r} (id); it has {_listed(table)}. Say id=, or rename one"
+                f"{names[what]} has no column {id!r} (id); it has {listed(table.columns)}. Say id=, or rename one"
             )
         empty, twice = table[id] == "", table[id].duplicated()
         if empty.any():
@@ -70,7 +75,7 @@ def check_columns(train: pd.DataFrame, name: str, id: str, group: str | None, la
     for what, columns in (("group", [group] if group else []), ("labels", labels)):
         for column in columns:
             if column not in train.columns:
-                raise ValueError(f"{what}={column!r} is no column of {name}; it has {_listed(train)}")
+                raise ValueError(f"{what}={column!r} is no column of {name}; it has {listed(train.columns)}")
     if group and (empty := (train[group].str.strip() == "").to_numpy()).any():
         where = name_row(int(empty.argmax()), train.get(id))
         raise ValueError(
@@ -145,7 +150,7 @@ def check_kind(kind: str, train: pd.DataFrame, name: str, id: str, labels: list[
         values = sorted(train[labels[0]].unique())
         raise ValueError(
             f"kind='binary' wants 2 classes, and column {labels[0]!r} of {name} has {len(values)} "
-            f"({', '.join(values[:9])}); say kind='multiclass', or correct them"
+            f"({listed(values, 9)}); say kind='multiclass', or correct them"
         )
 
 
@@ -157,15 +162,15 @@ def check_classes(
         if classes:
             raise ValueError(f"classes= does not go with kind={kind!r}, which has none")
         return
-    values, listed = train[labels[0]], ", ".join(classes[:20])
+    values = train[labels[0]]
     if are_numbers(values).all() and len({float(one) for one in set(values)}) < values.nunique():
         raise ValueError(
-            f"{name}: column {labels[0]!r} writes the same number in two ways ({', '.join(sorted(set(values))[:20])}); "
+            f"{name}: column {labels[0]!r} writes the same number in two ways ({listed(sorted(set(values)))}); "
             "merge_spellings=True makes one class of them"
         )
     unknown = ~values.isin(classes).to_numpy()
     if unknown.any():
-        cell = first_bad(unknown, values, train.get(id), f"which is none of the classes {listed}")
+        cell = first_bad(unknown, values, train.get(id), f"which is none of the classes {listed(classes)}")
         raise ValueError(f"{name}: {cell}; correct it, or say classes=")
     without = [one for one in classes if one not in set(values) and one not in shown]
     if without or len(set(classes)) < len(classes):
@@ -186,14 +191,10 @@ def check_text(
         what = f"pattern={pattern!r}: {column!r}" if pattern else f"text={column!r}"
         for file, table in (("train", train), ("test", test)):
             if column not in table.columns:
-                raise ValueError(f"{what} is no column of {names[file]}; it has {_listed(table)}")
+                raise ValueError(f"{what} is no column of {names[file]}; it has {listed(table.columns)}")
         if column in taken:
             raise ValueError(f"{what} is a label already; name a column of text")
         if not train[column].str.strip().any():
             raise ValueError(
                 f"{names['train']}: the text column {column!r} is empty in every row; name a column of text"
             )
-
-
-def _listed(table: pd.DataFrame) -> str:
-    return ", ".join(table.columns[:20]) + (" ..." if len(table.columns) > 20 else "")

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from kagglekit.competition.checks import listed
 from kagglekit.competition.task import Task
 from kagglekit.competition.text_columns import SEPARATOR, is_empty, show_columns
 from kagglekit.data.minhash import Hashes, jaccard, near_pairs
@@ -89,7 +90,7 @@ def show_clusters(texts: Sequence[str], groups: np.ndarray, ids: Sequence[str], 
         last = min(likeness, key=likeness.get, default=rows[1])
         line = {"group": groups[first], "rows": len(rows), "wordings": len(wordings)}
         line |= {"likeness": likeness.get(last, 1.0), **_excerpts(texts[first], texts[last])}
-        lines.append(line | {"ids": ", ".join(str(ids[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")})
+        lines.append(line | {"ids": listed([ids[row] for row in rows], 5)})
     lines.sort(key=lambda line: line["likeness"])
     return pd.DataFrame(lines[:n], columns=["group", "rows", "wordings", "likeness", "first", "other", "ids"])
 

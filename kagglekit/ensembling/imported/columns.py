@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit, softmax
 
-from kagglekit.competition.checks import name_row
+from kagglekit.competition.checks import listed, name_row
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import strip_affixes
 from kagglekit.competition.read import Note
@@ -49,8 +49,8 @@ def align_columns(tables: dict[str, pd.DataFrame], names: dict[str, str], notes:
             has, lacks = (names[first], names[stem]) if odd in wanted else (names[stem], names[first])
             raise ValueError(f"{has} has the column {odd!r} and {lacks} has not: all models need the same columns")
     if by_order:
-        shown = ", ".join(by_order[:4]) + (", ..." if len(by_order) > 4 else "")
-        notes.append(("columns by their order", shown, f"they have no names there: {', '.join(wanted[:9])} is assumed"))
+        reason = f"they have no names there: {listed(wanted, 9)} is assumed"
+        notes.append(("columns by their order", listed(by_order, 4), reason))
     return found
 
 
@@ -84,7 +84,7 @@ def name_classes(
         unknown = [value for value in written if value not in named]
         if unknown or len(named) != len(columns):
             raise ValueError(
-                f"the labels are {', '.join(map(repr, written[:9]))}, and the predictions have {len(columns)} columns "
+                f"the labels are {listed([*map(repr, written)], 9)}, and the predictions have {len(columns)} columns "
                 "without names: say classes= in their order"
             )
         order = dict(zip(named, columns, strict=True))
@@ -96,7 +96,7 @@ def name_classes(
         if numbers and all(number - base in range(len(columns)) for number in numbers):
             named = [_same(name, columns, plain) for name in classes] or columns
             if None in named:
-                raise ValueError(f"classes={list(classes)}: the predictions have the columns {', '.join(columns[:9])}")
+                raise ValueError(f"classes={list(classes)}: the predictions have the columns {listed(columns, 9)}")
             order = {value: named[int(number) - base] for value, number in zip(written, numbers, strict=True)}
             if not classes:
                 order = _check_order(order, values, models, "the label is the number of the column", notes)
@@ -105,7 +105,7 @@ def name_classes(
     row = int((values == unknown).to_numpy().argmax())
     raise ValueError(
         f"column {values.name!r} holds {unknown!r} in {name_row(row, values.index)}, and the predictions have the "
-        f"columns {', '.join(columns[:9])}: name each column as its class is written"
+        f"columns {listed(columns, 9)}: name each column as its class is written"
     )
 
 
@@ -137,8 +137,8 @@ def _check_order(
     if possible - right > CLEARLY * np.sqrt((possible + right) / len(values)):
         order = {value: columns[place] for value, place in zip(written, best, strict=True)}
         reason = f"by the predictions: so {possible:.0%} of the largest are right, and {right:.0%} if {rule}"
-    shown = ", ".join(f"{value!r} is column {column!r}" for value, column in list(order.items())[:9])
-    notes.append(("classes", shown, f"{reason}; classes= says another order"))
+    shown = [f"{value!r} is column {column!r}" for value, column in order.items()]
+    notes.append(("classes", listed(shown, 9), f"{reason}; classes= says another order"))
     return order
 
 

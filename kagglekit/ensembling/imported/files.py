@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.competition.checks import name_row
+from kagglekit.competition.checks import listed, name_row
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import strip_affixes
 from kagglekit.competition.read import Note
@@ -61,7 +61,7 @@ def read_files(folder: Path, id: str | None = None, labels: Sequence[str] = ()) 
         tables[LABELS] = tables[LABELS].astype(str).set_axis(several if len(several) > 1 else ["label"], axis=1)
     models = [stem for stem in tables if stem != LABELS and not is_test(stem)]
     if not models:
-        held = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
+        held = listed(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise FileNotFoundError(f"{folder} has no table of predictions ({', '.join(KINDS)}); it holds {held}")
     for stem, table in tables.items():
         tables[stem] = _usual_names(table, stem, stem == LABELS or LABELS not in tables, labels)
@@ -82,8 +82,8 @@ def read_files(folder: Path, id: str | None = None, labels: Sequence[str] = ()) 
         _check_ids(table, names[stem], ids, names[first])
         if own and set(own) != set(label_names):
             raise ValueError(
-                f"{names[first]} has the labels {', '.join(label_names[:9])}, and {names[stem]} has "
-                f"{', '.join([*own][:9])}: leave them out of one, or name them alike. Predictions must not be called "
+                f"{names[first]} has the labels {listed(label_names, 9)}, and {names[stem]} has "
+                f"{listed([*own], 9)}: leave them out of one, or name them alike. Predictions must not be called "
                 f"{', '.join(ONE_LABEL[:2])} or {PREFIX}..."
             )
         for fact, column in [*own.items(), *((None, name) for name in OTHER if name in table.columns)]:
@@ -207,7 +207,7 @@ def _check_several(table: pd.DataFrame, name: str, labels: dict[str, str]) -> No
     for column in labels.values() if len(labels) > 1 else ():
         if pd.to_numeric(table[column], errors="coerce").isna().all():
             raise ValueError(
-                f"{name}: {', '.join([*labels.values()][:9])} are taken for labels, and column {column!r} holds no "
+                f"{name}: {listed([*labels.values()], 9)} are taken for labels, and column {column!r} holds no "
                 "number: call the column of the label 'label', or leave out those that are no labels"
             )
 

@@ -125,7 +125,7 @@ def read_imported(
     found = [
         ("models", ", ".join(files.models), f"the tables of predictions in {folder.name}"),
         ("kind", kind, reason),
-        ("columns", ", ".join(columns[:12]), "one for each class" if kind in CLASSES else "one for each label"),
+        ("columns", checks.listed(columns, 12), "one for each class" if kind in CLASSES else "one for each label"),
         ("metric", metric, why),
         ("rows", f"{len(files.ids):,}", f"labels from {name}"),
         ("folds", str(folds["fold"].nunique()), "made for the second level" if files.fold is None else "in the files"),
@@ -200,9 +200,9 @@ def read_classes(
         renamed = {column: column if column in names else name for column, name in renamed.items()}
         if set(names) != set(renamed.values()):
             raise ValueError(
-                f"{first} predicts {', '.join(targets[:9])}, and the labels of {files.source} are "
-                f"{', '.join(names[:9])}: {sorted(set(names) ^ set(targets))[0]!r} is in one of them only. Name them "
-                "alike"
+                f"{first} predicts {checks.listed(targets, 9)}, and the labels of {files.source} are "
+                f"{checks.listed(names, 9)}: {sorted(set(names) ^ set(targets))[0]!r} is in one of them only. Name "
+                "them alike"
             )
         return [], renamed, labels
     values = set(labels)
@@ -216,11 +216,11 @@ def read_classes(
         return classes, dict(zip(targets, classes, strict=True)), labels.map(order)
     if len(targets) > 1 or kind == "multiclass":
         needs = "a column for each class" if kind == "multiclass" else "one column of predictions"
-        raise ValueError(f"kind={kind!r} needs {needs}, and {first} has {', '.join(targets[:9])}: say another kind=")
+        raise ValueError(f"kind={kind!r} needs {needs}, and {first} has {checks.listed(targets, 9)}: say another kind=")
     if kind != "ordinal":
         classes = (list(given) or guess.guess_classes(values, [])[0]) if kind == "binary" else []
         check_range(
-            "classes", classes, not classes or values <= set(classes), f"the labels {', '.join(sorted(values)[:9])}"
+            "classes", classes, not classes or values <= set(classes), f"the labels {checks.listed(sorted(values), 9)}"
         )
         return classes, {}, labels
     numbers = np.array(sorted({float(value) for value in values}))
@@ -229,7 +229,7 @@ def read_classes(
     if not np.allclose(places, np.rint(places), atol=1e-6):
         raise ValueError(
             f"{files.source}: kind='ordinal' needs labels that are equally far apart, and column {names[0]!r} holds "
-            f"{', '.join(f'{number:g}' for number in numbers[:9])}: number the classes, or say kind='regression'"
+            f"{checks.listed([f'{number:g}' for number in numbers], 9)}: number the classes, or say kind='regression'"
         )
     classes = [f"{numbers[0] + step * place:g}" for place in range(round(places[-1]) + 1)]
     return classes, {}, labels.map(lambda value: classes[round((float(value) - numbers[0]) / step)])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.competition.checks import name_row
+from kagglekit.competition.checks import listed, name_row
 from kagglekit.competition.columns import IDS
 from kagglekit.competition.formats.encodings import PACKED
 from kagglekit.competition.read import Note, read_table
@@ -127,7 +127,7 @@ def index_by_id(
             )
         found[stem] = table.set_index(pd.Index(ids))
     if bare:
-        shown = ", ".join(names[stem] for stem in bare[:4]) + (", ..." if len(bare) > 4 else "")
+        shown = listed([names[stem] for stem in bare], 4)
         notes.append(("rows", "by their order", f"no ids in {shown}: check that all are in the same order"))
     return {stem: found[stem] for stem in tables}
 
@@ -138,7 +138,7 @@ def _find_id(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str | N
     if id:
         for stem, table in named.items():
             if id not in table.columns:
-                raise ValueError(f"id={id!r} is no column of {names[stem]}: it has {_listed(table)}")
+                raise ValueError(f"id={id!r} is no column of {names[stem]}: it has {listed(table.columns)}")
         return id
     for stem, table in named.items():  # "ID" and "Id" are "id"
         alike = [name for name in table.columns if str(name).strip().casefold() == "id"]
@@ -157,7 +157,7 @@ def _find_id(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str | N
     if having:
         lacks = next(stem for stem in named if stem not in having)
         raise ValueError(
-            f"{names[lacks]} has no column 'id', and {names[having[0]]} has: it has {_listed(named[lacks])}"
+            f"{names[lacks]} has no column 'id', and {names[having[0]]} has: it has {listed(named[lacks].columns)}"
         )
     return "id"
 
@@ -186,7 +186,3 @@ def _check_id(table: pd.DataFrame, column: str, name: str) -> None:
                 f"{name}: the value of column {column!r} in {name_row(row, table[column])} {what} ({bad.sum():,} such "
                 "rows): every row needs an id of its own"
             )
-
-
-def _listed(table: pd.DataFrame) -> str:
-    return ", ".join(map(str, table.columns[:20]))
