@@ -8,6 +8,8 @@ import pandas as pd
 
 from kagglekit.competition.guess import are_numbers
 
+AMOUNT = re.compile(r"[%$€£¥₹]|\b(?:USD|EUR|GBP)\b|(?<=\d),(?=\d{3}(?!\d))")  # what stands around digits
+DECIMAL_COMMA = re.compile(r"\b0,|,(?!\d{3}\b)")  # no comma between thousands
 LARGEST = 1e15  # a number beyond it is a mistake, and its square too much for single precision
 
 
@@ -29,6 +31,18 @@ def first_bad(bad: np.ndarray, column: pd.Series, ids: Iterable[str] | None, why
     return f"{where}, {why} ({np.sum(bad):,} such rows)"
 
 
+def check_header(train: pd.DataFrame, name: str, test: pd.DataFrame, test_name: str) -> None:
+    """Train has a header: its first line is none where it shares no name with test but numbers, and one of its cells is
+    a value of its own column, such as a label."""
+    values = [column for column in train.columns if column.strip() and column in set(train[column])]
+    shared = [column for column in train.columns if column in test.columns and not are_numbers([column]).all()]
+    if values and not shared:
+        raise ValueError(
+            f"{name} has no header: its first line holds {values[0]!r}, as rows below do. Put a line of "
+            f"{len(train.columns)} names above it; the texts need the same names in {test_name}"
+        )
+
+
 def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -> None:
     """Ids are present and unique, the sample submission has exactly those of test. Train may lack the column; without
     an id, "", rows go by order and both have as many."""
@@ -44,6 +58,11 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
         if id not in table.columns:
             if what == "train":
                 continue
+            if what == "test" and id in sample and not any(sample[id].isin(test[column]).any() for column in test):
+                raise ValueError(
+                    f"{names[what]} has no column with the ids of {names['sample_submission']} ({id!r}, such as "
+                    f"{sample[id].iloc[0]!r}): add it, with a row for each of the {len(sample):,} ids"
+                )
             raise ValueError(
                 f"{names[what]} has no column {id!r} (id); it has {listed(table.columns)}. Say id=, or rename one"
             )
@@ -56,7 +75,8 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
             value = table[id].iloc[again]
             raise ValueError(
                 f"{names[what]}: column {id!r} holds {value!r} in data rows {int((table[id] == value).argmax()) + 1} "
-                f"and {again + 1}; ids must differ ({twice.sum():,} repeat an earlier one)"
+                f"and {again + 1}; ids must differ ({twice.sum():,} repeat an earlier one). A row is a text here, and "
+                "labels of whole texts are predicted: no spans, no tokens"
             )
     if len(sample.columns) < 2:
         raise ValueError(f"{names['sample_submission']} has only the id column {id!r}: it must show what to submit")
@@ -66,7 +86,8 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
             where = name_row(int(missing.argmax()), tables[one][id])
             raise ValueError(
                 f"{names[one]}: {where} is not in column {id!r} of {names[other]} "
-                f"({missing.sum():,} such ids); both must have the same ids, written the same way"
+                f"({missing.sum():,} such ids), which begins with {tables[other][id].iloc[0]!r}; both must have the "
+                "same ids, written the same way"
             )
 
 
@@ -109,12 +130,16 @@ def check_objects(column: pd.Series, name: str, id: Iterable[str] | None) -> Non
 
 
 def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
-    """A column that holds nearly only numbers holds nothing else, and their decimal point is no comma."""
+    """A column that holds nearly only numbers holds nothing else: no decimal comma, and no "%" or "$"."""
     bad = ~are_numbers(column)
-    comma = column.str.contains(",", regex=False).to_numpy()
-    if comma.any() and column.nunique() > 20 and are_numbers(column.str.replace(",", ".", regex=False)).all():
+    comma, many = column.str.contains(",", regex=False).to_numpy(), column.nunique() > 20
+    bare, points = column.str.replace(AMOUNT, "", regex=True), column.str.replace(",", ".", regex=False)
+    if many and column.str.contains(DECIMAL_COMMA).any() and are_numbers(points).all():
         cell = first_bad(comma, column, id, "a number with a comma for its point")
-        raise ValueError(f"{name}: {cell}; write 0.5, not 0,5")
+        raise ValueError(f"{name}: {cell}; write 0.5, not 0,5, also in the sample submission")
+    if many and bad.any() and are_numbers(bare).all():
+        cell, plain = first_bad(bad, column, id, "a number with a sign or commas"), bare.iloc[int(bad.argmax())].strip()
+        raise ValueError(f"{name}: {cell}; write {plain}, or say kind='multiclass' if these are names of classes")
     if 0 < bad.mean() < 0.1 and column[~bad].nunique() > 20:
         cell = first_bad(bad, column, id, "and the other rows hold numbers")
         raise ValueError(f"{name}: {cell}; correct it, or say kind='multiclass' if these are names of classes")

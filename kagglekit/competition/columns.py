@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.guess import UNSPACED, are_numbers
+from kagglekit.competition.read import NAMELESS
 
 NO_LETTERS = re.compile(r"[\s\d!-/:-@\[-`{-~]+")
 DATES = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}\b.*|([A-Z][a-z]{2,8} )?\d{1,2}[ ,]+([A-Z][a-z]{2,8},? )?\d{4}\b.*")
 LINKS = re.compile(r"(https?://|www\.)\S*")
 PEOPLE = re.compile(r"user|author|name|mail|url|link|page|host|phone|date|time", re.IGNORECASE)
 IDS = re.compile(r"(.*[\W_])?id|.*[a-z]I[dD]", re.IGNORECASE)
+TITLES = re.compile(r"title|headline|subject|query|question|summary", re.IGNORECASE)
 FEW = 5  # so many different values are categories, whatever they say
 
 
@@ -72,13 +74,13 @@ def find_id(tables: Mapping[str, pd.DataFrame], given: str | None) -> tuple[str,
     """
     train, test, sample = tables.values()
     first, renamed = sample.columns[0], {what: {} for what in tables}
-    shared = [column for column in sample.columns if column in test.columns]
+    shared = [column for column in sample.columns if column in test.columns and len(sample.columns) > 1]
     same = [column for column in test.columns if column not in train.columns or first not in train.columns]
     same = [column for column in same if set(test[column]) == set(sample[first]) and sample[first].is_unique]
     count = [str(row) for row in range(len(sample) + 1)]
     id, reason = (first, "the first column of the sample submission") if given is None else (given, "given")
     if given is None and shared:
-        id = shared[0]
+        id = min(shared, key=lambda column: NAMELESS.fullmatch(column) is not None)
     elif given is None and same:
         id, reason = same[0], f"its values are those of {first!r} of the sample submission"
         renamed["sample_submission"][first] = id
@@ -128,8 +130,9 @@ def has_few_values(column: pd.Series) -> bool:
 def guess_text(train: pd.DataFrame, test: pd.DataFrame, taken: set, id: str) -> tuple[list[str], str]:
     """Columns of words that train and test share, unless they have few values; at least the longest that is no number.
 
-    Three words on average are prose. Phrases of fewer words are text where no column has four times as many, and where
-    their name is not that of a person, a link or a time. The id is the text where no other column is.
+    Three words on average are prose. Phrases of fewer words are text where no column has four times as many or they are
+    called a title or a query, and where their name is not that of a person, a link or a time. The id is the text where
+    no other column is.
     """
     words, length = {}, {}
     for column in (column for column in train.columns if column in test.columns and column not in taken):
@@ -140,12 +143,21 @@ def guess_text(train: pd.DataFrame, test: pd.DataFrame, taken: set, id: str) -> 
         if kind == "words" and not has_few_values(train[column]) and (mean >= 3 or not PEOPLE.search(column)):
             words[column] = mean
     least = min(3, max(1.5, max(words.values(), default=0) / 4))
-    if text := [column for column, mean in words.items() if mean >= least]:
+    if text := [name for name, mean in words.items() if mean >= least or (mean >= 1.5 and TITLES.search(name))]:
         return text, "; ".join(f"{column}: {words[column]:.0f} words on average" for column in text)
     if length:
         return [max(length, key=length.get)], "nothing reads like prose; this is the longest that is no number"
     if id in train.columns and kind_of_cells(train[id])[0] == "words":
         return [id], "the id itself, as no other column holds words"
+    alone = {}
+    for what, table, other in (("train", train, test), ("test", test, train)):
+        names = [name for name in table.columns if name not in other.columns and name not in taken]
+        alone[what] = [name for name in names if kind_of_cells(table[name])[0] == "words"]
+    if all(alone.values()):
+        has = " and ".join(f"{what} alone has {', '.join(map(repr, names))}" for what, names in alone.items())
+        raise ValueError(
+            f"train and test share no column of text, while {has}: give a text the same name in both files"
+        )
     raise ValueError("train and test share no column of text: every one besides the id is numeric or empty. Say text=")
 
 
@@ -218,6 +230,7 @@ def left_out(train: pd.DataFrame, test: pd.DataFrame, used: Iterable[str]) -> li
     for column in (column for column in train.columns if column not in set(used)):
         kind = kind_of_cells(train[column])[0]
         count = train[column][train[column].str.strip() != ""].nunique()
-        what = f"{count:,} values" if has_few_values(train[column]) and kind != "dates" else kind
+        values = f"{count:,} value{'s' * (count != 1)}"
+        what = values if has_few_values(train[column]) and kind != "dates" else kind
         found.append(f"{column or 'the nameless one'} ({what}{'' if column in test.columns else ', in train only'})")
     return found

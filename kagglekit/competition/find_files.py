@@ -84,7 +84,7 @@ def find_files(
             notes.append((role, found[role].name, f"{reasons[role]}, of {others}; {PARAMETERS[role]}= names another"))
         elif could[role]:
             found[role] = could[role][0]
-    for role in set(found) - {role for role, name in given.items() if name}:
+    for role in (role for role in ROLES if role in found and not given.get(role)):
         if plain(split_name(found[role].name)[0]) != plain(role) and not any(note[0] == role for note in notes):
             where = str(found[role].relative_to(folder))
             notes.append((role, where, f"by its name; {PARAMETERS[role]}= names another"))
@@ -194,10 +194,11 @@ def _asked(test: pd.DataFrame, sample: pd.DataFrame) -> float:
     return float(set(test[id]) == set(sample.iloc[:, 0]))
 
 
-def _like(train: pd.DataFrame, test: pd.DataFrame) -> int:
-    """How many columns a table of train shares with test; 0 where it has no other, which would be the labels."""
+def _like(train: pd.DataFrame, test: pd.DataFrame) -> float:
+    """How many columns a table of train shares with test; of two that share as many, one with others goes first: those
+    are the labels, which may stand in a file of their own."""
     shared = len({*train.columns} & {*test.columns})
-    return shared if shared < len(train.columns) else 0
+    return shared - 0.5 * (shared == len(train.columns))
 
 
 def _choose(folder: Path, role: str, could: list[Path], rule: Callable[[Path], float]) -> Path:
@@ -208,7 +209,8 @@ def _choose(folder: Path, role: str, could: list[Path], rule: Callable[[Path], f
     several = ", ".join(str(path.relative_to(folder)) for path in could[:20])
     name = PARAMETERS[role]
     raise ValueError(
-        f"{folder} holds {len(could)} files that could be {role}: {several}. Say which: {name}={could[0].name!r}, say"
+        f"{folder} holds {len(could)} files that could be {role}: {several}. Say which: {name}="
+        f"{could[0].name!r}, say; if they are parts of one table, write them into one file, {role}{could[0].suffix}"
     )
 
 
@@ -219,6 +221,10 @@ def _missing(folder: Path, role: str) -> str:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in ELSEWHERE and role_of(path.stem) == role:
             return f"{message}. {path.name} is not read: {ELSEWHERE[path.suffix.lower()]}"
+    for place in sorted(inside for inside in folder.iterdir() if inside.is_dir() and role_of(inside.name) == role):
+        return (
+            f"{message}. {place.name} is a folder without tables: make one of it, {role}.csv, with a row for each text"
+        )
     for archive in sorted(folder.glob("*.zip")):
         with suppress(OSError, Damaged), reading(archive), zipfile.ZipFile(archive) as opened:
             names = [inside for inside in opened.namelist() if role_of(split_name(Path(inside).name)[0]) == role]

@@ -37,7 +37,9 @@ def guess_form(kind: str, classes: list[str], layout: str, sample: pd.DataFrame,
     cells = [cell for cell in sample[targets[0]] if cell.strip()]
     for sep in SEPARATORS:
         rows = [split_labels(cell, sep) or [] for cell in cells]
-        if rows and min(map(len, rows)) > 1 and {one for row in rows for one in row} <= set(classes):
+        named = {one for row in rows for one in row}
+        some = 2 * len(named & set(classes)) >= len(named) and not set(cells) <= set(classes)
+        if rows and min(map(len, rows)) > 1 and some:
             return f"top{max(map(len, rows))}", f"each cell of the sample submission names classes ({cells[0]})"
     if kind != "binary":
         return "label", "one column of classes"
@@ -70,7 +72,7 @@ def guess_mapping(
     filled = [cell for cell in sample[targets[0]] if cell.strip()]
     sep = find_joiner(sample[targets[0]], form, "").replace("python", "list")
     cells = {one for cell in filled for one in (split_labels(cell, sep) if sep else [cell.strip()])}
-    if not cells or cells <= set(names):
+    if not cells or cells <= set(names) or set(filled) <= set(names):
         return {}, "" if cells else "the sample submission leaves the cells blank: labels are written as in train", ""
     numbers = are_numbers(cells).all() and are_numbers(names).all()
     if numbers and {float(cell) for cell in cells} <= {float(name) for name in names}:
@@ -78,7 +80,7 @@ def guess_mapping(
         styled = {name: f"{float(name):.{decimals}f}" for name in names}
         fits = all(float(name) == float(value) for name, value in styled.items())
         return styled if fits else {}, "the same numbers as in the sample submission, which writes them so", ""
-    for style in (str.lower, str.upper, str.capitalize):
+    for style in (str.strip, str.lower, str.upper, str.capitalize):
         styled = {name: style(name) for name in names}
         if cells <= {*styled.values()} and len({*styled.values()}) == len(names):
             return styled, "the same words, as the sample submission writes them", ""
@@ -93,8 +95,9 @@ def guess_mapping(
         return {}, "written as in train", ""
     listed = ", ".join(f'"{name}": ...' for name in names[:9]) + (", ..." if len(names) > 9 else "")
     other = f", or form='probability' for that of {names[1]!r}" if len(names) == 2 and form == "label" else ""
+    odd = min(cells - set(names))
     unclear = (
-        f"column {targets[0]!r} of {file} holds {min(cells)!r}, which is none of the classes {', '.join(names[:9])}; "
+        f"column {targets[0]!r} of {file} holds {odd!r}, which is none of the classes {', '.join(names[:9])}; "
         f"run 1_eda again with mapping={{{listed}}}, what to write for each, or with form={form!r} to write them as "
         f"train does{other}"
     )

@@ -10,7 +10,8 @@ from kagglekit.scoring.metrics import find_metric
 
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
-ORDERED = re.compile(r"rating|score|stars|grade|level|quality", re.IGNORECASE)
+NAMES = re.compile(r"(?i:(.*[\W_])?(id|code|class|category|intent))|.*[a-z](I[dD]|Code|Class|Category)")
+ORDERED = re.compile(r"rating|score|stars|grade|level|quality|relevance|severity", re.IGNORECASE)
 
 
 def are_numbers(values: Iterable[str]) -> np.ndarray:
@@ -34,6 +35,11 @@ def guess_kind(
     if len(targets) > 1:
         classes = "binary" if len(targets) == 2 else "multiclass"
         return classes, "the sample submission has a column for each class"
+    if max(20, len(train) / 2) < count and not are_numbers(values).any():
+        raise ValueError(
+            f"column {labels[0]!r} of train holds {count:,} different values in {len(train):,} rows: these are no "
+            "classes, but texts (such as a span or an answer). Say labels= another column, or kind='multiclass'"
+        )
     if count == 1 or not are_numbers(values).all():
         return classes, f"{count} distinct values, not all numbers"
     if kinds == ("regression",):
@@ -59,6 +65,8 @@ def guess_kind(
         return "ordinal", f"{count} equally spaced numbers, and {labels[0]!r} suggests an order"
     if not whole:
         return "regression", "numbers with fractions"
+    if count > max(20, len(train) / 20) and NAMES.fullmatch(labels[0]) and count <= len(train) / 2:
+        return classes, f"{count} distinct whole numbers, and {labels[0]!r} is called a code; kind='regression' if not"
     if count > max(20, len(train) / 20):
         return "regression", f"{count} distinct whole numbers in {len(train):,} rows"
     return "multiclass", f"{count} distinct whole numbers in {len(train):,} rows"

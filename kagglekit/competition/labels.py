@@ -34,6 +34,14 @@ def guess_labels(
     the only such column, or the only one that is called label or target."""
     if set(targets) <= set(train.columns):
         return targets, "in train and in the sample submission"
+    parts = re.split(r"[^\w ]", targets[0])
+    if len(targets) == 1 and len(parts) > 1 and set(parts) <= set(train.columns):
+        sep = targets[0][len(parts[0])]
+        made = f" + {sep!r} + ".join(f"train[{part!r}]" for part in parts)
+        raise ValueError(
+            f"train has {' and '.join(parts)} apart: give it a column {targets[0]!r} of both, {made} (after "
+            "pandas.read_csv(..., dtype=str, keep_default_na=False), which leaves NA as it is)"
+        )
     only = [column for column in train.columns if column not in test.columns and column not in taken]
     only = [column for column in only if not NAMELESS.fullmatch(column)]
     names = {*targets, *strip_affixes(targets).values(), ""}

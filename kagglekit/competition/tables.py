@@ -7,11 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from kagglekit.competition import checks
 from kagglekit.competition.columns import find_header
 from kagglekit.competition.find_files import ROLES, find_files, plain
 from kagglekit.competition.formats.csv_ways import PLAIN
 from kagglekit.competition.formats.encodings import decode
+from kagglekit.competition.guess import UNSPACED
 from kagglekit.competition.join import Joiner
+from kagglekit.competition.labels import USUAL, is_missing
 from kagglekit.competition.read import NAMELESS, Note, read_table
 from kagglekit.competition.settings import TaskSettings
 
@@ -56,6 +59,7 @@ def open_tables(folder: Path, settings: TaskSettings) -> Tables:
         again: list[Note] = []
         known[test] = read_one(test, encoding, **reading, notes=again), again
     tables = {"train": known[train][0], "test": known[test][0]}
+    checks.check_header(tables["train"], train.name, tables["test"], test.name)
     notes += [*known[train][1], *known[test][1]]
     header = True
     if sample := paths.get("sample_submission"):
@@ -134,6 +138,8 @@ def make_sample(train: pd.DataFrame, test: pd.DataFrame, settings: TaskSettings)
     id = settings.id if settings.id is not None else guess_id(test)
     labels = [settings.labels] if isinstance(settings.labels, str) else settings.labels
     labels = labels or [c for c in train.columns if c not in test.columns and c != id and not NAMELESS.fullmatch(c)]
+    usual = [label for label in labels if USUAL.fullmatch(label.strip())] if settings.labels is None else []
+    labels = usual if len(usual) == 1 else labels
     lacking = [label for label in labels if label not in train.columns]
     if (len(labels) != 1 and settings.labels is None) or lacking:
         which = f"train has no column {lacking[0]!r}" if lacking else f"train has {', '.join(labels) or 'no column'}"
@@ -142,7 +148,9 @@ def make_sample(train: pd.DataFrame, test: pd.DataFrame, settings: TaskSettings)
             "sample= the name of its file"
         )
     columns = {id: test[id]} if id in test.columns else {}
-    sample = pd.DataFrame({**columns, **{label: train[label].mode().iloc[0] for label in labels}}, index=test.index)
+    filled = {label: train[label][~is_missing(train[label], settings.classes or ())] for label in labels}
+    shown = {label: cells.mode().get(0, "") for label, cells in filled.items()}
+    sample = pd.DataFrame({**columns, **shown}, index=test.index)
     why = "there is no file of one; sample= names it"
     return sample, ("sample submission", f"made: {', '.join(sample.columns)}", why)
 
@@ -152,7 +160,7 @@ def guess_id(test: pd.DataFrame) -> str:
     single words; "" where there is none."""
     could = [c for c in test.columns if test[c].is_unique and (test[c].str.strip() != "").all()]
     named = [column for column in could if plain(column).endswith("id") or plain(column) in ("index", "key")]
-    words = [column for column in could if not test[column].str.strip().str.contains(r"\s").any()]
+    words = [column for column in could if not test[column].str.strip().str.contains(rf"\s|{UNSPACED.pattern}").any()]
     return next(iter([*named, *words]), "")
 
 

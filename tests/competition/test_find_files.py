@@ -131,6 +131,17 @@ SHAPES = {  # files, parameters, (train, test, sample), what is told
         "train_data.csv test.csv sample_submission.csv",
         "join train_label.csv | label | found by 'id'; test has no row there",
     ),
+    "features and labels apart": (
+        {
+            "train_features.csv": {**TEST, "id": IDS[:4]},
+            "train_labels.csv": {"id": IDS[:4], "label": list("abab")},
+            "test_features.csv": TEST,
+            "submission_format.csv": SAMPLE,
+        },
+        {},
+        "train_features.csv test_features.csv submission_format.csv",
+        "join train_labels.csv | label | found by 'id'; test has no row there",
+    ),
     "texts as files": (
         {"train.csv": BARE, "sample_submission.csv": SAMPLE, **TEXTS},
         {},
@@ -213,11 +224,16 @@ WRONG = [
     ({"train.xlsx": "PK", "test.csv": TEST}, {}, r"train\.xlsx is not read: save the sheet as CSV UTF-8 beside it"),
     ({"train.csv": TRAIN, "test.csv": TEST}, {"train": "/etc/hostname"}, r"train='/etc/hostname' is not in .*"),
     ({"all.zip": archive()}, {}, r"all\.zip holds train\.csv: unpack it: python -m zipfile -e .*all\.zip"),
+    (
+        {"train/pos/1.txt": "good", "test.csv": TEST},
+        {},
+        r"train is a folder without tables: make one of it, train\.csv",
+    ),
     ({"train.csv": TRAIN, "test.csv": TEST}, {"sample": "x.csv"}, r"has no file 'x\.csv' \(sample=\); it holds"),
     (
-        {"train.csv": {**TRAIN, "b": TRAIN["label"]}, "test.csv": TEST},
+        {"train.csv": {**TRAIN, "target": TRAIN["label"]}, "test.csv": TEST},
         {},
-        r"no sample submission .* train has label, b .*: say labels=",
+        r"no sample submission .* train has label, target .*: say labels=",
     ),
     ({"train.csv": TRAIN, "runs/x/task.json": "{}", "runs/x/base/fold0/test.csv": TEST}, {}, r"no table named test\*"),
     (

@@ -29,14 +29,15 @@ def number(row):
     return f"{row * 37 % 101 / 20 - 1:.3f}"
 
 
-def write(folder, train, test=None, sample=None, header=True):
-    """A competition: {column: function of the row, or values}. Columns of test are those of train unless they differ;
-    its rows, and those of the sample, count on from 1000."""
+def write(folder, train, test, sample, header=True):
+    """A competition: {column: function of the row, or a value}; sample may be None. Rows of test count from 1000."""
     for name, columns, rows, shown in (
         ("train", train, range(ROWS), True),
         ("test", test, range(1000, 1000 + TESTS), True),
         ("sample_submission", sample, range(1000, 1000 + TESTS), header),
     ):
+        if columns is None:
+            continue
         cells = {k: [str(v(row)) for row in rows] if callable(v) else [str(v)] * len(rows) for k, v in columns.items()}
         pd.DataFrame(cells).to_csv(folder / f"{name}.csv", index=False, header=shown)
 
@@ -458,6 +459,89 @@ SHAPES = {
     "several columns, of which one is named label": (
         ID | TEXT | {"source": ONE, "label": turn("x", "y")}, ID | TEXT, ID | {"answer": ""}, {},
         dict(labels=["label"], left="source (3 values, in train only)", writes=["id,answer", "1000,x"]),
+    ),
+    "row names that R wrote": (
+        {"": lambda row: row + 1} | ID | TEXT | {"stars": turn(1, 2, 3)}, {"": lambda row: row + 1} | ID | TEXT,
+        {"": lambda row: row + 1} | ID | {"stars": 1}, {},
+        dict(id="id", kind="ordinal", labels=["stars"], writes=[",id,stars", "1001,1000,1", "1002,1001,2"]),
+    ),
+    "titles of two words and long descriptions": (
+        ID | {"title": lambda row: f"{NOUNS[row % 7]} mk{row}", "description": lambda row: prose(row) * 3, "y": ONE},
+        ID | {"title": lambda row: f"{NOUNS[row % 7]} mk{row}", "description": lambda row: prose(row) * 3},
+        ID | {"y": "a"}, {}, dict(text=["title", "description"]),
+    ),
+    "relevance from 1 to 4": (
+        ID | TEXT | {"relevance": turn(1, 2, 3, 4)}, ID | TEXT, ID | {"prediction": 4}, {},
+        dict(kind="ordinal", metric="qwk", writes=["id,prediction", "1000,1"]),
+    ),
+    "numbers of many categories": (
+        ID | TEXT | {"category_id": lambda row: 7000 + row % 25}, ID | TEXT, ID | {"category_id": 7001}, {},
+        dict(kind="multiclass", metric="accuracy", writes=["id,category_id", "1000,7000", "1001,7001"]),
+    ),
+    "labels with blanks around, and a sample without": (
+        ID | TEXT | {"label": turn(" pos", "neg ")}, ID | TEXT, ID | {"label": "pos"}, {},
+        dict(mapping={" pos": "pos", "neg ": "neg"}, writes=["id,label", "1000,pos", "1001,neg"]),
+    ),
+    "labels with blanks around, and a sample with them": (
+        ID | TEXT | {"label": turn(" pos", "neg ")}, ID | TEXT, ID | {"label": " pos"}, {},
+        dict(mapping={}, writes=["id,label", "1000, pos", "1001,neg "]),
+    ),
+    "the three likeliest, some of which train lacks": (
+        ID | TEXT | {"species": turn("ash", "elm", "fir")}, ID | TEXT, ID | {"species": "ash elm yew"}, {},
+        dict(form="top3", metric="map@3", unclear="holds 'yew', which is none of the classes"),
+    ),
+    "two columns of train that the sample joins": (
+        ID | TEXT | {"Category": ONE, "Mistake": turn("NA", "x")}, ID | TEXT, ID | {"Category:Mistake": "a:NA b:x"}, {},
+        dict(error=r"give it a column 'Category:Mistake' of both, train\['Category'\] \+ ':' \+ train\['Mistake'\]"),
+    ),
+    "spans of the text as labels": (
+        ID | TEXT | {"selected": lambda row: prose(row)[4:30]}, ID | TEXT, ID | {"selected": ""}, {},
+        dict(error="'selected' of train holds 49 different values in 60 rows: these are no classes, but texts"),
+    ),
+    "percentages": (
+        ID | TEXT | {"share": lambda row: f"{row}%"}, ID | TEXT, ID | {"share": "50%"}, {},
+        dict(error=r"column 'share' holds '0%' in data row 1 \(id '0'\), .* write 0, or say kind='multiclass'"),
+    ),
+    "prices": (
+        ID | TEXT | {"price": lambda row: f"$ {1000 + row:,}.50"}, ID | TEXT, ID | {"price": "$ 5.00"}, {},
+        dict(error=r"column 'price' holds '\$ 1,000.50' in data row 1 .* write 1000.50, or"),
+    ),
+    "decimal commas": (
+        ID | TEXT | {"price": lambda row: f"0,{100 + row}"}, ID | TEXT, ID | {"price": "0,5"}, {},
+        dict(error="'0,100' in data row 1 .* a number with a comma for its point .* write 0.5, not 0,5"),
+    ),
+    "a text that train and test call otherwise": (
+        ID | {"comment": prose, "y": turn(0, 1)}, ID | {"content": prose}, ID | {"y": 0.5}, {},
+        dict(error="train alone has 'comment' and test alone has 'content': give a text the same name in both"),
+    ),
+    "several rows of the sample for one of test": (
+        ID | TEXT | {"y": ONE}, ID | TEXT, {"id_part": lambda row: f"{row}_A", "y": "a"}, {},
+        dict(error=r"test.csv has no column with the ids of sample_submission.csv \('id_part', such as '1000_A'\)"),
+    ),
+    "ids with decimals in the sample": (
+        ID | TEXT | {"y": ONE}, ID | TEXT, {"id": lambda row: f"{row}.0", "y": "a"}, {},
+        dict(error=r"\(id '1000.0'\) is not in column 'id' of test.csv .* begins with '1000'; both"),
+    ),
+    "no header in train": (
+        {"gj04": "gj04", "1": turn(0, 1), "A rat sat.": prose}, {"index": lambda row: row, "sentence": prose}, None, {},
+        dict(error="train.csv has no header: its first line holds 'gj04', .* 3 names above it; .* in test.csv"),
+    ),
+    "no sample, and pairs without spaces": (
+        {"q1": lambda row: f"怎么办{row}", "q2": lambda row: f"如何是{row}", "label": turn(0, 1)},
+        {"q1": lambda row: f"怎么办{row}", "q2": lambda row: f"如何是{row}"}, None, {},
+        dict(id="", text=["q1", "q2"], kind="binary", writes=["label", "0", "1"]),
+    ),
+    "no sample, a label and its name": (
+        TEXT | {"label": turn(100, 101, 102), "label_desc": ONE}, ID | TEXT, None, {},
+        dict(id="id", labels=["label"], left="label_desc (3 values, in train only)", writes=["id,label", "1000,100"]),
+    ),
+    "no sample, and labels that most rows lack": (
+        ID | TEXT | {"a": turn(0, 1), "b": turn("NULL", "x", "NULL", "y")}, ID | TEXT, None, {"labels": "b"},
+        dict(error=r"'b' holds 'NULL' in data row 1 .* drop_unlabelled=True, or name it in classes="),
+    ),
+    "no sample, and a test with labels": (
+        TEXT | {"label": turn(0, 1)}, {"text": lambda row: prose(row % 3)} | {"label": turn(0, 1)}, None,
+        {"labels": "label"}, dict(id="", text=["text"], labels=["label"], writes=["label", "0", "1"]),
     ),
     "several columns, of which one holds what the sample shows": (
         ID | TEXT | {"source": ONE, "mood": turn("x", "y")}, ID | TEXT, ID | {"answer": "y"}, {}, dict(labels=["mood"]),
