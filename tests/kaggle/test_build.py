@@ -188,7 +188,9 @@ def test_each_fold_gets_a_kernel_and_all_share_what_they_read(work):
         sources = [cell.source for cell in read_notebook(kernel).cells]
         assert f"folds = [{fold}]" in sources[3] and not any("train_in_parallel" in source for source in sources)
         assert read_kernel_metadata(kernel)["dataset_sources"][1] == "me/w-next-inputs"
-    two = make("3_train", "work=runs/w", "run=next", "start=mlm", "folds=[2, 0]", each_fold=True)
+    two = make("3_train", "work=runs/w", "run=next", "start=mlm", "folds=[2, 0]", "full_fit=true", each_fold=True)
+    fulls = [str([cell.source for cell in read_notebook(kernel).cells]) for kernel in two.kernels]
+    assert ["'full_fit': True" in source.replace('"', "'") for source in fulls] == [True, False]
     assert [kernel.name for kernel in two.kernels] == ["w-next-fold2", "w-next-fold0"]
     with pytest.raises(ValueError, match="5_submit has no folds of its own"):
         make("3_train", "work=runs/w", "run=next", "start=", "+", "5_submit", "run=next", each_fold=True)
@@ -199,16 +201,18 @@ def test_files_from_elsewhere_get_a_place_and_the_parameters_name_it(work, tmp_p
     write(
         far / "tiny" / "config.json", near / "config.json", far / "texts.csv", far / "vectors.parquet", far / "d.tsv.gz"
     )
+    write(far / "more.csv")
     texts = ["3_train", "work=runs/w", "run=next", "start=", f"backbone={far}/tiny"]
     knobs = [f'augment={{"Dictionary": {{"file": "{far}/d.tsv.gz"}}}}', f'pseudo={{"unlabelled": ["{far}/texts.csv"]}}']
-    built = make(*texts, *knobs, f'features={{"vectors": "{far}/vectors.parquet"}}')
+    built = make(*texts, *knobs, f'features={{"vectors": "{far}/vectors.parquet"}}', f"extra={far}/more.csv")
     values = {}
     exec(read_notebook(built.kernels[0]).cells[3].source, values)
     assert values["backbone"] == "inputs/tiny" and values["pseudo"] == {"unlabelled": ["inputs/texts.csv"]}
     assert values["augment"] == {"Dictionary": {"file": "inputs/d.tsv.gz"}}
     assert values["recipe"]["features"] == {"vectors": "inputs/vectors.parquet"}
+    assert values["extra"] == "inputs/more.csv"
     unpack(built.bundle, tmp_path / "kernel")
-    for name in ("tiny/config.json", "texts.csv", "vectors.parquet", "d.tsv.gz"):
+    for name in ("tiny/config.json", "texts.csv", "vectors.parquet", "d.tsv.gz", "more.csv"):
         assert (tmp_path / "kernel/inputs" / name).read_text() == Path(name).name
     assert_no_local_path(built, far)
     close = make("3_train", "work=runs/w", "run=next", "start=", "backbone=models/tiny")  # the recipe stays the same

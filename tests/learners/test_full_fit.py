@@ -6,12 +6,15 @@ import pytest
 
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, read_test, read_train
+from kagglekit.files import read_json
 from kagglekit.files.parquet import read_metadata, read_parquet
+from kagglekit.kaggle.pack_inputs import run_files
 from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.full_fit import check_full_fit, fit_full
 from kagglekit.learners.inference import Inference
-from kagglekit.options import find_idle, knobs_of
+from kagglekit.options import find_idle, knobs_of, named
 from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import TrainingRun, without_full
 from kagglekit.runs.tables import add_full, read_folds, read_run, training_rows, write_folds
 from kagglekit.time_budget import OutOfTime, TimeBudget
@@ -117,6 +120,29 @@ def test_the_model_of_all_rows_has_its_epochs_stays_and_stops_in_time(home, caps
     assert "is finished" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"full was trained with full_fit_epochs=2.0, and now it is None: delete"):
         fit_full(*args, None, TimeBudget())
+
+
+@pytest.mark.parametrize("teacher", ["", "base"])
+def test_pseudo_labels_go_with_extra_rows(home, teacher):
+    if teacher:
+        home.run(home.choose(extra=""), "base")
+    choice = home.choose(pseudo={"teacher": teacher, "threshold": 0.0})
+    folder = home.run(choice, "student")
+    params = read_json(folder / "params.json")["receipts"]["1"]
+    assert params["pseudo"]["rounds"][0]["added"] == 9 and params["extra rows"]["learned"] == 20
+    assert 40 < len(choice.learner.train) == len(choice.learner.labelling.labels) == 60
+
+
+def test_a_bundle_has_the_extra_rows_and_the_model_of_all_rows_of_a_run_that_predicts_again(home):
+    choice = home.choose()
+    folder = home.run(choice, "base")
+    fit_full(choice, folder, home.task, home.test["id"], None, TimeBudget())
+    files = [str(file.relative_to(folder)) for file in run_files(RunRecord(folder), models=True)]
+    assert {"full/model/model.safetensors", "full/test.parquet", "fold1/model/model.safetensors"} <= set(files)
+    assert not any("model/" in str(file.relative_to(folder)) for file in run_files(RunRecord(folder), models=False))
+    assert named([knobs_of(TrainingRun)["extra"]], RunRecord(folder).recipe, "file") == [
+        ("extra", str(home.folder / "more.csv"))
+    ]
 
 
 def test_other_extra_rows_make_another_run(home):
