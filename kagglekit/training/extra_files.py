@@ -68,6 +68,8 @@ class ExtraFiles:
         paths = [resolve(file) for file in ([files] if isinstance(files, str) else files)]
         if twice := [path for path in paths if paths.count(path) > 1]:
             raise ValueError(f"extra: {twice[0]} is named twice")
+        if gone := [path for path in paths if not path.is_file()]:
+            raise FileNotFoundError(f"extra: {gone[0]} does not exist, or is no file")
         parts = [_read_file(task, path, recipe) for path in paths]
         extra = pd.concat(parts, ignore_index=True)
         if clash := sorted({*extra["id"]} & {*train["id"]}):

@@ -157,3 +157,8 @@ def test_groups_are_drawn_whole_and_folds_without_the_check_do_not_count(tmp_pat
     write_predictions(tmp_path / "fold1" / WITHOUT, ids[:19:-1], found[::-1], ["no", "yes"], 1)
     gain = measure_extra(run, task("binary"), labels, np.arange(40) // 4)
     assert gain["folds"] == [1] and (gain["with"], gain["without"], gain["verdict"]) == (0.5, 1.0, "hurts")
+
+
+def test_a_file_that_is_not_there_is_named_with_its_parameter(compete, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"extra: .*gone\.csv does not exist"):
+        read(compete(), [write(tmp_path, text=["a"], label=["bad"]), str(tmp_path / "gone.csv")])
