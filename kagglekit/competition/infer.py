@@ -96,7 +96,11 @@ class Draft:
             self.tell("ids of train", "row1, row2, ...", f"{train} has no column {id!r}" if id else "rows go by order")
         self.targets = [column for column in self.sample.columns if column not in (id, "")]
         if copied := [old for old, new in more["sample_submission"].items() if not new and id]:
-            self.tell("columns of the sample", copied, "those of test: the submission has them as they are")
+            self.tell(
+                "columns of the sample",
+                [old or "the nameless one" for old in copied],
+                "those of test: the submission has them as they are",
+            )
 
     def find_labels(self) -> None:
         """The columns of labels, how they are written, and rows without."""

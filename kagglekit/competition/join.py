@@ -128,6 +128,8 @@ class Joiner:
             keys = [key for key in keys if not train[key].is_unique and len(more.columns) > 1]
             if keys:
                 could.setdefault(keys[0], {})[path.name] = more
+            elif any(set(test[one]) <= set(more[one]) for one in more if one in shared and test[one].is_unique):
+                self.notes.append(("not used", path.name, "columns of the rows of test, such as their labels"))
             else:
                 columns = ", ".join(more.columns[:6])
                 self.notes.append(

@@ -56,7 +56,8 @@ def assign_folds(
         raise ValueError(f"n_folds={n_splits}: it takes at least 2 folds to have rows that a model has not seen")
     if n_groups < n_splits:
         what = "rows" if n_groups == len(groups) else "groups"
-        raise ValueError(f"train has {n_groups} {what}: n_folds={n_splits} needs as many")
+        advice = "; near_duplicates=0 or another group= would part rows that share one" if what == "groups" else ""
+        raise ValueError(f"train has {n_groups} {what}: n_folds={n_splits} needs as many{advice}")
     if times is not None:
         return time_blocks(times, groups, n_splits + 1) - 1
     if labels.ndim == 1 and labels.dtype.kind != "f":

@@ -131,6 +131,17 @@ SHAPES = {  # files, parameters, (train, test, sample), what is told
         "train_data.csv test.csv sample_submission.csv",
         "join train_label.csv | label | found by 'id'; test has no row there",
     ),
+    "labels of test": (
+        {
+            "train.csv": TRAIN,
+            "test.csv": TEST,
+            "test_labels.csv": {"id": TEST_IDS, "label": list("abab")},
+            "sample_submission.csv": SAMPLE,
+        },
+        {},
+        "",
+        "not used | test_labels.csv | columns of the rows of test",
+    ),
     "features and labels apart": (
         {
             "train_features.csv": {**TEST, "id": IDS[:4]},

@@ -75,7 +75,7 @@ def test_classes_with_fewer_rows_than_folds_are_spread_as_far_as_they_go(rare, g
     ("labels", "groups", "n_splits", "message"),
     [
         ([0] * 9, None, 1, "n_folds=1: it takes at least 2"),
-        ([0] * 9, [1, 2, 3] * 3, 4, "train has 3 groups: n_folds=4"),
+        ([0] * 9, [1, 2, 3] * 3, 4, "train has 3 groups: n_folds=4 needs as many; near_duplicates=0 or another group="),
     ],
 )
 def test_what_cannot_be_split_is_named(labels, groups, n_splits, message):
