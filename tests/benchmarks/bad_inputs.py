@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from transformers import BertConfig, BertForMaskedLM
 
 from tests.conftest import ARCHITECTURES, make_texts, make_tokenizer, run_cells
 
@@ -27,12 +29,9 @@ class Blow:
     fine: Callable[[Path, Path], bool] | None = None
 
 
-def make_base(folder: Path) -> None:
-    """A competition of 60 rows in `data`, a tiny BERT in `bert`, and a work folder with the runs tfidf, base, blend."""
-    import torch
-    from transformers import AutoConfig, AutoModelForMaskedLM
-
-    data, work, bert = folder / "data", str(folder / "work"), str(folder / "bert")
+def make_competition(folder: Path) -> None:
+    """A competition of 60 rows in `data`, and a tiny BERT with random weights in `bert`."""
+    data, bert = folder / "data", folder / "bert"
     data.mkdir(parents=True)
     texts, balance = make_texts(60)
     label = np.array(["bad", "mixed", "good"])[np.sign(balance) + 1]
@@ -40,9 +39,15 @@ def make_base(folder: Path) -> None:
     write(data / "test.csv", pd.DataFrame({"id": range(60, 80), "text": make_texts(20, 1)[0]}))
     write(data / "sample_submission.csv", pd.DataFrame({"id": range(60, 80), "label": "good"}))
     torch.manual_seed(0)
-    AutoModelForMaskedLM.from_config(AutoConfig.for_model("bert", **ARCHITECTURES["bert"])).save_pretrained(bert)
+    BertForMaskedLM(BertConfig(**ARCHITECTURES["bert"])).save_pretrained(bert)
     make_tokenizer().save_pretrained(bert)
-    run_cells("1_eda", data=str(data), work=work, n_folds=2, backbone=bert)
+
+
+def make_base(folder: Path) -> None:
+    """A competition and a BERT, and a work folder with the runs tfidf, base, blend."""
+    make_competition(folder)
+    work, bert = str(folder / "work"), str(folder / "bert")
+    run_cells("1_eda", data=str(folder / "data"), work=work, n_folds=2, backbone=bert)
     run_cells("3_train", work=work, run="tfidf", backbone="tfidf")
     run_cells("3_train", work=work, run="base", backbone=bert, **FAST)
     run_cells("4_ensemble", work=work, run="blend", runs=["tfidf", "base"], method="weights")

@@ -25,20 +25,27 @@ from shutil import copytree, rmtree
 
 import numpy as np
 import pandas as pd
-import torch
-from transformers import BertConfig, BertForMaskedLM
 
 from kagglekit.files import sweep
-from tests.conftest import WIDTHS, make_texts, make_tokenizer, run_cells
+from tests.benchmarks.bad_inputs import make_competition
+from tests.conftest import run_cells
 
 SMALL = {"max_length": 24, "batch_size": 8, "checkpoint_every": 0.0}
 STEPS = {  # name -> notebook, its parameters, kills of it among 16
-    "1_eda": ("1_eda", {"n_folds": 2, "backbone": "tiny", "near_duplicates": 0.0}, 2),
-    "2_pretrain": ("2_pretrain", {"run": "mlm", "backbone": "tiny", "steps": 12, **SMALL}, 3),
+    "1_eda": ("1_eda", {"n_folds": 2, "backbone": "FOLDER/bert", "near_duplicates": 0.0}, 2),
+    "2_pretrain": ("2_pretrain", {"run": "mlm", "backbone": "FOLDER/bert", "steps": 12, **SMALL}, 3),
     "3_train tfidf": ("3_train", {"run": "tfidf", "backbone": "tfidf", "start": ""}, 2),
     "3_train BERT": (
         "3_train",
-        {"run": "bert", "backbone": "tiny", "start": "mlm", "epochs": 3, "dropout": 0.1, "keep_best": True, **SMALL}
+        {
+            "run": "bert",
+            "backbone": "FOLDER/bert",
+            "start": "mlm",
+            "epochs": 3,
+            "dropout": 0.1,
+            "keep_best": True,
+            **SMALL,
+        }
         | {"tricks": {"EMA": {"decay": 0.9}, "FGM": {}}},
         5,
     ),
@@ -67,22 +74,17 @@ class Ground:
 
     def parameters(self, step: str) -> dict:
         notebook, given, _ = STEPS[step]
-        given = {name: str(self.place / "tiny") if value == "tiny" else value for name, value in given.items()}
+        given = {
+            name: value.replace("FOLDER", str(self.place)) if isinstance(value, str) else value
+            for name, value in given.items()
+        }
         return given | {"work": str(self.work)} | ({"data": str(self.place / "data")} if notebook == "1_eda" else {})
 
 
 def make_ground(place: Path) -> Ground:
-    """A competition of 60 rows and a tiny BERT with random weights; then all steps, undisturbed."""
-    (place / "data").mkdir(parents=True)
+    """A competition and a tiny BERT; then all steps, undisturbed."""
+    make_competition(place)
     (place / "temporary").mkdir()
-    (texts, balance), (others, _) = make_texts(60), make_texts(20, seed=1)
-    train = pd.DataFrame({"id": range(60), "text": texts, "label": np.where(balance > 0, "good", "bad")})
-    test = pd.DataFrame({"id": range(100, 120), "text": others})
-    for name, table in (("train", train), ("test", test), ("sample_submission", test[["id"]].assign(label="bad"))):
-        table.to_csv(place / "data" / f"{name}.csv", index=False)
-    torch.manual_seed(0)
-    BertForMaskedLM(BertConfig(**WIDTHS)).save_pretrained(place / "tiny")
-    make_tokenizer().save_pretrained(place / "tiny")
     ground = Ground(place)
     ground.work.mkdir()
     ground.after("").mkdir(parents=True)
