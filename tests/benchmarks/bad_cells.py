@@ -107,7 +107,7 @@ def cells(base: Path) -> Iterator[Blow]:
         ("metric", "math:pi", ("metric", "pi")),
         ("metric", "json:loads", ("metric",)),
         ("form", "nope", ("form",)),
-        ("form", "columns", ("form",)),
+        ("form", "columns", ("columns",)),
         ("form", "probability", ("form",)),
         ("classes", ["good", "bad"], ("mixed",)),
         ("classes", ["good", "bad", "mixed", "new"], ("new",)),

@@ -51,13 +51,8 @@ def files(base: Path) -> Iterator[Blow]:
         "blank rows at the end": lambda b: b + b",,\n" * 30,
         "blank lines in the middle": lambda b: b.replace(b"\n", b"\n\n", 9),
     }.items():
-        clean = lambda b, change=change: change(b.replace(b" ,", b" ").replace(b'"', b""))  # noqa: E731
-        yield Blow(
-            f"train.csv: {name}",
-            ("train.csv",),
-            edit("data/train.csv", lambda b, f=clean: f(plain(b))),
-            fine=rows_read(60),
-        )
+        damage = edit("data/train.csv", lambda b, change=change: change(plain(b)))
+        yield Blow(f"train.csv: {name}", (), damage, fine=rows_read(60))  # an error would not be right
 
 
 def plain(data: bytes) -> bytes:

@@ -71,7 +71,7 @@ def folders(base: Path) -> Iterator[Blow]:
         os.symlink(folder / "elsewhere", folder / "work" / "base")
 
     kept = lambda folder, base: (folder / "work" / "base" / "thesis.txt").is_file()  # noqa: E731
-    yield Blow("overwrite=True on a folder that is no run", ("base", "overwrite"), mine, again, fine=kept)
+    yield Blow("overwrite=True on a folder that is no run", ("base",), mine, again, fine=kept)
     yield Blow("overwrite=True on a link", ("base",), link, again)
     yield Blow(
         "a run of that name with other settings",

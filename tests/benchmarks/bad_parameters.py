@@ -53,7 +53,7 @@ def parameters(base: Path) -> Iterator[Blow]:
         (["folds=[-1]"], ("folds",)),
         (['pseudo={"teacher": "nope"}'], ("nope",)),
         (['pseudo={"techer": "base"}'], ("techer", "teacher")),
-        (['features={"columns": ["nope"]}'], ("nope",)),
+        (['features={"columns": ["nope"]}'], ("columns", "numbers")),
         (["epoch=3"], ("epochs",)),
         (["3"], ("3",)),
         (["=3"], ("=3",)),
