@@ -129,6 +129,14 @@ def check_objects(column: pd.Series, name: str, id: Iterable[str] | None) -> Non
         raise ValueError(f"{name}: {cell}; make it one column a label, and name these in labels=")
 
 
+def check_lists(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
+    """A column of single labels holds no list in brackets, which would be a class of its own."""
+    bad = column.str.fullmatch(r"\s*\[.*\]\s*").to_numpy(dtype=bool)
+    if 0 < bad.sum() < len(column) / 2:
+        cell = first_bad(bad, column, id, "a list, and most rows hold one label")
+        raise ValueError(f"{name}: {cell}; write one label there, or lists in every row")
+
+
 def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
     """A column that holds nearly only numbers holds nothing else: no decimal comma, and no "%" or "$"."""
     bad = ~are_numbers(column)
@@ -198,8 +206,9 @@ def check_classes(
         cell = first_bad(unknown, values, train.get(id), f"which is none of the classes {listed(classes)}")
         raise ValueError(f"{name}: {cell}; correct it, or say classes=")
     without = [one for one in classes if one not in set(values) and one not in shown]
-    if without or len(set(classes)) < len(classes):
-        what = f"class {without[0]!r} has no row in" if without else "a class is named twice for"
+    twice = [one for one in classes if classes.count(one) > 1]
+    if without or twice:
+        what = f"class {without[0]!r} has no row in" if without else f"class {twice[0]!r} is named twice for"
         raise ValueError(f"{what} column {labels[0]!r} of {name}; say classes= without it")
 
 

@@ -119,6 +119,9 @@ class Draft:
         plain = train[~without].replace({label: spellings for label in written}) if spellings else train[~without]
         rule = (plain, written, targets, settings.kind, settings.metric, settings.label_sep)
         layout, separator, reason = labels.guess_layout(*rule)
+        if not layout:
+            for label in written:
+                checks.check_lists(train[label], name, self.ids)
         if layout != "list" and without.any():
             if not settings.drop_unlabelled:
                 for label, rows in missing.items():

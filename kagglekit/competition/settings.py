@@ -3,7 +3,6 @@
 from __future__ import annotations  # the types of knobs are texts
 
 from dataclasses import dataclass
-from typing import Any
 
 from kagglekit.competition.text_columns import template_columns
 from kagglekit.options import SEEDS, Knobs, documented, knob
@@ -35,7 +34,7 @@ class TaskSettings(Knobs):
     kind: str | None = knob(None, "of the labels", choices=KINDS, shown="task")
     classes: list[str | int | float] | None = knob(None, "in order", shown="task")
     form: str | None = knob(None, "of the submission: label, probability, columns, list, or top3", shown="task")
-    mapping: dict[str, Any] = knob(
+    mapping: dict[str, str | int | float | bool] = knob(
         {}, 'what the submission writes for each class: {"none": 0, "hate": 1}', shown="task"
     )
     clip: bool = knob(True, "keep numbers of the submission inside the range of train", shown="task")

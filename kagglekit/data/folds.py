@@ -32,6 +32,23 @@ def join_groups(*columns: Sequence) -> np.ndarray:
     return pd.factorize(connected_components(graph, directed=False)[1][:size])[0].astype(np.int64)
 
 
+def keep_together(copies: np.ndarray, group: Sequence | None, n_splits: int) -> tuple[np.ndarray, str]:
+    """The groups of rows that share a fold, int64 (n,), and a caution, or "": of copies of a text, and of a group.
+
+    Copies may chain everything to a few groups, fewer than folds need: then they are left apart, and it is said.
+    """
+    joined = join_groups(copies, *([] if group is None else [group]))
+    count = len(np.unique(joined))
+    if count >= n_splits:
+        return joined, ""
+    apart = join_groups(np.arange(len(copies)), *([] if group is None else [group]))
+    what = "texts of train are copies of each other" if group is None else "copies of texts join the groups of train"
+    return apart, (
+        f"CAUTION: {what}, so that {count} sets of rows could be kept together, and n_folds={n_splits} needs as many: "
+        "copies are in different folds, and scores are too good by what a model remembers of them"
+    )
+
+
 def assign_folds(
     labels: np.ndarray,
     groups: Sequence | None = None,

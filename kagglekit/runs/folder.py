@@ -59,6 +59,8 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     without params.json is never deleted, nor what a link leads to.
     """
     folder, work = run_folder(work, run), resolve(work)
+    if folder.is_file():
+        raise ValueError(f"run={run!r}: {folder} is a file: give the run another name")
     sources, teachers = _sources(work, recipe), _teachers(work, recipe)
     inputs = _hash_inputs(work, recipe, folds, sources, teachers)
     identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": inputs}

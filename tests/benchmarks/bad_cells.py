@@ -45,15 +45,15 @@ def cells(base: Path) -> Iterator[Blow]:
         (test, "sample"),
         edit("data/sample_submission.csv", lambda b: b[: b.rindex(b"79")]),
     )
-    for value in ("", " ", "nan", "NaN", "N/A", "NULL", "null", "None", "n/a", "<NA>"):
+    for value in ("", " ", "nan", "NaN", "N/A", "NULL", "null", "n/a", "<NA>"):
         yield Blow(
             f"label {value!r} in two rows", (train, "label", "row 7"), column(train, "label", {7: value, 20: value})
         )
     for value in ("Good", "good ", " GOOD"):
         damage = column(train, "label", dict.fromkeys(range(7, 11), value))
         yield Blow(f"label {value!r} beside good", ("label", "good"), damage, fine=told("good"))
-    yield Blow("labels are lists", (train, "label"), column(train, "label", {0: "['good', 'bad']"}))
-    yield Blow("one label is a list", ("label",), column(train, "label", {7: "['good', 'bad']"}), fine=told("row"))
+    yield Blow("labels are lists", (train, "'bad'"), column(train, "label", {0: "['good', 'bad']"}))
+    yield Blow("one label is a list", ("label", "row 7"), column(train, "label", {7: "['good', 'bad']"}))
     yield Blow("one label in every row", (train, "label"), column(train, "label", {0: "good"}))
     yield Blow(
         "a class with one row",
@@ -69,7 +69,9 @@ def cells(base: Path) -> Iterator[Blow]:
             f"a number is {value!r}, kind inferred", (train, "label", "row 7"), numbers({7: value}), [EDA, TFIDF]
         )
     yield Blow("a number in every row alike", (train, "label"), numbers({0: "3.5"}), [eda(kind="regression")])
-    yield Blow("texts are numbers", (train, "text"), column(train, "text", {0: "12"}), [eda(text=["text"])])
+    yield Blow(
+        "texts are numbers", (train, "text"), column(train, "text", {0: "12"}), [eda(text=["text"])], fine=rows_read(60)
+    )
     yield Blow("texts are empty", (train, "text"), column(train, "text", {0: ""}), [eda(text=["text"])])
     yield Blow("texts are empty, column inferred", ("text",), column(train, "text", {0: ""}))
     for value in ("\U0001f600", "x", "3 3 3", "\x00", "a " * 20000):

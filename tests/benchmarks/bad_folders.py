@@ -35,7 +35,7 @@ def damaged(base: Path) -> Iterator[Blow]:
                 yield Blow(f"{name}: {how}", (path.name,), edit(name, change), steps, fine=same_results)
         yield Blow(
             f"{name}: gone",
-            (path.parent.name if path.parent != work else path.name,),
+            (path.relative_to(work).parts[0],),
             lambda folder, name=name: (folder / name).unlink(),
             steps,
             fine=same_results,

@@ -26,7 +26,7 @@ def parameters(base: Path) -> Iterator[Blow]:
             elif parameter.takes.startswith("dict"):
                 bad += ["abc", '{"nope": {}}', "[1]"]
             elif parameter.takes.startswith("list"):
-                bad += ["[1.5]", '{"a": 1}']
+                bad += ["[{}]", '{"a": 1}']
             elif parameter.knob and parameter.knob.choices:
                 bad += ["nope"]
             for value in bad:

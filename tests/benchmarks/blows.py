@@ -3,7 +3,8 @@
     python -m tests.benchmarks.blows [--only WORD] [--kills 100] [--verbose]
 
 An input ends in one of four ways. right: an error of ours that names what it should, or the right result. unclear: an
-error of ours without these words. raw: an error that a library raised. silent: no error, and not the right result.
+error of ours without these words. raw: an error that a library raised. silent: no error, and not the right result. A
+command line should be refused before its kernel starts: late is right, but by a cell.
 """
 
 import argparse
@@ -45,10 +46,13 @@ class KernelStarted(Exception):
     """A command got as far as starting a kernel."""
 
 
-def command(arguments: list[str]) -> None:
-    """A command line of `kagglekit run` up to the start of its kernel. Raises ValueError with what it prints."""
+def command(arguments: list[str]) -> tuple[str, dict]:
+    """A command line of `kagglekit run` up to the start of its kernel: the notebook, and the parameters that it gets.
+    Raises ValueError with what it prints where it ends before."""
+    started = []
 
-    def start(*args, **kwargs):
+    def start(source, draft, parameters, *args, **kwargs):
+        started.append((source.stem, parameters))
         raise KernelStarted
 
     errors, execute = io.StringIO(), running.execute
@@ -59,11 +63,10 @@ def command(arguments: list[str]) -> None:
     except SystemExit as error:
         code = error.code
     except KernelStarted:
-        return
+        return started[0]
     finally:
         running.execute = execute
-    if code:
-        raise ValueError(errors.getvalue())
+    raise ValueError(errors.getvalue() or f"exit code {code}")
 
 
 def is_ours(error: Exception) -> bool:
@@ -78,11 +81,14 @@ def strike(blow: Blow, folder: Path, kept: Path) -> tuple[str, str]:
     shutil.rmtree(folder)
     shutil.copytree(kept, folder, symlinks=True)
     blow.damage(folder)
+    right = "right"
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             if blow.command:
-                command([part.replace("FOLDER", str(folder)) for part in blow.command])
-            for name, given in () if blow.command else blow.steps:
+                name, given = command([part.replace("FOLDER", str(folder)) for part in blow.command])
+                right = "late"
+                run_cells(name, **given)
+            for name, given in blow.steps:
                 named = {k: v.replace("FOLDER", str(folder)) if isinstance(v, str) else v for k, v in given.items()}
                 run_cells(name, **{"work": str(folder / "work")} | named)
     except Exception as error:
@@ -90,7 +96,7 @@ def strike(blow: Blow, folder: Path, kept: Path) -> tuple[str, str]:
         if not is_ours(error):
             return "raw", said
         missing = [word for word in blow.words if word.lower() not in str(error).lower()]
-        return ("unclear" if missing or not blow.words else "right"), said + (f" [{missing}]" if missing else "")
+        return ("unclear" if missing or not blow.words else right), said + (f" [{missing}]" if missing else "")
     try:
         return ("right" if blow.fine and blow.fine(folder, kept) else "silent"), ""
     except Exception as error:
@@ -120,10 +126,15 @@ def main() -> int:
                 if outcome != "right" or options.verbose:
                     print(f"{outcome:8}{area}: {blow.name}: {said.strip()[:600]}", flush=True)
     counts = pd.DataFrame([Counter({"area": 0} | {outcome: 1}) | {"area": area} for area, outcome in rows])
-    table = counts.groupby("area", sort=False).sum().reindex(columns=["right", "unclear", "raw", "silent"]).fillna(0)
+    table = (
+        counts.groupby("area", sort=False)
+        .sum()
+        .reindex(columns=["right", "late", "unclear", "raw", "silent"])
+        .fillna(0)
+    )
     table = table.astype(int)
     print(pd.concat([table, table.sum().to_frame("all").T]).to_string())
-    failed = int(table.drop(columns="right").to_numpy().sum())
+    failed = int(table.drop(columns=["right", "late"]).to_numpy().sum())
     if options.kills:
         from tests.benchmarks.kills import kill_many
 

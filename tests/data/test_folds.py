@@ -11,6 +11,7 @@ from kagglekit.data.folds import (
     describe_balance,
     fold_report,
     join_groups,
+    keep_together,
     read_times,
     repeated_folds,
     time_blocks,
@@ -288,3 +289,13 @@ def test_a_day_is_never_split():
     days = np.repeat(np.arange(10), [1, 30, 2, 2, 30, 5, 10, 10, 5, 5])
     folds = assign_folds(np.zeros(100, dtype=np.int64), n_splits=3, times=days)
     assert all(len(set(folds[days == day])) == 1 for day in range(10)) and sorted(set(folds)) == [-1, 0, 1, 2]
+
+
+def test_copies_that_join_all_rows_are_left_apart_with_a_caution():
+    group = ["a", "a", "b", "b", "c", "c"]
+    assert keep_together(np.array([0, 1, 2, 3, 4, 4]), group, 3)[0].tolist() == [0, 0, 1, 1, 2, 2]
+    groups, caution = keep_together(np.array([0, 1, 1, 2, 2, 0]), group, 2)
+    assert groups.tolist() == [0, 0, 1, 1, 2, 2] and caution.startswith("CAUTION: copies of texts join the groups")
+    groups, caution = keep_together(np.zeros(4, dtype=int), None, 2)
+    assert groups.tolist() == [0, 1, 2, 3] and "n_folds=2 needs as many" in caution
+    assert keep_together(np.array([0, 0, 1, 2]), None, 3)[0].tolist() == [0, 0, 1, 2]

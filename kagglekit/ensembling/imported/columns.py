@@ -143,8 +143,11 @@ def _check_order(
 
 
 def holds_logits(table: pd.DataFrame) -> bool:
-    """Whether more than one row in twenty holds no probabilities, and some are far from any."""
+    """Whether more than one row in twenty holds no probabilities, and some are far from any; shares of a sum that is
+    the same in all rows, such as 100, are none."""
     values = table.to_numpy()
+    if values.shape[1] > 1 and values.min() >= 0 and np.ptp(values.sum(axis=1)) < 1e-3:
+        return False
     outside = ((values < -1e-6) | (values > 1 + 1e-6)).any(axis=1)
     return bool(outside.mean() > OUTSIDE and (values.min() < -0.5 or values.max() > 1.5))
 
