@@ -443,7 +443,7 @@ BAD_SETTINGS = [
         r"column 'label' holds 'c' in data row 3 \(id '002'\), which is none of the classes a, b",
     ),
     ({"classes": ["a", "b", "c", "d"]}, r"class 'd' has no row in column 'label' of train\.csv"),
-    ({"classes": ["a", "b", "c", "c"]}, "a class is named twice"),
+    ({"classes": ["a", "b", "c", "c"]}, "class 'c' is named twice"),
     ({"labels": "n", "kind": "regression", "classes": ["1"]}, "classes= does not go with kind='regression'"),
     ({"form": "table"}, "form='table' is not known: use one of label"),
     ({"form": "probability"}, "form='probability' is for kind='binary', and this is multiclass"),
