@@ -40,6 +40,12 @@ IGNORED = {".git", ".cache", ".huggingface"}  # never uploaded by the client
 TEXT = (".json", ".txt", ".md", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".py", ".ipynb", ".env", ".log")
 LARGE = 50_000_000  # bytes; larger files are not searched for credentials
 OWN = {DATASET_FILE, BUNDLE_FILE, MANIFEST}
+PREFIXES = {  # the first part of a page's address on kaggle.com, which is no part of a source
+    "dataset_sources": ("datasets", "dataset"),
+    "kernel_sources": ("code", "kernels", "kernel", "notebooks"),
+    "competition_sources": ("c", "competitions", "competition"),
+    "model_sources": ("models", "model"),
+}
 
 
 def lint(folder: str | Path, sources: Mapping[str, str | Path] | None = None) -> list[Finding]:
@@ -147,6 +153,11 @@ def _sources(metadata: Mapping, here: Mapping[str, Path]) -> Iterator[tuple[str,
     A data set may be on Kaggle alone, which is a warning. The kernel's own bundle (SLUG-inputs of the same owner) must
     be here or have a version, since `build` makes it beside the kernel: an older one on Kaggle would be other input.
     """
+    for key, prefixes in PREFIXES.items():
+        for text in metadata.get(key) or []:
+            first, _, rest = text.partition("/")
+            if first in prefixes and rest and not re.fullmatch(r"[^/]+/[0-9]+", rest):
+                yield "error", key, f"{text} begins as the address of its page does: write {rest}"
     bundle = bare(re.sub("-fold[0-9]+$", "", metadata["id"]) + "-inputs")
     for key in ("dataset_sources", "kernel_sources"):
         for text in metadata.get(key) or []:

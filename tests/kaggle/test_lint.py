@@ -102,6 +102,23 @@ def test_parameters_that_a_run_refuses_are_found(kernel, source, words):
     assert finds(kernel, "error", "cell 4", words)
 
 
+@pytest.mark.parametrize(
+    ("key", "source", "right"),
+    [
+        ("dataset_sources", "datasets/somebody/wheels", "somebody/wheels"),
+        ("kernel_sources", "code/somebody/fold-zero", "somebody/fold-zero"),
+        ("competition_sources", "c/some-competition", "some-competition"),
+        ("model_sources", "models/google/bert/pyTorch/base/1", "google/bert/pyTorch/base/1"),
+    ],
+)
+def test_a_source_that_begins_as_the_address_of_its_page_does_is_found(kernel, key, source, right):
+    kept = read_json(kernel / "kernel-metadata.json")[key]
+    tell(kernel, **{key: [*kept, source]})
+    assert finds(kernel, "error", key, f"{source} begins as the address of its page does: write {right}")
+    tell(kernel, **{key: [*kept, right]})
+    assert [f for f in lint(kernel) if f.level == "error"] == []
+
+
 def test_folders_archives_and_links_to_nothing_in_a_data_set_are_found(kernel):
     bundle = kernel.parent / "bbc-base-inputs"
     (bundle / "model").mkdir()
