@@ -104,6 +104,8 @@ def load_tokenizer(path: str):
     except (OSError, ImportError, ValueError) as error:
         raise _unreachable(path, error) from error
     restore_rules(tokenizer, path)
+    for name in ("is_local", "local_files_only"):  # transformers 5 saves how it was loaded: offline, another file
+        tokenizer.init_kwargs.pop(name, None)
     return tokenizer
 
 

@@ -244,3 +244,9 @@ def test_a_config_that_is_no_model_is_an_error(copied):
     (copied / "config.json").write_text("{}")
     with pytest.raises(OSError, match="Check the name, or give a folder that holds the model"):
         load_config(str(copied))
+
+
+def test_a_saved_tokenizer_does_not_say_how_it_was_loaded(backbone, tmp_path):
+    load_tokenizer(backbone).save_pretrained(tmp_path)
+    saved = (tmp_path / "tokenizer_config.json").read_text()
+    assert saved == (Path(backbone) / "tokenizer_config.json").read_text() and "local" not in saved
