@@ -95,7 +95,7 @@ class Baseline:
         if self.task.kind == "multilabel":
             columns = [self._probabilities(x, label, unseen, seed, np.arange(2)) for label in y.T.astype(int)]
             return Fitted(*(np.column_stack([c[i][:, 1] for c in columns]) for i in range(2)))
-        inner = KFold(self.inner_folds, shuffle=True, random_state=seed)
+        inner = KFold(max(2, min(self.inner_folds, len(y))), shuffle=True, random_state=seed)
         y = y.reshape(len(y), -1).astype(np.float64)
 
         def ridge(strength: float) -> Ridge:
@@ -104,7 +104,10 @@ class Baseline:
         def worth(strength: float) -> float:
             return cross_val_score(ridge(strength), x, y, cv=inner, scoring="neg_mean_squared_error").mean()
 
-        model = ridge(choose_strength(worth, self.strengths)).fit(x, y)
+        strength = (
+            choose_strength(worth, self.strengths) if len(y) > 1 else START
+        )  # of a single row nothing is left out
+        model = ridge(strength).fit(x, y)
         return Fitted(*(model.predict(rows).reshape(rows.shape[0], -1).astype(np.float32) for rows in unseen))
 
     def _probabilities(self, x, y, unseen, seed, classes) -> list[np.ndarray]:

@@ -110,3 +110,13 @@ def test_strengths_are_tried_until_they_are_worse(worth, tried):
         lambda strength: asked.append(strength) or worth[strength], (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     )
     assert asked == tried and found == max(worth, key=worth.get)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["regression", "multiclass", "multilabel"])
+def test_very_few_rows_give_a_model_too(fold, tmp_path, kind, rows):
+    baseline, _ = fold(kind)
+    fitted = baseline.fit(np.arange(rows), np.arange(120, 160), tmp_path, 0)
+    assert np.isfinite(fitted.oof).all() and len(fitted.oof) == 40
+    if kind == "regression" and rows == 1:
+        assert np.allclose(fitted.oof, baseline.labels[:1])
