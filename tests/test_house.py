@@ -14,7 +14,8 @@ FOUNDATION = ("options", "declared", "files", "progress", "time_budget", "device
 ROOMS = (  # from below to above
     *FOUNDATION,
     *("scoring", "competition", "samples", "data", "losses", "model", "augment", "tricks", "runs", "training"),
-    *("ensembling", "selftraining", "pretraining", "learners", "show", "running", "kaggle", "run", "__main__"),
+    *("ensembling", "selftraining", "pretraining", "learners", "show", "running", "reports"),
+    *("kaggle", "run", "__main__"),
 )
 MODULES = {".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts): path for path in LIBRARY.rglob("*.py")}
 
