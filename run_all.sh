@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # ./run_all.sh                  the main job on the embedded default, BBC News: from train.csv to a checked submission.csv
 # ./run_all.sh DIR              the same on your competition: a folder with train, test and sample submission files
-# ./run_all.sh lab              JupyterLab on the notebooks
+# ./run_all.sh tweets           the same on another sample: tweets, reviews-zh, drugs
+# ./run_all.sh lab [DIR]        JupyterLab on copies of the notebooks, in runs/NAME/notebooks/lab/; more options are Jupyter's
 # ./run_all.sh test             the tests
 # ./run_all.sh compat           the tests on the versions of Kaggle's image, in .venv-kaggle (.ci/kaggle-image.txt)
 # ./run_all.sh lowest           the tests on the lowest versions that pyproject.toml allows, in .venv-lowest; TORCH=2.13.0 names
@@ -47,7 +48,7 @@ run() { # one notebook; what stands after -- is for the notebooks that have it, 
     "$venv/bin/python" -m kagglekit.run "$@" work="$work" -- ${extra[@]+"${extra[@]}"}
 }
 
-target=bbc extra=()
+target=bbc extra=() lab=""
 case ${1:-} in
 -h | --help) sed -n '2,/^set /{/^# \{0,1\}/s///p;}' "${BASH_SOURCE[0]##*/}"; exit ;;
 test) set_up; "$venv/bin/python" -m ruff check .; exec "$venv/bin/python" -m pytest "${@:2}" ;;
@@ -60,19 +61,27 @@ lowest)
     "./${BASH_SOURCE[0]##*/}" test "${@:2}"
     exit
     ;;
-lab) set_up; PYTHONPATH=$PWD exec "$venv/bin/python" -m jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks "${@:2}" ;;
+lab)
+    lab=yes
+    shift
+    case ${1:-} in '' | -*) ;; *) target=$1; shift ;; esac
+    ;;
 '' | --) ;;
 *) target=$1; shift ;;
 esac
-[ "${1:---}" = -- ] || { echo "what is $1? See ./run_all.sh --help" >&2; exit 2; }
-[ $# = 0 ] || extra=("${@:2}")
-if [ "$target" != bbc ]; then # a folder, seen from where the command was typed
-    folder=$(cd "$typed_in" && cd "$target" 2> /dev/null && pwd) || { echo "there is no folder $target" >&2; exit 2; }
+[ "$lab" ] || [ "${1:---}" = -- ] || { echo "what is $1? See ./run_all.sh --help" >&2; exit 2; }
+[ "$lab" ] || [ $# = 0 ] || extra=("${@:2}")
+# a folder, seen from where the command was typed, or one of the samples
+if folder=$(cd "$typed_in" && [ "$target" != bbc ] && cd "$target" 2> /dev/null && pwd); then
     target=$folder
+else
+    samples="bbc tweets reviews-zh drugs"
+    [[ " $samples " = *" $target "* ]] || { echo "there is no folder $target, and the samples are $samples" >&2; exit 2; }
 fi
 runs=$(cd "$typed_in" && mkdir -p "${RUNS:-$OLDPWD/runs}" && cd "${RUNS:-$OLDPWD/runs}" && pwd)
 work=$runs/$(basename "$target" | tr -c 'A-Za-z0-9._\n-' '_')
 set_up
+[ -z "$lab" ] || exec "$venv/bin/python" -m kagglekit lab "$target" work="$work" "$@"
 
 # What the competition is, and which rows are validated together. Everything else stands on this.
 run 1_eda data="$target"

@@ -1,6 +1,7 @@
-"""kagglekit COMMAND ...: run a notebook, build and push kernels for Kaggle, write a sample competition.
+"""kagglekit COMMAND ...: run a notebook, open JupyterLab, build and push kernels for Kaggle, write a sample.
 
 kagglekit run 3_train work=runs/bbc run=base     as python -m kagglekit.run
+kagglekit lab data/tweets                        JupyterLab on copies of the notebooks in runs/tweets
 kagglekit kaggle build 3_train work=runs/bbc     as python -m kagglekit.kaggle
 kagglekit sample tweets data/tweets              as python -m kagglekit.samples
 """
@@ -9,7 +10,12 @@ import signal
 import sys
 from importlib import import_module
 
-COMMANDS = {"run": "kagglekit.run", "kaggle": "kagglekit.kaggle.__main__", "sample": "kagglekit.samples"}
+COMMANDS = {
+    "run": "kagglekit.run",
+    "lab": "kagglekit.running.lab",
+    "kaggle": "kagglekit.kaggle.__main__",
+    "sample": "kagglekit.samples",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

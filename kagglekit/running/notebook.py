@@ -14,6 +14,7 @@ from kagglekit.running.parameters import Parameter, check_parameters, fold, name
 from kagglekit.time_budget import unfinished
 
 RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a run
+LAB = "lab"  # the folder of copies for JupyterLab, in a work folder's notebooks/
 
 
 def notebook_folder() -> Path:
@@ -65,6 +66,14 @@ def check_named(notebook: str, known: dict[str, Parameter], values: dict) -> Non
         choose_folds(read_parquet(work / "folds.parquet"), values["folds"])
 
 
+def tell_changed_defaults(source: Path, known: dict[str, Parameter], title: str) -> None:
+    """Print which defaults in a notebook's own cell are not those of its knobs: someone has saved what was tried."""
+    own = [one for one in known.values() if one.shown and one.knob and one.default != one.knob.default]
+    if changed := [one for one in own if source.parent.name != LAB or one.name not in ("data", "work")]:
+        listed = ", ".join(f"{one.name}={one.default!r} (kagglekit: {one.knob.default!r})" for one in changed)
+        print(f"{title}  CAUTION: {shorten(source)} itself was changed, and counts in every run: {listed}", flush=True)
+
+
 def run_notebook(
     notebook: str | Path,
     parameters: dict,
@@ -91,6 +100,7 @@ def run_notebook(
         raise ValueError(f"{source.stem} needs the parameter work: the folder that it works in")
     check_named(source.stem, known, values)
     title = " ".join(filter(None, [source.stem, values.get("run", ""), part]))
+    tell_changed_defaults(source, known, title)
     import nbformat  # it and Jupyter take seconds: what is wrong with the parameters is told before
 
     from kagglekit.running.jupyter_kernel import execute, locked

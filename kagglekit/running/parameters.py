@@ -115,7 +115,7 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
     """
     notebook = Path(notebook)
     content = read_notebook(notebook)
-    cells = _parameter_cells(content)
+    cells = parameter_cells(content)
     if len(cells) > 1:
         raise ValueError(f"{notebook} has {len(cells)} cells tagged `parameters`: keep one")
     shown = _parse_cell(notebook.name, "".join(cells[0]["source"])) if cells else {}
@@ -139,7 +139,8 @@ def read_notebook(file: Path) -> dict[str, Any]:
     return content
 
 
-def _parameter_cells(notebook: Mapping[str, Any]) -> list:
+def parameter_cells(notebook: Mapping[str, Any]) -> list:
+    """The code cells tagged `parameters`."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     return [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
 
@@ -186,7 +187,7 @@ def write_table(kinds: Sequence[type]) -> str:
 def rewrite_cell(notebook: str | Path) -> None:
     """Write a notebook's parameter cell again, as the knobs that its metadata names say."""
     content = read_notebook(Path(notebook))
-    (cell,) = _parameter_cells(content)
+    (cell,) = parameter_cells(content)
     cell["source"] = write_cell(knob_classes(content)).splitlines(keepends=True)
     Path(notebook).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
