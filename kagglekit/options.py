@@ -9,7 +9,6 @@ The parameter cells of notebooks, the checks before a run, what is packed for Ka
 (`python -m pydoc kagglekit.training.recipe`) are all read from these fields. This module imports nothing heavy.
 """
 
-import ast
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar
 
-TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "None": type(None)}
+from kagglekit.annotations import accepts
+
 SEEDS = 4_000_000_000  # the largest seed: numpy takes below 2**32, and a fold adds its number
 RENAMED = {"beside": "features", "cut": "truncation", "try_rates": "find_learning_rate"}  # names of version 0.1
 
@@ -30,8 +30,11 @@ def check_range(name: str, value, fits: bool, rule: str) -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`: did you mean epochs?`, or nothing when no known name is close."""
-    close = difflib.get_close_matches(name, list(known), cutoff=0.5)
+    """`: did you mean epochs?`, or nothing when no known name is close; letters count in any case."""
+    cases = {one.casefold(): one for one in known}
+    likeness = {one: difflib.SequenceMatcher(None, name.casefold(), one).ratio() for one in cases}
+    close = difflib.get_close_matches(name.casefold(), cases, cutoff=0.5)
+    close = [cases[one] for one in close if likeness[one] > likeness[close[0]] - 0.15]
     return f": did you mean {' or '.join(close)}?" if close else ""
 
 
@@ -302,45 +305,3 @@ def documented(kind: type) -> type:
         lines += [f"    {one}", f"        {one.words}{f' ({one.rule})' if one.rule else ''}"]
     kind.__doc__ = "\n".join(lines)
     return kind
-
-
-def accepts(annotation: str, value) -> bool:
-    """Whether `value` is plain data, and of the type that an annotation describes as text: "list[str] | None"."""
-    return is_plain(value) and fits(value, ast.parse(annotation, mode="eval").body)
-
-
-def fits(value, kind: ast.expr) -> bool:
-    """Whether `value` is of the type that an annotation describes (unions, Optional, Literal, list[...], dict[...])."""
-    match kind:
-        case ast.Constant(value=None):
-            return value is None
-        case ast.Constant(value=str(quoted)):
-            return fits(value, ast.parse(quoted, mode="eval").body)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return fits(value, left) or fits(value, right)
-        case ast.Name(id="Any"):
-            return True
-        case ast.Name(id=name) if name in TYPES:
-            return isinstance(value, TYPES[name]) and (name == "bool" or not isinstance(value, bool))
-        case ast.Subscript(value=ast.Name(id="list"), slice=item):
-            return isinstance(value, list) and all(fits(v, item) for v in value)
-        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, item])):
-            return isinstance(value, dict) and all(fits(k, key) and fits(v, item) for k, v in value.items())
-        case ast.Subscript(value=ast.Name(id="Optional"), slice=item):
-            return value is None or fits(value, item)
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=items):
-            allowed = ast.literal_eval(items)
-            allowed = allowed if isinstance(allowed, tuple) else (allowed,)
-            return any(value == a and type(value) is type(a) for a in allowed)
-    raise ValueError(
-        f"the annotation {ast.unparse(kind)!r} is not understood: use {', '.join(TYPES)}, list[...], | or Literal"
-    )
-
-
-def is_plain(value) -> bool:
-    """Whether `value` reaches a notebook as it is: None, bool, int, float, str; lists, and dicts by text, of these."""
-    if isinstance(value, list):
-        return all(map(is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and is_plain(v) for k, v in value.items())
-    return value is None or isinstance(value, (bool, int, float, str))

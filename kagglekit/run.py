@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from threading import Thread
 
+from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
 from kagglekit.running.done import summarize
 from kagglekit.running.notebook import find_notebook, report, run_notebook
-from kagglekit.running.parameters import choose_shared, parse_arguments, read_arguments, read_parameters
+from kagglekit.running.parameters import read_parameters
 
 
 def main(arguments: list[str] | None = None) -> int:

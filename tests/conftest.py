@@ -24,8 +24,9 @@ from kagglekit.losses.catalogue import check_loss, default_loss
 from kagglekit.model.backbones import load_backbone, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS
+from kagglekit.running.arguments import check_parameters, fold
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import check_parameters, fold, read_parameters
+from kagglekit.running.parameters import read_parameters
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments

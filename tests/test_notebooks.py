@@ -16,8 +16,9 @@ import pytest
 from kagglekit.files import read_json
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.run import main
+from kagglekit.running.arguments import parse_arguments, read_arguments
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import parse_arguments, read_arguments, read_parameters
+from kagglekit.running.parameters import read_parameters
 from kagglekit.samples import write_sample
 
 ROOT = Path(__file__).parents[1]

@@ -24,8 +24,9 @@ from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.pretraining.masking import MASKINGS
 from kagglekit.pretraining.stages import OBJECTIVES
+from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import choose_shared, parse_arguments, read_arguments, read_parameters
+from kagglekit.running.parameters import read_parameters
 from kagglekit.samples import SAMPLES
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 from kagglekit.training.recipe import SCHEDULES, Recipe

@@ -167,8 +167,9 @@ def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
 def budget(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     """Hours of training and of inference, from a timed sample here."""
     from kagglekit.kaggle.budget import measure
+    from kagglekit.running.arguments import parse_arguments, read_arguments
     from kagglekit.running.notebook import find_notebook
-    from kagglekit.running.parameters import parse_arguments, read_arguments, read_parameters
+    from kagglekit.running.parameters import read_parameters
 
     parser.add_argument("parameters", nargs="*", metavar="name=value", help="of 3_train, such as max_length=512")
     parser.add_argument("--work", required=True, type=resolve, help="the work folder, such as runs/bbc")

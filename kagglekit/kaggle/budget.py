@@ -18,8 +18,9 @@ from kagglekit.files import resolve, temporary_folder
 from kagglekit.files.parquet import read_parquet
 from kagglekit.model.backbones import find_backbone
 from kagglekit.options import check_range
+from kagglekit.running.arguments import check_parameters, with_defaults
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import check_parameters, read_parameters, with_defaults
+from kagglekit.running.parameters import read_parameters
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel, predict
 from kagglekit.training.recipe import Recipe

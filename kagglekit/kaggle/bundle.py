@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from kagglekit import __version__
+from kagglekit.annotations import accepts
 from kagglekit.files import replacing, write_json
 from kagglekit.kaggle.metadata import DATASET_FILE, Ref, dataset_metadata, read_object
-from kagglekit.options import accepts
 
 BUNDLE_FILE = "bundle.json"
 GOLDEN_FILE = "golden.parquet"  # golden rows, in the folder of a run

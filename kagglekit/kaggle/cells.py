@@ -9,17 +9,16 @@ from typing import Any
 import nbformat
 
 from kagglekit.kaggle.metadata import Ref
-from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import (
-    Parameter,
+from kagglekit.running.arguments import (
     check_parameters,
     choose_shared,
     fold,
     parse_arguments,
     read_arguments,
-    read_parameters,
     with_defaults,
 )
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import Parameter, read_parameters
 
 PREDICTING = ("3_train", "4_ensemble", "5_submit")  # their run can become a submission
 MARK = "# Install kagglekit"  # how the first cell of a kernel begins

@@ -19,11 +19,12 @@ from kagglekit.files.parquet import read_metadata
 from kagglekit.kaggle.bundle import GOLDEN_FILE, differs, read_bundle
 from kagglekit.kaggle.fresh_environment import MARK as DRY_RUN
 from kagglekit.kaggle.gather import KERNEL_FILE, describe_train, find_bundles, gather, is_copied, settle_task
+from kagglekit.running.arguments import with_defaults
 from kagglekit.running.done import find_reads
 from kagglekit.running.gpus import Gpus, working_gpus
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parallel import run_in_parallel
-from kagglekit.running.parameters import read_parameters, with_defaults
+from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.merge import is_run
 from kagglekit.runs.record import read_scores

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from kagglekit.annotations import accepts
 from kagglekit.competition.mounts import plain_name
 from kagglekit.files import reading
 from kagglekit.kaggle.bundle import BUNDLE_FILE, differs, is_unpacked, read_bundle
@@ -33,7 +34,7 @@ from kagglekit.kaggle.metadata import (
 from kagglekit.kaggle.secrets import find_known, find_secrets
 from kagglekit.kaggle.wheels import MANIFEST, MINILM, SLUG
 from kagglekit.model.catalogue import SOURCES
-from kagglekit.options import accepts, did_you_mean
+from kagglekit.options import did_you_mean
 
 NO_MODEL = {"", "tfidf", "soup"}  # values of backbone= that load none
 IGNORED = {".git", ".cache", ".huggingface"}  # never uploaded by the client

@@ -12,8 +12,9 @@ import nbformat
 
 from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.secrets import find_secrets, local_paths
+from kagglekit.running.arguments import check_parameters, with_defaults
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import check_parameters, knob_classes, read_notebook, read_parameters, with_defaults
+from kagglekit.running.parameters import knob_classes, read_notebook, read_parameters
 
 MOST = 1_000_000  # bytes: Kaggle's own limit is about 1 MB, which its client does not check
 CALLS = ("run_step", "run_in_parallel", "train_in_parallel", "run_notebook")  # with a notebook's name and parameters

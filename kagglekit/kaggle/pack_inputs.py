@@ -14,8 +14,8 @@ from kagglekit.kaggle.cells import Step
 from kagglekit.model.catalogue import PACKAGES
 from kagglekit.options import knobs_of, named
 from kagglekit.pretraining.stage_knobs import Stage
+from kagglekit.running.arguments import names_in
 from kagglekit.running.done import fill
-from kagglekit.running.parameters import names_in
 from kagglekit.runs.record import RunRecord, split_start, with_ancestors
 from kagglekit.runs.run_knobs import EnsembleRun, PretrainingRun, TrainingRun
 from kagglekit.runs.tables import list_runs

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kagglekit.annotations import accepts
 from kagglekit.competition.task import Task
 from kagglekit.data.clean import clean_table
 from kagglekit.files import remove, resolve
@@ -18,7 +19,7 @@ from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone
-from kagglekit.options import accepts, check_range
+from kagglekit.options import check_range
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.leaks import selection_warning

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
 from kagglekit.progress import clock
-from kagglekit.running.parameters import Parameter, names_in
+from kagglekit.running.arguments import names_in
+from kagglekit.running.parameters import Parameter
 from kagglekit.runs.environment import versions
 from kagglekit.time_budget import unfinished
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from kagglekit.files import resolve, sweep
 from kagglekit.options import did_you_mean
 from kagglekit.progress import clock
+from kagglekit.running.arguments import check_parameters, fold, names_in, with_defaults
 from kagglekit.running.done import changes, fill, fingerprint, shorten, write_marker
-from kagglekit.running.parameters import Parameter, check_parameters, fold, names_in, read_parameters, with_defaults
+from kagglekit.running.parameters import Parameter, read_parameters
 from kagglekit.time_budget import unfinished
 
 RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a run

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kagglekit.annotations import accepts
 from kagglekit.declared import check_contents, read_augmenters, read_tricks
 from kagglekit.losses.catalogue import check_loss, check_loss_names
-from kagglekit.options import Knobs, accepts, check_range, documented, knob
+from kagglekit.options import Knobs, check_range, documented, knob
 from kagglekit.scoring import CLASSES
 
 if TYPE_CHECKING:  # pandas comes with it: a recipe is checked before a kernel starts

@@ -14,7 +14,8 @@ from kagglekit.learners.choose import choose_learner
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import pretrain
-from kagglekit.running.parameters import fold, read_parameters
+from kagglekit.running.arguments import fold
+from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.tables import write_folds
 from kagglekit.time_budget import STARTED, OutOfTime, TimeBudget, unfinished
 from kagglekit.training.callbacks import StopInTime, last_checkpoint
