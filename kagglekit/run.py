@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Thread
 
 from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
-from kagglekit.running.done import summarize
 from kagglekit.running.notebook import find_notebook, report, run_notebook
 from kagglekit.running.parameters import read_parameters
 
@@ -37,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     own = len(parser.parse_intermixed_args(arguments[:cut]).parameters)
     try:
         if options.summary:
+            from kagglekit.reports.overview import summarize  # it loads what the other commands do not need
+
             print(summarize(options.summary))
             return 0
         if not options.notebook:

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import os
 import re
 import string
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
-from kagglekit.progress import clock
 from kagglekit.running.arguments import names_in
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.environment import versions
@@ -127,35 +125,6 @@ def _read_marker(marker: Path) -> dict:
         found = read_json(marker)
         return found if {"parameters", "outputs"} <= found.keys() else {}
     return {}
-
-
-def summarize(work: str | Path) -> str:
-    """The scores of the submission, where files are, and how long each notebook took."""
-    work = resolve(work)
-    done = {path: _read_marker(path) for path in (work / "notebooks").glob("*.done.json")}
-    done = {path: marker for path, marker in done.items() if marker}
-    if not done:
-        raise FileNotFoundError(f"{shorten(work)} has no finished notebooks")
-    done = dict(sorted(done.items(), key=lambda item: item[1]["finished_at"]))
-    submissions = [marker for marker in done.values() if any("submission.csv" in path for path in marker["outputs"])]
-    record = read_json(work / "submission.json") if (work / "submission.json").is_file() else {}
-    run = record.get("run") or (submissions[-1]["parameters"].get("run") if submissions else None)
-    lines = []
-    if run and (work / run / "score.json").is_file():
-        score = read_json(work / run / "score.json")
-        interval = f", 95 % interval {score['low']:.4f} to {score['high']:.4f}" if "low" in score else ""
-        value = f"{score['metric']} {score['score']:.4f} ± {score['standard_error']:.4f}{interval}"
-        lines.append(f"out-of-fold  {value} ({run})")
-    if record.get("true_score") is not None:
-        lines.append(f"true score   {record['metric']} {record['true_score']:.4f} (on the held-back test labels)")
-    if (work / "submission.csv").is_file():
-        lines.append(f"submission   {shorten(work / 'submission.csv')}")
-    lines.append(f"notebooks    {shorten(work / 'notebooks')}/")
-    for path, marker in done.items():
-        before = os.stat(path).st_mtime - datetime.fromisoformat(marker["finished_at"]).timestamp() > 1
-        name = path.name.removesuffix(".done.json")
-        lines.append(f"  {name:<24} {clock(marker['seconds']):>7}{' (done before)' if before else ''}")
-    return "\n".join(lines)
 
 
 def shorten(path: Path) -> Path:

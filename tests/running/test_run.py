@@ -12,7 +12,7 @@ import pytest
 import kagglekit.running.done
 from kagglekit.files import read_json, write_json
 from kagglekit.run import main
-from kagglekit.running.done import changes, fill, fingerprint, hash_path, summarize
+from kagglekit.running.done import changes, fill, fingerprint, hash_path
 from kagglekit.running.jupyter_kernel import locked
 from kagglekit.running.notebook import run_notebook
 
@@ -281,27 +281,3 @@ def test_the_hash_of_a_folder_sees_names_and_contents_but_no_checkpoints_and_no_
     second = hash_path(folder)
     (folder / "a.txt").rename(folder / "b.txt")
     assert len({first, second, hash_path(folder)}) == 3
-
-
-def test_the_summary_has_scores_paths_and_times(capsys):
-    work = Path("w").resolve()
-    with pytest.raises(FileNotFoundError, match="w has no finished notebooks"):
-        summarize("w")
-    for minute, (name, outputs) in enumerate({"1_eda": {}, "5_submit.blend": {"w/submission.csv": "x"}}.items()):
-        marker = {"parameters": {"run": "blend"}, "outputs": outputs, "seconds": 72.0 + minute}
-        write_json(work / f"notebooks/{name}.done.json", marker | {"finished_at": f"2099-01-01T00:0{minute}:00+00:00"})
-    os.utime(work / "notebooks/1_eda.done.json", (2**32, 2**32))
-    (work / "notebooks/3_train.base.done.json").write_text("{")  # damaged: it counts as not done
-    write_json(work / "blend/score.json", {"metric": "accuracy", "score": 0.98654, "standard_error": 0.003})
-    (work / "submission.csv").write_text("id\n")
-    assert main(["--summary", "w"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "out-of-fold  accuracy 0.9865 ± 0.0030 (blend)",
-        "submission   w/submission.csv",
-        "notebooks    w/notebooks/",
-        f"  {'1_eda':<24} {'1:12':>7} (done before)",
-        f"  {'5_submit.blend':<24} {'1:13':>7}",
-    ]
-    record = {"run": "blend", "submission": "w/submission.csv", "metric": "accuracy", "true_score": 0.99}
-    write_json(work / "submission.json", record)
-    assert "true score   accuracy 0.9900 (on the held-back test labels)" in summarize("w")

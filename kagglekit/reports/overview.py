@@ -1,0 +1,277 @@
+"""Overview of a work folder: all of its runs in a table, with scores, folds, what differs, and time; as text or a page.
+
+    python -m kagglekit.run --summary runs/bbc [--html]
+
+Finished runs come first, by score. Runs of fewer folds were scored on other rows: they stand below, and are told.
+"""
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kagglekit.files import read_json, resolve
+from kagglekit.files.parquet import read_parquet
+from kagglekit.files.paths import RESERVED
+from kagglekit.progress import clock
+from kagglekit.reports.paired import read_data
+from kagglekit.reports.run_settings import describe_settings
+from kagglekit.running.done import shorten
+from kagglekit.runs.folder import score_run
+from kagglekit.runs.leaks import score_warning
+from kagglekit.runs.record import RunRecord
+from kagglekit.scoring.metrics import is_higher_better
+
+WIDTH, NARROW = 80, 28  # columns of a terminal, and the fewest in which settings stand beside the figures
+
+
+@dataclass
+class RunRow:
+    """A run in the table. score, error: None where it has none. folds: those that are finished. seconds: None where
+    nothing has recorded them. notes: what a reader has to know about its score."""
+
+    record: RunRecord
+    metric: str = ""
+    score: float | None = None
+    error: float | None = None
+    folds: list[int] = field(default_factory=list)
+    partial: bool = False
+    seconds: float | None = None
+    place: str = ""
+    settings: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def score_text(self) -> str:
+        error = "" if self.error is None else f" ± {write_score(self.error)}"
+        return "" if self.score is None else f"{write_score(self.score)}{error}"
+
+    @property
+    def time(self) -> str:
+        return self.place if self.seconds is None else clock(self.seconds)
+
+
+@dataclass
+class Overview:
+    """The runs of a work folder, in the order of the table, and what else is there.
+
+    n_folds: of folds.parquet; 0 where there is none, as for runs that are imported from files. submission: what
+    submission.json says. markers: notebook -> its marker. problems: files that are damaged, in words.
+    """
+
+    work: Path
+    rows: list[RunRow] = field(default_factory=list)
+    task: dict[str, Any] = field(default_factory=dict)
+    n_rows: int = 0
+    n_folds: int = 0
+    submission: dict[str, Any] = field(default_factory=dict)
+    markers: dict[str, dict] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """What is damaged or lacking is named once, and the rest goes on."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            if str(error) not in self.problems:
+                self.problems.append(str(error))
+
+    @property
+    def metric(self) -> str:
+        return next((row.metric for row in self.rows if row.metric), self.task.get("metric", ""))
+
+    def row(self, name: str) -> RunRow | None:
+        """The row of a run; None where there is none of that name."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    @property
+    def chosen(self) -> RunRow | None:
+        """The run that is submitted, or else the best."""
+        named = self.row(self.submission.get("run", ""))
+        return named or next((row for row in self.rows if row.score is not None), None)
+
+
+def write_score(value: float) -> str:
+    """A score with four digits after the point, a large one with six in all."""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.6g}"
+
+
+def read_overview(work: str | Path) -> Overview:
+    """What a work folder holds. Raises FileNotFoundError for one that is not there, or in which nothing was done."""
+    found = Overview(resolve(work))
+    folders = sorted(
+        {path.parent for name in ("params", "weights", "score") for path in found.work.glob(f"*/{name}.json")}
+    )
+    folders = [folder for folder in folders if folder.name not in RESERVED]
+    for path in sorted((found.work / "notebooks").glob("*.done.json")):
+        with found.catching():
+            found.markers[path.name.removesuffix(".done.json")] = read_json(path)
+    if not folders and not found.markers and not (found.work / "task.json").is_file():
+        there = "has no runs, and no finished notebooks: begin with 1_eda" if found.work.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{shorten(found.work)} {there}")
+    for name in ("task", "submission"):
+        with found.catching():
+            if (found.work / f"{name}.json").is_file():
+                setattr(found, name, read_json(found.work / f"{name}.json"))
+    with found.catching():
+        if (found.work / "folds.parquet").is_file():
+            fold = read_parquet(found.work / "folds.parquet")["fold"]
+            found.n_rows, found.n_folds = int((fold >= 0).sum()), fold[fold >= 0].nunique()
+    reads: dict = {}
+    rows = [RunRow(RunRecord(folder, reads)) for folder in folders]
+    for row in rows:
+        _read_row(row, found)
+    _describe_rows(rows, found)
+    higher = True
+    with found.catching():
+        higher = is_higher_better(next((row.metric for row in rows if row.metric), "accuracy"))
+    found.rows = sorted(rows, key=lambda row: (row.score is None, row.partial, _place(row, higher), row.name))
+    return found
+
+
+def _place(row: RunRow, higher: bool) -> float:
+    return 0.0 if row.score is None else -row.score if higher else row.score
+
+
+def _read_row(row: RunRow, found: Overview) -> None:
+    record = row.record
+    row.folds = list(record.folds)
+    with found.catching():
+        scores = record.scores
+        if row.folds and set(row.folds) != {int(fold) for fold in scores.get("folds", {})}:
+            scores = _score_again(record, found)  # cut off before it was scored, or folds came since
+        row.folds = row.folds or sorted(int(fold) for fold in scores.get("folds", {}))
+        if scores:
+            row.metric, row.error = scores["metric"], scores.get("standard_error")
+            row.score = scores.get("cross_fitted", scores["score"])
+            if "cross_fitted" in scores and "members" not in scores:
+                itself = f"{write_score(scores['score'])} by itself, which is too good"
+                row.notes.append(f"each fold's best evaluation is chosen by the other folds ({itself})")
+            with found.catching():
+                if words := score_warning(record, "cross_fitted" in scores):
+                    row.notes.append(words)
+    row.partial = 0 < len(row.folds) < found.n_folds
+    if row.partial:
+        which = f"{row.folds[0]}-{row.folds[-1]}" if len(row.folds) > 1 else f"{row.folds[0]}"
+        which = which if len(row.folds) == row.folds[-1] - row.folds[0] + 1 else ", ".join(map(str, row.folds))
+        row.notes.insert(
+            0, f"fold{'s' * (len(row.folds) > 1)} {which} of {found.n_folds}: not comparable with the others"
+        )
+    _find_time(row, found)
+
+
+def _score_again(record: RunRecord, found: Overview) -> dict[str, Any]:
+    with found.catching():
+        data = read_data(found.work, [record.name])
+        return score_run(data.runs[0], data.task, data.labels, data.features.groups)
+    return {}
+
+
+def _find_time(row: RunRow, found: Overview) -> None:
+    """The time of a run: that of its notebook, with those of the workers that trained its folds in parallel."""
+    copies = found.work / "notebooks"
+    stems = [f"{notebook}.{row.name}" for notebook in ("2_pretrain", "3_train", "4_ensemble")]
+    if done := [found.markers[stem] for stem in stems if stem in found.markers]:
+        row.seconds = sum(marker.get("seconds", 0.0) for marker in done)
+        for part in copies.glob(f"3_train.{row.name}.fold[0-9]*.ipynb"):
+            if part.stem not in found.markers:  # else it is the copy of another run
+                with found.catching():
+                    row.seconds += read_json(part).get("metadata", {}).get("papermill", {}).get("duration") or 0.0
+    elif any((copies / f"{stem}.failed.ipynb").is_file() for stem in stems):
+        row.place = "cut off"
+    else:
+        row.place = "in lab" if (copies / "lab").is_dir() else "-"
+
+
+def _describe_rows(rows: list[RunRow], found: Overview) -> None:
+    """Say of each run how its settings differ from those of an earlier one."""
+
+    def made(row: RunRow) -> float:
+        ends = [mark["finished_at"] for stem, mark in found.markers.items() if stem.partition(".")[2] == row.name]
+        if ends and ends[0]:
+            return datetime.fromisoformat(ends[0]).timestamp()
+        files = [row.record.folder / name for name in ("params.json", "weights.json", "score.json")]
+        return next(file for file in files if file.is_file()).stat().st_mtime
+
+    earlier: list[RunRecord] = []
+    for row in sorted(rows, key=lambda row: (made(row), row.name)):
+        row.settings = "its settings cannot be read"
+        with found.catching():
+            row.settings = describe_settings(row.record, earlier)
+            if "objective" in row.record.recipe:
+                row.settings = f"2_pretrain, has no score; {row.settings}"
+            elif not row.folds:
+                row.settings = f"no fold is finished; {row.settings}"
+            earlier.append(row.record)
+
+
+def write_table(found: Overview) -> list[str]:
+    """The lines of the table of all runs, at most 80 columns wide; settings go on below where they are long."""
+    if not found.rows:
+        return []
+    mixed = len({row.metric for row in found.rows if row.metric}) > 1
+    heads = ("run", "score" if mixed else found.metric or "score", "folds", "time", "settings that differ")
+    cells = []
+    for row in found.rows:
+        score = f"{row.metric} {row.score_text}" if mixed and row.score is not None else row.score_text
+        folds = f"{len(row.folds)} of {found.n_folds or len(row.folds)}" if row.folds else ""
+        cells.append((row.name, score, folds, row.time, "; ".join([*row.notes, row.settings])))
+    sizes = [max(len(line[k]) for line in [heads, *cells]) for k in range(4)]
+    sizes[0], indent = min(sizes[0], 24), 4
+    if (beside := sum(sizes) + 8) <= WIDTH - NARROW:
+        indent = beside
+    lines = []
+    for name, *figures, words in [heads, *cells]:
+        aligned = zip(figures, sizes[1:], (str.ljust, str.ljust, str.rjust), strict=True)
+        line = "  ".join([name.ljust(sizes[0]), *(align(text, size) for text, size, align in aligned)])
+        if len(name) > sizes[0]:
+            lines, line = [*lines, name], "  ".join([" " * sizes[0], line[len(name) + 2 :]])
+        wrapped = textwrap.wrap(words, WIDTH - indent, break_on_hyphens=False)
+        if indent == beside:
+            line, wrapped = f"{line}  {wrapped[0]}", wrapped[1:]
+        lines += [line.rstrip(), *(" " * indent + text for text in wrapped)]
+    return lines
+
+
+def write_facts(found: Overview) -> list[tuple[str, str]]:
+    """What stands below the table: name and words."""
+    facts, best = [], found.chosen
+    with found.catching():
+        scores = best.record.scores if best else {}
+        if "low" in scores:
+            span = f"{write_score(scores['low'])} to {write_score(scores['high'])}"
+            facts.append((best.name, "; ".join([f"95 % interval {span}", *scores.get("warnings", [])])))
+    if (found.work / "submission.csv").is_file():
+        run = found.submission.get("run")
+        facts.append(("submission", f"{shorten(found.work / 'submission.csv')}{f', from {run}' if run else ''}"))
+    if (true := found.submission.get("true_score")) is not None:
+        facts.append(("true score", f"{found.submission['metric']} {write_score(true)} (on the held-back test labels)"))
+    others = {stem: mark for stem, mark in found.markers.items() if stem[0] in "15"}
+    times = ", ".join(f"{stem} {clock(mark.get('seconds', 0.0))}" for stem, mark in others.items())
+    if (found.work / "notebooks").is_dir():
+        facts.append(("notebooks", f"{shorten(found.work / 'notebooks')}/{f': {times}' if times else ''}"))
+    if not found.rows:
+        facts.append(("runs", f"none yet: python -m kagglekit.run 3_train work={shorten(found.work)} run=base"))
+    facts += [("damaged", problem) for problem in found.problems]
+    return facts
+
+
+def summarize(work: str | Path) -> str:
+    """All runs of a work folder, the submission, and how long the notebooks took, in lines of at most 80 columns."""
+    found = read_overview(work)
+    lines = write_table(found)
+    facts = write_facts(found)
+    size = max(len(name) for name, _ in facts) if facts else 0
+    for name, words in facts:
+        first, *rest = textwrap.wrap(words, WIDTH - size - 2, break_on_hyphens=False, break_long_words=False)
+        lines += [""] * (name == facts[0][0] and bool(lines)) + [f"{name:<{size}}  {first}"]
+        lines += [" " * (size + 2) + line for line in rest]
+    return "\n".join(lines)
