@@ -1,4 +1,4 @@
-"""Declarations that are read from source: names, knobs and traits of tricks and augmenters, without loading torch.
+"""Declarations that are read from source: names, knobs and traits of tricks, methods, learners: no torch is loaded.
 
 Parameters are checked before a kernel starts, within two seconds, and torch takes longer than that to import. So what a
 class says of itself in literals is read from its file, as the parameter cell of a notebook is: `knob(...)`, plain
@@ -16,6 +16,11 @@ from kagglekit.options import Knob, check_names, did_you_mean, knob, share
 
 LIBRARY = Path(__file__).parent
 MAKERS = {"knob": knob, "share": share}  # functions whose calls, with literals, make the field of a knob
+FILLED_IN = {  # what the notebooks fill in themselves: of a masking, of what trains its scorer, of a learner
+    "masking": ("mask_id", "vocabulary", "special_ids", "probability", "words", "scorer", "start"),
+    "scorer": ("rule", "seed", "save_seconds", "budget"),
+    "learner": ("task", "train", "test", "backbone", "cache"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,50 @@ def read_tricks() -> dict[str, Declared]:
 def read_augmenters() -> dict[str, Declared]:
     """The augmenters of the catalogue: name -> what its class declares."""
     return _read_classes(read_names("augment/catalogue.py", "EVERY"), sorted((LIBRARY / "augment").glob("*.py")))
+
+
+@cache
+def read_methods() -> dict[str, Declared]:
+    """The methods, calibrations and thresholds of 4_ensemble: name -> what the class declares that makes it."""
+    made = {}
+    for node in ast.parse((LIBRARY / "ensembling/methods.py").read_text(encoding="utf-8")).body:
+        match node:  # METHODS = {"mean": Method(pools.Mean), "vote": Method(partial(pools.Vote, weighted=True)), ...}
+            case ast.Assign(value=ast.Dict(keys=keys, values=[ast.Call(func=ast.Name(id="Method")), *_] as values)):
+                for key, value in zip(keys, values, strict=True):
+                    maker = value.args[0].args[0] if isinstance(value.args[0], ast.Call) else value.args[0]
+                    made[key.value] = maker.attr if isinstance(maker, ast.Attribute) else maker.id
+    classes = _read_classes(set(made.values()), sorted((LIBRARY / "ensembling").glob("*.py")))
+    for owner, found in classes.items():
+        ours = [one for one in found.knobs.values() if not one.name.endswith("_") and one.default is not MISSING]
+        classes[owner] = Declared(
+            {one.name: replace(one, type=one.type.replace("Sequence", "list")) for one in ours}, {}
+        )
+    return {name: classes[owner] for name, owner in made.items()}
+
+
+@cache
+def read_learner(name: str) -> Declared:
+    """The options of a learner that does not fine-tune, frozen or setfit, as its class declares them."""
+    owner = {"frozen": "Frozen", "setfit": "SetFit"}[name]
+    return _without(_read_classes([owner], [LIBRARY / f"learners/{name}.py"])[owner].knobs, "learner")
+
+
+@cache
+def read_masking(name: str) -> Declared:
+    """The options of a masking of 2_pretrain, those of what trains its scorer among them."""
+    owner = "SelectiveMasking" if name == "entropy" else f"{name.title().replace('_', '')}Masking"
+    found = _without(_read_classes([owner], [LIBRARY / "pretraining/masking.py"])[owner].knobs, "masking")
+    if owner != "SelectiveMasking":
+        return found
+    nodes = ast.parse((LIBRARY / "pretraining/selective.py").read_text(encoding="utf-8")).body
+    (maker,) = [node.args for node in nodes if getattr(node, "name", "") == "train_token_scorer"]
+    given = zip(maker.kwonlyargs, maker.kw_defaults, strict=True)
+    knobs = {one.arg: replace(_read_knob(one.arg, value), type=ast.unparse(one.annotation)) for one, value in given}
+    return Declared(_without(knobs, "scorer").knobs | found.knobs, {})
+
+
+def _without(knobs: Mapping[str, Knob], filled_in: str) -> Declared:
+    return Declared({name: one for name, one in knobs.items() if name not in FILLED_IN[filled_in]}, {})
 
 
 @cache
@@ -77,12 +126,18 @@ def _read_knob(name: str, value: ast.expr | None) -> Knob:
         case None:
             return Knob(name, "Any", MISSING)
         case ast.Call(func=ast.Name(id=maker), args=given, keywords=options) if maker in MAKERS:
-            made = MAKERS[maker](
-                *map(ast.literal_eval, given), **{one.arg: ast.literal_eval(one.value) for one in options}
-            )
+            made = MAKERS[maker](*map(_literal, given), **{one.arg: _literal(one.value) for one in options})
             default = made.default if made.default_factory is MISSING else made.default_factory()
             return Knob(name, "Any", default, **made.metadata)
-    return Knob(name, "Any", ast.literal_eval(value))
+    return Knob(name, "Any", _literal(value))
+
+
+def _literal(value: ast.expr) -> Any:
+    """What an expression says; MISSING where that is known only when it is run."""
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return MISSING
 
 
 def check_contents(parameter: str, what: str, recipe: Mapping[str, Any], known: Mapping[str, Declared]) -> None:
@@ -95,12 +150,17 @@ def check_contents(parameter: str, what: str, recipe: Mapping[str, Any], known: 
             meant = did_you_mean(name, known)
             every = f"{meant} There are" if meant else "; there are"
             raise ValueError(f"{parameter}: there is no {what} {name!r}{every} {', '.join(known)}")
-        knobs, owner = known[name].knobs, f"{parameter}: {name}"
-        if not isinstance(options, dict):
-            raise ValueError(f"{owner} takes {', '.join(knobs)} as a dict, not {options!r}: {{}} leaves the defaults")
-        check_names(options, knobs, owner)
-        for option, one in knobs.items():
-            if option in options:
-                one.check(options[option], owner)
-            elif one.default is MISSING:
-                raise ValueError(f"{owner} needs {option}: it has no default")
+        check_options(f"{parameter}: {name}", options, known[name].knobs)
+
+
+def check_options(owner: str, options: Any, knobs: Mapping[str, Knob]) -> None:
+    """Raise ValueError unless options are a dict of some of these knobs, of their types and in their ranges, and of all
+    that have no default. owner: whose they are, such as "tricks: FGM"."""
+    if not isinstance(options, dict):
+        raise ValueError(f"{owner} takes {', '.join(knobs)} as a dict, not {options!r}: {{}} leaves the defaults")
+    check_names(options, knobs, owner)
+    for option, one in knobs.items():
+        if option in options:
+            one.check(options[option], owner)
+        elif one.default is MISSING:
+            raise ValueError(f"{owner} needs {option}: it has no default")

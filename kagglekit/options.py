@@ -33,7 +33,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`: did you mean epochs?`, or nothing when no known name is close; letters count in any case."""
     cases = {one.casefold(): one for one in known}
     likeness = {one: difflib.SequenceMatcher(None, name.casefold(), one).ratio() for one in cases}
-    close = difflib.get_close_matches(name.casefold(), cases, cutoff=0.5)
+    close = difflib.get_close_matches(name.casefold(), cases, cutoff=0.6)
     close = [cases[one] for one in close if likeness[one] > likeness[close[0]] - 0.15]
     return f": did you mean {' or '.join(close)}?" if close else ""
 
@@ -255,8 +255,8 @@ def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
     """Raise ValueError for a name that `owner` does not have: with its new name, or what is close."""
     for name in given:
         if name not in known:
-            unknown = f"{owner} has no knob {name!r}{did_you_mean(name, known)}"
-            raise ValueError(explain_renamed(name, known) or f"{unknown}\n{owner} has {', '.join(known)}")
+            meant = did_you_mean(name, known) or f"; it has {', '.join(known) or 'none'}"
+            raise ValueError(explain_renamed(name, known) or f"{owner} has no knob {name!r}{meant}")
 
 
 def explain_renamed(name: str, known: Iterable[str]) -> str:

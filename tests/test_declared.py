@@ -1,15 +1,29 @@
 """What is read from source is what the classes say of themselves."""
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
 from kagglekit import declared
 from kagglekit.augment.catalogue import AUGMENTERS
 from kagglekit.data.words import CHINESE
-from kagglekit.declared import check_contents, read_augmenters, read_names, read_tricks
-from kagglekit.ensembling.methods import CALIBRATIONS, METHODS, THRESHOLDS
+from kagglekit.declared import (
+    check_contents,
+    read_augmenters,
+    read_learner,
+    read_masking,
+    read_methods,
+    read_names,
+    read_tricks,
+)
+from kagglekit.ensembling.methods import CALIBRATIONS, EVERYTHING, METHODS, THRESHOLDS
+from kagglekit.learners.choose import OTHERS
+from kagglekit.model.shallow import SHALLOW
 from kagglekit.options import knobs_of
+from kagglekit.pretraining.masking import MASKINGS, masking_options
+from kagglekit.pretraining.pretraining_run import OF_SCORER
+from kagglekit.pretraining.stage_knobs import OPTIONS, SCORED
+from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.scoring.catalogue import AT_K, METRICS
 from kagglekit.tricks import TRICKS
 
@@ -34,12 +48,27 @@ def test_traits_are_those_of_the_classes():
         }
 
 
+def test_options_of_methods_maskings_objectives_and_learners_are_those_of_their_classes():
+    for name, method in EVERYTHING.items():
+        made = method.make()
+        known = {one.name: getattr(made, one.name) for one in fields(made) if one.init} if is_dataclass(made) else {}
+        there = read_methods()[name].knobs
+        assert there.keys() == known.keys(), name
+    for name in MASKINGS:
+        assert {*read_masking(name).knobs} == {*masking_options(name), *(OF_SCORER if name in SCORED else ())}, name
+    assert {name: tuple(one.options) for name, one in OBJECTIVES.items()} == OPTIONS
+    for name, kind in OTHERS.items():
+        own = [one.name for one in fields(kind)[4:] if one.name != "cache"]
+        assert list(read_learner(name).knobs) == own
+
+
 @pytest.mark.parametrize(
     ("file", "variable", "known"),
     [
         ("ensembling/methods.py", "METHODS", METHODS),
         ("ensembling/methods.py", "CALIBRATIONS", CALIBRATIONS),
         ("ensembling/methods.py", "THRESHOLDS", THRESHOLDS),
+        ("model/shallow.py", "SHALLOW", SHALLOW),
         ("scoring/catalogue.py", "METRICS", METRICS),
         ("scoring/catalogue.py", "AT_K", AT_K),
     ],

@@ -66,7 +66,7 @@ def test_a_rule_is_said_in_words_and_kept(bounds, words, inside, outside):
         ({"degrees": 0}, "bake: degrees=0 is out of range: it must be above 0, and at most 300"),
         ({"mode": "steam"}, "bake: mode='steam' is out of range: it must be one of fan, grill"),
         ({"spices": {"salt": 1, "mint": 2}}, "bake: spices='mint' is out of range: it must be one of salt, thyme"),
-        ({"degree": 200}, r"(?s)bake has no knob 'degree': did you mean degrees\?.*bake has degrees, trays, mode"),
+        ({"degree": 200}, r"bake has no knob 'degree': did you mean degrees\?$"),
     ],
 )
 def test_a_dataclass_of_knobs_refuses_what_does_not_fit(given, words):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kagglekit.annotations import accepts
 from kagglekit.competition.task import Task
 from kagglekit.data.clean import clean_table
 from kagglekit.files import remove, resolve
@@ -19,7 +18,6 @@ from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone
-from kagglekit.options import check_range
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.leaks import selection_warning
@@ -180,13 +178,8 @@ def _make_other(
     train: pd.DataFrame,
     test: pd.DataFrame,
 ) -> Frozen | SetFit:
-    """A learner that does not fine-tune on labels. Raises ValueError for options that it does not have."""
+    """A learner that does not fine-tune on labels, with its options, see `TrainingRun`."""
     make = OTHERS[kind]
-    known = {knob.name: getattr(knob.type, "__name__", str(knob.type)) for knob in fields(make)[4:]}
-    read = known.keys() & READS[kind]
-    known = {name: type_ for name, type_ in known.items() if name not in (*read, "cache")}
-    for name, value in options.items():
-        check_range("learner_options", name, name in known, f"of {', '.join(known)} for {kind}")
-        check_range(f"learner_options: {name}", value, accepts(known[name], value), known[name])
+    read = {knob.name for knob in fields(make)} & READS[kind]
     given = {name: getattr(recipe, name) for name in read} | options
     return make(task, train, test, backbone, **given, **({"cache": cache} if kind == "frozen" else {}))

@@ -15,8 +15,7 @@ from kagglekit.model.backbones import check_max_length, find_backbone, load_toke
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.vocabulary import add_tokens
 from kagglekit.options import check_range
-from kagglekit.pretraining.masking import Masking, make_masking, masking_options
-from kagglekit.pretraining.objective import check_options
+from kagglekit.pretraining.masking import Masking, make_masking
 from kagglekit.pretraining.probe import Probe
 from kagglekit.pretraining.selective import train_token_scorer
 from kagglekit.pretraining.simcse import LabelledTexts, read_pairs
@@ -103,8 +102,6 @@ class StageRun:
     def _check_contradictions(self):
         name, masking, scored = self.stage.objective, self.stage.masking, self.stage.masking in SCORED
         check_range("probe_every", self.probe_every, self.probe_every >= 0, "a number of steps, or 0")
-        known = [*masking_options(masking), *(OF_SCORER if scored else [])]
-        check_options("masking_options", masking, self.stage.masking_options, known)
         if scored and not self.scorer:
             raise ValueError(f"masking={masking!r} asks a model what matters: set scorer to a run of 3_train")
         if self.scorer and not scored:

@@ -9,10 +9,17 @@ from __future__ import annotations  # the types of knobs are texts
 from dataclasses import dataclass
 from typing import Any
 
-from kagglekit.options import SEEDS, Knobs, documented, knob
+from kagglekit.declared import check_options, read_masking, read_names
+from kagglekit.options import SEEDS, Knob, Knobs, documented, knob
 
 SCORED = ("selective", "entropy")  # maskings that ask a model of the task
 HIDING = ("mlm", "mlm_sop", "mlm_nsp", "rtd")  # objectives that hide tokens
+OPTIONS = {  # objective -> names of its objective_options; their values are checked where they are used
+    "mlm": (),
+    **dict.fromkeys(("mlm_sop", "mlm_nsp"), ("weight",)),
+    **dict.fromkeys(("simcse", "simcse_supervised"), read_names("pretraining/simcse.py", "OPTIONS")),
+    "rtd": read_names("pretraining/rtd.py", "OPTIONS"),
+}
 
 
 @documented
@@ -55,6 +62,13 @@ class Stage(Knobs):
         [], "words that become tokens of their own, for this and all later phases", shown="text"
     )
     seed: int = knob(0, "of masks and order", least=0, most=SEEDS, shown="training")
+
+    def __post_init__(self):
+        super().__post_init__()
+        known = {name: Knob(name, "Any", None) for name in OPTIONS[self.objective]}
+        check_options(f"objective_options: {self.objective}", self.objective_options, known)
+        if self.masking_options:
+            check_options(f"masking_options: {self.masking}", self.masking_options, read_masking(self.masking).knobs)
 
     @property
     def packs(self) -> bool:

@@ -19,7 +19,7 @@ from kagglekit.model.backbones import check_max_length, load_config
 from kagglekit.pretraining import rtd, simcse
 from kagglekit.pretraining.masking import Masking, make_masking
 from kagglekit.pretraining.mlm import prepare_mlm
-from kagglekit.pretraining.objective import Objective, Prepared, Setup, check_options
+from kagglekit.pretraining.objective import Objective, Prepared, Setup
 from kagglekit.pretraining.probe import OVERALL, KeepCandidates, Probe
 from kagglekit.pretraining.sentence_pairs import prepare_pairs
 from kagglekit.pretraining.simcse import LabelledTexts
@@ -52,10 +52,9 @@ def prepare(
 ) -> Prepared:
     """The objective of a stage, ready for the training loop; see `Setup`. masking: None is the one of the stage.
 
-    Raises ValueError for an unknown objective or option, and for whatever does not fit the backbone or the text.
+    Raises ValueError for whatever does not fit the backbone or the text.
     """
     objective = OBJECTIVES[stage.objective]
-    check_options("objective_options", stage.objective, stage.objective_options, list(objective.options))
     if objective.hides_tokens and masking is None:
         masking = make_masking(stage.masking, tokenizer, stage.mask_probability, stage.masking_options)
     options = objective.options | stage.objective_options

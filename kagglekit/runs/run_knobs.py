@@ -3,10 +3,10 @@
 from __future__ import annotations  # the types of knobs are texts
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kagglekit.declared import read_names
+from kagglekit.declared import check_contents, check_options, read_learner, read_methods, read_names
 from kagglekit.options import SEEDS, Knob, Knobs, documented, knob
 from kagglekit.scoring import KINDS
 from kagglekit.scoring.names import check_metric_name
@@ -125,6 +125,15 @@ class TrainingRun(RunKnobs):
         None, "epochs of the model of all rows; None: those of a fold", above=0, only={"full_fit": True}
     )
     find_learning_rate: bool = knob(False, "look for a learning rate first: a picture, and 100 steps that are undone")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.learner_options:
+            known = {
+                name: one for name, one in read_learner(self.learner).knobs.items() if name not in READS[self.learner]
+            }
+            known["classifier"] = replace(known["classifier"], choices=read_names("model/shallow.py", "SHALLOW"))
+            check_options(f"learner_options: {self.learner}", self.learner_options, known)
 
     @classmethod
     def idle(cls, values: Mapping[str, Any], known: Mapping[str, Knob]) -> dict[str, str]:
@@ -265,6 +274,7 @@ class EnsembleRun(Knobs):
         super().__post_init__()
         if self.metric is not None:
             check_metric_name(self.metric)
+        check_contents("options", "method", self.options, read_methods() if self.options else {})
 
 
 @documented

@@ -112,8 +112,8 @@ def test_new_tokens_have_rows_that_are_trained_and_saved(name, prepare, learn, t
 @EVERY
 def test_an_option_that_an_objective_does_not_have_is_an_error(name, prepare):
     known = ", ".join(OBJECTIVES[name].options) or "none"
-    with pytest.raises(ValueError, match=rf"{name} has no option 'temprature'; it has {known}$"):
-        prepare(name, options={"temprature": 0.1})
+    with pytest.raises(ValueError, match=rf"{name} has no knob 'zzz'; it has {known}$"):
+        prepare(name, options={"zzz": 0.1})
 
 
 def test_a_stage_knows_every_objective_and_every_masking_and_no_other():

@@ -312,6 +312,11 @@ def test_what_1_eda_does_not_take_is_an_error_before_a_kernel_starts(given, word
         ({"loss": {"focl": {}}}, "there is no loss 'focl': did you mean focal"),
         ({"augment": {"EDA": {"top": 0}}}, "augment: EDA: top=0 is out of range: it must be above 0"),
         ({"tricks": {"RDrop": {}}}, "RDrop compares two passes through dropout, and dropout=0"),
+        (
+            {"learner": "frozen", "learner_options": {"clasifier": "svm"}},
+            "learner_options: frozen has no knob 'clasifier': did you mean classifier",
+        ),
+        ({"learner": "setfit", "learner_options": {"classifier": "smv"}}, "classifier='smv' .*: did you mean svm"),
         # knobs that have no effect
         ({"backbone": "tfidf", "tricks": {"FGM": {}}}, "tricks=.* has no effect with backbone='tfidf': leave it out"),
         ({"backbone": "tfidf", "learner": "frozen"}, "learner='frozen' has no effect with backbone='tfidf'"),
@@ -353,6 +358,14 @@ def test_what_a_knob_does_not_take_is_an_error_before_anything_starts(given, wor
     ("notebook", "given", "words"),
     [
         ("2_pretrain", {"objective": "simcse", "masking": "span"}, "masking='span' has no effect with objective"),
+        ("2_pretrain", {"objective": "simcse", "objective_options": {"temprature": 1}}, "did you mean temperature"),
+        ("2_pretrain", {"objective_options": {"temperature": 1}}, "objective_options: mlm has no knob.*; it has none"),
+        (
+            "2_pretrain",
+            {"masking": "span", "masking_options": {"maxspan": 3}},
+            "no knob 'maxspan': did you mean max_span",
+        ),
+        ("2_pretrain", {"masking": "span", "masking_options": {"max_span": 0}}, "max_span=0 is out of range"),
         ("2_pretrain", {"scorer": "base"}, "scorer='base' has no effect with masking='dynamic'"),
         ("2_pretrain", {"steps": 9, "epochs": 2.0}, "epochs=2.0 has no effect with steps=9: leave it out"),
         ("2_pretrain", {"text_column": "a"}, "text_column='a' has no effect without texts"),
@@ -365,6 +378,13 @@ def test_what_a_knob_does_not_take_is_an_error_before_anything_starts(given, wor
         ("4_ensemble", {"files": "x", "metric": "accurcy"}, "metric='accurcy' is not known: did you mean accuracy"),
         ("4_ensemble", {"files": "x", "meta": ["words"]}, "meta=.* has no effect with files='x'"),
         ("4_ensemble", {"options": {"hil_climbing": {}}}, "options='hil_climbing' .* did you mean hill_climbing"),
+        (
+            "4_ensemble",
+            {"options": {"hill_climbing": {"bag": 2}}},
+            "options: hill_climbing has no knob 'bag': did you mean bags",
+        ),
+        ("4_ensemble", {"options": {"top": {"k": "two"}}}, "options: top: k='two' is out of range: it must be int"),
+        ("4_ensemble", {"options": {"logistic": {"strengths": 3}}}, "strengths=3 is out of range: it must be list"),
         ("4_ensemble", {"runs": ["a", "b/c"]}, "runs='b/c' cannot name a run: it has a slash"),
         ("5_submit", {"run": "../base"}, "run='../base' cannot name a run: it has a slash"),
         ("5_submit", {"hours": -1.0}, "hours=-1.0 is out of range"),
