@@ -1,6 +1,6 @@
 """submission.csv from test predictions: in the form of the sample submission, and checked against it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +148,35 @@ def write_submission(frame: pd.DataFrame, path: str | Path, header: bool = True)
     with replacing(path) as part:
         frame.to_csv(part, index=False, header=header, encoding="utf-8", lineterminator="\n")
     return Path(path)
+
+
+def compare_submissions(task, frame: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How a submission differs from others: a row for each of `others`, by name.
+
+    Columns: `rows that differ` in their label (of probabilities the likeliest, or those from 0.5 on) and their `share`,
+    but for a regression; `correlation` of numbers, the mean over the columns. frame, others: in the form of the sample,
+    in its order; others with other rows have no line.
+    """
+    table: dict[str, dict[str, float]] = {}
+    for name, other in others.items():
+        if list(other.columns) != list(frame.columns) or len(other) != len(frame):
+            continue
+        found = table[name] = {}
+        if task.kind != "regression":
+            differs = (_submitted_labels(task, frame) != _submitted_labels(task, other)).any(axis=1)
+            found |= {"rows that differ": int(differs.sum()), "share": differs.mean()}
+        if task.kind == "regression" or task.form in ("columns", "probability"):
+            ours, theirs = (each[task.targets].astype(np.float64) for each in (frame, other))
+            found["correlation"] = ours.corrwith(theirs).mean()
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("submission")
+
+
+def _submitted_labels(task, frame: pd.DataFrame) -> np.ndarray:
+    """The labels that a submission comes to, (rows, k): as written, the likeliest, or those from 0.5 on."""
+    if task.form not in ("columns", "probability"):
+        return frame[task.targets].astype(str).to_numpy(dtype=object)
+    numbers = frame[task.targets].astype(np.float64).to_numpy()
+    return numbers.argmax(axis=1)[:, None] if task.form == "columns" and task.kind in CLASSES else numbers >= 0.5
 
 
 def suspicious(

@@ -1,5 +1,6 @@
 """Base predictions: the runs of a work folder, or imported files, with the labels and features of their rows."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ import pandas as pd
 from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
 from kagglekit.ensembling.imported.read import read_imported
 from kagglekit.ensembling.stack_features import MEASURES, read_meta
-from kagglekit.options import check_range
+from kagglekit.files import shorten
+from kagglekit.options import check_range, knobs_of
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.leaks import score_warning
 from kagglekit.runs.record import RunRecord, trained_runs
+from kagglekit.runs.run_knobs import READS, TrainingRun
 from kagglekit.runs.tables import Run, goes_forward, read_folds, read_run
+from kagglekit.training.recipe import Recipe
 
 FORWARD = (
     "The folds are a time-series split, and the models of a fold were trained on earlier rows alone; what is fitted "
@@ -56,7 +60,8 @@ class EnsembleData:
 
 
 def read_run_predictions(work: str | Path, runs: Sequence[str] = (), meta: Sequence[str] = ()) -> EnsembleData:
-    """Runs of a work folder: those named, or all trained ones.
+    """Runs of a work folder: those named, or all trained ones without those that lack folds which others have; how to
+    train these is one of the cautions.
 
     meta: features for stackers, see `read_meta`. Where train and test have the task's group column, it is the document
     of a row. Raises FileNotFoundError and ValueError for runs or columns that are not there or do not fit.
@@ -64,15 +69,42 @@ def read_run_predictions(work: str | Path, runs: Sequence[str] = (), meta: Seque
     task, columns = load_task(work), [name for name in meta if name not in MEASURES]
     train, test = read_train(task, columns), read_test(task, columns)
     labels, folds = encode_labels(task, train), read_folds(work, train["id"])
-    read = [read_run(work, name, task, folds, test["id"]) for name in runs or trained_runs(work)]
+    reads: dict = {}  # what the records of all runs share
+    partial = {} if runs else _find_partial([RunRecord.open(work, name, reads) for name in trained_runs(work)])
+    names = runs or [name for name in trained_runs(work) if name not in partial]
+    read = [read_run(work, name, task, folds, test["id"]) for name in names]
     used = [honest_run(run, task, labels) for run in read]
     known = read_meta(meta, train, test) if meta else (None, None)
     documents = (train["group"].to_numpy(), test["group"].to_numpy()) if "group" in test else (None, None)
     features = RowFeatures(folds["group"].to_numpy(), documents[0], known[0], documents[1], known[1])
-    reads: dict = {}  # what the records of all runs share
-    cautions = [score_warning(RunRecord(run.folder, reads), run.cross_fitted) for run in used]
+    cautions = list(partial.values())
+    cautions += [score_warning(RunRecord(run.folder, reads), run.cross_fitted) for run in used]
     cautions += [FORWARD] * goes_forward(folds)
     return EnsembleData(task, used, labels, train, features, [caution for caution in cautions if caution])
+
+
+def _find_partial(records: Sequence[RunRecord]) -> dict[str, str]:
+    """The runs with other folds than the runs with most folds -> why they are left out, and what trains the rest."""
+    folds = [tuple(record.folds) for record in records]
+    most = max(folds, key=lambda each: (len(each), folds.count(each)), default=())
+    others = [(record, own) for record, own in zip(records, folds, strict=True) if own != most]
+    return {
+        record.name: f"{record.name} is left out: it has the folds {list(own)} of {list(most)}. All of them:\n"
+        f"    {training_command(record)}"
+        for record, own in others
+    }
+
+
+def training_command(record: RunRecord) -> str:
+    """The command that trains the folds that a run of 3_train lacks, with its settings."""
+    recipe, known = record.recipe, knobs_of(TrainingRun, Recipe)
+    options = dict(recipe.get("learner_options", {}))
+    read = READS.get(recipe.get("learner"), set())  # knobs that other learners keep among their options
+    recipe = recipe | {name: options.pop(name) for name in [*options] if name in read}
+    recipe |= {"work": shorten(record.work), "run": record.name, "learner_options": options}
+    given = {name: recipe[name] for name in known if name in recipe and recipe[name] != known[name].default}
+    words = [shlex.quote(f"{name}={value}") for name, value in (given | {"run": record.name}).items()]
+    return " ".join(["python -m kagglekit.run 3_train", *words])
 
 
 def read_file_predictions(

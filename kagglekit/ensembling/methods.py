@@ -75,6 +75,11 @@ EVERYTHING = METHODS | CALIBRATIONS | THRESHOLDS
 USUAL = {"binary": "classes", "multiclass": "classes", "multilabel": "labels", "ordinal": "cuts"}
 
 
+def find_single(kind: str) -> list[str]:
+    """The methods that are tried on a single run: it, and models on top of it. Pools of one run are that run."""
+    return [name for name in ("best", "logistic", "ridge") if kind in METHODS[name].kinds]
+
+
 @dataclass(frozen=True)
 class BlendPlan:
     """How runs become one prediction: the parameters of 4_ensemble, checked, and kept with the blend.

@@ -1,5 +1,5 @@
 """Files that are whole: written whole or not at all, read as they were written, or named as damaged."""
 
-from kagglekit.files.paths import PART, check_run_name, fold_folders, resolve, run_folder
+from kagglekit.files.paths import PART, check_run_name, fold_folders, resolve, run_folder, shorten
 from kagglekit.files.reading import CHECKSUM, Damaged, checksum_files, hash_files, read_json, reading, write_json
 from kagglekit.files.writing import check_space, delete_folder, file_lock, remove, replacing, sweep, temporary_folder

@@ -20,6 +20,11 @@ def resolve(path: str | Path) -> Path:
     return (here / Path(path).expanduser()).resolve()
 
 
+def shorten(path: Path) -> Path:
+    """The path relative to the working directory, where it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def run_folder(work: str | Path, run: str) -> Path:
     """The folder of a run. Raises ValueError for a name that is not a plain folder name, or that is reserved."""
     check_run_name("run", run)

@@ -3,11 +3,12 @@
 The score comes later: `kaggle competitions submissions COMPETITION`, a command of the client, lists it.
 """
 
+import shlex
 from pathlib import Path
 
 from kagglekit.competition.submission import check_submission
 from kagglekit.competition.task import load_task, read_sample, read_submission
-from kagglekit.files import resolve
+from kagglekit.files import resolve, shorten
 from kagglekit.kaggle.client import KaggleError, asked, connect
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.kaggle.secrets import redact
@@ -37,6 +38,12 @@ def submit_file(path: str | Path, competition: str, message: str, api=None) -> s
         f"submit {file.name} to {competition}", again=False,
     )  # fmt: skip
     return _read(answer, str(file), competition)
+
+
+def submit_command(file: str | Path, message: str, competition: str = "NAME") -> str:
+    """The command that submits a file as `submit_file` does. competition: as in kaggle.com/competitions/NAME."""
+    words = [str(shorten(resolve(file))), "--competition", competition, "--message", message]
+    return f"python -m kagglekit.kaggle submit {shlex.join(words)}"
 
 
 def submit_kernel(

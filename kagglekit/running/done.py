@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
+from kagglekit.files import Damaged, hash_files, read_json, resolve, shorten, write_json
 from kagglekit.running.arguments import names_in
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.environment import versions
@@ -125,8 +125,3 @@ def _read_marker(marker: Path) -> dict:
         found = read_json(marker)
         return found if {"parameters", "outputs"} <= found.keys() else {}
     return {}
-
-
-def shorten(path: Path) -> Path:
-    """The path relative to the working directory, where it is below it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -196,7 +196,11 @@ class EnsembleRun(Knobs):
     work: str = knob("runs/bbc", "work folder", shown="run")
     run: str = knob("blend", "name of the blend", shown="run")
     runs: list[str] = knob(
-        [], "runs to blend; empty: all trained runs of the work folder", names="run", unless="files", shown="run"
+        [],
+        "runs to blend; empty: all trained runs of the work folder, without partial ones",
+        names="run",
+        unless="files",
+        shown="run",
     )
     files: str = knob(
         "",

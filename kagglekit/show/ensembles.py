@@ -1,4 +1,4 @@
-"""In-sample and cross-fitted scores of each method to blend, as a table and a chart."""
+"""The methods to blend: what each does, and its in-sample and cross-fitted scores, as a table and a chart."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,20 @@ from matplotlib.ticker import MaxNLocator
 
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.estimate import make_estimate
+from kagglekit.ensembling.methods import EVERYTHING, BlendPlan
 from kagglekit.scoring.metrics import is_higher_better
 from kagglekit.show.style import BLUE, ORANGE, PALE, legend_above, make_axes, name_rows, note, styled
+
+
+def show_methods(plan: BlendPlan) -> pd.DataFrame:
+    """The methods that a plan tries: what each does, in the words of its class, and how it is made. The steps that
+    follow each of them (a calibration, thresholds) have a row of their own, as in "+ classes"."""
+    steps = [step for step in (plan.calibrate, plan.rule) if step]
+    table = {name: plan.options.get(name, {}) for name in plan.names}
+    table |= {f"+ {step}": plan.options.get(step, {}) for step in steps}
+    made = {name: EVERYTHING[name.removeprefix("+ ")].make(**knobs) for name, knobs in table.items()}
+    rows = [((type(one).__doc__ or "").split("\n\n")[0], repr(one)) for one in made.values()]
+    return pd.DataFrame(rows, columns=["what it does", "made as"], index=pd.Index(made, name="method"))
 
 
 def compare(

@@ -7,6 +7,7 @@ import pytest
 
 from kagglekit.competition.submission import (
     check_submission,
+    compare_submissions,
     label_rates,
     make_submission,
     suspicious,
@@ -194,6 +195,27 @@ SUSPICIOUS = [
 def test_predictions_that_look_wrong_are_said(name, labels, predictions, lacking, cautions):
     found = suspicious(CASES[name][0], np.array(labels), predictions, [0, 1], lacking)
     assert len(found) == len(cautions) and all(map(re.match, cautions, found)), found
+
+
+COMPARED = [  # name in CASES, changes of its submission, what is told of it: rows and share that differ, correlation
+    ("label", {"label": ["é", "x", "x"]}, {"rows that differ": 1, "share": 1 / 3}),
+    ("ordinal", {"stars": ["1", "1", "1"]}, {"rows that differ": 2, "share": 2 / 3}),
+    ("probability", {"target": [0.6, 0.9, 0.3]}, {"rows that differ": 3, "share": 1.0, "correlation": -1.0}),
+    ("value", {"score": [2, -3, -1.5]}, {"correlation": -1.0}),
+    ("columns of classes", {"c": [0.8, 0.3, 0.8], "b": [0.1, 0.5, 0.1], "a": [0.1, 0.2, 0.1]}, {"rows that differ": 1}),
+    ("columns of labels", {"mild": [0.9, 0.5, 0.2]}, {"rows that differ": 1}),
+    ("several labels in a cell", {"tags": ["raw", "hot", "mild"]}, {"rows that differ": 2}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "told"), COMPARED)
+def test_two_submissions_are_compared_by_their_labels_and_numbers(name, changes, told):
+    task, predictions, _ = CASES[name]
+    frame = make_submission(task, make_sample(task), TEST_IDS, predictions)
+    other = frame.assign(**changes).astype(str)  # as it is read from a file
+    found = compare_submissions(task, frame, {"other": other, "short": other[:2]})
+    assert list(found.index) == ["other"] and ("rows that differ" in found) == (task.kind != "regression")
+    assert {key: found.loc["other", key] for key in told} == pytest.approx(told)
 
 
 def test_a_submission_is_written_as_text_in_utf_8(tmp_path):

@@ -1,11 +1,16 @@
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from kagglekit.competition.infer import infer
-from kagglekit.competition.task import encode_labels, read_train
+from kagglekit.competition.task import encode_labels, load_task, read_train
 from kagglekit.ensembling.base_predictions import read_file_predictions, read_run_predictions
-from kagglekit.files import write_json
+from kagglekit.ensembling.blend import make_stack_input
+from kagglekit.files import delete_folder, write_json
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import parse_arguments, read_arguments, read_parameters
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.record import read_repeats
 from kagglekit.runs.tables import write_folds
@@ -46,6 +51,35 @@ def test_all_trained_runs_are_taken_with_what_is_known_of_their_rows(work):
     assert found.features.test_meta[:, 1] == pytest.approx(found.features.meta[:4, 1])  # in units of train
     assert [run.name for run in read_run_predictions(work, ["good"]).runs] == ["good"]
     assert read_run_predictions(work).features.meta is None
+
+
+def test_runs_that_lack_folds_are_left_out_with_the_command_that_trains_them(work):
+    options = {"classifier": "svm", "max_length": 64, "pooling": "cls"}
+    recipes = {
+        "fgm": {"backbone": "minilm", "epochs": 1.0, "tricks": {"FGM": {"epsilon": 0.5}}, "seed": 3, "pooling": "mean"},
+        "vectors": {"backbone": "minilm", "learner": "frozen", "learner_options": options},
+    }
+    for name, recipe in recipes.items():
+        made = Fitted(np.full((4, 2), 0.5), np.full((4, 2), 0.5))
+        train, test = ([str(k) for k in ids] for ids in (np.flatnonzero(FOLDS == 1), range(100, 104)))
+        save_fold(open_run(work, name, recipe), 1, made, train, test, load_task(work))
+    found = read_run_predictions(work)
+    assert [run.name for run in found.runs] == ["fair", "good"] and len(found.cautions) == 2
+    assert "fgm is left out: it has the folds [1] of [0, 1, 2]" in found.cautions[0]
+    notebook, given = find_notebook("3_train"), {}
+    for caution in found.cautions:
+        words = shlex.split(caution.split(":\n")[1])
+        assert words[:4] == ["python", "-m", "kagglekit.run", "3_train"]
+        values = parse_arguments(notebook, read_parameters(notebook), read_arguments(words[4:]))
+        given[values.pop("run")] = values
+    assert given["fgm"] == {"work": str(work), "epochs": 1.0, "tricks": {"FGM": {"epsilon": 0.5}}, "seed": 3}
+    more = {"learner_options": {"classifier": "svm"}, "max_length": 64, "pooling": "cls"}
+    assert given["vectors"] == {"work": str(work), "learner": "frozen", **more}
+    with pytest.raises(ValueError, match="'fgm' lacks"):
+        make_stack_input(read_run_predictions(work, ["fair", "fgm"]).runs, "binary")
+    for name in ("fair", "good"):
+        delete_folder(work / name, "params.json")
+    assert [run.name for run in read_run_predictions(work).runs] == ["fgm", "vectors"]  # the same folds
 
 
 def test_without_the_group_in_test_there_are_no_documents(work):

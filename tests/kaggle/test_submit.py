@@ -1,11 +1,14 @@
 """Submissions of both kinds: a checked file, and a version of a kernel; what Kaggle says of them is told."""
 
+import shlex
+
 import pandas as pd
 import pytest
 
+from kagglekit.kaggle.__main__ import main
 from kagglekit.kaggle.client import KaggleError, wait
 from kagglekit.kaggle.push import push
-from kagglekit.kaggle.submit import submit_file, submit_kernel
+from kagglekit.kaggle.submit import submit_command, submit_file, submit_kernel
 
 KERNEL = "stubuser/small-base"
 
@@ -32,6 +35,17 @@ def test_a_checked_file_is_submitted(server, client, work, made):
     assert sent["description"] == "base, three folds" and sent["fileName"] == "submission.csv"
     assert sent["publicScore"] == "0.750"
     assert submit_file(work / "submission.csv", "bbc", "again", api=client).startswith("submission 101: ")
+
+
+def test_the_command_that_5_submit_prints_submits_the_file_of_a_run(server, client, work, made, capsys, monkeypatch):
+    made.to_csv(work / "submission.my run.csv", index=False)
+    monkeypatch.chdir(work.parent)
+    command = submit_command(work / "submission.my run.csv", "base, accuracy 0.9 out of fold", "bbc")
+    words = shlex.split(command)
+    assert words[:5] == ["python", "-m", "kagglekit.kaggle", "submit", "bbc/submission.my run.csv"]
+    assert main(words[3:]) == 0 and "submission 100: Successfully" in capsys.readouterr().out
+    (sent,) = server.submissions["bbc"]
+    assert sent["description"] == "base, accuracy 0.9 out of fold" and sent["fileName"] == "submission.my run.csv"
 
 
 def test_a_wrong_file_is_not_sent(server, client, work, made, tmp_path):

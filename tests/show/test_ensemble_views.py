@@ -3,8 +3,9 @@ import pytest
 
 from kagglekit.ensembling.ensembler import StackInput
 from kagglekit.ensembling.estimate import make_estimate
+from kagglekit.ensembling.methods import BlendPlan, find_single
 from kagglekit.ensembling.pools import LinearPool, Mean
-from kagglekit.show.ensembles import compare, optimism
+from kagglekit.show.ensembles import compare, optimism, show_methods
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +35,28 @@ def test_the_picture_has_the_best_on_top_and_tells_both_scores(table):
     words = [text.get_text() for text in axes.texts]
     assert words[0] == f"{table.loc[best, 'cross_fitted']:.4f}, {table.loc[best, 'gap']:+.4f}"
     assert "lower is better" in axes.get_xlabel()
+
+
+def test_every_method_and_what_follows_it_is_explained():
+    plan = BlendPlan("multiclass", "accuracy", candidates=["mean", "hill_climbing"], thresholds="auto")
+    table = show_methods(plan)
+    assert list(table.index) == ["mean", "hill_climbing", "+ classes"]
+    assert "factor for each class" in table.loc["+ classes", "what it does"]
+    assert table.loc["mean"].tolist() == [
+        "The mean. Nothing is learned, so nothing is overfitted: often hard to beat.",
+        "Mean()",
+    ]
+    assert "+ classes" not in show_methods(BlendPlan("multiclass", "log_loss", thresholds="auto")).index
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "ordinal", "regression"])
+def test_of_a_single_run_no_two_methods_are_the_same(kind):
+    """Pools of one run are that run, so that only it and models on top of it are tried."""
+    rng, columns = np.random.default_rng(0), {"binary": 2, "multilabel": 3}.get(kind, 1)
+    probs = rng.dirichlet(np.ones(columns + (kind != "binary")), size=(1, 60))[:, :, :columns]
+    labels = rng.integers(2, size=(60, columns)).astype(np.float32)
+    labels = labels[:, 0].astype(int) if kind in ("binary", "ordinal") else labels
+    metric = "log_loss" if kind in ("binary", "multilabel") else "rmse"
+    methods = BlendPlan(kind, metric, candidates=find_single(kind)).candidates_made()
+    found = compare(methods, StackInput(probs, kind, metric), labels, np.arange(60) % 3)
+    assert list(found.index) == find_single(kind) and len(found) == 2 and found["cross_fitted"].is_unique
