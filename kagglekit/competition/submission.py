@@ -168,7 +168,9 @@ def compare_submissions(task, frame: pd.DataFrame, others: Mapping[str, pd.DataF
         if task.kind == "regression" or task.form in ("columns", "probability"):
             ours, theirs = (each[task.targets].astype(np.float64) for each in (frame, other))
             found["correlation"] = ours.corrwith(theirs).mean()
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("submission")
+    found = pd.DataFrame.from_dict(table, orient="index").rename_axis("submission")
+    found.attrs["percent"] = ("share",)
+    return found
 
 
 def _submitted_labels(task, frame: pd.DataFrame) -> np.ndarray:

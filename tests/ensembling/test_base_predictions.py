@@ -9,8 +9,9 @@ from kagglekit.competition.task import encode_labels, load_task, read_train
 from kagglekit.ensembling.base_predictions import read_file_predictions, read_run_predictions
 from kagglekit.ensembling.blend import make_stack_input
 from kagglekit.files import delete_folder, write_json
+from kagglekit.running.arguments import parse_arguments, read_arguments
 from kagglekit.running.notebook import find_notebook
-from kagglekit.running.parameters import parse_arguments, read_arguments, read_parameters
+from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.record import read_repeats
 from kagglekit.runs.tables import write_folds
