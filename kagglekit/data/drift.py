@@ -1,13 +1,13 @@
 """Drift between train and test (adversarial validation): can a model tell them apart, and by which words?"""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -128,20 +128,28 @@ def bootstrap_auc(
 
 
 def _find_features(texts: list[str]) -> tuple[np.ndarray, csr_matrix]:
-    rare = 2 if len(texts) < 20_000 else 5
-    vectorizer = TfidfVectorizer(
-        analyzer=_find_terms, sublinear_tf=True, min_df=rare, max_features=WORDS, dtype=np.float32
-    )
-    try:
-        rows = vectorizer.fit_transform(texts)
-    except ValueError as error:
-        raise ValueError("no word is in two texts of train and test: there is nothing to compare") from error
-    return vectorizer.get_feature_names_out(), rows
-
-
-def _find_terms(text: str) -> list[str]:
-    words = find_words(text)
-    return words + [" ".join(pair) for pair in pairwise(words)]
+    """The names of the words and pairs of words (terms,), sorted, and their TF-IDF (texts, terms), as
+    `TfidfVectorizer(min_df=rare, max_features=WORDS)` has them; it would keep and sort every pair, also rare ones."""
+    numbers = defaultdict()
+    numbers.default_factory = numbers.__len__
+    words = [np.fromiter(map(numbers.__getitem__, find_words(text)), dtype=np.int64) for text in texts]
+    flat, owners = np.concatenate(words), np.repeat(np.arange(len(texts)), list(map(len, words)))
+    inside = owners[1:] == owners[:-1]
+    pairs = (flat[:-1] + 1) * len(numbers) + flat[1:]  # words are the codes below, pairs those from len(numbers)
+    codes, terms = np.unique(np.concatenate([flat, pairs[inside]]), return_inverse=True)
+    owners = np.concatenate([owners, owners[1:][inside]])
+    counts = csr_matrix((np.ones(len(owners), np.float32), (owners, terms)), (len(texts), len(codes)))
+    counts.sum_duplicates()
+    kept = np.flatnonzero(counts.getnnz(axis=0) >= (2 if len(texts) < 20_000 else 5))
+    if not len(kept):
+        raise ValueError("no word is in two texts of train and test: there is nothing to compare")
+    words = np.array([*numbers], dtype=object)
+    first, second = np.divmod(codes[kept], len(numbers))
+    names = np.where(first > 0, words[first - 1] + " " + words[second], words[second])
+    order = np.argsort(names)
+    names, counts = names[order], counts[:, kept[order]]
+    most = np.sort((-np.asarray(counts.sum(axis=0)).ravel()).argsort()[:WORDS])
+    return names[most], TfidfTransformer(sublinear_tf=True).fit_transform(counts[:, most])
 
 
 def _fit(rows: csr_matrix, is_test: np.ndarray) -> LogisticRegression:

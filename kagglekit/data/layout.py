@@ -91,6 +91,9 @@ def share_room(lengths: Sequence[int], room: int, budget: Sequence[int] = ()) ->
     floors = [min(*pair) for pair in zip(lengths, budget or [0] * len(lengths), strict=True)]
     check_range("budget", sum(budget), sum(budget) <= room, f"at most {room} in all, the room for text in max_length")
 
+    if len(lengths) == 1:
+        return [min(lengths[0], room)]
+
     def kept(level: int) -> list[int]:
         return [max(floor, min(length, level)) for floor, length in zip(floors, lengths, strict=True)]
 

@@ -1,5 +1,6 @@
 """Suggest backbones of the catalogue for a competition's texts, by language, domain and length."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -98,7 +99,10 @@ def estimate_tokens(text: str) -> float:
 
 
 def _language(texts: list[str]) -> tuple[str, str]:
-    letters = Counter(_script(letter) for text in texts for letter in text if letter.isalpha())
+    letters = Counter()
+    for letter, count in Counter(itertools.chain.from_iterable(texts)).items():
+        if letter.isalpha():
+            letters[_script(letter)] += count
     total = sum(letters.values())
     if not total:
         return "multilingual", "there are no letters to show the language"
@@ -131,9 +135,9 @@ def _domain(texts: list[str]) -> tuple[str, str]:
     if tweets > 1 / 3 and np.median([len(text) for text in texts]) <= 300:
         return "tweets", f"{tweets:.0%} of the texts are short, with @names, #tags or links of Twitter"
     best, found = "general", (1 / 3, "")
+    texts = [text.lower() for text in texts]
     for domain, words in DOMAINS.items():
-        pattern = re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
-        hits = [{word.lower() for word in pattern.findall(text)} for text in texts]
+        hits = [set(words.findall(text)) for words in [re.compile(rf"\b(?:{words})\b")] for text in texts]
         share = float(np.mean([len(hit) >= 2 for hit in hits]))
         if share > found[0]:
             common = [word for word, _ in Counter(word for hit in hits for word in hit).most_common(3)]

@@ -3,14 +3,19 @@
 Depth is read from the module tree, never from names.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
 
 from kagglekit.options import check_range
+
+if TYPE_CHECKING:  # as it takes a second, which a notebook that only tokenises need not wait
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def find_layers(backbone: nn.Module) -> nn.ModuleList:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,11 @@ from kagglekit.competition.text_columns import SEPARATOR, SHOWN, show_columns, s
 from kagglekit.data.chunks import chunk_starts
 from kagglekit.data.clean import CLEANERS, EXTRAS, check_cleaners, clean_texts, is_installed
 from kagglekit.data.layout import chunk_columns, cut_columns, find_layout
-from kagglekit.data.tokens import WHOLE, special_ends, tokenize
+from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.truncation import TRUNCATIONS, key_parts
 from kagglekit.scoring.metrics import CLASSES
 
+MOST = 5  # texts that are kept as examples of a cleaner
 THIRDS = ("beginning", "middle", "end")
 
 
@@ -91,33 +91,47 @@ def count_changes(texts: Sequence[str]) -> pd.DataFrame:
     """How many texts each cleaner changes, by itself; a line for every cleaner, also for those not installed.
 
     Columns: `texts` that change, their `share` of all, `characters` added (below 0: removed) per changed text, and what
-    to `install` first.
+    to `install` first. In `attrs`, for `show_cleaning`: "examples", a few changed texts of each cleaner, in pairs.
     """
-    table = {}
+    table, examples = {}, {}
     for name in CLEANERS:
         if is_installed(name):
             pairs = [pair for pair in zip(texts, clean_texts(texts, [name]), strict=True) if pair[0] != pair[1]]
             added = sum(len(after) - len(text) for text, after in pairs) / max(len(pairs), 1)
             table[name] = (len(pairs), len(pairs) / max(len(texts), 1), added, "")
+            examples[name] = pairs[:MOST]
         else:
             table[name] = (pd.NA, float("nan"), float("nan"), f"pip install {EXTRAS[name]}")
     columns = ["texts", "share", "characters", "install"]
-    return pd.DataFrame.from_dict(table, orient="index", columns=columns).rename_axis("cleaner")
+    counted = pd.DataFrame.from_dict(table, orient="index", columns=columns).rename_axis("cleaner")
+    counted.attrs["examples"] = examples
+    return counted
 
 
-def show_cleaning(texts: Sequence[str], names: Sequence[str] = (), n: int = 2, characters: int = 120) -> pd.DataFrame:
-    """`n` texts before and after each cleaner, around the first change, and how many texts it changes.
+def show_cleaning(
+    texts: Sequence[str],
+    names: Sequence[str] = (),
+    n: int = 2,
+    characters: int = 120,
+    counted: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """`n` texts (at most 5) before and after each cleaner, around the first change, and how many texts it changes.
 
-    names: applied one after another, as in training; empty: every installed cleaner by itself. Cleaners that change no
-    text have no line. Invisible characters are written as \\u200b, each of several spaces as ␣, omissions as ...
+    names: applied one after another, as in training; empty: every installed cleaner by itself, as `counted`, a table of
+    `count_changes`, has them; None: it is made of `texts`. Cleaners that change no text have no line. Invisible
+    characters are written as \\u200b, each of several spaces as ␣, omissions as ...
     """
     check_cleaners(names)
     rows, now = [], list(texts)
-    for name in names or filter(is_installed, CLEANERS):
+    for name in names:
         after = clean_texts(now, [name])
         changed = [pair for pair in zip(now, after, strict=True) if pair[0] != pair[1]]
         rows += [(name, len(changed), *_around_change(*pair, characters)) for pair in changed[:n]]
-        now = after if names else now
+        now = after
+    if not names:
+        counted = count_changes(now) if counted is None else counted
+        for name, pairs in counted.attrs["examples"].items():
+            rows += [(name, counted.loc[name, "texts"], *_around_change(*pair, characters)) for pair in pairs[:n]]
     index = ["cleaner", "texts changed"]
     return pd.DataFrame(rows, columns=[*index, "before", "after"]).set_index(index)
 
@@ -145,18 +159,21 @@ def compare_truncation(
     max_chunks: int | None = None,
     rows: int = 2000,
     seed: int = 0,
+    tokens: Tokens | None = None,
 ) -> pd.DataFrame:
     """What every truncation, and splitting into chunks, keeps at each max_length; a line each.
 
     Columns: `texts cut`, the share of texts that lose something; `tokens kept`, the share of all tokens; and for texts
     longer than max_length, the mean share that is kept of the whole, and of its beginning, middle and end, a third
     each. `tokens read` and `chunks` per text are the cost.
-    stride, max_chunks: of the chunks. rows: at most so many texts are used, drawn by `seed`.
+    stride, max_chunks: of the chunks. rows: at most so many texts are used, drawn by `seed`. tokens: of the whole texts
+    (and of others after them), where they are known already.
     """
-    texts = _draw(texts, rows, seed)
+    texts, tokens = _draw(texts, tokens, tokenizer, rows, seed)
     special, table = find_layout(tokenizer).special(len(split_columns(texts[0]))), {}
-    sizes = [[len(body) for body in bodies] for bodies in _read_columns(texts, tokenizer)]
-    parts, totals = _find_key_parts(texts, tokenizer), np.array([sum(own) for own in sizes])
+    columns = _split_columns(tokens, tokenizer)
+    sizes = [[len(body) for body in bodies] for bodies in columns]
+    parts, totals = _find_key_parts(texts, columns, tokenizer), np.array([sum(own) for own in sizes])
     for max_length in max_lengths:
         room = max_length - special
         for cut in TRUNCATIONS:
@@ -169,18 +186,25 @@ def compare_truncation(
 
 
 def show_truncation(
-    texts: Sequence[str], tokenizer, max_length: int, characters: int = 160, rows: int = 2000, seed: int = 0
+    texts: Sequence[str],
+    tokenizer,
+    max_length: int,
+    characters: int = 160,
+    rows: int = 2000,
+    seed: int = 0,
+    tokens: Tokens | None = None,
 ) -> pd.DataFrame:
     """What each truncation keeps of one text, a median-length one of those longer than `max_length`.
 
-    [...] marks an omission; long pieces are shortened to `characters`. rows, seed: as in `compare_truncation`.
+    [...] marks an omission; long pieces are shortened to `characters`. rows, seed, tokens: as in `compare_truncation`.
     """
-    texts = _draw(texts, rows, seed)
-    lengths = tokenize(texts, tokenizer, WHOLE).lengths
+    texts, tokens = _draw(texts, tokens, tokenizer, rows, seed)
+    lengths = tokens.lengths
     order = np.argsort(lengths, kind="stable")
     longer = order[lengths[order] > max_length]
-    text = texts[longer[len(longer) // 2] if len(longer) else order[-1]]
-    (bodies,), (parts,), shown = _read_columns([text], tokenizer), _find_key_parts([text], tokenizer), {}
+    chosen = longer[len(longer) // 2] if len(longer) else order[-1]
+    columns, shown = _split_columns(tokens[[chosen]], tokenizer), {}
+    (bodies,), (parts,) = columns, _find_key_parts(texts[[chosen]], columns, tokenizer)
     sizes, body = [len(body) for body in bodies], np.concatenate(bodies)
     for cut in TRUNCATIONS:
         kept = _kept_places(sizes, parts, max_length - find_layout(tokenizer).special(len(sizes)), cut)
@@ -190,9 +214,11 @@ def show_truncation(
     return pd.DataFrame.from_dict(shown, orient="index").rename_axis("cut")
 
 
-def _draw(texts: Sequence[str], rows: int, seed: int) -> np.ndarray:
-    chosen = np.random.default_rng(seed).permutation(len(texts))[:rows]
-    return np.array(texts, dtype=object)[np.sort(chosen)]
+def _draw(texts: Sequence[str], tokens: Tokens | None, tokenizer, rows: int, seed: int) -> tuple[np.ndarray, Tokens]:
+    """At most `rows` texts, and the tokens of each whole."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(texts))[:rows])
+    drawn = np.array(texts, dtype=object)[chosen]
+    return drawn, tokenize(drawn, tokenizer, WHOLE) if tokens is None else tokens[chosen]
 
 
 def _summarise(read: list[list[np.ndarray]], sizes: np.ndarray, room: int, special: int) -> dict[str, float]:
@@ -217,11 +243,10 @@ def _third_shares(places: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(third[places], minlength=3) / np.bincount(third, minlength=3).clip(1)
 
 
-def _read_columns(texts: Sequence[str], tokenizer) -> list[list[np.ndarray]]:
-    """The tokens of each column of each text, without special ones."""
-    (first, last), rows = special_ends(tokenizer), [split_columns(text) for text in texts]
-    whole = iter(tokenize([column for row in rows for column in row], tokenizer, WHOLE))
-    return [[ids[len(first) : len(ids) - len(last)] for ids in islice(whole, len(row))] for row in rows]
+def _split_columns(tokens: Tokens, tokenizer) -> list[list[np.ndarray]]:
+    """The tokens of each column of each whole text, without special ones."""
+    layout = find_layout(tokenizer)
+    return [layout.split(*text) for text in zip(tokens, tokens.owners, strict=True)]
 
 
 def _places(sizes: Sequence[int]) -> list[np.ndarray]:
@@ -236,11 +261,17 @@ def _kept_places(sizes: Sequence[int], key_parts: Sequence[np.ndarray], room: in
     return cut_columns(key_parts if cut == "key_parts" else _places(sizes), room, [TRUNCATIONS[cut]] * len(sizes))
 
 
-def _find_key_parts(texts: Sequence[str], tokenizer) -> list[list[np.ndarray]]:
-    """The positions of the tokens of title, first and last paragraph in each column: a beginning and an end of it."""
+def _find_key_parts(texts: Sequence[str], columns: list[list[np.ndarray]], tokenizer) -> list[list[np.ndarray]]:
+    """The positions of the tokens of title, first and last paragraph in each column: a beginning and an end of it.
+
+    columns: the tokens of each column of each text."""
     short = [SEPARATOR.join(map(key_parts, split_columns(text))) for text in texts]
-    found = []
-    for whole, parts in zip(*(_read_columns(some, tokenizer) for some in (texts, short)), strict=True):
+    changed = [number for number, text in enumerate(texts) if short[number] != text]
+    read = tokenize([short[number] for number in changed], tokenizer, WHOLE) if changed else ()
+    shorter, found = list(columns), []
+    for number, parts in zip(changed, _split_columns(read, tokenizer) if changed else (), strict=True):
+        shorter[number] = parts
+    for whole, parts in zip(columns, shorter, strict=True):
         found.append([])
         for places, ids, kept in zip(_places(list(map(len, whole))), whole, parts, strict=True):
             n = min(len(ids), len(kept))
