@@ -17,6 +17,7 @@ from kagglekit.device import choose_device, choose_precision
 from kagglekit.files.arrays import cached_arrays
 from kagglekit.model.backbones import check_max_length, load_backbone, load_config, load_tokenizer, without_pooler
 from kagglekit.model.classifier import load_encoder
+from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.shallow import PLAIN, SHALLOW, embed, fit_shallow
 from kagglekit.options import check_range
 from kagglekit.runs.folder import Fitted
@@ -80,7 +81,7 @@ class Frozen:
 
     def _load(self, start: str | None):
         if start is not None and (Path(start) / "classifier.json").is_file():
-            backbone = without_pooler(AutoModel.from_config(load_config(start)))
+            backbone = fast_deberta(without_pooler(AutoModel.from_config(load_config(start))))
             load_encoder(backbone, Path(start))
         else:
             backbone = load_backbone(start or self.backbone)

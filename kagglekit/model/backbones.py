@@ -17,6 +17,7 @@ from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
 from kagglekit.files import Damaged, resolve
 from kagglekit.files.arrays import loading
 from kagglekit.model.catalogue import PACKAGES, SOURCES
+from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.surgery import split_dropout
 from kagglekit.model.tokenizer_rules import restore_rules
 
@@ -170,7 +171,7 @@ def load_backbone(
         "attn_implementation": attention,
     }
     with quiet(), loading(_folder(path), weights=True):
-        model = AutoModel.from_pretrained(path, **options)
+        model = fast_deberta(AutoModel.from_pretrained(path, **options))
     return model if pooler else without_pooler(model)
 
 

@@ -17,6 +17,7 @@ from kagglekit.data.batches import prediction_batches
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.files.arrays import read_tensors, seal
 from kagglekit.model.backbones import load_config, token_types, without_pooler
+from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.long_attention import attention_options
@@ -195,7 +196,7 @@ class Classifier(nn.Module):
         """The model that `save` wrote."""
         options = read_json(folder / "classifier.json")
         kind = AutoModelForMaskedLM if options["head"] == "verbalizer" else AutoModel
-        model = cls(kind.from_config(load_config(str(folder))), **options)
+        model = cls(fast_deberta(kind.from_config(load_config(str(folder)))), **options)
         model.load_state_dict(read_tensors(folder / "model.safetensors"))
         return model
 

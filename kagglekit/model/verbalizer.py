@@ -14,6 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from kagglekit.files import read_json
 from kagglekit.files.arrays import loading, read_tensors
 from kagglekit.model.backbones import load_config, quiet
+from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.heads import Drop
 
 HEAD = "head.model."  # prefix of its weights in a classifier
@@ -129,4 +130,4 @@ def load_masked_lm(
         saved = read_tensors(start / "model.safetensors").items()
         head = {name.removeprefix(HEAD): tensor for name, tensor in saved if name.startswith(HEAD)}
         model.load_state_dict(head, strict=False)  # the encoder's weights are not among them
-    return model
+    return fast_deberta(model)

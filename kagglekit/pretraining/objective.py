@@ -14,6 +14,7 @@ from kagglekit.data.batches import Examples
 from kagglekit.device import choose_attention, choose_device
 from kagglekit.files.arrays import loading
 from kagglekit.model.backbones import load_config, quiet
+from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.vocabulary import resize_embeddings
 from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.tricks.trick import Trick
@@ -63,7 +64,7 @@ class Setup:
             model = kind.from_pretrained(
                 path or self.backbone, config=config, dtype=torch.float32, attn_implementation=attention
             )
-        resize_embeddings(model, self.tokenizer)
+        resize_embeddings(fast_deberta(model), self.tokenizer)
         if getattr(model.base_model, "pooler", None) is not None:
             model.base_model.pooler.requires_grad_(False)
         return model
