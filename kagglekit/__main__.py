@@ -1,6 +1,8 @@
 """kagglekit COMMAND ...: run a notebook, open JupyterLab, build and push kernels for Kaggle, write a sample.
 
 kagglekit run 3_train work=runs/bbc run=base     as python -m kagglekit.run
+kagglekit compare base fgm work=runs/bbc         runs side by side
+kagglekit report runs/bbc                        one page of HTML to send
 kagglekit lab data/tweets                        JupyterLab on copies of the notebooks in runs/tweets
 kagglekit kaggle build 3_train work=runs/bbc     as python -m kagglekit.kaggle
 kagglekit sample tweets data/tweets              as python -m kagglekit.samples
@@ -12,6 +14,8 @@ from importlib import import_module
 
 COMMANDS = {
     "run": "kagglekit.run",
+    "compare": "kagglekit.reports.compare",
+    "report": "kagglekit.reports.report",
     "lab": "kagglekit.running.lab",
     "kaggle": "kagglekit.kaggle.__main__",
     "sample": "kagglekit.samples",

@@ -2,7 +2,7 @@
 
 python -m kagglekit.run 3_train work=runs/bbc run=base folds='[0]' [-- epochs=3 ...] [--force] [--limit SECONDS]
 python -m kagglekit.run 3_train work=runs/bbc run=base --slots auto    (a fold on each GPU at a time)
-python -m kagglekit.run --summary runs/bbc
+python -m kagglekit.run --summary runs/bbc [--html]
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
+from kagglekit.running.done import shorten
 from kagglekit.running.notebook import find_notebook, report, run_notebook
 from kagglekit.running.parameters import read_parameters
 
@@ -30,15 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--slots", metavar="GPUS", help="auto, or numbers of GPUs such as 0,1: one fold on each")
     parser.add_argument("--part", default="", help="what is run of a run that several processes make; see --slots")
     parser.add_argument("--summary", metavar="WORK", help="print what came out in this work folder")
+    parser.add_argument("--html", action="store_true", help="with --summary: as a page too, WORK/summary.html")
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_intermixed_args(arguments[:cut] + arguments[cut + 1 :])
     own = len(parser.parse_intermixed_args(arguments[:cut]).parameters)
     try:
         if options.summary:
-            from kagglekit.reports.overview import summarize  # it loads what the other commands do not need
-
-            print(summarize(options.summary))
+            show_summary(options.summary, options.html)
             return 0
         if not options.notebook:
             parser.error("which notebook?")
@@ -66,6 +66,17 @@ def main(arguments: list[str] | None = None) -> int:
         return report(error, str(error), 2)
     except RuntimeError as error:
         return report(error, str(error), getattr(error, "code", 1))
+
+
+def show_summary(work: str, html: bool) -> None:
+    """Print the table of all runs of a work folder; html: write it as a page too."""
+    from kagglekit.reports.overview import summarize  # they load what the other commands do not need
+
+    print(summarize(work))
+    if html:
+        from kagglekit.reports.report import write_summary
+
+        print(f"written: {shorten(write_summary(work))}")
 
 
 def end_with_parent() -> None:

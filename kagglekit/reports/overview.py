@@ -20,6 +20,7 @@ from kagglekit.progress import clock
 from kagglekit.reports.paired import read_data
 from kagglekit.reports.run_settings import describe_settings
 from kagglekit.running.done import shorten
+from kagglekit.running.notebook import LAB
 from kagglekit.runs.folder import score_run
 from kagglekit.runs.leaks import score_warning
 from kagglekit.runs.record import RunRecord
@@ -30,8 +31,8 @@ WIDTH, NARROW = 80, 28  # columns of a terminal, and the fewest in which setting
 
 @dataclass
 class RunRow:
-    """A run in the table. score, error: None where it has none. folds: those that are finished. seconds: None where
-    nothing has recorded them. notes: what a reader has to know about its score."""
+    """A run in the table. score, error: None where it has none. folds: those that are finished. members: the runs that
+    a blend is made of. seconds: None where nothing has recorded them. notes: what a reader has to know of its score."""
 
     record: RunRecord
     metric: str = ""
@@ -39,6 +40,7 @@ class RunRow:
     error: float | None = None
     folds: list[int] = field(default_factory=list)
     partial: bool = False
+    members: list[str] = field(default_factory=list)
     seconds: float | None = None
     place: str = ""
     settings: str = ""
@@ -145,6 +147,8 @@ def _read_row(row: RunRow, found: Overview) -> None:
     record = row.record
     row.folds = list(record.folds)
     with found.catching():
+        row.members = record.weights.get("members", [])
+    with found.catching():
         scores = record.scores
         if row.folds and set(row.folds) != {int(fold) for fold in scores.get("folds", {})}:
             scores = _score_again(record, found)  # cut off before it was scored, or folds came since
@@ -188,7 +192,7 @@ def _find_time(row: RunRow, found: Overview) -> None:
     elif any((copies / f"{stem}.failed.ipynb").is_file() for stem in stems):
         row.place = "cut off"
     else:
-        row.place = "in lab" if (copies / "lab").is_dir() else "-"
+        row.place = "in lab" if (copies / LAB).is_dir() else "-"
 
 
 def _describe_rows(rows: list[RunRow], found: Overview) -> None:

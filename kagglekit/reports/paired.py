@@ -13,31 +13,40 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 from kagglekit.competition.submission import decide
-from kagglekit.competition.task import Task
-from kagglekit.ensembling.base_predictions import (
-    EnsembleData,
-    RowFeatures,
-    read_file_predictions,
-    read_run_predictions,
-)
+from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
+from kagglekit.competition.text_columns import show_columns
+from kagglekit.ensembling.base_predictions import EnsembleData, RowFeatures, read_file_predictions
 from kagglekit.files import read_json, resolve
 from kagglekit.options import did_you_mean
-from kagglekit.runs.tables import Run, list_runs, read_run
-from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread
+from kagglekit.runs.best_epoch import honest_run
+from kagglekit.runs.tables import Run, list_runs, read_folds, read_run
+from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread, standard_error
 from kagglekit.scoring.metrics import is_higher_better, score
-from kagglekit.show.texts import row_losses, shorten
+from kagglekit.show.texts import row_losses
 
 DRAWS = 1000
 
 
-def read_data(work: str | Path, runs: Sequence[str]) -> EnsembleData:
-    """Runs of a work folder with the labels of their rows, also of a blend of files that were made elsewhere.
+def read_data(work: str | Path, runs: Sequence[str] = ()) -> EnsembleData:
+    """Runs of a work folder with the labels of their rows, also of a blend of files that were made elsewhere; without
+    runs the labels and texts alone.
 
-    Raises as `read_run_predictions`, and FileNotFoundError where neither a task nor such files are known.
+    Of runs with keep_best the predictions are those of `honest_run`. Raises FileNotFoundError and ValueError for what
+    is not there, damaged, or does not fit, and where the labels are not known.
     """
     work = resolve(work)
-    if (work / "task.json").is_file():
-        return read_run_predictions(work, runs)
+    if not (work / "task.json").is_file():
+        return _read_of_files(work, runs)
+    task = load_task(work)
+    train = read_train(task)
+    labels, folds = encode_labels(task, train), read_folds(work, train["id"])
+    test_ids = read_test(task)["id"] if runs else []
+    read = [honest_run(read_run(work, name, task, folds, test_ids), task, labels) for name in runs]
+    return EnsembleData(task, read, labels, train, RowFeatures(folds["group"].to_numpy()), [])
+
+
+def _read_of_files(work: Path, runs: Sequence[str]) -> EnsembleData:
+    """The same of a blend of imported files, which its marker names."""
     markers = [read_json(path) for path in sorted((work / "notebooks").glob("4_ensemble.*.done.json"))]
     made = [marker["parameters"] for marker in markers if marker.get("parameters", {}).get("files")]
     if not made:
@@ -52,8 +61,8 @@ def read_data(work: str | Path, runs: Sequence[str]) -> EnsembleData:
 @dataclass(frozen=True)
 class Difference:
     """How much better a run is than the first one: better_by, above 0 whichever direction of the metric is better, with
-    its standard error and 95 % interval. wins, losses: rows of which the run, or the first one, has the lower loss; of
-    classes, rows that one of the two alone has right."""
+    its standard error and 95 % interval. wins, losses: rows that the run alone, or the first one alone, has right; of
+    values and several labels those on which it has the lower loss; `alone` says which, in words."""
 
     run: str
     first: str
@@ -63,6 +72,12 @@ class Difference:
     high: float
     wins: int
     losses: int
+    alone: str
+
+    def __str__(self):
+        span = f"95 % interval {self.low:+.4f} to {self.high:+.4f}; above 0 is better"
+        alone = f"{self.alone} on {self.wins:,} rows, {self.first} on {self.losses:,}"
+        return f"{self.run} against {self.first}: {self.better_by:+.4f} ({span}): {self.verdict}; {alone}"
 
     @property
     def verdict(self) -> str:
@@ -119,6 +134,7 @@ def pair(names: Sequence[str], work: str | Path | None = None, examples: int = 5
     places = [place_of(name, work) for name in names]
     if len(set(places)) < max(2, len(places)):
         raise ValueError(f"{', '.join(names) or 'nothing'}: name two runs or more, each once")
+    names = [run if len({run for _, run in places}) == len(places) else f"{work.name}/{run}" for work, run in places]
     works = {work: read_data(work, [run for place, run in places if place == work]) for work, _ in places}
     read = {(work, run.name): run for work, data in works.items() for run in data.runs}
     first, runs = works[places[0][0]], [read[place] for place in places]
@@ -134,7 +150,7 @@ def pair(names: Sequence[str], work: str | Path | None = None, examples: int = 5
         raise ValueError(f"the runs have no finished fold in common: {has}")
     extra = {name: sorted(set(run.folds) - set(shared)) for name, run in zip(names, runs, strict=True)}
     left_out = [f"{folds} of {name}" for name, folds in extra.items() if folds]
-    return _compare(first, list(names), [_restrict(run, shared) for run in runs], left_out, examples)
+    return _compare(first, names, [_restrict(run, shared) for run in runs], left_out, examples)
 
 
 def _restrict(run: Run, folds: Sequence[int]) -> Run:
@@ -160,17 +176,20 @@ def _compare(data: EnsembleData, names: list[str], runs: list[Run], left_out: li
         wins, lost = _count_wins(task, truth, predictions[0], predictions[k], losses[[0, k]])
         low, high = interval(better, units)
         by = float(sign * (scores[k] - scores[0])) + 0.0
-        differences.append(Difference(names[k], names[0], by, spread(better), low, high, wins, lost))
+        alone = f"{names[k]} alone is right" if task.classes else f"{names[k]} is nearer"
+        differences.append(Difference(names[k], names[0], by, spread(better), low, high, wins, lost, alone))
     by_fold = {
         int(one): [score(task.metric, truth[fold == one], some[fold == one]) for some in predictions]
         for one in np.unique(fold)
     }
     part_metric, parts = _score_parts(task, np.asarray(truth), predictions)
-    table = {"score": scores, "standard_error": [spread(column) for column in drawn.T]}
+    errors = [standard_error(task.metric, truth, some, groups=groups) for some in predictions]  # as `score_run` has it
+    table = pd.DataFrame({"score": scores, "standard_error": errors}, index=names)
     return Paired(
-        task, names, runs, data.labels, len(rows), units, left_out, pd.DataFrame(table, index=names), differences,
+        task, names, runs, data.labels, len(rows), units, left_out, table, differences,
         pd.DataFrame.from_dict(by_fold, orient="index", columns=names).rename_axis("fold"),
-        part_metric, parts, _disagreements(data, names, runs, losses, examples),
+        part_metric, pd.DataFrame.from_dict(parts, orient="index", columns=names),
+        _disagreements(data, names, runs, losses, examples),
     )  # fmt: skip
 
 
@@ -181,21 +200,21 @@ def _count_wins(task: Task, truth, first: np.ndarray, other: np.ndarray, losses:
     return int((losses[1] < losses[0]).sum()), int((losses[0] < losses[1]).sum())
 
 
-def _score_parts(task: Task, truth: np.ndarray, predictions: list[np.ndarray]) -> tuple[str, pd.DataFrame]:
-    """A figure for each class (F1), label (average precision), or target (RMSE), a column per run."""
+def _score_parts(task: Task, truth: np.ndarray, predictions: list[np.ndarray]) -> tuple[str, dict]:
+    """The name of a figure, and class (F1), label (F1) or target (RMSE) -> its value for each run."""
     if task.classes:
         guesses = [decide(task, some) for some in predictions]
         table = {name: [_f1(truth == k, guess == k) for guess in guesses] for k, name in enumerate(task.classes)}
-        return "F1", pd.DataFrame.from_dict(table, orient="index")
+        return "F1", table
     columns = [(name, k) for k, name in enumerate(task.labels)]
     truth = truth.reshape(len(truth), -1)
     if task.kind == "multilabel":
         table = {name: [_f1(truth[:, k] == 1, some[:, k] >= 0.5) for some in predictions] for name, k in columns}
-        return "F1 at 0.5", pd.DataFrame.from_dict(table, orient="index")
+        return "F1 at 0.5", table
     table = {
         name: [float(np.sqrt(np.mean((some[:, k] - truth[:, k]) ** 2))) for some in predictions] for name, k in columns
     }
-    return "RMSE", pd.DataFrame.from_dict(table, orient="index")
+    return "RMSE", table
 
 
 def _f1(true: np.ndarray, given: np.ndarray) -> float:
@@ -212,15 +231,16 @@ def _disagreements(
     train = data.train.iloc[rows[places]]
     shown = {
         "id": train["id"].tolist(),
-        "true": [_write_row(task, row) for row in np.asarray(data.labels)[rows[places]]],
+        "true": [write_label(task, row) for row in np.asarray(data.labels)[rows[places]]],
     }
     for name, run in zip(names, runs, strict=True):
-        shown[name] = [_write_prediction(task, row) for row in run.oof_array[places]]
+        shown[name] = [write_prediction(task, row) for row in run.oof_array[places]]
     texts = train["text"] if "text" in train else [""] * len(places)
-    return pd.DataFrame(shown | {"text": [shorten(text, 300) for text in texts]})
+    return pd.DataFrame(shown | {"text": [show_columns(text) for text in texts]})
 
 
-def _write_row(task: Task, label: np.ndarray) -> str:
+def write_label(task: Task, label: np.ndarray) -> str:
+    """The label of a row in words: its class, its labels, or its values."""
     if task.classes:
         return task.classes[int(label)]
     values = np.atleast_1d(label)
@@ -229,7 +249,8 @@ def _write_row(task: Task, label: np.ndarray) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
-def _write_prediction(task: Task, row: np.ndarray) -> str:
+def write_prediction(task: Task, row: np.ndarray) -> str:
+    """A prediction (columns,) in words, with its probability where it has one."""
     if task.classes:
         return f"{task.classes[decide(task, row[None])[0]]} ({row.max():.2f})"
     if task.kind == "multilabel":

@@ -7,12 +7,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kagglekit.show.style import BLUE, COLOURS, ORANGE, PALE, SHADES, make_axes, make_panels, note, styled
+from kagglekit.show.style import BLUE, COLOURS, ORANGE, PALE, SHADES, make_axes, make_panels, note, short, styled
 
 
 @styled
-def learning_curves(history: pd.DataFrame, metric: str = "score") -> Figure:
+def learning_curves(history: pd.DataFrame, metric: str = "score", by: str = "fold") -> Figure:
     """Learning curves: loss, score and learning rate over the steps, a line per fold; a panel for each column present.
+
+    by: the column with a line for each of its values; others than folds are named as they are.
 
     `history` has the columns `fold`, `step`, `loss`, `score` (the value of `metric`) and `learning_rate`; rows may lack
     some. A loss with many points is drawn pale, under its mean over a twentieth of the run.
@@ -22,19 +24,19 @@ def learning_curves(history: pd.DataFrame, metric: str = "score") -> Figure:
     present = [name for name in names if name in history and history[name].notna().any()]
     panels = make_panels([3.2 if name == "learning_rate" else 4.2 for name in present], 3.2)
     for ax, name in zip(panels, present, strict=False):
-        for number, (fold, rows) in enumerate(history.dropna(subset=[name]).groupby("fold")):
+        for number, (one, rows) in enumerate(history.dropna(subset=[name]).groupby(by, sort=by == "fold")):
             style = ("-", "--", ":")[number // len(COLOURS) % 3]
             line, values = {"color": COLOURS[number % len(COLOURS)]}, rows[name]
             if name == "loss" and len(rows) > 40:
                 ax.plot(rows["step"], values, alpha=0.2, linewidth=0.9, **line)
                 values = values.rolling(len(rows) // 20, center=True, min_periods=1).mean()
-            marker = "o" if len(rows) < 12 else ""
-            ax.plot(rows["step"], values, style, marker=marker, markersize=4.5, label=f"fold {fold}", **line)
+            marker, label = "o" if len(rows) < 12 else "", f"fold {one}" if by == "fold" else short([one])[0]
+            ax.plot(rows["step"], values, style, marker=marker, markersize=4.5, label=label, **line)
         ax.set(xlabel="step", ylabel=names[name], title=titles[name])
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if name == "learning_rate":
             ax.yaxis.set_major_formatter("{x:.3g}")
-    if history["fold"].nunique() > 1:
+    if by != "fold" or history[by].nunique() > 1:
         panels[0].legend()
     return panels[0].figure
 

@@ -34,7 +34,7 @@ def make_competition(place, kind, targets=2):
         columns = {"label": labels}
     for k, name in enumerate(names if labels.ndim == 2 else []):
         columns[name] = labels[:, k].astype(int) if kind == "multilabel" else labels[:, k]
-    texts = [f"text {k} {EVIL if k % 7 == 0 else ''} says word{k % 5} and more" for k in range(N + N_TEST)]
+    texts = [f"text {k} {EVIL if k % 2 == 0 else ''} says word{k % 5} and more" for k in range(N + N_TEST)]
     pd.DataFrame({"id": range(N), "text": texts[:N], **columns}).to_csv(data / "train.csv", index=False)
     test = pd.DataFrame({"id": range(100, 100 + N_TEST), "text": texts[N:]})
     test.to_csv(data / "test.csv", index=False)
