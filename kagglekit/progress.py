@@ -1,16 +1,26 @@
-"""Progress of a notebook: a bar in JupyterLab, one line in the terminal when `kagglekit.run` runs it."""
+"""Progress of a notebook: what it does, how far it is, and how long all of it still takes, in the words of one line.
+
+The line is a bar in JupyterLab; under `kagglekit.run` its terminal shows it, see `running/terminal.py`.
+"""
 
 import json
 import os
-import shutil
+import shlex
 import sys
 import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, TextIO
+from unicodedata import combining, east_asian_width
 
 VARIABLE = "KAGGLEKIT_PROGRESS"  # names the file through which a kernel reports to its runner
 EVERY = 0.5  # seconds between two reports; other calls cost almost nothing
+ENOUGH = 3  # steps, and seconds, that are known before the time left is estimated from them
+PRIOR = 0.1  # share of a part after which its own speed counts as much as that of the part before
 
 
 def clock(seconds: float) -> str:
@@ -20,52 +30,281 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+@dataclass
+class _Course:
+    """How a part of the work went: at which seconds after its begin it was how far."""
+
+    size: float
+    places: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, place: float, seconds: float) -> bool:
+        """Note the first time at a place; whether it is new."""
+        if self.places and place <= self.places[-1]:
+            return False
+        self.places.append(place)
+        self.seconds.append(seconds)
+        if len(self.places) > 2000:
+            del self.places[1:-1:2], self.seconds[1:-1:2]
+        return True
+
+    def at(self, place: float) -> float:
+        """The seconds at a place, interpolated."""
+        k = bisect_right(self.places, place)
+        if k in (0, len(self.places)):
+            return self.seconds[min(k, len(self.places) - 1)]
+        (a, b), (s, t) = self.places[k - 1 : k + 1], self.seconds[k - 1 : k + 1]
+        return s + (t - s) * (place - a) / (b - a)
+
+
+class _Part:
+    """A part of the work that is under way, such as a fold; `rest` is the size of those that follow it."""
+
+    def __init__(self, what: str, words: str, size: float, rest: float, once: bool):
+        self.what, self.words, self.rest, self.once, self.began = what, words, rest, once, time.monotonic()
+        self.course, self.phases, self.pace = _Course(size), 0, 1.0
+        self.course.add(0.0, 0.0)
+        self.before = _board.courses.get(what)
+        self.paused: float | None = None  # since then something is done once, for all parts
+
+    def elapsed(self) -> float:
+        """Seconds since it began, without what is done once."""
+        return (self.paused or time.monotonic()) - self.began
+
+    def pause(self, now: float | None) -> None:
+        """Something is done once, for all parts, or (None) has ended."""
+        if now is None and self.paused:
+            self.began += time.monotonic() - self.paused
+        self.paused = now
+
+    def mark(self, share: float) -> None:
+        """Note how far the part is: so many phases have ended, and a `share` of the present one is done."""
+        place, elapsed = self.phases + share, self.elapsed()
+        if not self.paused and self.course.add(place, elapsed) and self.before:
+            scale = self.course.size / self.before.size
+            prior = PRIOR * self.before.seconds[-1] * scale
+            self.pace = (elapsed + prior) / (self.before.at(place) * scale + prior)
+
+    def left(self, inside: float | None) -> float | None:
+        """Seconds until this part and those that follow it are done; inside: until its present phase is.
+
+        By the course of the part before, at the pace of this one; of the first part by its own phases.
+        """
+        elapsed, once = self.elapsed(), self.paused is not None
+        if self.before:
+            whole = self.before.seconds[-1] * self.course.size / self.before.size * self.pace
+            own = max(whole - elapsed, 0.0) + whole * self.rest / self.course.size
+            return own + (inside or 0.0) * once
+        if inside is None:
+            return None
+        return inside + (elapsed + inside * (not once)) * self.rest / self.course.size
+
+
+class _Board:
+    """What a kernel has to show, and where."""
+
+    def __init__(self):
+        self.parts: list[_Part] = []
+        self.phases: list[Progress] = []  # the first one counts; one within it says more
+        self.courses: dict[str, _Course] = {}  # what the parts are -> the course of the last one
+        self.figures: dict[str, Any] = {}  # what stays true: the last score
+        self.said: list[str] = []
+        self.result: list[str] = []
+        self.bar: Any = None  # of JupyterLab
+        self.cell = 0  # that the parts, phases and bar are of
+
+    def enter(self) -> None:
+        """Forget what another cell of JupyterLab has left when it was interrupted."""
+        shell = _shell()
+        if shell and shell.execution_count != self.cell:
+            self.cell, self.bar = shell.execution_count, None
+            self.parts.clear()
+            self.phases.clear()
+
+    def phase(self) -> str:
+        """What is being done: the parts, and the phases in them."""
+        outer = [part.words for part in self.parts if part.words]
+        inner = [one.phase for one in self.phases if one.phase]
+        return ", ".join([*outer, *(one for one in inner if not any(one in words for words in outer))])
+
+    def words(self) -> dict[str, Any]:
+        """The words of the line: phase, at, figures, and `ends`, when all is done, in seconds since 1970."""
+        phase = self.phase()
+        figures: dict[str, Any] = {}
+        for one in self.phases:
+            figures |= {name: value() if callable(value) else value for name, value in one.figures.items()}
+        figures = {**figures, **{name: value for name, value in self.figures.items() if name not in figures}}
+        shown = [f"{name} {v if isinstance(v, (str, int)) else format(v, '.3g')}" for name, v in figures.items()]
+        last = self.phases[-1] if self.phases else None
+        at = f"{last.unit} {last.done:,}/{last.total:,}" if last else ""
+        left = self.phases[0].left() if self.phases else 0.0 if self.parts and self.parts[-1].phases else None
+        for part in reversed(self.parts):
+            left = part.left(left)
+        ends = None if left is None or not phase else time.time() + left
+        share = self.phases[0].done / max(self.phases[0].total, 1) if self.phases else None
+        return {"phase": phase, "at": at, "figures": shown, "ends": ends, "share": share}
+
+    def show(self) -> None:
+        """Report to the runner, in JupyterLab, or on a terminal."""
+        words = self.words()
+        if file := os.environ.get(VARIABLE):
+            state = {**words, "said": self.said, "result": self.result}
+            with suppress(OSError):  # a full disk must not end a training for a line in the terminal
+                Path(file).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        elif _shell():
+            self._show_bar(words)
+        elif sys.stderr is not None and sys.stderr.isatty():
+            _line.show(compose(words, width=_line.width()) if words["phase"] else "")
+
+    def _show_bar(self, words: dict[str, Any]) -> None:
+        from IPython.display import HTML, display
+
+        share, text = words["share"], escape(compose(words, width=200)) if words["phase"] else ""
+        bar = "" if share is None else f'<progress value="{share:.4f}" max="1"></progress> '
+        html = HTML(f'<div style="white-space: pre">{bar}{text}</div>' if text else "")
+        if self.bar is None:
+            self.bar = display(html, display_id=True)
+        else:
+            self.bar.update(html)
+
+
+def pack(message: Any) -> bytes:
+    """A message of a kernel as JSON. Jupyter's own way refuses a lone surrogate, as in an emoji that was cut in two:
+    of an error only its kind would arrive, or nothing."""
+    from jupyter_client.jsonutil import json_default
+    from jupyter_client.session import json_packer
+
+    try:
+        return json_packer(message)
+    except UnicodeEncodeError:
+        text = json.dumps(message, default=json_default, ensure_ascii=False)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _shell() -> Any:
+    """IPython's shell, in the kernel of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell if hasattr(shell, "kernel") else None
+
+
+_board = _Board()
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt in words: a notebook shows them in place of a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def parts(
+    items: Iterable,
+    what: str,
+    *,
+    done: int = 0,
+    sizes: Mapping[Any, float] | None = None,
+    later: float = 0.0,
+    once: bool = False,
+) -> Iterator:
+    """Go through the parts of a long work, such as folds, so that the time left is that of all of them.
+
+    what: the name of one, before its own: "fold" -> "fold 3 (4 of 5)". done: how many were done before. sizes: item ->
+    work in it, such as its rows; without, all are equal. later: parts of the mean size that come after these. once: it
+    is work that the first of the parts around it does for all of them.
+    The first part is estimated by its own steps, each other one by the part before.
+    """
+    items = list(items)
+    _board.enter()
+    size = {number: (sizes[item] if sizes else 1.0) for number, item in enumerate(items)}
+    known = [number for number, part in enumerate(_board.parts) if part.what == what]
+    del _board.parts[known[0] if known else len(_board.parts) :]  # of a loop that was left by an error
+    for number, item in enumerate(items):
+        place = f" ({number + 1 + done} of {len(items) + done})" if len(items) + done > 1 else ""
+        rest = sum(size[k] for k in size if k > number) + later * sum(size.values()) / len(size)
+        part = _Part(what, f"{what} {item}{place}".strip(), size[number], rest, once)
+        for outer in _board.parts if once else ():
+            outer.pause(part.began)
+        _board.parts.append(part)
+        _board.phases.clear()
+        _board.show()
+        try:
+            yield item
+        finally:
+            if part in _board.parts:
+                del _board.parts[_board.parts.index(part) :]
+            for outer in _board.parts if once else ():
+                outer.pause(None)
+        part.course.add(part.phases + 1.0, part.elapsed())
+        _board.courses[what] = part.course
+    _board.show()
+
+
 class Progress:
     """The progress of one phase, such as a fold's training.
 
-        with Progress("fold 2/5", total=225) as progress:
+        with Progress("fold 2", total=225) as progress:
             for step, batch in enumerate(batches, 1):
                 ...
-                progress.update(step, loss=lambda: loss.item(), lr=rate)
+                progress.update(step, loss=lambda: loss.item())
 
     Figures are numbers, texts, or functions without arguments, which are called only when a report is due (twice a
-    second), so that no step waits for the device. A resumed phase begins at `start`, which the rate leaves out. Under
-    the runner the notebook itself shows only a closing line.
+    second), so that no step waits for the device. A resumed phase begins at `start`, which the rate leaves out.
+    rest: the work that is left after so many steps, in steps: more than the steps themselves where other work follows
+    them (evaluations, predictions). line: whether its end is worth a line of the notebook. once: as of `parts`.
+    A phase within another one adds its words to it, and nothing to the estimate.
     """
 
-    _closed: ClassVar[list[str]] = []  # the closing lines of this kernel's phases
-    _said: ClassVar[list[str]] = []  # the lines of `say`
-
-    def __init__(self, phase: str, total: int, unit: str = "step", start: int = 0):
-        self.phase, self.total, self.unit, self.start = phase, total, unit, start
+    def __init__(
+        self,
+        phase: str,
+        total: int,
+        unit: str = "step",
+        start: int = 0,
+        rest: Callable[[int], float] | None = None,
+        line: bool = True,
+        once: bool = False,
+    ):
+        _board.enter()
+        self.phase, self.total, self.unit, self.start, self.line = phase, total, unit, start, line
+        self.rest = rest or (lambda done: total - done)
         self.done, self.figures = start, {}
-        self.began, self.due, self.bar = time.monotonic(), 0.0, None
-        self.file = os.environ.get(VARIABLE)
-        if not self.file:
-            from tqdm.auto import tqdm
-
-            self.bar = tqdm(total=total, desc=phase, unit=unit, initial=start, mininterval=EVERY, dynamic_ncols=True)
+        self.began, self.due = time.monotonic(), 0.0
+        self.first: tuple[int, float] | None = None  # the first step that has ended, and when: it is a slow one
+        self.last = self.began  # when `done` has changed last
+        self.once = once and not _board.phases
+        for part in _board.parts if self.once else ():
+            part.pause(self.began)
+        _board.phases.append(self)
         self.update(start)
 
     def update(self, done: int, **figures) -> None:
         """Report that `done` of `total` units are done."""
-        self.done = done
+        now = time.monotonic()
+        if done != self.done:
+            self.done, self.last = done, now
+            self.first = self.first or (done, now)
         if figures:
             self.figures = figures
-        if (now := time.monotonic()) >= self.due:
+        if now >= self.due:
             self.due = now + EVERY
-            self._report()
+            self._mark(self.done / max(self.total, 1))
+            _board.show()
+
+    def left(self) -> float | None:
+        """Seconds until it is done; None before enough is known."""
+        if self.first is None or self.done - self.first[0] < ENOUGH or self.last - self.first[1] < ENOUGH:
+            return None
+        rate = (self.last - self.first[1]) / (self.rest(self.first[0]) - self.rest(self.done))
+        return max(rate * self.rest(self.done) - (time.monotonic() - self.last), 0.0)
 
     def close(self) -> None:
         """End the phase; one left by an exception has no closing line."""
-        if self.file:
-            done = self.done - self.start
-            line = f"{self.phase}: {done} {self.unit}{'s' * (done != 1)} in {clock(time.monotonic() - self.began)}"
-            print(line)
-            self._closed.append(line)
-        self._report()
-        if self.bar is not None:
-            self.bar.close()
+        steps, seconds, words = self.done - self.start, time.monotonic() - self.began, _board.phase()
+        self._mark(1.0)
+        self._leave(ended=True)
+        _board.show()
+        if self.line:
+            print(f"{words}: {steps:,} {self.unit}{'s' * (steps != 1)} in {clock(seconds)}")
 
     def __enter__(self):
         return self
@@ -73,74 +312,100 @@ class Progress:
     def __exit__(self, error, *_):
         if error is None:
             self.close()
-        elif self.bar is not None:
-            self.bar.close()
-
-    def _report(self) -> None:
-        values = {name: value() if callable(value) else value for name, value in self.figures.items()}
-        figures = {name: str(v) if isinstance(v, (str, int)) else f"{v:.3g}" for name, v in values.items()}
-        if self.bar is not None:
-            self.bar.set_postfix(figures, refresh=False)
-            self.bar.update(self.done - self.bar.n)
             return
-        elapsed, steps = time.monotonic() - self.began, self.done - self.start
-        words = [self.phase, f"{self.unit} {self.done}/{self.total}", *(f"{n} {v}" for n, v in figures.items())]
-        if steps > 0:
-            words.append(f"{clock(elapsed / steps * (self.total - self.done))} left")
-        _write(self.file, "  ".join(words))
+        words = _board.phase()
+        self._leave()
+        _board.show()
+        if error is KeyboardInterrupt:
+            raise Interrupted(f"interrupted while it was at {words}: run this cell again") from None
+
+    def _mark(self, share: float) -> None:
+        for part in _board.parts if _board.phases[:1] == [self] else ():
+            part.mark(share)
+
+    def _leave(self, ended: bool = False) -> None:
+        if self in _board.phases:
+            first = _board.phases[0] is self
+            del _board.phases[_board.phases.index(self) :]
+            for part in _board.parts if first else ():
+                part.phases += ended and not self.once
+                if self.once:
+                    part.pause(None)
 
 
-def say(text: str) -> None:
-    """Print a line that the terminal of the runner shows too."""
+def say(text: str, **figures) -> None:
+    """Print a line that the terminal of the runner shows too. Figures, such as a score, stay on the line that moves."""
+    _board.figures |= figures
+    _line.show("")
     print(text)
-    if file := os.environ.get(VARIABLE):
-        Progress._said.append(text)
-        _write(file, "")
+    if VARIABLE in os.environ:
+        _board.said.append(text)
+        _board.show()
 
 
-def _write(file: str, line: str) -> None:
-    state = {"line": line, "closed": Progress._closed, "said": Progress._said}
-    with suppress(OSError):  # a full disk must not end a training for a line in the terminal
-        Path(file).write_text(json.dumps(state) + "\n", encoding="utf-8")
+def conclude(text: str, step: str = "", **parameters) -> None:
+    """Print the last line of a notebook, its result, and what to type next: a command, or a notebook with parameters.
+    The runner's terminal ends with both. Paths below the working directory are shortened."""
+    if parameters:
+        words = [step, *(f"{name}={value}" for name, value in parameters.items())]
+        step = f"python -m kagglekit.run {shlex.join(words)}"
+    lines = [text, *([f"next: {step}"] if step else [])]
+    lines = [line.replace(f"{Path.cwd()}/", "") for line in lines]
+    print("\n".join(lines))
+    if VARIABLE in os.environ:
+        _board.result = lines
+        _board.show()
 
 
-class TerminalLine:
-    """The runner's side: the last report in `file` as one line that is overwritten on a terminal.
+def compose(words: Mapping[str, Any], title: str = "", width: int = 79) -> str:
+    """The words of a line as one text of at most `width` columns.
 
-    Where the output is no terminal, a plain line every `every` seconds, and one for each phase that ended. What the
-    kernel has to `say` keeps its line on both.
+    What matters most is kept: phase, time left, title, how far it is, then figures, the last one first.
     """
+    ends = words.get("ends")
+    left = "" if ends is None else f"{clock(max(ends - time.time(), 0))} left"
+    if columns(words["phase"]) > width:
+        return cut(words["phase"], width)
+    pieces = [title, words["phase"], words.get("at", ""), *words.get("figures", []), left]
+    kept: set[int] = set()
+    for k in (1, len(pieces) - 1, 0, 2, *range(len(pieces) - 2, 2, -1)):
+        if columns("  ".join(pieces[j] for j in sorted({*kept, k}) if pieces[j])) <= width:
+            kept.add(k)
+    return "  ".join(pieces[k] for k in sorted(kept) if pieces[k])
 
-    def __init__(self, title: str, file: Path, stream=None, every: float = 30):
-        self.title, self.file, self.stream, self.every = title, file, stream or sys.stdout, every
-        self.began = self.printed = time.monotonic()
-        self.state = {"line": "", "closed": []}
-        self.printed_lines = self.printed_said = 0  # closing lines, and those of `say`, already printed
 
-    def refresh(self) -> None:
-        """Read the file, and show it when a line is due."""
-        with suppress(FileNotFoundError, json.JSONDecodeError):  # not written yet, or being written: next time
-            self.state = json.loads(self.file.read_text(encoding="utf-8"))
-        said = self.state.get("said", [])[self.printed_said :]
-        self.printed_said += len(said)
-        whole = "\r{}  {}\x1b[K\n" if self.stream.isatty() else "{}  {}\n"
-        self.stream.writelines(whole.format(self.title, text) for text in said)
-        now = time.monotonic()
-        line = f"{self.title}  {self.state['line'] or f'running for {clock(now - self.began)}'}"
-        if self.stream.isatty():
-            width = shutil.get_terminal_size().columns
-            self.stream.write(f"\r{line[: width - 1]}\x1b[K")
-        else:
-            ended = self.state["closed"][self.printed_lines :]
-            self.printed_lines += len(ended)
-            if ended or now - self.printed >= self.every:
-                self.printed = now
-                self.stream.writelines(f"{text}\n" for text in [f"{self.title}  {text}" for text in ended] or [line])
-        self.stream.flush()
+def columns(text: str) -> int:
+    """How many columns a text takes in a terminal: Chinese characters take two."""
+    return sum((not combining(one)) * (1 + (east_asian_width(one) in "WF")) for one in text)
 
-    def close(self) -> None:
-        """Show the last state and leave the terminal's line empty."""
-        self.refresh()
-        if self.stream.isatty():
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
+
+def cut(text: str, width: int) -> str:
+    """As much of the beginning as fits."""
+    while columns(text) > width:
+        text = text[:-1]
+    return text
+
+
+class Line:
+    """A line at the end of a terminal that is written over, below what is printed."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream, self.shown = stream, ""
+
+    def width(self) -> int:
+        """The columns that a text may take: one less than there are, as a full line would begin another one."""
+        with suppress(OSError, ValueError):
+            return max(os.get_terminal_size((self.stream or sys.stderr).fileno()).columns, 2) - 1
+        return 79
+
+    def show(self, text: str, above: Iterable[str] = ()) -> None:
+        """Put `text` in its place; first, whole lines that stay `above` it."""
+        stream, above = self.stream or sys.stderr, list(above)
+        if text == self.shown and not above:
+            return
+        stream.write("".join(f"\r{line}\x1b[K\n" for line in above) + f"\r{text}\x1b[K")
+        stream.flush()
+        self.shown = text
+
+
+_line = Line()

@@ -3,13 +3,14 @@
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kagglekit.files import fold_folders, read_json, remove, write_json
 from kagglekit.options import check_range
+from kagglekit.progress import Interrupted, parts
 
 STARTED = "KAGGLEKIT_STARTED"  # environment variable: when the kernel began, in seconds since 1970
 UNFINISHED = "unfinished.json"  # in the folder of a fold or a stage of pretraining that ran out of time
@@ -94,23 +95,46 @@ def stopping_in_time(place: Path) -> Iterator[None]:
     """When time runs out inside the block, print that, write it to `place/unfinished.json`, and go on after the block.
 
     place: the folder of the fold or stage. The file marks the run as not done, see `unfinished`; it is removed when the
-    block comes to its end.
+    block comes to its end. An interrupt says what is kept.
     """
     try:
         yield
     except OutOfTime as stop:
         print(stop)
         write_json(place / UNFINISHED, {"why": str(stop)})
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted: {_kept(place)}. Run this cell again: it goes on from there") from None
     else:
         remove(place / UNFINISHED)
 
 
-def folds_to_train(run: Path, folds: Iterable[int], budget: TimeBudget = UNLIMITED) -> Iterator[tuple[int, Path]]:
+def _kept(place: Path) -> str:
+    """What a fold or stage that was interrupted has left, in words."""
+    whole = [int(file.parent.name.split("-")[1]) for file in place.rglob("checkpoint-*/complete")]
+    here = f"{place.name} has a checkpoint of step {max(whole)}" if whole else f"{place.name} has no checkpoint yet"
+    done = ", ".join(map(str, fold_folders(place.parent)))
+    return f"finished folds stay ({done}), {here}" if done else here
+
+
+def folds_to_train(
+    run: Path,
+    folds: Iterable[int],
+    budget: TimeBudget = UNLIMITED,
+    sizes: Mapping[int, int] | None = None,
+    later: float = 0.0,
+) -> Iterator[tuple[int, Path]]:
     """The folds that a run still lacks, each with its folder: neither those that are finished, which is printed, nor,
-    once the time of `budget` is over, any other, which is kept as in `stopping_in_time`."""
-    for fold in folds:
+    once the time of `budget` is over, any other, which is kept as in `stopping_in_time`.
+
+    sizes: the training rows of each; later: trainings that follow, in folds: both for the time left, see `parts`.
+    """
+    folds, there = list(folds), fold_folders(run)
+    for fold in [fold for fold in folds if fold in there]:
+        print(f"fold {fold} is finished")
+    to_do = [fold for fold in folds if fold not in there]
+    for fold in parts(to_do, "fold", done=len(folds) - len(to_do), sizes=sizes, later=later):
         place = run / f"fold{fold}"
-        if fold in fold_folders(run):
+        if fold in fold_folders(run):  # another process has finished it meanwhile
             print(f"fold {fold} is finished")
             continue
         if not budget.over():

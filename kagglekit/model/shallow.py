@@ -25,6 +25,7 @@ from kagglekit.model.backbones import token_types
 from kagglekit.model.long_attention import attention_options
 from kagglekit.model.pooling import make_pooling
 from kagglekit.options import check_range
+from kagglekit.progress import Progress
 from kagglekit.scoring.metrics import CLASSES
 
 SHALLOW = ("logistic", "svm", "boosting")
@@ -199,9 +200,10 @@ def embed(
     order = prediction_batches(tokens.lengths, 2048 if device.type == "cpu" else 16384)
     options = {"output_hidden_states": True} if pool.all_layers else {}
     backbone.eval()
+    progress = Progress("embedding", len(order), "batch", line=False, once=True)
     try:
-        with fast_attention(backbone, device):
-            for rows in order:
+        with progress, fast_attention(backbone, device):
+            for number, rows in enumerate(order, 1):
                 batch = {name: x.to(device, non_blocking=True) for name, x in examples.__getitems__(rows).items()}
                 columns = batch.pop("token_type_ids", None)
                 how = options | token_types(backbone, columns) | attention_options(backbone, *batch.values(), columns)
@@ -210,6 +212,7 @@ def embed(
                 below = outputs.hidden_states[:-1] if pool.all_layers else ()
                 states = [state.float() for state in (*below, outputs.last_hidden_state)]
                 vectors.append(pool(states, batch["attention_mask"]))  # (batch, width)
+                progress.update(number)
     finally:
         backbone.train(training)
     return torch.cat(vectors).cpu().numpy()[np.argsort(np.concatenate(order))]

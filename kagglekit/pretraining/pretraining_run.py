@@ -43,6 +43,9 @@ class FoldGroup:
     folds: tuple[int, ...]
     start: dict[str, float] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass
 class StageRun:

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -20,7 +20,8 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
 from kagglekit.files import temporary_folder
-from kagglekit.progress import VARIABLE, TerminalLine
+from kagglekit.progress import VARIABLE
+from kagglekit.running.terminal import TerminalLine, sections
 
 
 class NotebookFailed(RuntimeError):
@@ -43,11 +44,13 @@ class Kernel(AsyncKernelManager):
     """A kernel of this interpreter and this kagglekit, whatever kernelspecs are installed.
 
     log: a file for output outside of cells. progress: the file that `Progress` writes. lock: an open lock file that the
-    process inherits, so that it stays locked while runner or kernel live.
+    process inherits, so that it stays locked while runner or kernel live. on_cell: is told the source of each cell that
+    begins.
     """
 
-    def __init__(self, log: Path, progress: Path, lock: int):
+    def __init__(self, log: Path, progress: Path, lock: int, on_cell: Callable[[str], None] = lambda source: None):
         super().__init__(kernel_name="python3")
+        self.on_cell = on_cell
         self.output, self.progress, self.lock = log, progress, lock
         self.process = self.channels = None
         self.stopped = False
@@ -55,6 +58,7 @@ class Kernel(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv += ["--Session.packer=kagglekit.progress.pack"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     async def start_kernel(self, **options):
@@ -64,8 +68,15 @@ class Kernel(AsyncKernelManager):
         self.process = self.provisioner.process
 
     def client(self, **options):
-        self.channels = super().client(**options)
-        return self.channels
+        self.channels = channels = super().client(**options)
+        send = channels.execute
+
+        def execute(code: str, *args, **more):
+            self.on_cell(code)
+            return send(code, *args, **more)
+
+        channels.execute = execute
+        return channels
 
     def stop(self) -> None:
         """Kill the process and its children at once."""
@@ -123,15 +134,16 @@ def locked(path: Path, what: str, patience: float = 5) -> Iterator[int]:
         yield file.fileno()
 
 
-def execute(source: Path, target: Path, parameters: dict, title: str, lock: int, limit: float | None) -> None:
-    """Execute a notebook into `target` in a kernel of its own, with one progress line in the terminal."""
+def execute(source: Path, target: Path, parameters: dict, title: str, lock: int, limit: float | None) -> list[str]:
+    """Execute a notebook into `target` in a kernel of its own, with one progress line in the terminal; its result, see
+    `progress.result`."""
     import papermill  # slow, and a run that is skipped needs none
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     with temporary_folder() as temporary:
-        kernel = Kernel(temporary / "kernel.log", temporary / "progress.json", lock)
-        line = TerminalLine(title, kernel.progress)
+        line = TerminalLine(title, temporary / "progress.json", sections(nbformat.read(source, as_version=4)))
+        kernel = Kernel(temporary / "kernel.log", line.file, lock, line.enter)
         ended, began = Event(), time.monotonic()
 
         def watch():
@@ -145,12 +157,13 @@ def execute(source: Path, target: Path, parameters: dict, title: str, lock: int,
         watcher.start()
         paths = (str(path).replace("{", "{{").replace("}", "}}") for path in (source, target))
         try:
-            content = papermill.execute_notebook(
-                *paths, parameters, kernel_name="python3", language="python", km=kernel, start_timeout=300,
-                progress_bar=False, coalesce_streams=True,
-            )  # fmt: skip
+            with line.printing_above():
+                content = papermill.execute_notebook(
+                    *paths, parameters, kernel_name="python3", language="python", km=kernel, start_timeout=300,
+                    progress_bar=False, coalesce_streams=True,
+                )  # fmt: skip
         except PapermillExecutionError as error:
-            raise NotebookFailed(explain(error)) from None
+            raise NotebookFailed(explain(error, line.section)) from None
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -170,6 +183,7 @@ def execute(source: Path, target: Path, parameters: dict, title: str, lock: int,
     check_finished(content)
     del content.metadata["papermill"]  # paths of this machine, and a status not to be trusted
     nbformat.write(content, target)
+    return line.state["result"]
 
 
 def check_finished(content) -> None:
@@ -185,12 +199,13 @@ def check_finished(content) -> None:
             raise NotebookFailed(f"a cell did not run: {cell.source.strip().splitlines()[0]}")
 
 
-def explain(error) -> str:
+def explain(error, section: str = "") -> str:
     """A cell's error in words: the message alone where kagglekit raised it, else with the kind of error. The traceback
-    is in the executed notebook."""
+    is in the executed notebook. section: of the notebook, that the cell is in."""
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
     places = [line for line in trace if re.match(r"File |Cell In|[~/]\S*\.py in ", line)]  # the last: IPython 7
-    kind = getattr(builtins, error.ename, Exception)
+    kind, place = getattr(builtins, error.ename, Exception), f"cell [{error.exec_count}]"
+    place += f", {section}" if section else ""
     if issubclass(kind, (ValueError, OSError)) and places and re.search(r"kagglekit/(?!.*site-packages/)", places[-1]):
-        return f"cell [{error.exec_count}]: {error.evalue}"
-    return "\n".join(f"cell [{error.exec_count}]: {error.ename}: {error.evalue}".rstrip(": ").splitlines()[:15])
+        return f"{place}: {error.evalue}"
+    return "\n".join(f"{place}: {error.ename}: {error.evalue}".rstrip(": ").splitlines()[:15])

@@ -13,6 +13,7 @@ import pandas as pd
 from kagglekit.competition.task import encode_labels
 from kagglekit.files import remove
 from kagglekit.model.backbones import load_config, load_tokenizer
+from kagglekit.progress import parts
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import goes_forward, hash_folds, training_rows
@@ -114,7 +115,7 @@ class Distiller:
         if not len(train_rows):
             return self.learner.fit(train_rows, valid_rows, folder, seed, **more)
         labels, model = self._label_first(train_rows, valid_rows, folder, seed, more)
-        for number in range(1, self.plan.rounds):
+        for number in parts(range(1, self.plan.rounds), "student", later=1.0):
             given = self._taught(train_rows, labels, model, more)
             labels, model = self._label_in_sample(train_rows, folder, number, seed, given)
         given = self._taught(train_rows, labels, model, more)

@@ -7,6 +7,7 @@ learned the labels of fold k, which so reach the student of fold k. Here one mod
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from kagglekit.files import remove
 from kagglekit.files.parquet import read_metadata, read_parquet
+from kagglekit.progress import parts
 from kagglekit.runs.tables import first_difference, hash_folds, write_predictions
 
 NEVER = 10**9  # steps between evaluations
@@ -52,7 +54,12 @@ class PairModels:
         columns). A row of fold j is labelled by the model without folds j and `fold`; models learn from `rows` alone.
         """
         found = np.full((len(self.fold_of), len(self.columns)), np.nan, dtype=np.float32)
-        for other in np.unique(self.fold_of[rows]).tolist():
+        others, folds = np.unique(self.fold_of[rows]).tolist(), np.unique(self.fold_of)
+        there = [other for other in others if self._place(fold, other).with_suffix(".parquet").is_file()]
+        new = [other for other in others if other not in there]
+        known = len(new) + len([*self.folder.glob("*-*.parquet")])
+        later = len(folds) * (len(folds) - 1) // 2 - known  # models that the students of other folds need
+        for other in chain(there, parts(new, "teacher without it and", once=True, later=later)):
             held_out, predictions = self.predict(rows, fold, other)
             theirs = self.fold_of[held_out] == other
             found[held_out[theirs]] = predictions[theirs]
@@ -60,7 +67,7 @@ class PairModels:
 
     def predict(self, rows: np.ndarray, fold: int, other: int) -> tuple[np.ndarray, np.ndarray]:
         """The row numbers of two folds, and the predictions (rows, columns) of the model without them."""
-        low, high = sorted((fold, other))
+        low, high, place = *sorted((fold, other)), self._place(fold, other)
         held_out = np.flatnonzero(np.isin(self.fold_of, [low, high]))
 
         def fit(place: Path) -> np.ndarray:
@@ -72,7 +79,10 @@ class PairModels:
         folds = hash_folds(pd.DataFrame({"id": self.ids, "fold": self.fold_of}))
         lineage = {"folds": folds, "saw": f"all folds but {low} and {high}"}
         ids = [self.ids[row] for row in held_out]
-        return held_out, kept(self.folder / f"{low}-{high}", ids, self.columns, fit, lineage=lineage)
+        return held_out, kept(place, ids, self.columns, fit, lineage=lineage)
+
+    def _place(self, fold: int, other: int) -> Path:
+        return self.folder / "-".join(map(str, sorted((fold, other))))
 
 
 def kept(

@@ -13,6 +13,7 @@ from accelerate import PartialState
 from kagglekit.competition.task import encode_labels
 from kagglekit.files import remove, replacing
 from kagglekit.model.backbones import find_backbone, load_tokenizer
+from kagglekit.progress import parts
 from kagglekit.runs.folder import Fitted
 from kagglekit.selftraining.labelling import DONE, Labelling, RoundOutput, make_pool, name_maker
 from kagglekit.selftraining.pseudo_labels import PseudoLabels
@@ -129,13 +130,12 @@ class SelfTrainer:
         rows, begin = FoldRows(train_rows, valid_rows, folder.name, seed), {} if start is None else {"start": start}
         if self.teacher:
             before, model = self.labelling.ask_teacher(self.teacher, fold, valid_rows, seed), self.teacher.model(fold)
-        else:
-            before, model = (
-                self._train(rows, folder / "teacher", begin | more),
-                folder / "teacher" / rows.name / "model",
-            )
         receipts, place = [], folder / "teacher"
-        for number in range(1, self.knobs.rounds + 1):
+        for number in parts(range(bool(self.teacher), self.knobs.rounds + 1), "round"):
+            if not number:  # without labels of its own kind: the teacher
+                before = self._train(rows, place, begin | more)
+                model = place / rows.name / "model"
+                continue
             chosen = self.labelling.choose(before.pool, seed + number)
             if self.knobs.begin == "teacher":
                 begin = {"start": str(model)}

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.methods import EVERYTHING, BlendPlan
+from kagglekit.progress import Progress
 from kagglekit.scoring.metrics import is_higher_better
 from kagglekit.show.style import BLUE, ORANGE, PALE, legend_above, make_axes, name_rows, note, styled
 
@@ -29,7 +30,11 @@ def compare(
     """The estimate of each ensembler: a row each, with the columns in_sample, cross_fitted, gap, and the
     standard_error, low and high of the cross-fitted score. The best of many is a little too good again."""
     names = ("in_sample", "cross_fitted", "gap", "standard_error", "low", "high")
-    found = {name: make_estimate(one, inputs, labels, folds) for name, one in candidates.items()}
+    found = {}
+    with Progress("methods", len(candidates), "method", line=False) as progress:
+        for number, (name, one) in enumerate(candidates.items()):
+            progress.update(number, next=name)
+            found[name] = make_estimate(one, inputs, labels, folds)
     rows = [[getattr(estimate, name) for name in names] for estimate in found.values()]
     return pd.DataFrame(rows, columns=names, index=pd.Index(found, name="ensemble"))
 

@@ -133,23 +133,32 @@ class StopInTime(TrainerCallback):
 
 
 class ShowProgress(TrainerCallback):
-    """Shows step, last logged loss, learning rate and score, and the time left, under the name `phase`."""
+    """Shows step, last logged loss and score, and the time left, under the name `phase`.
 
-    def __init__(self, phase: str):
-        self.phase = phase
+    evaluation, following: what each evaluation, and all that comes after the last step, takes, in steps.
+    """
+
+    def __init__(self, phase: str, evaluation: float = 0.0, following: float = 0.0):
+        self.phase, self.evaluation, self.following = phase, evaluation, following
         self.figures: dict[str, float] = {}
         self.progress: Progress | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
-            self.progress = Progress(self.phase, state.max_steps, start=state.global_step)
+            total, every = state.max_steps, args.eval_steps or state.max_steps + 1
+
+            def rest(done: int) -> float:
+                evaluations = total // every - max(done - 1, 0) // every  # that of a step comes after it
+                return total - done + self.evaluation * evaluations + self.following
+
+            self.progress = Progress(self.phase, total, start=state.global_step, rest=rest)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.progress:
             self.progress.update(state.global_step, **self.figures)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        names = {"loss": "loss", "learning_rate": "lr", "eval_score": "score"}
+        names = {"loss": "loss", "eval_score": "score"}
         self.figures |= {short: logs[name] for name, short in names.items() if name in logs}
 
     def on_train_end(self, args, state, control, **kwargs):

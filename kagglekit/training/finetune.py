@@ -12,6 +12,7 @@ from transformers import set_seed
 
 from kagglekit.augment.catalogue import make_augmenter
 from kagglekit.competition.task import Task
+from kagglekit.data.batches import Examples
 from kagglekit.data.features import check_features
 from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept
 from kagglekit.files import check_space, replacing
@@ -126,6 +127,13 @@ class FineTuner:
 
         tricks, phase = [*make_tricks(recipe.tricks), *tricks], folder.name.replace("fold", "fold ")
         epoch = self._steps(len(rows.examples))
+        step = rows.examples.tokens.lengths.sum() / epoch
+
+        def cost(examples: Examples) -> float:
+            """Of their prediction, in steps: forward alone is about a third of a step's work."""
+            return examples.tokens.lengths.sum() / 3 / step
+
+        shown = ShowProgress(phase, cost(valid) if scored else 0.0, cost(test))
         arguments = training_arguments(
             folder / "checkpoints",
             **{knob: getattr(recipe, knob) for knob in LOOP},
@@ -143,7 +151,7 @@ class FineTuner:
             adamw([*groups, *_loss_weights_group(model)]),
             [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks,
             evaluation,
-            [SaveEvery(self.save_seconds), ShowProgress(phase), StopInTime(self.budget, phase)],
+            [SaveEvery(self.save_seconds), shown, StopInTime(self.budget, phase)],
         )
         zero_shot = {"before training": evaluation(model)} if recipe.verbalizer and scored else {}
         receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot, **trainer.fit()}

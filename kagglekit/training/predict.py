@@ -14,6 +14,7 @@ from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.device import autocast, choose_device, choose_precision, fast_attention
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
+from kagglekit.progress import Progress
 from kagglekit.runs.record import RunRecord
 from kagglekit.training.extra_files import tag_texts
 from kagglekit.training.model_inputs import FeatureScaler, read_inputs
@@ -31,12 +32,14 @@ def predict(model: torch.nn.Module, examples: Examples, precision: str, tokens: 
     tokens = tokens or (2048 if device.type == "cpu" else 16384)
     training, results, order = model.training, [], prediction_batches(examples.tokens.lengths, tokens)
     model.eval()
+    progress = Progress("predicting", len(order), "batch", line=False)
     try:
-        with fast_attention(model.backbone, device), autocast(device, precision):
-            for rows in order:
+        with progress, fast_attention(model.backbone, device), autocast(device, precision):
+            for number, rows in enumerate(order, 1):
                 batch = {name: x.to(device, non_blocking=True) for name, x in examples.__getitems__(rows).items()}
                 batch.pop("labels", None)
                 results.append(model.predictions(model(**batch)["logits"]))
+                progress.update(number)
     finally:
         model.train(training)
     predictions = torch.cat(results).cpu().numpy()[np.argsort(np.concatenate(order))]

@@ -122,6 +122,7 @@ def test_a_run_is_skipped_while_nothing_changed_and_runs_again_when_something_di
     ("cell", "limit", "code", "message"),
     [
         ("number = 1\nnumber / 0", None, 1, "ZeroDivisionError: division by zero"),
+        (r"raise ValueError('é \ud83d')", None, 1, "ValueError: é \ufffd"),  # half an emoji, which Jupyter cannot send
         ("import os\nos.kill(os.getpid(), 9)", None, 1, "the kernel was killed"),
         ("import os\nos._exit(3)", None, 1, "the kernel ended with exit code 3"),
         ("import sys\nsys.exit(0)", None, 1, "by sys.exit: the cells below did not run"),
@@ -209,8 +210,7 @@ for fold in range(2):
     assert len(cells[2].outputs) == 1
     assert cells[2].outputs[0].text == "fold 0/2: 20 steps in 0:00\nfold 1/2: 20 steps in 0:00\n"
     printed = capsys.readouterr().out.splitlines()
-    assert printed[:2] == [f"3_train base  fold {fold}/2: 20 steps in 0:00" for fold in range(2)]
-    assert printed[2].startswith("3_train base  done in 0:0")
+    assert printed[0] == "3_train base" and printed[1].startswith("  done in 0:0")
 
 
 @pytest.mark.parametrize(
