@@ -83,6 +83,7 @@ work=$runs/$(basename "$target" | tr -c 'A-Za-z0-9._\n-' '_')
 set_up
 [ -z "$lab" ] || exec "$venv/bin/python" -m kagglekit lab "$target" work="$work" "$@"
 
+export KAGGLEKIT_CHAINED=1 # no step says what to type next: it comes by itself
 # What the competition is, and which rows are validated together. Everything else stands on this.
 run 1_eda data="$target"
 # The baseline: seconds, no GPU, and on long clean articles as good as a small transformer.
@@ -92,6 +93,7 @@ run 2_pretrain run=mlm
 run 3_train run=base start=mlm
 # They err differently, so their blend beats both. How they are blended is chosen for each fold without it.
 run 4_ensemble run=blend runs='["tfidf", "base"]'
+unset KAGGLEKIT_CHAINED
 run 5_submit run=blend
 
 "$venv/bin/python" -m kagglekit.run --summary "$work"

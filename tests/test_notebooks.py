@@ -1,6 +1,7 @@
 """The five notebooks, run as a user runs them, on small slices of real data with the real MiniLM."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from kagglekit.running.arguments import parse_arguments, read_arguments
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.samples import write_sample
+from tests.screen import run_in_terminal
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -34,9 +36,10 @@ def work(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("notebooks")
     data = write_sample("bbc", folder / "data" / "articles", rows=160)
     command = [ROOT / "run_all.sh", data, "--", "n_folds=2", "repeats=2", f"tricks={TRICKS}", "steps=6", *SMALL]
-    done = subprocess.run(command, env={**os.environ, "RUNS": str(folder)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (folder / "terminal.txt").write_text(done.stdout)
+    code, screen = run_in_terminal(command, env={**os.environ, "RUNS": str(folder)})
+    (folder / "terminal.txt").write_text("\n".join(screen.lines))
+    (folder / "moved.txt").write_text("\n".join(screen.moved))
+    assert code == 0, "\n".join(screen.lines)
     return str(folder / "articles")
 
 
@@ -66,17 +69,34 @@ def test_five_notebooks_lead_from_train_csv_to_a_submission(work):
     assert told["true_score"] > 0.8
 
 
-def test_the_terminal_ends_with_the_scores_the_places_and_the_times(work):
+SCORE = r"accuracy [01]\.\d{4} ± 0\.\d{4}"
+FOLDS = r"3_train {0}  fold 0: accuracy [01]\.\d{{4}}\n3_train {0}  fold 1: accuracy [01]\.\d{{4}}\n3_train {0}: "
+
+
+def test_the_terminal_tells_the_story(work):
+    """Each step ends with its result, nothing is noisy, and the last thing is the table of runs."""
     told = (Path(work).parent / "terminal.txt").read_text()
     for words in (
-        "out-of-fold  accuracy 0.",
-        " ± 0.",
-        ", 95 % interval 0.",
-        "true score   accuracy 0.",
-        "submission.csv",
-        "3_train.base  ",
+        r"^1_eda: multiclass, Text -> Category, accuracy$",
+        FOLDS.format("tfidf") + SCORE + ", folds 0-1$",
+        r"^2_pretrain mlm: perplexity [\d,]+ -> [\d,]+$",
+        FOLDS.format("base") + SCORE + ", folds 0-1$",
+        r"^4_ensemble blend: accuracy [01]\.\d{4}, 95 % interval ",
+        r"^5_submit blend: \S",
+        r"^blend +[01]\.\d{4} ± 0\.\d{4} +2 of 2 ",
     ):
-        assert words in told.split("5_submit blend  done")[1]
+        assert re.search(words, told, re.MULTILINE), words
+    assert "next: " not in told  # the next step came by itself, and a sample is submitted nowhere
+    assert not re.search("Warning|Traceback|%\\||it/s", told)
+
+
+def test_the_line_that_moves_fits_the_window_and_says_how_long_all_folds_take(work):
+    moved = (Path(work).parent / "moved.txt").read_text().splitlines()
+    lines = [line for line in moved if line.startswith(("3_train base", "fold "))]
+    assert max(map(len, moved)) <= 80
+    assert any(re.search(r"fold 0 \(1 of 2\)  step \d+/\d+  loss \d\.\d+", line) for line in lines)
+    assert any(re.search(r"fold 1 \(2 of 2\).*  score [01]\S* .* \d+:\d\d left$", line) for line in lines)
+    assert any(re.search(r"^1_eda  Duplicates \(\d+ of \d+\)  0:\d\d$", line) for line in moved)
 
 
 def test_every_executed_notebook_shows_pictures_or_tables_and_ends_with_what_it_wrote(work):

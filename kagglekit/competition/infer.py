@@ -35,9 +35,13 @@ def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:
 
 
 def summarise(task: Task, findings: pd.DataFrame) -> str:
-    """The task in one line: what was found, what is not used, and what is not clear."""
-    what = f" ({', '.join(task.classes[:9])})" if task.classes else ""
-    line = f"{task.kind}{what} from {', '.join(task.text)}; {task.metric}; submits {task.form}"
+    """The task in one line: what is predicted from what, what is not used, and what is not clear."""
+    named = [
+        [f'"{name}"' if " " in name else name for name in names]
+        for names in (task.text, task.label_columns or task.labels)
+    ]
+    text, labels = (", ".join([*names[:4], *([f"{len(names) - 4} more"] if len(names) > 4 else [])]) for names in named)
+    line = f"{task.kind}, {text} -> {labels}, {task.metric}"
     told = findings[findings["what"].str.fullmatch(TOLD) & (findings["reason"] != "given")]
     told = told[told["found"] != "none"]
     found = told["found"].where(told["what"] != "NOT CLEAR", told["reason"])

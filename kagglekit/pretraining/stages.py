@@ -88,9 +88,19 @@ class Pretrained:
         """The figures on held-out text, a row each."""
         return pd.DataFrame({"before": self.before, "after": self.after})
 
+    def __str__(self) -> str:
+        """The figures in a line: "perplexity 47,800 -> 1,280"."""
+        changes = [(name, self.before.get(name, math.nan), after) for name, after in self.after.items()]
+        return ", ".join(f"{name} {_short(before)} -> {_short(after)}" for name, before, after in changes)
+
     def scores(self) -> pd.DataFrame:
         """The scores of the probe, a row for each step that was probed, a column for each fold and `overall`."""
         return pd.DataFrame(self.probe).set_index("step")
+
+
+def _short(figure: float) -> str:
+    """Three digits: 47,800 or 0.123."""
+    return f"{float(f'{figure:.3g}'):,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"
 
 
 def pretrain(

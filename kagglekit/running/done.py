@@ -99,7 +99,7 @@ def fingerprint(notebook, parameters: dict, known: Mapping[str, Parameter]) -> d
 def changes(marker: Path, now: dict) -> str:
     """The differences between a marker and the present `fingerprint` and files, in words; empty when there are none.
     A run that ran out of time counts as changed, see `unfinished`."""
-    before, changed = _read_marker(marker), []
+    before, changed = read_marker(marker), []
     if not before:
         return f"{shorten(marker)}, which is damaged"
     names = now["parameters"]
@@ -111,15 +111,16 @@ def changes(marker: Path, now: dict) -> str:
     return ", ".join(changed)
 
 
-def write_marker(marker: Path, now: dict, writes: list[str], seconds: float) -> None:
-    """Mark a run as done: what it depended on, what it wrote, how long it took, and the package versions."""
+def write_marker(marker: Path, now: dict, writes: list[str], seconds: float, result: list[str]) -> None:
+    """Mark a run as done: what it depended on, wrote and came to, how long it took, and the package versions."""
     outputs = hash_paths(fill(writes, now["parameters"]))
     finished = datetime.now(UTC).isoformat(timespec="milliseconds")
     ends = {"outputs": outputs, "seconds": round(seconds, 1), "finished_at": finished, "versions": versions()}
+    ends["result"] = result
     write_json(marker, {**now, **ends})
 
 
-def _read_marker(marker: Path) -> dict:
+def read_marker(marker: Path) -> dict:
     """What a marker says; nothing where it is damaged: the run then counts as not done."""
     with suppress(Damaged):
         found = read_json(marker)

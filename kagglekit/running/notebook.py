@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from kagglekit.files import resolve, sweep
+from kagglekit.files import resolve, shorten, sweep
 from kagglekit.options import did_you_mean
 from kagglekit.progress import clock
 from kagglekit.running.arguments import check_parameters, fold, names_in, with_defaults
-from kagglekit.running.done import changes, fill, fingerprint, shorten, write_marker
+from kagglekit.running.done import changes, fill, fingerprint, read_marker, write_marker
 from kagglekit.running.parameters import Parameter, read_parameters
 from kagglekit.time_budget import unfinished
 
@@ -105,6 +105,7 @@ def run_notebook(
     import nbformat  # it and Jupyter take seconds: what is wrong with the parameters is told before
 
     from kagglekit.running.jupyter_kernel import execute, locked
+    from kagglekit.running.terminal import describe
 
     content = nbformat.read(source, as_version=4)
     writes = content.metadata.get("kagglekit", {}).get("writes", [])
@@ -119,7 +120,9 @@ def run_notebook(
         if now and marker.is_file() and copy.is_file() and not force:
             changed = changes(marker, now)
             if not changed:
-                print(f"{title}  done before, nothing has changed: {shorten(copy)}", flush=True)
+                before = read_marker(marker)
+                how = f"done before in {clock(before['seconds'])}, nothing has changed"
+                print(describe(title, before.get("result", []), how, shorten(copy)), flush=True)
                 os.utime(marker)  # later than `finished_at`, which the summary shows
                 return copy
             print(f"{title}  runs again, for these changed: {changed}", flush=True)
@@ -127,7 +130,7 @@ def run_notebook(
             stale.unlink(missing_ok=True)
         began = time.monotonic()
         try:
-            execute(source, draft, fold(known, given), title, lock, limit)
+            result = execute(source, draft, fold(known, given), title, lock, limit)
         except BaseException as error:
             if draft.is_file():
                 os.replace(draft, failed)
@@ -135,10 +138,11 @@ def run_notebook(
             raise
         os.replace(draft, copy)
         if now:
-            write_marker(marker, now, writes, time.monotonic() - began)
+            write_marker(marker, now, writes, time.monotonic() - began, result)
         cut = unfinished(resolve(values["work"]) / values["run"]) if "run" in values else {}
         how = "stopped by the clock, unfinished," if cut else "done"
-        print(f"{title}  {how} in {clock(time.monotonic() - began)}: {shorten(copy)}", flush=True)
+        how += f" in {clock(time.monotonic() - began)}"
+        print(describe(title, result, how, shorten(copy)), flush=True)
     return copy
 
 

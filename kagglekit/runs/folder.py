@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ from kagglekit.files import (
     write_json,
 )
 from kagglekit.options import current_names
+from kagglekit.progress import say
 from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.initial_weights import SourceRun, read_sources
@@ -211,6 +212,28 @@ def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_
     write_evaluations(place, ids, fitted.evaluations, task.columns, oof)
     write_predictions(place / "test.parquet", test_ids, fitted.test, task.columns, metadata=test)
     write_predictions(place / "oof.parquet", ids, fitted.oof, task.columns, fold, oof)
+
+
+def tell_fold(fold: int, fitted: Fitted, labels: np.ndarray, task: Task) -> None:
+    """Say the score of a fold that was saved, on its own rows, whose `labels` are given."""
+    try:
+        value = float(score(task.metric, labels, fitted.oof))
+    except ValueError:  # the metric is not defined on these rows
+        say(f"fold {fold} is finished")
+        return
+    say(f"fold {fold}: {task.metric} {value:.4f}", score=value)
+
+
+def describe_score(scores: dict[str, Any], known: Iterable[int]) -> str:
+    """What `score_run` found, in a line: "accuracy 0.7140 ± 0.0210, folds 0-4". known: all folds that there are."""
+    folds, known = sorted(scores["folds"]), sorted(known)
+    named = f"{folds[0]}-{folds[-1]}" if folds == known and len(folds) > 1 else ", ".join(map(str, folds))
+    partly = f" of {known[0]}-{known[-1]}" if folds != known else ""
+    honest = (
+        f" ({scores['cross_fitted']:.4f} with each epoch chosen by the other folds)" if "cross_fitted" in scores else ""
+    )
+    value = f"{scores['metric']} {scores['score']:.4f} ± {scores['standard_error']:.4f}"
+    return f"{value}{honest}, fold{'s' * (len(folds) > 1)} {named}{partly}"
 
 
 def score_run(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray | None = None) -> dict[str, Any]:
