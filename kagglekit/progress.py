@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
@@ -19,6 +19,7 @@ from unicodedata import combining, east_asian_width
 
 VARIABLE = "KAGGLEKIT_PROGRESS"  # names the file through which a kernel reports to its runner
 EVERY = 0.5  # seconds between two reports; other calls cost almost nothing
+KAGGLE, LOGGED = "KAGGLE_KERNEL_RUN_TYPE", 300  # set by Kaggle; seconds between two lines of its log
 ENOUGH = 3  # steps, and seconds, that are known before the time left is estimated from them
 PRIOR = 0.1  # share of a part after which its own speed counts as much as that of the part before
 
@@ -110,6 +111,7 @@ class _Board:
         self.figures: dict[str, Any] = {}  # what stays true: the last score
         self.said: list[str] = []
         self.result: list[str] = []
+        self.logged = time.monotonic()  # when a line was last printed into the log of a Kaggle kernel
         self.bar: Any = None  # of JupyterLab
         self.cell = 0  # that the parts, phases and bar are of
 
@@ -151,6 +153,10 @@ class _Board:
             state = {**words, "said": self.said, "result": self.result}
             with suppress(OSError):  # a full disk must not end a training for a line in the terminal
                 Path(file).write_text(json.dumps(state) + "\n", encoding="utf-8")
+        elif _shell() and os.environ.get(KAGGLE) == "Batch":
+            if words["phase"] and time.monotonic() - self.logged >= LOGGED:  # into the log: nobody sees a bar
+                self.logged = time.monotonic()
+                print(compose(words, width=200))
         elif _shell():
             self._show_bar(words)
         elif sys.stderr is not None and sys.stderr.isatty():
@@ -331,6 +337,14 @@ class Progress:
                 part.phases += ended and not self.once
                 if self.once:
                     part.pause(None)
+
+
+def track(items: Sequence, phase: str, unit: str = "batch") -> Iterator:
+    """Go through items, such as batches, as a phase without a closing line."""
+    with Progress(phase, len(items), unit, line=False) as progress:
+        for number, item in enumerate(items, 1):
+            yield item
+            progress.update(number)
 
 
 def say(text: str, **figures) -> None:

@@ -80,9 +80,9 @@ class Run:
         self.ended = now[0]
 
     def errors(self, folds, least=0.0):
-        """By how much each estimate of these folds is wrong, in shares of the time that was left."""
+        """By how much each estimate of these folds is wrong, in shares of the time left (at least a minute)."""
         known = [(time, ends) for fold, share, time, ends in self.seen if fold in folds and share >= least]
-        return [None if ends is None else (ends - self.ended) / (self.ended - time) for time, ends in known]
+        return [None if ends is None else (ends - self.ended) / max(self.ended - time, 60) for time, ends in known]
 
 
 def test_the_time_left_is_that_of_the_whole_run_with_its_evaluations_and_predictions(now, report):
@@ -94,21 +94,26 @@ def test_the_time_left_is_that_of_the_whole_run_with_its_evaluations_and_predict
 
 
 @pytest.mark.parametrize(
-    ("options", "first", "others"),
+    ("options", "first", "others", "second_half"),
     [
-        (dict(pace=lambda fold, share: 1.0 + (share > 0.5)), 0.5, 0.05),  # a trick that begins at half of the steps
-        (dict(pace=lambda fold, share: 1.0 + 2.0 * (fold > 0)), 0.8, 0.75),  # the machine is busy from fold 1 on
-        (dict(size=lambda fold: 0.5 + fold / 2), 0.3, 0.4),  # a time series: each fold learns from more rows
-        (dict(once=300.0), 1.0, 0.03),  # vectors that the first fold computes for all
-        (dict(folds=1), 0.05, 0.0),
+        (
+            dict(pace=lambda fold, share: 1.0 + (share > 0.5)),
+            0.5,
+            0.05,
+            0.05,
+        ),  # a trick that begins at half of the steps
+        (dict(pace=lambda fold, share: 1.0 + 2.0 * (fold > 0)), 0.8, 0.75, 0.2),  # the machine is busy from fold 1 on
+        (dict(size=lambda fold: 0.5 + fold / 2), 0.3, 0.4, 0.3),  # a time series: each fold learns from more rows
+        (dict(once=300.0), 1.0, 0.03, 0.03),  # vectors that the first fold computes for all
+        (dict(folds=1), 0.05, 0.0, 0.0),
     ],
     ids=["late trick", "busy", "growing folds", "once", "one fold"],
 )
-def test_estimates_are_honest_after_the_first_fold(now, report, options, first, others):
+def test_estimates_are_honest_after_the_first_fold(now, report, options, first, others, second_half):
     run = Run(now, report, **options)
     assert max(map(abs, run.errors([0], 0.1))) < first
     assert max(map(abs, run.errors([1, 2, 3, 4])), default=0.0) <= others
-    assert max(map(abs, run.errors([2, 3, 4], 0.5)), default=0.0) <= 0.25
+    assert max(map(abs, run.errors([2, 3, 4], 0.5)), default=0.0) <= second_half
 
 
 def test_trainings_that_follow_the_folds_count(now, report):

@@ -19,6 +19,7 @@ from kagglekit.device import autocast, choose_device, choose_precision, random_s
 from kagglekit.files.arrays import loading
 from kagglekit.model.backbones import find_backbone, load_config, load_tokenizer, quiet
 from kagglekit.options import check_range, knob
+from kagglekit.progress import track
 
 PIECE = re.compile(r"\S(?:.{0,398}\S)?(?=\s|$)|\S.{0,399}", re.DOTALL)  # of sentences that never end, in characters
 
@@ -90,7 +91,7 @@ class Translator:
         options = {"truncation": True, "max_length": self.limit}
         read = self.tokenizer([self.prefix + text for text in texts], **options)["input_ids"] if texts else []
         lengths = np.array([len(ids) for ids in read])
-        for batch in prediction_batches(lengths, tokens):
+        for batch in track(prediction_batches(lengths, tokens), "translating"):
             inputs = self.tokenizer.pad({"input_ids": [read[row] for row in batch]}, return_tensors="pt").to(device)
             most = self._most(lengths[batch[0]])
             options = {"num_beams": 1, "do_sample": False, "max_new_tokens": most, **self.options}

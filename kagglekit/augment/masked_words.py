@@ -14,6 +14,7 @@ from kagglekit.device import choose_device, random_state_kept
 from kagglekit.files.arrays import loading
 from kagglekit.model.backbones import count_positions, find_backbone, load_config, load_tokenizer, quiet
 from kagglekit.model.surgery import output_changed
+from kagglekit.progress import track
 
 
 class MaskedPredictions:
@@ -39,7 +40,7 @@ class MaskedPredictions:
             self._load()
         rows, masks = zip(*(self._hide(text, at) for text, at in places), strict=True)
         tokens, found = join_tokens(rows), [[] for _ in places]
-        for batch in prediction_batches(tokens.lengths, 4096):
+        for batch in track(prediction_batches(tokens.lengths, 4096), "finding synonyms"):
             inputs = tokens[batch].pad(self.tokenizer_.pad_token_id)
             chosen = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
             for line, row in enumerate(batch):

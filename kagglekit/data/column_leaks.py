@@ -15,6 +15,7 @@ from kagglekit.competition.task import Task, read_test, read_train, shared_colum
 from kagglekit.data.folds import assign_folds, join_groups
 from kagglekit.data.minhash import find_words
 from kagglekit.options import check_range
+from kagglekit.progress import track
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval
 from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
 
@@ -86,7 +87,7 @@ def column_effects(
     sets = [names, [], *([other for other in names if other != name] for name in names), *([name] for name in names)]
     empty = csr_matrix((len(rows), 1), dtype=np.float32)
     inputs = [hstack([matrices[name] for name in some], format="csr") if some else empty for some in sets]
-    predictions = [_out_of_fold(kind, x, labels, folds) for x in inputs]
+    predictions = [_out_of_fold(kind, x, labels, folds) for x in track(inputs, "columns", "set")]
     draws = bootstrap_scores(metric, labels, predictions, groups, seed=seed)
     point = np.array([score(metric, labels, some) for some in predictions])
     sign, units = 1 if is_higher_better(metric) else -1, len(np.unique(groups))

@@ -17,7 +17,7 @@ from kagglekit.files import resolve, temporary_folder
 from kagglekit.files.parquet import read_parquet
 from kagglekit.learners.choose import Choice, choose_learner
 from kagglekit.learners.full_fit import predict_full
-from kagglekit.progress import clock
+from kagglekit.progress import clock, parts
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import FULL, Run, find_full, read_run, training_rows
@@ -68,7 +68,7 @@ class Inference:
         if full:
             stored = replace(stored, full=self._predict_full(stored))
         predict, tests, longest = self._find(run) if full != "only" else None, {}, 0.0
-        for fold in stored.folds if predict else ():
+        for fold in parts(stored.folds if predict else (), "fold"):
             if (tests or full) and not budget.holds(longest):
                 print(
                     f"The time is nearly over: the mean of folds {list(tests)} of {stored.folds}, as another fold "

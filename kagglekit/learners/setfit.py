@@ -25,6 +25,7 @@ from kagglekit.model.tokenizer_rules import restore_rules
 from kagglekit.model.weight_averages import fuse_backbones
 from kagglekit.options import check_range
 from kagglekit.runs.folder import Fitted
+from kagglekit.training.callbacks import ShowProgress
 
 
 @dataclass
@@ -121,6 +122,7 @@ class SetFit:
         args = setfit.TrainingArguments(output_dir=str(folder), **options, **rates, **silence)
         trainer = setfit.Trainer(setfit.SetFitModel(body, multi_target_strategy=several), args)
         trainer.st_trainer.remove_callback(PrinterCallback)
+        trainer.st_trainer.add_callback(ShowProgress("pairs"))
         trainer.train_embeddings([texts[row] for row in rows], labels.tolist(), args=args)
         log = trainer.st_trainer.state.log_history
         return {"pairs": pairs, "steps": steps, "loss": next(e["train_loss"] for e in log if "train_loss" in e)}

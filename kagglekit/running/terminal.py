@@ -37,6 +37,7 @@ class TerminalLine:
         self.began = self.printed = time.monotonic()
         self.sections, self.section = sections or {}, ""
         self.state, self.said = dict(NOTHING), 0
+        self.phase, self.changed = "", self.began
         self.line, self.lock = Line(self.stream), Lock()
 
     def enter(self, source: str) -> None:
@@ -62,12 +63,13 @@ class TerminalLine:
 
     def compose(self, width: int | None = None) -> str:
         """The line as it is now."""
-        width = width or self.line.width()
-        if self.state["phase"]:
-            return compose(self.state, self.title, width)
-        return compose(
-            {"phase": self.section or "starting", "at": clock(time.monotonic() - self.began)}, self.title, width
-        )
+        width, now = width or self.line.width(), time.monotonic()
+        words = self.state if self.state["phase"] else {"phase": self.section or "starting"}
+        if words["phase"] != self.phase:
+            self.phase, self.changed = words["phase"], now
+        if not words.get("at") and words.get("ends") is None:  # a sign of life
+            words = words | {"at": clock(now - (self.changed if self.state["phase"] else self.began))}
+        return compose(words, self.title, width)
 
     def close(self) -> None:
         """Show the last state and leave the terminal's line empty."""

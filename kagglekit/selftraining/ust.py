@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.device import autocast, random_state_kept
-from kagglekit.progress import Progress
+from kagglekit.progress import track
 from kagglekit.scoring.metrics import CLASSES
 from kagglekit.selftraining.pseudo_labels import Prediction, find_groups
 
@@ -123,10 +123,8 @@ def draw_predictions(
     device = next(model.parameters()).device
     order = prediction_batches(examples.tokens.lengths, 2048 if device.type == "cpu" else 16384)
     back, draws = np.argsort(np.concatenate(order)), []
-    shown = Progress("passes with dropout", passes, "pass", line=False)
-    with shown, random_state_kept(), dropout_on(model, dropout), autocast(device, precision):
-        for number in range(passes):
-            shown.update(number)
+    with random_state_kept(), dropout_on(model, dropout), autocast(device, precision):
+        for number in track(range(passes), "passes with dropout", "pass"):
             torch.manual_seed(1000 * seed + number)
             found = []
             for rows in order:
