@@ -23,7 +23,7 @@ from kagglekit.running.done import shorten
 from kagglekit.runs.record import RunRecord
 from kagglekit.show import curves, plots
 
-SEVERAL, FIRST = 3, 16  # runs side by side in the text, and the width of its first column
+SEVERAL, FIRST = 3, 30  # runs side by side in the text, and the width of its first column at most
 PARTS = 12  # classes or labels in the text: those that differ most
 NO_SEEDS = "The intervals are for other rows of the same sort; what another seed would change is not in them."
 
@@ -115,16 +115,16 @@ def write_text(found: Paired, records: Sequence[RunRecord]) -> list[str]:
 
 def _grid(frame: pd.DataFrame, name: str) -> list[str]:
     """A table of texts, some columns at a time, long cells on several lines."""
-    lines = []
+    lines, first = [], min(max(14, *(len(str(label)) for label in frame.index)) + 2, FIRST)
     for start in range(0, frame.shape[1], SEVERAL):
         some = frame.iloc[:, start : start + SEVERAL]
-        wide = (WIDTH - FIRST) // some.shape[1] - 2
+        wide = (WIDTH - first) // some.shape[1] - 2
         for label, *cells in [(name, *some.columns), *some.itertuples()]:
             columns = [textwrap.wrap(str(cell), wide) or [""] for cell in cells]
-            head = textwrap.wrap(str(label), FIRST - 1) or [""]
+            head = textwrap.wrap(str(label), first - 1) or [""]
             for k in range(max(map(len, [head, *columns]))):
                 parts = [f"{(column[k] if k < len(column) else ''):<{wide + 2}}" for column in columns]
-                lines.append(f"{(head[k] if k < len(head) else ''):<{FIRST}}{''.join(parts)}".rstrip())
+                lines.append(f"{(head[k] if k < len(head) else ''):<{first}}{''.join(parts)}".rstrip())
     return lines
 
 

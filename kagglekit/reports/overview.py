@@ -17,7 +17,6 @@ from kagglekit.files import read_json, resolve
 from kagglekit.files.parquet import read_parquet
 from kagglekit.files.paths import RESERVED
 from kagglekit.progress import clock
-from kagglekit.reports.paired import read_data
 from kagglekit.reports.run_settings import describe_settings
 from kagglekit.running.done import shorten
 from kagglekit.running.notebook import LAB
@@ -173,6 +172,8 @@ def _read_row(row: RunRow, found: Overview) -> None:
 
 
 def _score_again(record: RunRecord, found: Overview) -> dict[str, Any]:
+    from kagglekit.reports.paired import read_data  # it takes seconds, and is rarely needed
+
     with found.catching():
         data = read_data(found.work, [record.name])
         return score_run(data.runs[0], data.task, data.labels, data.features.groups)
@@ -255,7 +256,12 @@ def write_facts(found: Overview) -> list[tuple[str, str]]:
             facts.append((best.name, "; ".join([f"95 % interval {span}", *scores.get("warnings", [])])))
     if (found.work / "submission.csv").is_file():
         run = found.submission.get("run")
-        facts.append(("submission", f"{shorten(found.work / 'submission.csv')}{f', from {run}' if run else ''}"))
+        others = [
+            path.name for path in sorted(found.work.glob("submission.*.csv")) if path.name != f"submission.{run}.csv"
+        ]
+        words = [str(shorten(found.work / "submission.csv")), f"from {run}" if run else ""]
+        words += [f"beside it {', '.join(others)}" if others else ""]
+        facts.append(("submission", ", ".join(filter(None, words))))
     if (true := found.submission.get("true_score")) is not None:
         facts.append(("true score", f"{found.submission['metric']} {write_score(true)} (on the held-back test labels)"))
     others = {stem: mark for stem, mark in found.markers.items() if stem[0] in "15"}

@@ -75,7 +75,7 @@ class Difference:
     alone: str
 
     def __str__(self):
-        span = f"95 % interval {self.low:+.4f} to {self.high:+.4f}; above 0 is better"
+        span = f"95 % interval {self.low:+.4f} to {self.high:+.4f}; above 0: {self.run} is better"
         alone = f"{self.alone} on {self.wins:,} rows, {self.first} on {self.losses:,}"
         return f"{self.run} against {self.first}: {self.better_by:+.4f} ({span}): {self.verdict}; {alone}"
 

@@ -96,7 +96,8 @@ def write_report(work: str | Path, out: str | Path | None = None) -> Path:
     path = Path(out) if out else view.work / "report.html"
     title = f"{view.work.name}: {view.metric or 'text classification'}"
     if (best := view.chosen) and best.score is not None:
-        title = f"{view.work.name}: {best.metric} {best.score_text}"
+        title = f"{view.work.name}: {best.metric} {best.score_text} ({best.name})"
+        lead = [listing(f"{best.name}: {note}" for note in best.notes), *lead]
     return page.write_page(path, title, lead, sections, view.work, view.task.get("data", ""))
 
 
@@ -118,6 +119,12 @@ def _fill(report: Report, make: Callable[[Report], list[str]]) -> list[str]:
         return [paragraph(f"Not shown: {error}", "warn")]
 
 
+def _some(names: Sequence[str]) -> str:
+    """Names, and of many the first ones."""
+    more = f" and {len(names) - TARGETS} more" if len(names) > TARGETS else ""
+    return f"{', '.join(names[:TARGETS])}{more}"
+
+
 def show_task(report: Report) -> list[str]:
     task, view = report.view.task, report.view
     facts = {"kind of labels": task.get("kind"), "metric": view.metric}
@@ -128,7 +135,7 @@ def show_task(report: Report) -> list[str]:
     shown = pd.Series({name: value for name, value in facts.items() if value}, name="found", dtype=object)
     if task:
         kind = {"binary": "two classes", "multiclass": f"{len(task['classes'] or [])} classes"}.get(task["kind"])
-        words = f"{', '.join(task['labels'])} ({kind or task['kind']}) from {', '.join(task['text'])}"
+        words = f"{_some(task['labels'])} ({kind or task['kind']}) from {_some(task['text'])}"
         report.findings.append(f"The task: {words}; {view.n_rows:,} labelled rows in {view.n_folds} folds.")
     parts = [table(shown.rename_axis("what").to_frame(), "The task")]
     if "Task" in report.eda:
