@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kagglekit.__main__ import COMMANDS as PROGRAM
 from kagglekit.augment.catalogue import AUGMENTERS, make_augmenter
 from kagglekit.data.clean import CLEANERS, check_cleaners
 from kagglekit.data.truncation import TRUNCATIONS
@@ -84,6 +85,8 @@ def test_a_command_of_a_page_is_one_that_exists(command, capsys):
     elif command[:3] == ["python", "-m", "kagglekit.run"] and command[3] != "--summary":
         notebook = find_notebook(command[3])
         assert parse_arguments(notebook, read_parameters(notebook), read_arguments(command[4:]))
+    elif command[:3] == ["python", "-m", "kagglekit"]:
+        assert command[3] in PROGRAM
     elif command[:3] == ["python", "-m", "kagglekit.samples"]:
         assert command[3] in SAMPLES
     elif command[:3] == ["python", "-m", "kagglekit.kaggle"]:
