@@ -103,7 +103,7 @@ READERS = re.compile(
     r"json\.loads?|(pq|parquet)\.(read_table|ParquetFile)|pd\.read_\w+|np\.load|safe_open|load_file|load_model"
     r"|zipfile\.ZipFile|torch\.load|(Auto\w+|kind)\.from_pretrained"
 )
-TOLERANT = ("progress", "push", "secrets", "lint_notebook")  # they can do without what they read, or say why not
+TOLERANT = ("terminal", "push", "secrets", "lint_notebook")  # they can do without what they read, or say why not
 
 
 def _is_named(node):
