@@ -69,14 +69,25 @@ lab)
 '' | --) ;;
 *) target=$1; shift ;;
 esac
-[ "$lab" ] || [ "${1:---}" = -- ] || { echo "what is $1? See ./run_all.sh --help" >&2; exit 2; }
+[ "$lab" ] || [ "${1:---}" = -- ] || { # parameters without the dashes before them, or what is no word of this script
+    case $1 in *=*) hint="parameters come after --, as in ./run_all.sh $target -- $*" ;; *) hint="see ./run_all.sh --help" ;; esac
+    echo "what is $1? $hint" >&2
+    exit 2
+}
 [ "$lab" ] || [ $# = 0 ] || extra=("${@:2}")
 # a folder, seen from where the command was typed, or one of the samples
 if folder=$(cd "$typed_in" && [ "$target" != bbc ] && cd "$target" 2> /dev/null && pwd); then
     target=$folder
 else
     samples="bbc tweets reviews-zh drugs"
-    [[ " $samples " = *" $target "* ]] || { echo "there is no folder $target, and the samples are $samples" >&2; exit 2; }
+    [[ " $samples " = *" $target "* ]] || {
+        [[ $target != *=* ]] || { echo "parameters come after --, as in ./run_all.sh -- $target" >&2; exit 2; }
+        near=$("${PYTHON:-python3}" -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1))' \
+            "$target" $samples lab test compat lowest 2> /dev/null) || true
+        [ "$near" ] && near=": did you mean $near?" || near=", and the samples are $samples"
+        echo "there is no folder $target$near" >&2
+        exit 2
+    }
 fi
 runs=$(cd "$typed_in" && mkdir -p "${RUNS:-$OLDPWD/runs}" && cd "${RUNS:-$OLDPWD/runs}" && pwd)
 work=$runs/$(basename "$target" | tr -c 'A-Za-z0-9._\n-' '_')

@@ -1,11 +1,12 @@
-"""kagglekit COMMAND ...: run a notebook, open JupyterLab, build and push kernels for Kaggle, write a sample.
+"""kagglekit COMMAND ...: run notebooks, open JupyterLab, go to Kaggle.
 
-kagglekit run 3_train work=runs/bbc run=base     as python -m kagglekit.run
+kagglekit run 3_train work=runs/bbc run=base     a notebook in batch
+kagglekit run 3_train --help                     its parameters
 kagglekit compare base fgm work=runs/bbc         runs side by side
 kagglekit report runs/bbc                        one page of HTML to send
-kagglekit lab data/tweets                        JupyterLab on copies of the notebooks in runs/tweets
-kagglekit kaggle build 3_train work=runs/bbc     as python -m kagglekit.kaggle
-kagglekit sample tweets data/tweets              as python -m kagglekit.samples
+kagglekit lab data/tweets                        copies of them in JupyterLab
+kagglekit kaggle build 3_train work=runs/bbc     kernels and submissions
+kagglekit sample tweets data/tweets              a sample competition
 """
 
 import signal
@@ -27,11 +28,18 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:  # called as a program
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a notebook's kernel is stopped too
         arguments = sys.argv[1:]
-    if arguments and arguments[0] in COMMANDS:
-        return import_module(COMMANDS[arguments[0]]).main(arguments[1:])
-    asked = bool(arguments) and arguments[0] in ("-h", "--help")
-    print(__doc__.strip(), file=sys.stdout if asked else sys.stderr)
-    return 0 if asked else 2
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__.strip(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        from kagglekit.running.command_line import find_command, program
+
+        try:
+            find_command(arguments[0], COMMANDS, program())
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+    return import_module(COMMANDS[arguments[0]]).main(arguments[1:])
 
 
 if __name__ == "__main__":

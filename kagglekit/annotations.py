@@ -81,6 +81,8 @@ def example(name: str, annotation: str, text: Any) -> str:
     first = _alternatives(ast.parse(annotation, mode="eval").body)[0]
     if first.startswith("list"):
         return f", such as {name}={'0,1' if first == 'list[int]' else 'a,b'}"
+    if first == "bool":
+        return ": true or false"
     if not first.startswith("dict"):
         return ""
     meant = isinstance(text, str) and text.isidentifier() and first.startswith("dict[str, dict")

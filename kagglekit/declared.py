@@ -91,13 +91,14 @@ def _without(knobs: Mapping[str, Knob], filled_in: str) -> Declared:
 
 @cache
 def read_names(file: str, *variables: str) -> tuple[str, ...]:
-    """The names in catalogues of a file of the library: keys of a dict, or names in a tuple."""
+    """The names in catalogues of a file of the library: keys of a dict, names in a tuple, or of what is made there."""
     found = {}
     for node in ast.parse((LIBRARY / file).read_text(encoding="utf-8")).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(target, ast.Name) and target.id in variables:
             found[target.id] = node.value.keys if isinstance(node.value, ast.Dict) else node.value.elts
-    return tuple(getattr(one, "id", getattr(one, "value", "")) for name in variables for one in found[name])
+    listed = (one.args[0] if isinstance(one, ast.Call) else one for name in variables for one in found[name])
+    return tuple(getattr(one, "id", getattr(one, "value", "")) for one in listed)
 
 
 def _read_classes(names: Iterable[str], files: Iterable[Path]) -> dict[str, Declared]:

@@ -1,11 +1,10 @@
 """Run a notebook in batch: papermill, with checked parameters, a limit for the whole run, and a trustworthy `done`.
 
-python -m kagglekit.run 3_train work=runs/bbc run=base folds='[0]' [-- epochs=3 ...] [--force] [--limit SECONDS]
+python -m kagglekit.run 3_train work=runs/bbc run=base folds=0 [-- epochs=3 ...] [--force] [--limit SECONDS]
 python -m kagglekit.run 3_train work=runs/bbc run=base --slots auto    (a fold on each GPU at a time)
 python -m kagglekit.run --summary runs/bbc [--html]
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
+from kagglekit.running.command_line import LISTS, Parser, program, write_help
 from kagglekit.running.done import shorten
 from kagglekit.running.notebook import find_notebook, report, run_notebook
 from kagglekit.running.parameters import read_parameters
@@ -20,11 +20,10 @@ from kagglekit.running.parameters import read_parameters
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m kagglekit.run", description=__doc__.split("\n\n")[0])
-    parser.add_argument("notebook", nargs="?", help="such as 3_train")
-    parser.add_argument(
-        "parameters", nargs="*", metavar="name=value", help="after a lone --: for notebooks that have it"
-    )
+    parser = Parser(program("run"), description=__doc__.split("\n\n")[0], epilog=LISTS, add_help=False)
+    parser.add_argument("notebook", nargs="?", help="such as 3_train; with --help: its parameters")
+    parser.add_argument("parameters", nargs="*", metavar="name=value", help="after a lone --: for all that have it")
+    parser.add_argument("-h", "--help", action="store_true", help="this, or the parameters of a notebook")
     parser.add_argument("--force", action="store_true", help="run it, also when it is done and nothing has changed")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="for the whole run; then the exit code is 124")
     parser.add_argument("--notebooks", type=Path, metavar="DIR", help="where the notebooks are")
@@ -40,9 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
         if options.summary:
             show_summary(options.summary, options.html)
             return 0
+        if options.help and not options.notebook:
+            parser.print_help()
+            return 0
         if not options.notebook:
             parser.error("which notebook?")
         notebook = find_notebook(options.notebook, options.notebooks)
+        if options.help:
+            print(write_help(notebook))
+            return 0
         texts = read_arguments(options.parameters[:own])
         values = parse_arguments(notebook, read_parameters(notebook), texts)
         values = choose_shared(notebook, read_arguments(options.parameters[own:]), values) | values

@@ -11,6 +11,7 @@ import html
 import importlib.util
 import io
 import sys
+import textwrap
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ from kagglekit.competition.mounts import competition_folders, mount_root
 from kagglekit.competition.read import read_table
 from kagglekit.competition.task import BY, Task, encode_labels, read_test
 from kagglekit.files import Damaged, hash_files, read_json, reading, replacing, resolve, write_json
+from kagglekit.options import did_you_mean
 from kagglekit.scoring.metrics import metric_column, score
 
 FILES = ("train.csv", "test.csv", "sample_submission.csv")
@@ -55,7 +57,8 @@ def write_sample(name: str, folder: str | Path, rows: int | None = None) -> Path
     random sample. Raises ModuleNotFoundError that says what to install, and ValueError when `folder` has other files.
     """
     if name not in SAMPLES:
-        raise ValueError(f"{name!r} is no sample: use one of {', '.join(SAMPLES)}")
+        meant = did_you_mean(name, SAMPLES) or f": use one of {', '.join(SAMPLES)}"
+        raise ValueError(f"{name!r} is no sample{meant}")
     if rows is not None and rows < 2:
         raise ValueError(f"rows={rows} is too few: use 2 or more, or None for all")
     sample, folder = SAMPLES[name], resolve(folder)
@@ -205,10 +208,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m kagglekit.samples",
         description="Write a sample competition: train.csv, test.csv, sample_submission.csv.",
-        epilog="\n".join(f"{name:12}{sample.source}" for name, sample in SAMPLES.items()),
+        epilog="\n".join(
+            textwrap.fill(f"{name:12}{sample.source}", 79, subsequent_indent=" " * 12)
+            for name, sample in SAMPLES.items()
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=SAMPLES)
+    parser.add_argument("name", help=", ".join(SAMPLES))
     parser.add_argument("folder", help="where to write it")
     parser.add_argument("--rows", type=int, help="only so many rows of train, half as many of test")
     options = parser.parse_args(arguments)

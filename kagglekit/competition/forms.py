@@ -1,7 +1,6 @@
 """The form of a submission: which columns it has, and what it writes for each class, found in the sample's cells."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +8,7 @@ import pandas as pd
 
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import SEPARATORS, split_labels, strip_affixes
-
-FORMS = ("label", "probability", "columns", "list", "top1, top2, ...")
-TOP = re.compile(r"top([1-9]\d*)")
-
-
-def is_form(form: str) -> bool:
-    """Whether a form is known: one of `FORMS`, where top3 are the names of the three likeliest classes in one cell."""
-    return form in FORMS[:-1] or TOP.fullmatch(form) is not None
+from kagglekit.competition.settings import TOP
 
 
 def names_of(form: str) -> int:
@@ -148,8 +140,6 @@ def check_form(
     form: str, kind: str, names: list[str], labels: list[str], targets: list[str], mapping: Mapping[str, str], name: str
 ) -> None:
     """The sample submission has the columns that the form asks for. names: classes, or labels where there are none."""
-    if not is_form(form):
-        raise ValueError(f"form={form!r} is not known: use one of {', '.join(FORMS)}")
     has = ", ".join(targets[:9])
     if form == "columns":
         wanted = [mapping.get(one, one) for one in (labels if kind == "ordinal" else names)]

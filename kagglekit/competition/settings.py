@@ -2,12 +2,18 @@
 
 from __future__ import annotations  # the types of knobs are texts
 
+import re
 from dataclasses import dataclass
 
 from kagglekit.competition.text_columns import template_columns
-from kagglekit.options import SEEDS, Knobs, documented, knob
+from kagglekit.declared import read_names
+from kagglekit.options import SEEDS, Knobs, did_you_mean, documented, knob
 from kagglekit.scoring import KINDS
 from kagglekit.scoring.names import check_metric_name
+
+CLEANERS = read_names("data/clean.py", "CLEANERS")
+FORMS = ("label", "probability", "columns", "list")  # of a submission; and top3: three names in a cell
+TOP = re.compile(r"top([1-9]\d*)")
 
 
 @documented
@@ -49,6 +55,9 @@ class TaskSettings(Knobs):
             named = template_columns(self.pattern)
             if self.text and set(named) != {*([self.text] if isinstance(self.text, str) else self.text)}:
                 raise ValueError(f"pattern={self.pattern!r} and text={self.text!r} name other columns: leave text out")
+        if self.form not in (None, *FORMS) and not TOP.fullmatch(self.form):
+            meant = did_you_mean(self.form, FORMS) or f": use one of {', '.join(FORMS)}, top1, top2, ..."
+            raise ValueError(f"form={self.form!r} is not known{meant}")
         if self.metric is not None:
             check_metric_name(self.metric)
 
@@ -64,7 +73,7 @@ class EdaSettings(Knobs):
         shown="competition",
     )
     work: str = knob("runs/bbc", "work folder: everything that this competition writes", shown="competition")
-    clean: list[str] = knob([], "cleaners, in order; empty: none is applied", shown="text")
+    clean: list[str] = knob([], "cleaners, in order; empty: none is applied", choices=CLEANERS, shown="text")
     backbone: str = knob("minilm", "whose tokens are counted", shown="text")
     n_folds: int = knob(5, "number of folds", least=2, shown="folds")
     time: str | None = knob(

@@ -11,7 +11,7 @@ from string import Formatter
 import numpy as np
 
 from kagglekit.data.tokens import Tokens, join_tokens, special_ends, tokenize
-from kagglekit.options import check_range
+from kagglekit.options import check_range, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,17 @@ def fill_pattern(
     return join_tokens(found, owners)
 
 
+def check_classes(verbalizer: Mapping[str, Sequence[str]], classes: Sequence[str]) -> None:
+    """Raise ValueError for a class without words, and for words of an unknown class."""
+    for name in verbalizer:
+        if name not in classes:
+            meant = did_you_mean(name, classes)
+            raise ValueError(f"verbalizer: {name!r} is no class of the task: it has {', '.join(classes)}{meant}")
+    for name in classes:
+        if not verbalizer.get(name):
+            raise ValueError(f"verbalizer: class {name!r} has no word; each of {', '.join(classes)} needs one")
+
+
 def find_words(
     verbalizer: Mapping[str, Sequence[str]], classes: Sequence[str], pattern: str, tokenizer
 ) -> list[list[list[int]]]:
@@ -126,16 +137,12 @@ def find_words(
     Raises ValueError for a class without words, words of an unknown class, a word of two classes, a word that is not in
     the vocabulary, and one that is not as many tokens as the pattern has masks.
     """
-    unknown = [name for name in verbalizer if name not in classes]
-    if unknown:
-        raise ValueError(f"verbalizer: {unknown[0]!r} is no class of the task: it has {', '.join(classes)}")
+    check_classes(verbalizer, classes)
     before, behind = read_pattern(pattern)
     context = (before if len(before) > 1 else behind)[0]
     found, owners = [], {}
     for name in classes:
-        words = verbalizer.get(name)
-        if not words:
-            raise ValueError(f"verbalizer: class {name!r} has no word; each of {', '.join(classes)} needs one")
+        words = verbalizer[name]
         found.append([_read_word(word, name, context, count_masks(pattern), tokenizer) for word in words])
         for word, ids in zip(words, found[-1], strict=True):
             other = owners.setdefault(tuple(ids), name)

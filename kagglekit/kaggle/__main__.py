@@ -1,19 +1,18 @@
 """The command line of kagglekit.kaggle: to Kaggle and back."""
 
-import argparse
 import os
 import signal
 import sys
 from pathlib import Path
 
 from kagglekit.files import resolve
+from kagglekit.running.command_line import Parser, find_command, program
 from kagglekit.running.notebook import report
 
-HEAD = "python -m kagglekit.kaggle COMMAND, each with its options by --help:\n"
 PULLED = {("kaggle", "outputs"), ("kaggle", "logs")}  # folders that `pull` makes
 
 
-def wheels(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def wheels(parser: Parser, texts: list[str]) -> int:
     """The library as a data set: its wheel, and those that Kaggle lacks."""
     from kagglekit.kaggle.wheels import EXTRAS, wheels_folder
 
@@ -27,7 +26,7 @@ def wheels(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return 0
 
 
-def build(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def build(parser: Parser, texts: list[str]) -> int:
     """Notebooks as a kernel, and the files that they read as a data set."""
     from kagglekit.kaggle.build import build, parse_steps
 
@@ -61,7 +60,7 @@ def build(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return 0
 
 
-def lint(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def lint(parser: Parser, texts: list[str]) -> int:
     """Check folders for what Kaggle lets pass, to your harm."""
     from kagglekit.kaggle.lint import lint_all, show
 
@@ -72,7 +71,7 @@ def lint(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return int(any(finding.level == "error" for finding in findings))
 
 
-def dry_run(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def dry_run(parser: Parser, texts: list[str]) -> int:
     """Run a kernel here as Kaggle would: no network, its limits."""
     from kagglekit.kaggle.dry_run import dry_run
 
@@ -103,7 +102,7 @@ def dry_run(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return int(not run.ok)
 
 
-def push(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def push(parser: Parser, texts: list[str]) -> int:
     """Push data sets, then kernels; nothing is sent twice."""
     from kagglekit.kaggle.client import wait
     from kagglekit.kaggle.push import push
@@ -120,7 +119,7 @@ def push(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return 0
 
 
-def status(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def status(parser: Parser, texts: list[str]) -> int:
     """How far kernels are."""
     from kagglekit.kaggle.client import status, wait
 
@@ -134,7 +133,7 @@ def status(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return 0
 
 
-def pull(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def pull(parser: Parser, texts: list[str]) -> int:
     """Fetch the output of kernels, and merge its runs into a work folder."""
     from kagglekit.kaggle.pull import pull
 
@@ -146,7 +145,7 @@ def pull(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return 0
 
 
-def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def submit(parser: Parser, texts: list[str]) -> int:
     """Submit a file, after a check, or the version of a kernel."""
     from kagglekit.kaggle.submit import submit_file, submit_kernel
 
@@ -164,7 +163,7 @@ def submit(parser: argparse.ArgumentParser, texts: list[str]) -> int:
     return 0
 
 
-def budget(parser: argparse.ArgumentParser, texts: list[str]) -> int:
+def budget(parser: Parser, texts: list[str]) -> int:
     """Hours of training and of inference, from a timed sample here."""
     from kagglekit.kaggle.budget import measure
     from kagglekit.running.arguments import parse_arguments, read_arguments
@@ -201,13 +200,13 @@ def to_push(folders: list[Path]) -> list[Path]:
     return [folder for folder in folders if (folder.parent.name, folder.name) not in PULLED]
 
 
-def add_owner(parser: argparse.ArgumentParser) -> None:
+def add_owner(parser: Parser) -> None:
     """Add --owner, which push and build need."""
     known = os.environ.get("KAGGLE_USERNAME")
     parser.add_argument("--owner", default=known, required=not known, help="your name at Kaggle (KAGGLE_USERNAME)")
 
 
-def add_wait(parser: argparse.ArgumentParser) -> None:
+def add_wait(parser: Parser) -> None:
     """Add the options of waiting for kernels."""
     parser.add_argument("--wait", action="store_true", help="until the kernels have run")
     parser.add_argument("--every", type=float, default=30.0, metavar="SECONDS", help="between two looks (30)")
@@ -216,17 +215,15 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] not in COMMANDS:
-        asked = bool(arguments) and arguments[0] in ("-h", "--help")
-        print(HEAD, file=sys.stdout if asked else sys.stderr)
-        for name, command in COMMANDS.items():
-            print(f"  {name:8} {command.__doc__}", file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 2
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = [f"{program('kaggle')} COMMAND, each with its options by --help:\n"]
+        lines += [f"  {name:8} {command.__doc__}" for name, command in COMMANDS.items()]
+        print(*lines, sep="\n", file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
     name, *texts = arguments
-    command = COMMANDS[name]
-    parser = argparse.ArgumentParser(prog=f"python -m kagglekit.kaggle {name}", description=command.__doc__)
     try:
-        return command(parser, texts)
+        command = COMMANDS[find_command(name, COMMANDS, program("kaggle"))]
+        return command(Parser(program(f"kaggle {name}"), description=command.__doc__), texts)
     except KeyboardInterrupt as error:
         return report(error, "interrupted", 130)
     except (ValueError, OSError, ModuleNotFoundError) as error:

@@ -150,7 +150,9 @@ def check_loss_names(recipe: Recipe) -> None:
             raise ValueError(f"loss: there is no loss {name!r}{every} {', '.join(LOSSES)}")
         known = list(dict.fromkeys(option for entry in LOSSES[name].values() for option in entry.options))
         if not isinstance(options, dict) or set(options) - set(known):
-            raise ValueError(f"loss: {name} takes the options {', '.join(known)}, not {options!r}")
+            odd = [one for one in options if one not in known] if isinstance(options, dict) else []
+            meant = did_you_mean(odd[0], known) if odd else ""
+            raise ValueError(f"loss: {name} takes the options {', '.join(known)}, not {options!r}{meant}")
         for option, value in options.items():
             fitting, rule = RULES[option]
             check_range(f"loss: {name}: {option}", value, fitting(value), rule)

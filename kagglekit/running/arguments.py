@@ -7,6 +7,7 @@ from typing import Any
 from kagglekit.annotations import example
 from kagglekit.files import check_run_name
 from kagglekit.options import check_idle, did_you_mean, explain_renamed, find_idle, named
+from kagglekit.running.command_line import program
 from kagglekit.running.parameters import REST, Parameter, read_parameters
 
 
@@ -74,7 +75,7 @@ def check_each(notebook: str, parameters: dict[str, Parameter], values: Mapping[
 
 def _meant(name: str, known: Iterable[str], notebook: str) -> str:
     """What may have been meant by a name; where nothing is close, what lists them all."""
-    return did_you_mean(name, known) or f": see kagglekit run {notebook} --help"
+    return did_you_mean(name, known) or f": see {program('run')} {notebook} --help"
 
 
 def _flat(notebook: str, parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,17 @@
 import os
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 from kagglekit.files import resolve, shorten, sweep
 from kagglekit.options import did_you_mean
 from kagglekit.progress import clock
-from kagglekit.running.arguments import check_parameters, fold, names_in, with_defaults
+from kagglekit.running.arguments import check_parameters, fold, with_defaults
+from kagglekit.running.beforehand import check_beforehand
 from kagglekit.running.done import changes, fill, fingerprint, read_marker, write_marker
 from kagglekit.running.parameters import Parameter, read_parameters
 from kagglekit.time_budget import unfinished
 
-RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a run
 LAB = "lab"  # the folder of copies for JupyterLab, in a work folder's notebooks/
 
 
@@ -33,38 +32,9 @@ def find_notebook(name: str, folder: Path | None = None) -> Path:
     known = [path.stem for path in sorted(folder.glob("*.ipynb"))]
     name = Path(name).name.removesuffix(".ipynb")
     if name not in known:
-        listed = ", ".join(known) or "no notebooks"
-        raise FileNotFoundError(f"there is no notebook {name!r}{did_you_mean(name, known)} {folder} has {listed}")
+        meant = did_you_mean(name, known) or f": {folder} has {', '.join(known) or 'no notebooks'}"
+        raise FileNotFoundError(f"there is no notebook {name!r}{meant}")
     return folder / f"{name}.ipynb"
-
-
-def check_named(notebook: str, known: dict[str, Parameter], values: dict) -> None:
-    """Raise FileNotFoundError for a run, file or folder that the parameters name and that is not there, and ValueError
-    for folds that are not in folds.parquet, or that are named twice, as runs may not be."""
-    work = resolve(values["work"])
-    if work.is_file():
-        raise ValueError(f"{notebook}: work={values['work']!r} is a file: name a folder")
-    if "run" in values and (work / values["run"]).is_file():
-        raise ValueError(f"{notebook}: {work / values['run']} is a file: give the run another name")
-    for label, name in names_in(known, values, "run"):
-        folder = resolve(name) if "/" in name else work / name
-        if not folder.is_dir():
-            there = sorted(path.parent.name for file in RUN_FILES for path in work.glob(f"*/{file}"))
-            none = "no runs yet" if (work / "task.json").is_file() else "no runs yet: begin with 1_eda"
-            meant = did_you_mean(name, there) or f"; {shorten(work)} has {', '.join(there) or none}"
-            raise FileNotFoundError(f"{notebook}: {label}={name!r} does not exist{meant}")
-    paths = names_in(known, values, "file")
-    paths += [(label, name) for label, name in names_in(known, values, "model") if name.startswith(("/", "./", "../"))]
-    for label, name in paths:
-        if not resolve(name).exists():
-            raise FileNotFoundError(f"{notebook}: {label}={name!r} does not exist: there is no {resolve(name)}")
-    for name in ("folds", "runs"):
-        if twice := [one for one, count in Counter(values.get(name) or []).items() if count > 1]:
-            raise ValueError(f"{notebook}: {name}={values[name]!r} names {twice[0]!r} twice")
-    if values.get("folds") and (work / "folds.parquet").is_file():
-        from kagglekit.runs.tables import choose_folds, read_parquet  # they take half a second
-
-        choose_folds(read_parquet(work / "folds.parquet"), values["folds"])
 
 
 def tell_changed_defaults(source: Path, known: dict[str, Parameter], title: str) -> None:
@@ -99,7 +69,7 @@ def run_notebook(
         raise ValueError(f"the limit is {limit:g} seconds: it has to be more than 0")
     if not values.get("work"):
         raise ValueError(f"{source.stem} needs the parameter work: the folder that it works in")
-    check_named(source.stem, known, values)
+    check_beforehand(source.stem, known, values)
     title = " ".join(filter(None, [source.stem, values.get("run", ""), part]))
     tell_changed_defaults(source, known, title)
     import nbformat  # it and Jupyter take seconds: what is wrong with the parameters is told before

@@ -28,6 +28,7 @@ def without_full(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in {"full_fit": False, "full_fit_epochs": None}.items() if values.get(name)}
 
 
+CLEANERS = read_names("data/clean.py", "CLEANERS")
 METHODS, CALIBRATIONS, THRESHOLDS = (
     read_names("ensembling/methods.py", name) for name in ("METHODS", "CALIBRATIONS", "THRESHOLDS")
 )
@@ -166,7 +167,9 @@ class PretrainingRun(RunKnobs):
     text_split: str = knob(
         "line", "pieces of plain text among them", choices=("line", "paragraph", "file"), only={"texts": True}
     )
-    clean: list[str] = knob([], "cleaners of all texts, in order, see 1_eda; empty: as they are", shown="text")
+    clean: list[str] = knob(
+        [], "cleaners of all texts, in order, see 1_eda; empty: as they are", choices=CLEANERS, shown="text"
+    )
     scorer: str = knob(
         "",
         "run of 3_train that says which tokens matter, for selective and entropy, fold by fold",

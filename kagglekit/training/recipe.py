@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kagglekit.annotations import accepts
-from kagglekit.declared import check_contents, read_augmenters, read_tricks
+from kagglekit.declared import check_contents, read_augmenters, read_names, read_tricks
 from kagglekit.losses.catalogue import check_loss, check_loss_names
 from kagglekit.options import Knobs, check_range, documented, knob
 from kagglekit.scoring import CLASSES
@@ -34,6 +34,7 @@ GOES_WITH = {"vectors_at": "vectors", "test_vectors": "vectors", "word_vectors_a
 NAMES = {"numbers": "column", "categories": "column"} | dict.fromkeys(
     ("vectors", "test_vectors", "word_vectors"), "file"
 )
+CLEANERS = read_names("data/clean.py", "CLEANERS")
 SCHEDULES = (
     *("linear", "cosine", "constant_with_warmup", "constant", "polynomial"),
     *("cosine_with_restarts", "cosine_warm_restarts"),
@@ -52,7 +53,9 @@ class Recipe(Knobs):
     """
 
     # the text
-    clean: list[str] = knob([], "cleaners of the text, in order, see 1_eda; empty: as it is", shown="text")
+    clean: list[str] = knob(
+        [], "cleaners of the text, in order, see 1_eda; empty: as it is", choices=CLEANERS, shown="text"
+    )
     max_length: int = knob(192, "tokens of a text, or of a chunk, that are read", above=0, shown="text")
     truncation: str | dict[str, str] = knob(
         "head",
@@ -306,13 +309,17 @@ def _check_verbalizer(recipe: Recipe) -> None:
 
 
 def check_words(recipe: Recipe, task: Task) -> None:
-    """Raise ValueError where a recipe has words for classes and the loss of the task is of something else."""
+    """Raise ValueError where a recipe has words for classes that the task lacks, or its loss is of something else."""
     if recipe.verbalizer and check_loss(recipe.loss, task.kind) not in ("softmax", "expectation"):
         how = "set loss={'cross_entropy': {}}" if task.kind == "ordinal" else "set verbalizer={}"
         raise ValueError(
             f"verbalizer gives one distribution over the classes of a task, and this one ({task.kind}) is learned by "
             f"{', '.join(recipe.loss) or 'a loss of values or labels'}: {how}"
         )
+    if recipe.verbalizer:
+        from kagglekit.data.patterns import check_classes
+
+        check_classes(recipe.verbalizer, task.classes)
 
 
 def prompt_options(recipe: Recipe, classes: Sequence[str], tokenizer) -> dict[str, Any]:

@@ -445,7 +445,7 @@ BAD_SETTINGS = [
     ({"classes": ["a", "b", "c", "d"]}, r"class 'd' has no row in column 'label' of train\.csv"),
     ({"classes": ["a", "b", "c", "c"]}, "class 'c' is named twice"),
     ({"labels": "n", "kind": "regression", "classes": ["1"]}, "classes= does not go with kind='regression'"),
-    ({"form": "table"}, "form='table' is not known: use one of label"),
+    ({"form": "table"}, "form='table' is not known: did you mean label"),
     ({"form": "probability"}, "form='probability' is for kind='binary', and this is multiclass"),
     (
         {"form": "columns"},

@@ -1,0 +1,299 @@
+"""What is wrong with a notebook's parameters, told before its kernel starts: names of nothing, settings of another run.
+
+Each check reads little and imports little, so that all of them take a second: names in work folders, task.json,
+params.json and the first line of tables. What only the data or a model can tell, the notebook's cells tell.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from kagglekit.competition.mounts import mount_root
+from kagglekit.competition.text_columns import template_columns
+from kagglekit.declared import read_names
+from kagglekit.files import read_json, resolve, shorten
+from kagglekit.options import current_names, did_you_mean
+from kagglekit.running.arguments import names_in
+from kagglekit.running.parameters import Parameter
+from kagglekit.runs.run_knobs import PLAIN
+from kagglekit.scoring import CLASSES
+from kagglekit.scoring.names import split_by
+
+RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a run
+OTHER_TABLES = (
+    ".parquet",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".zip",
+    ".gz",
+    ".txt",
+    ".dat",
+    ".tab",
+    ".psv",
+)  # not looked into
+FILLED_IN = ("budget", "truncation", "swap", "pseudo", "distill", "learner_options")  # params.json has more of them
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a notebook is asked for. known: its parameters. values: of all of them."""
+
+    notebook: str
+    known: dict[str, Parameter]
+    values: Mapping[str, Any]
+
+    @cached_property
+    def work(self) -> Path:
+        return resolve(self.values["work"])
+
+    @cached_property
+    def task(self) -> dict[str, Any]:
+        """task.json of the work folder; empty where there is none, or the notebook reads none."""
+        reads = "data" not in self.values and not self.values.get("files")
+        return read_json(self.work / "task.json") if reads and (self.work / "task.json").is_file() else {}
+
+    def has(self, *names: str) -> bool:
+        """Whether these are parameters that the library's knobs describe: notebooks of one's own have others."""
+        return all(name in self.known and self.known[name].kind for name in names)
+
+    def named(self, kind: str) -> list[tuple[str, str]]:
+        """What the values name of a kind, see `named` of options."""
+        return names_in(self.known, self.values, kind)
+
+
+def check_beforehand(notebook: str, known: dict[str, Parameter], values: Mapping[str, Any]) -> None:
+    """Raise FileNotFoundError for a run, file, folder or model that the parameters name and that is not there, and
+    ValueError for columns that are not in the tables, for what does not fit the task, and for a run of that name that
+    was made with other settings or by another notebook; with what may have been meant."""
+    asked = Asked(notebook, known, values)
+    for check in CHECKS:
+        try:
+            check(asked)
+        except (ValueError, FileNotFoundError) as error:
+            if str(error).startswith(f"{notebook}: "):
+                raise
+            raise type(error)(f"{notebook}: {error}") from None
+
+
+def check_places(asked: Asked) -> None:
+    """The work folder, and the place of the run in it."""
+    work, run = asked.work, asked.values.get("run", "")
+    if work.is_file():
+        raise ValueError(f"work={asked.values['work']!r} is a file: name a folder")
+    if run and (work / run).is_file():
+        raise ValueError(f"{work / run} is a file: give the run another name")
+    if asked.has("work", "run") and not asked.values.get("files") and not (work / "task.json").is_file():
+        there = [path.parent.name for path in work.parent.glob("*/task.json")]
+        meant = did_you_mean(work.name, there).replace("did you mean ", f"did you mean work={shorten(work.parent)}/")
+        raise FileNotFoundError(
+            f"work={asked.values['work']!r} has no task.json{meant or ': run 1_eda first, with the same work='}"
+        )
+
+
+def check_data(asked: Asked) -> None:
+    """The folder of the competition, or the name of a sample."""
+    data, samples = asked.values.get("data", ""), read_names("samples.py", "SAMPLES")
+    if not asked.has("data") or resolve(data).is_dir() or data in samples or mount_root().is_dir():
+        return
+    if resolve(data).exists():
+        raise ValueError(f"data={data!r} is a file: name the folder that it is in")
+    meant = did_you_mean(data, samples) or _near(data) or f": the samples are {', '.join(samples)}"
+    raise FileNotFoundError(f"data={data!r} is neither a folder nor a sample{meant}")
+
+
+def check_runs(asked: Asked) -> None:
+    """Runs that are named: there, with a model where one is begun from, and each once."""
+    for label, name in asked.named("run"):
+        folder = resolve(name) if "/" in name else asked.work / name
+        if not folder.is_dir():
+            there = sorted(path.parent.name for file in RUN_FILES for path in asked.work.glob(f"*/{file}"))
+            none = "no runs yet" if (asked.work / "task.json").is_file() else "no runs yet: begin with 1_eda"
+            meant = did_you_mean(name, there) or f"; {shorten(asked.work)} has {', '.join(there) or none}"
+            raise FileNotFoundError(f"{label}={name!r} does not exist{meant}")
+        if label in ("start", "soup_of") and not any(next(folder.glob(at), "") for at in ("model/*", "*/model/*")):
+            raise ValueError(
+                f"{label}={name!r} has no model to begin from: name a run of 2_pretrain, or a fine-tuned one"
+            )
+    if asked.values.get("full") and not (asked.work / asked.values["run"] / "full").is_dir():
+        raise ValueError(f"full: run={asked.values['run']!r} has no model of all rows: run 3_train with full_fit=true")
+    for name in ("folds", "runs"):
+        if twice := [one for one, count in Counter(asked.values.get(name) or []).items() if count > 1]:
+            raise ValueError(f"{name}={asked.values[name]!r} names {twice[0]!r} twice")
+    if asked.values.get("folds") and (asked.work / "folds.parquet").is_file():
+        from kagglekit.runs.tables import choose_folds, read_parquet  # they take half a second
+
+        choose_folds(read_parquet(asked.work / "folds.parquet"), asked.values["folds"])
+
+
+def check_files(asked: Asked) -> None:
+    """Files and folders that are named, those of models and of a competition among them."""
+    paths, data = asked.named("file"), asked.values.get("data", "")
+    if asked.has("data", "join") and resolve(data).is_dir():
+        files = [(role, asked.values[role]) for role in ("train", "test", "sample")]
+        files += [("join", file) for file in asked.values["join"]]
+        paths += [(label, f"{data}/{file}") for label, file in files if file]
+    paths += [(label, name) for label, name in asked.named("model") if name.startswith(("/", "./", "../"))]
+    for label, name in paths:
+        if not resolve(name).exists():
+            raise FileNotFoundError(f"{label}={name!r} does not exist: there is no {resolve(name)}{_near(name)}")
+
+
+def check_backbone(asked: Asked) -> None:
+    """The backbone: a folder with a model, a name of the catalogue, or one that the hub may have."""
+    name = asked.values.get("backbone", "")
+    listed = (*PLAIN, *read_names("model/catalogue.py", "BACKBONES"))
+    if not asked.has("backbone") or name in listed or mount_root().is_dir():
+        return
+    if resolve(name).is_dir():
+        if not (resolve(name) / "config.json").is_file():
+            raise FileNotFoundError(
+                f"backbone={name!r}: {resolve(name)} has no config.json: it is no folder of a model"
+            )
+        return
+    if name.count("/") > 1 or name.startswith("~") or (name.count("/") and resolve(name).parent.is_dir()):
+        raise FileNotFoundError(f"backbone={name!r}: there is no folder {resolve(name)}{_near(name)}")
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    if (Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{name.replace('/', '--')}").is_dir():
+        return
+    meant = did_you_mean(name.rsplit("/", 1)[-1], listed)
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise FileNotFoundError(f"backbone={name!r} is not in the cache of the hub, and HF_HUB_OFFLINE is set{meant}")
+    if "/" not in name and meant and not any(name.startswith(f"{one}-") for one in listed):  # distilroberta-base
+        raise FileNotFoundError(f"backbone={name!r} is neither a folder nor in the catalogue or the cache{meant}")
+
+
+def check_columns(asked: Asked) -> None:
+    """Columns that are named, where the first lines of the tables tell."""
+    values, columns = asked.values, asked.named("column")
+    if asked.has("data"):
+        columns += [("pattern", name) for name in template_columns(values["pattern"])] if values["pattern"] else []
+        columns += [("metric", split_by(values["metric"] or "")[1])]
+        place, found = resolve(values["data"]), []
+        tables = [path for path in sorted(place.glob("*")) if path.suffix.lower() in (".csv", ".tsv", *OTHER_TABLES)]
+        if not values["join"] and place.is_dir():
+            found = [read_header(path, values["delimiter"]) for path in tables]
+        headers = {values["data"]: list(dict.fromkeys(name for one in found for name in one))} if all(found) else {}
+    else:
+        measures = read_names("ensembling/stack_features.py", "MEASURES")
+        columns += [("meta", name) for name in values.get("meta") or () if name not in measures]
+        headers = _headers_of(asked.task)
+    for label, name in columns:
+        if not name or (label == "budget" and asked.has("swap")):  # checked with the task
+            continue
+        for file, names in headers.items():
+            both = file != "test" or label.startswith(("features", "meta"))
+            if names and both and name.strip().casefold() not in {one.strip().casefold() for one in names}:
+                meant = did_you_mean(name, names) or f"; it has {', '.join(names[:12])}{', ...' if names[12:] else ''}"
+                raise ValueError(f"{label}: {file} has no column {name!r}{meant}")
+
+
+def _headers_of(task: Mapping[str, Any]) -> dict[str, list[str]]:
+    """train and test -> their columns by the names of a task, as far as the first lines tell."""
+    if not task or task.get("reading", {}).get("join"):
+        return {}
+    found = {}
+    for what in ("train", "test"):
+        names = read_header(Path(task["data"]) / task["files"][what], task.get("reading", {}).get("delimiter"))
+        found[what] = [task.get("renamed", {}).get(what, {}).get(name, name) for name in names]
+    return found
+
+
+def read_header(path: Path, delimiter: str | None = None) -> list[str]:
+    """The columns of a CSV or TSV in UTF-8; none where only the whole file would tell."""
+    kinds = {".csv": ",", ".tsv": "\t"}
+    if path.suffix.lower() not in kinds:
+        return []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            names = next(csv.reader(stream, delimiter=delimiter or kinds[path.suffix.lower()]), [])
+    except (OSError, ValueError, csv.Error):
+        return []
+    return names if len(names) > 1 else []
+
+
+def check_task(asked: Asked) -> None:
+    """What is learned or blended, against the kind of the task, its classes and its columns of text."""
+    if not asked.task:
+        return
+    values, kind = asked.values, asked.task["kind"]
+    if asked.has("learner", "tricks"):
+        from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
+        from kagglekit.training.column_knobs import fill_in
+        from kagglekit.training.recipe import Recipe
+
+        older = dict(pattern=None, text_separator="\n", label_columns=[])
+        task = SimpleNamespace(**older | asked.task)
+        task.columns = task.classes if kind in CLASSES else task.labels
+        recipe = Recipe(**{name: values[name] for name, one in asked.known.items() if one.kind is Recipe})
+        fill_in(recipe, task)
+        if values["learner"] == "finetune" and values["backbone"] not in PLAIN:
+            recipe.check_task(task)
+        for name, options in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions)):
+            if values[name]:
+                options(**values[name]).check_kind(kind)
+    if asked.has("method", "candidates"):
+        names = ("method", "candidates", "calibrate", "thresholds")
+        if any(values[name] != asked.known[name].default for name in names):
+            from kagglekit.ensembling.methods import BlendPlan  # takes a second
+
+            BlendPlan(kind, asked.task["metric"], **{name: values[name] for name in names})
+
+
+def check_settings(asked: Asked) -> None:
+    """The run of that name: made by the same notebook, with the same settings."""
+    values, folder = asked.values, asked.work / asked.values.get("run", "")
+    if not asked.has("work", "run") or folder == asked.work or not folder.is_dir():
+        return
+    if asked.has("method", "candidates"):
+        trained = (folder / "params.json").is_file() and not (folder / "weights.json").is_file()
+        if trained or values["run"] in values["runs"]:
+            raise ValueError(
+                f"run={values['run']!r} is a trained run, or one of those blended: give the blend another name"
+            )
+    if not asked.has("overwrite"):
+        return
+    if (folder / "weights.json").is_file() and not (folder / "params.json").is_file():
+        raise ValueError(f"run={values['run']!r} is a blend of 4_ensemble, and stays as it is: name another run=")
+    begun = len([path for path in folder.iterdir() if not path.name.startswith(".")]) > 1
+    if values["overwrite"] or not begun or not (folder / "params.json").is_file():
+        return
+    recipe = current_names(read_json(folder / "params.json").get("recipe", {}))
+    if ("objective" in recipe) != asked.has("objective"):
+        theirs = "2_pretrain" if "objective" in recipe else "3_train"
+        raise ValueError(f"run={values['run']!r} is a run of {theirs}: name another run=")
+    if changed := list(_changed(recipe, values)):
+        raise ValueError(
+            f"{shorten(folder)} was made with other settings: {'; '.join(changed)}. Name another run=, or say "
+            "overwrite=True to delete it and begin again"
+        )
+
+
+def _changed(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> Iterable[str]:
+    """How values differ from the recipe of params.json, in words; of what is filled in, what was given."""
+    for name in recipe.keys() & values.keys() - {"run", "work"}:
+        was, now = recipe[name], values[name]
+        if name in FILLED_IN and was and now:
+            now = {"columns": now} if name == "swap" and isinstance(now, list) else now
+            if isinstance(was, dict) and isinstance(now, dict) and {**was, **now} == was:
+                continue
+        if was != now and not (name == "learner_options" and not now):
+            yield f"{name} was {was!r} and is {now!r}"
+
+
+def _near(path: str) -> str:
+    """What may have been meant by a path: a name in the same folder."""
+    place = resolve(path)
+    return did_you_mean(place.name, [one.name for one in place.parent.iterdir()]) if place.parent.is_dir() else ""
+
+
+CHECKS = (
+    *(check_places, check_data, check_runs, check_files, check_backbone),
+    *(check_columns, check_task, check_settings),
+)

@@ -1,0 +1,175 @@
+"""What is wrong with parameters is told before a kernel starts, with what may have been meant."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kagglekit.running.arguments import parse_arguments, read_arguments, with_defaults
+from kagglekit.running.beforehand import check_beforehand, read_header
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import read_parameters
+
+TASK = dict(kind="multiclass", id="id", text=["title", "body"], labels=["mood"], classes=["bad", "good"], metric="f1")
+TASK |= dict(files={"train": "train.csv", "test": "test.csv"}, renamed={"test": {"Title": "title"}}, group=None)
+TASK |= dict(pattern=None, text_separator="\ufdd0", label_columns=[], reading={})
+BASE = dict(backbone="minilm", start="", learner="finetune", epochs=2.0, budget={"title": 9, "body": 0}, seed=0)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A competition, and a work folder with a task and the runs base, tfidf, mlm and blend, as far as they are read."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "data").mkdir()
+    (place / "data" / "train.csv").write_text("id,title,body,mood,stars\n1,a,b,good,3\n")
+    (place / "data" / "test.csv").write_text("id,Title,body,stars\n2,a,b,4\n")
+    runs = {
+        "base": {"recipe": BASE},
+        "tfidf": {"recipe": {"backbone": "tfidf"}},
+        "mlm": {"recipe": {"objective": "mlm"}},
+    }
+    for name, params in runs.items():
+        (place / "work" / name / ("model" if name == "mlm" else "fold0/model" if name == "base" else "fold0")).mkdir(
+            parents=True
+        )
+        (place / "work" / name / "params.json").write_text(json.dumps(params))
+    for file in ("base/fold0/model/classifier.json", "mlm/model/config.json"):
+        (place / "work" / file).write_text("{}")
+    (place / "work" / "blend" / "fold0").mkdir(parents=True)
+    (place / "work" / "blend" / "weights.json").write_text("{}")
+    (place / "work" / "task.json").write_text(json.dumps(TASK | {"data": str(place / "data")}))
+    return place
+
+
+def ask(place, notebook, *words):
+    """Check a command line as `kagglekit run` does."""
+    path = find_notebook(notebook)
+    known, texts = read_parameters(path), [word.replace("PLACE", str(place)) for word in words]
+    texts += [] if any(word.startswith("work=") for word in words) else [f"work={place / 'work'}"]
+    check_beforehand(notebook, known, with_defaults(known, parse_arguments(path, known, read_arguments(texts))))
+
+
+DATA = "data=PLACE/data"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("1_eda data=PLACE/dat", r"1_eda: data='.*/dat' is neither a folder nor a sample: did you mean data\?$"),
+        ("1_eda data=twets", r"data='twets' is neither a folder nor a sample: did you mean tweets\?$"),
+        ("1_eda data=PLACE/data/train.csv", "train.csv' is a file: name the folder"),
+        (f"1_eda {DATA} labels=moods", r"labels: .*data has no column 'moods': did you mean mood\?$"),
+        (f"1_eda {DATA} text=title,bodi", r"text: .* has no column 'bodi': did you mean body\?$"),
+        (
+            f"1_eda {DATA} pattern={{titel}}",
+            r"pattern: .* has no column 'titel': did you mean title or Title\?|title\?$",
+        ),
+        (f"1_eda {DATA} group=zzz", "has no column 'zzz'; it has id, Title, body, stars, title, mood"),
+        (f"1_eda {DATA} metric=roc_auc_by:star", r"metric: .* has no column 'star': did you mean stars\?$"),
+        (f"1_eda {DATA} train=trian.csv", r"train='.*trian.csv' does not exist: .*: did you mean train.csv"),
+        (f"1_eda {DATA} backbone=minlm", r"backbone='minlm' is .*: did you mean minilm\?$"),
+        ("3_train work=PLACE/wrk run=new", r"work='.*wrk' has no task.json: did you mean work=.*/work\?$"),
+        ("3_train work=PLACE/elsewhere/new", "has no task.json: run 1_eda first, with the same work=$"),
+        ("3_train run=new backbone=deberta-v3-bas", "did you mean deberta-v3-base"),
+        ("3_train run=new backbone=PLACE/model/minlm", "backbone='.*/minlm': there is no folder|does not exist"),
+        ("3_train run=new backbone=PLACE/data", "has no config.json: it is no folder of a model"),
+        ("3_train run=new start=bas", r"start='bas' does not exist: did you mean base\?$"),
+        ("3_train run=new start=mlm+tfidf", "start='tfidf' has no model to begin from"),
+        ('3_train run=new budget={"titel":5}', r"budget: 'titel' is no text column of the task: did you mean title\?"),
+        ('3_train run=new truncation={"bdy":"tail"}', r"truncation: 'bdy' is no text column .* did you mean body\?"),
+        ("3_train run=new swap=title,bodi", r"swap: 'bodi' is no text column of the task: did you mean body\?"),
+        (
+            '3_train run=new features={"numbers":["star"]}',
+            r"numbers: train has no column 'star': did you mean stars\?$",
+        ),
+        ('3_train run=new auxiliary={"moods":0.5}', r"auxiliary: train has no column 'moods': did you mean mood\?$"),
+        ('3_train run=new features={"numbers":["mood"]}', "features: numbers: test has no column 'mood'; it has"),
+        ('3_train run=new loss={"mse":{}}', "loss='mse' does not fit kind='multiclass'"),
+        (
+            '3_train run=new verbalizer={"god":["x"]} pattern={text}{mask}',
+            r"'god' is no class .*: did you mean good\?$",
+        ),
+        (
+            "3_train run=base epochs=3",
+            "base was made with other settings: epochs was 2.0 and is 3; .*|.*epochs was 2.0",
+        ),
+        ("3_train run=tfidf", "made with other settings: backbone was 'tfidf' and is 'minilm'. Name another run="),
+        ("3_train run=blend", "run='blend' is a blend of 4_ensemble, and stays as it is: name another run="),
+        ("3_train run=mlm", "run='mlm' is a run of 2_pretrain: name another run="),
+        ("2_pretrain run=base", "run='base' is a run of 3_train: name another run="),
+        (
+            "4_ensemble run=base runs=tfidf",
+            "run='base' is a trained run, or one of those blended: give the blend another",
+        ),
+        ("4_ensemble run=b runs=base,tfdif", r"runs='tfdif' does not exist: did you mean tfidf\?$"),
+        ("4_ensemble run=b meta=starz", r"meta: train has no column 'starz': did you mean stars\?$"),
+        ("4_ensemble run=b method=ridge", "method='ridge' is out of range: it must be one that fits a multiclass task"),
+        ("5_submit run=blnd", r"run='blnd' does not exist: did you mean blend\?$"),
+        ("5_submit run=base full=only", "full: run='base' has no model of all rows: run 3_train with full_fit=true"),
+    ],
+)
+def test_what_is_not_there_or_does_not_fit_is_told_before_a_kernel_starts(place, words, told):
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        ask(place, *words.split(" "))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"1_eda {DATA} labels=MOOD text=title,body metric=roc_auc_by:stars",
+        f"1_eda {DATA} backbone=distilroberta-base",
+        f"1_eda {DATA} backbone=bert-base-cased",
+        '3_train run=new budget={"title":5} swap=title,body features={"numbers":["stars"]} start=mlm+base',
+        "3_train run=new backbone=someone/some-model",
+        "3_train run=base epochs=3 overwrite=true",
+        "4_ensemble run=blend runs=base,tfidf meta=words,stars",
+        "4_ensemble run=base files=PLACE/data",
+        "5_submit run=blend",
+    ],
+)
+def test_what_is_there_and_fits_is_let_pass(place, words, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    if "run=base files" in words:  # with files the task is theirs, and the name still that of a trained run
+        with pytest.raises(ValueError, match="run='base' is a trained run"):
+            ask(place, *words.split(" "))
+        return
+    ask(place, *words.split(" "))
+
+
+def test_the_settings_of_a_run_are_compared_as_far_as_they_were_given(place):
+    same = ["epochs=2", "learner=finetune", 'budget={"title": 9}']
+    ask(place, "3_train", "run=base", *same)
+    for other, told in (('budget={"title": 8}', "budget was"), ("budget={}", "budget was"), ("seed=1", "seed was 0")):
+        name = other.split("=")[0]
+        with pytest.raises(ValueError, match=f"base was made with other settings: {told}"):
+            ask(place, "3_train", "run=base", *(word for word in same if not word.startswith(name)), other)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("a.csv", "\ufeffid,text\n1,x\n".encode(), ["id", "text"]),
+        ("a.csv", b"id;text\n1;x\n", []),
+        ("a.tsv", b"id\ttext\n", ["id", "text"]),
+        ("a.csv", "id,caf\xe9\n".encode("latin-1"), []),
+        ("a.parquet", b"PAR1", []),
+        ("a.csv", b"", []),
+    ],
+)
+def test_the_first_line_is_read_where_it_tells(tmp_path, name, content, columns):
+    (tmp_path / name).write_bytes(content)
+    assert read_header(tmp_path / name) == columns
+
+
+def test_a_mistake_costs_no_more_than_two_seconds_and_nothing_heavy(place):
+    line = [sys.executable, "-X", "importtime", "-m", "kagglekit.run", "3_train", f"work={place / 'work'}", "run=new"]
+    line += ['features={"numbers": ["star"]}']
+    began = time.monotonic()
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("did you mean stars?")
+    assert time.monotonic() - began < 20  # 0.3 s where the machine is idle
+    loaded = {row.split("|")[-1].strip() for row in done.stderr.splitlines() if row.startswith("import time:")}
+    assert not loaded & {"torch", "pandas", "sklearn", "transformers", "nbformat", "papermill"}
