@@ -214,20 +214,21 @@ def parts(
 ) -> Iterator:
     """Go through the parts of a long work, such as folds, so that the time left is that of all of them.
 
-    what: the name of one, before its own: "fold" -> "fold 3 (4 of 5)". done: how many were done before. sizes: item ->
-    work in it, such as its rows; without, all are equal. later: parts of the mean size that come after these. once: it
-    is work that the first of the parts around it does for all of them.
+    what: the name of one, before its own: "fold" -> "fold 3 (4 of 5)"; of a range "round 1 of 2". done: how many were
+    done before. sizes: item -> work in it, such as its rows; without, all are equal. later: parts of the mean size that
+    come after these. once: it is work that the first of the parts around it does for all of them.
     The first part is estimated by its own steps, each other one by the part before.
     """
-    items = list(items)
+    items, counted = list(items), isinstance(items, range)
     _board.enter()
     size = {number: (sizes[item] if sizes else 1.0) for number, item in enumerate(items)}
     known = [number for number, part in enumerate(_board.parts) if part.what == what]
     del _board.parts[known[0] if known else len(_board.parts) :]  # of a loop that was left by an error
     for number, item in enumerate(items):
-        place = f" ({number + 1 + done} of {len(items) + done})" if len(items) + done > 1 else ""
+        place = f"{number + 1 + done} of {len(items) + done}"
+        words = f"{what} {item} ({place})" if len(items) + done > 1 else f"{what} {item}"
         rest = sum(size[k] for k in size if k > number) + later * sum(size.values()) / len(size)
-        part = _Part(what, f"{what} {item}{place}".strip(), size[number], rest, once)
+        part = _Part(what, f"{what} {place}" if counted else words.strip(), size[number], rest, once)
         for outer in _board.parts if once else ():
             outer.pause(part.began)
         _board.parts.append(part)

@@ -57,7 +57,7 @@ class Run:
     def __init__(self, now, report, folds=5, size=lambda fold: 1.0, pace=lambda fold, share: 1.0, once=0.0, later=0):
         self.now, self.seen = now, []  # (fold, share of the training, time, when it says all will be done)
         sizes = {fold: size(fold) for fold in range(folds)}
-        for fold in parts(range(folds), "fold", sizes=sizes, later=later):
+        for fold in parts([*range(folds)], "fold", sizes=sizes, later=later):
             if once and not fold:
                 with Progress("embedding", 10, line=False, once=True) as progress:
                     for step in range(10):
@@ -132,13 +132,13 @@ def test_rounds_within_a_fold_are_told_and_estimated(now, report):
                     progress.update(step + 1)
                 words.append(report()["phase"])
                 lefts.append(report()["ends"] - now[0])
-    assert words[:2] == ["fold 3 (2 of 3), round 0 (1 of 2)", "fold 3 (2 of 3), round 1 (2 of 2)"]
-    assert words[2] == "fold 4 (3 of 3), round 0 (1 of 2), fold 3"
+    assert words[:2] == ["fold 3 (2 of 3), round 1 of 2", "fold 3 (2 of 3), round 2 of 2"]
+    assert words[2] == "fold 4 (3 of 3), round 1 of 2, fold 3"
     assert lefts == pytest.approx([300, 200, 100, 0], abs=2)
 
 
 def test_a_loop_that_was_left_by_an_error_is_forgotten_by_the_next_one(report):
-    loop = parts(range(3), "fold")
+    loop = parts([0, 1, 2], "fold")
     next(loop)
     assert [report()["phase"] for _ in parts([7], "fold")] == ["fold 7"]
 
