@@ -116,12 +116,12 @@ class _Board:
         self.cell = 0  # that the parts, phases and bar are of
 
     def enter(self) -> None:
-        """Forget what another cell of JupyterLab has left when it was interrupted."""
+        """Forget another cell: what it was at when it was interrupted, and how long it took."""
         shell = _shell()
         if shell and shell.execution_count != self.cell:
             self.cell, self.bar = shell.execution_count, None
-            self.parts.clear()
-            self.phases.clear()
+            for known in (self.parts, self.phases, self.courses, self.figures):
+                known.clear()
 
     def phase(self) -> str:
         """What is being done: the parts, and the phases in them."""

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from kagglekit.files import write_json
+from kagglekit.progress import Interrupted
 from kagglekit.running.done import changes
 from kagglekit.time_budget import (
     STARTED,
@@ -120,3 +121,21 @@ def test_folds_to_train_are_those_that_are_not_finished_while_there_is_time(tmp_
     assert set(unfinished(tmp_path)) == {"fold0", "fold2"}
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("of 2 hours no time is left for fold 0") and printed[1] == "fold 1 is finished"
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [(None, "fold1 has no checkpoint yet"), (7, "fold1 has a checkpoint of step 7")],
+)
+def test_an_interrupt_says_what_is_kept_in_place_of_a_traceback(tmp_path, step, kept):
+    for name in (
+        "fold0/oof.parquet",
+        "fold0/test.parquet",
+        *([f"fold1/checkpoints/checkpoint-{step}/complete"] if step else []),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(Interrupted) as error, stopping_in_time(tmp_path / "fold1"):
+        raise KeyboardInterrupt
+    words = f"interrupted: finished folds stay (0), {kept}. Run this cell again: it goes on from there"
+    assert error.value._render_traceback_() == [words]

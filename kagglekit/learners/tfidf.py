@@ -21,6 +21,7 @@ from sklearn.svm import LinearSVC
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.competition.text_columns import split_columns
+from kagglekit.progress import track
 from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import CLASSES
 
@@ -55,7 +56,8 @@ def _vectorize(texts: Sequence[str], rare: int) -> tuple[list[TfidfVectorizer], 
     for min_df in dict.fromkeys((rare, 1)):
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=min_df, max_df=0.5)
         words.set_params(token_pattern=rf"(?u)\b\w{{{least},}}\b")
-        for one in (words, TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=min_df)):
+        characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=min_df)
+        for one in track((words, characters), "counting terms of words and characters", "part"):
             with suppress(ValueError):  # no terms are left, such as of emoji the words
                 parts.append(one.fit_transform(texts))
                 fitted.append(one)
@@ -93,7 +95,8 @@ class Baseline:
         if self.task.kind in CLASSES:
             return Fitted(*self._probabilities(x, y, unseen, seed, np.arange(len(self.task.columns))))
         if self.task.kind == "multilabel":
-            columns = [self._probabilities(x, label, unseen, seed, np.arange(2)) for label in y.T.astype(int)]
+            each = track(y.T.astype(int), "", "label")
+            columns = [self._probabilities(x, label, unseen, seed, np.arange(2)) for label in each]
             return Fitted(*(np.column_stack([c[i][:, 1] for c in columns]) for i in range(2)))
         inner = KFold(max(2, min(self.inner_folds, len(y))), shuffle=True, random_state=seed)
         y = y.reshape(len(y), -1).astype(np.float64)
