@@ -1,5 +1,6 @@
 """Base predictions: the runs of a work folder, or imported files, with the labels and features of their rows."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ def training_command(record: RunRecord) -> str:
     recipe = recipe | {name: options.pop(name) for name in [*options] if name in read}
     recipe |= {"work": shorten(record.work), "run": record.name, "learner_options": options}
     given = {name: recipe[name] for name in known if name in recipe and recipe[name] != known[name].default}
+    given = {name: value if isinstance(value, str | Path) else json.dumps(value) for name, value in given.items()}
     words = [shlex.quote(f"{name}={value}") for name, value in (given | {"run": record.name}).items()]
     return " ".join(["python -m kagglekit.run 3_train", *words])
 
