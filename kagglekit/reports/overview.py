@@ -268,17 +268,27 @@ def write_facts(found: Overview) -> list[tuple[str, str]]:
     times = ", ".join(f"{stem} {clock(mark.get('seconds', 0.0))}" for stem, mark in others.items())
     if (found.work / "notebooks").is_dir():
         facts.append(("notebooks", f"{shorten(found.work / 'notebooks')}/{f': {times}' if times else ''}"))
-    if not found.rows:
-        facts.append(("runs", f"none yet: python -m kagglekit.run 3_train work={shorten(found.work)} run=base"))
-    facts += [("damaged", problem) for problem in found.problems]
     return facts
+
+
+def write_next(found: Overview) -> list[tuple[str, str]]:
+    """What can be done next, with the line to type."""
+    work, scored = shorten(found.work), [row.name for row in found.rows if row.score is not None]
+    if not found.rows:
+        return [("runs", f"none yet: python -m kagglekit.run 3_train work={work} run=base")]
+    lines = []
+    if scored and found.task and not (found.work / "submission.csv").is_file():
+        lines.append(("submission", f"none yet: python -m kagglekit.run 5_submit work={work} run={scored[0]}"))
+    if len(scored) > 1:
+        lines.append(("compare", f"python -m kagglekit compare {' '.join(scored[:2])} work={work}"))
+    return [*lines, ("report", f"python -m kagglekit report {work}")] if scored else lines
 
 
 def summarize(work: str | Path) -> str:
     """All runs of a work folder, the submission, and how long the notebooks took, in lines of at most 80 columns."""
     found = read_overview(work)
     lines = write_table(found)
-    facts = write_facts(found)
+    facts = [*write_facts(found), *write_next(found), *(("damaged", problem) for problem in found.problems)]
     size = max(len(name) for name, _ in facts) if facts else 0
     for name, words in facts:
         first, *rest = textwrap.wrap(words, WIDTH - size - 2, break_on_hyphens=False, break_long_words=False)

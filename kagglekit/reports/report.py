@@ -91,8 +91,7 @@ def write_report(work: str | Path, out: str | Path | None = None) -> Path:
     report = Report(read_overview(work))
     sections = [Section(title, _fill(report, make)) for title, make in SECTIONS.items()]
     view = report.view
-    lead = [listing(report.findings)]
-    lead += [paragraph(f"Damaged or lacking: {problem}", "warn") for problem in view.problems]
+    lead = [listing(report.findings), *_warn(view)]
     path = Path(out) if out else view.work / "report.html"
     title = f"{view.work.name}: {view.metric or 'text classification'}"
     if (best := view.chosen) and best.score is not None:
@@ -104,11 +103,14 @@ def write_report(work: str | Path, out: str | Path | None = None) -> Path:
 def write_summary(work: str | Path) -> Path:
     """Write `summary.html` into a work folder: its runs as a table, with their scores and curves; returns its path."""
     report = Report(read_overview(work))
-    view = report.view
-    lead = [listing(f"{name}: {words}" for name, words in write_facts(view))]
-    return page.write_page(view.work / "summary.html", f"Runs of {view.work.name}", lead, [
-        Section("Runs", _fill(report, show_runs)),
-    ], view.work, view.task.get("data", ""))  # fmt: skip
+    view, sections = report.view, [Section("Runs", _fill(report, show_runs))]
+    lead = [listing(f"{name}: {words}" for name, words in write_facts(view)), *_warn(view)]
+    path, data = view.work / "summary.html", view.task.get("data", "")
+    return page.write_page(path, f"Runs of {view.work.name}", lead, sections, view.work, data)
+
+
+def _warn(view: Overview) -> list[str]:
+    return [paragraph(f"Damaged or lacking: {problem}", "warn") for problem in view.problems]
 
 
 def _fill(report: Report, make: Callable[[Report], list[str]]) -> list[str]:
@@ -166,16 +168,14 @@ def describe_data(report: Report) -> list[str]:
     parts = [table(pd.DataFrame(lengths).T.round(0).rename_axis("texts of"), "Lengths of the texts")]
     values = np.asarray(data.labels)
     if "Labels" not in report.eda:
-        parts.append(
-            picture(plots.label_balance(values, names), f"Texts of each label: {_count_labels(values, names)}")
-        )
+        parts.append(picture(plots.label_balance(values, names), f"Texts of each label: {count_labels(values, names)}"))
     copies = duplicate_summary(data.train["text"], test["text"], values)
     parts.append(table(copies.drop(columns="example").round(3), "Identical texts"))
     balance = fold_report(values, fold["fold"].to_numpy(), names, fold.get("group"))
     return [*parts, table(balance, "Rows of each fold, and of each class or label (means of values)")]
 
 
-def _count_labels(labels: np.ndarray, names: Sequence[str]) -> str:
+def count_labels(labels: np.ndarray, names: Sequence[str]) -> str:
     """How many rows have each class or label; of values their range."""
     if labels.ndim == 1 or np.isin(labels, (0, 1)).all():
         counts = np.bincount(labels, minlength=len(names)) if labels.ndim == 1 else labels.sum(axis=0).astype(int)

@@ -1,8 +1,8 @@
 """Pages of HTML: every id and link resolves, nothing comes from elsewhere, texts are only texts, damage is named."""
 
 import base64
-import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 
 from kagglekit.__main__ import main
-from kagglekit.competition.submission import make_submission, write_submission
-from kagglekit.competition.task import encode_labels, load_task, read_sample, read_test, read_train
-from kagglekit.files import read_json, write_json
+from kagglekit.competition.task import load_task
+from kagglekit.files import read_json
 from kagglekit.reports.compare import main as compare
 from kagglekit.reports.executed import read_sections
 from kagglekit.reports.page import hide_places
-from kagglekit.reports.report import SECTIONS, write_report, write_summary
+from kagglekit.reports.paired import read_data
+from kagglekit.reports.report import SECTIONS, count_labels, write_report, write_summary
 from kagglekit.run import main as run
-from kagglekit.runs.tables import read_folds, read_run
-from tests.reports.conftest import EVIL, add_blend, add_marker
+from tests.conftest import run_cells
+from tests.reports.conftest import EVIL, PNG, add_marker, cell, fake_run, words, write_executed
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 ALLOWED = {
@@ -107,45 +107,14 @@ def check_page(path):
     return page
 
 
-def submit(work, run_name):
-    """What 5_submit writes."""
-    task = load_task(work)
-    train, test, sample = read_train(task), read_test(task), read_sample(task)
-    result = read_run(work, run_name, task, read_folds(work, train["id"]), test["id"])
-    write_submission(make_submission(task, sample, test["id"], result.test_mean), work / "submission.csv", task.header)
-    write_json(work / "submission.json", {"run": run_name, "metric": task.metric, "true_score": 0.77, "full": ""})
-
-
-def write_executed(work, *cells):
-    """An executed 1_eda."""
-    content = {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    path = work / "notebooks" / "1_eda.ipynb"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path
-
-
-def cell(source, *outputs):
-    return {"cell_type": "code", "metadata": {}, "source": source, "outputs": list(outputs)}
-
-
-def words(source):
-    return {"cell_type": "markdown", "metadata": {}, "source": source}
-
-
-@pytest.mark.parametrize(
-    ("kind", "targets"),
-    [("multiclass", 1), ("binary", 1), ("multilabel", 1), ("ordinal", 1), ("regression", 1), ("regression", 2)],
-)
-def test_the_report_of_any_kind_of_task_is_whole(made, kind, targets, capsys):
-    work = made(kind, {"base": 1.5, "tfidf": (1.0, range(3), {"backbone": "tfidf"})}, targets=targets)
-    add_blend(work, "blend", ["base", "tfidf"])
-    add_marker(work, "1_eda", data=str(work / "data"), seed=3)
-    submit(work, "blend")
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "ordinal", "regression"])
+def test_the_report_of_any_kind_of_task_is_whole(of_kind, monkeypatch, kind, capsys, drawn):
+    work = of_kind(kind)
+    monkeypatch.chdir(work.parents[1])
     assert main(["report", "runs/bbc"]) == 0
     assert "written: runs/bbc/report.html" in capsys.readouterr().out
     page = check_page(work / "report.html")
-    assert "Not shown" not in page.text and "Damaged" not in page.text
+    assert "Not shown" not in page.text and "Damaged" not in page.text and "shown" in page.text
     assert [tag for tag in page.tags if tag == "h2"] == ["h2"] * len(SECTIONS)
     score = read_json(work / "blend/score.json")
     assert f"{load_task(work).metric} {score['cross_fitted']:.4f} ± {score['standard_error']:.4f}" in page.text
@@ -155,25 +124,25 @@ def test_the_report_of_any_kind_of_task_is_whole(made, kind, targets, capsys):
     assert "4_ensemble work=runs/bbc run=blend 'runs=[" in page.text and "5_submit work=runs/bbc run=blend" in page.text
     assert "On the held-back test labels" in page.text and "0.7700" in page.text
     assert ("nothing to calibrate" in page.text) == (kind in ("ordinal", "regression"))
-    assert ("right; most often wrong" in page.text) == (kind in ("multiclass", "binary", "ordinal"))
+    assert ("right; most often wrong" in page.text) == (kind in ("multiclass", "ordinal"))
 
 
-def test_texts_and_labels_are_shown_and_never_run(made):
+def test_texts_and_labels_are_shown_and_never_run(of_kind):
     """Rows whose texts hold HTML, and a class that is named <b>0</b>."""
-    work = made("multiclass", {"base": 0.1, "other": 0.2})
-    for path in (write_report(work), write_summary(work)):
-        check_page(path)
-    compare(["base", "other", "work=runs/bbc", "--html"])
-    for name in ("report.html", "compare.base.other.html"):
-        page = Parsed(work / name)
-        assert 'alert("x")' in page.text and "<b>0</b>" in page.text and "script" not in page.tags
+    work = of_kind("multiclass")
+    assert compare(["weak", "good", f"work={work}", "--html"]) == 0
+    paths = [write_report(work), work / "compare.weak.good.html"]
+    for page in map(check_page, paths):
+        assert 'alert("x")' in page.text and "<b>0</b>" in page.text
+    check_page(write_summary(work))
 
 
 def test_what_1_eda_showed_is_folded_in_and_its_html_is_read_as_text(made):
-    work = made("multiclass", {"base": 1.5})
+    work = made("multiclass")
     home = f"read from {Path.home()}/secret/train.csv and /home/someone/x"
-    html = f"<table><thead><tr><th>what</th><th>n</th></tr></thead><tr><td>{EVIL}text</td><td>1,490</td></tr></table>"
-    png = {"image/png": base64.b64encode(b"\x89PNG\r\n").decode()}
+    row = f"<tr><td>{EVIL}{escape(EVIL)}</td><td>1,490</td></tr>"
+    html = f"<table><thead><tr><th>what</th><th>n</th></tr></thead>{row}</table>"
+    png = {"image/png": base64.b64encode(PNG).decode()}
     write_executed(
         work,
         words("# 1\n\nintro"), cell("import x"),
@@ -197,25 +166,18 @@ def test_what_1_eda_showed_is_folded_in_and_its_html_is_read_as_text(made):
 @pytest.mark.parametrize(
     ("file", "gone", "kept"),
     [
-        ("base/score.json", "base/score.json is", ["Blend", "Errors", "Data"]),
-        ("base/params.json", "base/params.json is", ["Errors", "Data"]),
-        ("blend/weights.json", "blend/weights.json is", ["Data", "Runs"]),
+        ("good/params.json", "good/params.json is", ["Blend", "Errors", "Data"]),
+        ("blend/weights.json", "blend/weights.json is", ["Data", "Runs", "Errors"]),
         ("blend/fold1/oof.parquet", "oof.parquet is", ["Runs", "How to make it again"]),
-        ("folds.parquet", "folds.parquet is", ["Task", "Runs"]),
         ("task.json", "task.json is", ["Runs", "How to make it again"]),
-        ("submission.json", "submission.json is", ["Runs", "Errors", "Submission"]),
         ("submission.csv", "submission", ["Runs", "Errors", "Blend"]),
         ("notebooks/1_eda.ipynb", "1_eda.ipynb is", ["Runs", "Errors", "Blend"]),
-        ("base/fold0/history.jsonl", "history.jsonl is", ["Task", "Errors", "Blend"]),
+        ("good/fold0/history.jsonl", "history.jsonl is", ["Task", "Errors", "Blend"]),
         ("data/train.csv", "have changed since", ["Task", "Runs", "How to make it again"]),
     ],
 )
-def test_one_damaged_file_is_named_and_the_rest_is_shown(made, file, gone, kept):
-    work = made("multiclass", {"base": 1.5, "tfidf": (1.0, range(3), {"backbone": "tfidf"})})
-    add_blend(work, "blend", ["base", "tfidf"])
-    submit(work, "blend")
-    write_executed(work, words("## Labels"), cell("1", {"output_type": "stream", "name": "stdout", "text": "shown"}))
-    (work / file).write_text("garbled")
+def test_one_damaged_file_is_named_and_the_rest_is_shown(damaged, file, gone, kept):
+    work = damaged(file)
     page, source = check_page(write_report(work)), (work / "report.html").read_text()
     assert gone in page.text
     for title in kept:
@@ -239,8 +201,6 @@ def test_a_folder_with_1_eda_alone_and_an_empty_one(made, tmp_path, capsys):
 
 def test_a_blend_of_files_made_elsewhere_is_reported_with_their_labels(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from tests.conftest import run_cells
-
     rng, truth = np.random.default_rng(0), np.arange(60) % 3
     for name in ("one", "two"):
         probs = rng.random((60, 3)) + 0.5 * np.eye(3)[truth]
@@ -259,7 +219,8 @@ def test_a_blend_of_files_made_elsewhere_is_reported_with_their_labels(tmp_path,
 
 
 def test_the_summary_as_a_page_has_the_table_and_says_where_it_is(made, capsys):
-    work = made("multiclass", {"base": 1.5, "try": (2.0, [0, 1], {"epochs": 1.0})})
+    work = made("multiclass", {"base": 1.5})
+    fake_run(work, "try", 0.5, [0, 1], recipe={"epochs": 1.0})
     assert run(["--summary", "runs/bbc", "--html"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "written: runs/bbc/summary.html"
     page = check_page(work / "summary.html")
@@ -277,12 +238,17 @@ def test_places_of_this_machine_are_taken_out_of_a_page(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
-def test_a_picture_is_told_in_words(made, kind):
-    work = made(kind, {"base": 1.5})
-    task = load_task(work)
-    labels, page = encode_labels(task, read_train(task)), check_page(write_report(work))
-    alts = [image["alt"] for image in page.images]
+def test_a_picture_is_told_in_words(of_kind, kind):
+    """Without the executed copy of 1_eda, whose pictures have the words of their headings."""
+    data = read_data(of_kind(kind))
+    task, labels = data.task, np.asarray(data.labels)
+    path = write_report(of_kind(kind))
+    assert "Labels" in path.read_text()
     counts = np.bincount(labels) if kind == "multiclass" else labels.sum(axis=0).astype(int)
-    told = [f"{name} {count}" for name, count in zip(task.classes or task.labels, counts, strict=True)]
-    told = [f"score {labels[:, 0].min():.4g} to {labels[:, 0].max():.4g}"] if kind == "regression" else told
-    assert f"Texts of each label: {', '.join(told)}" in alts[0] and len(set(alts)) == len(alts)
+    told = ", ".join(f"{name} {count}" for name, count in zip(task.classes or task.labels, counts, strict=True))
+    if kind == "regression":
+        spans = zip(task.labels, labels.min(axis=0), labels.max(axis=0), strict=True)
+        told = ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, low, high in spans)
+    assert count_labels(labels, task.classes or task.labels) == told
+    alts = [image["alt"] for image in check_page(path).images]
+    assert len(set(alts)) == len(alts) > 2
