@@ -21,7 +21,7 @@ VARIABLE = "KAGGLEKIT_PROGRESS"  # names the file through which a kernel reports
 EVERY = 0.5  # seconds between two reports; other calls cost almost nothing
 KAGGLE, LOGGED = "KAGGLE_KERNEL_RUN_TYPE", 300  # set by Kaggle; seconds between two lines of its log
 ENOUGH = 3  # steps, and seconds, that are known before the time left is estimated from them
-PRIOR = 0.1  # share of a part after which its own speed counts as much as that of the part before
+PRIOR = 0.2  # share of a part after which its own speed counts as much as that of the part before
 
 
 def clock(seconds: float) -> str:
@@ -410,7 +410,7 @@ class Line:
     def width(self) -> int:
         """The columns that a text may take: one less than there are, as a full line would begin another one."""
         with suppress(OSError, ValueError):
-            return max(os.get_terminal_size((self.stream or sys.stderr).fileno()).columns, 2) - 1
+            return (os.get_terminal_size((self.stream or sys.stderr).fileno()).columns or 80) - 1
         return 79
 
     def show(self, text: str, above: Iterable[str] = ()) -> None:

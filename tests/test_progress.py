@@ -102,7 +102,7 @@ def test_the_time_left_is_that_of_the_whole_run_with_its_evaluations_and_predict
             0.05,
             0.05,
         ),  # a trick that begins at half of the steps
-        (dict(pace=lambda fold, share: 1.0 + 2.0 * (fold > 0)), 0.8, 0.75, 0.2),  # the machine is busy from fold 1 on
+        (dict(pace=lambda fold, share: 1.0 + 2.0 * (fold > 0)), 0.8, 0.75, 0.25),  # the machine is busy from fold 1 on
         (dict(size=lambda fold: 0.5 + fold / 2), 0.3, 0.4, 0.3),  # a time series: each fold learns from more rows
         (dict(once=300.0), 1.0, 0.03, 0.03),  # vectors that the first fold computes for all
         (dict(folds=1), 0.05, 0.0, 0.0),

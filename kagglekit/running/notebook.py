@@ -91,7 +91,7 @@ def run_notebook(
             changed = changes(marker, now)
             if not changed:
                 before = read_marker(marker)
-                how = f"done before in {clock(before['seconds'])}, nothing has changed"
+                how = f"done before, nothing has changed ({clock(before['seconds'])})"
                 print(describe(title, before.get("result", []), how, shorten(copy)), flush=True)
                 os.utime(marker)  # later than `finished_at`, which the summary shows
                 return copy

@@ -31,7 +31,7 @@ def compare(
     standard_error, low and high of the cross-fitted score. The best of many is a little too good again."""
     names = ("in_sample", "cross_fitted", "gap", "standard_error", "low", "high")
     found = {}
-    with Progress("methods", len(candidates), "method", line=False) as progress:
+    with Progress("comparing", len(candidates), "method", line=False) as progress:
         for number, (name, one) in enumerate(candidates.items()):
             progress.update(number, next=name)
             found[name] = make_estimate(one, inputs, labels, folds)

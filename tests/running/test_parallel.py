@@ -107,7 +107,7 @@ def test_two_folds_are_trained_at_a_time_each_on_its_gpu_and_the_whole_notebook_
     printed = capfd.readouterr().out
     assert "GPU 4  fold 0 begins\nGPU 7  fold 1 begins\n" in printed
     assert "GPU 7  3_train base fold1\nGPU 7    done in 0:" in printed
-    assert re.search(r"^3_train base\n  done in 0:.*\Z", printed, re.MULTILINE)
+    assert re.search(r"^3_train base\n  done in 0:.*\n\Z", printed, re.MULTILINE)
     assert "finished 0" in str(nbformat.read("real/notebooks/3_train.base.ipynb", 4).cells)
     assert train_in_parallel("3_train", {"work": "real"}, [0, 1], Path("notebooks")) == []  # nothing is left to do
     with pytest.raises(ValueError, match="slot=2 is out of range: it must be below 2"):

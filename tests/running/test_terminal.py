@@ -3,7 +3,6 @@
 import io
 import os
 import sys
-import warnings
 from contextlib import suppress
 
 import nbformat
@@ -94,7 +93,7 @@ def test_what_the_runner_prints_stands_above_the_line(now, window):
         print("from a library", end="")
         assert window.screen() == [line]
         print(", in two pieces\nand")
-        warnings.showwarning("beware", UserWarning, "file.py", 7, line="")
+        sys.stderr.write("file.py:7: UserWarning: beware\n")
         sys.stdout.write("not ended")
     assert window.screen() == [
         "from a library, in two pieces",
