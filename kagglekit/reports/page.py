@@ -48,7 +48,8 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); max-width: 
 thead th { border-bottom-width: 2px; font-weight: 600; white-space: nowrap }
 figure { margin: 1rem 0 } figcaption { margin-top: .2rem }
 img { display: block; max-width: 100%; height: auto }
-@media (max-width: 40rem) { .scroll img { max-width: none; width: max(100%, 32rem) } }
+@media (max-width: 40rem) { .scroll img { max-width: none; width: max(100%, 32rem) }
+  .scroll table { width: max-content } th, td { max-width: 15rem } }
 @media (prefers-color-scheme: dark) { img { filter: invert(1) hue-rotate(180deg); mix-blend-mode: screen } }
 ul.rows { list-style: none; padding: 0 } ul.rows > li { margin: .9rem 0 } ul.rows p { margin: .2rem 0 }
 details { margin: .5rem 0; border: 1px solid var(--line); border-radius: 6px; padding: .4rem .8rem }
@@ -151,6 +152,7 @@ def write_page(path: Path, title: str, lead: Sequence[str], sections: Sequence[S
     that are named without the place where they are."""
     sections = [section for section in sections if any(section.parts)]
     links = "".join(f'<li><a href="#{section.id}">{escape(section.title)}</a></li>' for section in sections)
+    links = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(sections) > 1 else ""
     body = "".join(
         f'<section aria-labelledby="{section.id}"><h2 id="{section.id}">{escape(section.title)}</h2>'
         f"{''.join(section.parts)}</section>\n"
@@ -160,7 +162,7 @@ def write_page(path: Path, title: str, lead: Sequence[str], sections: Sequence[S
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><header><h1>{escape(title)}</h1>"
-        f'{"".join(lead)}</header>\n<nav aria-label="Sections"><ul>{links}</ul></nav>\n'
+        f"{''.join(lead)}</header>\n{links}\n"
         f"<main>{body}</main></body></html>\n"
     )
     with replacing(path) as part:
