@@ -18,8 +18,10 @@ from kagglekit.reports.compare import main as compare
 from kagglekit.reports.executed import read_sections
 from kagglekit.reports.page import hide_places
 from kagglekit.reports.paired import read_data
-from kagglekit.reports.report import SECTIONS, count_labels, write_report, write_summary
+from kagglekit.reports.report import write_report, write_summary
+from kagglekit.reports.sections import OPEN, SECTIONS, count_labels
 from kagglekit.run import main as run
+from kagglekit.running.notebook import find_notebook
 from tests.conftest import run_cells
 from tests.reports.conftest import EVIL, PNG, add_marker, cell, fake_run, words, write_executed
 
@@ -161,6 +163,12 @@ def test_what_1_eda_showed_is_folded_in_and_its_html_is_read_as_text(made):
     assert "Each line was inferred" in text and "print(1)" in text and "Labels: a picture" in page.images[0]["alt"]
     assert "noise" not in text and "These words have no output" not in text and "someone" not in text
     assert "read from ~/secret/train.csv and ~/x" in text and "1,490" in text
+
+
+def test_the_sections_of_1_eda_that_are_open_are_there():
+    cells = read_json(find_notebook("1_eda"))["cells"]
+    headings = re.findall(r"(?m)^## (.*)$", "\n".join("".join(cell["source"]) for cell in cells))
+    assert {*OPEN, "Task", "Result"} <= {*headings}
 
 
 @pytest.mark.parametrize(
