@@ -1,13 +1,18 @@
 """Label noise: labels that are probably wrong, because a model that never saw the row is confident of another."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from kagglekit.competition.read import read_table
 from kagglekit.competition.task import Task
 from kagglekit.competition.text_columns import show_columns
+from kagglekit.files import replacing
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 
+START = 100  # characters of a text in suspects.csv
 NORMAL = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
 
 
@@ -66,6 +71,43 @@ def show_suspects(
     found["column"] = np.array(task.labels, dtype=object)[found["column"]]
     found["text"] = rows["text"].map(show_columns)
     return found.drop(columns=["row", "column"] if len(task.labels) == 1 else ["row"])
+
+
+def write_suspects(path: Path, task: Task, train: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> str:
+    """Write every suspect label, the most suspect first, as a CSV to edit; what was done, and what to do, in words.
+
+    Columns: id, column (of several labels or targets), text (its beginning), label, predicted, confidence (probability
+    of what is predicted; of numbers: `deviations`, how many standard deviations away), and an empty `fix`. With a byte
+    order mark, so that spreadsheets read it as UTF-8. A file in which fixes are filled in stays as it is.
+    Arguments as for `show_suspects`; read back by `fixes.Fixes`.
+    """
+    if (
+        path.is_file()
+        and "fix" in (there := read_table(path))
+        and (filled := int((there["fix"].str.strip() != "").sum()))
+    ):
+        return f"{path} has {filled:,} fixes and stays as it is"
+    found = suspect_labels(task.kind, labels, predictions)
+    table, rows = show_suspects(task, train, labels, predictions, len(found)), found["row"].to_numpy()
+    named = {"suggested": "predicted", "score": "deviations"}
+    if task.kind in (*CLASSES, "multilabel"):
+        named["score"] = "confidence"
+        wanted = found["column"] if task.kind == "multilabel" else found["suggested"].astype(int)
+        probs = predictions[rows, wanted]
+        table["score"] = probs if task.kind in CLASSES else np.where(found["suggested"] == 1, probs, 1 - probs)
+    if not task.classes:
+        table[["label", "suggested"]] = table[["label", "suggested"]].map("{:.6g}".format)
+    table["text"] = [" ".join(text.split())[:START] for text in table["text"]]
+    table = table.assign(score=table["score"].round(3), fix="").rename(columns=named)
+    kept = [name for name in ("id", "column", "text", "label", "predicted", named["score"], "fix") if name in table]
+    with replacing(path) as part:
+        table[kept].to_csv(part, index=False, encoding="utf-8-sig")
+    if not len(table):
+        return "no label looks wrong to these models"
+    return (
+        f"{len(table):,} labels look wrong to these models: {path}. Where one is, write the right label, or drop, into "
+        f"its column fix, and train a run of another name with fixes={str(path)!r}"
+    )
 
 
 def confident_classes(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

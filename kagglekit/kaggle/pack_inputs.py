@@ -108,7 +108,7 @@ class Inputs:
         if not here.exists():
             raise FileNotFoundError(f"{what} is {path!r}, and {here} does not exist")
         self.places.typed(path)
-        run = RunRecord.around(here)
+        run = RunRecord.around(here) if here.is_dir() else None
         if run and (run.work / "task.json").is_file():  # the model of a run: its parents count too
             self.add_run(run, models=True)
         else:
@@ -125,7 +125,9 @@ class Inputs:
                 self._add(one.work / "folds.parquet")
             if one in asked:
                 for label, file in named(
-                    [knobs_of(Recipe)["features"], knobs_of(TrainingRun)["extra"]], one.recipe, "file"
+                    [knobs_of(Recipe)["features"], *(knobs_of(TrainingRun)[name] for name in ("extra", "fixes"))],
+                    one.recipe,
+                    "file",
                 ):
                     self._read_path(file, True, label)
             for file in run_files(one, one in asked):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kagglekit.competition.task import Task
+from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.clean import clean_table
-from kagglekit.files import remove, resolve
+from kagglekit.files import remove, resolve, run_folder
 from kagglekit.learners.both_orders import BothOrders
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.full_fit import check_full_fit
@@ -30,6 +30,7 @@ from kagglekit.time_budget import TimeBudget
 from kagglekit.training.column_knobs import describe_swap, fill_in
 from kagglekit.training.extra_files import WITHOUT, ExtraFiles
 from kagglekit.training.finetune import FineTuner
+from kagglekit.training.fixes import Fixes, check_place
 from kagglekit.training.recipe import Recipe
 
 
@@ -37,7 +38,8 @@ from kagglekit.training.recipe import Recipe
 class Choice:
     """A learner, with `fit(train_rows, valid_rows, folder, seed, start=None) -> Fitted`; what params.json says of it;
     which models each fold begins from, see `find_starts`; what the weights of those that it is made from were chosen
-    by, see `selection_warning`; the seed of fold 0; the extra rows; and, with extra_check, the choice without them."""
+    by, see `selection_warning`; the seed of fold 0; the extra rows; with extra_check, the choice without them; and the
+    fixes of labels."""
 
     learner: Any
     settings: dict[str, Any]
@@ -46,23 +48,31 @@ class Choice:
     seed: int = 0
     extra: ExtraFiles | None = None
     without: "Choice | None" = None
+    fixes: Fixes | None = None
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int) -> Fitted:
         """Train the model of a fold below `folder`, from where it begins, on `train_rows` and the extra rows that fit
         it; fold k is seeded with `seed` + k."""
         begin = {"start": self.begin(fold, folder)} if self.starts else {}
-        if self.extra is None:
-            return self.learner.fit(train_rows, valid_rows, folder, seed=self.seed + fold, **begin)
-        rows, left_out = self.learned(train_rows, valid_rows), self.extra.left_out(valid_rows)
-        for why, count in left_out.items():
-            print(f"fold {fold}: {count:,} extra rows left out, {why}")
+        rows, receipts = self.learned(train_rows, valid_rows), {}
+        if self.extra is not None:
+            left_out = self.extra.left_out(valid_rows)
+            for why, count in left_out.items():
+                print(f"fold {fold}: {count:,} extra rows left out, {why}")
+            receipts["extra rows"] = {"learned": len(self.extra.rows(valid_rows)), "left out": left_out}
+        if self.fixes is not None:
+            receipts["fixes"] = self.fixes.count(train_rows)
         fitted = self.learner.fit(rows, valid_rows, folder, seed=self.seed + fold, **begin)
-        receipt = {"learned": len(rows) - len(train_rows), "left out": left_out}
-        return replace(fitted, receipts={**fitted.receipts, "extra rows": receipt})
+        return replace(fitted, receipts={**fitted.receipts, **receipts}) if receipts else fitted
 
     def learned(self, train_rows: np.ndarray, valid_rows: np.ndarray) -> np.ndarray:
-        """`train_rows` and the extra rows that fit them, as numbers of the learner's table."""
-        return train_rows if self.extra is None else np.concatenate([train_rows, self.extra.rows(valid_rows)])
+        """`train_rows` that are learned, and the extra rows that fit them, as numbers of the learner's table."""
+        rows = self.kept(train_rows)
+        return rows if self.extra is None else np.concatenate([rows, self.extra.rows(valid_rows)])
+
+    def kept(self, rows: np.ndarray) -> np.ndarray:
+        """The rows without those that the fixes leave out."""
+        return rows if self.fixes is None else self.fixes.kept(rows)
 
     def fit_without(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int) -> None:
         """Train the model of a fold without extra rows too, for `measure_extra`, and keep what it predicts in `folder`;
@@ -117,7 +127,10 @@ def choose_learner(
     Raises ValueError for parameters that do not go together, before anything is trained.
     """
     work, backbone, kind = run.work, run.backbone, run.learner
-    recipe, more, extra, without = fill_in(recipe, task), {}, None, None
+    recipe, more, extra, without, fixes = fill_in(recipe, task), {}, None, None, None
+    if run.fixes:
+        check_place(run.fixes, run_folder(work, run.run))
+        fixes, more = Fixes.read(task, train, test["id"], run.fixes), dict(fixes=run.fixes)
     if run.full_fit:
         check_full_fit(run, recipe)
     if run.extra_check:
@@ -127,8 +140,9 @@ def choose_learner(
         prefix = run.extra_source == "prefix"
         extra = ExtraFiles.read(task, train, test, run.extra, recipe, prefix, run.extra_weight)
         train, test = extra.train, extra.test
-        more = dict(extra=run.extra, extra_source=run.extra_source, extra_weight=run.extra_weight)
-    cleaned = [clean_table(table, recipe.clean) for table in (train, test)] if recipe.clean else [train, test]
+        more |= dict(extra=run.extra, extra_source=run.extra_source, extra_weight=run.extra_weight)
+    labelled = train if fixes is None else fixes.apply(train)  # what is learned; fine-tuning also validates on `train`
+    cleaned = [clean_table(table, recipe.clean) for table in (labelled, test)] if recipe.clean else [labelled, test]
     swapped = {"swap": recipe.swap} if recipe.swap else {}
     if recipe.swap and backbone != "soup":
         print(describe_swap(recipe.swap))
@@ -139,7 +153,7 @@ def choose_learner(
 
     if backbone == "tfidf":
         settings = dict(backbone=backbone, start="", clean=recipe.clean) | swapped | more
-        return Choice(in_orders(partial(Baseline, task)), settings, {}, "", run.seed, extra, without)
+        return Choice(in_orders(partial(Baseline, task)), settings, {}, "", run.seed, extra, without, fixes)
     if backbone == "soup":
         soup = Soup(task, work, run.soup_of, run.soup)
         settings = dict(start="") | soup.settings
@@ -150,9 +164,11 @@ def choose_learner(
     if kind != "finetune":
         learner = in_orders(partial(_make_other, kind, task, found, recipe, cache, run.learner_options))
         settings |= dict(clean=recipe.clean, learner_options=learner.settings) | swapped
-        return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without)
+        return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without, fixes)
     every, vocabulary = run.checkpoint_every, find_vocabulary(starts, found)
     learner = FineTuner(task, train, test, found, recipe, cache, every, vocabulary, TimeBudget(run.hours))
+    if fixes is not None:
+        learner.all_labels = replace(learner.all_labels, values=encode_labels(task, labelled))
     if run.extra_weight != 1:
         learner.all_labels = replace(learner.all_labels, weights=extra.weights)
     if run.distill:
@@ -162,7 +178,7 @@ def choose_learner(
     if run.pseudo:
         learner = SelfTrainer(learner, work, folds, run.pseudo)
     settings |= learner.settings
-    return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without)
+    return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without, fixes)
 
 
 OTHERS = {"frozen": Frozen, "setfit": SetFit}  # learners that do not fine-tune

@@ -71,7 +71,7 @@ def predict_full(choice: Any, place: Path, epochs: float | None = None) -> Fitte
     if tuner and epochs is not None:
         learner = copy(learner)
         learner.recipe = replace(learner.recipe, epochs=epochs)
-    rows = np.arange(len(learner.train))
+    rows = choice.kept(np.arange(len(learner.train)))
     begin = {"start": choice.begin(next(iter(choice.starts)), place)} if choice.starts else {}
     held_out = rows[:0] if tuner else rows[:1]  # the others need a row to predict, which nobody looks at
     fitted = learner.fit(rows, held_out, place, seed=choice.seed + SEED, **begin)

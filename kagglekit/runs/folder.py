@@ -53,8 +53,8 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     """The folder of a run made by `recipe`, with params.json in it: new, or resumed with the folds that it has already.
 
     params.json holds the recipe, hashes of the inputs (task, folds unless `folds` is False, weights of the backbone and
-    of source runs, predictions and weights of teachers, files of vectors, texts, extra rows and augmenters), package
-    versions, and the library's git commit. Processes may open a run at the same time.
+    of source runs, predictions and weights of teachers, files of vectors, texts, extra rows, fixes and augmenters),
+    package versions, and the library's git commit. Processes may open a run at the same time.
     Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then it is
     deleted, and a run that is the same is kept. Source runs that go fold by fold may have more folds since. A folder
     without params.json is never deleted, nor what a link leads to.
@@ -117,7 +117,9 @@ def _hash_inputs(
     for name in ("vectors", "test_vectors", "word_vectors"):
         if file := recipe.get("features", {}).get(name):
             found[name.replace("_", " ")] = hash_files([resolve(file)])
-    found |= {name: hash_files(_files(recipe[name])) for name in ("texts", "pairs", "extra") if recipe.get(name)}
+    found |= {
+        name: hash_files(_files(recipe[name])) for name in ("texts", "pairs", "extra", "fixes") if recipe.get(name)
+    }
     for name, options in recipe.get("augment", {}).items():
         places = [resolve(value) for value in options.values() if isinstance(value, str) and value]
         found |= {f"file {place.name} of {name}": hash_files([place]) for place in places if place.is_file()}

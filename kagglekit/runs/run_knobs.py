@@ -13,7 +13,7 @@ from kagglekit.scoring.names import check_metric_name
 
 PLAIN = ("tfidf", "soup")  # values of backbone= that name who learns, and no model
 EVERY = {"work", "run", "backbone", "folds", "hours", "overwrite", "seed"}  # knobs that all learners read
-ROWS = {"extra", "extra_source", "extra_check", "full_fit"}  # which rows are learned
+ROWS = {"fixes", "extra", "extra_source", "extra_check", "full_fit"}  # which rows are learned
 READS = {  # learner -> the others that it reads; fine-tuning reads all that have an effect
     "tfidf": {"clean", "swap"} | ROWS,
     "soup": {"soup_of", "soup"},
@@ -99,6 +99,12 @@ class TrainingRun(RunKnobs):
         {},
         'learn from a run or blend: {"teacher": "base", "temperature": 2.0}; from itself: {"by": "nested"}',
         options="kagglekit.selftraining.selftraining_knobs:DistillationOptions",
+    )
+    fixes: str = knob(
+        "",
+        "corrected labels of train, a file such as a run's suspects.csv: learned, never validated on; empty: none",
+        names="file",
+        only={"distill": False, "soft_targets": False},
     )
     extra: str | list[str] = knob(
         "",

@@ -6,7 +6,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from kagglekit.data.label_noise import confident_classes, show_suspects, suspect_labels
+from kagglekit.competition.read import read_table
+from kagglekit.data.label_noise import confident_classes, show_suspects, suspect_labels, write_suspects
 
 
 def noisy_classes(n=600, classes=3, share=0.1, seed=0):
@@ -122,6 +123,39 @@ def test_suspects_are_shown_with_what_the_file_says(task, tables):
         expected = {"multiclass": ("mixed", "bad"), "ordinal": ("2", "3"), "multilabel": (0, 1)}.get(kind, (0, 0.9))
         assert tuple(found.loc[0, ["label", "suggested"]]) == expected
     assert list(found) == ["id", "label", "suggested", "score", "text"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("multiclass", ["7", "mixed", "bad", "0.9", ""]),
+        ("multilabel", ["7", "x", "0", "1", "0.9", ""]),
+        ("regression", ["7", "100", "0.9", "66.087", ""]),
+    ],
+)
+def test_suspects_are_written_to_be_edited_and_edits_stay(task, tables, tmp_path, kind, line):
+    one, file = task(kind), tmp_path / "suspects.csv"
+    train, _ = tables(one, rows=60)
+    train.loc[7, "text"] = 'Größe; "so"\nlang ' * 20
+    labels = np.arange(60) % 3 if kind == "multiclass" else np.zeros((60, len(one.labels)), dtype=np.float32)
+    labels = labels + np.float32(100) if kind == "regression" else labels
+    predictions = np.full((60, len(one.columns)), 0.1)
+    if kind == "multiclass":
+        predictions[np.arange(60), labels] = 0.8
+    if kind == "multilabel":
+        labels[8:12, 0], predictions[8:12, 0] = 1, 0.85
+    if kind == "regression":
+        predictions[:, 0] = 100 + np.linspace(-1.5, 1.5, 60)
+    predictions[7, 0] = 0.9
+    said = write_suspects(file, one, train, labels, predictions)
+    assert said.startswith("1 labels look wrong") and f"fixes={str(file)!r}" in said
+    assert file.read_bytes().startswith(b"\xef\xbb\xbfid,")
+    table = read_table(file)
+    assert list(table)[-1] == "fix" and table.drop(columns="text").to_numpy().tolist() == [line]
+    assert table["text"][0] == ('Größe; "so" lang ' * 20)[:100]
+    file.write_text(file.read_text(encoding="utf-8-sig").rstrip() + "1\n")
+    assert write_suspects(file, one, train, labels, predictions) == f"{file} has 1 fixes and stays as it is"
+    assert read_table(file)["fix"].tolist() == ["1"]
 
 
 def test_what_does_not_fit_is_refused(task):
