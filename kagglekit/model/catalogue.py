@@ -73,6 +73,8 @@ BACKBONES = (
              "the larger one; three times the time and memory of base"),
     Backbone("chinese-roberta-wwm-ext-large", "hfl/chinese-roberta-wwm-ext-large", "zh", "general", 325, 512,
              "apache-2.0", "with chinese-macbert-large in an ensemble"),
+    Backbone("bge-small-zh", "BAAI/bge-small-zh-v1.5", "zh", "general", 24, 512, "mit",
+             "a sentence encoder of four layers: minutes on a CPU, good vectors for learner='frozen'"),
     Backbone("rbt3", "hfl/rbt3", "zh", "general", 38, 512, "apache-2.0",
              "three layers of chinese-roberta-wwm-ext, trained on: quick on a CPU"),
     Backbone("mdeberta-v3-base", "microsoft/mdeberta-v3-base", "multilingual", "general", 278, 512, "mit",

@@ -1,6 +1,5 @@
 """Suggest backbones of the catalogue for a competition's texts, by language, domain and length."""
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,13 +10,9 @@ import pandas as pd
 
 from kagglekit.competition.guess import UNSPACED
 from kagglekit.model.catalogue import BACKBONES, Backbone
+from kagglekit.model.languages import find_languages
 
 SHORT = 512  # tokens that most backbones read
-ENGLISH = "the|of|and|to|that|is|it|for|was|with|this|are|have|not|but|you|they|from|be|we|my"
-OTHERS = (  # Spanish, Portuguese, French, Italian, German, Dutch, and some of Polish, Turkish and Indonesian
-    "el|la|los|las|de|del|que|por|una|para|não|em|um|uma|le|les|des|et|est|dans|pour|une|il|di|che|per|sono|der|die|das|"
-    "und|ist|nicht|ein|eine|mit|het|een|van|niet|en|dat|się|nie|jest|bir|ve|bu|yang|dan|untuk|ini"
-)
 DOMAINS = {  # words of each domain
     "finance": "profits?|revenue|dividends?|shareholders?|earnings|eur|ebitda|sales|stocks?|shares|quarter|investors?|"
     "fiscal|securities|margin|turnover",
@@ -33,10 +28,11 @@ TWEET = re.compile(r"(?:^|\s)[@#]\w|https?://t\.co/|^RT\b")
 
 @dataclass(frozen=True)
 class TextProfile:
-    """Language (en, zh or multilingual) and domain (of the catalogue) of texts; long: the share with more than 512
-    tokens; why: the evidence for language and domain, in words."""
+    """Language (en, zh or multilingual), its name, and domain (of the catalogue) of texts; long: the share with more
+    than 512 tokens; why: what the language is and how sure that is, and the evidence for the domain, in words."""
 
     language: str
+    name: str
     domain: str
     long: float
     why: dict[str, str]
@@ -45,7 +41,8 @@ class TextProfile:
 def suggest_backbones(
     texts: Sequence[str], n: int = 5, max_size: float | None = None, lengths: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """`n` backbones for texts, best first: name, size (millions of parameters), max length, reason.
+    """`n` backbones for texts, best first: name, size (millions of parameters), max length, reason; attrs:
+    language, in words.
 
     First come those that read long texts, where more than a quarter of the texts have more than 512 tokens; then those
     trained on the domain; then the order of the catalogue. Only the texts are read: which backbone scores best, only a
@@ -68,16 +65,17 @@ def suggest_backbones(
         {"name": one.name, "size": one.size, "max length": one.max_length, "reason": _reason(one, profile)}
         for one in sorted(fitting, key=order)[:n]
     ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    table.attrs["language"] = profile.why["language"]
+    return table
 
 
 def _reason(one: Backbone, profile: TextProfile) -> str:
-    parts = [profile.why["language"]]
+    parts = []
     if one.domain != "general":
         parts.append(profile.why["domain"])
-    if profile.long > 0.05:
-        cut = "" if one.max_length > SHORT else ", which it truncates"
-        parts.append(f"{profile.long:.0%} of the texts have more than {SHORT} tokens{cut}")
+    if profile.long > 0.05 and one.max_length <= SHORT:
+        parts.append(f"truncates the {profile.long:.0%} of the texts that have more than {SHORT} tokens")
     return "; ".join([*parts, one.reason])
 
 
@@ -86,47 +84,23 @@ def profile_texts(texts: Sequence[str], lengths: np.ndarray | None = None) -> Te
     other than Chinese and English is "multilingual"."""
     texts = list(texts)
     some = [text[:2000] for text in texts[:: max(1, len(texts) // 2000)]]
-    language, evidence = _language(some)
-    domain, kind = _domain(some) if language == "en" else ("general", "")
+    language = find_languages(some)
+    domain, kind = _domain(some) if language.code == "en" else ("general", "")
     lengths = np.array([estimate_tokens(text) for text in texts]) if lengths is None else np.asarray(lengths)
-    return TextProfile(language, domain, float(np.mean(lengths > SHORT)), {"language": evidence, "domain": kind})
+    why = {"language": language.words, "domain": kind}
+    return TextProfile(language.code, language.name, domain, float(np.mean(lengths > SHORT)), why)
+
+
+def name_readers(code: str, but: str = "") -> list[str]:
+    """Two backbones for a language (en, zh or multilingual), the first of the catalogue and the smallest; not `but`."""
+    known = [one for one in BACKBONES if one.language == code and one.domain == "general" and but != one.name]
+    return list(dict.fromkeys([known[0].name, min(known, key=lambda one: one.size).name]))
 
 
 def estimate_tokens(text: str) -> float:
     """Estimate the tokens of a text: one a character in scripts without spaces, 1.35 a word in others."""
     unspaced = len(UNSPACED.findall(text))
     return unspaced + 1.35 * len(UNSPACED.sub(" ", text).split() if unspaced else text.split()) + 2
-
-
-def _language(texts: list[str]) -> tuple[str, str]:
-    letters = Counter()
-    for letter, count in Counter(itertools.chain.from_iterable(texts)).items():
-        if letter.isalpha():
-            letters[_script(letter)] += count
-    total = sum(letters.values())
-    if not total:
-        return "multilingual", "there are no letters to show the language"
-    share = {script: count / total for script, count in letters.items()}
-    chinese, kana = share.get("Chinese", 0), share.get("kana", 0)
-    if chinese >= 0.3 and kana < 0.05:
-        return "zh", f"{chinese:.0%} of the letters are Chinese"
-    if share.get("Latin", 0) < 0.9:
-        most = max(share, key=share.get)
-        script = {"kana": "Japanese kana", "other": "of other scripts than Latin and Chinese"}.get(most, most)
-        return "multilingual", f"{share[most]:.0%} of the letters are {script}"
-    words = Counter(word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower()))
-    english, others = (sum(words[word] for word in common.split("|")) / words.total() for common in (ENGLISH, OTHERS))
-    if others > english / 4 and others > 0.02:
-        return "multilingual", f"{others:.0%} of the words are common ones of languages other than English"
-    return "en", f"{english:.0%} of the words are common English ones"
-
-
-def _script(letter: str) -> str:
-    if letter < "\u0250" or "\u1e00" <= letter <= "\u1eff":
-        return "Latin"
-    if "\u3400" <= letter <= "\u9fff" or letter >= "\U00020000":
-        return "Chinese"
-    return "kana" if "\u3040" <= letter <= "\u30ff" else "other"
 
 
 def _domain(texts: list[str]) -> tuple[str, str]:

@@ -53,7 +53,7 @@ def show_examples(train: pd.DataFrame, task: Task, lengths: np.ndarray) -> pd.Da
         for size, place in zip(("shortest", "middle", "longest"), (0, len(found) // 2, -1), strict=True):
             if len(found):
                 row = found[place]
-                shown.append((name, size, lengths[row], train["id"].iloc[row], shorten(train["text"].iloc[row])))
+                shown.append((name, size, lengths[row], train["id"].iloc[row], show_columns(train["text"].iloc[row])))
     return pd.DataFrame(shown, columns=["class", "text is", "tokens", "id", "text"]).set_index(["class", "text is"])
 
 
@@ -104,7 +104,7 @@ def count_changes(texts: Sequence[str]) -> pd.DataFrame:
             table[name] = (pd.NA, float("nan"), float("nan"), f"pip install {EXTRAS[name]}")
     columns = ["texts", "share", "characters", "install"]
     counted = pd.DataFrame.from_dict(table, orient="index", columns=columns).rename_axis("cleaner")
-    counted.attrs["examples"] = examples
+    counted.attrs |= {"examples": examples, "percent": ["share"]}
     return counted
 
 
@@ -182,7 +182,9 @@ def compare_truncation(
         starts = partial(chunk_starts, stride=stride, max_chunks=max_chunks)
         chunks = [[np.concatenate(piece) for piece in chunk_columns(_places(own), room, starts)] for own in sizes]
         table[max_length, "chunks"] = _summarise(chunks, totals, room, special)
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(["max_length", "cut"])
+    found = pd.DataFrame.from_dict(table, orient="index").rename_axis(["max_length", "cut"])
+    found.attrs["percent"] = ["texts cut", "tokens kept", "of long texts", *THIRDS]
+    return found
 
 
 def show_truncation(

@@ -1,4 +1,4 @@
-"""Unknown tokens: how much of the texts a tokenizer does not know, which characters or words, and what would help."""
+"""Unknown tokens: how much of the texts a backbone cannot read, which characters or words, and what would help."""
 
 import unicodedata
 from collections import Counter
@@ -7,11 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from kagglekit.competition.guess import UNSPACED
 from kagglekit.competition.text_columns import SEPARATOR
 from kagglekit.data.clean import CLEANERS, is_installed
-from kagglekit.data.tokens import Tokens
+from kagglekit.data.tokens import WHOLE, Tokens, tokenize
+from kagglekit.model.catalogue import BACKBONES
+from kagglekit.model.suggest import name_readers, profile_texts
 
-MUCH = 0.01  # of all tokens
+MUCH, SOME = 0.01, 0.2  # of all tokens
+UNTOLD = ("none", "unknown")  # what a language is called where there is no telling
 
 
 def unknown_share(tokens: Tokens, tokenizer) -> float:
@@ -51,15 +55,61 @@ def show_unknown(texts: Sequence[str], tokens: Tokens, tokenizer, n: int = 12) -
     return pd.DataFrame(rows, columns=columns).set_index("lost")
 
 
-def describe_unknown(tokens: Tokens, tokenizer, lost: pd.DataFrame) -> str:
-    """One line for the terminal; empty where little is unknown. lost: from `show_unknown`."""
-    share = unknown_share(tokens, tokenizer)
-    if share <= MUCH:
+def describe_reading(
+    texts: Sequence[str],
+    tokenizer,
+    backbone: str,
+    work: str,
+    tokens: Tokens | None = None,
+    lost: pd.DataFrame | None = None,
+) -> str:
+    """Whether a backbone can read the texts, and what to do where it cannot, for the terminal; empty where it can.
+
+    It cannot where much is unknown, where words fall into single letters, as in a tokenizer of another language or of
+    bytes, and where the catalogue says that it is for another language. backbone, work: the parameters. tokens:
+    of `texts`; None: the beginnings of some are read. lost: from `show_unknown`.
+    """
+    if tokens is None:
+        texts = [text[:1000] for text in texts[:: max(1, len(texts) // 300)]]
+        tokens = tokenize(texts, tokenizer, WHOLE)
+    share, profile = unknown_share(tokens, tokenizer), profile_texts(texts[:: max(1, len(texts) // 500)])
+    own = next((one.language for one in BACKBONES if one.name == backbone), "")
+    pieces, foreign = _count_pieces(texts, tokens), own not in ("", "multilingual", profile.language)
+    helps = [] if lost is None else [name for name in CLEANERS if name in set(lost["clean"])]
+    unknown = f"{share:.0%} of the tokens are unknown to {backbone}"
+    if lost is not None and len(lost):
+        unknown += f" ({tokenizer.unk_token} in place of {', '.join(map(repr, lost.index[:5]))})"
+    if share > SOME or (share > MUCH and not pieces):
+        what = unknown
+    elif pieces:
+        what = f"{backbone} reads words in pieces, {pieces}" + f", and {share:.0%} are unknown" * (share > MUCH)
+    elif foreign and profile.name not in UNTOLD:
+        what = f"{backbone} was not made for {profile.name}, the language of the texts"
+    else:
         return ""
-    helps = [name for name in CLEANERS if name in set(lost["clean"])]
-    what = f"clean={helps} would help" if helps else "another backbone may know them, or new_tokens of 2_pretrain"
-    shown = ", ".join(map(repr, lost.index[:5]))
-    return f"{share:.1%} of the tokens are {tokenizer.unk_token}, in place of {shown}: {what}"
+    if profile.name in UNTOLD or not (foreign or pieces):
+        return f"{what}: " + (f"clean={helps} would help" if helps else "new_tokens of 2_pretrain would help")
+    names = name_readers(profile.language, backbone)
+    command = f"kagglekit run 3_train work={work} run={names[0]} backbone={names[0]}"
+    return f"{what}; {' or '.join(names)} would read {profile.name}: {command}"
+
+
+def _count_pieces(texts: Sequence[str], tokens: Tokens) -> str:
+    """Into how many tokens words or characters fall, in words; empty where they are about as many as in a language that
+    a tokenizer was made for, or where the tokens are of longer texts than these."""
+    rows = range(0, len(texts), max(1, len(texts) // 500))
+    words = [texts[row].replace(SEPARATOR, " ").split() for row in rows]
+    letters, count = sum(len(word) for row in words for word in row), int(tokens.lengths[list(rows)].sum())
+    count -= 2 * len(rows)  # special tokens
+    if not letters:
+        return ""
+    unspaced = sum(len(UNSPACED.findall(word)) for row in words for word in row) / letters
+    if unspaced > 0.3:
+        return f"{count / letters:.1f} tokens a character, where 1 is usual" if count / letters > 1.4 else ""
+    each = count / sum(map(len, words))
+    if count / letters <= 0.6 or each <= 2.5:
+        return ""
+    return f"{each:.1f} tokens a word, where about 1.4 are usual"
 
 
 def _unknown_among(parts: list[str], tokenizer) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.show.tables import format_numbers, render, shorten
+from kagglekit.show.tables import format_numbers, shorten, render
 
 
 @pytest.mark.parametrize(

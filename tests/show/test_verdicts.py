@@ -1,0 +1,82 @@
+"""What 1_eda says of labels, lengths and copies."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kagglekit.data.duplicates import duplicate_summary
+from kagglekit.show.verdicts import describe_conflicts, describe_copies, describe_labels, describe_lengths
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "words"),
+    [
+        ("multiclass", [0] * 30 + [1] * 20, "The classes are balanced: the largest has 1.5 times the texts of"),
+        (
+            "binary",
+            [0] * 90 + [1] * 15,
+            "not balanced: 'a' has 6 times the texts of 'b', and a model that always says so",
+        ),
+        ("binary", [0] * 95 + [1] * 5, "is right in 95.0% of the rows. 'b' is rare, with fewer than 10 texts"),
+        (
+            "multilabel",
+            [[1, 0]] * 20 + [[0, 0]] * 70 + [[1, 1]] * 10,
+            "'a' is the most frequent label, in 30.0% of the",
+        ),
+        (
+            "multilabel",
+            [[1, 0]] * 20 + [[0, 0]] * 70 + [[1, 1]] * 10,
+            "'b' the rarest, in 10.0%. 70% of the texts have no",
+        ),
+        ("regression", [[1], [2], [3]] * 9, "'a' has 3 values: kind=ordinal may fit."),
+        ("regression", [[n * 1.0] for n in range(50)] + [[900.0]], "'a' has a long tail"),
+    ],
+)
+def test_labels(kind, labels, words):
+    names = ["a", "b"][: 1 if kind == "regression" else 2]
+    assert words in describe_labels(kind, np.array(labels), names)
+
+
+def test_numbers_without_anything_to_say():
+    assert describe_labels("regression", np.arange(50.0).reshape(-1, 1), ["a"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        ([20] * 100, "All texts fit in 32 tokens: set max_length=32, and nothing is cut."),
+        (
+            [200] * 95 + [400] * 5,
+            "95% of the texts fit in 256 tokens: max_length=256 cuts 5.0% of them. The default of",
+        ),
+        ([200] * 95 + [400] * 5, "The default of 3_train, 192, cuts 100% of the texts."),
+        ([50] * 97 + [150] * 3, "97% of the texts fit in 64 tokens: max_length=64 cuts 3.0% of them."),
+        (
+            [1000] * 50 + [100] * 50,
+            "The texts are long: 95 % of them fit in 1,000 tokens, and max_length=512 cuts 50% of",
+        ),
+    ],
+)
+def test_lengths(lengths, words):
+    assert words in describe_lengths(np.array(lengths))
+
+
+def test_copies():
+    train, test = ["one text", "One  text", "other", "third"], ["third", "fourth"]
+    assert describe_copies(duplicate_summary(train, test)) == (
+        "2 rows of train (50.0%) are copies of others; they share a fold. 1 rows of test (50.0%) are in train, where "
+        "their labels stand: the score on test will be a little better for them than the local one."
+    )
+    groups = np.array([0, 0, 1, 1, 2, 3])
+    assert describe_copies(duplicate_summary(train, test, groups=groups)).startswith(
+        "4 rows of train (100.0%) are, or nearly are, copies of others"
+    )
+    assert (
+        describe_copies(duplicate_summary(["a"], ["b", "b"]))
+        == "2 rows of test are copies of others; none is in train."
+    )
+    assert describe_copies(duplicate_summary(["a"], ["b"])) == "No text of train or test comes twice."
+    assert describe_conflicts(pd.DataFrame(), 5) == ""
+    assert describe_conflicts(pd.DataFrame({"id": ["1", "2"]}), 50).startswith(
+        "2 rows of train (4.0%) have copies with"
+    )
