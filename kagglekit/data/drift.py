@@ -167,4 +167,6 @@ def _weigh_words(names: np.ndarray, rows: csr_matrix, is_test: np.ndarray, slope
         "speaks_for": np.where(slopes[order] > 0, "test", "train"),
         "weight": weights[order],
     }
-    return pd.DataFrame({**words, "in_train": shares[0], "in_test": shares[1]})
+    table = pd.DataFrame({**words, "in_train": shares[0], "in_test": shares[1]})
+    table.attrs["percent"] = ["in_train", "in_test"]
+    return table

@@ -70,7 +70,9 @@ def duplicate_summary(
         _check_groups(groups, len(texts), "rows of train and test")
         near = _count(texts, len(train_texts), labels, np.asarray(groups))
         lines |= {f"nearly: {name}": line for name, line in near.items()}
-    return pd.DataFrame(lines).T.astype({"sets": int, "rows": int, "share": float})
+    table = pd.DataFrame(lines).T.astype({"sets": int, "rows": int, "share": float})
+    table.attrs["percent"] = ["share"]
+    return table
 
 
 def show_clusters(texts: Sequence[str], groups: np.ndarray, ids: Sequence[str], n: int = 10) -> pd.DataFrame:

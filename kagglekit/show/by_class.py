@@ -19,6 +19,7 @@ from kagglekit.show.style import BLUE, ORANGE, PALE, make_axes, name_rows, note,
 
 MOST = 20  # groups that are shown, the largest
 ROWS = 20_000  # texts whose words are counted: more cost time and say the same
+FEWEST = 3  # texts of a group with a word that speaks for it
 LITTLE, MUCH = 0.02, 0.15  # share of the variance that something explains
 
 
@@ -97,7 +98,7 @@ def class_words(counts: WordCounts, groups: Mapping[str, np.ndarray], n: int = 1
         odds = [np.log((c + prior) / (s - c + 1 - prior)) for c, s in zip(both, sizes, strict=True)]
         error = np.sqrt(sum(1 / (count + prior) for count in both))
         score = np.divide(odds[0] - odds[1], error, out=np.zeros(len(total)), where=total > 1)
-        best = [k for k in np.argsort(-score, kind="stable")[:n] if score[k] >= sure]
+        best = [k for k in np.argsort(-score, kind="stable")[:n] if score[k] >= sure and ours[k] >= FEWEST]
         shares = [f"{counts.words[k]} ({ours[k] / sizes[0]:.0%} : {both[1][k] / sizes[1]:.0%})" for k in best]
         if best:
             found[name] = (sizes[0], ", ".join(shares))
@@ -172,9 +173,11 @@ def describe_lengths_by_class(lengths: np.ndarray, groups: Mapping[str, np.ndarr
     """How much length says of the label, in words, by the share of the variance of ranks."""
     ranks, medians = rankdata(lengths), {name: float(np.median(lengths[rows])) for name, rows in groups.items()}
     share = max((_explained(ranks, rows.astype(int)) for rows in groups.values()), default=0.0)
-    if len(groups) < 2:
+    if len(groups) < 2 or len(set(lengths)) < 2:
         return ""
     longest, shortest = max(medians, key=medians.get), min(medians, key=medians.get)
+    if medians[longest] == medians[shortest]:
+        return f"Length says next to nothing of the label: the median text has {medians[longest]:,.0f} tokens for each."
     figures = f"the median text has {medians[longest]:,.0f} tokens for {longest!r} and {medians[shortest]:,.0f} for "
     figures += f"{shortest!r}"
     if share < LITTLE:

@@ -11,12 +11,16 @@ from kagglekit.pretraining.masking import MASKINGS, make_masking, show_masking
 from kagglekit.pretraining.pretraining_run import StageRun
 from kagglekit.pretraining.stage_knobs import SCORED
 
+MASKED = 600  # characters of a text with its masks
+
 
 def show_masks(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.DataFrame:
     """Texts as the model of the first group reads them; a scorer that this needs is trained, and kept in its folder."""
     group = run.groups[0]
     place = folder / group.name
-    return show_masking(texts, run.tokenizer(run.begin(group, place)), run.masking(group, place), seed=run.stage.seed)
+    table = show_masking(texts, run.tokenizer(run.begin(group, place)), run.masking(group, place), seed=run.stage.seed)
+    table.attrs["characters"] = MASKED
+    return table
 
 
 def compare_maskings(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.DataFrame:
@@ -33,7 +37,9 @@ def compare_maskings(run: StageRun, folder: Path, texts: Sequence[str]) -> pd.Da
         shown[name] = show_masking(texts, tokenizer, masking, seed=run.stage.seed)
     if run.scorer:
         shown[run.stage.masking] = show_masks(run, folder, texts)
-    return pd.concat(shown, names=["scheme", "text"])
+    table = pd.concat(shown, names=["scheme", "text"])
+    table.attrs["characters"] = MASKED
+    return table
 
 
 def scorer_figures(run: StageRun, folder: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ HOVER = 3000  # characters that it shows on hover
 ROWS, COLUMNS = 60, 24  # of a table, at most
 DIGITS = 4  # of the largest number of a column
 NUMBER = re.compile(r"[-+±~]?\s?[\d,.]+(?:e[-+]?\d+)?(?:\s?%)?|")  # a text that is written as a number, or none
-PLAIN = ("id", "group", "fold", "seed")  # numbers that are names: no commas
+PLAIN = ("id", "ids", "group", "fold", "seed")  # numbers that are names: no commas
 STYLE = {"left": "text-align: left; vertical-align: top", "right": "text-align: right; vertical-align: top"}
 
 
@@ -31,21 +31,24 @@ def style_tables() -> None:
 
 
 def render(table: pd.DataFrame | pd.Series) -> str:
-    """A table as HTML; text left, numbers right. Long texts are cut to `CUT` characters, long tables to `ROWS` rows.
+    """A table as HTML; text left, numbers right. Long texts are cut to `CUT` characters, or to those in
+    `table.attrs["characters"]`, long tables to `ROWS` rows.
 
     Numbers have commas between thousands, and as many digits as the largest of their column needs. Columns that are
     named in `table.attrs["percent"]` hold shares. An index of row numbers is left out, and so are columns without any
     value.
     """
     table = table.to_frame() if isinstance(table, pd.Series) else table
-    percent, rows, hidden = table.attrs.get("percent", ()), len(table), max(table.shape[1] - COLUMNS, 0)
+    percent, characters = table.attrs.get("percent", ()), table.attrs.get("characters", CUT)
+    rows, hidden = len(table), max(table.shape[1] - COLUMNS, 0)
     table = table.iloc[:ROWS, :COLUMNS]
     cells = [_column(name, table.iloc[:, k], name in percent) for k, name in enumerate(table.columns)]
     heads = [*_index_columns(table.index), *(cell for cell in cells if any(cell[1]))]
     lines = ["<tr>" + "".join(_cell("th", name, side) for name, _, side, _ in heads) + "</tr>"]
     body = []
     for row in range(len(table)):
-        parts = [_cell(tag, values[row], side, spans[row]) for _, values, side, (tag, spans) in heads if spans[row]]
+        shown = ((tag, values[row], side, spans[row]) for _, values, side, (tag, spans) in heads if spans[row])
+        parts = [_cell(*cell, characters) for cell in shown]
         body.append(f"<tr>{''.join(parts)}</tr>")
     more = [f"{rows:,} rows"] * (rows > ROWS) + [f"{hidden} more columns"] * (hidden > 0)
     note = f"<p>… {', '.join(more)}</p>" if more else ""
@@ -92,7 +95,7 @@ def _column(name: Any, column: pd.Series, percent: bool) -> tuple[str, list[Any]
         values = format_numbers(column, percent)
     else:
         values = [_write(value) for value in column]
-    right = numeric or all(NUMBER.fullmatch(value) for value in values)
+    right = numeric or (name not in PLAIN and all(NUMBER.fullmatch(value) for value in values))
     return str(name), values, "right" if right else "left", ("td", [1] * len(values))
 
 
@@ -124,8 +127,8 @@ def _index_columns(index: pd.Index) -> list[tuple[str, list[Any], str, tuple[str
     return found
 
 
-def _cell(tag: str, value: str, side: str, rows: int = 1) -> str:
-    short = shorten(value)
+def _cell(tag: str, value: str, side: str, rows: int = 1, characters: int = CUT) -> str:
+    short = shorten(value, characters)
     whole = f' title="{html.escape(value[:HOVER])}"' if short.endswith("…") and short != value else ""
     span = f' rowspan="{rows}"' if rows > 1 else ""
     wrap = "; white-space: nowrap" if len(short) <= 24 else ""

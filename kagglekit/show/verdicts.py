@@ -68,6 +68,8 @@ def describe_lengths(lengths: np.ndarray, default: int = 192) -> str:
             f"a backbone that reads more, see all.{usual}"
         )
     limit, share = LENGTHS[enough], cut[enough]
+    if len(set(lengths)) == 1:
+        return f"All texts have {lengths[0]:,} tokens: set max_length={lengths[0]}, and nothing is cut."
     if not share:
         return f"All texts fit in {limit} tokens: set max_length={limit}, and nothing is cut."
     less = usual if limit > default else f" The default of 3_train, {default}, costs no more." * (limit == default)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.show.tables import format_numbers, shorten, render
+from kagglekit.show.tables import format_numbers, render, shorten
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_text_stands_left_and_numbers_right():
     )
     table.attrs["percent"] = ["share"]
     assert cells(table) == [
-        [("th", "right", 1, "id"), ("th", "left", 1, "text"), ("th", "right", 1, "n"), ("th", "right", 1, "share")],
+        [("th", "left", 1, "id"), ("th", "left", 1, "text"), ("th", "right", 1, "n"), ("th", "right", 1, "share")],
         [
-            ("td", "right", 1, "7"),
+            ("td", "left", 1, "7"),
             ("td", "left", 1, "a&lt;b"),
             ("td", "right", 1, "1,490"),
             ("td", "right", 1, "50.0 %"),
         ],
-        [("td", "right", 1, "10"), ("td", "left", 1, "c"), ("td", "right", 1, "2"), ("td", "right", 1, "25.0 %")],
+        [("td", "left", 1, "10"), ("td", "left", 1, "c"), ("td", "right", 1, "2"), ("td", "right", 1, "25.0 %")],
     ]
 
 

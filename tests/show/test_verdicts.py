@@ -44,7 +44,8 @@ def test_numbers_without_anything_to_say():
 @pytest.mark.parametrize(
     ("lengths", "words"),
     [
-        ([20] * 100, "All texts fit in 32 tokens: set max_length=32, and nothing is cut."),
+        ([20] * 99 + [9], "All texts fit in 32 tokens: set max_length=32, and nothing is cut."),
+        ([20] * 100, "All texts have 20 tokens: set max_length=20, and nothing is cut."),
         (
             [200] * 95 + [400] * 5,
             "95% of the texts fit in 256 tokens: max_length=256 cuts 5.0% of them. The default of",
