@@ -19,7 +19,8 @@ from kagglekit.show.style import BLUE, ORANGE, PALE, make_axes, name_rows, note,
 
 MOST = 20  # groups that are shown, the largest
 ROWS = 20_000  # texts whose words are counted: more cost time and say the same
-FEWEST = 3  # texts of a group with a word that speaks for it
+PRIOR = 10  # texts
+FEWEST, TWICE = 3, 2  # texts of a group with a word that speaks for it; how much more of them have it than of others
 LITTLE, MUCH = 0.02, 0.15  # share of the variance that something explains
 
 
@@ -84,21 +85,24 @@ def count_words(texts: Sequence[str]) -> WordCounts:
 def class_words(counts: WordCounts, groups: Mapping[str, np.ndarray], n: int = 10, sure: float = 3.0) -> pd.DataFrame:
     """The words that speak for each group of rows against all other rows, the surest first; a row each.
 
-    By the log-odds of a text to have the word, with the share in all texts as prior, over its standard error, at least
-    `sure` (Monroe, Colaresi and Quinn, 2008). Behind a word: the % of the group's texts that have it, and of all
-    others. Columns texts and words; a group without any sure word has no row.
+    By the log-odds of a text to have the word, with `PRIOR` texts like all others as prior, over its standard error, at
+    least `sure` (Monroe, Colaresi and Quinn, 2008), and at least twice as frequent as in other texts. Behind a word:
+    the % of the group's texts that have it, and of all others. Columns texts and words; a group without any such word
+    has no row.
     """
     total, found, rows = np.asarray(counts.has.sum(axis=0)).ravel(), {}, counts.has.shape[0]
-    prior = np.clip(total / rows, 0.5 / rows, 1 - 0.5 / rows)
+    share = np.clip(total / rows, 0.5 / rows, 1 - 0.5 / rows)
+    prior, rest, longer = PRIOR * share, PRIOR * (1 - share), np.array([not _is_letter(word) for word in counts.words])
     for name, mask in groups.items():
         ours = np.asarray(counts.has[np.flatnonzero(mask)].sum(axis=0)).ravel()
         sizes, both = (int(mask.sum()), rows - int(mask.sum())), (ours, total - ours)
         if not min(sizes):
             continue
-        odds = [np.log((c + prior) / (s - c + 1 - prior)) for c, s in zip(both, sizes, strict=True)]
-        error = np.sqrt(sum(1 / (count + prior) for count in both))
+        odds = [np.log((c + prior) / (s - c + rest)) for c, s in zip(both, sizes, strict=True)]
+        error = np.sqrt(sum(1 / (c + prior) + 1 / (s - c + rest) for c, s in zip(both, sizes, strict=True)))
         score = np.divide(odds[0] - odds[1], error, out=np.zeros(len(total)), where=total > 1)
-        best = [k for k in np.argsort(-score, kind="stable")[:n] if score[k] >= sure and ours[k] >= FEWEST]
+        telling = longer & (score >= sure) & (ours >= FEWEST) & (ours / sizes[0] >= TWICE * both[1] / sizes[1])
+        best = [k for k in np.argsort(-score, kind="stable") if telling[k]][:n]
         shares = [f"{counts.words[k]} ({ours[k] / sizes[0]:.0%} : {both[1][k] / sizes[1]:.0%})" for k in best]
         if best:
             found[name] = (sizes[0], ", ".join(shares))
@@ -133,6 +137,11 @@ def _share_new(known: csr_matrix, other: csr_matrix) -> float:
     new = np.asarray(known.sum(axis=0)).ravel() == 0
     counts = np.asarray(other.sum(axis=0)).ravel()
     return float(counts[new].sum() / max(counts.sum(), 1))
+
+
+def _is_letter(word: str) -> bool:
+    """Whether a word is a single letter, such as the m of "I'm"."""
+    return len(word) == 1 and word.isascii() and word.isalpha()
 
 
 def compare_words(
