@@ -8,7 +8,7 @@ import pandas as pd
 from kagglekit.competition.read import read_table
 from kagglekit.competition.task import Task
 from kagglekit.competition.text_columns import show_columns
-from kagglekit.files import replacing
+from kagglekit.files import replacing, shorten
 from kagglekit.options import check_range
 from kagglekit.scoring.metrics import CLASSES
 
@@ -86,7 +86,7 @@ def write_suspects(path: Path, task: Task, train: pd.DataFrame, labels: np.ndarr
         and "fix" in (there := read_table(path))
         and (filled := int((there["fix"].str.strip() != "").sum()))
     ):
-        return f"{path} has {filled:,} fixes and stays as it is"
+        return f"{shorten(path)} has {filled:,} fixes and stays as it is"
     found = suspect_labels(task.kind, labels, predictions)
     table, rows = show_suspects(task, train, labels, predictions, len(found)), found["row"].to_numpy()
     named = {"suggested": "predicted", "score": "deviations"}
@@ -103,10 +103,10 @@ def write_suspects(path: Path, task: Task, train: pd.DataFrame, labels: np.ndarr
     with replacing(path) as part:
         table[kept].to_csv(part, index=False, encoding="utf-8-sig")
     if not len(table):
-        return "no label looks wrong to these models"
+        return "no label looks wrong"
     return (
-        f"{len(table):,} labels look wrong to these models: {path}. Where one is, write the right label, or drop, into "
-        f"its column fix, and train a run of another name with fixes={str(path)!r}"
+        f"{len(table):,} labels in {len(train):,} rows look wrong: {shorten(path)}. Where one is, write "
+        f"the right label, or drop, into its column fix, and train a run of another name with fixes={shorten(path)}"
     )
 
 

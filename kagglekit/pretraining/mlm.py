@@ -207,4 +207,6 @@ def show_packing(texts: list[str], tokenizer, stage: Stage) -> pd.DataFrame:
         lengths = make(whole, tokenizer, stage.max_length).lengths
         rows[name] = {"sequences": len(lengths), "steps of an epoch": -(-len(lengths) // stage.batch_size)}
         rows[name] |= padding_shares(lengths, stage.max_length, stage.batch_size, stage.seed)
-    return pd.DataFrame(rows).T.round(3).astype({"sequences": int, "steps of an epoch": int})
+    table = pd.DataFrame(rows).T.round(3).astype({"sequences": int, "steps of an epoch": int})
+    table.attrs["percent"] = [name for name in table if name.startswith("padding")]
+    return table

@@ -55,10 +55,11 @@ def render(table: pd.DataFrame | pd.Series) -> str:
     return f'<table class="dataframe"><thead>{"".join(lines)}</thead><tbody>{"".join(body)}</tbody></table>{note}'
 
 
-def format_numbers(values: Iterable[float], percent: bool = False) -> list[str]:
+def format_numbers(values: Iterable[float], percent: bool = False, fixed: bool = False) -> list[str]:
     """Numbers of one column as texts: as many digits as the largest needs, and "" for those that are missing.
 
     1490.0 is "1,490", 0.97718 is "0.9772"; one that would be 0 keeps a digit: "2e-05". percent: 0.0711 is "7.1 %".
+    fixed: zeros at the end stay, as in 0.4800.
     """
     numbers = np.array([np.nan if pd.isna(value) else float(value) for value in values])
     finite = np.abs(numbers[np.isfinite(numbers)])
@@ -68,7 +69,7 @@ def format_numbers(values: Iterable[float], percent: bool = False) -> list[str]:
         places = 0
     else:
         places = int(np.clip(DIGITS - 1 - math.floor(math.log10(finite.max())), 0, DIGITS))
-        while places > 1 and (np.round(finite, places) == np.round(finite, places - 1)).all():
+        while not fixed and places > 1 and (np.round(finite, places) == np.round(finite, places - 1)).all():
             places -= 1
 
     def one(value: float) -> str:
@@ -92,7 +93,7 @@ def _column(name: Any, column: pd.Series, percent: bool) -> tuple[str, list[Any]
     if numeric and name in PLAIN:
         values = ["" if pd.isna(value) else f"{value:g}" for value in column]
     elif numeric:
-        values = format_numbers(column, percent)
+        values = format_numbers(column, percent, fixed="score" in str(name))
     else:
         values = [_write(value) for value in column]
     right = numeric or (name not in PLAIN and all(NUMBER.fullmatch(value) for value in values))

@@ -28,6 +28,11 @@ def test_numbers_have_as_many_digits_as_the_largest_needs(values, texts):
     assert format_numbers(values) == texts
 
 
+def test_scores_keep_their_zeros():
+    assert format_numbers([0.48, 0.5], fixed=True) == ["0.4800", "0.5000"]
+    assert cells(pd.DataFrame({"score": [0.48]}))[1] == [("td", "right", 1, "0.4800")]
+
+
 def test_shares_are_percent():
     assert format_numbers([0.0711, 0, 1, np.nan, 0.00004], percent=True) == ["7.1 %", "0 %", "100 %", "", "0.0 %"]
 
