@@ -61,7 +61,7 @@ def duplicate_summary(
     `labels`, for identical texts whose labels differ. Given `groups` (rows of train, then of test) from
     `near_duplicate_groups`, the same lines again as "nearly: ..."; these count identical texts too.
 
-    Columns: `sets` of texts, `rows` in them, `share` of all rows of train (or of test), and the beginning of an
+    Columns: `sets` of texts, `rows` in them, `share` of all rows of train (or of test), and an
     `example`.
     """
     texts = [*train_texts, *test_texts]
@@ -140,7 +140,7 @@ def _count(texts: list[str], size: int, labels: np.ndarray | None, groups: np.nd
             "sets": rows.nunique(),
             "rows": len(rows),
             "share": len(rows) / max(len(table), 1),
-            "example": " ".join(texts[rows.index[0]].split())[:EXCERPT] if len(rows) else "",
+            "example": " ".join(show_columns(texts[rows.index[0]]).split()) if len(rows) else "",
         }
         for name, (rows, table) in found.items()
     }
@@ -154,7 +154,7 @@ def _excerpts(first: str, other: str) -> dict[str, str]:
         same = 0 if len(first) == len(other) else min(len(first), len(other))
     start = max(same - EXCERPT // 3, 0)
     return {
-        name: ("..." if start else "") + text[start : start + EXCERPT]
+        name: "…" * (start > 0) + text[start : start + EXCERPT] + "…" * (len(text) > start + EXCERPT)
         for name, text in (("first", first), ("other", other))
     }
 

@@ -84,7 +84,7 @@ def worst_rows(
     else:
         for k, name in enumerate(task.columns):
             table[f"{name}, predicted"] = predictions[:, k].round(3)
-    return table.assign(loss=losses[worst].round(2), text=[shorten(text) for text in train["text"].iloc[worst]])
+    return table.assign(loss=losses[worst].round(2), text=[show_columns(text) for text in train["text"].iloc[worst]])
 
 
 def count_changes(texts: Sequence[str]) -> pd.DataFrame:
