@@ -201,18 +201,24 @@ def test_files_from_elsewhere_get_a_place_and_the_parameters_name_it(work, tmp_p
     write(
         far / "tiny" / "config.json", near / "config.json", far / "texts.csv", far / "vectors.parquet", far / "d.tsv.gz"
     )
-    write(far / "more.csv")
+    write(far / "more.csv", far / "fixes.csv")
     texts = ["3_train", "work=runs/w", "run=next", "start=", f"backbone={far}/tiny"]
     knobs = [f'augment={{"Dictionary": {{"file": "{far}/d.tsv.gz"}}}}', f'pseudo={{"unlabelled": ["{far}/texts.csv"]}}']
-    built = make(*texts, *knobs, f'features={{"vectors": "{far}/vectors.parquet"}}', f"extra={far}/more.csv")
+    built = make(
+        *texts,
+        *knobs,
+        f'features={{"vectors": "{far}/vectors.parquet"}}',
+        f"extra={far}/more.csv",
+        f"fixes={far}/fixes.csv",
+    )
     values = {}
     exec(read_notebook(built.kernels[0]).cells[3].source, values)
     assert values["backbone"] == "inputs/tiny" and values["pseudo"] == {"unlabelled": ["inputs/texts.csv"]}
     assert values["augment"] == {"Dictionary": {"file": "inputs/d.tsv.gz"}}
     assert values["recipe"]["features"] == {"vectors": "inputs/vectors.parquet"}
-    assert values["extra"] == "inputs/more.csv"
+    assert values["extra"] == "inputs/more.csv" and values["recipe"]["fixes"] == "inputs/fixes.csv"
     unpack(built.bundle, tmp_path / "kernel")
-    for name in ("tiny/config.json", "texts.csv", "vectors.parquet", "d.tsv.gz", "more.csv"):
+    for name in ("tiny/config.json", "texts.csv", "vectors.parquet", "d.tsv.gz", "more.csv", "fixes.csv"):
         assert (tmp_path / "kernel/inputs" / name).read_text() == Path(name).name
     assert_no_local_path(built, far)
     close = make("3_train", "work=runs/w", "run=next", "start=", "backbone=models/tiny")  # the recipe stays the same
