@@ -152,8 +152,8 @@ def _read_row(row: RunRow, found: Overview) -> None:
         if row.folds and set(row.folds) != {int(fold) for fold in scores.get("folds", {})}:
             scores = _score_again(record, found)  # cut off before it was scored, or folds came since
         row.folds = row.folds or sorted(int(fold) for fold in scores.get("folds", {}))
-        if scores:
-            row.metric, row.error = scores["metric"], scores.get("standard_error")
+        if "score" in scores:
+            row.metric, row.error = scores.get("metric", ""), scores.get("standard_error")
             row.score = scores.get("cross_fitted", scores["score"])
             if "cross_fitted" in scores and "members" not in scores:
                 itself = f"{write_score(scores['score'])} by itself, which is too good"

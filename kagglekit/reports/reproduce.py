@@ -63,7 +63,7 @@ def list_commands(view: Overview) -> list[str]:
     commands, done = [], set()
     for stem, marker in sorted(view.markers.items(), key=lambda item: item[1].get("finished_at", "")):
         with view.catching():
-            notebook, values = stem.partition(".")[0], marker["parameters"]
+            notebook, values = stem.partition(".")[0], marker.get("parameters", {})
             defaults = {name: one.default for name, one in read_parameters(find_notebook(notebook)).items()}
             changed = {name: value for name, value in values.items() if value != defaults.get(name, value)}
             commands.append(_write(view, notebook, changed | {k: values[k] for k in ("run", "data") if k in values}))
@@ -78,7 +78,8 @@ def list_commands(view: Overview) -> list[str]:
 def _from_record(view: Overview, row: RunRow) -> tuple[str, dict[str, Any]]:
     """The notebook of a run, and what differs from its defaults."""
     if row.members:
-        return "4_ensemble", {"run": row.name, "runs": row.members, "method": row.record.weights["plan"]["method"]}
+        method = row.record.weights.get("plan", {}).get("method", "auto")
+        return "4_ensemble", {"run": row.name, "runs": row.members, "method": method}
     notebook = "2_pretrain" if "objective" in row.record.recipe else "3_train"
     folds = {"folds": row.folds} if row.partial else {}
     return notebook, {"run": row.name, **find_differences(row.record.recipe, {}), **folds}

@@ -56,7 +56,8 @@ def describe_settings(run: RunRecord, earlier: Iterable[RunRecord]) -> str:
     """How the settings of a run differ from the defaults, or from an earlier run of the same learner that is at least
     as alike (earlier: in the order in which they were made); of a blend its runs and its method."""
     if members := run.weights.get("members"):
-        return f"blend of {', '.join(members)} ({describe_method(run)})"
+        method = describe_method(run)
+        return f"blend of {', '.join(members)}{f' ({method})' if method else ''}"
     alike = [one for one in earlier if one.recipe and find_learner(one.recipe) == find_learner(run.recipe)]
     differences = [(find_differences(run.recipe, one.recipe), one) for one in reversed(alike)]
     found, nearest = min(differences, key=lambda pair: len(pair[0]), default=({}, None))

@@ -169,20 +169,26 @@ def show_blend(report: Report) -> list[str]:
     report.findings.append(f"{sentence}; a blend of {', '.join(row.members)}.")
     parts = [paragraph(f"{sentence}. Every row was predicted by a blend that was fitted without the row's fold.")]
     parts.append(listing(scores.get("warnings", [])))
-    singles = [one for one in report.view.rows if one.name in row.members and one.score is not None]
-    if singles:
-        one = singles[0]
-        verdict = str(pair([one.name, row.name], report.view.work, examples=0).differences[0])
-        parts.append(paragraph(f"Against its best run: {verdict}."))
-        report.findings.append(f"{verdict}.")
-    table_of = pd.DataFrame(
-        {fold: {name: np.mean(value) for name, value in each.items()} for fold, each in weights["weights"].items()}
-    ).T
-    table_of.insert(0, "method", pd.Series(weights["chosen"]))
-    for fold in weights["chosen"].keys() - set(table_of.index):
-        table_of.loc[fold, "method"] = weights["chosen"][fold]
-    caption = f"The weight of each run, fitted without each fold ({describe_method(row.record)})"
-    return [*parts, table(table_of.sort_index().round(3).rename_axis("without fold"), caption)]
+    parts += fill(report, lambda report: compare_with_best(report, row))
+    rows = {}
+    for fold, method in weights.get("chosen", {}).items():
+        means = {name: np.mean(values) for name, values in weights.get("weights", {}).get(fold, {}).items()}
+        rows[fold] = {"method": method, **means}
+    if rows:
+        frame = pd.DataFrame.from_dict(rows, orient="index").round(3).rename_axis("without fold")
+        caption = f"The weight of each run, fitted without each fold ({describe_method(row.record)})"
+        parts.append(table(frame, caption))
+    return parts
+
+
+def compare_with_best(report: Report, row: RunRow) -> list[str]:
+    """A blend against the best of its runs; nothing where these are not here."""
+    singles = [one.name for one in report.view.rows if one.name in row.members and one.score is not None]
+    if not singles:
+        return []
+    verdict = str(pair([singles[0], row.name], report.view.work, examples=0).differences[0])
+    report.findings.append(f"{verdict}.")
+    return [paragraph(f"Against its best run: {verdict}.")]
 
 
 def show_errors(report: Report) -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 
 from kagglekit.files import read_json, write_json
 from kagglekit.reports.overview import read_overview, summarize
+from kagglekit.reports.report import write_report
 from kagglekit.reports.run_settings import describe_settings, find_differences, write_value
 from kagglekit.run import main
 from kagglekit.runs.record import RunRecord
@@ -140,6 +141,15 @@ def test_a_blend_of_files_from_elsewhere_has_no_folds_to_lack(tmp_path, monkeypa
     write_json(tmp_path / "w/blend/score.json", scores)
     write_json(tmp_path / "w/blend/weights.json", {"members": ["a", "b"], "plan": {"method": "mean"}})
     assert lines_of(tmp_path / "w")[1] == "blend  0.4000 ± 0.0200  2 of 2     -  blend of a, b (mean)"
+
+
+def test_records_with_little_in_them_are_shown_as_far_as_they_go(work):
+    write_json(work / "blend/weights.json", {"members": ["a"]})
+    write_json(work / "blend/score.json", {})
+    write_json(work / "old/score.json", {"metric": "nowhere.mod:f", "score": 0.5})
+    assert [line.split("  ")[0] for line in lines_of(work)[1:3]] == ["old", "blend"]
+    assert "damaged  metric='nowhere.mod:f' cannot be imported" in summarize(work)
+    assert write_report(work).is_file()
 
 
 def test_long_names_and_long_settings_stay_within_80_columns(work):
