@@ -58,7 +58,7 @@ def tell_rows(found: Paired) -> str:
     folds = ", ".join(map(str, found.folds.index))
     units = f", drawn in {found.groups:,} groups" if found.groups < found.rows else ""
     text = f"{found.rows:,} rows of fold{'s' * (len(found.folds) > 1)} {folds}{units}"
-    return f"{text}; left out, as not all runs have them: {'; '.join(found.left_out)}" if found.left_out else text
+    return f"{text}; left out, as not all runs have them: folds {'; '.join(found.left_out)}" if found.left_out else text
 
 
 def compare_settings(records: Sequence[RunRecord], names: Sequence[str]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ that what makes rows hard for every run cancels out. It is for other rows of the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,15 +91,13 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Paired:
-    """Runs on the same rows. names, runs: the first is the one that others are compared with; a run of another work
-    folder is named by its path. labels: of all rows of train. left_out: which folds of which run the others lack.
-    scores: a line per run (score, standard_error). folds: fold -> score of each run. parts: class, label or target ->
-    figure of each run, `part_metric`. disagreements: rows that the runs predict most differently."""
+    """Runs on the same rows. names: the first is that which others are compared with; with its work folder where two
+    have the same. left_out: which folds of which run the others lack. scores: a line per run (score, standard_error).
+    folds: fold -> score of each run. parts: class, label or target -> `part_metric` of each run. disagreements: rows
+    that the runs predict most differently."""
 
     task: Task
     names: list[str]
-    runs: list[Run] = field(repr=False)
-    labels: np.ndarray = field(repr=False)
     rows: int
     groups: int
     left_out: list[str]
@@ -149,7 +147,7 @@ def pair(names: Sequence[str], work: str | Path | None = None, examples: int = 5
         has = "; ".join(f"{name} has {run.folds}" for name, run in zip(names, runs, strict=True))
         raise ValueError(f"the runs have no finished fold in common: {has}")
     extra = {name: sorted(set(run.folds) - set(shared)) for name, run in zip(names, runs, strict=True)}
-    left_out = [f"{folds} of {name}" for name, folds in extra.items() if folds]
+    left_out = [f"{', '.join(map(str, folds))} of {name}" for name, folds in extra.items() if folds]
     return _compare(first, names, [_restrict(run, shared) for run in runs], left_out, examples)
 
 
@@ -186,7 +184,7 @@ def _compare(data: EnsembleData, names: list[str], runs: list[Run], left_out: li
     errors = [standard_error(task.metric, truth, some, groups=groups) for some in predictions]  # as `score_run` has it
     table = pd.DataFrame({"score": scores, "standard_error": errors}, index=names)
     return Paired(
-        task, names, runs, data.labels, len(rows), units, left_out, table, differences,
+        task, names, len(rows), units, left_out, table, differences,
         pd.DataFrame.from_dict(by_fold, orient="index", columns=names).rename_axis("fold"),
         part_metric, pd.DataFrame.from_dict(parts, orient="index", columns=names),
         _disagreements(data, names, runs, losses, examples),

@@ -64,12 +64,12 @@ def test_a_run_against_its_copy_has_the_same_score(made):
 def test_only_folds_that_all_runs_have_are_compared(made, capsys):
     work = made("multiclass", {"base": 2.0, "try": (3.0, [0, 1], {"epochs": 1.0})})
     found = pair(["base", "try"], work)
-    assert (found.rows, found.folds.index.tolist(), found.left_out) == (40, [0, 1], ["[2] of base"])
+    assert (found.rows, found.folds.index.tolist(), found.left_out) == (40, [0, 1], ["2 of base"])
     whole = read_json(work / "base/score.json")["folds"]
     assert found.folds["base"].tolist() == [whole["0"], whole["1"]]
     assert main(["base", "try", "work=runs/bbc"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "40 rows of folds 0, 1; left out, as not all runs have them: [2] of base" in told
+    assert "40 rows of folds 0, 1; left out, as not all runs have them: folds 2 of base" in told
 
 
 def test_rows_that_they_disagree_on_are_those_whose_losses_differ_most(of_kind):
