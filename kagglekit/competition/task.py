@@ -168,13 +168,19 @@ def read_submission(task: Task, path: str | Path) -> pd.DataFrame:
     return table if task.header else table.set_axis(task.submission, axis=1)
 
 
-def shared_columns(task: Task) -> list[str]:
-    """The columns that train and test share and that `read_train` and `read_test` can read as `more`: neither the id,
-    the group, a label, nor the only column of text."""
-    train, test = (_table(task, what).columns for what in ("train", "test"))
+def free_columns(task: Task) -> list[str]:
+    """The columns of train that `read_train` can read as `more`: neither the id, the group, a label, nor the only
+    column of text."""
     taken = {task.id, "id", "text", task.group, "group", *task.labels, *task.label_columns}
     taken |= set(task.text) if len(task.text) == 1 else set()
-    return [name for name in train if name in set(test) - taken]
+    return [name for name in _table(task, "train").columns if name not in taken]
+
+
+def shared_columns(task: Task) -> list[str]:
+    """The columns that train and test share and that `read_train` and `read_test` can read as `more`, see
+    `free_columns`."""
+    test = set(_table(task, "test").columns)
+    return [name for name in free_columns(task) if name in test]
 
 
 def _table(task: Task, what: str) -> pd.DataFrame:

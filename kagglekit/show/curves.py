@@ -11,17 +11,26 @@ from kagglekit.show.style import BLUE, COLOURS, ORANGE, PALE, SHADES, make_axes,
 
 
 @styled
-def learning_curves(history: pd.DataFrame, metric: str = "score", by: str = "fold") -> Figure:
-    """Learning curves: loss, score and learning rate over the steps, a line per fold; a panel for each column present.
+def learning_curves(history: pd.DataFrame, metric: str = "score", by: str = "fold") -> Figure | None:
+    """Learning curves: losses, score and learning rate over the steps, a line per fold; a panel for each column with at
+    least two steps in a fold, three at most. A score that rises while the validation loss rises too is of a model that
+    becomes too sure.
 
     by: the column with a line for each of its values; others than folds are named as they are.
 
-    `history` has the columns `fold`, `step`, `loss`, `score` (the value of `metric`) and `learning_rate`; rows may lack
-    some. A loss with many points is drawn pale, under its mean over a twentieth of the run.
+    `history` has the columns `fold`, `step`, `loss`, `valid_loss` (log loss; of values the squared error), `score` (the
+    value of `metric`) and `learning_rate`; rows may lack some. A loss with many points is drawn pale, under its mean
+    over a twentieth of the run.
     """
-    names = {"loss": "loss", "score": metric, "learning_rate": "learning rate"}
-    titles = {"loss": "Training loss", "score": f"Validation {metric}", "learning_rate": "Learning rate"}
-    present = [name for name in names if name in history and history[name].notna().any()]
+    names = {"loss": "loss", "valid_loss": "loss", "score": metric, "learning_rate": "learning rate"}
+    titles = {"loss": "Training loss", "valid_loss": "Validation loss", "score": f"Validation {metric}"}
+    titles["learning_rate"] = "Learning rate"
+    counts = history.groupby([name for name in dict.fromkeys((by, "fold")) if name in history]).count()
+    if metric in ("log_loss", "mse"):  # the score is the validation loss
+        del names["valid_loss"]
+    present = [name for name in names if name in counts and counts[name].max() > 1][:3]
+    if not present:
+        return None
     panels = make_panels([3.2 if name == "learning_rate" else 4.2 for name in present], 3.2)
     for ax, name in zip(panels, present, strict=False):
         for number, (one, rows) in enumerate(history.dropna(subset=[name]).groupby(by, sort=by == "fold")):

@@ -37,6 +37,7 @@ from kagglekit.tricks import make_tricks
 from kagglekit.tricks.trick import Trick
 
 LOOP = ("epochs", "batch_size", "accumulation", "schedule", "warmup", "cycles", "cycle_growth", "max_grad_norm")
+VALID_LOSS = {"regression": "mse", "ordinal": "mse"}  # of the held-out rows; of probabilities the log loss
 WEIGHTS_RATE = 1e-2  # learning rate of the weights of losses: at a backbone's they would stay near 1
 
 
@@ -119,11 +120,13 @@ class FineTuner:
         scored, test = len(valid_rows) > 0, features.examples(self.test_rows)
         valid = features.examples(self.rows, valid_rows) if scored else None
         latest, groups = {}, self._groups(model)
+        metrics = (("score", self.task.metric), ("loss", VALID_LOSS.get(self.task.kind, "log_loss")))
         record = RecordEvaluations(latest)
 
         def evaluation(model):
             latest["step"], latest["predictions"] = trainer.state.global_step, predict(model, valid, self.precision)
-            return {"score": score(self.task.metric, self.labels[valid_rows], latest["predictions"])}
+            truth = self.labels[valid_rows]
+            return {name: score(metric, truth, latest["predictions"]) for name, metric in metrics}
 
         tricks, phase = [*make_tricks(recipe.tricks), *tricks], folder.name.replace("fold", "fold ")
         epoch = self._steps(len(rows.examples))

@@ -249,7 +249,8 @@ def training_arguments(
 
 def history(log: list[dict]) -> list[dict[str, float]]:
     """One row a logged step, without figures that depend on the clock."""
-    names = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "eval_score": "score"}
+    names = {name: name for name in ("loss", "grad_norm", "learning_rate")}
+    names |= {"eval_score": "score", "eval_loss": "valid_loss"}
     rows: dict[int, dict] = {}
     for entry in log:
         figures = {ours: entry[theirs] for theirs, ours in names.items() if theirs in entry}

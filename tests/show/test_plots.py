@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from kagglekit.show import curves, plots, reliability
+from kagglekit.show import classes, curves, parts, plots, reliability
 from kagglekit.training.learning_rates import learning_rates
 from kagglekit.training.recipe import SCHEDULES
 
@@ -33,6 +33,21 @@ TRIAL["smoothed"] = TRIAL["loss"].rolling(3, min_periods=1).mean()
 PROBED = pd.DataFrame({"step": [0, 40, 80], "overall": [0.6, 0.8, 0.7], "0": [0.6, 0.7, 0.75], "1": [0.5, 0.9, 0.6]})
 PROBED = PROBED.set_index("step")
 STEPS = {"overall": 40, "0": 80, "1": 40}
+
+PROBS = RNG.dirichlet(np.ones(3), 200).astype(np.float32)
+MANY = RNG.dirichlet(np.ones(40), 200).astype(np.float32)
+FORTY = SimpleNamespace(kind="multiclass", classes=[f"a rather long name of class {k}" for k in range(40)])
+FORTY.columns = FORTY.labels = FORTY.classes
+THREE = SimpleNamespace(kind="multiclass", classes=CLASSES, columns=CLASSES, labels=["y"])
+TWO = SimpleNamespace(kind="binary", classes=["no", "yes"], columns=["no", "yes"], labels=["y"])
+STARS = SimpleNamespace(kind="ordinal", classes=["1", "2", "3"], columns=["stars"], labels=["stars"])
+TAGS = SimpleNamespace(kind="multilabel", classes=[], columns=CLASSES, labels=CLASSES)
+NUMBERS = SimpleNamespace(kind="regression", classes=[], columns=["one", "two"], labels=["one", "two"])
+PARTED = pd.DataFrame(
+    {"rows": [190, 10], "score": [0.9, 0.8], "low": [0.85, np.nan], "high": [0.93, np.nan]},
+    index=pd.MultiIndex.from_tuples([("source", "news"), ("source", "$ and 广告")], names=["by", "part"]),
+)
+HALVES = pd.Series(pd.Categorical(np.where(np.arange(200) % 2, "short", "long")))
 
 
 def rates(schedule="linear", groups=GROUPS):
@@ -71,6 +86,16 @@ FIGURES = {
     "learning_curves": lambda: curves.learning_curves(HISTORY, "accuracy"),
     "residuals": lambda: plots.residuals(VALUES, VALUES + 1, ["one", "two"]),
     "residuals of many": lambda: plots.residuals(np.arange(3000)[:, None], np.ones((3000, 1)), ["score"]),
+    "spread_by_class": lambda: classes.spread_by_class(THREE, Y, PROBS),
+    "spread_by_class of two": lambda: classes.spread_by_class(TWO, Y % 2, PROBS[:, :2]),
+    "spread_by_class of stars": lambda: classes.spread_by_class(STARS, Y, PROBS[:, :1] * 2),
+    "spread_by_class of labels": lambda: classes.spread_by_class(TAGS, MULTI, PROBS),
+    "spread_by_class of many": lambda: classes.spread_by_class(FORTY, np.arange(200) % 40, MANY),
+    "oof_and_test": lambda: classes.oof_and_test(THREE, PROBS, PROBS[None]),
+    "oof_and_test of two": lambda: classes.oof_and_test(TWO, PROBS[:, :2], PROBS[None, :, :2]),
+    "oof_and_test of numbers": lambda: classes.oof_and_test(NUMBERS, VALUES, np.zeros((2, 3, 2))),
+    "part_scores": lambda: parts.part_scores(PARTED, 0.89, "accuracy"),
+    "residual_parts": lambda: parts.residual_parts(NUMBERS, VALUES, VALUES * 0.5, HALVES),
     "reliability": lambda: reliability.reliability(Y > 0, {"x": np.full((200, 2), 0.5)}, "binary"),
 }
 
@@ -81,10 +106,10 @@ def texts(figure):
 
 
 def test_every_figure_is_in_this_battery():
-    modules = (plots, curves, reliability)
-    known = {name for module in modules for name, draw in vars(module).items() if hasattr(draw, "__wrapped__")}
+    modules = (plots, curves, reliability, classes, parts)
+    made = {name: draw for module in modules for name, draw in vars(module).items() if hasattr(draw, "__wrapped__")}
     drawn = {name.split()[0].rstrip(",") for name in FIGURES}
-    assert drawn == known - {"ks_2samp"}  # of scipy
+    assert drawn == {name for name, draw in made.items() if draw.__module__.startswith("kagglekit")}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -130,6 +155,17 @@ def test_learning_curves_have_a_line_per_fold_and_a_panel_per_figure():
     assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "accuracy", "learning rate"]
     assert [line.get_label() for line in figure.axes[1].lines] == ["fold 0", "fold 1"]
     assert len(curves.learning_curves(HISTORY[["fold", "step", "loss"]]).axes) == 1
+
+
+def test_learning_curves_show_the_validation_loss_and_nothing_that_is_a_single_point():
+    both = HISTORY.assign(valid_loss=HISTORY["score"] / 2)
+    titles = [ax.get_title(loc="left") for ax in curves.learning_curves(both, "accuracy").axes]
+    assert titles == ["Training loss", "Validation loss", "Validation accuracy"]
+    titles = [ax.get_title(loc="left") for ax in curves.learning_curves(both, "log_loss").axes]
+    assert titles == ["Training loss", "Validation log_loss", "Learning rate"]  # which is the validation loss
+    once = both[both["score"].isna() | (both["step"] == 59)]
+    assert [ax.get_ylabel() for ax in curves.learning_curves(once, "accuracy").axes] == ["loss", "learning rate"]
+    assert curves.learning_curves(both[both["step"] == 59], "accuracy") is None
 
 
 def test_errors_are_drawn_as_the_kind_of_task_asks():

@@ -1,0 +1,174 @@
+"""Occlusion: which words moved a prediction. Each is left out, and the model predicts again (Zeiler, Fergus, 2014)."""
+
+import html
+import re
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from kagglekit.competition.task import Task
+from kagglekit.competition.text_columns import show_columns
+from kagglekit.data.words import Words, split_words
+from kagglekit.runs.record import RunRecord
+from kagglekit.runs.tables import Run
+from kagglekit.scoring.metrics import CLASSES
+from kagglekit.show.texts import row_losses
+from kagglekit.training.predict import SavedModel, free_memory
+
+WORDS = 20  # of a text, or of a piece, each of which is left out by itself
+PIECES = 10  # that longer ones are cut into
+AROUND = 12  # words that are shown on each side of a marked one
+MARKED = 8  # pieces of a text, at most
+LEAST = 0.005  # effect of a piece that is marked
+Predict = Callable[[Sequence[str]], np.ndarray]  # texts -> what one column of the predictions is for each, (texts,)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring words of a text, and how much higher the prediction is with them than without."""
+
+    start: int
+    stop: int
+    effect: float
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A row: in words what was predicted and what is true, its words, and the pieces that they were left out in."""
+
+    heading: str
+    words: Words
+    pieces: list[Piece]
+
+
+def find_effects(predict: Predict, text: str, most: int | None = None) -> tuple[Words, list[Piece]]:
+    """The pieces of a text and their effects. Of up to 20 words each is a piece; a longer text is cut into 10 pieces,
+    and the strongest of them in the same way again. Costs at most 31 predictions.
+
+    most: words from the beginning that count, where the model reads no more. Chinese is split by jieba where it is
+    installed, else by characters.
+    """
+    words = split_words(text, "jieba" if find_spec("jieba") else "characters")
+    (full,) = predict([text])
+
+    def measure(start: int, stop: int) -> list[Piece]:
+        count = stop - start if stop - start <= WORDS else PIECES
+        ends = np.linspace(start, stop, count + 1).round().astype(int).tolist()
+        spans = list(pairwise(ends))
+        without = predict([str(_leave_out(words, *span)) for span in spans]) if spans else ()
+        return [Piece(*span, float(full - value)) for span, value in zip(spans, without, strict=True)]
+
+    pieces = measure(0, min(len(words), most or len(words)))
+    strongest = max(pieces, key=lambda piece: abs(piece.effect), default=None)
+    if strongest and strongest.stop - strongest.start > 1:
+        pieces = [piece for piece in pieces if piece is not strongest] + measure(strongest.start, strongest.stop)
+    return words, sorted(pieces, key=lambda piece: piece.start)
+
+
+def _leave_out(words: Words, start: int, stop: int) -> Words:
+    less = deepcopy(words)
+    for place in reversed(range(start, stop)):
+        less.delete(place)
+    return less
+
+
+def explain_errors(
+    record: RunRecord,
+    task: Task,
+    train: pd.DataFrame,
+    labels: np.ndarray,
+    run: Run,
+    n: int = 12,
+    seconds: float = 3.0,
+) -> list[Explained]:
+    """The worst rows of a run, explained by the saved model of the fold that held each out, fold by fold.
+
+    train: with the columns of the run's recipe; labels: of all its rows; run: as from `read_run`. Of classes the
+    probability of the predicted one is explained, of labels or targets the one that is most wrong. Where `seconds` have
+    passed, no further row is begun. Empty for runs that keep no models: TF-IDF, frozen embeddings, SetFit, blends.
+    """
+    models, recipe, began, explained = record.saved_models, record.recipe, time.monotonic(), []
+    losses, fold_of = row_losses(task, labels[run.rows], run.oof_array), run.oof["fold"].to_numpy()
+    worst = np.argsort(-losses, kind="stable")[:n]
+    most = recipe["max_length"] * max(recipe.get("chunks") or 1, 1) if recipe.get("truncation") == "head" else None
+    for fold in [fold for fold in dict.fromkeys(fold_of[worst].tolist()) if fold in models]:
+        saved = SavedModel(models[fold], recipe)
+        for row in worst[fold_of[worst] == fold]:
+            if time.monotonic() - began > seconds:
+                return explained
+            place = run.rows[row]
+            column, heading = _describe(task, train.iloc[place], labels[place], run.oof_array[row], labels[run.rows])
+
+            def predict(texts: Sequence[str], saved=saved, place=place, column=column) -> np.ndarray:
+                rows = train.iloc[[place] * len(texts)].assign(text=list(texts))
+                return saved.predict(rows, of_train=True)[:, column].astype(np.float64)
+
+            explained.append(Explained(heading, *find_effects(predict, train["text"].iloc[place], most)))
+        del saved
+        free_memory()
+    return explained
+
+
+def _describe(
+    task: Task, row: pd.Series, label: np.ndarray, prediction: np.ndarray, labels: np.ndarray
+) -> tuple[int, str]:
+    """The column of the predictions that is explained, and what it says."""
+    if task.kind in CLASSES:
+        column = int(prediction.argmax())
+        given = f"{task.classes[column]} ({prediction[column]:.2f}), in truth {task.classes[label]}"
+    elif task.kind == "ordinal":
+        column, given = 0, f"{prediction[0]:.2f} of 0 to {len(task.classes) - 1}, in truth {label}"
+    else:
+        scale = np.maximum(labels.std(axis=0), 1e-12) if task.kind == "regression" else 1.0
+        column = int((np.abs(np.reshape(label, -1) - prediction) / scale).argmax())
+        given = f"{task.labels[column]} {prediction[column]:.3g}, in truth {np.reshape(label, -1)[column]:.3g}"
+    return column, f"{row['id']}: {given}"
+
+
+def render(explained: Sequence[Explained]) -> str:
+    """The rows as HTML. A word that raises the prediction is underlined and marked with ▲, one that lowers it has a
+    dotted line and ▼, each with its effect; colours only repeat that. Of long texts what is around marked words."""
+    words = (
+        "<p><b style='text-decoration: underline'>word</b><sup>▲0.12</sup>: with it, what is predicted is 0.12 higher; "
+        "<b style='text-decoration: underline dotted'>word</b><sup>▼0.12</sup>: 0.12 lower.</p>"
+    )
+    rows = [f"<p><b>{html.escape(one.heading)}</b><br>{_mark(one.words, one.pieces)}</p>" for one in explained]
+    return "\n".join([words, *rows])
+
+
+def _mark(words: Words, pieces: Sequence[Piece]) -> str:
+    """A text with its strongest pieces marked: those of at least a tenth of the strongest one's effect."""
+    gaps = [html.escape(re.sub(r"\s+", " ", show_columns(gap))) for gap in words.gaps]
+    plain, top = [html.escape(word) for word in words.words], max((abs(piece.effect) for piece in pieces), default=0.0)
+    if top < LEAST:
+        text = "".join(gap + word for gap, word in zip(gaps, plain[: 3 * AROUND], strict=False))
+        return f"{text}{' …' if len(plain) > 3 * AROUND else gaps[-1]} <i>(leaving words out changes nothing)</i>"
+    strong = sorted(pieces, key=lambda piece: -abs(piece.effect))[:MARKED]
+    marked = {piece.start: piece for piece in strong if abs(piece.effect) >= max(top / 10, LEAST)}
+    near = {k for one in marked.values() for k in range(one.start - AROUND, one.stop + AROUND)}
+    out, place = [], 0
+    while place < len(plain):
+        if place not in near:
+            out.append("" if out and out[-1] == " …" else " …")
+            out, place = [part for part in out if part], place + 1
+            continue
+        stop, text = place + 1, plain[place]
+        if place in marked:
+            stop = marked[place].stop
+            text = _dress(marked[place].effect, top, text + "".join(gaps[k] + plain[k] for k in range(place + 1, stop)))
+        out.append(gaps[place] + text)
+        place = stop
+    return "".join([*out, gaps[-1] if len(plain) - 1 in near else ""])
+
+
+def _dress(effect: float, top: float, text: str) -> str:
+    """A marked piece: darker the stronger."""
+    colour = f"rgba({'213,94,0' if effect > 0 else '0,114,178'},{0.1 + 0.4 * abs(effect) / top:.2f})"
+    style = f"background-color: {colour}; font-weight: bold; text-decoration: underline{' dotted' * (effect < 0)}"
+    return f"<span style='{style}'>{text}</span><sup>{'▲' if effect > 0 else '▼'}{abs(effect):.2f}</sup>"
