@@ -128,7 +128,8 @@ def residual_parts(task: Task, labels: np.ndarray, predictions: np.ndarray, leng
     """The errors of a regression (predicted minus true) by the true value, in fifths, and by the length; a row of
     panels for each target, of more than six those with the largest errors. None for any other task.
 
-    lengths: the part of each row, see `find_parts`; None: all are as long. Rows that are pulled to the mean have errors above 0 on top.
+    lengths: the part of each row, see `find_parts`; None: all are as long. Rows that are pulled to the mean have errors
+    above 0 on top.
     """
     if task.kind != "regression":
         return None
