@@ -114,8 +114,8 @@ def spread_by_class(task: Task, labels: np.ndarray, predictions: np.ndarray) -> 
     else:
         ax.set_title("Predicted for the rows of each class")
     name_rows(ax, [names[number] for number in shown])
-    more = f"; the {MOST} of {len(names)} that are given least" if len(shown) < len(names) > MOST else ""
-    ax.set(xlabel=f"{what}{more} (dot: median, thick: half of the rows, thin: 90 %)")
+    more = f", the {MOST} of {len(names)} that are given least" if len(shown) < len(names) > MOST else ""
+    ax.set(xlabel=f"{what}{more}\n(dot: median, thick: half of the rows, thin: 90 %)")
     if task.kind != "ordinal":
         ax.set_xlim(-0.02, 1.02)
     return ax.figure

@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from kagglekit.competition.task import BY, Task, free_columns, read_train
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval
 from kagglekit.scoring.metrics import is_higher_better, score
-from kagglekit.show.classes import PANELS, draw_spreads
+from kagglekit.show.classes import draw_spreads
+from kagglekit.show.plots import worst_targets
 from kagglekit.show.style import BLUE, GREEN, ORANGE, dress, make_axes, make_figure, name_rows, note, short, styled
 
 FEW = 20  # rows: of fewer an interval says nothing
@@ -38,12 +39,10 @@ def find_parts(task: Task, train: pd.DataFrame, rows: np.ndarray) -> dict[str, p
 def _fifths(numbers: np.ndarray, unit: str = "") -> pd.Series:
     """Five parts of as many rows each, as far as equal numbers allow; "80 to 120 characters"."""
     cut = pd.qcut(pd.Series(numbers), 5, duplicates="drop", labels=False).fillna(0).astype(int)
-    whole = np.issubdtype(np.asarray(numbers).dtype, np.integer)
     ends = pd.Series(numbers).groupby(cut).agg(["min", "max"])
-    digits = "{:,.0f}" if whole else "{:,.3g}"
-    words = [
-        digits.format(low) + ("" if low == high else f" to {digits.format(high)}") for low, high in ends.to_numpy()
-    ]
+    whole, reach = np.issubdtype(np.asarray(numbers).dtype, np.integer), np.ptp(ends.to_numpy())
+    places = 0 if whole or not reach else int(np.clip(2 - np.floor(np.log10(reach)), 0, 9))
+    words = [" to ".join(dict.fromkeys(f"{end:,.{places}f}" for end in row)) for row in ends.to_numpy()]
     words = [f"{word} {unit}".strip() for word in words]
     return pd.Series(pd.Categorical.from_codes(cut, words if len(set(words)) == len(words) else ends.index.astype(str)))
 
@@ -149,9 +148,3 @@ def residual_parts(task: Task, labels: np.ndarray, predictions: np.ndarray, leng
             name_rows(ax, counts)
             ax.set(xlabel=f"error of {name}", title=f"By {by} (rows)")
     return figure
-
-
-def worst_targets(labels: np.ndarray, predictions: np.ndarray, n: int = PANELS) -> list[int]:
-    """The numbers of the `n` targets with the largest errors in units of their standard deviation, in their order."""
-    errors = np.sqrt(((predictions - labels) ** 2).mean(axis=0)) / np.maximum(labels.std(axis=0), 1e-12)
-    return sorted(np.argsort(-errors, kind="stable")[:n].tolist())

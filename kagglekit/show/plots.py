@@ -177,13 +177,22 @@ def label_errors(labels: np.ndarray, probs: np.ndarray, names: Sequence[str]) ->
     return ax.figure
 
 
+def worst_targets(labels: np.ndarray, predictions: np.ndarray, n: int = 6) -> list[int]:
+    """The numbers of the `n` targets with the largest errors in units of their standard deviation, in their order."""
+    errors = np.sqrt(((predictions - labels) ** 2).mean(axis=0)) / np.maximum(labels.std(axis=0), 1e-12)
+    return sorted(np.argsort(-errors, kind="stable")[:n].tolist())
+
+
 @styled
 def residuals(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> Figure:
-    """Predicted against true values, and the histogram of errors; a row of panels per target. Both (n, targets)."""
-    figure = make_figure(8.8, 3.4 * len(names))
-    panels = figure.subplots(len(names), 2, squeeze=False)
-    columns = (np.asarray(values, dtype=np.float64).T for values in (labels, predictions))
-    for axes, true, predicted, name in zip(panels, *columns, short(names), strict=True):
+    """Predicted against true values, and the histogram of errors; a row of panels per target, of more than six for
+    those with the largest errors. Both (n, targets)."""
+    labels, predictions = (np.asarray(values, dtype=np.float64) for values in (labels, predictions))
+    shown = worst_targets(labels, predictions)
+    figure = make_figure(8.8, 3.4 * len(shown))
+    panels = figure.subplots(len(shown), 2, squeeze=False)
+    columns, names = (labels[:, shown].T, predictions[:, shown].T), [short(names)[number] for number in shown]
+    for axes, true, predicted, name in zip(panels, *columns, names, strict=True):
         (left, right), errors = (dress(ax, "y") for ax in axes), predicted - true
         if len(true) > 2000:
             image = left.hexbin(true, predicted, gridsize=36, cmap="Blues", bins="log", mincnt=1, linewidths=0.1)

@@ -1,13 +1,16 @@
 """Style of all figures: colours (Okabe and Ito, 2008, safe for the colour-blind), sizes, axes, labels."""
 
+import warnings
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cache, wraps
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
@@ -15,6 +18,12 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)
 INK, PALE, LINES = "#333333", "#DDDDDD", "#EBEBEB"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#F7FAFC", "#9CC6E0", BLUE, "#00395A"])
 PERCENT = PercentFormatter(1, decimals=0)
+FONT = "DejaVu Sans"  # comes with matplotlib, and has no Chinese, Japanese, Korean, Hindi, Thai ... letters
+FALLBACKS = (  # for these, where the system has one of them
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("WenQuanYi Micro Hei", "Droid Sans Fallback", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB"),
+    *("Heiti TC", "Arial Unicode MS", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji"),
+)
 STYLE = {
     "figure.dpi": 100,
     "figure.constrained_layout.w_pad": 0.08,
@@ -47,13 +56,44 @@ def styled(draw: Callable) -> Callable:
     def drawn(*args, **kwargs) -> Figure:
         before = set(plt.get_fignums())
         try:
-            with plt.rc_context(STYLE):
-                return draw(*args, **kwargs)
+            with plt.rc_context(STYLE | {"font.family": find_fonts()}):
+                figure = draw(*args, **kwargs)
+            if figure is not None:
+                tell_missing(figure)
+            return figure
         finally:
             for number in set(plt.get_fignums()) - before:
                 plt.close(number)
 
     return drawn
+
+
+@cache
+def find_fonts() -> list[str]:
+    """The fonts of all figures: matplotlib's own, and those of `FALLBACKS` that are installed, for what it lacks."""
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return [FONT, *(name for name in FALLBACKS if name in there)]
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """The letters that the fonts of the figures have, as numbers."""
+    files = [font_manager.findfont(name) for name in find_fonts()]
+    return frozenset(number for file in files for number in font_manager.get_font(file).get_charmap())
+
+
+def tell_missing(figure: Figure) -> None:
+    """Say which letters of a figure no font here has, each once: they are drawn as boxes."""
+    used = {letter for text in figure.findobj(Text) for letter in text.get_text() if not letter.isspace()}
+    new = sorted(letter for letter in used if ord(letter) not in _letters() and letter not in _told)
+    if new:
+        _told.update(new)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # said here, once, in words
+        shown = "".join(new[:20]) + ("..." if len(new) > 20 else "")
+        print(f"{shown} are boxes in pictures: no font here has them. On Debian and Ubuntu: apt install fonts-noto-cjk")
+
+
+_told: set[str] = set()
 
 
 def make_figure(width: float, height: float) -> Figure:
@@ -82,9 +122,9 @@ def dress(ax: Axes, grid: str) -> Axes:
 
 
 def short(names: Sequence, length: int = 28) -> list[str]:
-    """Names as labels: on one line, at most `length` characters."""
-    names = [" ".join(str(name).split()) for name in names]
-    return [name if len(name) <= length else name[: length - 1] + "…" for name in names]
+    """Names as labels: on one line, at most `length` characters; of longer ones the beginning and the end."""
+    names, end = [" ".join(str(name).split()) for name in names], length // 3
+    return [name if len(name) <= length else f"{name[: length - end - 1]}…{name[-end:]}" for name in names]
 
 
 def name_rows(ax: Axes, names: Sequence) -> None:
@@ -113,7 +153,9 @@ def heat_map(
     for row, column in np.ndindex(values.shape) if size <= 12 else ():
         colour = "white" if values[row, column] > low + 0.5 * (1 - low) else INK
         note(ax, texts(row, column), column, row, xytext=(0, 0), ha="center", color=colour)
-    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if size > 3 else {}
+    turned = {"rotation": 40 if size <= 15 else 90, "ha": "right", "rotation_mode": "anchor"} if size > 3 else {}
+    if size > 15:
+        turned |= {"va": "center"}
     ax.set_xticks(range(0, size, step), short(names[::step], 20), **turned)
     ax.set_yticks(range(0, size, step), short(names[::step], 20))
     ax.spines[:].set_visible(False)

@@ -10,7 +10,8 @@ from kagglekit.competition.task import encode_labels, read_train
 from kagglekit.scoring.metrics import score
 from kagglekit.show import section
 from kagglekit.show.classes import oof_and_test, report, spread_by_class
-from kagglekit.show.parts import find_parts, part_scores, residual_parts, score_parts, worst_targets
+from kagglekit.show.parts import find_parts, part_scores, residual_parts, score_parts
+from kagglekit.show.plots import worst_targets
 
 RNG = np.random.default_rng(0)
 ROWS = np.arange(120)

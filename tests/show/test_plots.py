@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from kagglekit.show import classes, curves, parts, plots, reliability
+from kagglekit.show import classes, curves, parts, plots, reliability, style
 from kagglekit.training.learning_rates import learning_rates
 from kagglekit.training.recipe import SCHEDULES
 
@@ -130,6 +130,23 @@ def test_a_failing_picture_leaves_nothing_open():
     with pytest.raises(ValueError):
         plots.fold_scores({0: "good"}, 0.5, 0.1).savefig("/dev/null")
     assert plt.get_fignums() == []
+
+
+def test_letters_that_no_font_has_are_told_once(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(style, "_told", set())
+    unknown = chr(0x378)  # no letter
+    for _ in range(2):
+        plots.confusion(Y, P, ["a", f"{unknown} film", "c"]).savefig(tmp_path / "picture.png")  # a warning is an error
+    assert (
+        capsys.readouterr().out.startswith(f"{unknown} are boxes in pictures") and style.find_fonts()[0] == style.FONT
+    )
+    plots.confusion(Y, P, ["ä", "ж", "ελ"])
+    assert capsys.readouterr().out == ""
+
+
+def test_long_names_keep_their_ends_which_often_are_what_tells_them_apart():
+    names = style.short([f"a rather long name of a class, number {k}" for k in range(40)], 20)
+    assert len(set(names)) == 40 and max(map(len, names)) == 20
 
 
 def test_token_lengths_show_the_share_that_is_truncated():
