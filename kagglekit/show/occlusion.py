@@ -20,12 +20,13 @@ from kagglekit.runs.tables import Run
 from kagglekit.scoring.metrics import CLASSES
 from kagglekit.show.texts import row_losses
 from kagglekit.training.predict import SavedModel, free_memory
+from kagglekit.training.recipe import Recipe
 
 WORDS = 20  # of a text, or of a piece, each of which is left out by itself
 PIECES = 10  # that longer ones are cut into
 AROUND = 12  # words that are shown on each side of a marked one
-MARKED = 8  # pieces of a text, at most
-LEAST = 0.005  # effect of a piece that is marked
+MARKED = 5  # pieces of a text, at most
+LEAST = 0.01  # effect of a piece that is marked, and a quarter of the strongest one's
 Predict = Callable[[Sequence[str]], np.ndarray]  # texts -> what one column of the predictions is for each, (texts,)
 
 
@@ -87,32 +88,33 @@ def explain_errors(
     n: int = 12,
     seconds: float = 3.0,
 ) -> list[Explained]:
-    """The worst rows of a run, explained by the saved model of the fold that held each out, fold by fold.
+    """The worst rows of a run, explained by the saved model of the fold that held each out, the worst first.
 
     train: with the columns of the run's recipe; labels: of all its rows; run: as from `read_run`. Of classes the
-    probability of the predicted one is explained, of labels or targets the one that is most wrong. Where `seconds` have
-    passed, no further row is begun. Empty for runs that keep no models: TF-IDF, frozen embeddings, SetFit, blends.
+    probability of the predicted one is explained, of labels or targets the one that is most wrong. seconds: for all of
+    them; the first one shows how many rows that is. Empty for runs that keep no models: TF-IDF, frozen embeddings,
+    SetFit, blends.
     """
-    models, recipe, began, explained = record.saved_models, record.recipe, time.monotonic(), []
+    models, knobs, explained = record.saved_models, Recipe.read(record.recipe), {}
     losses, fold_of = row_losses(task, labels[run.rows], run.oof_array), run.oof["fold"].to_numpy()
-    worst = np.argsort(-losses, kind="stable")[:n]
-    most = recipe["max_length"] * max(recipe.get("chunks") or 1, 1) if recipe.get("truncation") == "head" else None
-    for fold in [fold for fold in dict.fromkeys(fold_of[worst].tolist()) if fold in models]:
-        saved = SavedModel(models[fold], recipe)
-        for row in worst[fold_of[worst] == fold]:
-            if time.monotonic() - began > seconds:
-                return explained
-            place = run.rows[row]
+    worst = [row for row in np.argsort(-losses, kind="stable")[:n].tolist() if fold_of[row] in models]
+    read = knobs.max_length * max(knobs.chunks, 1) if knobs.truncation == "head" and len(task.text) == 1 else None
+    for fold in dict.fromkeys(fold_of[worst].tolist()):
+        saved = SavedModel(models[fold], record.recipe)
+        for row in [row for row in worst if fold_of[row] == fold]:
+            began, place = time.monotonic(), run.rows[row]
             column, heading = _describe(task, train.iloc[place], labels[place], run.oof_array[row], labels[run.rows])
 
             def predict(texts: Sequence[str], saved=saved, place=place, column=column) -> np.ndarray:
                 rows = train.iloc[[place] * len(texts)].assign(text=list(texts))
                 return saved.predict(rows, of_train=True)[:, column].astype(np.float64)
 
-            explained.append(Explained(heading, *find_effects(predict, train["text"].iloc[place], most)))
+            explained[row] = Explained(heading, *find_effects(predict, train["text"].iloc[place], read))
+            if len(explained) == 1:  # so many rows are explained as there is time for
+                worst = worst[: max(int(seconds / (time.monotonic() - began)), 1)]
         del saved
         free_memory()
-    return explained
+    return [explained[row] for row in worst if row in explained]
 
 
 def _describe(
@@ -123,7 +125,8 @@ def _describe(
         column = int(prediction.argmax())
         given = f"{task.classes[column]} ({prediction[column]:.2f}), in truth {task.classes[label]}"
     elif task.kind == "ordinal":
-        column, given = 0, f"{prediction[0]:.2f} of 0 to {len(task.classes) - 1}, in truth {label}"
+        given = f"{prediction[0]:.2f} of 0 to {len(task.classes) - 1}, in truth {label} ({task.classes[label]})"
+        column = 0
     else:
         scale = np.maximum(labels.std(axis=0), 1e-12) if task.kind == "regression" else 1.0
         column = int((np.abs(np.reshape(label, -1) - prediction) / scale).argmax())
@@ -135,22 +138,22 @@ def render(explained: Sequence[Explained]) -> str:
     """The rows as HTML. A word that raises the prediction is underlined and marked with ▲, one that lowers it has a
     dotted line and ▼, each with its effect; colours only repeat that. Of long texts what is around marked words."""
     words = (
-        "<p><b style='text-decoration: underline'>word</b><sup>▲0.12</sup>: with it, what is predicted is 0.12 higher; "
-        "<b style='text-decoration: underline dotted'>word</b><sup>▼0.12</sup>: 0.12 lower.</p>"
+        "<p><span style='text-decoration: underline'>word</span><sup>▲0.12</sup>: with it, what is predicted is 0.12 higher; "
+        "<span style='text-decoration: underline dotted'>word</span><sup>▼0.12</sup>: 0.12 lower.</p>"
     )
     rows = [f"<p><b>{html.escape(one.heading)}</b><br>{_mark(one.words, one.pieces)}</p>" for one in explained]
     return "\n".join([words, *rows])
 
 
 def _mark(words: Words, pieces: Sequence[Piece]) -> str:
-    """A text with its strongest pieces marked: those of at least a tenth of the strongest one's effect."""
+    """A text with its strongest pieces marked."""
     gaps = [html.escape(re.sub(r"\s+", " ", show_columns(gap))) for gap in words.gaps]
     plain, top = [html.escape(word) for word in words.words], max((abs(piece.effect) for piece in pieces), default=0.0)
     if top < LEAST:
         text = "".join(gap + word for gap, word in zip(gaps, plain[: 3 * AROUND], strict=False))
-        return f"{text}{' …' if len(plain) > 3 * AROUND else gaps[-1]} <i>(leaving words out changes nothing)</i>"
+        return f"{text}{' …' if len(plain) > 3 * AROUND else gaps[-1]} <i>(leaving words out changes little)</i>"
     strong = sorted(pieces, key=lambda piece: -abs(piece.effect))[:MARKED]
-    marked = {piece.start: piece for piece in strong if abs(piece.effect) >= max(top / 10, LEAST)}
+    marked = {piece.start: piece for piece in strong if abs(piece.effect) >= max(top / 4, LEAST)}
     near = {k for one in marked.values() for k in range(one.start - AROUND, one.stop + AROUND)}
     out, place = [], 0
     while place < len(plain):
@@ -170,5 +173,5 @@ def _mark(words: Words, pieces: Sequence[Piece]) -> str:
 def _dress(effect: float, top: float, text: str) -> str:
     """A marked piece: darker the stronger."""
     colour = f"rgba({'213,94,0' if effect > 0 else '0,114,178'},{0.1 + 0.4 * abs(effect) / top:.2f})"
-    style = f"background-color: {colour}; font-weight: bold; text-decoration: underline{' dotted' * (effect < 0)}"
+    style = f"background-color: {colour}; text-decoration: underline{' dotted' * (effect < 0)}"
     return f"<span style='{style}'>{text}</span><sup>{'▲' if effect > 0 else '▼'}{abs(effect):.2f}</sup>"

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kagglekit.competition.task import BY, Task, free_columns, read_train
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval
-from kagglekit.scoring.metrics import is_higher_better, score
+from kagglekit.scoring.metrics import is_catalogued, is_higher_better, metric_column, score
 from kagglekit.show.classes import draw_spreads
 from kagglekit.show.plots import worst_targets
 from kagglekit.show.style import BLUE, GREEN, ORANGE, dress, make_axes, make_figure, name_rows, note, short, styled
@@ -84,13 +84,14 @@ def score_parts(
 def _score_part(metric: str, labels: np.ndarray, predictions: np.ndarray, groups) -> tuple[int, float, float, float]:
     try:
         value = score(metric, labels, predictions)
-    except ValueError:  # not defined on these rows
+    except Exception:  # not defined on these rows; a function of the user may raise anything
         return len(labels), np.nan, np.nan, np.nan
     units = len(labels) if groups is None else len(np.unique(groups))
     if units < FEW:
         return len(labels), value, np.nan, np.nan
-    drawn = bootstrap_scores(metric, labels, [predictions], groups, DRAWS)[:, 0]
-    return len(labels), value, *interval(drawn, units)
+    draws = DRAWS if is_catalogued(metric) or metric_column(metric) else DRAWS // 4  # no fast form
+    drawn = bootstrap_scores(metric, labels, [predictions], groups, draws)[:, 0]
+    return len(labels), value, *(interval(drawn, units) if np.isfinite(drawn).sum() > 1 else (np.nan, np.nan))
 
 
 @styled
