@@ -138,8 +138,8 @@ def render(explained: Sequence[Explained]) -> str:
     """The rows as HTML. A word that raises the prediction is underlined and marked with ▲, one that lowers it has a
     dotted line and ▼, each with its effect; colours only repeat that. Of long texts what is around marked words."""
     words = (
-        "<p><span style='text-decoration: underline'>word</span><sup>▲0.12</sup>: with it, what is predicted is 0.12 higher; "
-        "<span style='text-decoration: underline dotted'>word</span><sup>▼0.12</sup>: 0.12 lower.</p>"
+        "<p><span style='text-decoration: underline'>word</span><sup>▲0.12</sup>: with it, what is predicted is 0.12 "
+        "higher; <span style='text-decoration: underline dotted'>word</span><sup>▼0.12</sup>: 0.12 lower.</p>"
     )
     rows = [f"<p><b>{html.escape(one.heading)}</b><br>{_mark(one.words, one.pieces)}</p>" for one in explained]
     return "\n".join([words, *rows])
