@@ -250,7 +250,8 @@ def write_label(task: Task, label: np.ndarray) -> str:
 def write_prediction(task: Task, row: np.ndarray) -> str:
     """A prediction (columns,) in words, with its probability where it has one."""
     if task.classes:
-        return f"{task.classes[decide(task, row[None])[0]]} ({row.max():.2f})"
+        scale = f" of 0 to {len(task.classes) - 1}" if task.kind == "ordinal" else ""
+        return f"{task.classes[decide(task, row[None])[0]]} ({row.max():.2f}{scale})"
     if task.kind == "multilabel":
         named = [f"{name} ({value:.2f})" for name, value in zip(task.labels, row, strict=True) if value >= 0.5]
         return ", ".join(named) or f"none (up to {row.max():.2f})"
