@@ -18,7 +18,7 @@ from kagglekit.data.words import Words, split_words
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run
 from kagglekit.scoring.metrics import CLASSES
-from kagglekit.show.texts import row_losses
+from kagglekit.show.texts import most_wrong, row_losses
 from kagglekit.training.predict import SavedModel, free_memory
 from kagglekit.training.recipe import Recipe
 
@@ -96,14 +96,16 @@ def explain_errors(
     SetFit, blends.
     """
     models, knobs, explained = record.saved_models, Recipe.read(record.recipe), {}
-    losses, fold_of = row_losses(task, labels[run.rows], run.oof_array), run.oof["fold"].to_numpy()
+    truth, oof, fold_of = labels[run.rows], run.oof_array, run.oof["fold"].to_numpy()
+    losses, columns = row_losses(task, truth, oof), most_wrong(task, truth, oof)
     worst = [row for row in np.argsort(-losses, kind="stable")[:n].tolist() if fold_of[row] in models]
     read = knobs.max_length * max(knobs.chunks, 1) if knobs.truncation == "head" and len(task.text) == 1 else None
     for fold in dict.fromkeys(fold_of[worst].tolist()):
         saved = SavedModel(models[fold], record.recipe)
         for row in [row for row in worst if fold_of[row] == fold]:
             began, place = time.monotonic(), run.rows[row]
-            column, heading = _describe(task, train.iloc[place], labels[place], run.oof_array[row], labels[run.rows])
+            column, id = int(columns[row]), train["id"].iloc[place]
+            heading = _describe(task, id, labels[place], oof[row], column)
 
             def predict(texts: Sequence[str], saved=saved, place=place, column=column) -> np.ndarray:
                 rows = train.iloc[[place] * len(texts)].assign(text=list(texts))
@@ -117,21 +119,14 @@ def explain_errors(
     return [explained[row] for row in worst if row in explained]
 
 
-def _describe(
-    task: Task, row: pd.Series, label: np.ndarray, prediction: np.ndarray, labels: np.ndarray
-) -> tuple[int, str]:
-    """The column of the predictions that is explained, and what it says."""
+def _describe(task: Task, id: str, label: np.ndarray, prediction: np.ndarray, column: int) -> str:
+    """What was predicted of a row in a column, and what is true."""
     if task.kind in CLASSES:
-        column = int(prediction.argmax())
-        given = f"{task.classes[column]} ({prediction[column]:.2f}), in truth {task.classes[label]}"
-    elif task.kind == "ordinal":
-        given = f"{prediction[0]:.2f} of 0 to {len(task.classes) - 1}, in truth {label} ({task.classes[label]})"
-        column = 0
-    else:
-        scale = np.maximum(labels.std(axis=0), 1e-12) if task.kind == "regression" else 1.0
-        column = int((np.abs(np.reshape(label, -1) - prediction) / scale).argmax())
-        given = f"{task.labels[column]} {prediction[column]:.3g}, in truth {np.reshape(label, -1)[column]:.3g}"
-    return column, f"{row['id']}: {given}"
+        return f"{id}: {task.classes[column]} ({prediction[column]:.2f}), in truth {task.classes[label]}"
+    if task.kind == "ordinal":
+        scale = f"0 to {len(task.classes) - 1}"
+        return f"{id}: {prediction[0]:.2f} of {scale}, in truth {label} ({task.classes[label]})"
+    return f"{id}: {task.labels[column]} {prediction[column]:.3g}, in truth {np.reshape(label, -1)[column]:.3g}"
 
 
 def render(explained: Sequence[Explained]) -> str:

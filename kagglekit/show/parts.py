@@ -147,5 +147,6 @@ def residual_parts(task: Task, labels: np.ndarray, predictions: np.ndarray, leng
             ax.axvline(0, color=ORANGE, linewidth=1.2, linestyle="--")
             counts = [f"{word} ({(codes == code).sum():,})" for code, word in enumerate(words)]
             name_rows(ax, counts)
-            ax.set(xlabel=f"error of {name}", title=f"By {by} (rows)")
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+            ax.set(xlabel="predicted minus true", title=f"{name}, by {by}")
     return figure

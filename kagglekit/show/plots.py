@@ -202,10 +202,10 @@ def residuals(labels: np.ndarray, predictions: np.ndarray, names: Sequence[str])
         else:
             left.plot(true, predicted, "o", color=BLUE, markersize=4.5, alpha=0.35, markeredgewidth=0)
         left.axline((true.mean(), true.mean()), slope=1, color=ORANGE, linewidth=1.2, linestyle="--")
-        left.set(xlabel=f"true {name}", ylabel=f"predicted {name}", title="Predicted against true")
+        left.set(xlabel="true", ylabel="predicted", title=name)
         right.hist(errors, bins=41, color=BLUE)
         right.axvline(0, color=ORANGE, linewidth=1.2, linestyle="--")
-        right.set(xlabel=f"error of {name} (predicted minus true)", ylabel="texts")
+        right.set(xlabel="predicted minus true", ylabel="texts")
         right.set(title=f"Errors: mean {errors.mean():+.3g}, sd {errors.std():.3g}")
     return figure
 

@@ -69,21 +69,38 @@ def row_losses(task: Task, labels: np.ndarray, predictions: np.ndarray) -> np.nd
     return (np.abs(labels - predictions) / np.maximum(labels.std(axis=0), 1e-12)).mean(axis=1)
 
 
+def most_wrong(task: Task, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """The column of the predictions that is most wrong in each row (rows,): of classes the predicted one, of targets by
+    errors in units of their standard deviation."""
+    if task.classes:
+        return predictions.argmax(axis=1)
+    truth = np.asarray(labels).reshape(predictions.shape)
+    scale = np.maximum(truth.std(axis=0), 1e-12) if task.kind == "regression" else 1.0
+    return (np.abs(truth - predictions) / scale).argmax(axis=1)
+
+
 def worst_rows(
     task: Task, train: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray, n: int = 15
 ) -> pd.DataFrame:
-    """The `n` rows with the highest `row_losses`: id, label, prediction, loss and text."""
+    """The `n` rows with the highest `row_losses`: id, label, prediction, loss and text. Of several labels or targets
+    the most wrong one, and which labels the row has."""
     losses = row_losses(task, labels, predictions)
     worst = np.argsort(-losses, kind="stable")[:n]
-    table, predictions = train.iloc[worst][["id", *task.labels]].reset_index(drop=True), predictions[worst]
+    table = train.iloc[worst][["id", *(task.labels if task.classes else ())]].reset_index(drop=True)
+    columns, predictions, labels = most_wrong(task, labels, predictions)[worst], predictions[worst], labels[worst]
     if task.classes:
         names = [task.classes[k] for k in decide(task, predictions)]
         sure = predictions.max(axis=1)
         scale = f" of 0 to {len(task.classes) - 1}" if task.kind == "ordinal" else ""
         table["predicted"] = [f"{name} ({value:.2f}{scale})" for name, value in zip(names, sure, strict=True)]
     else:
-        for k, name in enumerate(task.columns):
-            table[f"{name}, predicted"] = predictions[:, k].round(3)
+        truth, places = np.reshape(labels, predictions.shape), (np.arange(len(worst)), columns)
+        if task.kind == "multilabel":
+            table["labels"] = [", ".join(np.array(task.labels)[row == 1]) or "none" for row in truth]
+        if len(task.labels) > 1:
+            table["most wrong"] = np.array(task.labels)[columns]
+        table["true" if len(task.labels) > 1 else task.labels[0]] = truth[places].round(4)
+        table["predicted"] = predictions[places].round(4)
     return table.assign(loss=losses[worst].round(2), text=[show_columns(text) for text in train["text"].iloc[worst]])
 
 

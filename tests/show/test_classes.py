@@ -67,7 +67,7 @@ def competition(tmp_path):
     train = pd.DataFrame({"id": ROWS, "text": texts, "label": np.where(ROWS % 3, "no", "yes")})
     train["source"] = np.where(ROWS < 105, "news", "blog")
     train["page"], train["nothing"] = [f"p{row}" for row in ROWS], ""
-    train["city"] = [f"city {row}" if row % 2 else "广州" for row in ROWS]
+    train["city"] = [f"city {row % 30}" if row % 2 else "广州" for row in ROWS]
     train.to_csv(tmp_path / "train.csv", index=False)
     train.drop(columns=["label", "source"]).to_csv(tmp_path / "test.csv", index=False)
     train[["id"]].assign(label="no").to_csv(tmp_path / "sample_submission.csv", index=False)

@@ -41,6 +41,18 @@ def test_the_worst_rows_are_those_with_the_highest_loss():
     assert table["loss"].tolist() == pytest.approx([4.61, 2.3])
 
 
+def test_of_several_labels_or_targets_the_worst_rows_name_the_most_wrong_one():
+    truth, given = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.9, 0.2], [0.3, 0.1]])
+    rows = pd.DataFrame({"id": ["p", "q"], "text": ["one", "two"], "x": ["1", "0"], "y": ["0", "1"]})
+    tags = SimpleNamespace(kind="multilabel", classes=[], labels=["x", "y"])
+    table = worst_rows(tags, rows, truth, given)
+    assert table.drop(columns="loss").iloc[0].tolist() == ["q", "y", "y", 1.0, 0.1, "two"]
+    numbers = SimpleNamespace(kind="regression", classes=[], labels=["x", "y"])
+    assert worst_rows(numbers, rows, truth * [1, 1 / 3], given).loc[0, "most wrong"] == "y"
+    one = worst_rows(SimpleNamespace(kind="regression", classes=[], labels=["x"]), rows, truth[:, 0], given[:, :1])
+    assert list(one.columns) == ["id", "x", "predicted", "loss", "text"]
+
+
 def test_losses_of_several_labels_and_of_targets():
     several = SimpleNamespace(kind="multilabel")
     assert row_losses(several, np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]])) == pytest.approx([np.log(2)])
