@@ -89,12 +89,13 @@ class _Part:
     def left(self, inside: float | None) -> float | None:
         """Seconds until this part and those that follow it are done; inside: until its present phase is.
 
-        By the course of the part before, at the pace of this one; of the first part by its own phases.
+        By the course of the part before, at the pace of this one, which the parts that follow share by half, as it may
+        be slow for a while only; of the first part by its own phases.
         """
         elapsed, once = self.elapsed(), self.paused is not None
         if self.before:
-            whole = self.before.seconds[-1] * self.course.size / self.before.size * self.pace
-            own = max(whole - elapsed, 0.0) + whole * self.rest / self.course.size
+            each = self.before.seconds[-1] / self.before.size
+            own = max(each * self.course.size * self.pace - elapsed, 0.0) + each * self.rest * (1 + self.pace) / 2
             return own + (inside or 0.0) * once
         if inside is None:
             return None
