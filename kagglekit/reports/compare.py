@@ -100,7 +100,7 @@ def write_text(found: Paired, records: Sequence[RunRecord]) -> list[str]:
     if len(parts) > PARTS:
         lines += ["", f"the {PARTS} of {len(parts)} that differ most"]
         parts = parts.loc[(parts.max(axis=1) - parts.min(axis=1)).nlargest(PARTS).index]
-    lines += [""] * (len(parts) == len(found.parts)) + _grid(parts.map(write_score), found.part_metric)
+    lines += [""] * (len(parts) == len(found.parts)) + _grid(parts.map(write_score), parts.columns.name)
     if len(found.disagreements):
         lines += ["", "rows on which they disagree most"]
     for row in found.disagreements.to_dict("records"):
@@ -165,7 +165,7 @@ def write_html(found: Paired, records: Sequence[RunRecord], path: Path) -> Path:
         Section("Settings", [table(compare_settings(records, found.names), "Settings that differ")]),
         Section("Curves", show_curves(records, metric)),
         Section("By fold", [table(found.folds, f"{metric} of each fold")]),
-        Section("By class" if found.task.classes else "By column", [table(found.parts, found.part_metric)]),
+        Section("By class" if found.task.classes else "By column", [table(found.parts, found.parts.columns.name)]),
         Section("Disagreements", [
             paragraph("Rows whose losses differ most between the runs."), text_rows(found.disagreements),
         ]),

@@ -20,7 +20,7 @@ HOME = re.compile(r"(?<![\w/~.])(?:/(?:home|Users)/[^\s/\"'<>]+|/root|[A-Za-z]:\
 class Shown:
     """What a notebook shows below one of its headings: words and outputs as HTML, in order, and the code behind it.
 
-    waiting: words whose output has not come yet; those of an output that is empty are left out.
+    waiting: words whose output has not come yet; where none comes they are left out.
     """
 
     title: str
@@ -28,11 +28,10 @@ class Shown:
     code: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
 
-    def add(self, outputs: list[str], source: str) -> None:
-        """Add the outputs of a cell, behind the words above it."""
-        if outputs:
-            self.parts += [paragraph(text, "soft") for text in self.waiting] + outputs
-            self.code.append(source)
+    def add(self, output: str, source: str) -> None:
+        """Add an output of a cell, behind the words above it."""
+        self.parts += [*(paragraph(text, "soft") for text in self.waiting), output]
+        self.code += [] if source in self.code else [source]
         self.waiting = []
 
     def as_details(self, title: str = "", shown: bool = False) -> str:
@@ -42,23 +41,28 @@ class Shown:
 
 
 def read_sections(notebook: Path) -> dict[str, Shown]:
-    """The sections of an executed notebook that show something, by their headings (of the second level).
-
-    Raises Damaged for a damaged file.
-    """
+    """The sections of an executed notebook that show something, by their headings (of the second level, in cells of
+    Markdown or shown by code). Raises Damaged for a damaged file."""
     found = [Shown("")]
     for cell in read_json(notebook).get("cells", []):
         source = "".join(cell.get("source", ""))
         if cell.get("cell_type") == "markdown":
-            for part in re.split(r"(?m)^(?=#)", source):
-                heading, _, rest = part.partition("\n") if part.startswith("#") else ("", "", part)
-                if heading.startswith("## "):
-                    found.append(Shown(heading[3:].strip()))
-                found[-1].waiting += [text.strip() for text in rest.split("\n\n") if text.strip()]
-        elif cell.get("cell_type") == "code":
-            outputs = [show_output(output, found[-1].title) for output in cell.get("outputs", [])]
-            found[-1].add([html for html in outputs if html], source)
+            _add_words(found, source)
+        for output in cell.get("outputs", []):
+            if words := "".join(output.get("data", {}).get("text/markdown", "")):
+                _add_words(found, words)
+            elif html := show_output(output, found[-1].title):
+                found[-1].add(html, source)
     return {section.title: section for section in found if section.title and section.parts}
+
+
+def _add_words(found: list[Shown], words: str) -> None:
+    """Add words of Markdown to the last section; a heading of the second level begins another."""
+    for part in re.split(r"(?m)^(?=#)", words):
+        heading, _, rest = part.partition("\n") if part.startswith("#") else ("", "", part)
+        if heading.startswith("## "):
+            found.append(Shown(heading[3:].strip()))
+        found[-1].waiting = [text.strip() for text in rest.split("\n\n") if text.strip()]
 
 
 def show_output(output: dict[str, Any], title: str) -> str:

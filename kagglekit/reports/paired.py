@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
 
 from kagglekit.competition.submission import decide
 from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
@@ -22,6 +21,7 @@ from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.tables import Run, list_runs, read_folds, read_run
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread, standard_error
 from kagglekit.scoring.metrics import is_higher_better, score
+from kagglekit.show.classes import report
 from kagglekit.show.texts import row_losses
 
 DRAWS = 1000
@@ -93,7 +93,7 @@ class Difference:
 class Paired:
     """Runs on the same rows. names: the first is that which others are compared with; with its work folder where two
     have the same. left_out: which folds of which run the others lack. scores: a line per run (score, standard_error).
-    folds: fold -> score of each run. parts: class, label or target -> `part_metric` of each run. disagreements: rows
+    folds: fold -> score of each run. parts: class, label or target -> F1 or RMSE of each run. disagreements: rows
     that the runs predict most differently."""
 
     task: Task
@@ -104,7 +104,6 @@ class Paired:
     scores: pd.DataFrame
     differences: list[Difference]
     folds: pd.DataFrame
-    part_metric: str
     parts: pd.DataFrame
     disagreements: pd.DataFrame
 
@@ -180,13 +179,12 @@ def _compare(data: EnsembleData, names: list[str], runs: list[Run], left_out: li
         int(one): [score(task.metric, truth[fold == one], some[fold == one]) for some in predictions]
         for one in np.unique(fold)
     }
-    part_metric, parts = _score_parts(task, np.asarray(truth), predictions)
     errors = [standard_error(task.metric, truth, some, groups=groups) for some in predictions]  # as `score_run` has it
     table = pd.DataFrame({"score": scores, "standard_error": errors}, index=names)
     return Paired(
         task, names, len(rows), units, left_out, table, differences,
         pd.DataFrame.from_dict(by_fold, orient="index", columns=names).rename_axis("fold"),
-        part_metric, pd.DataFrame.from_dict(parts, orient="index", columns=names),
+        _score_parts(task, np.asarray(truth), predictions, names),
         _disagreements(data, names, runs, losses, examples),
     )  # fmt: skip
 
@@ -198,25 +196,11 @@ def _count_wins(task: Task, truth, first: np.ndarray, other: np.ndarray, losses:
     return int((losses[1] < losses[0]).sum()), int((losses[0] < losses[1]).sum())
 
 
-def _score_parts(task: Task, truth: np.ndarray, predictions: list[np.ndarray]) -> tuple[str, dict]:
-    """The name of a figure, and class (F1), label (F1) or target (RMSE) -> its value for each run."""
-    if task.classes:
-        guesses = [decide(task, some) for some in predictions]
-        table = {name: [_f1(truth == k, guess == k) for guess in guesses] for k, name in enumerate(task.classes)}
-        return "F1", table
-    columns = [(name, k) for k, name in enumerate(task.labels)]
-    truth = truth.reshape(len(truth), -1)
-    if task.kind == "multilabel":
-        table = {name: [_f1(truth[:, k] == 1, some[:, k] >= 0.5) for some in predictions] for name, k in columns}
-        return "F1 at 0.5", table
-    table = {
-        name: [float(np.sqrt(np.mean((some[:, k] - truth[:, k]) ** 2))) for some in predictions] for name, k in columns
-    }
-    return "RMSE", table
-
-
-def _f1(true: np.ndarray, given: np.ndarray) -> float:
-    return float(f1_score(true, given, zero_division=np.nan))
+def _score_parts(task: Task, truth: np.ndarray, predictions: list[np.ndarray], names: list[str]) -> pd.DataFrame:
+    """The F1 of each class or label, or the RMSE of each target, a column per run; the figure names the columns."""
+    figure = "RMSE" if task.kind == "regression" else "F1"
+    table = pd.concat([report(task, truth, some)[figure] for some in predictions], axis=1)
+    return table.loc[task.classes or task.labels].set_axis(names, axis=1).rename_axis(index="", columns=figure)
 
 
 def _disagreements(

@@ -26,11 +26,11 @@ from kagglekit.reports.reproduce import show_way
 from kagglekit.reports.run_settings import describe_method
 from kagglekit.running.notebook import LAB
 from kagglekit.scoring.metrics import CLASSES, is_higher_better
-from kagglekit.show import plots
+from kagglekit.show import classes, plots
 from kagglekit.show.reliability import expected_calibration_error, reliability, reliability_table
 from kagglekit.show.texts import row_losses
 
-WORST, TARGETS, LINES = 8, 6, 8  # rows with the highest loss; targets of a regression, and runs, in a picture
+WORST, NAMES, LINES = 8, 6, 8  # rows with the highest loss; names in a sentence, and runs in a picture
 OPEN = ("Labels", "Lengths")  # sections of 1_eda that are not folded
 
 
@@ -72,8 +72,8 @@ def fill(report: Report, make: Callable[[Report], list[str]]) -> list[str]:
 
 def _some(names: Sequence[str]) -> str:
     """Names, and of many the first ones."""
-    more = f" and {len(names) - TARGETS} more" if len(names) > TARGETS else ""
-    return f"{', '.join(names[:TARGETS])}{more}"
+    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+    return f"{', '.join(names[:NAMES])}{more}"
 
 
 def show_task(report: Report) -> list[str]:
@@ -202,12 +202,12 @@ def show_errors(report: Report) -> list[str]:
         right = f"{np.mean(truth == guess):.1%} of {len(truth):,} rows right"
         words = f"{right}; most often wrong: {', '.join(common) or 'none'}"
         report.findings.append(f"{run.name}: {words}.")
-        parts.append(picture(plots.errors(task, truth, given), f"Confusion matrix: {words}", words))
-    elif task.kind == "multilabel":
-        parts.append(picture(plots.errors(task, truth, given), "Found, missed and false alarms of each label at 0.5"))
     else:
-        some = truth.reshape(given.shape)[:, :TARGETS], given[:, :TARGETS], task.labels[:TARGETS]
-        parts.append(picture(plots.residuals(*some), f"Predicted against true values of {', '.join(some[2])}"))
+        several = task.kind == "multilabel"
+        words = "Found, missed and false alarms at 0.5 of" if several else "Predicted against true values of"
+        words = f"{words} {_some(task.labels)}"
+    parts.append(picture(plots.errors(task, truth, given), words, words))
+    parts.append(table(classes.report(task, truth, given), "Each class, label or target"))
     losses = row_losses(task, truth, given)
     worst = np.argsort(-losses, kind="stable")[:WORST]
     rows = data.train.iloc[run.rows[worst]]

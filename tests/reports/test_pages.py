@@ -155,13 +155,15 @@ def test_what_1_eda_showed_is_folded_in_and_its_html_is_read_as_text(made):
         words("Nothing is below this."), cell("table", {"output_type": "execute_result", "data": {"text/html": html}}),
         words("These words have no output."), cell("pass"),
         words("## Empty\n\nNo outputs."), cell("pass"),
+        cell("section()", {"data": {"text/markdown": "## Shown by code\n\nSaid by code."}}, {"text": "printed"}),
     )  # fmt: skip
     sections = read_sections(work / "notebooks/1_eda.ipynb")
-    assert list(sections) == ["Task", "Labels"]
+    assert list(sections) == ["Task", "Labels", "Shown by code"]
     page = check_page(write_report(work))
     text = page.text
     assert "Each line was inferred" in text and "print(1)" in text and "Labels: a picture" in page.images[0]["alt"]
     assert "noise" not in text and "These words have no output" not in text and "someone" not in text
+    assert "Said by code. printed" in text
     assert "read from ~/secret/train.csv and ~/x" in text and "1,490" in text
 
 
