@@ -10,7 +10,6 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from kagglekit.competition.submission import decide
 from kagglekit.competition.task import Task
-from kagglekit.scoring.metrics import CLASSES
 from kagglekit.show.style import (
     BLUE,
     ORANGE,
@@ -139,8 +138,8 @@ def oof_and_test(task: Task, predictions: np.ndarray, tests: np.ndarray) -> Figu
     for the second one; of more than six those that differ most. None where there are no test rows.
 
     predictions: (n, columns), out of fold. tests: (folds, rows of test, columns), of each fold, as their mean would be
-    less sure than any of them. The KS distance (Kolmogorov-Smirnov) is 0 for equal distributions; the title
-    says which distance chance alone exceeds in one of twenty cases.
+    less sure than any of them. The KS distance (Kolmogorov-Smirnov) is 0 for equal distributions; a star
+    marks one that chance alone exceeds in less than one of twenty cases.
     """
     n, m = len(predictions), tests.shape[1]
     if not n or not m:
@@ -150,24 +149,24 @@ def oof_and_test(task: Task, predictions: np.ndarray, tests: np.ndarray) -> Figu
     pairs = [(predictions[:, k].astype(np.float64), tests[:, :, k].ravel().astype(np.float64)) for k in columns]
     distances = np.array([ks_2samp(ours, theirs, method="asymp").statistic for ours, theirs in pairs])
     shown = sorted(np.argsort(-distances, kind="stable")[:PANELS])
+    chance = 1.36 * np.sqrt((n + m) / (n * m))  # the 5 % point of the two-sample test, large samples
     width = min(len(shown), 3)
     figure = make_figure(1.2 + 3.3 * width, 0.6 + 2.5 * -(-len(shown) // width))
     panels = figure.subplots(-(-len(shown) // width), width, squeeze=False).ravel()
     for ax, number in zip(panels, shown, strict=False):
         dress(ax, "y")
-        values, unit = pairs[number], task.kind in (*CLASSES, "multilabel")
-        low, high = (0.0, 1.0) if unit else (min(map(np.min, values)), max(map(np.max, values)))
+        values, mark = pairs[number], " *" if distances[number] > chance else ""
+        low, high = min(map(np.min, values)), max(map(np.max, values))
         for some, name, colour, style in zip(values, ("out of fold", "test"), (BLUE, ORANGE), ("-", "--"), strict=True):
             bars = {"bins": np.linspace(low, max(high, low + 1e-6), 26), "weights": np.full(len(some), 1 / len(some))}
             ax.hist(some, histtype="step", color=colour, linestyle=style, linewidth=1.6, label=name, **bars)
         ax.yaxis.set_major_formatter(PERCENT)
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set_title(f"{short([names[number]], 24)[0]}: {distances[number]:.2f}", fontsize=10)
+        ax.set_title(f"{short([names[number]], 24)[0]}: {distances[number]:.2f}{mark}", fontsize=10)
     for ax in panels[len(shown) :]:
         ax.set_axis_off()
     panels[0].set_ylabel("share of rows")
     panels[0].legend(loc="best")
-    chance = 1.36 * np.sqrt((n + m) / (n * m))  # the 5 % point of the two-sample test, large samples
     more = f", the {len(shown)} of {len(names)} that differ most" if len(shown) < len(names) else ""
-    figure.suptitle(f"KS distance; above {chance:.2f} is more than chance{more}", x=0.01, ha="left", fontsize=9)
+    figure.suptitle(f"KS distance; *: more than chance ({chance:.2f}){more}", x=0.01, ha="left", fontsize=9)
     return figure

@@ -22,7 +22,7 @@ from kagglekit.show.texts import most_wrong, row_losses
 from kagglekit.training.predict import SavedModel, free_memory
 from kagglekit.training.recipe import Recipe
 
-WORDS = 20  # of a text, or of a piece, each of which is left out by itself
+WORDS = 32  # of a text, or of a piece, each of which is left out by itself
 PIECES = 10  # that longer ones are cut into
 AROUND = 12  # words that are shown on each side of a marked one
 MARKED = 5  # pieces of a text, at most
@@ -49,8 +49,8 @@ class Explained:
 
 
 def find_effects(predict: Predict, text: str, most: int | None = None) -> tuple[Words, list[Piece]]:
-    """The pieces of a text and their effects. Of up to 20 words each is a piece; a longer text is cut into 10 pieces,
-    and the strongest of them in the same way again. Costs at most 31 predictions.
+    """The pieces of a text and their effects. Of up to 32 words each is a piece; a longer text is cut into 10 pieces,
+    and the strongest of them in the same way again. Costs at most 43 predictions.
 
     most: words from the beginning that count, where the model reads no more. Chinese is split by jieba where it is
     installed, else by characters.
@@ -145,11 +145,12 @@ def _mark(words: Words, pieces: Sequence[Piece]) -> str:
     gaps = [html.escape(re.sub(r"\s+", " ", show_columns(gap))) for gap in words.gaps]
     plain, top = [html.escape(word) for word in words.words], max((abs(piece.effect) for piece in pieces), default=0.0)
     if top < LEAST:
-        text = "".join(gap + word for gap, word in zip(gaps, plain[: 3 * AROUND], strict=False))
-        return f"{text}{' …' if len(plain) > 3 * AROUND else gaps[-1]} <i>(leaving words out changes little)</i>"
+        text = "".join(gap + word for gap, word in zip(gaps, plain[: 5 * AROUND], strict=False))
+        return f"{text}{' …' if len(plain) > 5 * AROUND else gaps[-1]} <i>(leaving words out changes little)</i>"
     strong = sorted(pieces, key=lambda piece: -abs(piece.effect))[:MARKED]
     marked = {piece.start: piece for piece in strong if abs(piece.effect) >= max(top / 4, LEAST)}
     near = {k for one in marked.values() for k in range(one.start - AROUND, one.stop + AROUND)}
+    near |= set(range(len(plain) if len(plain) <= 5 * AROUND else 0))
     out, place = [], 0
     while place < len(plain):
         if place not in near:
