@@ -200,7 +200,7 @@ def _describe_rows(rows: list[RunRow], found: Overview) -> None:
     """Say of each run how its settings differ from those of an earlier one."""
 
     def made(row: RunRow) -> float:
-        ends = [mark["finished_at"] for stem, mark in found.markers.items() if stem.partition(".")[2] == row.name]
+        ends = [mark.get("finished_at") for stem, mark in found.markers.items() if stem.partition(".")[2] == row.name]
         if ends and ends[0]:
             return datetime.fromisoformat(ends[0]).timestamp()
         files = [row.record.folder / name for name in ("params.json", "weights.json", "score.json")]

@@ -131,7 +131,7 @@ def image(png: str, alt: str, caption: str = "", size: str = "") -> str:
     """A PNG picture, given in base64."""
     data = re.sub(r"[^A-Za-z0-9+/=]", "", png)
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    shown = scrolled(f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}"{size}>', alt)
+    shown = scrolled(f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}"{size}>', "picture")
     return f"<figure>{shown}{below}</figure>"
 
 
