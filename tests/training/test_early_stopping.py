@@ -202,3 +202,6 @@ def test_the_evaluation_that_was_kept_is_among_those_that_come_back(tuner, tmp_p
             if "score" in row:
                 again = score(fine.task.metric, fine.labels[VALID], fitted.evaluations[row["step"]])
                 assert again == pytest.approx(row["score"])
+                loss = "log_loss" if kind == "multiclass" else "mse"
+                known = score(loss, fine.labels[VALID], fitted.evaluations[row["step"]])
+                assert known == pytest.approx(row["valid_loss"])
