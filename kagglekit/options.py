@@ -21,6 +21,7 @@ from kagglekit.annotations import accepts
 
 SEEDS = 4_000_000_000  # the largest seed: numpy takes below 2**32, and a fold adds its number
 RENAMED = {"beside": "features", "cut": "truncation", "try_rates": "find_learning_rate"}  # names of version 0.1
+RENAMED_SINCE = {"pattern": "template"}  # of 1_eda, in version 0.3; 3_train has a pattern, the prompt around a text
 
 
 def check_range(name: str, value, fits: bool, rule: str) -> None:
@@ -260,8 +261,9 @@ def check_names(given: Iterable[str], known: Iterable[str], owner: str) -> None:
 
 
 def explain_renamed(name: str, known: Iterable[str]) -> str:
-    """What a knob of version 0.1 is called now; "" for any other name."""
-    return f"{name} is now called {RENAMED[name]}" if RENAMED.get(name) in known else ""
+    """What a knob of an earlier version is called now; "" for any other name."""
+    new = (RENAMED | RENAMED_SINCE).get(name)
+    return f"{name} is now called {new}" if new in known else ""
 
 
 def current_names(recipe: Mapping[str, Any]) -> dict[str, Any]:

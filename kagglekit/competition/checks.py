@@ -222,7 +222,7 @@ def check_text(
 ) -> None:
     """The text columns are in train and test, and hold something."""
     for column in text:
-        what = f"pattern={pattern!r}: {column!r}" if pattern else f"text={column!r}"
+        what = f"template={pattern!r}: {column!r}" if pattern else f"text={column!r}"
         for file, table in (("train", train), ("test", test)):
             if column not in table.columns:
                 raise ValueError(f"{what} is no column of {names[file]}; it has {listed(table.columns)}")

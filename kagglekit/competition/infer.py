@@ -217,14 +217,14 @@ class Draft:
         taken = {found["id"], *answers}
         group = self.named(settings.group) or [settings.group]
         rule = (columns.guess_text, train, test, taken | {*group}, found["id"])
-        pattern = settings.pattern and rename_template(settings.pattern, lambda name: self.named(name)[0])
+        pattern = settings.template and rename_template(settings.template, lambda name: self.named(name)[0])
         text = self.choose("text", template_columns(pattern) if pattern else self.named(settings.text), *rule)
         checks.check_text(text, answers, train, test, self.names, pattern)
         if pattern:
-            self.tell("pattern", pattern, "given")
+            self.tell("template", pattern, "given")
         elif len(text) > 1:
             found["text_separator"] = SEPARATOR
-            how = "models read the tokenizer's separator between them; pattern= would make one text of them"
+            how = "models read the tokenizer's separator between them; template= would make one text of them"
             self.tell("columns of a text", text, how)
         found["pattern"] = pattern
         rule = (columns.guess_group, train, test, taken, join_columns(train, text), text)

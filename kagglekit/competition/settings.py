@@ -30,8 +30,8 @@ class TaskSettings(Knobs):
     quotes: bool | None = knob(None, "whether quotes enclose cells of a CSV, or are text", shown="competition")
     id: str | None = knob(None, "column with ids", names="column", shown="task")
     text: str | list[str] | None = knob(None, "columns with text", names="column", shown="task")
-    pattern: str | None = knob(
-        None, 'template of the text over columns: "Rule: {rule} Post: {body}"; None: each by itself', shown="task"
+    template: str | None = knob(
+        None, 'the text, made of columns: "Rule: {rule} Post: {body}"; None: each by itself', shown="task"
     )
     labels: str | list[str] | None = knob(None, "columns of train to predict", names="column", shown="task")
     label_sep: str | None = knob(None, 'between several labels of one cell; "": a cell is one label', shown="task")
@@ -51,10 +51,12 @@ class TaskSettings(Knobs):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.pattern is not None:
-            named = template_columns(self.pattern)
+        if self.template is not None:
+            named = template_columns(self.template)
             if self.text and set(named) != {*([self.text] if isinstance(self.text, str) else self.text)}:
-                raise ValueError(f"pattern={self.pattern!r} and text={self.text!r} name other columns: leave text out")
+                raise ValueError(
+                    f"template={self.template!r} and text={self.text!r} name other columns: leave text out"
+                )
         if self.form not in (None, *FORMS) and not TOP.fullmatch(self.form):
             meant = did_you_mean(self.form, FORMS) or f": use one of {', '.join(FORMS)}, top1, top2, ..."
             raise ValueError(f"form={self.form!r} is not known{meant}")

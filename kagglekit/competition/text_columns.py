@@ -17,20 +17,20 @@ SEPARATOR = "\ufdd0"  # a noncharacter of Unicode: for internal use, never part 
 SHOWN = "⏐"  # in its place, where people read
 
 
-def read_template(pattern: str) -> list[tuple[str, str | None]]:
+def read_template(template: str) -> list[tuple[str, str | None]]:
     """A template over columns, such as "Rule: {rule} Post: {body}", as pairs of literal text and the column behind it.
 
     A brace itself is written {{ or }}. Raises ValueError for a lone brace, and for anything in braces but a name.
     """
     try:
-        pieces = list(Formatter().parse(pattern))
+        pieces = list(Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"pattern={pattern!r}: {error}; write a brace itself as {{{{ or }}}}") from None
+        raise ValueError(f"template={template!r}: {error}; write a brace itself as {{{{ or }}}}") from None
     for _, name, *more in pieces:
         if name == "" or any(more):
-            raise ValueError(f"pattern={pattern!r}: between braces stands the name of a column and nothing else")
+            raise ValueError(f"template={template!r}: between braces stands the name of a column and nothing else")
     if not any(name for _, name, *_ in pieces):
-        raise ValueError(f"pattern={pattern!r} names no column: write one in braces, such as {{body}}")
+        raise ValueError(f"template={template!r} names no column: write one in braces, such as {{body}}")
     return [(literal, name) for literal, name, *_ in pieces]
 
 

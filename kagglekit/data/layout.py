@@ -77,7 +77,7 @@ def _find_separator(tokenizer) -> list[int]:
         return [tokenizer.eos_token_id]
     raise ValueError(
         "the tokenizer has no token to put between the columns of a text: no separator, no line break, no end of text. "
-        "Choose another backbone, or say in 1_eda how the columns make one text: pattern='{title}: {body}'"
+        "Choose another backbone, or say in 1_eda how the columns make one text: template='{title}: {body}'"
     )
 
 

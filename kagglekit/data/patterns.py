@@ -48,7 +48,8 @@ def read_pattern(pattern: str) -> tuple[list[str], list[str]]:
                 sides[-1].append("")
     except ValueError as error:
         raise ValueError(
-            f"pattern={pattern!r}: {error}; use {{text}} and {{mask}}, and write a brace itself as {{{{"
+            f"pattern={pattern!r}: {error}; use {{text}} and {{mask}}, write a brace itself as {{{{, and make a "
+            "text of columns by template= in 1_eda"
         ) from None
     if len(sides) != 2:
         raise ValueError(f"pattern={pattern!r} must have {{text}} once, as in '{{text}} It was {{mask}}.'")

@@ -173,7 +173,7 @@ def check_columns(asked: Asked) -> None:
     """Columns that are named, where the first lines of the tables tell."""
     values, columns = asked.values, asked.named("column")
     if asked.has("data"):
-        columns += [("pattern", name) for name in template_columns(values["pattern"])] if values["pattern"] else []
+        columns += [("template", name) for name in template_columns(values["template"])] if values["template"] else []
         columns += [("metric", split_by(values["metric"] or "")[1])]
         place, found = resolve(values["data"]), []
         tables = [path for path in sorted(place.glob("*")) if path.suffix.lower() in (".csv", ".tsv", *OTHER_TABLES)]

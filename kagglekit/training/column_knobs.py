@@ -59,7 +59,7 @@ def swapped_columns(swap: list[str] | dict[str, Any]) -> list[str]:
 
 def _check_columns(name: str, columns: Sequence[str], task: Task) -> None:
     if len(task.text) == 1 or task.pattern or task.text_separator != SEPARATOR:
-        why = "is one column" if len(task.text) == 1 else f"is made of its columns by pattern={task.pattern!r}"
+        why = "is one column" if len(task.text) == 1 else f"is made of its columns by template={task.pattern!r}"
         if not task.pattern and len(task.text) > 1:
             why = (
                 "was joined by line breaks by an earlier version: run 1_eda with another work= for columns of their own"

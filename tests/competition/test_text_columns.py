@@ -89,11 +89,11 @@ def test_tf_idf_has_the_likeness_of_two_columns_last():
 
 
 def test_a_template_is_filled_and_kept(folder, tmp_path):
-    task, findings = infer(folder, pattern="Rule: {rule} {{Post}}: {body}")
+    task, findings = infer(folder, template="Rule: {rule} {{Post}}: {body}")
     assert task.text == ["rule", "body"]
     expected = ["Rule: No spam {Post}: b u y", "Rule: Be kind {Post}: hey {you}", "Rule:  {Post}: x y"]
     assert read_train(task)["text"].tolist()[:3] == read_test(task)["text"].tolist()[:3] == expected
-    assert ("pattern", task.pattern, "given") in set(findings.itertuples(index=False, name=None))
+    assert ("template", task.pattern, "given") in set(findings.itertuples(index=False, name=None))
     task.save(tmp_path / "work")
     assert load_task(tmp_path / "work") == task
     assert read_train(task.by_columns)["text"][0] == f"No spam{SEPARATOR}b u y"
@@ -102,15 +102,15 @@ def test_a_template_is_filled_and_kept(folder, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"pattern": "Rule: {rules}"}, "'rules' is no column of train.csv; it has id, rule, body, label"),
-        ({"pattern": "Rule: {rule"}, "expected '}' before end of string; write a brace itself as {{ or }}"),
-        ({"pattern": "Rule: rule}"}, "Single '}' encountered in format string; write a brace itself as {{ or }}"),
-        ({"pattern": "{rule!r}"}, "between braces stands the name of a column and nothing else"),
-        ({"pattern": "{} {rule}"}, "between braces stands the name of a column and nothing else"),
-        ({"pattern": "Rule"}, "names no column: write one in braces"),
-        ({"pattern": ""}, "names no column: write one in braces"),
-        ({"pattern": "{label} {rule}"}, "'label' is no column of test.csv"),
-        ({"pattern": "{rule}", "text": ["rule", "body"]}, "name other columns: leave text out"),
+        ({"template": "Rule: {rules}"}, "'rules' is no column of train.csv; it has id, rule, body, label"),
+        ({"template": "Rule: {rule"}, "expected '}' before end of string; write a brace itself as {{ or }}"),
+        ({"template": "Rule: rule}"}, "Single '}' encountered in format string; write a brace itself as {{ or }}"),
+        ({"template": "{rule!r}"}, "between braces stands the name of a column and nothing else"),
+        ({"template": "{} {rule}"}, "between braces stands the name of a column and nothing else"),
+        ({"template": "Rule"}, "names no column: write one in braces"),
+        ({"template": ""}, "names no column: write one in braces"),
+        ({"template": "{label} {rule}"}, "'label' is no column of test.csv"),
+        ({"template": "{rule}", "text": ["rule", "body"]}, "name other columns: leave text out"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_an_error(folder, given, message):
@@ -123,7 +123,7 @@ def test_a_template_may_have_numbers_beside_text(folder):
     for name in ("train", "test"):
         table = pd.read_csv(folder / f"{name}.csv", dtype=str, keep_default_na=False)
         table.assign(year="2026").to_csv(folder / f"{name}.csv", index=False)
-    task = infer(folder, pattern="In {year}: {body}")[0]
+    task = infer(folder, template="In {year}: {body}")[0]
     assert read_train(task)["text"][0] == "In 2026: b u y"
 
 

@@ -64,8 +64,8 @@ DATA = "data=PLACE/data"
         (f"1_eda {DATA} labels=moods", r"labels: .*data has no column 'moods': did you mean mood\?$"),
         (f"1_eda {DATA} text=title,bodi", r"text: .* has no column 'bodi': did you mean body\?$"),
         (
-            f"1_eda {DATA} pattern={{titel}}",
-            r"pattern: .* has no column 'titel': did you mean title or Title\?|title\?$",
+            f"1_eda {DATA} template={{titel}}",
+            r"template: .* has no column 'titel': did you mean title or Title\?|title\?$",
         ),
         (f"1_eda {DATA} group=zzz", "has no column 'zzz'; it has id, Title, body, stars, title, mood"),
         (f"1_eda {DATA} metric=roc_auc_by:star", r"metric: .* has no column 'star': did you mean stars\?$"),

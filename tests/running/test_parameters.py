@@ -270,6 +270,7 @@ def test_a_column_of_1_eda_is_one_word_or_a_list(text, value):
     ("given", "words"),
     [
         ({"labls": "x"}, "1_eda has no parameter 'labls': did you mean labels"),
+        ({"pattern": "{a}: {b}"}, "1_eda: pattern is now called template$"),
         ({"kind": "words"}, "1_eda: kind='words' is out of range: it must be one of binary, multiclass"),
         ({"n_folds": 1}, "1_eda: n_folds=1 is out of range: it must be 2 or more"),
         ({"near_duplicates": 1.5}, "near_duplicates=1.5 is out of range: it must be from 0 to 1"),
@@ -437,6 +438,9 @@ def test_shared_values_without_effect_are_left_out_and_told(capsys):
 def test_an_old_name_after_the_dashes_is_an_error_that_says_the_new_one():
     with pytest.raises(ValueError, match="cut is now called truncation"):
         choose_shared(find_notebook("3_train"), {"cut": "tail"})
+    both = {"pattern": "{text} {mask}", "template": "{a}: {b}"}  # one name for two things until version 0.3
+    assert choose_shared(find_notebook("1_eda"), both) == {"template": "{a}: {b}"}
+    assert choose_shared(find_notebook("3_train"), both) == {"pattern": "{text} {mask}"}
     assert choose_shared(find_notebook("3_train"), {"head": "flat", "objective": "rtd"}) == {"head": "flat"}
 
 

@@ -86,8 +86,8 @@ def test_labels_that_name_a_side_are_found_by_the_names_of_the_columns(columns, 
         ),
         (
             {"budget": {"left": 5}},
-            {"pattern": "{left}: {right}"},
-            "is made of its columns by pattern='{left}: {right}'",
+            {"template": "{left}: {right}"},
+            "is made of its columns by template='{left}: {right}'",
         ),
         (
             {"swap": ["left", "right"]},

@@ -113,7 +113,7 @@ def test_columns_that_the_recipe_reads_must_be_there_and_a_template_does_not_mak
     with pytest.raises(ValueError, match=r"more.csv has no column 'stars', which the model reads"):
         read(task, write(tmp_path, text=["a"], label=["bad"]), Recipe(auxiliary={"stars": 1.0}))
     words = "Say in a word whether what follows here was written by one who liked the film or not at all: {text}"
-    extra = read(compete(pattern=words), write(tmp_path, text=["xyzzy"], label=["bad"]))
+    extra = read(compete(template=words), write(tmp_path, text=["xyzzy"], label=["bad"]))
     assert extra.rows(np.arange(10)).tolist() == [10] and extra.train["text"].iloc[10].endswith("at all: xyzzy")
 
 
