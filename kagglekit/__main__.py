@@ -2,6 +2,7 @@
 
 kagglekit run 3_train work=runs/bbc run=base     a notebook in batch
 kagglekit run 3_train --help                     its parameters
+kagglekit predict runs/bbc blend rows.csv        new rows with saved models
 kagglekit compare base fgm work=runs/bbc         runs side by side
 kagglekit report runs/bbc                        one page of HTML to send
 kagglekit lab data/tweets                        copies of them in JupyterLab
@@ -15,6 +16,7 @@ from importlib import import_module
 
 COMMANDS = {
     "run": "kagglekit.run",
+    "predict": "kagglekit.running.new_rows",
     "compare": "kagglekit.reports.compare",
     "report": "kagglekit.reports.report",
     "lab": "kagglekit.running.lab",

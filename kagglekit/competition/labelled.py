@@ -1,6 +1,7 @@
-"""Labelled rows of another file than train: read with the task's columns, and refused where they do not fit it."""
+"""Rows of another file, labelled or new: read with the task's columns, and refused where they do not fit it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +24,8 @@ def read_labelled(task: Task, path: str | Path, more: Sequence[str] = ()) -> pd.
     FileNotFoundError, and ValueError that names file, column and row, for a missing column, a missing label, and one
     that is no class or no number.
     """
-    path, notes = resolve(path), []
-    table = read_table(path, task.encoding, notes=notes)
-    for what, found, why in notes:
-        print(f"{what}: {found} ({why})")
-    written = task.label_columns or task.labels
-    table = table.rename(columns=task.renamed.get("train", {}))
-    known = {name.strip().casefold(): name for name in table.columns}
-    wanted = [task.id, task.group, *task.text, *written, *more, "source"]
-    called = {known.get(name.strip().casefold()): name for name in wanted if name and name not in table.columns}
-    table = join_again(task.data, task.encoding, task.reading, table.rename(columns=called))
-    for name in [*task.text, *written, *more]:
-        if name not in table.columns:
-            what = "the text" if name in task.text else "the labels" if name in written else "which the model reads"
-            raise ValueError(f"{path} has no column {name!r}, {what}: it has {', '.join(table.columns)}")
+    path, written = resolve(path), task.label_columns or task.labels
+    table = _open(task, "train", path, written, more, ["source"])
     if task.layout != "list":
         missing = {name: is_missing(table[name], task.classes) for name in written}
         if task.drop_unlabelled:
@@ -63,6 +52,44 @@ def read_labelled(task: Task, path: str | Path, more: Sequence[str] = ()) -> pd.
         bad = {name: ~np.isin(rows[name].astype(float), (0, 1)) for name in task.labels if name in written}
         _refuse(path, table, bad, "and the labels of train are 0 or 1; correct it")
     return rows.assign(source=table["source"].tolist()) if "source" in table and "source" not in rows else rows
+
+
+def read_new(task: Task, path: str | Path, more: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of a file without labels, as `read_test` gives them; their numbers, from 1, where it has no ids.
+
+    Names of columns and errors are as of `read_labelled`; texts that are all numbers are an error too.
+    """
+    path = resolve(path)
+    table = _open(task, "test", path, [], more, [])
+    if task.id not in table.columns:
+        table = table.assign(**{task.id or "id": [str(row) for row in range(1, len(table) + 1)]})
+    for name in task.text:
+        if len(table) > 4 and are_numbers(table[name]).all():
+            raise ValueError(
+                f"{path}: column {name!r} is the text, and holds numbers alone, such as {table[name][0]!r}"
+            )
+    return columns_of(table, replace(task, id=task.id or "id"), path.name, [], more)
+
+
+def _open(
+    task: Task, role: str, path: Path, labels: Sequence[str], more: Sequence[str], others: Sequence[str]
+) -> pd.DataFrame:
+    """A file with the names that the columns of train, or of test, have here. Raises ValueError where one is missing,
+    but for those of `others`."""
+    notes: list = []
+    table = read_table(path, task.encoding, notes=notes)
+    for what, found, why in notes:
+        print(f"{what}: {found} ({why})")
+    table = table.rename(columns=task.renamed.get(role, {}))
+    known = {name.strip().casefold(): name for name in table.columns}
+    wanted = [task.id, task.group, *task.text, *labels, *more, *others]
+    called = {known.get(name.strip().casefold()): name for name in wanted if name and name not in table.columns}
+    table = join_again(task.data, task.encoding, task.reading, table.rename(columns=called), role)
+    for name in [*task.text, *labels, *more]:
+        if name not in table.columns:
+            what = "the text" if name in task.text else "the labels" if name in labels else "which the model reads"
+            raise ValueError(f"{path} has no column {name!r}, {what}: it has {', '.join(table.columns)}")
+    return table
 
 
 def _foreign(cells: pd.Series, task: Task) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.__main__ import main
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, read_sample, read_test, read_train
 from kagglekit.ensembling.base_predictions import RowFeatures
@@ -123,6 +124,45 @@ def test_hidden_test_rows_are_predicted_though_the_tables_of_home_know_other_ids
         assert np.allclose(now.test_mean.sum(axis=1), 1, atol=1e-5)
     known = home.read("base").test_mean[[4, 0]]
     assert np.allclose(home.predict("base", hidden).test_mean[:2], known, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["nested", "tfidf"])
+def test_a_file_of_rows_is_predicted_by_the_command_line_as_test_was(home, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kagglekit.learners.inference.choose_precision", lambda: "fp32")
+    file, out = tmp_path / "rows.csv", tmp_path / f"rows.{name}.csv"
+    test = home.test.rename(columns={"text": " Text"})  # names may differ in case
+    test.to_csv(file, index=False)
+    assert main(["predict", str(home.work), name, str(file)]) == 0
+    assert f"9 rows: {out}" in capsys.readouterr().out
+    table, stored = pd.read_csv(out, dtype={"id": str}), home.read(name)
+    assert list(table.columns) == ["id", *home.task.classes, "predicted"] and table["id"].tolist() == stored.test_ids
+    assert np.allclose(table[home.task.classes], stored.test_mean, atol=2e-5)
+    assert table["predicted"].tolist() == [home.task.classes[place] for place in stored.test_mean.argmax(axis=1)]
+    test.drop(columns="id")[4:6].to_csv(file, index=False)
+    assert main(["predict", str(home.work), name, str(file), str(out)]) == 0
+    again = pd.read_csv(out)
+    assert again["id"].tolist() == [1, 2] and np.allclose(again[home.task.classes], stored.test_mean[4:6], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("run", "rows", "words"),
+    [
+        ("nestd", "id,text,stars\n1,a b,2\n", "work has no run 'nestd': did you mean nested?"),
+        ("nested", None, "there is no file"),
+        ("nested", "", "rows.csv is empty (0 bytes)"),
+        ("nested", "id,text,stars\n", "has a header and no rows"),
+        ("nested", "id,txet,stars\n1,a b,2\n", "has no column 'text', the text: it has id, txet, stars"),
+        ("nested", "id,text\n1,a b\n", "has no column 'stars', which the model reads: it has id, text"),
+        ("tfidf", "text\n" + "3\n" * 5, "column 'text' is the text, and holds numbers alone, such as '3'"),
+        ("stars", "id,text,stars\n1,a b,many\n", "many"),
+    ],
+)
+def test_a_file_that_cannot_be_predicted_is_told_in_words(home, run, rows, words, tmp_path, capsys):
+    if rows is not None:
+        (tmp_path / "rows.csv").write_text(rows)
+    assert main(["predict", str(home.work), run, str(tmp_path / "rows.csv")]) == 2
+    told = capsys.readouterr().err
+    assert words in told and len(told.splitlines()) == 1 and not list(tmp_path.glob("*.*.csv"))
 
 
 def test_when_the_time_is_over_the_mean_of_the_folds_that_are_done_is_left(home, monkeypatch, capsys):
