@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         if error.code != 143:
             raise
         return report(error, "ended by SIGTERM; the same command goes on from there", 143)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return report(error, str(error), 2)
     except RuntimeError as error:
         return report(error, str(error), getattr(error, "code", 1))

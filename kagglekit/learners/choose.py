@@ -166,7 +166,8 @@ def choose_learner(
         settings |= dict(clean=recipe.clean, learner_options=learner.settings) | swapped
         return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without, fixes)
     every, vocabulary = run.checkpoint_every, find_vocabulary(starts, found)
-    learner = FineTuner(task, train, test, found, recipe, cache, every, vocabulary, TimeBudget(run.hours))
+    budget = TimeBudget(run.hours)
+    learner = FineTuner(task, train, test, found, recipe, cache, every, vocabulary, budget, run.report_to)
     if fixes is not None:
         learner.all_labels = replace(learner.all_labels, values=encode_labels(task, labelled))
     if run.extra_weight != 1:

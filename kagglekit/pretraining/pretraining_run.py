@@ -74,6 +74,7 @@ class StageRun:
     probe_every: int = 0
     save_seconds: float = field(default=60.0, repr=False)
     budget: TimeBudget = field(default_factory=TimeBudget, repr=False)
+    report_to: str = field(default="", repr=False)
 
     def __post_init__(self):
         stage = self.stage
@@ -171,6 +172,7 @@ class StageRun:
             folds=group.folds,
             save_seconds=self.save_seconds,
             budget=self.budget,
+            report_to=self.report_to,
         )
 
     def begin(self, group: FoldGroup, place: Path) -> str:

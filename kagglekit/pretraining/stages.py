@@ -27,6 +27,7 @@ from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.learning_rates import adamw, parameter_groups, suggest_learning_rate
+from kagglekit.training.tracking import track
 from kagglekit.training.trainer import Trainer, history, training_arguments
 
 OBJECTIVES = {
@@ -116,6 +117,7 @@ def pretrain(
     folds: Sequence[int] = (),
     save_seconds: float = 60.0,
     budget: TimeBudget = UNLIMITED,
+    report_to: str = "",
 ) -> Pretrained:
     """Train `backbone` on `texts` as `stage` says; the model and its tokenizer go to `folder/model`.
 
@@ -125,7 +127,7 @@ def pretrain(
     knows) with another best step than overall, that model goes to `folder/stepN/model`. A single fold has the model of
     its own best step. A run that was stopped goes on from its last checkpoint; a finished one, with
     `folder/pretraining.json` written last, is read back. When `budget` is over, it stops with a checkpoint and
-    OutOfTime. Of several processes, the first one writes.
+    OutOfTime. Of several processes, the first one writes. report_to: see `track`.
     Raises ValueError for a stage that does not fit the backbone or the text, before anything is trained.
     """
     file, place = folder / "pretraining.json", folder / "candidates"
@@ -142,10 +144,12 @@ def pretrain(
     copies = max(8 + kept, 4 + 2 * kept)  # before: two checkpoints, each the model and twice as much of Adam's
     check_space(folder, copies * 4 * sum(p.numel() for p in model.parameters()))
     before = prepared.measure()
-    watching = [SaveEvery(save_seconds), ShowProgress(stage.objective), StopInTime(budget, stage.objective)]
+    arguments = _arguments(stage, folder / "checkpoints", len(prepared.examples))
+    watching = [SaveEvery(save_seconds), ShowProgress(stage.objective), *track(report_to, arguments, folder)]
+    watching += [StopInTime(budget, stage.objective)]
     trainer = Trainer(
         model,
-        _arguments(stage, folder / "checkpoints", len(prepared.examples)),
+        arguments,
         prepared.examples,
         prepared.loss,
         adamw(parameter_groups(model, stage.learning_rate or suggest_learning_rate(model.backbone))),

@@ -24,6 +24,7 @@ from kagglekit.running.parameters import Parameter
 from kagglekit.runs.run_knobs import PLAIN
 from kagglekit.scoring import CLASSES
 from kagglekit.scoring.names import split_by
+from kagglekit.training.tracking import check_tracker
 
 RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a run
 OTHER_TABLES = (
@@ -76,7 +77,7 @@ def check_beforehand(notebook: str, known: dict[str, Parameter], values: Mapping
     for check in CHECKS:
         try:
             check(asked)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
             if str(error).startswith(f"{notebook}: "):
                 raise
             raise type(error)(f"{notebook}: {error}") from None
@@ -143,6 +144,12 @@ def check_files(asked: Asked) -> None:
     for label, name in paths:
         if not resolve(name).exists():
             raise FileNotFoundError(f"{label}={name!r} does not exist: there is no {resolve(name)}{_near(name)}")
+
+
+def check_report(asked: Asked) -> None:
+    """The package of the tracker."""
+    if asked.has("report_to"):
+        check_tracker(asked.values["report_to"])
 
 
 def check_backbone(asked: Asked) -> None:
@@ -294,6 +301,6 @@ def _near(path: str) -> str:
 
 
 CHECKS = (
-    *(check_places, check_data, check_runs, check_files, check_backbone),
+    *(check_places, check_data, check_runs, check_files, check_backbone, check_report),
     *(check_columns, check_task, check_settings),
 )

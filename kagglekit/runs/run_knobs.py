@@ -29,6 +29,7 @@ def without_full(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 CLEANERS = read_names("data/clean.py", "CLEANERS")
+TRACKERS = ("", "tensorboard", "wandb", "mlflow", "trackio")
 METHODS, CALIBRATIONS, THRESHOLDS = (
     read_names("ensembling/methods.py", name) for name in ("METHODS", "CALIBRATIONS", "THRESHOLDS")
 )
@@ -46,6 +47,7 @@ class RunKnobs(Knobs):
     hours: float = knob(0.0, "stop cleanly before so many hours since the kernel began; 0: never", least=0, shown="run")
     checkpoint_every: float = knob(60.0, "seconds between checkpoints, and at least 1/40 of the steps", least=0)
     overwrite: bool = knob(False, "begin again where this run was made with other settings", shown="run")
+    report_to: str = knob("", "tracker that gets losses and scores; empty: none", choices=TRACKERS)
 
 
 @documented

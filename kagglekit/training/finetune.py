@@ -31,6 +31,7 @@ from kagglekit.training.model_inputs import FeatureScaler, read_inputs, vector_f
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe, prompt_options
 from kagglekit.training.targets import Targets, make_targets, read_labels
+from kagglekit.training.tracking import track
 from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.training.training_rows import ExtraRows, TrainingRows, gather_rows
 from kagglekit.tricks import make_tricks
@@ -48,7 +49,7 @@ class FineTuner:
     train, test: as of `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`. backbone: as of
     `find_backbone`. cache: folder for tokens. save_seconds: between checkpoints. vocabulary: folder with the tokenizer
     of the models that folds start from, where it has other tokens than the backbone's. budget: when it is over,
-    training stops with a checkpoint and OutOfTime.
+    training stops with a checkpoint and OutOfTime. report_to: see `track`.
     Raises ValueError for a recipe that does not fit the task or the backbone, before anything is trained.
     """
 
@@ -61,6 +62,7 @@ class FineTuner:
     save_seconds: float = field(default=60.0, repr=False)
     vocabulary: str | None = field(default=None, repr=False)
     budget: TimeBudget = field(default_factory=TimeBudget, repr=False)
+    report_to: str = field(default="", repr=False)
 
     def __post_init__(self):
         self.recipe.check_task(self.task)
@@ -154,7 +156,12 @@ class FineTuner:
             adamw([*groups, *_loss_weights_group(model)]),
             [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks,
             evaluation,
-            [SaveEvery(self.save_seconds), shown, StopInTime(self.budget, phase)],
+            [
+                SaveEvery(self.save_seconds),
+                shown,
+                *track(self.report_to, arguments, folder),
+                StopInTime(self.budget, phase),
+            ],
         )
         zero_shot = {"before training": evaluation(model)} if recipe.verbalizer and scored else {}
         receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot, **trainer.fit()}
