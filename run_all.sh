@@ -103,7 +103,7 @@ run 3_train run=tfidf backbone=tfidf
 run 2_pretrain run=mlm
 run 3_train run=base start=mlm
 # They err differently, so their blend beats both. How they are blended is chosen for each fold without it.
-run 4_ensemble run=blend runs='["tfidf", "base"]'
+run 4_ensemble run=blend runs=tfidf,base
 unset KAGGLEKIT_CHAINED
 run 5_submit run=blend
 

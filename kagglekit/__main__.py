@@ -1,5 +1,6 @@
 """kagglekit COMMAND ...: run notebooks, open JupyterLab, go to Kaggle.
 
+kagglekit kaggle download NAME                   the files of a competition
 kagglekit run 3_train work=runs/bbc run=base     a notebook in batch
 kagglekit run 3_train --help                     its parameters
 kagglekit predict runs/bbc blend rows.csv        new rows with saved models

@@ -5,11 +5,25 @@ import signal
 import sys
 from pathlib import Path
 
-from kagglekit.files import resolve
+from kagglekit.files import resolve, shorten
 from kagglekit.running.command_line import Parser, find_command, program
 from kagglekit.running.notebook import report
 
 PULLED = {("kaggle", "outputs"), ("kaggle", "logs")}  # folders that `pull` makes
+
+
+def download(parser: Parser, texts: list[str]) -> int:
+    """The files of a competition, unpacked in a folder for run_all.sh."""
+    from kagglekit.kaggle.download import describe_files, download
+
+    parser.epilog = "Example: download feedback-prize-english-language-learning data/ell"
+    parser.add_argument("competition", help="its name in the address of its page, or that address")
+    parser.add_argument("folder", nargs="?", default="", help="a new one (data/NAME)")
+    options = parser.parse_args(texts)
+    folder = download(options.competition, options.folder)
+    print(f"{shorten(folder)}: {describe_files(folder)}")
+    print(f"next: ./run_all.sh {shorten(folder)}   or, step by step: {program('run 1_eda')} data={shorten(folder)}")
+    return 0
 
 
 def wheels(parser: Parser, texts: list[str]) -> int:
@@ -183,6 +197,7 @@ def budget(parser: Parser, texts: list[str]) -> int:
 
 
 COMMANDS = {
+    "download": download,
     "wheels": wheels,
     "build": build,
     "lint": lint,

@@ -94,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._reply({"code": 400, "message": f"the request has no {error}"}, 400)
             except Refused as error:
                 return self._reply({"code": error.status, "message": str(error)}, error.status)
+            if "redirect" in reply:
+                return self._send(302, b"", {"Location": reply["redirect"]})
             self._reply(reply | self.kaggle.answers.get(method, {}))
 
     def do_PUT(self):

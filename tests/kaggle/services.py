@@ -4,6 +4,7 @@ a folder of its own."""
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class Contests:
         self.competitions: dict[str, tuple[object, Callable[[Path], str]]] = {}
         self.submissions: dict[str, list[dict]] = {}
         self.allowed = 5
+        self.joined: set[str] = set()  # competitions whose rules were accepted; their files lie in root/data/NAME
 
     def _competitions_StartSubmissionUpload(self, body, user):
         self._competition(body)
@@ -38,6 +40,35 @@ class Contests:
         if body["competitionName"] not in self.competitions:
             raise Refused(404, "Competition not found")
         return body["competitionName"]
+
+    def _competitions_ListDataFiles(self, body, user):
+        files = self._data(body)
+        begin = int(body.get("pageToken") or 0)
+        page = [{"name": name, "totalBytes": file.stat().st_size} for name, file in files.items()][begin : begin + 2]
+        return {"files": page, "nextPageToken": str(begin + 2) if begin + 2 < len(files) else ""}
+
+    def _competitions_DownloadDataFiles(self, body, user):
+        files, name = self._data(body), body["competitionName"]
+        if len(files) == 1:
+            return {"redirect": self._url(next(iter(files.values())))}
+        packed = self.root / "packed" / f"{name}.zip"
+        packed.parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(packed, "w") as archive:
+            for inside, file in files.items():
+                archive.write(file, inside)
+        return {"redirect": self._url(packed)}
+
+    def _competitions_ListCompetitions(self, body, user):
+        found = [name for name in self.competitions if body.get("search", "") in name]
+        return {"competitions": [{"ref": f"https://www.kaggle.com/competitions/{name}"} for name in found]}
+
+    def _data(self, body) -> dict[str, Path]:
+        """The files of a competition: those in root/data/NAME."""
+        name = self._competition(body)
+        if name not in self.joined:
+            raise Refused(403, "You must accept this competition's rules before you'll be able to download files.")
+        place = self.root / "data" / name
+        return {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
 
     def _competitions_CreateSubmission(self, body, user):
         upload = self.uploads[body["blobFileTokens"]]
