@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # the types of knobs are texts
 
+import codecs
 import re
 from dataclasses import dataclass
 
@@ -14,6 +15,15 @@ from kagglekit.scoring.names import check_metric_name
 CLEANERS = read_names("data/clean.py", "CLEANERS")
 FORMS = ("label", "probability", "columns", "list")  # of a submission; and top3: three names in a cell
 TOP = re.compile(r"top([1-9]\d*)")
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Raise ValueError for an encoding that Python does not know."""
+    try:
+        codecs.lookup(encoding or "utf-8")
+    except LookupError as error:
+        usual = "usual ones are utf-8, cp1252, gb18030"
+        raise ValueError(f"encoding={encoding!r} is not known to Python; {usual}") from error
 
 
 @documented
@@ -60,6 +70,7 @@ class TaskSettings(Knobs):
         if self.form not in (None, *FORMS) and not TOP.fullmatch(self.form):
             meant = did_you_mean(self.form, FORMS) or f": use one of {', '.join(FORMS)}, top1, top2, ..."
             raise ValueError(f"form={self.form!r} is not known{meant}")
+        check_encoding(self.encoding)
         if self.metric is not None:
             check_metric_name(self.metric)
 

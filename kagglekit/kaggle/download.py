@@ -27,13 +27,13 @@ def download(competition: str, folder: str | Path = "", api=None) -> Path:
     api = api or connect()
     files = list_files(name, api)
     if folder.is_dir() and all((folder / file).is_file() for file in files):
-        print(f"{shorten(folder)} has all {len(files)} files already")
+        print(f"{shorten(folder)} has all of its files already")
         return folder
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise ValueError(f"{shorten(folder)} is there and holds other files: name another folder behind {name}")
     size = sum(files.values())
     check_space(folder, 2 * size)  # packed and unpacked at once
-    print(f"downloading {len(files)} files of {name}, {size / 1e6:,.1f} MB", flush=True)
+    print(f"downloading {name}: {len(files)} file{'s' * (len(files) > 1)}, {size / 1e6:,.1f} MB", flush=True)
     with replacing(folder) as part:
         part.mkdir()
         packed = part / ".download"

@@ -36,12 +36,12 @@ def test_the_files_come_unpacked_and_once_and_the_next_command_is_named(
     place = tmp_path / "data" / NAME
     assert listed(place) == listed(data) and len(listed(data)) == 4
     told = capsys.readouterr().out
-    assert f"downloading 4 files of {NAME}, 0.0 MB" in told
+    assert f"downloading {NAME}: 4 files, 0.0 MB" in told
     assert f"data/{NAME}: train is train.csv, test is test.csv, sample submission is sample_submission.csv" in told
     assert told.splitlines()[-1].startswith(f"next: ./run_all.sh data/{NAME} ")
     calls = server.calls.count("DownloadDataFiles")
     assert command_line.main(["download", NAME]) == 0 and server.calls.count("DownloadDataFiles") == calls == 1
-    assert "has all 4 files already" in capsys.readouterr().out
+    assert "has all of its files already" in capsys.readouterr().out
 
 
 def test_a_single_file_keeps_its_name(server, client, data, tmp_path):

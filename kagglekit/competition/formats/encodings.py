@@ -12,6 +12,7 @@ from pathlib import Path
 
 from charset_normalizer import from_bytes
 
+from kagglekit.competition.settings import check_encoding
 from kagglekit.files import reading
 
 PACKED = (".gz", ".zip")
@@ -82,11 +83,7 @@ def find_encoding(path: Path, data: bytes, encoding: str | None = "utf-8") -> Te
     Raises ValueError that names file, line and byte where that does not fit, with an encoding that does; and for an
     encoding that Python does not know.
     """
-    try:
-        codecs.lookup(encoding or "utf-8")
-    except LookupError as error:
-        usual = "usual ones are utf-8, cp1252, gb18030"
-        raise ValueError(f"encoding={encoding!r} is not known to Python; {usual}") from error
+    check_encoding(encoding)
     for mark, name in MARKS.items():
         if data.startswith(mark):
             return _checked(Text(path, data, name))
