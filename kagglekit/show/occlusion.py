@@ -22,8 +22,8 @@ from kagglekit.show.texts import most_wrong, row_losses
 from kagglekit.training.predict import SavedModel, free_memory
 from kagglekit.training.recipe import Recipe
 
-WORDS = 32  # of a text, or of a piece, each of which is left out by itself
-PIECES = 10  # that longer ones are cut into
+WORDS = 32  # of a text each of which is left out by itself
+PIECES = 10  # that a longer one is cut into, and its strongest piece again
 AROUND = 12  # words that are shown on each side of a marked one
 MARKED = 5  # pieces of a text, at most
 LEAST = 0.01  # effect of a piece that is marked, and a quarter of the strongest one's
@@ -48,27 +48,28 @@ class Explained:
     pieces: list[Piece]
 
 
-def find_effects(predict: Predict, text: str, most: int | None = None) -> tuple[Words, list[Piece]]:
+def find_effects(predict: Predict, text: str, read: int | None = None) -> tuple[Words, list[Piece]]:
     """The pieces of a text and their effects. Of up to 32 words each is a piece; a longer text is cut into 10 pieces,
-    and the strongest of them in the same way again. Costs at most 43 predictions.
+    and the strongest of them again. Costs at most 33 predictions.
 
-    most: words from the beginning that count, where the model reads no more. Chinese is split by jieba where it is
+    read: words from the beginning that count, where the model reads no more. Chinese is split by jieba where it is
     installed, else by characters.
     """
     words = split_words(text, "jieba" if find_spec("jieba") else "characters")
     (full,) = predict([text])
 
-    def measure(start: int, stop: int) -> list[Piece]:
-        count = stop - start if stop - start <= WORDS else PIECES
-        ends = np.linspace(start, stop, count + 1).round().astype(int).tolist()
+    def measure(start: int, stop: int, most: int) -> list[Piece]:
+        ends = np.linspace(start, stop, min(most, stop - start) + 1).round().astype(int).tolist()
         spans = list(pairwise(ends))
         without = predict([str(_leave_out(words, *span)) for span in spans]) if spans else ()
         return [Piece(*span, float(full - value)) for span, value in zip(spans, without, strict=True)]
 
-    pieces = measure(0, min(len(words), most or len(words)))
+    count = min(len(words), read or len(words))
+    pieces = measure(0, count, PIECES if count > WORDS else WORDS)
     strongest = max(pieces, key=lambda piece: abs(piece.effect), default=None)
     if strongest and strongest.stop - strongest.start > 1:
-        pieces = [piece for piece in pieces if piece is not strongest] + measure(strongest.start, strongest.stop)
+        pieces.remove(strongest)
+        pieces += measure(strongest.start, strongest.stop, PIECES)
     return words, sorted(pieces, key=lambda piece: piece.start)
 
 
@@ -86,7 +87,7 @@ def explain_errors(
     labels: np.ndarray,
     run: Run,
     n: int = 12,
-    seconds: float = 3.0,
+    seconds: float = 2.0,
 ) -> list[Explained]:
     """The worst rows of a run, explained by the saved model of the fold that held each out, the worst first.
 

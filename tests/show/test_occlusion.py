@@ -48,7 +48,7 @@ def test_words_have_the_effect_that_leaving_them_out_shows(text, effects):
 def test_only_words_that_the_model_reads_are_left_out():
     asked = []
     words, pieces = find_effects(
-        lambda texts: asked.extend(texts) or predict(texts), "good " * 10 + "awful " * 200, most=10
+        lambda texts: asked.extend(texts) or predict(texts), "good " * 10 + "awful " * 200, read=10
     )
     assert max(one.stop for one in pieces) == 10 and len(asked) == 11 and len(words) == 210
 
