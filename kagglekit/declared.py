@@ -154,6 +154,21 @@ def check_contents(parameter: str, what: str, recipe: Mapping[str, Any], known: 
         check_options(f"{parameter}: {name}", options, known[name].knobs)
 
 
+def check_tricks(recipe: Mapping[str, Any]) -> None:
+    """Raise ValueError for tricks that are not in the catalogue, and for options that they do not take."""
+    check_contents("tricks", "trick", recipe, read_tricks())
+
+
+def check_augmenters(recipe: Mapping[str, Any]) -> None:
+    """The same for augmenters."""
+    check_contents("augment", "augmenter", recipe, read_augmenters())
+
+
+def check_methods(recipe: Mapping[str, Any]) -> None:
+    """The same for the methods of 4_ensemble."""
+    check_contents("options", "method", recipe, read_methods())
+
+
 def check_options(owner: str, options: Any, knobs: Mapping[str, Knob]) -> None:
     """Raise ValueError unless options are a dict of some of these knobs, of their types and in their ranges, and of all
     that have no default. owner: whose they are, such as "tricks: FGM"."""

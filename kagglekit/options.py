@@ -50,6 +50,7 @@ def knob(
     most: float | None = None,
     names: str | dict[str, str] = "",
     options: str = "",
+    contents: str = "",
     only: Mapping[str, Any] | None = None,
     unless: str = "",
     shown: str = "",
@@ -63,12 +64,13 @@ def knob(
     names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
     "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
     where "*" stands for the options below each key. unless: a knob with which they name none of these. options: of a
-    dict, the dataclass of knobs that it stands for, as "module:class", which may be of a room above. only: what other
-    knobs must be for it to have an effect: name -> True (set), False (empty, or 0) or a tuple of values. shown: the
-    heading below which a parameter cell has it; "": it goes into `recipe`. kw_only: it is given by name alone.
+    dict, the dataclass of knobs that it stands for, as "module:class", which may be of a room above. contents: the
+    function that raises ValueError for what a dict may not hold, likewise. only: what other knobs must be for it to
+    have an effect: name -> True (set), False (empty, or 0) or a tuple of values. shown: the heading below which a
+    parameter cell has it; "": it goes into `recipe`. kw_only: it is given by name alone.
     """
     bounds = dict(above=above, least=least, below=below, most=most)
-    about = dict(words=words, choices=choices, names=names, options=options, shown=shown, **bounds)
+    about = dict(words=words, choices=choices, names=names, options=options, contents=contents, shown=shown, **bounds)
     about |= dict(only=only or {}, unless=unless)
     if isinstance(default, (list, dict)):
         return field(default_factory=type(default), kw_only=kw_only, metadata=about)
@@ -91,6 +93,7 @@ class Knob:
     choices: tuple[str, ...] = ()
     names: str | dict[str, str] = ""
     options: str = ""
+    contents: str = ""
     only: Mapping[str, Any] = field(default_factory=dict)
     unless: str = ""
     shown: str = ""
@@ -125,8 +128,7 @@ class Knob:
     @property
     def inner(self) -> type:
         """The dataclass of `options`."""
-        module, name = self.options.split(":")
-        return getattr(import_module(module), name)
+        return _find(self.options)
 
     def fits(self, value: Any) -> bool:
         """Whether a number is in range, or a text among the choices; anything else fits."""
@@ -151,6 +153,11 @@ class Knob:
             check_range(name, one, self.fits(one), f"{self.rule}{meant}")
         if self.options and value:
             self.inner(**value)
+        if self.contents and value:
+            try:
+                _find(self.contents)(value)
+            except ValueError as error:
+                raise ValueError(f"{owner}: {error}" if owner else str(error)) from None
 
     def why_idle(self, values: Mapping[str, Any]) -> str:
         """Why it has no effect among the values of other knobs, and what to do; "" where it has one, see `only`."""
@@ -168,6 +175,12 @@ class Knob:
 
     def __str__(self):
         return f"{self.name}: {self.type} = {self.default!r}"
+
+
+def _find(place: str) -> Any:
+    """What "module:name" stands for."""
+    module, name = place.split(":")
+    return getattr(import_module(module), name)
 
 
 def _texts(value: Any) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kagglekit.declared import check_contents, check_options, read_learner, read_methods, read_names
+from kagglekit.declared import check_options, read_learner, read_names
 from kagglekit.options import SEEDS, Knob, Knobs, documented, knob
 from kagglekit.scoring import KINDS
 from kagglekit.scoring.names import check_metric_name
@@ -271,6 +271,7 @@ class EnsembleRun(Knobs):
         {},
         'knobs of a method: {"hill_climbing": {"bags": 20}, "top": {"k": 2}}',
         choices=(*METHODS, *CALIBRATIONS, *THRESHOLDS),
+        contents="kagglekit.declared:check_methods",
         shown="ensemble",
     )
     public_share: float = knob(
@@ -289,7 +290,6 @@ class EnsembleRun(Knobs):
         super().__post_init__()
         if self.metric is not None:
             check_metric_name(self.metric)
-        check_contents("options", "method", self.options, read_methods() if self.options else {})
 
 
 @documented

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kagglekit.annotations import accepts
-from kagglekit.declared import check_contents, read_augmenters, read_names, read_tricks
-from kagglekit.losses.catalogue import check_loss, check_loss_names
+from kagglekit.declared import read_names, read_tricks
+from kagglekit.losses.catalogue import check_loss
 from kagglekit.options import Knobs, check_range, documented, knob
 from kagglekit.scoring import CLASSES
 
@@ -78,6 +78,7 @@ class Recipe(Knobs):
         {},
         'changed copies of training rows: {"EDA": {}}, AEDA, MLMSynonyms, Dictionary, BackTranslation',
         names={"*": "model"},
+        contents="kagglekit.declared:check_augmenters",
         shown="text",
     )
     augment_copies: int = knob(
@@ -133,6 +134,7 @@ class Recipe(Knobs):
     loss: dict[str, dict[str, Any]] = knob(
         {},
         'empty: cross-entropy, or what fits the task; such as {"focal": {"gamma": 2.0}}; several add up',
+        contents="kagglekit.losses.catalogue:check_loss_names",
         shown="model",
     )
     soft_targets: list[str] = knob(
@@ -179,6 +181,7 @@ class Recipe(Knobs):
     tricks: dict[str, dict[str, Any]] = knob(
         {},
         'such as {"FGM": {"epsilon": 0.5, "start": 0.5}, "EMA": {"decay": 0.99}}, the outermost first',
+        contents="kagglekit.declared:check_tricks",
         shown="training",
     )
 
@@ -194,9 +197,6 @@ class Recipe(Knobs):
             from kagglekit.training.column_knobs import check_rules
 
             check_rules(self)
-        check_contents("tricks", "trick", self.tricks, read_tricks() if self.tricks else {})
-        check_contents("augment", "augmenter", self.augment, read_augmenters() if self.augment else {})
-        check_loss_names(self.loss)
         self._check_features()
         self._check_contradictions()
         check_prompt(self)

@@ -444,6 +444,22 @@ def test_an_old_name_after_the_dashes_is_an_error_that_says_the_new_one():
     assert choose_shared(find_notebook("3_train"), {"head": "flat", "objective": "rtd"}) == {"head": "flat"}
 
 
+@pytest.mark.parametrize(
+    ("shared", "words"),
+    [
+        ({"tricks": '{"FMG": {}}'}, "3_train: tricks: there is no trick 'FMG': did you mean FGM"),
+        ({"loss": '{"focl": {}}'}, "3_train: loss: there is no loss 'focl': did you mean focal"),
+        ({"augment": '{"EDA": {"tp": 1}}'}, r"3_train: augment: EDA has no knob 'tp': did you mean top\?$"),
+        ({"options": '{"top": {"kk": 1}}'}, "4_ensemble: options: top has no knob 'kk'"),
+        ({"clean": "htlm"}, r"clean='htlm' .*: did you mean html\?$"),
+    ],
+)
+def test_what_later_notebooks_do_not_take_is_told_before_the_first_one(shared, words):
+    with pytest.raises(ValueError, match=words):
+        choose_shared(find_notebook("1_eda"), shared)
+    assert choose_shared(find_notebook("1_eda"), {"tricks": '{"RDrop": {}}'}) == {}  # 3_train may have dropout=0.1
+
+
 def test_what_a_cell_does_not_show_is_folded_into_its_recipe():
     known = read_parameters(find_notebook("3_train"))
     given = {"run": "a", "head": "flat", "distill": {"teacher": "base"}}
