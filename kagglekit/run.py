@@ -21,6 +21,7 @@ from kagglekit.running.parameters import read_parameters
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
     parser = Parser(program("run"), description=__doc__.split("\n\n")[0], epilog=LISTS, add_help=False)
+    parser.takes = "name=value"
     parser.add_argument("notebook", nargs="?", help="such as 3_train; with --help: its parameters")
     parser.add_argument("parameters", nargs="*", metavar="name=value", help="after a lone --: for all that have it")
     parser.add_argument("-h", "--help", action="store_true", help="this, or the parameters of a notebook")

@@ -26,7 +26,12 @@ def program(command: str = "") -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with help of 80 columns, and an error of one line: what was meant, or where the help is."""
+    """argparse, with help of 80 columns, and an error of one line: what was meant, or where the help is.
+
+    takes: how parameters are written where there are some, such as "name=value".
+    """
+
+    takes = ""
 
     def __init__(self, prog: str, **options):
         form = partial(argparse.HelpFormatter, width=WIDTH, max_help_position=INDENT)
@@ -36,6 +41,8 @@ class Parser(argparse.ArgumentParser):
         known = [name for action in self._actions for name in action.option_strings]
         odd = re.search(r"(?<!\S)-[\w-]+", message)
         meant = did_you_mean(odd[0], known) if odd and odd[0] not in known else ""
+        if odd and self.takes and not meant and "unrecognized" in message:
+            meant = f": parameters are written {self.takes}, without dashes"
         self.exit(2, f"{self.prog}: {message}{meant or f' (see {self.prog} --help)'}\n")
 
 
