@@ -166,9 +166,9 @@ def lengths_by_class(lengths: np.ndarray, groups: Mapping[str, np.ndarray]) -> F
     ax = make_axes(7.0, 1.2 + 0.32 * len(groups), grid="x")
     for row, mask in enumerate(groups.values()):
         low, first, middle, third, high = np.quantile(lengths[mask], [0.05, 0.25, 0.5, 0.75, 0.95])
-        ax.plot([low, high], [row, row], color=PALE, linewidth=3, solid_capstyle="butt")
-        ax.barh(row, third - first, left=first, color=BLUE, height=0.5)
-        ax.plot([middle], [row], "|", color=ORANGE, markersize=13, markeredgewidth=2.5)
+        ax.plot([low, high], [row, row], color=PALE, linewidth=3, solid_capstyle="butt", zorder=2)
+        ax.barh(row, third - first, left=first, color=BLUE, height=0.5, zorder=3)
+        ax.plot([middle], [row], "|", color=ORANGE, markersize=13, markeredgewidth=2.5, zorder=4)
         note(ax, f"{middle:,.0f}", high, row)
     name_rows(ax, list(groups))
     ax.margins(x=0.12)

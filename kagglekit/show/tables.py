@@ -15,6 +15,8 @@ HOVER = 3000  # characters that it shows on hover
 ROWS, COLUMNS = 60, 24  # of a table, at most
 DIGITS = 4  # of the largest number of a column
 NUMBER = re.compile(r"[-+±~]?\s?[\d,.]+(?:e[-+]?\d+)?(?:\s?%)?|")  # a text that is written as a number, or none
+DECIMAL = re.compile(r"-?\d+(?:\.\d+)?|")  # a number, as files have it; rounded where it has more places than
+PLACES = 6
 PLAIN = ("id", "ids", "group", "fold", "seed")  # numbers that are names: no commas
 STYLE = {"left": "text-align: left; vertical-align: top", "right": "text-align: right; vertical-align: top"}
 
@@ -96,6 +98,9 @@ def _column(name: Any, column: pd.Series, percent: bool) -> tuple[str, list[Any]
         values = format_numbers(column, percent, fixed="score" in str(name))
     else:
         values = [_write(value) for value in column]
+    long = not numeric and any(len(value.partition(".")[2]) > PLACES for value in values)
+    if long and name not in PLAIN and all(map(DECIMAL.fullmatch, values)):
+        values = [f"{float(value):.{DIGITS}g}" if value else "" for value in values]
     right = numeric or (name not in PLAIN and all(NUMBER.fullmatch(value) for value in values))
     return str(name), values, "right" if right else "left", ("td", [1] * len(values))
 
@@ -132,5 +137,5 @@ def _cell(tag: str, value: str, side: str, rows: int = 1, characters: int = CUT)
     short = shorten(value, characters)
     whole = f' title="{html.escape(value[:HOVER])}"' if short.endswith("…") and short != value else ""
     span = f' rowspan="{rows}"' if rows > 1 else ""
-    wrap = "; white-space: nowrap" if len(short) <= 24 else ""
+    wrap = "; white-space: nowrap" if len(short) <= 24 else "; min-width: 16em" if len(short) > 60 else ""
     return f'<{tag} style="{STYLE[side]}{wrap}"{span}{whole}>{html.escape(short)}</{tag}>'

@@ -230,7 +230,9 @@ def show_truncation(
         pieces = (np.split(body[own], np.flatnonzero(np.diff(own) > 1) + 1) for own in kept)
         read = (" [...] ".join(shorten(tokenizer.decode(piece), characters) for piece in own) for own in pieces)
         shown[cut] = {"tokens": f"{sum(map(len, kept))} of {len(body)}", "what is read": f" {SHOWN} ".join(read)}
-    return pd.DataFrame.from_dict(shown, orient="index").rename_axis("cut")
+    found = pd.DataFrame.from_dict(shown, orient="index").rename_axis("cut")
+    found.attrs["characters"] = 3 * characters
+    return found
 
 
 def _draw(texts: Sequence[str], tokens: Tokens | None, tokenizer, rows: int, seed: int) -> tuple[np.ndarray, Tokens]:

@@ -72,8 +72,9 @@ def describe_lengths(lengths: np.ndarray, default: int = 192) -> str:
         return f"All texts have {lengths[0]:,} tokens: set max_length={lengths[0]}, and nothing is cut."
     if not share:
         return f"All texts fit in {limit} tokens: set max_length={limit}, and nothing is cut."
-    less = usual if limit > default else f" The default of 3_train, {default}, costs no more." * (limit == default)
-    return f"{1 - share:.0%} of the texts fit in {limit} tokens: max_length={limit} cuts {share:.1%} of them.{less}"
+    ours = ", the default of 3_train," if limit == default else ""
+    fits = f"{1 - share:.0%} of the texts fit in {limit} tokens: max_length={limit}{ours} cuts {share:.1%} of them."
+    return fits + usual * (limit > default)
 
 
 def describe_copies(summary: pd.DataFrame) -> str:
@@ -81,20 +82,18 @@ def describe_copies(summary: pd.DataFrame) -> str:
     nearly = "nearly: within train" in summary.index
     lines = {name: summary.loc[f"nearly: {name}" if nearly else name] for name in ("within train", "within test")}
     both = summary.loc["nearly: test rows that are in train" if nearly else "test rows that are in train"]
-    are = "are, or nearly are," if nearly else "are"
     if not summary["rows"].any():
         return "No text of train or test comes twice."
-    found = []
+    copies, found = "Copies, or nearly," if nearly else "Copies", []
     if (one := lines["within train"])["rows"]:
-        found.append(f"{one['rows']:,} rows of train ({one['share']:.1%}) {are} copies of others; they share a fold")
+        found.append(f"{copies} within train: {one['rows']:,} rows ({one['share']:.1%}), which share a fold.")
     if both["rows"]:
         found.append(
-            f"{both['rows']:,} rows of test ({both['share']:.1%}) {are} in train, where their labels stand: the score "
-            "on test will be a little better for them than the local one"
+            f"Rows of test with a copy in train: {both['rows']:,} ({both['share']:.1%}). Their labels stand there: "
+            "the score on test will be a little better than the local one."
         )
-    if not found:
-        found.append(f"{lines['within test']['rows']:,} rows of test {are} copies of others; none is in train")
-    return ". ".join(found) + "."
+    one = lines["within test"]
+    return " ".join(found) or f"{copies} within test: {one['rows']:,} rows ({one['share']:.1%}); none is in train."
 
 
 def describe_conflicts(found: pd.DataFrame, rows: int) -> str:

@@ -33,6 +33,14 @@ def test_scores_keep_their_zeros():
     assert cells(pd.DataFrame({"score": [0.48]}))[1] == [("td", "right", 1, "0.4800")]
 
 
+def test_long_decimals_of_a_file_are_rounded_and_ids_are_not():
+    shown = cells(
+        pd.DataFrame({"y": ["0.3333333333333333", "1", ""], "id": ["0.12345678", "1", "2"], "z": ["1.50"] * 3})
+    )
+    assert [row[0][3] for row in shown[1:]] == ["0.3333", "1", ""]
+    assert [row[1][3] for row in shown[1:]] == ["0.12345678", "1", "2"] and shown[1][2][3] == "1.50"
+
+
 def test_shares_are_percent():
     assert format_numbers([0.0711, 0, 1, np.nan, 0.00004], percent=True) == ["7.1 %", "0 %", "100 %", "", "0.0 %"]
 

@@ -108,9 +108,7 @@ def test_a_backbone_that_cannot_read_the_language_is_told_with_two_of_the_catalo
     assert line.endswith(f"would read {language}: kagglekit run 3_train work=runs/x run={names[0]} backbone={names[0]}")
 
 
-@pytest.mark.parametrize(
-    "text", ["The bus to the station was late again, and it is not the first time.", "12 34 5", "xqz"]
-)
+@pytest.mark.parametrize("text", ["The bus to the station was late again, and it is not the first time.", "12 34 5"])
 def test_english_and_what_is_no_language_are_read_well_by_the_default(text):
     assert describe_reading([text] * 8, load_tokenizer(find_backbone("minilm")), "minilm", "w") == ""
 

@@ -65,17 +65,15 @@ def test_lengths(lengths, words):
 def test_copies():
     train, test = ["one text", "One  text", "other", "third"], ["third", "fourth"]
     assert describe_copies(duplicate_summary(train, test)) == (
-        "2 rows of train (50.0%) are copies of others; they share a fold. 1 rows of test (50.0%) are in train, where "
-        "their labels stand: the score on test will be a little better for them than the local one."
+        "Copies within train: 2 rows (50.0%), which share a fold. Rows of test with a copy in train: 1 (50.0%). Their "
+        "labels stand there: the score on test will be a little better than the local one."
     )
     groups = np.array([0, 0, 1, 1, 2, 3])
-    assert describe_copies(duplicate_summary(train, test, groups=groups)).startswith(
-        "4 rows of train (100.0%) are, or nearly are, copies of others"
+    assert describe_copies(duplicate_summary(train, test, groups=groups)) == (
+        "Copies, or nearly, within train: 4 rows (100.0%), which share a fold."
     )
-    assert (
-        describe_copies(duplicate_summary(["a"], ["b", "b"]))
-        == "2 rows of test are copies of others; none is in train."
-    )
+    only = describe_copies(duplicate_summary(["a"], ["b", "b"]))
+    assert only == "Copies within test: 2 rows (100.0%); none is in train."
     assert describe_copies(duplicate_summary(["a"], ["b"])) == "No text of train or test comes twice."
     assert describe_conflicts(pd.DataFrame(), 5) == ""
     assert describe_conflicts(pd.DataFrame({"id": ["1", "2"]}), 50).startswith(
