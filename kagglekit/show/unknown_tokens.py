@@ -116,7 +116,7 @@ def _unknown_among(parts: list[str], tokenizer) -> list[str]:
     """Those that the tokenizer cannot read whole."""
     if not parts:
         return []
-    rows = tokenizer(parts, add_special_tokens=False)["input_ids"]
+    rows = tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"]  # none is read by a model
     return [part for part, ids in zip(parts, rows, strict=True) if tokenizer.unk_token_id in ids]
 
 

@@ -77,6 +77,12 @@ def describe_lengths(lengths: np.ndarray, default: int = 192) -> str:
     return fits + usual * (limit > default)
 
 
+def vary(lengths: np.ndarray) -> bool:
+    """Whether lengths differ enough for a chart: one of a single value says less than a sentence."""
+    low, high = np.quantile(lengths, [0.05, 0.95])
+    return bool(low < high)
+
+
 def describe_copies(summary: pd.DataFrame) -> str:
     """What copies mean, from the table of `duplicate_summary`."""
     nearly = "nearly: within train" in summary.index
