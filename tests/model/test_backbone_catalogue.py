@@ -45,6 +45,11 @@ PUBLISHED = {  # what the config.json on the hub says of each
     **dict.fromkeys(
         ["chinese-macbert-large", "chinese-roberta-wwm-ext-large"], ("bert", LARGE | {"vocab_size": 21128})
     ),
+    "bge-small-zh": (
+        "bert",
+        {"hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 2048}
+        | {"vocab_size": 21128},
+    ),
     "rbt3": ("bert", BASE | {"vocab_size": 21128, "num_hidden_layers": 3}),
 }
 
