@@ -8,6 +8,7 @@ from kagglekit.competition.find_files import find_files
 from kagglekit.competition.read import read_table
 from kagglekit.files import check_space, reading, replacing, resolve, shorten
 from kagglekit.kaggle.client import KaggleError, asked, connect
+from kagglekit.kaggle.submit import MARK
 from kagglekit.options import did_you_mean
 
 ADDRESS = "https://www.kaggle.com/competitions"
@@ -51,6 +52,7 @@ def download(competition: str, folder: str | Path = "", api=None) -> Path:
         for path in packed.iterdir():
             path.unlink()
         packed.rmdir()
+        (part / MARK).write_text(f"{name}\n", encoding="utf-8")
         if lacking := [file for file in files if not (part / file).is_file()]:
             raise KaggleError(f"download {name}: {lacking[0]!r} did not come, of {len(files)} files: try again")
     return folder

@@ -13,6 +13,8 @@ from kagglekit.kaggle.client import KaggleError, asked, connect
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.kaggle.secrets import redact
 
+MARK = ".competition"  # a file with the competition's name, in a folder that `download` makes
+
 
 def submit_file(path: str | Path, competition: str, message: str, api=None) -> str:
     """Submit a work folder's submission.csv, or another file below it; returns its number and what Kaggle says.
@@ -40,8 +42,11 @@ def submit_file(path: str | Path, competition: str, message: str, api=None) -> s
     return _read(answer, str(file), competition)
 
 
-def submit_command(file: str | Path, message: str, competition: str = "NAME") -> str:
-    """The command that submits a file as `submit_file` does. competition: as in kaggle.com/competitions/NAME."""
+def submit_command(file: str | Path, message: str, data: str | Path = "") -> str:
+    """The command that submits a file as `submit_file` does. data: the folder of the competition's files; where
+    `download` has made it, its name is in there, else NAME is to be filled in, as in kaggle.com/competitions/NAME."""
+    known = Path(data) / MARK
+    competition = known.read_text(encoding="utf-8").strip() if data and known.is_file() else "NAME"
     words = [str(shorten(resolve(file))), "--competition", competition, "--message", message]
     return f"python -m kagglekit.kaggle submit {shlex.join(words)}"
 

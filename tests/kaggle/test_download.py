@@ -8,6 +8,7 @@ from folders import write_competition
 from kagglekit.kaggle import __main__ as command_line
 from kagglekit.kaggle.client import KaggleError
 from kagglekit.kaggle.download import describe_files, download, find_slug
+from kagglekit.kaggle.submit import MARK, submit_command
 
 NAME = "feedback-prize-small"
 
@@ -25,7 +26,8 @@ def data(server):
 
 
 def listed(place):
-    return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    files = [path for path in place.rglob("*") if path.is_file() and path.name != MARK]
+    return {path.relative_to(place).as_posix(): path.read_bytes() for path in files}
 
 
 def test_the_files_come_unpacked_and_once_and_the_next_command_is_named(
@@ -35,6 +37,7 @@ def test_the_files_come_unpacked_and_once_and_the_next_command_is_named(
     assert command_line.main(["download", f"https://www.kaggle.com/competitions/{NAME}/overview"]) == 0
     place = tmp_path / "data" / NAME
     assert listed(place) == listed(data) and len(listed(data)) == 4
+    assert f"--competition {NAME} " in submit_command(tmp_path / "submission.csv", "first", place)
     told = capsys.readouterr().out
     assert f"downloading {NAME}: 4 files, 0.0 MB" in told
     assert f"data/{NAME}: train is train.csv, test is test.csv, sample submission is sample_submission.csv" in told

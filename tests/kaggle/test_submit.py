@@ -40,7 +40,9 @@ def test_a_checked_file_is_submitted(server, client, work, made):
 def test_the_command_that_5_submit_prints_submits_the_file_of_a_run(server, client, work, made, capsys, monkeypatch):
     made.to_csv(work / "submission.my run.csv", index=False)
     monkeypatch.chdir(work.parent)
-    command = submit_command(work / "submission.my run.csv", "base, accuracy 0.9 out of fold", "bbc")
+    assert "--competition NAME " in submit_command(work / "submission.my run.csv", "base", work)
+    (work / ".competition").write_text("bbc\n")  # as `download` leaves it beside the files
+    command = submit_command(work / "submission.my run.csv", "base, accuracy 0.9 out of fold", work)
     words = shlex.split(command)
     assert words[:5] == ["python", "-m", "kagglekit.kaggle", "submit", "bbc/submission.my run.csv"]
     assert main(words[3:]) == 0 and "submission 100: Successfully" in capsys.readouterr().out
