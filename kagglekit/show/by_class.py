@@ -18,7 +18,7 @@ from kagglekit.scoring.metrics import CLASSES
 from kagglekit.show.style import BLUE, ORANGE, PALE, make_axes, name_rows, note, styled
 
 MOST = 20  # groups that are shown, the largest
-ROWS = 20_000  # texts whose words are counted: more cost time and say the same
+ROWS, CHARACTERS = 20_000, 2_000  # of texts whose words are counted: more cost time and say the same
 PRIOR = 10  # texts
 FEWEST, TWICE = 3, 2  # texts of a group with a word that speaks for it; how much more of them have it than of others
 LITTLE, MUCH = 0.02, 0.15  # share of the variance that something explains
@@ -147,13 +147,14 @@ def _is_letter(word: str) -> bool:
 def compare_words(
     train_texts: Sequence[str], test_texts: Sequence[str], groups: Mapping[str, np.ndarray], seed: int = 0
 ) -> tuple[pd.DataFrame, str]:
-    """`class_words` and `describe_new_words` of texts, of which 20,000 of train and of test are drawn by `seed`.
+    """`class_words` and `describe_new_words` of the beginnings of texts, of train and test at most 20,000 each.
 
     groups: of rows of train.
     """
     draw = np.random.default_rng(seed)
     drawn = [np.sort(draw.permutation(len(texts))[:ROWS]) for texts in (train_texts, test_texts)]
-    texts = [table[row] for table, rows in zip((train_texts, test_texts), drawn, strict=True) for row in rows]
+    tables = zip(map(list, (train_texts, test_texts)), drawn, strict=True)
+    texts = [table[row][:CHARACTERS] for table, rows in tables for row in rows]
     counts, train = count_words(texts), len(drawn[0])
     of_train = WordCounts(counts.words, counts.has[:train])
     words = class_words(of_train, {name: rows[drawn[0]] for name, rows in groups.items()})

@@ -72,7 +72,8 @@ def describe_reading(
     if tokens is None:
         texts = [text[:1000] for text in texts[:: max(1, len(texts) // 300)]]
         tokens = tokenize(texts, tokenizer, WHOLE)
-    share, profile = unknown_share(tokens, tokenizer), profile_texts(texts[:: max(1, len(texts) // 500)])
+    share, some = unknown_share(tokens, tokenizer), texts[:: max(1, len(texts) // 300)]
+    profile = profile_texts([text[:500] for text in some])
     own = next((one.language for one in BACKBONES if one.name == backbone), "")
     pieces, foreign = _count_pieces(texts, tokens), own not in ("", "multilingual", profile.language)
     helps = [] if lost is None else [name for name in CLEANERS if name in set(lost["clean"])]
