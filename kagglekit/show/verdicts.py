@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ks_2samp
 
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # values of max_length, of which the first that is enough is named
 FEW = 10  # rows of a class: below, a fold validates on one or two
@@ -75,6 +76,19 @@ def describe_lengths(lengths: np.ndarray, default: int = 192) -> str:
     ours = ", the default of 3_train," if limit == default else ""
     fits = f"{1 - share:.0%} of the texts fit in {limit} tokens: max_length={limit}{ours} cuts {share:.1%} of them."
     return fits + usual * (limit > default)
+
+
+def describe_test_lengths(train: np.ndarray, test: np.ndarray) -> str:
+    """Whether texts of test are as long as those of train, by the KS distance (Kolmogorov-Smirnov), in tokens."""
+    found, medians = ks_2samp(train, test), [float(np.median(lengths)) for lengths in (train, test)]
+    figures = f"the median has {medians[1]:,.0f} tokens, that of train {medians[0]:,.0f}"
+    if found.pvalue >= 0.01 or found.statistic < 0.1:
+        return f"Texts of test are as long as those of train: {figures}."
+    more = "shorter" if medians[1] < medians[0] else "longer" if medians[1] > medians[0] else "of other lengths"
+    return (
+        f"Texts of test are {more}: {figures} (KS distance {found.statistic:.2f}). The local score is that of other "
+        "lengths: look at the scores by length in 3_train."
+    )
 
 
 def vary(lengths: np.ndarray) -> bool:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from kagglekit.data.drift import adversarial_validation, bootstrap_auc
+from kagglekit.data.drift import Drift, adversarial_validation, bootstrap_auc
 
 
 def texts(n, seed, extra="", share=0.0):
@@ -17,6 +17,7 @@ def test_rows_of_one_source_cannot_be_told_apart():
     assert sum(one.low <= 0.5 <= one.high for one in found) >= 9
     assert abs(np.mean([one.auc for one in found]) - 0.5) < 0.03
     assert "cannot tell" in next(one for one in found if one.low <= 0.5).verdict
+    assert "so few rows" in Drift(0.55, 0.4, 0.7, None, None, None).verdict
 
 
 def test_a_word_of_test_is_named_and_train_rows_with_it_look_like_test():

@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 
 from kagglekit.data.duplicates import duplicate_summary
-from kagglekit.show.verdicts import describe_conflicts, describe_copies, describe_labels, describe_lengths
+from kagglekit.show.verdicts import (
+    describe_conflicts,
+    describe_copies,
+    describe_labels,
+    describe_lengths,
+    describe_test_lengths,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,23 @@ def test_numbers_without_anything_to_say():
 )
 def test_lengths(lengths, words):
     assert words in describe_lengths(np.array(lengths))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words"),
+    [
+        (
+            [68] * 99 + [46],
+            [46] * 40,
+            "test are shorter: the median has 46 tokens, that of train 68 (KS distance 0.99)",
+        ),
+        (range(100), range(50, 150), "test are longer: the median has 100 tokens, that of train 50 (KS distance 0.50)"),
+        (range(100), range(3, 103), "Texts of test are as long as those of train: the median has 52 tokens, that of "),
+        ([5, 9], [100], "as long as those of train"),  # too few to tell
+    ],
+)
+def test_lengths_of_test(train, test, words):
+    assert words in describe_test_lengths(np.array(train), np.array(test))
 
 
 def test_copies():
