@@ -59,7 +59,8 @@ def predict_rows(work: str | Path, run: str, rows: Path, out: Path) -> int:
 
     The table has the id (or the number of the row, from 1), a column for each class or target, and `predicted`: the
     class, or those of several labels from 0.5 on, with blanks between. Values of a regression stay within the range of
-    train where the task keeps it; they are what is predicted.
+    train where the task keeps it; they are what is predicted. TF-IDF and frozen embeddings are fitted again; the former
+    counts the words of train and of these rows, and so depends a little on which rows come together.
     """
     import numpy as np
     import pandas as pd

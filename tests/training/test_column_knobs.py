@@ -86,7 +86,7 @@ def test_labels_that_name_a_side_are_found_by_the_names_of_the_columns(columns, 
         ),
         (
             {"budget": {"left": 5}},
-            {"template": "{left}: {right}"},
+            {"pattern": "{left}: {right}"},
             "is made of its columns by template='{left}: {right}'",
         ),
         (
