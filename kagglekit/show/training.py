@@ -1,6 +1,7 @@
 """Tables of a run before it is trained: its recipe, what is read of the texts, and its model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from torch import nn
@@ -48,6 +49,13 @@ def decode_row(inputs: Inputs, tokenizer, characters: int = 600) -> str:
     row = int(lengths.argsort(kind="stable")[len(lengths) // 2])
     pieces: Tokens | Sequence = tokens[[row]] if isinstance(tokens, Tokens) else tokens[[row]].pieces
     return shorten(tokenizer.decode(next(iter(pieces))), characters)
+
+
+def show_settings(settings: Mapping[str, Any]) -> pd.DataFrame:
+    """The settings of a learner that does not fine-tune, without empty ones and those that its recipe shows."""
+    there = {name: value for name, value in settings.items() if value and name not in ("backbone", "learner", "start")}
+    rows = [(name, str(value)) for name, value in there.items()]
+    return pd.DataFrame(rows, columns=["setting", "value"]).set_index("setting")
 
 
 def show_model(model: Classifier) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kagglekit.runs.run_knobs import TrainingRun
-from kagglekit.show.training import decode_row, show_model, show_recipe, show_tokens
+from kagglekit.show.training import decode_row, show_model, show_recipe, show_settings, show_tokens
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 
@@ -52,6 +52,12 @@ def test_the_parts_of_a_model_have_all_its_parameters(tuner):
     counts = table[["parameters", "trained"]].map(lambda text: int(text.replace(",", "")))
     assert counts["parameters"].sum() == sum(p.numel() for p in model.parameters())
     assert counts["trained"].sum() == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_of_other_learners_the_settings_that_say_something_are_shown():
+    assert show_settings({"backbone": "tfidf", "start": "", "clean": []}).empty
+    table = show_settings({"backbone": "minilm", "learner": "frozen", "learner_options": {"classifier": "svm"}})
+    assert table["value"].to_dict() == {"learner_options": "{'classifier': 'svm'}"}
 
 
 def test_an_untrained_model_leaves_random_numbers_as_they_were(tuner):
