@@ -55,13 +55,13 @@ def track(name: str, arguments: TrainingArguments, folder: Path) -> list[Trainer
         callback.logging_dir = str(folder / "tensorboard")
 
     class End(TrainerCallback):
-        """Ends the tracker's run with the training: these two would go on with it in the next fold."""
+        """Ends the run of Weights & Biases with the training: the next fold would go on with it."""
 
         def on_train_end(self, args, state, control, **kwargs):
-            import_module(name).finish()
+            import_module("wandb").finish()
 
     _tell(name, place, project)
-    return [callback, End()] if name in ("wandb", "trackio") else [callback]
+    return [callback, End()] if name == "wandb" else [callback]
 
 
 @cache
