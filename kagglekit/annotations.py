@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,8 +86,8 @@ def example(name: str, annotation: str, text: Any) -> str:
         return ": true or false"
     if not first.startswith("dict"):
         return ""
-    meant = isinstance(text, str) and text.isidentifier() and first.startswith("dict[str, dict")
-    return f", in quotes: {name}='{{\"{text if meant else 'key'}\": {'{}' if meant else '...'}}}'"
+    key = re.search(r"\w+", text) if isinstance(text, str) and first.startswith("dict[str, dict") else None
+    return f", in quotes: {name}='{{\"{key[0] if key else 'key'}\": {'{}' if key else '...'}}}'"
 
 
 def accepts(annotation: str, value) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from kagglekit.annotations import accepts
 
+SHORT = 60  # letters of a rule, up to which it stands before what may have been meant
 SEEDS = 4_000_000_000  # the largest seed: numpy takes below 2**32, and a fold adds its number
 RENAMED = {"beside": "features", "cut": "truncation", "try_rates": "find_learning_rate"}  # names of version 0.1
 RENAMED_SINCE = {"pattern": "template"}  # of 1_eda, in version 0.3; 3_train has a pattern, the prompt around a text
@@ -150,6 +151,8 @@ class Knob:
         ones = list(value.values()) if texts else value
         for one in ones if isinstance(ones, (list, dict)) else [ones]:
             meant = did_you_mean(one, self.choices) if isinstance(one, str) else ""
+            if meant and len(self.rule) > SHORT and not self.fits(one):
+                raise ValueError(f"{name}={one!r} is out of range{meant}")
             check_range(name, one, self.fits(one), f"{self.rule}{meant}")
         if self.options and value:
             self.inner(**value)

@@ -284,7 +284,7 @@ def check_settings(asked: Asked) -> None:
 
 def _changed(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> Iterable[str]:
     """How values differ from the recipe of params.json, in words; of what is filled in, what was given."""
-    for name in recipe.keys() & values.keys() - {"run", "work"}:
+    for name in (one for one in recipe if one in values):
         was, now = recipe[name], values[name]
         if name in FILLED_IN and was and now:
             now = {"columns": now} if name == "swap" and isinstance(now, list) else now
