@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from kagglekit.competition.task import Task
 from kagglekit.competition.text_columns import show_columns
@@ -26,7 +27,8 @@ WORDS = 32  # of a text each of which is left out by itself
 PIECES = 10  # that a longer one is cut into, and its strongest piece again
 AROUND = 12  # words that are shown on each side of a marked one
 MARKED = 5  # pieces of a text, at most
-LEAST = 0.01  # effect of a piece that is marked, and a quarter of the strongest one's
+LEAST = 0.1  # effect of a piece that is marked, and a quarter of the strongest one's: of log-odds
+LEAST_OF_VALUES = 0.02  # the same in standard deviations of a value
 Predict = Callable[[Sequence[str]], np.ndarray]  # texts -> what one column of the predictions is for each, (texts,)
 
 
@@ -41,11 +43,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class Explained:
-    """A row: in words what was predicted and what is true, its words, and the pieces that they were left out in."""
+    """A row: in words what was predicted and what is true, its words, and the pieces that they were left out in.
+
+    unit: of the effects, "log-odds" or "value". least: the effect of a piece that is worth a mark.
+    """
 
     heading: str
     words: Words
     pieces: list[Piece]
+    unit: str = "log-odds"
+    least: float = LEAST
 
 
 def find_effects(predict: Predict, text: str, read: int | None = None) -> tuple[Words, list[Piece]]:
@@ -92,13 +99,15 @@ def explain_errors(
     """The worst rows of a run, explained by the saved model of the fold that held each out, the worst first.
 
     train: with the columns of the run's recipe; labels: of all its rows; run: as from `read_run`. Of classes the
-    probability of the predicted one is explained, of labels or targets the one that is most wrong. seconds: for all of
+    log-odds of the predicted one are explained (a probability near 1 hardly moves), of labels those of the one that is
+    most wrong, of targets the value that is. seconds: for all of
     them; the first one shows how many rows that is. Empty for runs that keep no models: TF-IDF, frozen embeddings,
     SetFit, blends.
     """
     models, knobs, explained = record.saved_models, Recipe.read(record.recipe), {}
     truth, oof, fold_of = labels[run.rows], run.oof_array, run.oof["fold"].to_numpy()
     losses, columns = row_losses(task, truth, oof), most_wrong(task, truth, oof)
+    odds, spread = task.kind in (*CLASSES, "multilabel"), np.asarray(truth).reshape(len(truth), -1).std(axis=0)
     worst = [row for row in np.argsort(-losses, kind="stable")[:n].tolist() if fold_of[row] in models]
     read = knobs.max_length * max(knobs.chunks, 1) if knobs.truncation == "head" and len(task.text) == 1 else None
     for fold in dict.fromkeys(fold_of[worst].tolist()):
@@ -110,9 +119,11 @@ def explain_errors(
 
             def predict(texts: Sequence[str], saved=saved, place=place, column=column) -> np.ndarray:
                 rows = train.iloc[[place] * len(texts)].assign(text=list(texts))
-                return saved.predict(rows, of_train=True)[:, column].astype(np.float64)
+                found = saved.predict(rows, of_train=True)[:, column].astype(np.float64)
+                return logit(found.clip(1e-6, 1 - 1e-6)) if odds else found
 
-            explained[row] = Explained(heading, *find_effects(predict, train["text"].iloc[place], read))
+            unit = ("log-odds", LEAST) if odds else ("value", LEAST_OF_VALUES * float(spread[column]))
+            explained[row] = Explained(heading, *find_effects(predict, train["text"].iloc[place], read), *unit)
             if len(explained) == 1:  # so many rows are explained as there is time for
                 worst = worst[: max(int(seconds / (time.monotonic() - began)), 1)]
         del saved
@@ -134,22 +145,24 @@ def render(explained: Sequence[Explained]) -> str:
     """The rows as HTML. A word that raises the prediction is underlined and marked with ▲, one that lowers it has a
     dotted line and ▼, each with its effect; colours only repeat that. Of long texts what is around marked words."""
     words = (
-        "<p><span style='text-decoration: underline'>word</span><sup>▲0.12</sup>: with it, what is predicted is 0.12 "
-        "higher; <span style='text-decoration: underline dotted'>word</span><sup>▼0.12</sup>: 0.12 lower.</p>"
+        "<p><span style='text-decoration: underline'>word</span><sup>▲0.5</sup>: with it, the "
+        f"{explained[0].unit if explained else 'value'} of what is predicted is 0.5 higher; "
+        "<span style='text-decoration: underline dotted'>word</span><sup>▼0.5</sup>: 0.5 lower.</p>"
     )
-    rows = [f"<p><b>{html.escape(one.heading)}</b><br>{_mark(one.words, one.pieces)}</p>" for one in explained]
+    rows = [f"<p><b>{html.escape(one.heading)}</b><br>{_mark(one)}</p>" for one in explained]
     return "\n".join([words, *rows])
 
 
-def _mark(words: Words, pieces: Sequence[Piece]) -> str:
+def _mark(one: Explained) -> str:
     """A text with its strongest pieces marked."""
+    words, pieces = one.words, one.pieces
     gaps = [html.escape(re.sub(r"\s+", " ", show_columns(gap))) for gap in words.gaps]
     plain, top = [html.escape(word) for word in words.words], max((abs(piece.effect) for piece in pieces), default=0.0)
-    if top < LEAST:
+    if top < one.least:
         text = "".join(gap + word for gap, word in zip(gaps, plain[: 5 * AROUND], strict=False))
         return f"{text}{' …' if len(plain) > 5 * AROUND else gaps[-1]} <i>(leaving words out changes little)</i>"
     strong = sorted(pieces, key=lambda piece: -abs(piece.effect))[:MARKED]
-    marked = {piece.start: piece for piece in strong if abs(piece.effect) >= max(top / 4, LEAST)}
+    marked = {piece.start: piece for piece in strong if abs(piece.effect) >= max(top / 4, one.least)}
     near = {k for one in marked.values() for k in range(one.start - AROUND, one.stop + AROUND)}
     near |= set(range(len(plain) if len(plain) <= 5 * AROUND else 0))
     out, place = [], 0
@@ -171,4 +184,4 @@ def _dress(effect: float, top: float, text: str) -> str:
     """A marked piece: darker the stronger."""
     colour = f"rgba({'213,94,0' if effect > 0 else '0,114,178'},{0.1 + 0.4 * abs(effect) / top:.2f})"
     style = f"background-color: {colour}; text-decoration: underline{' dotted' * (effect < 0)}"
-    return f"<span style='{style}'>{text}</span><sup>{'▲' if effect > 0 else '▼'}{abs(effect):.2f}</sup>"
+    return f"<span style='{style}'>{text}</span><sup>{'▲' if effect > 0 else '▼'}{abs(effect):.2g}</sup>"
