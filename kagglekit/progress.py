@@ -168,7 +168,7 @@ class _Board:
 
         share, text = words["share"], escape(compose(words, width=200)) if words["phase"] else ""
         bar = "" if share is None else f'<progress value="{share:.4f}" max="1"></progress> '
-        html = HTML(f'<div style="white-space: pre">{bar}{text}</div>' if text else "")
+        html = HTML(f'<div style="white-space: pre-wrap">{bar}{text}</div>' if text else "")
         if self.bar is None:
             self.bar = display(html, display_id=True)
         else:

@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from contextlib import suppress
+from select import select
 
 import nbformat
 import pytest
@@ -41,8 +41,7 @@ def window(tmp_path):
 
         def screen(self):
             self.stream.flush()
-            os.set_blocking(self.ours, False)
-            with suppress(BlockingIOError):  # nothing new
+            while select([self.ours], [], [], 0.05)[0]:  # what was written takes a moment to arrive
                 self.seen.feed(os.read(self.ours, 1 << 16).decode())
             return self.seen.lines
 
