@@ -102,7 +102,8 @@ def _column(name: Any, column: pd.Series, percent: bool) -> tuple[str, list[Any]
     if long and name not in PLAIN and all(map(DECIMAL.fullmatch, values)):
         values = [f"{float(value):.{DIGITS}g}" if value else "" for value in values]
     right = numeric or (name not in PLAIN and all(NUMBER.fullmatch(value) for value in values))
-    return str(name), values, "right" if right else "left", ("td", [1] * len(values))
+    title = ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
+    return title, values, "right" if right else "left", ("td", [1] * len(values))
 
 
 def _write(value: Any) -> str:

@@ -94,6 +94,12 @@ def test_long_tables_say_how_long_they_are():
     assert page.count("<tr>") == 61 and page.endswith("<p>… 1,000 rows, 6 more columns</p>")
 
 
+def test_columns_of_two_levels_and_dates():
+    table = pd.DataFrame({("a", "mean"): [1.5], ("a", "n"): [2], "day": [pd.Timestamp("2026-11-28")]})
+    assert [cell[3] for cell in cells(table)[0]][:2] == ["a, mean", "a, n"]
+    assert [cell[3] for cell in cells(table)[1]] == ["1.5", "2", "2026-11-28 00:00:00"]
+
+
 def test_series_and_values_of_any_type():
     assert cells(pd.Series({"a": [1, "b"], "c": True}, name="value").rename_axis("knob"))[1:] == [
         [("th", "left", 1, "a"), ("td", "left", 1, "1, b")],
