@@ -1,15 +1,20 @@
 """Long texts in chunks, each short enough for the model (Sun et al., 2019, arXiv 1905.05583)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from kagglekit.data.layout import chunk_columns, find_layout
 from kagglekit.data.tokens import Tokens, join_tokens, room_of, row_numbers, special_ends
 from kagglekit.options import check_range
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,14 @@ class Chunks:
         """The number of each text's first chunk."""
         return np.cumsum(self.counts) - self.counts
 
-    def __getitem__(self, rows) -> "Chunks":
+    def __getitem__(self, rows) -> Chunks:
         """The texts at `rows` (row numbers or a boolean mask), in that order."""
         rows = row_numbers(rows)
         counts, firsts = self.counts[rows], self._firsts[rows]
         ranges = [np.arange(first, first + n) for first, n in zip(firsts, counts, strict=True)]
         return Chunks(self.pieces[np.concatenate(ranges)], counts)
 
-    def __add__(self, other: "Chunks") -> "Chunks":
+    def __add__(self, other: Chunks) -> Chunks:
         """The texts of both."""
         return Chunks(self.pieces + other.pieces, np.concatenate([self.counts, other.counts]))
 
@@ -56,6 +61,8 @@ class Chunks:
 
         Chunks are padded on the right; a chunk that a text does not have is padding throughout.
         """
+        import torch
+
         present = np.arange(self.counts.max()) < self.counts[:, None]  # (texts, chunks)
         batch = {}
         for name, padded in self.pieces.pad(pad_id).items():

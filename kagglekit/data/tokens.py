@@ -1,19 +1,24 @@
 """Texts to tokens: tokenised once, stored in flat arrays, padded batch by batch."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from kagglekit.competition.text_columns import SEPARATOR, split_columns
 from kagglekit.data.layout import cut_columns, find_layout
 from kagglekit.data.truncation import TRUNCATIONS, keep_head_tail, key_parts
 from kagglekit.files.arrays import cached_arrays
 from kagglekit.options import check_range
+
+if TYPE_CHECKING:
+    import torch
 
 WHOLE = 10**9  # a max_length that truncates nothing
 
@@ -49,7 +54,7 @@ class Tokens:
         """The columns of the tokens of each text."""
         return self._each(np.zeros(len(self.flat), dtype=np.int8) if self.columns is None else self.columns)
 
-    def __getitem__(self, rows) -> "Tokens":
+    def __getitem__(self, rows) -> Tokens:
         """The texts at `rows` (row numbers or a boolean mask), in that order."""
         rows = row_numbers(rows)
         lengths, ends = self.lengths[rows], self.ends[rows]
@@ -59,7 +64,7 @@ class Tokens:
 
         return Tokens(chosen(self.flat), lengths, None if self.columns is None else chosen(self.columns))
 
-    def __add__(self, other: "Tokens") -> "Tokens":
+    def __add__(self, other: Tokens) -> Tokens:
         """The texts of both."""
         columns = None
         if self.columns is not None or other.columns is not None:
@@ -73,6 +78,8 @@ class Tokens:
 
         A text of zero tokens, which a tokenizer without special tokens can give, is padding throughout.
         """
+        import torch  # of which a notebook that only counts tokens has no need
+
         mask = np.arange(self.lengths.max().clip(1)) < self.lengths[:, None]  # (texts, longest)
         ids = np.full(mask.shape, pad_id, dtype=np.int64)
         ids[mask] = self.flat

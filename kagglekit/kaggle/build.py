@@ -6,8 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-
 from kagglekit.files import remove, replacing, resolve, temporary_folder, write_json
 from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
 from kagglekit.kaggle.cells import Step, make_notebook
@@ -15,6 +13,7 @@ from kagglekit.kaggle.cells import parse_steps as parse_steps
 from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, kernel_metadata, slugify
 from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs
 from kagglekit.options import check_range
+from kagglekit.running import nbformat
 from kagglekit.runs.run_knobs import without_full
 
 HOURS = 11.5  # of the 12 that a session has

@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from kagglekit.kaggle.metadata import Ref
+from kagglekit.running import nbformat
 from kagglekit.running.arguments import (
     check_parameters,
     choose_shared,

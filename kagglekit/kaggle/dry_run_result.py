@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pandas as pd
 
 from kagglekit.competition.find_files import find_table
@@ -13,6 +12,7 @@ from kagglekit.competition.read import read_table
 from kagglekit.competition.submission import check_submission
 from kagglekit.competition.task import Task, as_task, read_sample, read_submission
 from kagglekit.files import read_json
+from kagglekit.running import nbformat
 from kagglekit.running.jupyter_kernel import NotebookFailed, check_finished, explain
 
 AGAIN = re.compile(r"\Acell \[\w+\](: | failed(?=\n))")  # how `explain` begins

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from kagglekit import __version__
 from kagglekit.competition.mounts import mount_root
 from kagglekit.competition.submission import check_submission, make_submission, write_submission
@@ -19,6 +17,7 @@ from kagglekit.files.parquet import read_metadata
 from kagglekit.kaggle.bundle import GOLDEN_FILE, differs, read_bundle
 from kagglekit.kaggle.fresh_environment import MARK as DRY_RUN
 from kagglekit.kaggle.gather import KERNEL_FILE, describe_train, find_bundles, gather, is_copied, settle_task
+from kagglekit.running import nbformat
 from kagglekit.running.arguments import with_defaults
 from kagglekit.running.done import find_reads
 from kagglekit.running.gpus import Gpus, working_gpus

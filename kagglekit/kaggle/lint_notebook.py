@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import nbformat
-
 from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.secrets import find_secrets, local_paths
+from kagglekit.running import nbformat
 from kagglekit.running.arguments import check_parameters, with_defaults
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import knob_classes, read_notebook, read_parameters

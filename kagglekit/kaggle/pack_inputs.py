@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import nbformat
-
 from kagglekit.competition.task import load_task
 from kagglekit.files import read_json, resolve, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
@@ -14,6 +12,7 @@ from kagglekit.kaggle.cells import Step
 from kagglekit.model.catalogue import PACKAGES
 from kagglekit.options import knobs_of, named
 from kagglekit.pretraining.stage_knobs import Stage
+from kagglekit.running import nbformat
 from kagglekit.running.arguments import names_in
 from kagglekit.running.done import fill
 from kagglekit.runs.record import RunRecord, split_start, with_ancestors

@@ -17,7 +17,6 @@ from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
 from kagglekit.files import Damaged, resolve
 from kagglekit.files.arrays import loading
 from kagglekit.model.catalogue import PACKAGES, SOURCES
-from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.surgery import split_dropout
 from kagglekit.model.tokenizer_rules import restore_rules
 
@@ -170,6 +169,8 @@ def load_backbone(
         "dtype": torch.float32,
         "attn_implementation": attention,
     }
+    from kagglekit.model.deberta_attention import fast_deberta  # a second, for which who only tokenises need not wait
+
     with quiet(), loading(_folder(path), weights=True):
         model = fast_deberta(AutoModel.from_pretrained(path, **options))
     return model if pooler else without_pooler(model)

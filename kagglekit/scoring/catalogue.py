@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn import metrics as sk
 
 from kagglekit.scoring import CLASSES, counts, fast_forms, functions
+from kagglekit.scoring.functions import sk
 
 
 @dataclass(frozen=True)

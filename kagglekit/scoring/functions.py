@@ -6,9 +6,19 @@ value for each row, whose mean is the metric.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
-from sklearn import metrics as sk
+
+
+class _Later:
+    """`sklearn.metrics`, imported when one of its functions is called: who only reads a task need not wait for it."""
+
+    def __getattr__(self, name: str) -> Callable:
+        return lambda *args, **options: getattr(import_module("sklearn.metrics"), name)(*args, **options)
+
+
+sk = _Later()
 
 
 def kappa(weights: str | None) -> Callable:
