@@ -44,11 +44,11 @@ print(*(f"{name}=={version}" for name, version in bounds.items()), *map(str.stri
 END
 }
 
-run() { # one notebook; what stands after -- is for the notebooks that have it, and what the line itself says wins
-    "$venv/bin/python" -m kagglekit.run "$@" work="$work" -- ${extra[@]+"${extra[@]}"}
+run() { # add a notebook to the line, with + before the next
+    line+=(${line[@]+"+"} "$@" work="$work")
 }
 
-target=bbc extra=() lab=""
+target=bbc line=() extra=() lab=""
 case ${1:-} in
 -h | --help) sed -n '2,/^set /{/^# \{0,1\}/s///p;}' "${BASH_SOURCE[0]##*/}"; exit ;;
 test) set_up; "$venv/bin/python" -m ruff check .; exec "$venv/bin/python" -m pytest "${@:2}" ;;
@@ -94,7 +94,6 @@ work=$runs/$(basename "$target" | tr -c 'A-Za-z0-9._\n-' '_')
 set_up
 [ -z "$lab" ] || exec "$venv/bin/python" -m kagglekit lab "$target" work="$work" "$@"
 
-export KAGGLEKIT_CHAINED=1 # no step says what to type next: it comes by itself
 # What the competition is, and which rows are validated together. Everything else stands on this.
 run 1_eda data="$target"
 # The baseline: seconds, no GPU, and on long clean articles as good as a small transformer.
@@ -104,7 +103,7 @@ run 2_pretrain run=mlm
 run 3_train run=base start=mlm
 # They err differently, so their blend beats both. How they are blended is chosen for each fold without it.
 run 4_ensemble run=blend runs=tfidf,base
-unset KAGGLEKIT_CHAINED
 run 5_submit run=blend
 
-"$venv/bin/python" -m kagglekit.run --summary "$work"
+# One process for all. What stands after -- is for the notebooks that have it, and what the line itself says wins.
+exec "$venv/bin/python" -m kagglekit.run "${line[@]}" + --summary "$work" -- ${extra[@]+"${extra[@]}"}

@@ -2,12 +2,15 @@
 
 python -m kagglekit.run 3_train work=runs/bbc run=base folds=0 [-- epochs=3 ...] [--force] [--limit SECONDS]
 python -m kagglekit.run 3_train work=runs/bbc run=base --slots auto    (a fold on each GPU at a time)
+python -m kagglekit.run 1_eda data=bbc work=runs/bbc + 3_train work=runs/bbc run=base   (one after the other)
 python -m kagglekit.run --summary runs/bbc [--html]
 """
 
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -16,10 +19,41 @@ from kagglekit.running.command_line import LISTS, Parser, program, write_help
 from kagglekit.running.done import shorten
 from kagglekit.running.notebook import find_notebook, report, run_notebook
 from kagglekit.running.parameters import read_parameters
+from kagglekit.running.terminal import CHAINED
+from kagglekit.running.warm_kernels import find_imports, warm_process
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; the exit code."""
+    """The command line, of one notebook or of several with + between them; the exit code, of the first that fails."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    ends = [place for place, word in enumerate(arguments[:cut]) if word == "+"]
+    lines = [arguments[a + 1 : b] for a, b in zip([-1, *ends], [*ends, cut], strict=True)]
+    for number, line in enumerate(lines, 1):
+        later = [one[0] for one in lines[number:] if one and not one[0].startswith("-")]
+        with in_chain(bool(later)):
+            code = run_line(line + arguments[cut:], later)
+        if code:
+            return code
+    return 0
+
+
+@contextmanager
+def in_chain(more: bool) -> Iterator[None]:
+    """Where more notebooks follow by themselves, none is proposed."""
+    before = os.environ.get(CHAINED)
+    if more:
+        os.environ[CHAINED] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(CHAINED, None)
+        if before is not None:
+            os.environ[CHAINED] = before
+
+
+def run_line(arguments: list[str], later: list[str]) -> int:
+    """Run one notebook, or what else the arguments say; the exit code. later: the notebooks that follow."""
     parser = Parser(program("run"), description=__doc__.split("\n\n")[0], epilog=LISTS, add_help=False)
     parser.takes = "name=value"
     parser.add_argument("notebook", nargs="?", help="such as 3_train; with --help: its parameters")
@@ -32,7 +66,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--part", default="", help="what is run of a run that several processes make; see --slots")
     parser.add_argument("--summary", metavar="WORK", help="print what came out in this work folder")
     parser.add_argument("--html", action="store_true", help="with --summary: as a page too, WORK/summary.html")
-    arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_intermixed_args(arguments[:cut] + arguments[cut + 1 :])
     own = len(parser.parse_intermixed_args(arguments[:cut]).parameters)
@@ -58,6 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
 
             run_in_parallel(notebook, values, parse_gpus(options.slots), **how)
             return 0
+        for name in (notebook, *later) if (warm := warm_process()) else ():
+            with suppress(FileNotFoundError):
+                warm.load(find_imports(find_notebook(str(name), options.notebooks)))
         if options.part:
             Thread(target=end_with_parent, daemon=True).start()
         run_notebook(notebook, values, part=options.part, **how)

@@ -1,13 +1,18 @@
 """The order of the library: imports run one way, folders that one can hold in the head."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from kagglekit.running.warm_kernels import find_imports, import_path
 
 LIBRARY = Path(__file__).parents[1] / "kagglekit"
 FOUNDATION = (
@@ -120,7 +125,7 @@ def test_files_that_can_be_damaged_are_read_where_errors_name_them():
         inside = {id(each) for node in ast.walk(tree) if _is_named(node) for each in ast.walk(node)}
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and id(node) not in inside]
         found = [ast.unparse(call) for call in calls if READERS.fullmatch(ast.unparse(call.func))]
-        if not re.search(r"read_text\(|read_bytes\(|open\(", path.read_text()):
+        if not re.search(r"read_text\(|read_bytes\(|\bopen\(", path.read_text()):
             found = [call for call in found if not call.startswith("json.loads(")]  # of what is in memory
         found = [call for call in found if not call.startswith("json.loads(json.dumps(")]
         assert not found or path.stem in TOLERANT, name
@@ -134,3 +139,24 @@ def test_what_kaggle_has_is_not_below_what_the_library_needs():
     there = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
     checked = {one.name: there[one.name] in one.specifier for one in needed if one.name in there}
     assert len(checked) > 15 and all(checked.values()), checked
+
+
+@pytest.mark.parametrize(
+    ("what", "heavy"),
+    [
+        ("kagglekit.run", "numpy pandas torch sklearn nbformat jupyter_client matplotlib"),
+        ("kagglekit.running.jupyter_kernel, papermill", "rfc3987_syntax torch sklearn matplotlib"),
+        ("kagglekit.kaggle.build", "sklearn scipy.stats torch transformers matplotlib"),
+        ("1_eda", "transformers.modeling_utils transformers.trainer accelerate"),
+        ("4_ensemble", "torch transformers"),
+        ("5_submit", "torch transformers sklearn"),
+    ],
+)
+def test_nobody_waits_for_imports_that_are_not_needed(what, heavy):
+    notebook = LIBRARY.parent / "notebooks" / f"{what}.ipynb"
+    lines = find_imports(notebook) if notebook.exists() else [f"import {what}"]
+    code = "\n".join([*lines, "import sys", f"print(*(name for name in {heavy.split()} if name in sys.modules))"])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **import_path()}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.split() == [], done.stdout + done.stderr

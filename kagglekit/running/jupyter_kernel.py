@@ -9,19 +9,20 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
-import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
 from kagglekit.files import temporary_folder
 from kagglekit.progress import VARIABLE
+from kagglekit.running import nbformat
 from kagglekit.running.terminal import TerminalLine, sections
+from kagglekit.running.warm_kernels import find_imports, import_path, warm_process
 
 
 class NotebookFailed(RuntimeError):
@@ -32,26 +33,25 @@ class NotebookFailed(RuntimeError):
         self.code = code
 
 
-def import_path() -> dict[str, str]:
-    """The PYTHONPATH with which other processes import this kagglekit, also from a checkout that is not installed."""
-    home, paths = Path(__file__).parents[2], [os.environ.get("PYTHONPATH", "")]
-    if home.name not in ("site-packages", "dist-packages"):
-        paths.insert(0, str(home))
-    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
 class Kernel(AsyncKernelManager):
     """A kernel of this interpreter and this kagglekit, whatever kernelspecs are installed.
 
     log: a file for output outside of cells. progress: the file that `Progress` writes. lock: an open lock file that the
-    process inherits, so that it stays locked while runner or kernel live. on_cell: is told the source of each cell that
-    begins.
+    process inherits, so that it stays locked while runner or kernel live. imports: statements to have done before; such
+    a kernel is forked where that is possible. on_cell: is told the source of each cell that begins.
     """
 
-    def __init__(self, log: Path, progress: Path, lock: int, on_cell: Callable[[str], None] = lambda source: None):
+    def __init__(
+        self,
+        log: Path,
+        progress: Path,
+        lock: int,
+        imports: Sequence[str] = (),
+        on_cell: Callable[[str], None] = lambda source: None,
+    ):
         super().__init__(kernel_name="python3")
         self.on_cell = on_cell
-        self.output, self.progress, self.lock = log, progress, lock
+        self.output, self.progress, self.lock, self.imports = log, progress, lock, imports
         self.process = self.channels = None
         self.stopped = False
 
@@ -66,6 +66,17 @@ class Kernel(AsyncKernelManager):
         with open(self.output, "w") as output:
             await super().start_kernel(**options, env=environment, stdout=output, stderr=output, pass_fds=[self.lock])
         self.process = self.provisioner.process
+
+    async def _async_launch_kernel(self, kernel_cmd, **options):
+        if (warm := warm_process()) is None:
+            return await super()._async_launch_kernel(kernel_cmd, **options)
+        place, files = options.get("cwd") or os.getcwd(), (options["stdout"].fileno(), self.lock)
+        try:
+            process = warm.fork(self.imports, options["env"], place, kernel_cmd[3:], *files)
+        except OSError:  # it has died: of memory, or of what a notebook imports
+            return await super()._async_launch_kernel(kernel_cmd, **options)
+        self.provisioner.process, self.provisioner.pid, self.provisioner.pgid = process, process.pid, process.pid
+        self._reconcile_connection_info(self.provisioner.connection_info)
 
     def client(self, **options):
         self.channels = channels = super().client(**options)
@@ -143,7 +154,7 @@ def execute(source: Path, target: Path, parameters: dict, title: str, lock: int,
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     with temporary_folder() as temporary:
         line = TerminalLine(title, temporary / "progress.json", sections(nbformat.read(source, as_version=4)))
-        kernel = Kernel(temporary / "kernel.log", line.file, lock, line.enter)
+        kernel = Kernel(temporary / "kernel.log", line.file, lock, find_imports(source), line.enter)
         ended, began = Event(), time.monotonic()
 
         def watch():

@@ -86,7 +86,7 @@ def open_lab(folder: Path, options: list[str]) -> int:
     if not find_spec("jupyterlab"):
         print("JupyterLab is not installed: pip install jupyterlab", file=sys.stderr)
         return 2
-    from kagglekit.running.jupyter_kernel import import_path
+    from kagglekit.running.warm_kernels import import_path
 
     # its files are those below one folder, and it shows no hidden ones
     inside = [root for root in (Path.cwd(), folder.parents[1], folder) if folder.is_relative_to(root)]

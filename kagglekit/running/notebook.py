@@ -71,9 +71,10 @@ def run_notebook(
         raise ValueError(f"{source.stem} needs the parameter work: the folder that it works in")
     check_beforehand(source.stem, known, values)
     title = " ".join(filter(None, [source.stem, values.get("run", ""), part]))
+    if sys.stdout.isatty():
+        print(f"{title}  begins", end="\r", flush=True)
     tell_changed_defaults(source, known, title)
-    import nbformat  # it and Jupyter take seconds: what is wrong with the parameters is told before
-
+    from kagglekit.running import nbformat  # it and Jupyter take time: what is wrong with the parameters is told before
     from kagglekit.running.jupyter_kernel import execute, locked
     from kagglekit.running.terminal import describe
 

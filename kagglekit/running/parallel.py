@@ -19,9 +19,10 @@ from kagglekit.files.parquet import read_parquet
 from kagglekit.options import check_range
 from kagglekit.running.arguments import check_parameters, with_defaults
 from kagglekit.running.gpus import working_gpus
-from kagglekit.running.jupyter_kernel import NotebookFailed, import_path, locked
+from kagglekit.running.jupyter_kernel import NotebookFailed, locked
 from kagglekit.running.notebook import find_notebook, run_notebook
 from kagglekit.running.parameters import Parameter, read_parameters
+from kagglekit.running.warm_kernels import import_path
 from kagglekit.runs.run_knobs import without_full
 from kagglekit.runs.tables import choose_folds
 from kagglekit.time_budget import STARTED, kernel_began
