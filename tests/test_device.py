@@ -1,12 +1,18 @@
 import copy
+import os
 import random
+import subprocess
+import sys
+import threading
+import time
 from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
-from kagglekit.device import checkpoint_activations, choose_device, random_state_kept
+from kagglekit import device
+from kagglekit.device import CoreSharing, checkpoint_activations, choose_device, random_state_kept, share_cores
 from kagglekit.training.predict import predict
 from kagglekit.tricks import EMA, FGM, RDrop
 
@@ -106,3 +112,45 @@ def test_random_numbers_go_on_as_if_the_block_had_not_been_also_after_an_excepti
                         raise error
         found.append(draw())
     assert found[0] == found[1]
+
+
+def teams():
+    return sum(thread.name == "waiting team" for thread in threading.enumerate())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the load is read from /proc/stat")
+def test_waiting_threads_sleep_while_others_are_at_work_and_spin_again_afterwards(monkeypatch):
+    load, began = [0.0], time.monotonic()
+    monkeypatch.setattr(device, "_core_seconds", lambda: (load[0] * (time.monotonic() - began), time.monotonic()))
+    sharing = CoreSharing(every=0.01)
+    sharing.start()
+    for cores, count in ((0.0, 0), (2.0 * len(os.sched_getaffinity(0)), 1), (0.0, 0)):
+        load[0] = cores
+        end = time.monotonic() + 10
+        while teams() != count and time.monotonic() < end:
+            time.sleep(0.01)
+        assert teams() == count
+    sharing.stopped.set()
+    sharing.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the load is read from /proc/stat")
+def test_the_load_of_others_counts_and_not_our_own(monkeypatch):
+    before, began = device._core_seconds()
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+    try:
+        time.sleep(1)
+        after, ended = device._core_seconds()
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    assert 0.6 < (after - before) / (ended - began) / len(hogs) < 1.1
+    counted, used = device._core_seconds()[0], sum(os.times()[:2])
+    monkeypatch.setattr(os, "times", lambda: os.times_result((0.0,) * 5))
+    assert device._core_seconds()[0] - counted == pytest.approx(used, abs=0.5)
+
+
+def test_one_thread_waits_for_nobody():
+    share_cores()
+    assert not CoreSharing.started  # tests have one thread

@@ -12,7 +12,7 @@ import pandas as pd
 from transformers import set_seed
 
 from kagglekit.competition.text_columns import is_empty
-from kagglekit.device import choose_device, choose_precision, keep_memory
+from kagglekit.device import choose_device, choose_precision, keep_memory, share_cores
 from kagglekit.files import check_space, read_json, remove, replacing, write_json
 from kagglekit.files.arrays import seal
 from kagglekit.model.backbones import check_max_length, load_config
@@ -135,6 +135,7 @@ def pretrain(
         return Pretrained(**read_json(file))
     check_max_length(backbone, stage.max_length)
     keep_memory()
+    share_cores()
     set_seed(stage.seed)
     prepared = prepare(stage, backbone, tokenizer, *split_corpus(texts, stage.held_out, stage.seed), masking, labels)
     model = prepared.model.to(choose_device())

@@ -14,7 +14,7 @@ from kagglekit.augment.catalogue import make_augmenter
 from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
 from kagglekit.data.features import check_features
-from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept
+from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept, share_cores
 from kagglekit.files import check_space, replacing
 from kagglekit.model.backbones import check_max_length, load_tokenizer
 from kagglekit.model.classifier import Classifier
@@ -114,6 +114,7 @@ class FineTuner:
         left. With keep_best, the predictions of each evaluation are returned too.
         """
         keep_memory()
+        share_cores()
         set_seed(seed)
         recipe, rows = self.recipe, self._gather(train_rows, seed, extra=extra, teacher=teacher)
         targets, features = rows.targets, rows.features
