@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, hstack
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict, cross_val_score
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
@@ -124,17 +124,63 @@ class Baseline:
             model = DummyClassifier(strategy="prior").fit(x, y)
         else:
             inner = StratifiedKFold(min(self.inner_folds, counts[common].min()), shuffle=True, random_state=seed)
-            svm = LinearSVC(tol=1e-2, random_state=seed)  # a finer tolerance takes twice as long for the same
-
-            def worth(strength: float) -> float:
-                return cross_val_score(clone(svm).set_params(C=strength), x, y, cv=inner).mean()
-
-            svm.set_params(C=choose_strength(worth, self.strengths))
-            model = CalibratedClassifierCV(svm, cv=inner, ensemble=False).fit(x, y)
+            model = CalibratedSVM(seed, inner, self.strengths).fit(x, y)
         full = [np.tile((counts / len(known)).astype(np.float32), (rows.shape[0], 1)) for rows in unseen]
         for probs, rows in zip(full, unseen, strict=True):
             probs[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(rows) * known.mean()
         return full
+
+
+@dataclass
+class CalibratedSVM:
+    """A linear SVM of the best strength, with calibrated probabilities: what `CalibratedClassifierCV(cv=inner,
+    ensemble=False)` gives, but the margins that it would compute again are those by which the strength was chosen.
+
+    inner: splits, such as a `StratifiedKFold`, in which every class is known.
+    """
+
+    seed: int
+    inner: StratifiedKFold
+    strengths: Sequence[float]
+
+    def fit(self, x: csr_matrix, y: np.ndarray) -> "CalibratedSVM":
+        svm = LinearSVC(tol=1e-2, random_state=self.seed)  # a finer tolerance takes twice as long for the same
+        self.classes_, margins = np.unique(y), {}
+
+        def worth(strength: float) -> float:
+            model = clone(svm).set_params(C=strength)
+            margins[strength] = found = cross_val_predict(model, x, y, cv=self.inner, method="decision_function")
+            right = Margins(self.classes_).predict(_columns(found)) == y
+            return float(np.mean([right[rows].mean() for _, rows in self.inner.split(x, y)]))
+
+        strength = choose_strength(worth, self.strengths)
+        self.svm_ = svm.set_params(C=strength).fit(x, y)
+        known = CalibratedClassifierCV(Margins(self.classes_), cv=self.inner, ensemble=False)
+        self.calibration_ = known.fit(_columns(margins[strength]), y)
+        return self
+
+    def predict_proba(self, x: csr_matrix) -> np.ndarray:
+        return self.calibration_.predict_proba(_columns(self.svm_.decision_function(x)))
+
+
+class Margins(ClassifierMixin, BaseEstimator):
+    """A classifier whose rows are margins already."""
+
+    def __init__(self, classes: np.ndarray):
+        self.classes = self.classes_ = classes
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> "Margins":
+        return self
+
+    def decision_function(self, x: np.ndarray) -> np.ndarray:
+        return x[:, 0] if x.shape[1] == 1 else x
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return self.classes_[x.argmax(axis=1) if x.shape[1] > 1 else (x[:, 0] > 0).astype(int)]
+
+
+def _columns(margins: np.ndarray) -> np.ndarray:
+    return margins.reshape(len(margins), -1)
 
 
 def choose_strength(worth: Callable[[float], float], strengths: Sequence[float]) -> float:

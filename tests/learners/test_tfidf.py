@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.svm import LinearSVC
 
-from kagglekit.learners.tfidf import Baseline, choose_strength, find_features
+from kagglekit.learners.tfidf import Baseline, CalibratedSVM, choose_strength, find_features
 from kagglekit.scoring.metrics import score
 
 
@@ -120,3 +124,21 @@ def test_very_few_rows_give_a_model_too(fold, tmp_path, kind, rows):
     assert np.isfinite(fitted.oof).all() and len(fitted.oof) == 40
     if kind == "regression" and rows == 1:
         assert np.allclose(fitted.oof, baseline.labels[:1])
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_probabilities_are_those_of_the_usual_calibration_though_margins_are_computed_once(classes):
+    random, inner = np.random.default_rng(classes), StratifiedKFold(3, shuffle=True, random_state=1)
+    y = random.integers(classes, size=90) * 2
+    x = random.random((90, 30)) * (random.random((90, 30)) < 0.3)
+    x = csr_matrix(x + 0.4 * np.eye(30)[y])
+
+    def worth(strength):
+        return cross_val_score(LinearSVC(C=strength, tol=1e-2, random_state=5), x, y, cv=inner).mean()
+
+    strengths = (0.03, 0.3, 3.0, 30.0)
+    svm = LinearSVC(C=choose_strength(worth, strengths), tol=1e-2, random_state=5)
+    usual = CalibratedClassifierCV(svm, cv=inner, ensemble=False).fit(x, y)
+    ours = CalibratedSVM(5, inner, strengths).fit(x, y)
+    assert ours.svm_.C == svm.C and ours.classes_.tolist() == usual.classes_.tolist()
+    assert np.array_equal(ours.predict_proba(x), usual.predict_proba(x))
