@@ -116,8 +116,10 @@ def kind_of_cells(column: pd.Series) -> tuple[str, float]:
             return kind, words
     if are_numbers(some).all() and are_numbers(cells).all():
         return "numbers", words
+    if words >= 8 or (letters >= 0.6 and words >= 1.5):
+        return "words", words
     digits = np.mean([any(sign.isdigit() for sign in cell) for cell in some])
-    return "words" if (letters >= 0.6 and (words >= 1.5 or digits < 0.5)) or words >= 8 else "codes", words
+    return "words" if letters >= 0.6 and digits < 0.5 else "codes", words
 
 
 def has_few_values(column: pd.Series) -> bool:

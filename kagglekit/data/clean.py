@@ -36,6 +36,7 @@ TAG = re.compile(
 )
 EMOJI = re.compile("[©®\u203c-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001ffff]")  # and a few others
 REPEATS = re.compile(r"(?<![A-Za-z])[IVXLCDM]+(?![A-Za-z])|(?<!I)III(?!I)|([^\W\d]|[^\w\s])\1{2,}")
+THREE = re.compile(r"(\S)\1\1")
 LINE_ENDS = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 CONTROL = re.compile(  # except tab and newline, and joiners, which emoji and some scripts need
     "[\0-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -79,11 +80,15 @@ def _strip_html(text: str) -> str:
 
 def replace_urls(text: str, word: str) -> str:
     """Replace each URL by `word`; a full stop or bracket after it stays."""
+    if "://" not in text and "www." not in text.lower():
+        return text
     return until_stable(lambda text: URL.sub(lambda url: word + url[0][len(url[0].rstrip(TRAILING)) :], text), text)
 
 
 def replace_mentions(text: str, word: str) -> str:
     """Replace each @name, or several without a space, by `word`; mail addresses stay."""
+    if "@" not in text and "＠" not in text:
+        return text
     return MENTION.sub(word, text) if word else until_stable(partial(MENTION.sub, ""), text)
 
 
@@ -128,6 +133,8 @@ def write_ascii_punctuation(text: str) -> str:
 def shorten_repeats(text: str) -> str:
     """Shorten three or more equal characters to two, full stops to three: "soooo!!!" is "soo!!". Digits and Roman
     numerals (III) stay."""
+    if not THREE.search(text):  # a seventh of the time
+        return text
     return REPEATS.sub(lambda run: run[1] * (3 if run[1] == "." else 2) if run[1] else run[0], text)
 
 

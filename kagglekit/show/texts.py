@@ -272,7 +272,8 @@ def _split_columns(tokens: Tokens, tokenizer) -> list[list[np.ndarray]]:
 
 def _places(sizes: Sequence[int]) -> list[np.ndarray]:
     """The positions of the tokens of each column in a text, special tokens not counted."""
-    return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    places = np.arange(sum(sizes))
+    return np.split(places, np.cumsum(sizes)[:-1]) if len(sizes) > 1 else [places]
 
 
 def _kept_places(sizes: Sequence[int], key_parts: Sequence[np.ndarray], room: int, cut: str) -> list[np.ndarray]:
