@@ -65,6 +65,30 @@ def fast_attention(backbone: torch.nn.Module, device: torch.device) -> Iterator[
         yield
 
 
+@contextmanager
+def padding_known(device: torch.device, padded: bool) -> Iterator[None]:
+    """While the block runs, transformers is told whether a batch has padding; it would wait for the GPU to see it.
+
+    Forward and backward pass belong into one block: layers may be computed again. Nothing changes on other devices.
+    """
+    from transformers import masking_utils
+
+    name = "_ignore_bidirectional_mask_sdpa"  # private: without it transformers waits
+    theirs = getattr(masking_utils, name, None)
+    if device.type != "cuda" or theirs is None:
+        yield
+        return
+
+    def told(padding_mask, kv_length=0, local_attention_size=None):
+        return not padded and (local_attention_size is None or kv_length < local_attention_size)
+
+    setattr(masking_utils, name, told)
+    try:
+        yield
+    finally:
+        setattr(masking_utils, name, theirs)
+
+
 def checkpoint_activations(backbone: torch.nn.Module) -> None:
     """Gradient checkpointing: keep the input of each layer, and compute the rest again in the backward pass.
 

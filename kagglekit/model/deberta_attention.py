@@ -139,10 +139,8 @@ class FastAttention(deberta.DisentangledSelfAttention):
                 positions[1] = self._per_distance(layer(embedded) * scale, relative_pos.rising)
         mask = attention_mask[:, 0, 0] != 0  # (batch, keys)
         dropout = self.dropout.p if self.training else 0.0
-        if tokens.device.type == "cpu":
-            context = _Chunked.apply(tokens, *positions, None if mask.all() else ~mask, scale, dropout)
-        else:
-            context = _attend(tokens, positions, mask, scale, dropout)
+        attend = _attend_on_cpu if tokens.device.type == "cpu" else _attend
+        context = attend(tokens, positions, mask, scale, dropout)
         return context.permute(1, 2, 0, 3).flatten(2), None  # (heads, batch, n, width) -> (batch, n, hidden size)
 
     def _per_distance(self, projected: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
@@ -194,8 +192,13 @@ class _Bias(torch.autograd.Function):
         return None, *results
 
 
+def _attend_on_cpu(tokens, positions, mask, scale, dropout):
+    """The same for a CPU: a head in a few texts at a time, whose scores stay in the cache."""
+    return _Chunked.apply(tokens, *positions, None if mask.all() else ~mask, scale, dropout)
+
+
 class _Chunked(torch.autograd.Function):
-    """The same for a CPU: a head in a few texts at a time, whose scores stay in the cache. Only probabilities are kept.
+    """Attention in chunks, as for `_attend`. Of all scores only the probabilities are kept for the backward pass.
 
     hidden: keys that are padding, (batch, n) or None.
     """

@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from kagglekit.data.batches import EpochSampler, Examples
-from kagglekit.device import choose_device
+from kagglekit.device import choose_device, padding_known
 from kagglekit.files import reading
 from kagglekit.training.callbacks import Checkpoints, last_checkpoint
 from kagglekit.training.learning_rates import make_schedule
 from kagglekit.tricks.trick import Trick
+
+PADDED = "padded"  # of a batch: whether it has padding, as the CPU sees it
 
 
 class Trainer(transformers.Trainer):
@@ -78,7 +80,7 @@ class Trainer(transformers.Trainer):
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=batches,
-            collate_fn=dict,  # examples come as whole batches
+            collate_fn=_with_padding,  # examples come as whole batches
             generator=torch.Generator(),  # of its own: iterating leaves the global one alone
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -107,7 +109,7 @@ class Trainer(transformers.Trainer):
             compute = partial(trick.compute_loss, compute, self.model)
         loss, outputs = compute(inputs)
         if self.args.world_size > 1:  # the mean over all rows, not over processes
-            rows = torch.tensor(float(len(inputs["attention_mask"])), device=self.args.device)
+            rows = torch.full((), float(len(inputs["attention_mask"])), device=self.args.device)  # a copy would wait
             loss = loss * (rows / self.accelerator.reduce(rows, "mean"))
         return (loss, outputs) if return_outputs else loss
 
@@ -122,7 +124,9 @@ class Trainer(transformers.Trainer):
 
         for trick in self._started():
             step = partial(trick.training_step, step, self.model)
-        loss = step(dict(inputs))
+        inputs = dict(inputs)
+        with padding_known(self.args.device, inputs.pop(PADDED, True)):
+            loss = step(inputs)
         self.losses_ = self.losses_ + loss
         return loss
 
@@ -183,6 +187,10 @@ class Trainer(transformers.Trainer):
     def _load_from_checkpoint(self, checkpoint, model=None):
         with reading(file := Path(checkpoint) / "model.safetensors"):
             load_model(self.model, str(file))
+
+
+def _with_padding(batch: dict[str, torch.Tensor]) -> dict:
+    return {**batch, PADDED: not batch["attention_mask"].all()}
 
 
 class Arguments(TrainingArguments):
