@@ -6,7 +6,7 @@ import platform
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Event, Thread
 from typing import ClassVar
 
@@ -40,6 +40,17 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Autocast context of a precision; none for "fp32"."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[bool]:
+    """A head in float32 within autocast to float16, whose numbers end at 65,504; yields whether it is.
+
+    bfloat16 has the range of float32: a head stays in it.
+    """
+    half = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
+    with torch.autocast(device.type, enabled=False) if half else nullcontext():
+        yield half
 
 
 def choose_attention(device: torch.device, max_length: int) -> str | None:

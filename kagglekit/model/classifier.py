@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from kagglekit.data.batches import prediction_batches
+from kagglekit.device import full_precision
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.files.arrays import read_tensors, seal
 from kagglekit.model.backbones import load_config, token_types, without_pooler
@@ -140,7 +141,10 @@ class Classifier(nn.Module):
             parts.append(self.words.mean(input_ids, attention_mask))
         vector = torch.cat(parts, dim=-1)
         draws = self.dropout_samples if self.training else 1
-        logits = sum(self.head(vector, states, mask, self.dropout).float() for _ in range(draws)) / draws
+        with full_precision(vector.device) as exact:
+            if exact:
+                vector, states = vector.float(), states.float()
+            logits = sum(self.head(vector, states, mask, self.dropout).float() for _ in range(draws)) / draws
         return {"logits": logits, "pooled": pooled}
 
     def _states(

@@ -317,3 +317,17 @@ def test_a_vector_of_a_document_is_added_to_each_of_its_words(classifier, batch,
 def test_a_batch_that_the_model_was_not_built_for_is_an_error(classifier, batch, logits, options, inputs, words):
     with pytest.raises(ValueError, match=words):
         logits(classifier(**options), {**batch, **inputs})
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_head_is_in_float32_where_the_backbone_is_in_float16(classifier, batch, head):
+    model = classifier(head=head).eval()
+    with torch.no_grad():
+        list(model.head.parameters())[-2].mul_(1e7)  # weights of the last layer: logits are beyond 65,504
+        with torch.autocast("cpu", torch.float16):
+            found = model(batch["attention_mask"], batch["input_ids"])
+        wanted = model(batch["attention_mask"], batch["input_ids"])
+    assert found["logits"].abs().max() > 65504
+    torch.testing.assert_close(
+        found["logits"], wanted["logits"], rtol=0.1, atol=0.01 * wanted["logits"].abs().max().item()
+    )
