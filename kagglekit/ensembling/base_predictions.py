@@ -17,7 +17,7 @@ from kagglekit.options import check_range, knobs_of
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.leaks import score_warning
 from kagglekit.runs.record import RunRecord, trained_runs
-from kagglekit.runs.run_knobs import READS, TrainingRun
+from kagglekit.runs.run_knobs import EVERY, PLAIN, READS, TrainingRun
 from kagglekit.runs.tables import Run, goes_forward, read_folds, read_run
 from kagglekit.training.recipe import Recipe
 
@@ -100,10 +100,15 @@ def training_command(record: RunRecord) -> str:
     """The command that trains the folds that a run of 3_train lacks, with its settings."""
     recipe, known = record.recipe, knobs_of(TrainingRun, Recipe)
     options = dict(recipe.get("learner_options", {}))
-    read = READS.get(recipe.get("learner"), set())  # knobs that other learners keep among their options
-    recipe = recipe | {name: options.pop(name) for name in [*options] if name in read}
+    if recipe.get("soup_of"):  # whose record has the backbone of its members
+        recipe = recipe | {"backbone": "soup"}
+    own = recipe["backbone"] if recipe["backbone"] in PLAIN else recipe.get("learner", "finetune")
+    read = EVERY | READS[own] if own in READS else set(known)
+    recipe = recipe | {name: options.pop(name) for name in [*options] if name in read}  # other learners keep them there
     recipe |= {"work": shorten(record.work), "run": record.name, "learner_options": options}
-    given = {name: recipe[name] for name in known if name in recipe and recipe[name] != known[name].default}
+    given = {
+        name: recipe[name] for name in known if name in read & recipe.keys() and recipe[name] != known[name].default
+    }
     given = {name: value if isinstance(value, str | Path) else json.dumps(value) for name, value in given.items()}
     words = [shlex.quote(f"{name}={value}") for name, value in (given | {"run": record.name}).items()]
     return " ".join(["python -m kagglekit.run 3_train", *words])

@@ -6,14 +6,14 @@ import pytest
 
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, load_task, read_train
-from kagglekit.ensembling.base_predictions import read_file_predictions, read_run_predictions
+from kagglekit.ensembling.base_predictions import read_file_predictions, read_run_predictions, training_command
 from kagglekit.ensembling.blend import make_stack_input
 from kagglekit.files import delete_folder, write_json
-from kagglekit.running.arguments import parse_arguments, read_arguments
+from kagglekit.running.arguments import check_parameters, parse_arguments, read_arguments
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
-from kagglekit.runs.record import read_repeats
+from kagglekit.runs.record import RunRecord, read_repeats
 from kagglekit.runs.tables import write_folds
 
 FOLDS = np.arange(12) % 3
@@ -81,6 +81,35 @@ def test_runs_that_lack_folds_are_left_out_with_the_command_that_trains_them(wor
     for name in ("fair", "good"):
         delete_folder(work / name, "params.json")
     assert [run.name for run in read_run_predictions(work).runs] == ["fgm", "vectors"]  # the same folds
+
+
+COMMANDS = [  # the recipe in params.json, and what the command says beside work and run
+    ({"backbone": "tfidf", "start": "", "clean": ["html"], "seed": 0}, {"backbone": "tfidf", "clean": ["html"]}),
+    (
+        {
+            "backbone": "minilm",
+            "start": "",
+            "soup_of": ["a", "b"],
+            "soup": "greedy",
+            "max_length": 32,
+            "pooling": "cls",
+        },
+        {"backbone": "soup", "soup_of": ["a", "b"], "soup": "greedy"},
+    ),
+    (
+        {"backbone": "minilm", "learner": "setfit", "learner_options": {"epochs": 2.0, "max_length": 64}},
+        {"learner": "setfit", "learner_options": {"epochs": 2.0}, "max_length": 64},
+    ),
+    ({"backbone": "minilm", "dropout": None, "start": "mlm"}, {"dropout": None, "start": "mlm"}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "said"), COMMANDS)
+def test_the_command_that_trains_the_rest_of_a_run_is_read_as_it_was_made(recipe, said, tmp_path):
+    record, notebook = RunRecord(tmp_path / "run", {tmp_path / "run" / "params.json": {"recipe": recipe}}), "3_train"
+    known = read_parameters(find_notebook(notebook))
+    given = parse_arguments(find_notebook(notebook), known, read_arguments(shlex.split(training_command(record))[4:]))
+    assert check_parameters(notebook, known, given) and given == {"work": str(tmp_path), "run": "run", **said}
 
 
 def test_without_the_group_in_test_there_are_no_documents(work):
