@@ -64,8 +64,9 @@ def test_five_notebooks_lead_from_train_csv_to_a_submission(work):
     sample = pd.read_csv(Path(read_json(Path(work) / "task.json")["data"]) / "sample_submission.csv", dtype=str)
     assert list(submission.columns) == list(sample.columns)
     assert submission["ArticleId"].tolist() == sample["ArticleId"].tolist()
+    assert (Path(work) / "submission.blend.csv").read_bytes() == (Path(work) / "submission.csv").read_bytes()
     told = read_json(Path(work) / "submission.json")
-    assert told["run"] == "blend"
+    assert told["run"] == "blend" and told["submission"] == "submission.blend.csv"
     assert told["true_score"] > 0.8
 
 
@@ -183,6 +184,13 @@ def test_a_blend_of_all_runs_is_made_again_when_there_is_one_more(work, capsys, 
     assert main(command) == 0
     assert "runs again" in capsys.readouterr().out
     assert read_json(Path(work) / "all" / "weights.json")["members"] == ["base", "fgm", "tfidf"]
+
+
+def test_of_a_single_run_it_is_said_that_there_is_nothing_to_blend(work, capsys, run_here):
+    found = run_here("4_ensemble", work=work, run="alone", runs=["tfidf"])
+    told = capsys.readouterr().out
+    assert "tfidf is the only run, so there is nothing to blend" in told and "## Two submissions" not in told
+    assert list(found["plan"].candidates_made()) == ["best", "logistic", "best + classes", "logistic + classes"]
 
 
 def test_a_run_begins_from_trained_ones_and_a_soup_averages_them_fold_by_fold(work, run_here):

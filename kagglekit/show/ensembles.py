@@ -20,7 +20,7 @@ def show_methods(plan: BlendPlan) -> pd.DataFrame:
     table = {name: plan.options.get(name, {}) for name in plan.names}
     table |= {f"+ {step}": plan.options.get(step, {}) for step in steps}
     made = {name: EVERYTHING[name.removeprefix("+ ")].make(**knobs) for name, knobs in table.items()}
-    rows = [((type(one).__doc__ or "").split("\n\n")[0], repr(one)) for one in made.values()]
+    rows = [((type(one).__doc__ or "").split("\n\n")[0].replace("`", ""), repr(one)) for one in made.values()]
     return pd.DataFrame(rows, columns=["what it does", "made as"], index=pd.Index(made, name="method"))
 
 
