@@ -36,7 +36,7 @@ def test_the_program_of_the_project_and_its_version_are_those_of_the_library():
         (["kaggle", "biuld"], 2, "has no command 'biuld': did you mean build?\n"),
         (["kaggle", "budget", "--wrk", "w", "--work", "w"], 2, "unrecognized arguments: --wrk: did you mean --work?\n"),
         (["run", "3_train", "--forse"], 2, "unrecognized arguments: --forse: did you mean --force?\n"),
-        (["run", "3_train", "--epochs", "3"], 2, "--epochs: parameters are written name=value, without dashes\n"),
+        (["run", "3_train", "--epochs", "3"], 2, "--epochs 3: parameters are written name=value, without dashes\n"),
         (["run", "3_train", "--limit", "abc"], 2, "argument --limit: invalid float value: 'abc' (see "),
         (["sample", "twets", "d"], 1, "'twets' is no sample: did you mean tweets?\n"),
         (["run", "3_trian", "work=w"], 2, "no notebook '3_trian': did you mean 3_train"),

@@ -80,7 +80,15 @@ def test_a_command_of_a_page_is_one_that_exists(command, capsys):
     """Parameters are checked against the notebooks; the scripts themselves run in test_notebooks.py."""
     own, _, shared = " ".join(command).partition(" -- ")
     if command[0] == "./run_all.sh":
-        assert own.split()[1:] in ([], ["test"], ["lab"], ["compat"], ["lowest"], ["path/to/folder"])
+        assert own.split()[1:] in (
+            [],
+            ["test"],
+            ["lab"],
+            ["compat"],
+            ["lowest"],
+            ["path/to/folder"],
+            ["lab", "path/to/folder"],
+        )
         choose_shared(find_notebook("3_train"), read_arguments(shlex.split(shared)))
     elif command[:3] == ["python", "-m", "kagglekit.run"] and command[3] != "--summary":
         notebook = find_notebook(command[3])
@@ -208,7 +216,17 @@ def test_help_says_how_to_use_the_script():
     assert "set -euo" not in told
 
 
-@pytest.mark.parametrize(("words", "message"), [(["nowhere"], "no folder nowhere"), ([".", "epochs=2"], "--help")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "there is no folder nowhere, and the samples are bbc tweets reviews-zh drugs"),
+        (["lba"], "there is no folder lba: did you mean lab?"),
+        (["twets"], "there is no folder twets: did you mean tweets?"),
+        (["epochs=2"], "parameters come after --, as in ./run_all.sh -- epochs=2"),
+        ([".", "epochs=2"], "what is epochs=2? parameters come after --, as in ./run_all.sh . -- epochs=2"),
+        ([".", "more"], "what is more? see ./run_all.sh --help"),
+    ],
+)
 def test_a_wrong_word_after_the_script_is_told(words, message):
     done = subprocess.run([ROOT / "run_all.sh", *words], capture_output=True, text=True)
     assert done.returncode == 2
