@@ -32,7 +32,8 @@ def parameters(base: Path) -> Iterator[Blow]:
             for value in bad:
                 others = [part for part in fixed.get(notebook, []) if not part.startswith(f"{name}=")]
                 if name != "work":
-                    yield Blow(f"{notebook} {name}={value}", (name,), command=[*start, *others, f"{name}={value}"])
+                    word = "nope" if name == "recipe" and "nope" in value else name
+                    yield Blow(f"{notebook} {name}={value}", (word,), command=[*start, *others, f"{name}={value}"])
         yield Blow(f"{notebook} an unknown parameter", ("nope",), command=[*start, "nope=1"])
         yield Blow(f"{notebook} a parameter twice", ("run" if "run" in known else "seed", "twice"),
                    command=[*start, *(["run=a", "run=b"] if "run" in known else ["seed=1", "seed=2"])])  # fmt: skip
