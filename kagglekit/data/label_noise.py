@@ -1,5 +1,6 @@
 """Label noise: labels that are probably wrong, because a model that never saw the row is confident of another."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -73,20 +74,27 @@ def show_suspects(
     return found.drop(columns=["row", "column"] if len(task.labels) == 1 else ["row"])
 
 
-def write_suspects(path: Path, task: Task, train: pd.DataFrame, labels: np.ndarray, predictions: np.ndarray) -> str:
+def write_suspects(
+    path: Path,
+    task: Task,
+    train: pd.DataFrame,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    fixes: Mapping[tuple[str, str], str] | None = None,
+) -> str:
     """Write every suspect label, the most suspect first, as a CSV to edit; what was done, and what to do, in words.
 
     Columns: id, column (of several labels or targets), text (its beginning), label, predicted, confidence (probability
-    of what is predicted; of numbers: `deviations`, how many standard deviations away), and an empty `fix`. With a byte
-    order mark, so that spreadsheets read it as UTF-8. A file in which fixes are filled in stays as it is.
-    Arguments as for `show_suspects`; read back by `fixes.Fixes`.
+    of what is predicted; of numbers: `deviations`, how many standard deviations away), and `fix`: empty, or what the
+    run has learned. With a byte order mark, so that spreadsheets read it as UTF-8. A file in which other fixes are
+    filled in stays as it is. fixes: (id, column) -> fix; those of rows that are no suspects stand at the end, so that
+    the file takes the place of the one that they are from. Others as for `show_suspects`; read back by `fixes.Fixes`.
     """
-    if (
-        path.is_file()
-        and "fix" in (there := read_table(path))
-        and (filled := int((there["fix"].str.strip() != "").sum()))
-    ):
-        return f"{shorten(path)} has {filled:,} fixes and stays as it is"
+    fixes = dict(fixes or {})
+    if path.is_file() and "fix" in (there := read_table(path)):
+        filled = there[there["fix"].str.strip() != ""]
+        if set(zip(filled["id"], filled["fix"], strict=True)) - {(id, fix) for (id, _), fix in fixes.items()}:
+            return f"{shorten(path)} has {len(filled):,} fixes and stays as it is."
     found = suspect_labels(task.kind, labels, predictions)
     table, rows = show_suspects(task, train, labels, predictions, len(found)), found["row"].to_numpy()
     named = {"suggested": "predicted", "score": "deviations"}
@@ -97,16 +105,23 @@ def write_suspects(path: Path, task: Task, train: pd.DataFrame, labels: np.ndarr
         table["score"] = probs if task.kind in CLASSES else np.where(found["suggested"] == 1, probs, 1 - probs)
     if not task.classes:
         table[["label", "suggested"]] = table[["label", "suggested"]].map("{:.6g}".format)
+    columns = table["column"] if "column" in table else task.labels * len(table)
+    fix = [fixes.pop(key, "") for key in zip(table["id"], columns, strict=True)]
+    table = table.assign(score=table["score"].round(3), fix=fix)
+    texts = dict(zip(train["id"], train["text"], strict=True))
+    others = [(id, column, show_columns(texts.get(id, "")), fix) for (id, column), fix in fixes.items()]
+    table = pd.concat([table, pd.DataFrame(others, columns=["id", "column", "text", "fix"])]).rename(columns=named)
     table["text"] = [" ".join(text.split())[:START] for text in table["text"]]
-    table = table.assign(score=table["score"].round(3), fix="").rename(columns=named)
-    kept = [name for name in ("id", "column", "text", "label", "predicted", named["score"], "fix") if name in table]
+    kept = ["id", "column", "text", "label", "predicted", named["score"], "fix"]
     with replacing(path) as part:
-        table[kept].to_csv(part, index=False, encoding="utf-8-sig")
-    if not len(table):
-        return "no label looks wrong"
+        table[kept if len(task.labels) > 1 else [name for name in kept if name != "column"]].to_csv(
+            part, index=False, encoding="utf-8-sig"
+        )
+    if not len(found):
+        return "No label looks wrong."
     return (
-        f"{len(table):,} labels in {len(train):,} rows look wrong: {shorten(path)}. Where one is, write "
-        f"the right label, or drop, into its column fix, and train a run of another name with fixes={shorten(path)}"
+        f"{len(found):,} labels in {len(train):,} rows look wrong: {shorten(path)}. Where one is, write the right "
+        f"label, or drop, into its column fix, and train a run of another name with fixes={shorten(path)}"
     )
 
 

@@ -92,6 +92,12 @@ class Fixes:
         """The row numbers without those that are left out of training."""
         return rows[~np.isin(rows, self.dropped)]
 
+    def written(self, train: pd.DataFrame) -> dict[tuple[str, str], str]:
+        """(id, column) -> label, or drop; for `write_suspects`. train: all rows."""
+        ids, first = train["id"].tolist(), next(iter(self.labels))
+        known = {(ids[row], name): to for name, cells in self.labels.items() for row, to in cells.items()}
+        return known | {(ids[row], first): DROP[1] for row in self.dropped}
+
     def count(self, rows: np.ndarray) -> dict[str, int]:
         """How many labels of these rows are corrected, and how many of the rows are left out."""
         changed = sum(np.isin(list(cells), rows).sum() for cells in self.labels.values() if cells)
@@ -113,8 +119,8 @@ class Fixes:
     def __str__(self):
         found = self.count(np.unique([*self.dropped, *(row for cells in self.labels.values() for row in cells)]))
         return (
-            f"fixes: {found['corrected']:,} labels are corrected and {found['left out']:,} rows left out where models "
-            "learn; each fold is validated against the labels given"
+            f"Fixes: {found['corrected']:,} labels are corrected and {found['left out']:,} rows left out where models "
+            "learn; each fold is validated against the labels given."
         )
 
 
@@ -130,9 +136,9 @@ def describe_fixed(metric: str, scores: dict[str, Any]) -> str:
     """Both scores of a run with fixes, from its score.json, in a sentence."""
     fixed = scores["fixes"]
     return (
-        f"against the labels given: {metric} {scores['score']:.4f} ± {scores['standard_error']:.4f}; against the fixed "
+        f"Against the labels given: {metric} {scores['score']:.4f} ± {scores['standard_error']:.4f}; against the fixed "
         f"ones: {fixed['score']:.4f} ± {fixed['standard_error']:.4f} ({fixed['corrected']:,} corrected, "
-        f"{fixed['left out']:,} rows left out). Compare runs by the first: labels of test are as those given"
+        f"{fixed['left out']:,} rows left out). Compare runs by the first: labels of test are as those given."
     )
 
 

@@ -154,8 +154,14 @@ def test_suspects_are_written_to_be_edited_and_edits_stay(task, tables, tmp_path
     assert list(table)[-1] == "fix" and table.drop(columns="text").to_numpy().tolist() == [line]
     assert table["text"][0] == ('Größe; "so" lang ' * 20)[:100]
     file.write_text(file.read_text(encoding="utf-8-sig").rstrip() + "1\n")
-    assert write_suspects(file, one, train, labels, predictions) == f"{file} has 1 fixes and stays as it is"
+    assert write_suspects(file, one, train, labels, predictions) == f"{file} has 1 fixes and stays as it is."
     assert read_table(file)["fix"].tolist() == ["1"]
+    known = {("7", one.labels[0]): "1", ("20", one.labels[0]): "<drop>"}  # what a run has learned comes again
+    write_suspects(file, one, train, labels, predictions, known)
+    table = read_table(file)
+    assert table[["id", "fix"]].to_numpy().tolist() == [["7", "1"], ["20", "<drop>"]]
+    assert table["text"][1] == train["text"][20][:100] and table["predicted"][1] == ""
+    assert kind != "multilabel" or table["column"].tolist() == ["x", "x"]
 
 
 def test_what_does_not_fit_is_refused(task):

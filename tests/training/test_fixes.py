@@ -95,6 +95,9 @@ def test_fixes_are_read_as_spreadsheets_leave_them(home, form, content, labels, 
             given.loc[row, name] = to
     assert fixed.equals(given) and encode_labels(at.task, fixed).shape == at.labels.shape
     assert fixes.kept(np.arange(4)).tolist() == [row for row in range(4) if row not in dropped]
+    lines = [f"{id},{column},{fix}" for (id, column), fix in fixes.written(at.train).items()]
+    again = at.read("\n".join(["id,column,fix", *lines, ""]))  # as a run writes them
+    assert again.labels == labels and again.dropped.tolist() == dropped
 
 
 @pytest.mark.parametrize(
