@@ -15,6 +15,7 @@ from kagglekit.model.catalogue import BACKBONES
 from kagglekit.model.suggest import name_readers, profile_texts
 
 MUCH, SOME = 0.01, 0.2  # of all tokens
+ENOUGH = 1_000  # texts
 UNTOLD = ("none", "unknown")  # what a language is called where there is no telling
 
 
@@ -30,11 +31,14 @@ def show_unknown(texts: Sequence[str], tokens: Tokens, tokenizer, n: int = 12) -
 
     tokens: of `texts`, in their order. Columns texts (that have it), name (of a character, many cannot be seen), word
     (one that it is in), clean (the first cleaner after which it is known; "" for none), in the order of texts, at most
-    `n` rows; none where little is unknown. Costs a second pass over the texts with unknown tokens.
+    `n` rows; none where little is unknown. Costs a second pass over the texts with unknown tokens; of texts
+    in another language, more than a fifth of whose tokens are unknown, the first 1,000 are enough.
     """
     columns = ["lost", "texts", "name", "word", "clean"]
-    if unknown_share(tokens, tokenizer) <= MUCH:
+    if (share := unknown_share(tokens, tokenizer)) <= MUCH:
         return pd.DataFrame(columns=columns).set_index("lost")
+    if share > SOME:
+        texts, tokens = texts[:ENOUGH], tokens[np.arange(min(ENOUGH, len(tokens)))]
     ends, unknown = tokens.ends, np.append(0, np.cumsum(tokens.flat == tokenizer.unk_token_id))
     has = unknown[ends] > unknown[ends - tokens.lengths]
     words = Counter(
