@@ -141,13 +141,11 @@ class CoreSharing(Thread):
         before = _core_seconds()
         while not self.stopped.wait(self.every):
             now = _core_seconds()
-            others, elapsed = now[0] - before[0], now[1] - before[1]
-            crowd = others / elapsed - max(len(os.sched_getaffinity(0)) - torch.get_num_threads(), 0)
-            before = now
-            if self.team is None and crowd > 0.5:
+            others, before = (now[0] - before[0]) / (now[1] - before[1]), now  # cores that others use
+            if self.team is None and others > 0.5:
                 self.team = Event()
                 Thread(target=self._hold, args=(self.team,), daemon=True, name="waiting team").start()
-            elif self.team and crowd < 0.2:
+            elif self.team and others < 0.2:
                 self._release()
         self._release()
 
@@ -162,9 +160,10 @@ class CoreSharing(Thread):
 
 
 def share_cores() -> None:
-    """Start `CoreSharing` once in this process, where several threads work on a CPU."""
-    there = os.path.exists("/proc/stat") and torch.get_num_threads() > 1 and choose_device().type == "cpu"
-    if there and not CoreSharing.started:
+    """Start `CoreSharing` once in this process, where as many threads as there are cores work on a CPU."""
+    there = os.path.exists("/proc/stat") and choose_device().type == "cpu"
+    all_cores = there and torch.get_num_threads() >= len(os.sched_getaffinity(0)) > 1
+    if all_cores and not CoreSharing.started:
         CoreSharing.started = True
         CoreSharing().start()
 

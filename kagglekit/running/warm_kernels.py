@@ -27,11 +27,7 @@ from kagglekit.running.parameters import read_notebook
 KERNEL = ["import ipykernel.kernelapp", "import ipykernel.ipkernel"]
 BACKEND = "module://matplotlib_inline.backend_inline"  # a kernel's own choice, made before matplotlib is imported
 GPU = ("/dev/nvidiactl", "/dev/kfd")  # a process that has looked for GPUs must not fork
-UNREAD = (
-    "PYTEST_CURRENT_TEST",
-    "KAGGLEKIT_STARTED",
-    "KAGGLEKIT_CHAINED",
-)  # variables that change while a process runs; no import reads them
+UNREAD = {"PYTEST_CURRENT_TEST", "KAGGLEKIT_STARTED", "KAGGLEKIT_CHAINED"}  # they change, and no import reads them
 SERVE = (
     "import sys; sys.path.remove('') if '' in sys.path else None; "
     "from kagglekit.running.warm_kernels import serve; serve(int(sys.argv[1]))"

@@ -23,6 +23,7 @@ SETTINGS = {  # name -> environment; PLAIN: without `kagglekit.device.CoreSharin
 }
 NAMES = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS")
 TOKENS = 16 * 128  # a step
+SAYS = "busy.py:"
 
 
 def work(steps: int) -> None:
@@ -36,10 +37,15 @@ def work(steps: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         workload = make_workload("articles", 16 * steps + 8, Path(name))
         measure(workload, 128, {}, Path(name))  # warms up
-        print("ready", flush=True)
+        print(f"{SAYS} ready", flush=True)
         for _ in sys.stdin:
             measure(workload, 128, {}, Path(name))
-            print(statistics.mean(CLOCK.seconds[2:]), flush=True)
+            print(SAYS, statistics.mean(CLOCK.seconds[2:]), flush=True)
+
+
+def answer(worker: subprocess.Popen) -> str:
+    """The next word of a worker, among the lines that training prints."""
+    return next(line for line in worker.stdout if line.startswith(SAYS)).split()[-1]
 
 
 def main() -> None:
@@ -63,7 +69,7 @@ def main() -> None:
         for process in company:
             process.send_signal(signal.SIGSTOP)
         for worker in workers.values():
-            worker.stdout.readline()
+            answer(worker)
         for _ in range(options.rounds):
             for busy in (False, True):
                 for process in company:
@@ -71,7 +77,7 @@ def main() -> None:
                 for name, worker in workers.items():
                     worker.stdin.write("go\n")
                     worker.stdin.flush()
-                    speeds.setdefault((name, busy), []).append(TOKENS / float(worker.stdout.readline().split()[-1]))
+                    speeds.setdefault((name, busy), []).append(TOKENS / float(answer(worker)))
     finally:
         for process in [*workers.values(), *company]:
             process.kill()

@@ -247,6 +247,24 @@ def test_what_stands_after_the_dashes_goes_to_the_notebooks_that_have_it_and_yie
     assert (seen[1][1]["force"], seen[1][1]["limit"]) == (True, 9)
 
 
+def test_several_notebooks_run_one_after_the_other_until_one_fails(monkeypatch, capsys):
+    write_notebook(WRITE)
+    write_notebook(name="2_pretrain", parameters="epochs = 1")
+    seen, place = [], ["--notebooks", "notebooks"]
+
+    def run_notebook(notebook, values, **options):
+        seen.append((notebook.stem, values, os.environ.get("KAGGLEKIT_CHAINED")))
+
+    monkeypatch.setattr("kagglekit.run.run_notebook", run_notebook)
+    command = ["3_train", "work=w", *place, "+", "2_pretrain", *place, "--", "epochs=2", "value=3"]
+    assert main(command) == 0
+    assert seen == [("3_train", {"work": "w", "value": 3}, "1"), ("2_pretrain", {"epochs": 2}, None)]
+    assert main(["3_train", "vaule=1", *place, "+", *command]) == 2
+    assert "did you mean value?" in capsys.readouterr().err and len(seen) == 2
+    assert main(["3_train", "work=w", *place, "+", "--summary", "w"]) == 2  # there is nothing to sum up
+    assert seen[2:] == [("3_train", {"work": "w"}, None)]
+
+
 def test_an_unknown_notebook_is_named_with_those_that_there_are(capsys):
     write_notebook()
     assert main(["3_trian", "work=w", "--notebooks", "notebooks"]) == 2
