@@ -108,7 +108,9 @@ def explain_errors(
     truth, oof, fold_of = labels[run.rows], run.oof_array, run.oof["fold"].to_numpy()
     losses, columns = row_losses(task, truth, oof), most_wrong(task, truth, oof)
     odds, spread = task.kind in (*CLASSES, "multilabel"), np.asarray(truth).reshape(len(truth), -1).std(axis=0)
-    worst = [row for row in np.argsort(-losses, kind="stable")[:n].tolist() if fold_of[row] in models]
+    order = np.argsort(-losses, kind="stable")[: 20 * n]
+    texts = train["text"].iloc[run.rows[order]].reset_index(drop=True).drop_duplicates()  # each once
+    worst = [row for row in order[texts.index[:n]].tolist() if fold_of[row] in models]
     read = knobs.max_length * max(knobs.chunks, 1) if knobs.truncation == "head" and len(task.text) == 1 else None
     for fold in dict.fromkeys(fold_of[worst].tolist()):
         saved = SavedModel(models[fold], record.recipe)
@@ -168,8 +170,8 @@ def _mark(one: Explained) -> str:
     out, place = [], 0
     while place < len(plain):
         if place not in near:
-            out.append("" if out and out[-1] == " …" else " …")
-            out, place = [part for part in out if part], place + 1
+            out += [] if out and out[-1] == " …" else [" …"]
+            place += 1
             continue
         stop, text = place + 1, plain[place]
         if place in marked:

@@ -153,7 +153,8 @@ def heat_map(
     for row, column in np.ndindex(values.shape) if size <= 12 else ():
         colour = "white" if values[row, column] > low + 0.5 * (1 - low) else INK
         note(ax, texts(row, column), column, row, xytext=(0, 0), ha="center", color=colour)
-    turned = {"rotation": 40 if size <= 15 else 90, "ha": "right", "rotation_mode": "anchor"} if size > 3 else {}
+    wide = size > 3 or max(map(len, short(names, 20)), default=0) > 9
+    turned = {"rotation": 40 if size <= 15 else 90, "ha": "right", "rotation_mode": "anchor"} if wide else {}
     if size > 15:
         turned |= {"va": "center"}
     ax.set_xticks(range(0, size, step), short(names[::step], 20), **turned)
