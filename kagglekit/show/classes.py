@@ -138,8 +138,8 @@ def oof_and_test(task: Task, predictions: np.ndarray, tests: np.ndarray) -> Figu
     for the second one; of more than six those that differ most. None where there are no test rows.
 
     predictions: (n, columns), out of fold. tests: (folds, rows of test, columns), of each fold, as their mean would be
-    less sure than any of them. The KS distance (Kolmogorov-Smirnov) is 0 for equal distributions; a star
-    marks one that chance alone exceeds in less than one of twenty cases.
+    less sure than any of them. The KS distance (Kolmogorov-Smirnov) is 0 for equal distributions; a star marks one that
+    chance alone exceeds in less than one of twenty cases.
     """
     n, m = len(predictions), tests.shape[1]
     if not n or not m:

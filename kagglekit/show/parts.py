@@ -38,7 +38,8 @@ def find_parts(task: Task, train: pd.DataFrame, rows: np.ndarray) -> dict[str, p
 
 def _fifths(numbers: np.ndarray, unit: str = "") -> pd.Series:
     """Five parts of as many rows each, as far as equal numbers allow; "80 to 120 characters"."""
-    cut = pd.qcut(pd.Series(numbers), 5, duplicates="drop", labels=False).fillna(0).astype(int)
+    cut = pd.qcut(pd.Series(numbers), 5, duplicates="drop", labels=False).fillna(0)
+    cut = np.unique(cut, return_inverse=True)[1]  # without parts that no row is in
     ends = pd.Series(numbers).groupby(cut).agg(["min", "max"])
     whole, reach = np.issubdtype(np.asarray(numbers).dtype, np.integer), np.ptp(ends.to_numpy())
     places = 0 if whole or not reach else int(np.clip(2 - np.floor(np.log10(reach)), 0, 9))
@@ -57,7 +58,7 @@ def _values(column: pd.Series) -> pd.Series | None:
     part = column.where(column.isin(kept), others)
     names = [*kept, others] if len(kept) < len(counts) else kept
     words = {name: name or "(empty)" for name in names}
-    return pd.Series(pd.Categorical(part.map(words), [words[name] for name in names]))
+    return pd.Series(pd.Categorical(part.map(words), list(dict.fromkeys(words.values()))))
 
 
 def score_parts(

@@ -10,7 +10,7 @@ from kagglekit.competition.task import encode_labels, read_train
 from kagglekit.scoring.metrics import score
 from kagglekit.show import section
 from kagglekit.show.classes import oof_and_test, report, spread_by_class
-from kagglekit.show.parts import find_parts, part_scores, residual_parts, score_parts
+from kagglekit.show.parts import _fifths, _values, find_parts, part_scores, residual_parts, score_parts
 from kagglekit.show.plots import worst_targets
 
 RNG = np.random.default_rng(0)
@@ -93,6 +93,20 @@ def test_scores_are_parted_by_length_and_by_every_column_of_few_values(competiti
     assert any("15 rows, few" in word for word in words)
     half = find_parts(task, train, ROWS[105:])
     assert "source" not in half and len(half["length"]) == 15  # of these rows alone
+
+
+@pytest.mark.parametrize(
+    "numbers", [[1] * 9, [1, 1, 1, 1, 9], [0.5, 0.5, 0.25], [3], list(range(7)), [1, 2] * 50 + [3]]
+)
+def test_fifths_hold_every_row_whatever_the_numbers_are(numbers):
+    part = _fifths(np.array(numbers))
+    assert part.notna().all() and len(part) == len(numbers) and 1 <= part.nunique() <= 5
+    assert part.groupby(part, observed=False).size().min() > 0
+
+
+def test_an_empty_value_and_one_that_is_called_so_are_one_part():
+    part = _values(pd.Series(["", "(empty)", "a", "a", "", "a"]))
+    assert part.value_counts().to_dict() == {"a": 3, "(empty)": 3}
 
 
 def test_a_part_on_which_the_metric_is_not_defined_has_no_score(task):
