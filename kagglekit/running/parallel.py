@@ -18,6 +18,7 @@ from kagglekit.files import fold_folders, resolve, run_folder, temporary_folder
 from kagglekit.files.parquet import read_parquet
 from kagglekit.options import check_range
 from kagglekit.running.arguments import check_parameters, with_defaults
+from kagglekit.running.beforehand import check_beforehand
 from kagglekit.running.gpus import working_gpus
 from kagglekit.running.jupyter_kernel import NotebookFailed, locked
 from kagglekit.running.notebook import find_notebook, run_notebook
@@ -90,6 +91,7 @@ def train_in_parallel(
     known = read_parameters(source)
     given = check_parameters(source.stem, known, parameters)
     values = with_defaults(known, given)
+    check_beforehand(source.stem, known, values)
     to_do = _folds_to_do(values)
     if gpus is None:
         if len(to_do) < 2:
