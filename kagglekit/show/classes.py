@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import ks_2samp
-from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from kagglekit.competition.submission import decide
 from kagglekit.competition.task import Task
@@ -41,20 +41,21 @@ def report(task: Task, labels: np.ndarray, predictions: np.ndarray) -> pd.DataFr
     names = task.classes or task.labels
     if task.classes:
         truth, given = np.asarray(labels), decide(task, predictions)
-        kinds, counts = {"labels": range(len(names))}, np.bincount(given, minlength=len(names))
+        have, get = (values[:, None] == np.arange(len(names)) for values in (truth, given))
     else:
-        truth, given = np.asarray(labels).astype(int), (predictions >= 0.5).astype(int)
-        kinds, counts = {}, given.sum(axis=0)
-    found = precision_recall_fscore_support(truth, given, average=None, zero_division=0, **kinds)
-    columns = ["precision", "recall", "F1", "rows"]
-    table = pd.DataFrame(dict(zip(columns, found, strict=True)), index=pd.Index(names, name="class"))
-    table["predicted"] = counts
+        have, get = np.asarray(labels) == 1, predictions >= 0.5
+    hits, rows, predicted = (part.sum(axis=0) for part in (have & get, have, get))
+    table = {
+        "precision": hits / predicted.clip(1),
+        "recall": hits / rows.clip(1),
+        "F1": 2 * hits / (rows + predicted).clip(1),
+    }
+    table = pd.DataFrame(table | {"rows": rows, "predicted": predicted}, index=pd.Index(names, name="class"))
     if task.classes:
         table["most taken for"] = [_taken_for(truth, given, number, names) for number in range(len(names))]
     else:
-        mixed = [len(np.unique(column)) > 1 for column in truth.T]
-        pairs = zip(truth.T, predictions.T, mixed, strict=True)
-        table["ROC AUC"] = [roc_auc_score(true, probs) if both else np.nan for true, probs, both in pairs]
+        pairs = zip(have.T, predictions.T, strict=True)
+        table["ROC AUC"] = [roc_auc_score(true, probs) if 0 < true.mean() < 1 else np.nan for true, probs in pairs]
         table.index.name = "label"
     ordered = task.kind == "ordinal" or len(table) <= FEW
     return table if ordered else table.sort_values("F1", kind="stable")

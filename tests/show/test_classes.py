@@ -40,6 +40,8 @@ def test_labels_and_targets_have_scores_of_their_own(task):
     table = report(task("multilabel"), truth, np.array([[0.9, 0.1], [0.6, 0.2], [0.4, 0.2], [0.1, 0.7]]))
     assert table.loc["x", ["precision", "recall", "ROC AUC"]].tolist() == [0.5, 0.5, 0.75]
     assert np.isnan(table.loc["y", "ROC AUC"]) and table["predicted"].tolist() == [2, 1]
+    alone = report(task("multilabel", labels=["x"]), truth[:, :1], np.array([[0.9], [0.6], [0.4], [0.1]]))
+    assert alone.loc["x"].tolist() == table.loc["x"].tolist()
     values = np.array([[1.0], [2.0], [3.0]])
     table = report(task("regression"), values[:, 0], values + np.array([[0], [1], [-2]]))
     assert table.loc["label", ["RMSE", "MAE", "mean error"]].tolist() == pytest.approx([np.sqrt(5 / 3), 1, -1 / 3])
