@@ -106,7 +106,9 @@ def class_words(counts: WordCounts, groups: Mapping[str, np.ndarray], n: int = 1
         shares = [f"{counts.words[k]} ({ours[k] / sizes[0]:.0%} : {both[1][k] / sizes[1]:.0%})" for k in best]
         if best:
             found[name] = (sizes[0], ", ".join(shares))
-    return pd.DataFrame.from_dict(found, orient="index", columns=["texts", "words"]).rename_axis("label")
+    table = pd.DataFrame.from_dict(found, orient="index", columns=["texts", "words"]).rename_axis("label")
+    table.attrs["characters"] = 400
+    return table
 
 
 def describe_new_words(counts: WordCounts, train: int, seed: int = 0) -> str:

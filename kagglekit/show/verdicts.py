@@ -74,7 +74,7 @@ def describe_lengths(lengths: np.ndarray, default: int = 192) -> str:
     if not share:
         return f"All texts fit in {limit} tokens: set max_length={limit}, and nothing is cut."
     ours = ", the default of 3_train," if limit == default else ""
-    fits = f"{1 - share:.0%} of the texts fit in {limit} tokens: max_length={limit}{ours} cuts {share:.1%} of them."
+    fits = f"{1 - share:.1%} of the texts fit in {limit} tokens: max_length={limit}{ours} cuts {share:.1%} of them."
     return fits + usual * (limit > default)
 
 

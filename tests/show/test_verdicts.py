@@ -54,10 +54,10 @@ def test_numbers_without_anything_to_say():
         ([20] * 100, "All texts have 20 tokens: set max_length=20, and nothing is cut."),
         (
             [200] * 95 + [400] * 5,
-            "95% of the texts fit in 256 tokens: max_length=256 cuts 5.0% of them. The default of",
+            "95.0% of the texts fit in 256 tokens: max_length=256 cuts 5.0% of them. The default of",
         ),
         ([200] * 95 + [400] * 5, "The default of 3_train, 192, cuts 100% of the texts."),
-        ([50] * 97 + [150] * 3, "97% of the texts fit in 64 tokens: max_length=64 cuts 3.0% of them."),
+        ([50] * 97 + [150] * 3, "97.0% of the texts fit in 64 tokens: max_length=64 cuts 3.0% of them."),
         (
             [1000] * 50 + [100] * 50,
             "The texts are long: 95 % of them fit in 1,000 tokens, and max_length=512 cuts 50% of",
