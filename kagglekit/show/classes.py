@@ -70,7 +70,8 @@ def _taken_for(truth: np.ndarray, given: np.ndarray, number: int, names: list[st
 def _report_values(task: Task, labels: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
     errors = predictions - labels
     with np.errstate(invalid="ignore", divide="ignore"):
-        together = [np.corrcoef(true, given)[0, 1] for true, given in zip(labels.T, predictions.T, strict=True)]
+        pairs = zip(labels.T, predictions.T, strict=True)
+        together = [np.corrcoef(true, given)[0, 1] if len(true) > 1 else np.nan for true, given in pairs]
     table = {
         "RMSE": np.sqrt((errors**2).mean(axis=0)),
         "MAE": np.abs(errors).mean(axis=0),
@@ -103,6 +104,8 @@ def spread_by_class(task: Task, labels: np.ndarray, predictions: np.ndarray) -> 
         ours, others = ([predictions[rows, k] for k, rows in enumerate(part.T)] for part in (inside, ~inside))
         what = f"probability of the {'class' if task.classes else 'label'}"
     shown = [number for number in range(len(names)) if len(ours[number])]
+    if not shown:
+        return None
     if len(shown) > MOST:
         shown = sorted(shown, key=lambda number: np.median(ours[number]))[:MOST]
     ax = make_axes(6.5, 1.3 + (0.42 if others else 0.34) * len(shown), grid="x")
@@ -123,27 +126,26 @@ def spread_by_class(task: Task, labels: np.ndarray, predictions: np.ndarray) -> 
 
 def draw_spreads(ax: Axes, groups: list[np.ndarray], colour: str, shift: float, marker: str, label: str | None) -> None:
     """A line for each group of values, from the first on top: 90 % of them thin, half of them thick, the median."""
-    for row, values in enumerate(groups):
-        if not len(values):
-            continue
+    there = [(row, values) for row, values in enumerate(groups) if len(values)]
+    for row, values in there:
         low, left, middle, right, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
         ax.plot([low, high], [row + shift] * 2, color=colour, linewidth=1.1, solid_capstyle="butt")
         ax.plot([left, right], [row + shift] * 2, color=colour, linewidth=4.5, alpha=0.55, solid_capstyle="butt")
         dot = {"color": colour, "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.8}
-        ax.plot(middle, row + shift, marker, label=label if row == 0 else None, linestyle="", **dot)
+        ax.plot(middle, row + shift, marker, label=label if row == there[0][0] else None, linestyle="", **dot)
 
 
 @styled
 def oof_and_test(task: Task, predictions: np.ndarray, tests: np.ndarray) -> Figure | None:
     """Histograms of what is predicted out of fold and for test: a panel for each class, label or target, of two classes
-    for the second one; of more than six those that differ most. None where there are no test rows.
+    for the second one; of more than six those that differ most. None for fewer than three rows of either.
 
     predictions: (n, columns), out of fold. tests: (folds, rows of test, columns), of each fold, as their mean would be
     less sure than any of them. The KS distance (Kolmogorov-Smirnov) is 0 for equal distributions; a star marks one that
     chance alone exceeds in less than one of twenty cases.
     """
     n, m = len(predictions), tests.shape[1]
-    if not n or not m:
+    if min(n, m) < 3:
         return None
     names = list(task.columns)[1:] if task.kind == "binary" else list(task.columns)
     columns = range(predictions.shape[1] - len(names), predictions.shape[1])
