@@ -83,7 +83,6 @@ def test_a_command_of_a_page_is_one_that_exists(command, capsys):
         assert own.split()[1:] in (
             [],
             ["test"],
-            ["lab"],
             ["compat"],
             ["lowest"],
             ["path/to/folder"],
@@ -234,13 +233,14 @@ def test_a_wrong_word_after_the_script_is_told(words, message):
 
 
 @pytest.mark.skipif(not find_spec("jupyterlab"), reason="JupyterLab is not installed")
-def test_lab_opens_the_notebooks_with_a_kernel_that_finds_the_library(tmp_path):
+def test_lab_opens_copies_of_the_notebooks_with_a_kernel_that_finds_the_library(tmp_path):
     port = 8000 + os.getpid() % 1000
     options = ["--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.token=t", "--port-retries=0"]
     log = open(tmp_path / "log", "w")  # noqa: SIM115
-    process = subprocess.Popen([ROOT / "run_all.sh", "lab", *options], stdout=log, stderr=log, cwd=tmp_path)
+    environment = {**os.environ, "RUNS": str(tmp_path)}
+    process = subprocess.Popen([ROOT / "run_all.sh", "lab", *options], stdout=log, stderr=log, env=environment)
     try:
-        url = f"http://127.0.0.1:{port}/api/contents/notebooks?token=t"
+        url = f"http://127.0.0.1:{port}/api/contents/notebooks/lab?token=t"
         for _ in range(300):
             try:
                 with urllib.request.urlopen(url) as answer:
