@@ -9,7 +9,7 @@ place -i on, and nothing is picked. Weights keep their names and their places: m
 import inspect
 import math
 import warnings
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 import torch
@@ -83,9 +83,8 @@ class FastEncoder(deberta.DebertaV2Encoder):
 
     def get_attention_mask(self, attention_mask):
         """(batch, 1, 1, keys) of a mask (batch, keys)."""
-        return (
-            attention_mask[:, None, None] if attention_mask.dim() == 2 else super().get_attention_mask(attention_mask)
-        )
+        of_keys = attention_mask.dim() == 2
+        return attention_mask[:, None, None] if of_keys else super().get_attention_mask(attention_mask)
 
     def get_rel_pos(self, hidden_states, query_states=None, relative_pos=None):
         """The `Distances` of a batch."""
@@ -182,7 +181,7 @@ class _Bias(torch.autograd.Function):
     @staticmethod
     def forward(ctx, sides, *scores):
         ctx.sides, ctx.shape = sides, scores[0].shape
-        return sum(_pairs(x, side) for side, x in zip(sides, scores, strict=True)).contiguous()
+        return reduce(torch.add, map(_pairs, scores, sides)).contiguous()
 
     @staticmethod
     def backward(ctx, gradient):
