@@ -1,4 +1,4 @@
-"""Progress of a notebook: what it does, how far it is, and how long all of it still takes, in the words of one line.
+"""Phases of a notebook and the parts they stand in: reported to the runner, in a bar of JupyterLab, or on a terminal.
 
 The line is a bar in JupyterLab; under `kagglekit.run` its terminal shows it, see `running/terminal.py`.
 """
@@ -8,107 +8,28 @@ import os
 import shlex
 import sys
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, TextIO
-from unicodedata import combining, east_asian_width
+from typing import Any
+
+from kagglekit.progress.line import Line, clock, compose
+from kagglekit.progress.time_left import Course, Part
 
 VARIABLE = "KAGGLEKIT_PROGRESS"  # names the file through which a kernel reports to its runner
 EVERY = 0.5  # seconds between two reports; other calls cost almost nothing
 KAGGLE, LOGGED = "KAGGLE_KERNEL_RUN_TYPE", 300  # set by Kaggle; seconds between two lines of its log
 ENOUGH = 3  # steps, and seconds, that are known before the time left is estimated from them
-PRIOR = 0.2  # share of a part after which its own speed counts as much as that of the part before
-
-
-def clock(seconds: float) -> str:
-    """72 -> `1:12`, 3672 -> `1:01:12`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-@dataclass
-class _Course:
-    """How a part of the work went: at which seconds after its begin it was how far."""
-
-    size: float
-    places: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def add(self, place: float, seconds: float) -> bool:
-        """Note the first time at a place; whether it is new."""
-        if self.places and place <= self.places[-1]:
-            return False
-        self.places.append(place)
-        self.seconds.append(seconds)
-        if len(self.places) > 2000:
-            del self.places[1:-1:2], self.seconds[1:-1:2]
-        return True
-
-    def at(self, place: float) -> float:
-        """The seconds at a place, interpolated."""
-        k = bisect_right(self.places, place)
-        if k in (0, len(self.places)):
-            return self.seconds[min(k, len(self.places) - 1)]
-        (a, b), (s, t) = self.places[k - 1 : k + 1], self.seconds[k - 1 : k + 1]
-        return s + (t - s) * (place - a) / (b - a)
-
-
-class _Part:
-    """A part of the work that is under way, such as a fold; `rest` is the size of those that follow it."""
-
-    def __init__(self, what: str, words: str, size: float, rest: float, once: bool):
-        self.what, self.words, self.rest, self.once, self.began = what, words, rest, once, time.monotonic()
-        self.course, self.phases, self.pace = _Course(size), 0, 1.0
-        self.course.add(0.0, 0.0)
-        self.before = _board.courses.get(what)
-        self.paused: float | None = None  # since then something is done once, for all parts
-
-    def elapsed(self) -> float:
-        """Seconds since it began, without what is done once."""
-        return (self.paused or time.monotonic()) - self.began
-
-    def pause(self, now: float | None) -> None:
-        """Something is done once, for all parts, or (None) has ended."""
-        if now is None and self.paused:
-            self.began += time.monotonic() - self.paused
-        self.paused = now
-
-    def mark(self, share: float) -> None:
-        """Note how far the part is: so many phases have ended, and a `share` of the present one is done."""
-        place, elapsed = self.phases + share, self.elapsed()
-        if not self.paused and self.course.add(place, elapsed) and self.before:
-            scale = self.course.size / self.before.size
-            prior = PRIOR * self.before.seconds[-1] * scale
-            self.pace = (elapsed + prior) / (self.before.at(place) * scale + prior)
-
-    def left(self, inside: float | None) -> float | None:
-        """Seconds until this part and those that follow it are done; inside: until its present phase is.
-
-        By the course of the part before, at the pace of this one, which the parts that follow share by half, as it may
-        be slow for a while only; of the first part by its own phases.
-        """
-        elapsed, once = self.elapsed(), self.paused is not None
-        if self.before:
-            each = self.before.seconds[-1] / self.before.size
-            own = max(each * self.course.size * self.pace - elapsed, 0.0) + each * self.rest * (1 + self.pace) / 2
-            return own + (inside or 0.0) * once
-        if inside is None:
-            return None
-        return inside + (elapsed + inside * (not once)) * self.rest / self.course.size
 
 
 class _Board:
     """What a kernel has to show, and where."""
 
     def __init__(self):
-        self.parts: list[_Part] = []
+        self.parts: list[Part] = []
         self.phases: list[Progress] = []  # the first one counts; one within it says more
-        self.courses: dict[str, _Course] = {}  # what the parts are -> the course of the last one
+        self.courses: dict[str, Course] = {}  # what the parts are -> the course of the last one
         self.figures: dict[str, Any] = {}  # what stays true: the last score
         self.said: list[str] = []
         self.result: list[str] = []
@@ -229,7 +150,9 @@ def parts(
         place = f"{number + 1 + done} of {len(items) + done}"
         words = f"{what} {item} ({place})" if len(items) + done > 1 else f"{what} {item}"
         rest = sum(size[k] for k in size if k > number) + later * sum(size.values()) / len(size)
-        part = _Part(what, f"{what} {place}" if counted else words.strip(), size[number], rest, once)
+        part = Part(
+            what, f"{what} {place}" if counted else words.strip(), size[number], rest, once, _board.courses.get(what)
+        )
         for outer in _board.parts if once else ():
             outer.pause(part.began)
         _board.parts.append(part)
@@ -371,57 +294,6 @@ def conclude(text: str, step: str = "", **parameters) -> None:
     if VARIABLE in os.environ:
         _board.result = lines
         _board.show()
-
-
-def compose(words: Mapping[str, Any], title: str = "", width: int = 79) -> str:
-    """The words of a line as one text of at most `width` columns.
-
-    What matters most is kept: phase, time left, title, how far it is, then figures, the last one first.
-    """
-    ends = words.get("ends")
-    left = "" if ends is None else f"{clock(max(ends - time.time(), 0))} left"
-    if columns(words["phase"]) > width:
-        return cut(words["phase"], width)
-    pieces = [title, words["phase"], words.get("at", ""), *words.get("figures", []), left]
-    kept: set[int] = set()
-    for k in (1, len(pieces) - 1, 0, 2, *range(len(pieces) - 2, 2, -1)):
-        if columns("  ".join(pieces[j] for j in sorted({*kept, k}) if pieces[j])) <= width:
-            kept.add(k)
-    return "  ".join(pieces[k] for k in sorted(kept) if pieces[k])
-
-
-def columns(text: str) -> int:
-    """How many columns a text takes in a terminal: Chinese characters take two."""
-    return sum((not combining(one)) * (1 + (east_asian_width(one) in "WF")) for one in text)
-
-
-def cut(text: str, width: int) -> str:
-    """As much of the beginning as fits."""
-    while columns(text) > width:
-        text = text[:-1]
-    return text
-
-
-class Line:
-    """A line at the end of a terminal that is written over, below what is printed."""
-
-    def __init__(self, stream: TextIO | None = None):
-        self.stream, self.shown = stream, ""
-
-    def width(self) -> int:
-        """The columns that a text may take: one less than there are, as a full line would begin another one."""
-        with suppress(OSError, ValueError):
-            return (os.get_terminal_size((self.stream or sys.stderr).fileno()).columns or 80) - 1
-        return 79
-
-    def show(self, text: str, above: Iterable[str] = ()) -> None:
-        """Put `text` in its place; first, whole lines that stay `above` it."""
-        stream, above = self.stream or sys.stderr, list(above)
-        if text == self.shown and not above:
-            return
-        stream.write("".join(f"\r{line}\x1b[K\n" for line in above) + f"\r{text}\x1b[K")
-        stream.flush()
-        self.shown = text
 
 
 _line = Line()

@@ -7,9 +7,20 @@ from contextlib import suppress
 
 import pytest
 
-import kagglekit.progress as progress_module
 from kagglekit.files import read_json
-from kagglekit.progress import VARIABLE, Interrupted, Line, Progress, clock, columns, compose, conclude, parts, say
+from kagglekit.progress import (
+    VARIABLE,
+    Interrupted,
+    Line,
+    Progress,
+    clock,
+    columns,
+    compose,
+    conclude,
+    parts,
+    phases,
+    say,
+)
 
 
 @pytest.fixture
@@ -25,7 +36,7 @@ def now(monkeypatch):
 def report(tmp_path, monkeypatch):
     """report(): what the kernel has written for its runner."""
     monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.json"))
-    monkeypatch.setattr(progress_module, "_board", progress_module._Board())
+    monkeypatch.setattr(phases, "_board", phases._Board())
     return lambda: read_json(tmp_path / "progress.json")
 
 
@@ -185,7 +196,7 @@ def test_what_is_said_stays_and_its_figures_too(report, capsys):
 
 def test_without_a_runner_a_terminal_shows_the_same_line_and_a_file_nothing(monkeypatch, capsys):
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(progress_module, "_line", Line())
+    monkeypatch.setattr(phases, "_line", Line())
     with Progress("fold 1", 3, line=False) as progress:
         progress.update(3, loss=0.5)
     assert capsys.readouterr() == ("", "")
