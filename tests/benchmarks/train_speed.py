@@ -1,28 +1,37 @@
-"""Training and prediction of kagglekit against transformers.Trainer, in real (non-padding) tokens per second.
+"""Training and prediction against transformers.Trainer or an earlier checkout, in real (non-padding) tokens a second.
 
 `python -m tests.benchmarks.train_speed` from the root of the repository prints a table for the README. Each round draws
 rows of a sample; every system trains a fresh model on them for one epoch and then predicts them, one system after the
 other. What counts is the median over the rounds. A system has a process of its own, since `keep_memory` would help the
 others too; only one of them works at a time. Texts are tokenised, models made and files read outside the timing.
+`--before DIR`: another checkout of kagglekit is a rival. `--cpu-time`: seconds of one thread, for a busy machine.
 """
 
 import argparse
-import multiprocessing
 import os
+import pickle
 import platform
+import resource
 import shlex
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForSequenceClassification, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, read_train
@@ -40,7 +49,13 @@ from kagglekit.training.trainer import Trainer, training_arguments
 
 NEWER = "train_sampling_strategy" in TrainingArguments.__dataclass_fields__  # transformers after 5.0
 GROUP_BY_LENGTH = {"train_sampling_strategy": "group_by_length"} if NEWER else {"group_by_length": True}
-WORKLOADS = {"bbc": (256, 192), "tweets": (128, 3200)}  # sample -> (max_length, rows of a round)
+ROOT = Path(__file__).parents[2]
+# name -> sample, max_length, rows of a round, backbone (None: BERT-base with random weights)
+WORKLOADS = {
+    "bbc": ("bbc", 256, 192, "minilm"),
+    "tweets": ("tweets", 128, 3200, "minilm"),
+    "bert-base": ("bbc", 128, 64, None),
+}
 
 
 class Clock(TrainerCallback):
@@ -54,10 +69,10 @@ class Clock(TrainerCallback):
 
 
 def now() -> float:
-    """The time in seconds, once the accelerator has done all it was told to do."""
+    """The time in seconds (see `--cpu-time`), once the accelerator has done all it was told to do."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
-    return time.perf_counter()
+    return time.process_time() if os.environ.get("CPU_TIME") else time.perf_counter()
 
 
 def time_kagglekit(
@@ -128,31 +143,76 @@ def time_plain(
 
 SYSTEMS = {
     "kagglekit": time_kagglekit,
+    "kagglekit before": time_kagglekit,
     "Trainer, defaults": partial(time_plain, at_its_best=False),
     "Trainer, at its best": partial(time_plain, at_its_best=True),
 }
 
 
-def measure(workload: str, max_length: int, rows: int, rounds: int, backbone: str, workers: dict) -> dict:
-    """(phase, system) -> real tokens per second in each round; one round more, not counted, comes first."""
+class Worker:
+    """A process that times one system, with the kagglekit of a checkout."""
+
+    def __init__(self, system: str, root: Path):
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+        command = [sys.executable, __file__, "--serve", system]
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def time(self, *block) -> tuple[int, float, float, float]:
+        """Real tokens, seconds of training and of prediction, and the peak memory of the process in GiB."""
+        pickle.dump(block, self.process.stdin)
+        self.process.stdin.flush()
+        return pickle.load(self.process.stdout)
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(system: str) -> None:
+    """Be the process of a `Worker`."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    while sys.stdin.buffer.peek(1):
+        times = SYSTEMS[system](*pickle.load(sys.stdin.buffer))
+        pickle.dump((*times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20), answers)
+        answers.flush()
+
+
+def random_bert(folder: str) -> str:
+    """A folder with BERT-base, weights at random, and the tokenizer of MiniLM, which is BERT's."""
+    set_seed(0)
+    BertModel(BertConfig()).save_pretrained(folder)
+    load_tokenizer(find_backbone("minilm")).save_pretrained(folder)
+    return folder
+
+
+def measure(workload: str, rows: int | None, rounds: int, systems: list[str], before: Path | None) -> dict:
+    """(phase, system) -> real tokens per second in each round, and peak memory; one round more comes first."""
+    sample, max_length, usual_rows, backbone = WORKLOADS.get(workload, (workload, 256, 192, "minilm"))
+    figures = {(phase, system): [] for phase in ("training", "prediction", "memory") for system in systems}
     with tempfile.TemporaryDirectory() as folder:
-        task, _ = infer(write_sample(workload, folder))
+        task, _ = infer(write_sample(sample, folder))
         train = read_train(task)
-    texts, labels = train["text"].to_numpy(dtype=object), encode_labels(task, train)
-    speeds = {(phase, system): [] for phase in ("training", "prediction") for system in SYSTEMS}
-    for number in range(rounds + 1):
-        drawn = np.random.default_rng(number).choice(len(train), size=min(rows, len(train)), replace=False)
-        block = (backbone, max_length, len(task.classes), texts[drawn].tolist(), labels[drawn])
-        counts = set()
-        for system, time_system in SYSTEMS.items():
-            tokens, *seconds = workers[system].submit(time_system, *block).result()
-            counts.add(tokens)
-            if number:
-                for phase, spent in zip(("training", "prediction"), seconds, strict=True):
-                    speeds[phase, system].append(tokens / spent)
-        assert len(counts) == 1, f"the systems did not read the same tokens: {counts}"
-        print(f"{workload}: round {number} of {rounds}, {tokens} tokens", file=sys.stderr, flush=True)
-    return speeds
+        path = find_backbone(backbone) if backbone else random_bert(folder)
+        texts, labels = train["text"].to_numpy(dtype=object), encode_labels(task, train)
+        workers = {system: Worker(system, before if system == "kagglekit before" else ROOT) for system in systems}
+        for number in range(rounds + 1):
+            size = min(rows or usual_rows, len(train))
+            drawn = np.random.default_rng(number).choice(len(train), size=size, replace=False)
+            block = (path, max_length, len(task.classes), texts[drawn].tolist(), labels[drawn])
+            counts = set()
+            for system, worker in workers.items():
+                tokens, *seconds, memory = worker.time(*block)
+                counts.add(tokens)
+                figures["memory", system] = [memory]
+                if number:
+                    for phase, spent in zip(("training", "prediction"), seconds, strict=True):
+                        figures[phase, system].append(tokens / spent)
+            assert len(counts) == 1, f"the systems did not read the same tokens: {counts}"
+            print(f"{workload}: round {number} of {rounds}, {tokens} tokens", file=sys.stderr, flush=True)
+        for worker in workers.values():
+            worker.end()
+    return figures
 
 
 def table(speeds: dict[str, dict]) -> str:
@@ -162,6 +222,9 @@ def table(speeds: dict[str, dict]) -> str:
     for workload, measured in speeds.items():
         medians = {key: statistics.median(values) for key, values in measured.items()}
         for (phase, system), values in measured.items():
+            if phase == "memory":
+                lines.append(f"| {workload} | peak memory, GiB | {system} | {values[0]:.2f} | | |")
+                continue
             times = medians[phase, "kagglekit"] / medians[phase, system]
             spread = f"{min(values):,.0f} to {max(values):,.0f}"
             faster = "" if system == "kagglekit" else f"{times:.2f} times"
@@ -182,21 +245,28 @@ def machine() -> str:
 def main() -> None:
     command = "python -m tests.benchmarks.train_speed"
     parser = argparse.ArgumentParser(prog=command, description=__doc__)
-    parser.add_argument("--workloads", nargs="+", choices=SAMPLES, default=list(WORKLOADS), help="samples")
+    known = [*WORKLOADS, *(sample for sample in SAMPLES if sample not in WORKLOADS)]
+    parser.add_argument("--workloads", nargs="+", choices=known, default=["bbc", "tweets"], help="samples")
+    parser.add_argument("--before", type=Path, help="another checkout of kagglekit, to compare with")
+    parser.add_argument("--rivals", nargs="*", choices=SYSTEMS, default=list(SYSTEMS), help="all; --before is one")
     parser.add_argument("--rounds", type=int, default=5, help="that count (5); one more comes before them")
     parser.add_argument("--rows", type=int, help="texts of a round (default: 192 of bbc, 3200 of tweets)")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds of one thread instead of wall time")
     parser.add_argument("--quick", action="store_true", help="one round of 16 texts: shows only that it runs")
     options = parser.parse_args()
     rounds, rows = (1, 16) if options.quick else (options.rounds, options.rows)
+    if options.cpu_time:
+        os.environ |= {"CPU_TIME": "1", "OMP_NUM_THREADS": "1"}  # read by the workers
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainer would spread over all GPUs
-    context, backbone, speeds = multiprocessing.get_context("spawn"), find_backbone("minilm"), {}
-    workers = {system: ProcessPoolExecutor(1, mp_context=context) for system in SYSTEMS}
-    wait([worker.submit(now) for worker in workers.values()])  # all have started
+    wanted = {"kagglekit", *options.rivals} - (set() if options.before else {"kagglekit before"})
+    systems, speeds = [system for system in SYSTEMS if system in wanted], {}
     for workload in options.workloads:
-        max_length, usual_rows = WORKLOADS.get(workload, (256, 192))
-        speeds[workload] = measure(workload, max_length, rows or usual_rows, rounds, backbone, workers)
+        speeds[workload] = measure(workload, rows, rounds, systems, options.before)
     print(f"{table(speeds)}\n\n{machine()}\n\n`{shlex.join([*command.split(), *sys.argv[1:]])}`")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[2])
+    else:
+        main()
