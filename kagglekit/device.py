@@ -36,6 +36,11 @@ def choose_precision(device: torch.device | None = None) -> str:
     return "fp32"
 
 
+def has_amx() -> bool:
+    """Whether the CPU multiplies matrices in tiles (AMX)."""
+    return getattr(torch.cpu, "_is_amx_tile_supported", bool)()  # private, and absent on some builds
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Autocast context of a precision; none for "fp32"."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
@@ -64,8 +69,11 @@ def choose_attention(device: torch.device, max_length: int) -> str | None:
 
 @contextmanager
 def fast_attention(backbone: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """On a CPU, torch's own attention in place of the plain one: for predictions it is always faster."""
-    plain = device.type == "cpu" and backbone.config._attn_implementation == "eager"
+    """On a CPU with AMX, torch's own attention in place of the plain one: for predictions it is faster there.
+
+    Without AMX it takes 1.1 to 1.9 times as long (MiniLM, bf16, 32 to 256 tokens; 2 cores with AVX512-BF16).
+    """
+    plain = device.type == "cpu" and has_amx() and backbone.config._attn_implementation == "eager"
     if plain and getattr(backbone, "_supports_sdpa", False):
         backbone.set_attn_implementation("sdpa")
         try:

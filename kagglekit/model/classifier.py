@@ -19,6 +19,7 @@ from kagglekit.files import read_json, replacing, write_json
 from kagglekit.files.arrays import read_tensors, seal
 from kagglekit.model.backbones import load_config, token_types, without_pooler
 from kagglekit.model.deberta_attention import fast_deberta
+from kagglekit.model.fast_layers import quicken
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.long_attention import attention_options
@@ -81,6 +82,7 @@ class Classifier(nn.Module):
         whole, backbone = backbone, backbone.base_model
         self.pooling = make_pooling(pooling, backbone, mask_places)
         self.backbone = without_pooler(backbone)
+        quicken(self.backbone)
         self.chunk_pooling = POOLINGS[chunk_pooling](self.pooling.width) if chunk_pooling else None
         self.chunk_tokens = chunk_tokens
         self.features = FeatureEncoder(**features) if features else None

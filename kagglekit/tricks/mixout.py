@@ -68,7 +68,8 @@ class Mixout(Trick):
             self.pretrained_ = [linear.weight.detach().clone() for linear in trained_linears(model.backbone)]
 
     def training_step(self, step, model, inputs):
-        with mixed(trained_linears(model.backbone), self.pretrained_, self.probability):
+        linears = trained_linears(model.backbone) if self.probability else []
+        with mixed(linears, self.pretrained_ if linears else [], self.probability):
             loss = step(inputs)
         self.steps_ += 1
         return loss
