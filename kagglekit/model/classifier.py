@@ -24,6 +24,7 @@ from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, Word
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.long_attention import attention_options
 from kagglekit.model.pooling import POOLINGS, make_pooling
+from kagglekit.model.row_gradients import RowGradients
 from kagglekit.model.surgery import output_changed
 from kagglekit.model.verbalizer import Verbalizer
 
@@ -107,10 +108,16 @@ class Classifier(nn.Module):
         self.log_variances = nn.Parameter(torch.zeros(len(sizes))) if learned_weights else None
         self.register_buffer("center", torch.zeros(outputs))
         self.register_buffer("scale", torch.ones(outputs))
+        self.row_gradients = RowGradients(self, embeddings)
 
     def get_input_embeddings(self) -> nn.Module:
         """The word embeddings, as in transformers."""
         return self.backbone.get_input_embeddings()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradients to None, and clear the rows of the word embeddings that are used again."""
+        super().zero_grad(set_to_none)
+        self.row_gradients.clear()
 
     def forward(
         self, attention_mask, input_ids=None, inputs_embeds=None, token_type_ids=None, **features

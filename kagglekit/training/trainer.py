@@ -16,6 +16,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from kagglekit.data.batches import EpochSampler, Examples
 from kagglekit.device import choose_device, padding_known
 from kagglekit.files import reading
+from kagglekit.model.row_gradients import clip_norm
 from kagglekit.training.callbacks import Checkpoints, last_checkpoint
 from kagglekit.training.learning_rates import make_schedule
 from kagglekit.tricks.trick import Trick
@@ -57,6 +58,9 @@ class Trainer(transformers.Trainer):
         self.model_accepts_loss_kwargs = False  # losses are batch means: accumulation divides them
         self.loss, self.tricks, self.evaluation = loss, list(tricks), evaluation
         self.losses_, self.logged_ = torch.zeros(()), 0  # the sum in this process since that step
+        self.rows = getattr(model, "row_gradients", None)
+        if self.rows is not None and self.args.device.type == "cpu" and self.args.world_size == 1:
+            self.accelerator.clip_grad_norm_ = lambda parameters, most: clip_norm(parameters, self.rows, most)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of the epoch of the global step, so that a resumed run sees those that it would have seen.
@@ -170,6 +174,8 @@ class Trainer(transformers.Trainer):
         """
         last = last_checkpoint(Path(self.args.output_dir))
         self.train(resume_from_checkpoint=last and str(last))
+        if self.rows is not None:
+            self.rows.free()
         receipts = {type(trick).__name__: trick.receipt(self.model) for trick in self.tricks}
         for name, receipt in receipts.items():
             if not receipt["steps"]:
