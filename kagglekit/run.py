@@ -9,14 +9,16 @@ python -m kagglekit.run --summary runs/bbc [--html]
 import os
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
+from kagglekit.files import shorten
 from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
 from kagglekit.running.command_line import LISTS, Parser, program, write_help
-from kagglekit.running.done import shorten
 from kagglekit.running.notebook import find_notebook, report, run_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.running.terminal import CHAINED
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     ends = [place for place, word in enumerate(arguments[:cut]) if word == "+"]
     lines = [arguments[a + 1 : b] for a, b in zip([-1, *ends], [*ends, cut], strict=True)]
     for number, line in enumerate(lines, 1):
-        later = [one[0] for one in lines[number:] if one and not one[0].startswith("-")]
+        later = [one for one in lines[number:] if "--summary" not in one]
         with in_chain(bool(later)):
             code = run_line(line + arguments[cut:], later)
         if code:
@@ -52,8 +54,9 @@ def in_chain(more: bool) -> Iterator[None]:
             os.environ[CHAINED] = before
 
 
-def run_line(arguments: list[str], later: list[str]) -> int:
-    """Run one notebook, or what else the arguments say; the exit code. later: the notebooks that follow."""
+def run_line(arguments: list[str], later: list[list[str]]) -> int:
+    """Run one notebook, or what else the arguments say; the exit code. later: the arguments of those that follow, whose
+    names and values are checked first."""
     parser = Parser(program("run"), description=__doc__.split("\n\n")[0], epilog=LISTS, add_help=False)
     parser.takes = "name=value"
     parser.add_argument("notebook", nargs="?", help="such as 3_train; with --help: its parameters")
@@ -69,6 +72,15 @@ def run_line(arguments: list[str], later: list[str]) -> int:
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_intermixed_args(arguments[:cut] + arguments[cut + 1 :])
     own = len(parser.parse_intermixed_args(arguments[:cut]).parameters)
+
+    def read(options: Namespace, count: int | None = None) -> tuple[Path, dict[str, Any]]:
+        """The notebook of a line, and the values of its first parameters."""
+        if not options.notebook:
+            parser.error("which notebook?")
+        notebook = find_notebook(options.notebook, options.notebooks)
+        texts = read_arguments(options.parameters[:count])
+        return notebook, parse_arguments(notebook, read_parameters(notebook), texts)
+
     try:
         if options.summary:
             show_summary(options.summary, options.html)
@@ -76,14 +88,11 @@ def run_line(arguments: list[str], later: list[str]) -> int:
         if options.help and not options.notebook:
             parser.print_help()
             return 0
-        if not options.notebook:
-            parser.error("which notebook?")
-        notebook = find_notebook(options.notebook, options.notebooks)
         if options.help:
-            print(write_help(notebook))
+            print(write_help(find_notebook(options.notebook, options.notebooks)))
             return 0
-        texts = read_arguments(options.parameters[:own])
-        values = parse_arguments(notebook, read_parameters(notebook), texts)
+        notebook, values = read(options, own)
+        following = [read(parser.parse_intermixed_args(line))[0] for line in later]
         values = choose_shared(notebook, read_arguments(options.parameters[own:]), values) | values
         how = dict(folder=notebook.parent, force=options.force, limit=options.limit)
         if options.slots:
@@ -91,9 +100,8 @@ def run_line(arguments: list[str], later: list[str]) -> int:
 
             run_in_parallel(notebook, values, parse_gpus(options.slots), **how)
             return 0
-        for name in (notebook, *later) if (warm := warm_process()) else ():
-            with suppress(FileNotFoundError):
-                warm.load(find_imports(find_notebook(str(name), options.notebooks)))
+        for one in (notebook, *following) if (warm := warm_process()) else ():
+            warm.load(find_imports(one))
         if options.part:
             Thread(target=end_with_parent, daemon=True).start()
         run_notebook(notebook, values, part=options.part, **how)

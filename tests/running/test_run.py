@@ -261,6 +261,12 @@ def test_several_notebooks_run_one_after_the_other_until_one_fails(monkeypatch, 
     assert seen == [("3_train", {"work": "w", "value": 3}, "1"), ("2_pretrain", {"epochs": 2}, None)]
     assert main(["3_train", "vaule=1", *place, "+", *command]) == 2
     assert "did you mean value?" in capsys.readouterr().err and len(seen) == 2
+    for later, problem in (["3_train", "vaule=1"], "did you mean value?"), (["3_trian"], "did you mean 3_train?"):
+        assert main([*command[:4], "+", *later, *place]) == 2  # told before the first one runs
+        assert problem in capsys.readouterr().err and len(seen) == 2
+    with pytest.raises(SystemExit):
+        main([*command[:4], "+"])
+    assert "which notebook?" in capsys.readouterr().err and len(seen) == 2
     assert main(["3_train", "work=w", *place, "+", "--summary", "w"]) == 2  # there is nothing to sum up
     assert seen[2:] == [("3_train", {"work": "w"}, None)]
 
