@@ -43,8 +43,8 @@ def download(competition: str, folder: str | Path = "", api=None) -> Path:
         except KaggleError as error:
             raise _explained(error, name, api) from None
         (archive,) = [path for path in packed.iterdir() if not path.name.startswith(".")]
-        if len(files) == 1 and not zipfile.is_zipfile(archive):  # a single file comes as it is
-            archive.rename(part / next(iter(files)))
+        if len(files) == 1 and (not zipfile.is_zipfile(archive) or archive.stat().st_size == size):
+            archive.rename(part / next(iter(files)))  # a single file comes as it is, also one that is an archive
         else:
             with reading(archive), zipfile.ZipFile(archive) as content:
                 content.extractall(part)  # it checks the checksum of each file

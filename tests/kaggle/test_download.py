@@ -47,12 +47,17 @@ def test_the_files_come_unpacked_and_once_and_the_next_command_is_named(
     assert "has all of its files already" in capsys.readouterr().out
 
 
-def test_a_single_file_keeps_its_name(server, client, data, tmp_path):
+@pytest.mark.parametrize("name", ["train.csv", "train.zip"])
+def test_a_single_file_comes_as_it_is(name, server, client, data, tmp_path):
+    shutil.rmtree(data / "more")
     for path in (data / "test.csv", data / "sample_submission.csv"):
         path.unlink()
-    shutil.rmtree(data / "more")
+    if name == "train.zip":
+        shutil.make_archive(str(tmp_path / "train"), "zip", data, "train.csv")
+        (data / "train.csv").unlink()
+        shutil.move(tmp_path / name, data / name)
     place = download(NAME, tmp_path / "one", api=client)
-    assert listed(place) == listed(data) and list(listed(place)) == ["train.csv"]
+    assert listed(place) == listed(data) and list(listed(place)) == [name]
     assert describe_files(place).startswith("CAUTION: ") and "test" in describe_files(place)
 
 
