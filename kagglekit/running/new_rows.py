@@ -58,15 +58,14 @@ def predict_rows(work: str | Path, run: str, rows: Path, out: Path) -> int:
     """Write the predictions of the rows of a file, see `Inference`; returns how many.
 
     The table has the id (or the number of the row, from 1), a column for each class or target, and `predicted`: the
-    class, or those of several labels from 0.5 on, with blanks between. Values of a regression stay within the range of
-    train where the task keeps it; they are what is predicted. TF-IDF and frozen embeddings are fitted again; the former
-    counts the words of train and of these rows, and so depends a little on which rows come together.
+    class, or those of several labels from 0.5 on, with blanks between; beside a class of that name `id_`, `predicted_`.
+    Values of a regression stay within the range of train where the task keeps it; they are what is predicted. TF-IDF
+    and frozen embeddings are fitted again; the former counts the words of train and of these rows, and so depends a
+    little on which rows come together.
     """
     import numpy as np
-    import pandas as pd
 
     from kagglekit.competition.labelled import read_new
-    from kagglekit.competition.submission import decide
     from kagglekit.competition.task import encode_labels, load_task, read_train
     from kagglekit.files import replacing
     from kagglekit.learners.inference import Inference
@@ -81,11 +80,23 @@ def predict_rows(work: str | Path, run: str, rows: Path, out: Path) -> int:
     values = Inference(work, task, *known).predict(run, TimeBudget()).test_mean
     if task.bounds:
         values = np.clip(values, *np.array(task.bounds, dtype=values.dtype).T)
-    columns = {task.sample_id or task.id or "row": new["id"], **dict(zip(task.columns, values.T, strict=True))}
-    if task.classes:
-        columns["predicted"] = [task.classes[place] for place in decide(task, values)]
-    elif task.kind == "multilabel":
-        columns["predicted"] = [" ".join(np.array(task.labels)[row >= 0.5]) for row in values]
     with replacing(out) as part:
-        pd.DataFrame(columns).to_csv(part, index=False)
+        tabulate(task, new["id"], values).to_csv(part, index=False)
     return len(new)
+
+
+def tabulate(task, ids, values):
+    """The table of `predict_rows`. values: (rows, columns of the task)."""
+    import numpy as np
+    import pandas as pd
+
+    from kagglekit.competition.submission import decide
+
+    id, predicted = (name + "_" * (name in task.columns) for name in (task.sample_id or task.id or "row", "predicted"))
+    table = pd.DataFrame(values, columns=task.columns)
+    table.insert(0, id, list(ids))
+    if task.classes:
+        table[predicted] = [task.classes[place] for place in decide(task, values)]
+    elif task.kind == "multilabel":
+        table[predicted] = [" ".join(np.array(task.labels)[row >= 0.5]) for row in values]
+    return table

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.inference import Inference
 from kagglekit.learners.tfidf import Baseline
+from kagglekit.running.new_rows import tabulate
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.folder import open_run, save_fold
@@ -144,6 +146,18 @@ def test_a_file_of_rows_is_predicted_by_the_command_line_as_test_was(home, name,
     assert again["id"].tolist() == [1, 2]
     if name == "base":  # TF-IDF counts the words of train and of these rows
         assert np.allclose(again[home.task.classes], stored.test_mean[4:6], atol=2e-5)
+
+
+def test_classes_that_are_called_like_the_columns_beside_them_lose_nothing(home):
+    task = replace(home.task, classes=["id", "predicted", "row"])
+    table = tabulate(task, ["a", "b"], np.array([[0.2, 0.7, 0.1], [0.6, 0.3, 0.1]]))
+    assert table.to_dict("list") == {
+        "id_": ["a", "b"],
+        "id": [0.2, 0.6],
+        "predicted": [0.7, 0.3],
+        "row": [0.1, 0.1],
+        "predicted_": ["predicted", "id"],
+    }
 
 
 @pytest.mark.parametrize(
