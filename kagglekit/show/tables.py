@@ -93,14 +93,15 @@ def _column(name: Any, column: pd.Series, percent: bool) -> tuple[str, list[Any]
     """Name, texts, side, and for each row the tag and how many rows it spans."""
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if numeric and name in PLAIN:
-        values = ["" if pd.isna(value) else f"{value:g}" for value in column]
+        values = ["" if pd.isna(value) else f"{value:.16g}" for value in column]
     elif numeric:
         values = format_numbers(column, percent, fixed="score" in str(name))
     else:
         values = [_write(value) for value in column]
     long = not numeric and any(len(value.partition(".")[2]) > PLACES for value in values)
     if long and name not in PLAIN and all(map(DECIMAL.fullmatch, values)):
-        values = [f"{float(value):.{DIGITS}g}" if value else "" for value in values]
+        digits = [max(DIGITS, len(value.partition(".")[0].lstrip("-"))) for value in values]
+        values = [value and f"{float(value):.{some}g}" for value, some in zip(values, digits, strict=True)]
     right = numeric or (name not in PLAIN and all(NUMBER.fullmatch(value) for value in values))
     title = ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
     return title, values, "right" if right else "left", ("td", [1] * len(values))

@@ -33,12 +33,20 @@ def test_scores_keep_their_zeros():
     assert cells(pd.DataFrame({"score": [0.48]}))[1] == [("td", "right", 1, "0.4800")]
 
 
-def test_long_decimals_of_a_file_are_rounded_and_ids_are_not():
-    shown = cells(
-        pd.DataFrame({"y": ["0.3333333333333333", "1", ""], "id": ["0.12345678", "1", "2"], "z": ["1.50"] * 3})
-    )
-    assert [row[0][3] for row in shown[1:]] == ["0.3333", "1", ""]
-    assert [row[1][3] for row in shown[1:]] == ["0.12345678", "1", "2"] and shown[1][2][3] == "1.50"
+@pytest.mark.parametrize(
+    ("name", "values", "texts"),
+    [
+        ("y", ["0.3333333333333333", "1", ""], ["0.3333", "1", ""]),
+        ("y", ["-1234567.12345678", "0.00012345678"], ["-1234567", "0.0001235"]),
+        ("y", ["1.50"], ["1.50"]),
+        ("id", ["0.12345678", "1"], ["0.12345678", "1"]),
+        ("id", [1234567, 2**50], ["1234567", "1125899906842624"]),
+        ("group", [1234567.0, np.nan], ["1234567", ""]),
+    ],
+)
+def test_long_decimals_of_a_file_are_rounded_and_ids_are_not(name, values, texts):
+    shown = cells(pd.DataFrame({name: values, "text": "x"}))
+    assert [row[0][3] for row in shown[1:]] == texts
 
 
 def test_shares_are_percent():
