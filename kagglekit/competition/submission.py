@@ -1,6 +1,7 @@
 """submission.csv from test predictions: in the form of the sample submission, and checked against it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -155,19 +156,22 @@ def compare_submissions(task, frame: pd.DataFrame, others: Mapping[str, pd.DataF
 
     Columns: `rows that differ` in their label (of probabilities the likeliest, or those from 0.5 on) and their `share`,
     but for a regression; `correlation` of numbers, the mean over the columns. frame, others: in the form of the sample,
-    in its order; others with other rows have no line.
+    in its order; others with other rows, or another form, have no line.
     """
     table: dict[str, dict[str, float]] = {}
+    rows = [name for name in frame.columns if name not in task.targets]
     for name, other in others.items():
-        if list(other.columns) != list(frame.columns) or len(other) != len(frame):
+        if list(other.columns) != list(frame.columns) or not other[rows].astype(str).equals(frame[rows].astype(str)):
             continue
-        found = table[name] = {}
-        if task.kind != "regression":
-            differs = (_submitted_labels(task, frame) != _submitted_labels(task, other)).any(axis=1)
-            found |= {"rows that differ": int(differs.sum()), "share": differs.mean()}
-        if task.kind == "regression" or task.form in ("columns", "probability"):
-            ours, theirs = (each[task.targets].astype(np.float64) for each in (frame, other))
-            found["correlation"] = ours.corrwith(theirs).mean()
+        with suppress(ValueError):  # a text where a number belongs
+            found: dict[str, float] = {}
+            if task.kind != "regression":
+                differs = (_submitted_labels(task, frame) != _submitted_labels(task, other)).any(axis=1)
+                found |= {"rows that differ": int(differs.sum()), "share": differs.mean()}
+            if task.kind == "regression" or task.form in ("columns", "probability"):
+                ours, theirs = (each[task.targets].astype(np.float64) for each in (frame, other))
+                found["correlation"] = ours.corrwith(theirs).mean()
+            table[name] = found
     found = pd.DataFrame.from_dict(table, orient="index").rename_axis("submission")
     found.attrs["percent"] = ("share",)
     return found

@@ -168,6 +168,15 @@ def read_submission(task: Task, path: str | Path) -> pd.DataFrame:
     return table if task.header else table.set_axis(task.submission, axis=1)
 
 
+def read_other_submissions(task: Task, path: Path) -> dict[str, pd.DataFrame]:
+    """The submissions of other runs beside `path`, by the names of their files; without those that cannot be read."""
+    found = {}
+    for file in sorted(path.parent.glob("submission.*.csv")):
+        with suppress(ValueError):
+            found |= {file.name: read_submission(task, file)} if file != path else {}
+    return found
+
+
 def free_columns(task: Task) -> list[str]:
     """The columns of train that `read_train` can read as `more`: neither the id, the group, a label, nor the only
     column of text."""

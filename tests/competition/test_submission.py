@@ -213,7 +213,11 @@ def test_two_submissions_are_compared_by_their_labels_and_numbers(name, changes,
     task, predictions, _ = CASES[name]
     frame = make_submission(task, make_sample(task), TEST_IDS, predictions)
     other = frame.assign(**changes).astype(str)  # as it is read from a file
-    found = compare_submissions(task, frame, {"other": other, "short": other[:2]})
+    others = {"short": other[:2], "swapped": other[::-1].reset_index(drop=True), "named": other.add_suffix("s")}
+    others |= (
+        {"words": other.assign(**dict.fromkeys(task.targets, "x"))} if task.form in ("columns", "probability") else {}
+    )
+    found = compare_submissions(task, frame, {"other": other, **others})
     assert list(found.index) == ["other"] and ("rows that differ" in found) == (task.kind != "regression")
     assert {key: found.loc["other", key] for key in told} == pytest.approx(told)
 
