@@ -1,6 +1,5 @@
 """JupyterLab on copies of the notebooks in a work folder: what is tried there changes nothing that runs in batch."""
 
-import argparse
 import hashlib
 import json
 import os
@@ -9,8 +8,8 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from kagglekit.files import resolve, write_json
-from kagglekit.running.done import shorten
+from kagglekit.files import resolve, shorten, write_json
+from kagglekit.running.command_line import Parser, program
 from kagglekit.running.notebook import LAB, notebook_folder
 from kagglekit.running.parameters import parameter_cells, read_notebook, read_parameters
 from kagglekit.samples import SAMPLES
@@ -20,20 +19,19 @@ ORIGIN = "copied_from"  # in a copy's metadata: the hash of the shipped notebook
 
 def main(arguments: list[str] | None = None) -> int:
     """`kagglekit lab [DATA] [work=WORK] [options of jupyter lab]`: make the copies, and become JupyterLab."""
-    parser = argparse.ArgumentParser(
-        prog="kagglekit lab",
-        description=__doc__.splitlines()[0],
-        epilog="All other options go to jupyter lab, such as --no-browser or --port 8889.",
-        allow_abbrev=False,
-    )
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = Parser(program("lab"), description=__doc__.splitlines()[0])
+    parser.epilog = "What comes from the first option on goes to jupyter lab, such as --no-browser or --port 8889."
     parser.add_argument("data", nargs="?", default="bbc", help=f"a competition's folder, or {', '.join(SAMPLES)}")
     parser.add_argument("work", nargs="?", help="work=FOLDER; if there is none: runs/ and the name of the data")
-    options, rest = parser.parse_known_args(arguments)
+    works = [word.removeprefix("work=") for word in arguments if word.startswith("work=")]
+    words = [word for word in arguments if not word.startswith("work=")]
+    begins = (k for k, word in enumerate(words) if word.startswith("-") and word not in ("-h", "--help"))
+    cut = next(begins, len(words))
+    options, rest = parser.parse_args(words[:cut]), words[cut:]
     try:
-        data, work = options.data, (options.work or "").removeprefix("work=")
-        if data.startswith("work="):
-            data, work = "bbc", data.removeprefix("work=")
-        folder = make_copies(data, work or f"runs/{Path(data).resolve().name}")
+        work = options.work or next(iter(works), "") or f"runs/{Path(options.data).resolve().name}"
+        folder = make_copies(options.data, work)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -104,6 +104,23 @@ def test_jupyter_opens_the_copy_of_1_eda_below_a_folder_that_it_can_show(tmp_pat
     assert str(Path(lab.__file__).parents[2]) in environment["PYTHONPATH"].split(":")
 
 
+@pytest.mark.parametrize(
+    ("words", "data", "work", "rest"),
+    [
+        (["--port", "8889"], "bbc", "runs/bbc", ["--port", "8889"]),
+        (["tweets", "--port", "8889", "work=w"], "tweets", "w", ["--port", "8889"]),
+        (["work=w", "--no-browser"], "bbc", "w", ["--no-browser"]),
+        (["tweets", "runs/w"], "tweets", "runs/w", []),
+    ],
+)
+def test_options_are_those_of_jupyter_wherever_work_stands(monkeypatch, words, data, work, rest):
+    seen = []
+    monkeypatch.setattr(lab, "make_copies", lambda *given: seen.extend(given))
+    monkeypatch.setattr(lab, "open_lab", lambda folder, options: seen.append(options))
+    main(words)
+    assert seen == [data, work, rest]
+
+
 @pytest.mark.parametrize("words", [["nowhere"], ["nowhere", "work=w"], ["./tweets"]])
 def test_a_folder_that_is_not_there_is_told_and_nothing_is_made(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
