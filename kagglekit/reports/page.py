@@ -180,7 +180,7 @@ def hide_places(text: str, work: Path, data: str = "") -> str:
     ]
     known += [(str(Path(__file__).parents[2]), "kagglekit"), (os.path.realpath(data or "."), Path(data or ".").name)]
     for place, name in sorted(known, key=lambda pair: -len(pair[0])):
-        if len(Path(place).parts) > 2 or place == str(Path.home()):  # "/tmp" may well stand in a text
+        if len(Path(place).parts) > 2 or place == str(Path.home()) != "/":  # "/tmp" may well stand in a text
             for written, new in ((place, name), (escape(place), escape(name))):
                 text = re.sub(rf"(?<![\w/]){re.escape(written)}(?![\w.-])", lambda _, new=new: new, text)
     return text

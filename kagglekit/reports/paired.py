@@ -75,7 +75,8 @@ class Difference:
     alone: str
 
     def __str__(self):
-        span = f"95 % interval {self.low:+.4f} to {self.high:+.4f}; above 0: {self.run} is better"
+        low, high = (round(end, 4) + 0.0 for end in (self.low, self.high))  # no -0.0000
+        span = f"95 % interval {low:+.4f} to {high:+.4f}; above 0: {self.run} is better"
         alone = f"{self.alone} on {self.wins:,} rows, {self.first} on {self.losses:,}"
         return f"{self.run} against {self.first}: {self.better_by:+.4f} ({span}): {self.verdict}; {alone}"
 
