@@ -282,12 +282,17 @@ def say(text: str, **figures) -> None:
         _board.show()
 
 
+def command(notebook: str, **parameters) -> str:
+    """What to type to run a notebook."""
+    words = [notebook, *(f"{name}={value}" for name, value in parameters.items())]
+    return f"python -m kagglekit.run {shlex.join(words)}"
+
+
 def conclude(text: str, step: str = "", **parameters) -> None:
     """Print the last line of a notebook, its result, and what to type next: a command, or a notebook with parameters.
     The runner's terminal ends with both. Paths below the working directory are shortened."""
     if parameters:
-        words = [step, *(f"{name}={value}" for name, value in parameters.items())]
-        step = f"python -m kagglekit.run {shlex.join(words)}"
+        step = command(step, **parameters)
     lines = [text, *([f"next: {step}"] if step else [])]
     lines = [line.replace(f"{Path.cwd()}/", "") for line in lines]
     print("\n".join(lines))

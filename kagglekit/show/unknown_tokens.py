@@ -13,6 +13,7 @@ from kagglekit.data.clean import CLEANERS, is_installed
 from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.model.catalogue import BACKBONES
 from kagglekit.model.suggest import name_readers, profile_texts
+from kagglekit.progress import command
 
 MUCH, SOME = 0.01, 0.2  # of all tokens
 ENOUGH = 1_000  # texts
@@ -95,8 +96,8 @@ def describe_reading(
     if profile.name in UNTOLD or not (foreign or pieces):
         return f"{what}: " + (f"clean={helps} would help" if helps else "new_tokens of 2_pretrain would help")
     names = name_readers(profile.language, backbone)
-    command = f"kagglekit run 3_train work={work} run={names[0]} backbone={names[0]}"
-    return f"{what}; {' or '.join(names)} would read {profile.name}: {command}"
+    step = command("3_train", work=work, run=names[0], backbone=names[0])
+    return f"{what}; {' or '.join(names)} would read {profile.name}: {step}"
 
 
 def _count_pieces(texts: Sequence[str], tokens: Tokens) -> str:

@@ -105,7 +105,8 @@ def test_a_backbone_that_cannot_read_the_language_is_told_with_two_of_the_catalo
     names = line.split("; ")[1].split(" would read ")[0].split(" or ")
     known = {one.name: one.language for one in BACKBONES}
     assert words in line and len(names) == 2 and [known[name] for name in names] == [code, code]
-    assert line.endswith(f"would read {language}: kagglekit run 3_train work=runs/x run={names[0]} backbone={names[0]}")
+    step = f"python -m kagglekit.run 3_train work=runs/x run={names[0]} backbone={names[0]}"
+    assert line.endswith(f"would read {language}: {step}")
 
 
 @pytest.mark.parametrize("text", ["The bus to the station was late again, and it is not the first time.", "12 34 5"])
