@@ -27,7 +27,7 @@ from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.learning_rates import adamw, parameter_groups, suggest_learning_rate
-from kagglekit.training.tracking import track
+from kagglekit.training.tracking import report_callbacks
 from kagglekit.training.trainer import Trainer, history, training_arguments
 
 OBJECTIVES = {
@@ -127,7 +127,7 @@ def pretrain(
     knows) with another best step than overall, that model goes to `folder/stepN/model`. A single fold has the model of
     its own best step. A run that was stopped goes on from its last checkpoint; a finished one, with
     `folder/pretraining.json` written last, is read back. When `budget` is over, it stops with a checkpoint and
-    OutOfTime. Of several processes, the first one writes. report_to: see `track`.
+    OutOfTime. Of several processes, the first one writes. report_to: see `report_callbacks`.
     Raises ValueError for a stage that does not fit the backbone or the text, before anything is trained.
     """
     file, place = folder / "pretraining.json", folder / "candidates"
@@ -146,7 +146,7 @@ def pretrain(
     check_space(folder, copies * 4 * sum(p.numel() for p in model.parameters()))
     before = prepared.measure()
     arguments = _arguments(stage, folder / "checkpoints", len(prepared.examples))
-    watching = [SaveEvery(save_seconds), ShowProgress(stage.objective), *track(report_to, arguments, folder)]
+    watching = [SaveEvery(save_seconds), ShowProgress(stage.objective), *report_callbacks(report_to, arguments, folder)]
     watching += [StopInTime(budget, stage.objective)]
     trainer = Trainer(
         model,

@@ -6,7 +6,6 @@
 The first run is the one that the others are compared with. With --html it is a page, with curves over the steps.
 """
 
-import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -15,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kagglekit.files import shorten
 from kagglekit.reports.overview import WIDTH, read_overview, write_score
 from kagglekit.reports.page import Section, listing, paragraph, picture, table, text_rows, write_page
 from kagglekit.reports.paired import Paired, pair, place_of
 from kagglekit.reports.run_settings import default_settings, describe_settings, write_value
-from kagglekit.running.done import shorten
+from kagglekit.running.command_line import Parser, program
 from kagglekit.runs.record import RunRecord
 from kagglekit.show import curves, plots
 
@@ -30,8 +30,8 @@ NO_SEEDS = "The intervals are for other rows of the same sort; what another seed
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
-    usage = "kagglekit compare RUN RUN ... work=runs/NAME [--html [FILE]]"
-    parser = argparse.ArgumentParser(prog="kagglekit compare", usage=usage, description=__doc__.split("\n")[0])
+    usage = f"{program('compare')} RUN RUN ... work=runs/NAME [--html [FILE]]"
+    parser = Parser(program("compare"), usage=usage, description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="*", metavar="RUN", help="names of runs, and work=FOLDER; or paths of runs")
     parser.add_argument("--html", nargs="?", const="", metavar="FILE", help="write a page: WORK/compare.RUN.RUN.html")
     options = parser.parse_args(arguments)

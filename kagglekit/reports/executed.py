@@ -11,8 +11,8 @@ from typing import Any
 
 from kagglekit.files import read_json
 from kagglekit.reports.page import code, details, escape, image, paragraph, scrolled
+from kagglekit.show.tables import NUMBER
 
-NUMBER = re.compile(r"[-+±~]?\s?[\d,.]+(?:e[-+]?\d+)?(?:\s?%)?|")
 HOME = re.compile(r"(?<![\w/~.])(?:/(?:home|Users)/[^\s/\"'<>]+|/root|[A-Za-z]:\\Users\\[^\s\\\"'<>]+)")
 
 

@@ -13,12 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kagglekit.files import read_json, resolve
+from kagglekit.files import read_json, resolve, shorten
 from kagglekit.files.parquet import read_parquet
 from kagglekit.files.paths import RESERVED
 from kagglekit.progress import clock
 from kagglekit.reports.run_settings import describe_settings
-from kagglekit.running.done import shorten
 from kagglekit.running.notebook import LAB
 from kagglekit.runs.folder import score_run
 from kagglekit.runs.leaks import score_warning

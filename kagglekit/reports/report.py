@@ -7,20 +7,19 @@ hold for runs that were trained in JupyterLab or on Kaggle too. What `1_eda` fou
 file that is damaged or lacking costs its own section alone, and is named.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from kagglekit.files import resolve
+from kagglekit.files import resolve, shorten
 from kagglekit.reports.overview import Overview, read_overview, write_facts
 from kagglekit.reports.page import Section, listing, paragraph, write_page
 from kagglekit.reports.sections import SECTIONS, Report, fill, show_runs
-from kagglekit.running.done import shorten
+from kagglekit.running.command_line import Parser, program
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
-    parser = argparse.ArgumentParser(prog="kagglekit report", description=__doc__.split("\n")[0])
+    parser = Parser(program("report"), description=__doc__.split("\n")[0])
     parser.add_argument("work", help="the work folder, such as runs/bbc")
     parser.add_argument(
         "out", nargs="?", help="the page to write, or a folder for it; if there is none: WORK/report.html"

@@ -29,7 +29,7 @@ def without_full(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 CLEANERS = read_names("data/clean.py", "CLEANERS")
-TRACKERS = ("", "tensorboard", "wandb", "mlflow", "trackio")
+TRACKERS = ("", *read_names("training/tracking.py", "TRACKERS"))
 METHODS, CALIBRATIONS, THRESHOLDS = (
     read_names("ensembling/methods.py", name) for name in ("METHODS", "CALIBRATIONS", "THRESHOLDS")
 )

@@ -31,7 +31,7 @@ from kagglekit.training.model_inputs import FeatureScaler, read_inputs, vector_f
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe, prompt_options
 from kagglekit.training.targets import Targets, make_targets, read_labels
-from kagglekit.training.tracking import track
+from kagglekit.training.tracking import report_callbacks
 from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.training.training_rows import ExtraRows, TrainingRows, gather_rows
 from kagglekit.tricks import make_tricks
@@ -49,7 +49,7 @@ class FineTuner:
     train, test: as of `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`. backbone: as of
     `find_backbone`. cache: folder for tokens. save_seconds: between checkpoints. vocabulary: folder with the tokenizer
     of the models that folds start from, where it has other tokens than the backbone's. budget: when it is over,
-    training stops with a checkpoint and OutOfTime. report_to: see `track`.
+    training stops with a checkpoint and OutOfTime. report_to: see `report_callbacks`.
     Raises ValueError for a recipe that does not fit the task or the backbone, before anything is trained.
     """
 
@@ -160,7 +160,7 @@ class FineTuner:
             [
                 SaveEvery(self.save_seconds),
                 shown,
-                *track(self.report_to, arguments, folder),
+                *report_callbacks(self.report_to, arguments, folder),
                 StopInTime(self.budget, phase),
             ],
         )

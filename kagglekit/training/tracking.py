@@ -32,7 +32,7 @@ def check_tracker(name: str) -> None:
         raise ModuleNotFoundError(f"report_to={name!r} needs a package that is missing: pip install {packages[0]}")
 
 
-def track(name: str, arguments: TrainingArguments, folder: Path) -> list[TrainerCallback]:
+def report_callbacks(name: str, arguments: TrainingArguments, folder: Path) -> list[TrainerCallback]:
     """The callbacks of a tracker for the training in `folder`; none for an empty name. Where the runs are seen is said
     once.
 
