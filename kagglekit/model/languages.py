@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WORDS = {  # the commonest words of languages in Latin letters
-    "English": "the of and to that is it for was with this are have not but you they from be we my i in on so at as",
+    "English": "the of and to that is it for was with this are have not but you they from be we my i in on so at as a",
     "Spanish": "el la los las de que por una para con del es lo se como más pero muy un y en su al mi yo",
-    "Portuguese": "o os as de que por uma para não em um do da com mais são muito dos eu é e na no meu",
+    "Portuguese": "o os as de que por uma para não em um do da com mais são muito dos eu é e na no meu a",
     "French": "le les des et est dans pour une qui pas sur plus avec ce je du que nous vous il un au en ne la",
     "Italian": "il di che per sono una del della non gli con anche più le ma è un la si ho mi nel dei",
     "German": "der die das und ist nicht ein eine mit den von zu auf ich für im auch sich es dem wir sie",
@@ -80,14 +80,16 @@ def find_languages(texts: Sequence[str]) -> Languages:
 
 
 def _by_words(texts: Sequence[str]) -> Languages:
-    """Texts in Latin letters. A text tells its language where it has two of the commonest words or more."""
+    """Texts in Latin letters. A text tells its language where it has two or more different ones of the commonest
+    words."""
     common = {name: set(words.split()) for name, words in WORDS.items()}
     every, told = set().union(*common.values()), Counter()
     for text in texts:
         counts = Counter(word for word in re.findall(r"[^\W\d_]+", text.lower()) if word in every)
-        points = {name: sum(counts[word] for word in words if word in counts) for name, words in common.items()}
+        found = {name: [counts[word] for word in words if word in counts] for name, words in common.items()}
+        points = {name: (len(each), sum(each)) for name, each in found.items()}
         best = max(points, key=points.get)
-        told[best] += points[best] >= 2
+        told[best] += points[best][0] >= 2
     n = told.total()
     if n < max(1, 0.05 * len(texts)):
         few = f"only {n:,} of {len(texts):,} texts have common words of a language that is known here"

@@ -58,3 +58,11 @@ def test_a_language_is_named_and_how_sure_that_is(name, text):
 )
 def test_several_languages_and_none_are_said(texts, words):
     assert words in find_languages(texts).words
+
+
+@pytest.mark.parametrize(
+    "text", ["a film, a story, a a", "A small room with a view", "a 5 km run, a race", "good film, a café a street"]
+)
+def test_one_word_of_another_language_that_comes_twice_tells_nothing(text):
+    found = find_languages([text] * 40)
+    assert found.code == "en" and found.name in ("English", "unknown")
