@@ -21,7 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         rows = resolve(options.rows)
-        out = resolve(options.out) if options.out else rows.with_name(f"{rows.name.split('.')[0]}.{options.run}.csv")
+        stem = Path(rows.name.removesuffix(".gz").removesuffix(".zip")).stem
+        out = resolve(options.out) if options.out else rows.with_name(f"{stem}.{options.run}.csv")
         check(options.work, options.run, rows, out)
         count = predict_rows(options.work, options.run, rows, out)
     except KeyboardInterrupt:
