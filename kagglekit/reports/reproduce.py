@@ -67,7 +67,7 @@ def list_commands(view: Overview) -> list[str]:
             defaults = {name: one.default for name, one in read_parameters(find_notebook(notebook)).items()}
             changed = {name: value for name, value in values.items() if value != defaults.get(name, value)}
             commands.append(_write(view, notebook, changed | {k: values[k] for k in ("run", "data") if k in values}))
-            done.add(stem.partition(".")[2])
+            done.add(stem.partition(".")[2] if notebook != "5_submit" else "")
     rest = [_from_record(view, row) for row in view.rows if row.name not in done]
     if (run := view.submission.get("run")) and not any(stem.startswith("5_submit") for stem in view.markers):
         rest.append(("5_submit", {"run": run}))

@@ -16,14 +16,16 @@ from kagglekit.competition.task import load_task
 from kagglekit.files import read_json
 from kagglekit.reports.compare import main as compare
 from kagglekit.reports.executed import read_sections
+from kagglekit.reports.overview import read_overview
 from kagglekit.reports.page import hide_places
 from kagglekit.reports.paired import read_data
 from kagglekit.reports.report import write_report, write_summary
+from kagglekit.reports.reproduce import list_commands
 from kagglekit.reports.sections import OPEN, SECTIONS, count_labels
 from kagglekit.run import main as run
 from kagglekit.running.notebook import find_notebook
 from tests.conftest import run_cells
-from tests.reports.conftest import EVIL, PNG, add_marker, cell, fake_run, words, write_executed
+from tests.reports.conftest import EVIL, PNG, add_blend, add_marker, cell, fake_run, words, write_executed
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 ALLOWED = {
@@ -127,6 +129,14 @@ def test_the_report_of_any_kind_of_task_is_whole(of_kind, monkeypatch, kind, cap
     assert "On the held-back test labels" in page.text and "0.7700" in page.text
     assert ("nothing to calibrate" in page.text) == (kind in ("ordinal", "regression"))
     assert ("right; most often wrong" in page.text) == (kind in ("multiclass", "ordinal"))
+
+
+def test_a_blend_that_was_made_in_jupyterlab_and_submitted_in_batch_has_its_command(made):
+    work = made("multiclass", {"one": 1.0, "two": 0.5})
+    add_blend(work, "blend", ["one", "two"])
+    add_marker(work, "5_submit.blend", run="blend")
+    commands = list_commands(read_overview(work))
+    assert [line.split()[3] for line in commands] == ["5_submit", "3_train", "3_train", "4_ensemble"]
 
 
 def test_texts_and_labels_are_shown_and_never_run(of_kind):
