@@ -23,6 +23,7 @@ LAYERS = ("Bert", "Camembert", "Data2VecText", "Electra", "Ernie", "Roberta", "X
 PACKED = 1024  # tokens of a batch from which the layout of oneDNN pays in a training step
 PACKED_BACKWARD = 3072  # the same of the transposed weights, which take three times as long
 PACKS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # private
+WIDE = 768  # width from which training gains nothing: nearly all of a step is products
 LOWEST = -3e38  # instead of minus infinity: a row of padding alone has no NaN
 SCORES = 1_600_000  # attention scores that are computed at once: more do not fit the cache of a core
 
@@ -71,6 +72,7 @@ def _forward(layer: nn.Module, weights: "_Weights", hidden: torch.Tensor, attent
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and not any("forward" in vars(part) or part._forward_hooks or part._forward_pre_hooks for part in linears)
         and linears[0].weight.dtype == torch.float32
+        and not (training and hidden.shape[-1] >= WIDE)
         and not (training and has_amx() and attention.self.config._attn_implementation != "eager")  # chosen for length
     )
     if not ours:
@@ -130,8 +132,8 @@ class _Weights:
         return torch.ops.mkldnn._linear_pointwise(gradient, _pack(weight.t().contiguous()), None, "none", [], "none")
 
     def _cast(self, number: int, name: str) -> torch.Tensor:
-        parts = [getattr(linear, name).detach() for linear in self.linears[number]]
-        return (torch.cat(parts) if len(parts) > 1 else parts[0]).bfloat16()
+        parts = [getattr(linear, name).detach().bfloat16() for linear in self.linears[number]]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor:

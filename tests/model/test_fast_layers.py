@@ -148,6 +148,20 @@ def test_predicting_in_between_does_not_disturb_training(amx, monkeypatch):
     assert torch.equal(first[0], again[0]) and all(torch.equal(x, again[1][name]) for name, x in first[1].items())
 
 
+def test_wide_layers_train_as_before_and_predict_quickly(monkeypatch):
+    model = make(hidden_dropout_prob=0, attention_probs_dropout_prob=0)
+    plain = run(model, batch())
+    quicken(model)
+    monkeypatch.setattr(fast_layers, "WIDE", 32)
+    states, gradients = run(model, batch())
+    weights = [layer.forward.args[1] for layer in model.encoder.layer]
+    assert torch.equal(states, plain[0]) and all(torch.equal(x, plain[1][name]) for name, x in gradients.items())
+    assert not any(layer.versions for layer in weights)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        model.eval()(**batch())
+    assert all(layer.versions for layer in weights)
+
+
 def test_weights_that_change_before_the_backward_pass_are_an_error():
     model = make()
     quicken(model)
