@@ -44,7 +44,9 @@ def download(competition: str, folder: str | Path = "", api=None) -> Path:
             raise _explained(error, name, api) from None
         (archive,) = [path for path in packed.iterdir() if not path.name.startswith(".")]
         if len(files) == 1 and (not zipfile.is_zipfile(archive) or archive.stat().st_size == size):
-            archive.rename(part / next(iter(files)))  # a single file comes as it is, also one that is an archive
+            single = part / next(iter(files))  # it comes as it is, also where it is an archive
+            single.parent.mkdir(parents=True, exist_ok=True)
+            archive.rename(single)
         else:
             with reading(archive), zipfile.ZipFile(archive) as content:
                 content.extractall(part)  # it checks the checksum of each file
@@ -79,6 +81,10 @@ def list_files(name: str, api) -> dict[str, int]:
         raise _explained(error, name, api) from None
     if not found:
         raise KaggleError(f"{name} has no files to download: see {ADDRESS}/{name}/data")
+    if outside := [file for file in found if ".." in Path(file).parts or Path(file).is_absolute()]:
+        raise KaggleError(
+            f"{name} has a file that would lie outside of its folder, {outside[0]!r}: nothing is downloaded"
+        )
     return found
 
 

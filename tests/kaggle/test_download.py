@@ -47,7 +47,7 @@ def test_the_files_come_unpacked_and_once_and_the_next_command_is_named(
     assert "has all of its files already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["train.csv", "train.zip"])
+@pytest.mark.parametrize("name", ["train.csv", "train.zip", "deep/train.csv"])
 def test_a_single_file_comes_as_it_is(name, server, client, data, tmp_path):
     shutil.rmtree(data / "more")
     for path in (data / "test.csv", data / "sample_submission.csv"):
@@ -56,6 +56,9 @@ def test_a_single_file_comes_as_it_is(name, server, client, data, tmp_path):
         shutil.make_archive(str(tmp_path / "train"), "zip", data, "train.csv")
         (data / "train.csv").unlink()
         shutil.move(tmp_path / name, data / name)
+    elif name != "train.csv":
+        (data / "deep").mkdir()
+        shutil.move(data / "train.csv", data / name)
     place = download(NAME, tmp_path / "one", api=client)
     assert listed(place) == listed(data) and list(listed(place)) == [name]
     assert describe_files(place).startswith("CAUTION: ") and "test" in describe_files(place)
@@ -85,6 +88,10 @@ def test_what_breaks_off_leaves_nothing_and_other_files_stay(server, client, dat
     server.answer("ListDataFiles", files=[{"name": "gone.csv", "totalBytes": 3}], nextPageToken="")
     with pytest.raises(KaggleError, match=r"'gone\.csv' did not come"):
         download(NAME, tmp_path / "two", api=client)
+    for name in "../gone.csv", "/gone.csv":
+        server.answer("ListDataFiles", files=[{"name": name, "totalBytes": 3}], nextPageToken="")
+        with pytest.raises(KaggleError, match="outside of its folder"):
+            download(NAME, tmp_path / "two", api=client)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["mine", "one"]
     assert listed(tmp_path / "mine") == {"notes.txt": b"mine"}
 
