@@ -18,7 +18,7 @@ from kagglekit.files import shorten
 from kagglekit.reports.overview import WIDTH, read_overview, write_score
 from kagglekit.reports.page import Section, listing, paragraph, picture, table, text_rows, write_page
 from kagglekit.reports.paired import Paired, pair, place_of
-from kagglekit.reports.run_settings import default_settings, describe_settings, write_value
+from kagglekit.reports.run_settings import as_given, default_settings, describe_settings, write_value
 from kagglekit.running.command_line import Parser, program
 from kagglekit.runs.record import RunRecord
 from kagglekit.show import curves, plots
@@ -63,7 +63,7 @@ def tell_rows(found: Paired) -> str:
 
 def compare_settings(records: Sequence[RunRecord], names: Sequence[str]) -> pd.DataFrame:
     """The settings that differ, a line each and a column per run; - where its learner does not read them."""
-    known = [record.recipe for record in records]
+    known = [as_given(record.recipe) for record in records]
     table = {"made by": [describe_settings(one, []) if one.members else "training" for one in records]}
     for name in dict.fromkeys(key for recipe in known for key in recipe):
         values = [recipe.get(name, ...) for recipe in known]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kagglekit.declared import read_learner
 from kagglekit.options import knobs_of
 from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.runs.folder import changes
@@ -44,8 +45,21 @@ def find_learner(recipe: Mapping[str, Any]) -> tuple[str, ...]:
     return (recipe.get("objective", ""), recipe.get("learner", ""), backbone if backbone in PLAIN else "")
 
 
+def as_given(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as it was given: of the options in it, which params.json has all, those that are not the defaults."""
+    known = {name: knobs_of(one.inner) for name, one in knobs_of(TrainingRun).items() if one.options}
+    if recipe.get("learner") in ("frozen", "setfit"):
+        known["learner_options"] = read_learner(recipe["learner"]).knobs
+    found = dict(recipe)
+    for name in (name for name in known if isinstance(recipe.get(name), Mapping)):
+        defaults = {key: one.default for key, one in known[name].items()}
+        found[name] = {key: one for key, one in recipe[name].items() if one not in ({}, defaults.get(key, ...))}
+    return found
+
+
 def find_differences(recipe: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a recipe that differ from those before; what only one of the two has, is its default there."""
+    recipe, before = as_given(recipe), as_given(before)
     defaults = default_settings(recipe)
     names = dict.fromkeys([*recipe, *before])
     values = {name: [one.get(name, defaults.get(name)) for one in (recipe, before)] for name in names}

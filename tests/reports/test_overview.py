@@ -205,3 +205,8 @@ def test_differences_are_those_to_the_defaults_or_to_an_earlier_run(tmp_path):
     assert describe_settings(run("three"), [base]) == "the defaults"
     assert describe_settings(run("four", start="mlm", epochs=5.0), [base]) == "like base: the same settings"
     assert find_differences({"epochs": 3.0}, {"seed": 7}) == {"seed": 0}  # back to the default
+    student = {"distill": {"teacher": "base", "by": "", "temperature": 2.0, "weight": 0.0, "hidden": 0.0, "rounds": 1}}
+    assert describe_settings(run("six", **student), []) == "distill={teacher: base, temperature: 2, weight: 0}"
+    frozen = {"classifier": "logistic", "pooling": "mean", "max_length": 64, "truncation": "head", "budget": {}}
+    six = run("seven", learner="frozen", learner_options=frozen)
+    assert describe_settings(six, []) == "learner=frozen learner_options={max_length: 64}"
