@@ -221,6 +221,8 @@ def test_a_stage_goes_on_from_another_and_few_labels_from_there(work, tmp_path, 
     small = [f"work={work}", "max_length=32"]
     stage = ["2_pretrain", "run=stage", "start=mlm", f"texts=['{tmp_path / 'more.txt'}']", "new_tokens=['zzword']"]
     assert main([*stage, "masking=span", "probe_every=3", "steps=6", "batch_size=8", *small]) == 0
+    told = read_json(Path(work) / "notebooks" / "2_pretrain.stage.done.json")["result"][1]
+    assert told.endswith(" run=base-stage start=stage")  # run=base is another one
     models = read_json(Path(work) / "stage" / "models.json")
     assert set(models) == {"0", "1"}
     tokenizer = load_tokenizer(str(Path(work) / "stage" / models["0"]))
