@@ -169,7 +169,7 @@ class Inference:
         read = {
             name: options.pop(name) for name in ("max_length", "pooling", "truncation", "budget") if name in options
         }
-        knobs = TrainingRun.read(recipe | {"work": str(self.work), "learner_options": options})
+        knobs = TrainingRun.read(recipe | {"work": str(self.work), "run": run.name, "learner_options": options})
         tables = (self.train, self.test, self.folds)
         return choose_learner(knobs, Recipe.read(recipe | read), self.task, *tables, run.folds)
 

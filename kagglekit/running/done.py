@@ -16,7 +16,8 @@ from kagglekit.runs.environment import versions
 from kagglekit.time_budget import unfinished
 
 LIBRARY = Path(__file__).parents[1]
-SKIPPED = re.compile(r"(^|/)(\.|checkpoint|__pycache__|fold\d+/model/)")  # temporary, or implied by the predictions
+# temporary, implied by the predictions, or edited by hand
+SKIPPED = re.compile(r"(^|/)(\.|checkpoint|__pycache__|fold\d+/model/|suspects\.csv$)")
 
 
 def hash_path(path: Path, pattern: str = "*") -> str:

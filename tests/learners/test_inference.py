@@ -148,6 +148,17 @@ def test_a_file_of_rows_is_predicted_by_the_command_line_as_test_was(home, name,
         assert np.allclose(again[home.task.classes], stored.test_mean[4:6], atol=2e-5)
 
 
+def test_fixes_that_lie_in_the_folder_of_another_run_are_learned_again(home, tmp_path):
+    work = shutil.copytree(home.work, tmp_path / "work")
+    id, label = home.train[["id", "label"]].iloc[0]
+    (work / "base" / "suspects.csv").write_text(f"id,fix\n{id},{'good' if label == 'bad' else 'bad'}\n")
+    params = read_json(work / "tfidf" / "params.json")
+    params["recipe"] |= {"fixes": str(work / "base" / "suspects.csv")}
+    write_json(work / "tfidf" / "params.json", params)
+    fixed, plain = home.predict("tfidf", work=work).tests, home.predict("tfidf").tests
+    assert [np.array_equal(fixed[k], plain[k]) for k in (0, 1)] == [FOLDS[0] == 0, FOLDS[0] == 1]
+
+
 def test_classes_that_are_called_like_the_columns_beside_them_lose_nothing(home):
     task = replace(home.task, classes=["id", "predicted", "row"])
     table = tabulate(task, ["a", "b"], np.array([[0.2, 0.7, 0.1], [0.6, 0.3, 0.1]]))

@@ -290,14 +290,14 @@ def test_a_path_names_what_a_dict_has_under_a_name_and_each_of_several_joined_ru
     assert fill(paths, values) == ["w/base", "a.csv", "b.csv", "w/one", "w/other"]
 
 
-def test_the_hash_of_a_folder_sees_names_and_contents_but_no_checkpoints_and_no_models_of_folds(tmp_path):
+def test_the_hash_of_a_folder_sees_names_and_contents_but_no_checkpoints_models_of_folds_and_suspects(tmp_path):
     assert hash_path(tmp_path / "none") == "absent"
     folder = tmp_path / "run"
     for name in ("a.txt", "fold0/oof", "model/weights"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("1")
     first = hash_path(folder)
-    for name in ("checkpoint-7/x", "fold0/checkpoint", "fold0/model/weights", ".hidden", "a/.b/c"):
+    for name in ("checkpoint-7/x", "fold0/checkpoint", "fold0/model/weights", ".hidden", "a/.b/c", "suspects.csv"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("1")
     assert hash_path(folder) == first
