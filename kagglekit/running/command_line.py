@@ -15,7 +15,7 @@ from kagglekit.running.parameters import REST, Parameter, read_notebook, read_pa
 WIDTH, INDENT = 79, 26  # columns of help; where the words of a parameter begin
 LISTS = (
     "Lists are written with commas: folds=0,1 and runs=tfidf,base; names with commas as JSON: text='[\"a,b\"]'. "
-    "Dicts are JSON in single quotes: tricks='{\"FGM\": {}}'."
+    "Dicts are JSON in single quotes: loss='{\"focal\": {}}'."
 )
 
 

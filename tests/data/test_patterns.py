@@ -76,7 +76,7 @@ def test_a_pattern_is_what_stands_before_and_behind_cut_at_its_masks(pattern, si
         ("{text} {text}", "must have {text} once"),
         ("{text} is {label}", r"\{label\} is not known; use {text} and {mask}"),
         ("{text!r} {mask}", r"\{text\} is not known"),
-        ("{text} {", "use {text} and {mask}, and write a brace itself as {{"),
+        ("{text} {", "use {text} and {mask}, write a brace itself as {{"),
         ("{} {text}", r"\{\} is not known"),
     ],
 )

@@ -122,7 +122,7 @@ def test_a_recipe_becomes_tricks_in_its_order():
         ({"WeightAverage": {}}, "no trick 'WeightAverage'"),
         (
             {"FGM": {"eps": 1.0}},
-            r"FGM has no knob 'eps': did you mean epsilon\?\ntricks: FGM has start, epsilon",
+            r"FGM has no knob 'eps': did you mean epsilon\?$",
         ),
         ({"FGM": {}, "EMA": None}, "EMA takes .* not None"),
         ({"GradualUnfreezing": {"start": 0.6}}, "until=0.5 is out of range: it must be 0, or above start=0.6"),
