@@ -23,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
         rows = resolve(options.rows)
         stem = Path(rows.name.removesuffix(".gz").removesuffix(".zip")).stem
         out = resolve(options.out) if options.out else rows.with_name(f"{stem}.{options.run}.csv")
+        if options.out and out.is_file():
+            raise ValueError(f"out: {shorten(out)} is there already: name a new file, or delete it")
         check(options.work, options.run, rows, out)
         count = predict_rows(options.work, options.run, rows, out)
     except KeyboardInterrupt:

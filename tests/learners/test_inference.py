@@ -141,6 +141,9 @@ def test_a_file_of_rows_is_predicted_by_the_command_line_as_test_was(home, name,
     assert np.allclose(table[home.task.classes], stored.test_mean, atol=2e-5)
     assert table["predicted"].tolist() == [home.task.classes[place] for place in stored.test_mean.argmax(axis=1)]
     test.drop(columns="id")[4:6].to_csv(file, index=False)
+    assert main(["predict", str(home.work), name, str(file), str(out)]) == 2
+    assert "is there already: name a new file, or delete it" in capsys.readouterr().err
+    out.unlink()
     assert main(["predict", str(home.work), name, str(file), str(out)]) == 0
     again = pd.read_csv(out)
     assert again["id"].tolist() == [1, 2]
