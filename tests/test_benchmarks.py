@@ -1,18 +1,16 @@
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from kagglekit.model.backbones import find_backbone
 from tests.benchmarks import gpu
-from tests.benchmarks.train_speed import SYSTEMS, measure, table
+from tests.benchmarks.train_speed import measure, table
 
 
-def test_the_speed_benchmark_times_every_system_in_both_phases():
-    workers = {system: ThreadPoolExecutor(1) for system in SYSTEMS}
-    speeds = measure("tweets", max_length=32, rows=8, rounds=1, backbone=find_backbone("minilm"), workers=workers)
-    assert list(speeds) == [(phase, system) for phase in ("training", "prediction") for system in SYSTEMS]
+def test_the_speed_benchmark_times_systems_in_both_phases_and_their_memory():
+    systems = ["kagglekit", "Trainer, at its best"]
+    speeds = measure("tweets", rows=8, rounds=1, systems=systems, before=None)
+    assert list(speeds) == [(phase, system) for phase in ("training", "prediction", "memory") for system in systems]
     assert all(len(values) == 1 and values[0] > 0 for values in speeds.values())
 
 
