@@ -197,6 +197,7 @@ def test_what_is_said_stays_and_its_figures_too(report, capsys):
 def test_without_a_runner_a_terminal_shows_the_same_line_and_a_file_nothing(monkeypatch, capsys):
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(phases, "_line", Line())
+    monkeypatch.setattr(phases, "_board", phases._Board())  # without phases that another test was stopped in
     with Progress("fold 1", 3, line=False) as progress:
         progress.update(3, loss=0.5)
     assert capsys.readouterr() == ("", "")
