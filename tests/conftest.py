@@ -114,6 +114,15 @@ def texts():
 
 
 @pytest.fixture
+def now(monkeypatch):
+    """A clock that stands still, but for `now[0] += seconds`."""
+    time = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: time[0])
+    monkeypatch.setattr("time.time", lambda: time[0])
+    return time
+
+
+@pytest.fixture
 def classifier(backbone):
     """classifier(**options): the same tiny model at every call; `dropout`: the backbone's, `kind`: of the task."""
 

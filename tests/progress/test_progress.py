@@ -24,15 +24,6 @@ from kagglekit.progress import (
 
 
 @pytest.fixture
-def now(monkeypatch):
-    """A clock that stands still, but for `now[0] += seconds`."""
-    time = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: time[0])
-    monkeypatch.setattr("time.time", lambda: time[0])
-    return time
-
-
-@pytest.fixture
 def report(tmp_path, monkeypatch):
     """report(): what the kernel has written for its runner."""
     monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.json"))

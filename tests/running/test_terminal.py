@@ -17,14 +17,6 @@ FOLD = {"phase": "fold 1 (2 of 5)", "at": "step 140/225", "figures": ["loss 0.41
 
 
 @pytest.fixture
-def now(monkeypatch):
-    time = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: time[0])
-    monkeypatch.setattr("time.time", lambda: time[0])
-    return time
-
-
-@pytest.fixture
 def window(tmp_path):
     """A line in a terminal of 80 columns; `show(**state)`: the kernel reports that; `screen()`: what is seen."""
 
