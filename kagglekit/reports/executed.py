@@ -82,6 +82,8 @@ def show_output(output: dict[str, Any], title: str) -> str:
 
 @dataclass
 class Cell:
+    """A cell of a table: its tag (td or th), its plain text, and how many rows and columns it spans."""
+
     tag: str
     text: str = ""
     rows: int = 1

@@ -77,6 +77,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def show_task(report: Report) -> list[str]:
+    """What is to be predicted, and how `1_eda` found it."""
     task, view = report.view.task, report.view
     facts = {"kind of labels": task.get("kind"), "metric": view.metric}
     if view.metric:
@@ -95,6 +96,7 @@ def show_task(report: Report) -> list[str]:
 
 
 def show_data(report: Report) -> list[str]:
+    """What the data are like, counted anew, and what `1_eda` showed of them."""
     parts = fill(report, describe_data) if report.view.task else []
     if more := [
         one.as_details(shown=name in OPEN) for name, one in report.eda.items() if name not in ("Task", "Result")
@@ -134,6 +136,7 @@ def count_labels(labels: np.ndarray, names: Sequence[str]) -> str:
 
 
 def show_runs(report: Report) -> list[str]:
+    """The table of all runs, their scores and their curves."""
     rows, several = report.view.rows, [row for row in report.view.rows if row.score is not None]
     if not rows:
         return [paragraph("There are no runs yet.")]
@@ -158,6 +161,7 @@ def show_runs(report: Report) -> list[str]:
 
 
 def show_blend(report: Report) -> list[str]:
+    """Each blend: its score, its interval, and how its runs are weighted."""
     blends = [row for row in report.view.rows if row.members and row.score is not None]
     if not blends:
         return [paragraph("No runs were blended.")]
@@ -192,6 +196,7 @@ def compare_with_best(report: Report, row: RunRow) -> list[str]:
 
 
 def show_errors(report: Report) -> list[str]:
+    """Scores by class or target, what is taken for what, and the rows with the highest losses, of the best run."""
     data, run = report.data, report.data.runs[0]
     task, truth, given = data.task, np.asarray(data.labels)[run.rows], run.oof_array
     parts = [paragraph(f"Of {run.name}, out of fold: {len(run.rows):,} rows that its models did not learn from.")]
@@ -222,6 +227,7 @@ def show_errors(report: Report) -> list[str]:
 
 
 def show_calibration(report: Report) -> list[str]:
+    """Whether the probabilities of the best run are right on average."""
     data, run = report.data, report.data.runs[0]
     if data.task.kind not in (*CLASSES, "multilabel"):
         return [paragraph("The predictions are values, not probabilities: there is nothing to calibrate.")]
@@ -242,6 +248,7 @@ def show_calibration(report: Report) -> list[str]:
 
 
 def show_submission(report: Report) -> list[str]:
+    """The checks of submission.csv, and its score where labels of test were held back."""
     view, written = report.view, report.view.work / "submission.csv"
     if not written.is_file():
         return [
