@@ -80,10 +80,10 @@ def test_what_any_folder_may_use_uses_no_folder():
 
 
 def test_a_folder_can_be_held_in_the_head():
-    loose = [path for path in LIBRARY.glob("*.py") if not path.name.startswith("__")]
+    loose = [path for path in LIBRARY.glob("*.py") if path.name != "__init__.py"]
     assert len(loose) <= 8
     for folder in LIBRARY.iterdir():
-        files = [path for path in folder.glob("*.py") if not path.name.startswith("__")]
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(files) <= (23 if folder.name == "kaggle" else 17), folder.name
 
 
@@ -125,7 +125,7 @@ def test_files_that_can_be_damaged_are_read_where_errors_name_them():
         inside = {id(each) for node in ast.walk(tree) if _is_named(node) for each in ast.walk(node)}
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and id(node) not in inside]
         found = [ast.unparse(call) for call in calls if READERS.fullmatch(ast.unparse(call.func))]
-        if not re.search(r"read_text\(|read_bytes\(|\bopen\(", path.read_text()):
+        if not re.search(r"read_text\(|read_bytes\(|(?<!P)open\(", path.read_text()):
             found = [call for call in found if not call.startswith("json.loads(")]  # of what is in memory
         found = [call for call in found if not call.startswith("json.loads(json.dumps(")]
         assert not found or path.stem in TOLERANT, name

@@ -14,7 +14,7 @@ PULLED = {("kaggle", "outputs"), ("kaggle", "logs")}  # folders that `pull` make
 
 def download(parser: Parser, texts: list[str]) -> int:
     """The files of a competition, unpacked in a folder for run_all.sh."""
-    from kagglekit.kaggle.download import describe_files, download
+    from kagglekit.kaggle.competition import describe_files, download
 
     parser.epilog = "Example: download feedback-prize-english-language-learning data/ell"
     parser.add_argument("competition", help="its name in the address of its page, or that address")
@@ -161,7 +161,7 @@ def pull(parser: Parser, texts: list[str]) -> int:
 
 def submit(parser: Parser, texts: list[str]) -> int:
     """Submit a file, after a check, or the version of a kernel."""
-    from kagglekit.kaggle.submit import submit_file, submit_kernel
+    from kagglekit.kaggle.competition import submit_file, submit_kernel
 
     parser.add_argument("what", metavar="WORK|FILE|OWNER/SLUG", help="work folder or CSV; with --version a kernel")
     parser.add_argument("--competition", required=True, metavar="SLUG")

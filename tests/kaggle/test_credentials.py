@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from kagglekit.kaggle.client import KaggleError, connect, wait
+from kagglekit.kaggle.competition import submit_file
 from kagglekit.kaggle.pull import pull
 from kagglekit.kaggle.push import push
-from kagglekit.kaggle.submit import submit_file
 
 TOKEN = "KGAT_PLANTED5b1f0c7ePLANTED5b1f0c7e"
 KERNEL = "stubuser/small-base"

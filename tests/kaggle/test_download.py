@@ -7,8 +7,7 @@ from folders import write_competition
 
 from kagglekit.kaggle import __main__ as command_line
 from kagglekit.kaggle.client import KaggleError
-from kagglekit.kaggle.download import describe_files, download, find_slug
-from kagglekit.kaggle.submit import MARK, submit_command
+from kagglekit.kaggle.competition import MARK, describe_files, download, find_slug, submit_command
 
 NAME = "feedback-prize-small"
 

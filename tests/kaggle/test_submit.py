@@ -7,8 +7,8 @@ import pytest
 
 from kagglekit.kaggle.__main__ import main
 from kagglekit.kaggle.client import KaggleError, wait
+from kagglekit.kaggle.competition import submit_command, submit_file, submit_kernel
 from kagglekit.kaggle.push import push
-from kagglekit.kaggle.submit import submit_command, submit_file, submit_kernel
 
 KERNEL = "stubuser/small-base"
 
