@@ -26,9 +26,21 @@ FOUNDATION = (
 )  # any folder may use these
 ROOMS = (  # from below to above
     *FOUNDATION,
-    *("scoring", "competition", "samples", "data", "losses", "model", "augment", "tricks", "runs", "training"),
+    *(
+        "scoring",
+        "competition",
+        "samples",
+        "data",
+        "losses",
+        "decoders",
+        "model",
+        "augment",
+        "tricks",
+        "runs",
+        "training",
+    ),
     *("ensembling", "selftraining", "pretraining", "learners", "show", "running", "reports"),
-    *("kaggle", "run", "__main__"),
+    *("gains", "kaggle", "run", "__main__"),
 )
 MODULES = {".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts): path for path in LIBRARY.rglob("*.py")}
 
