@@ -29,7 +29,8 @@ from kagglekit.training.learning_rates import adamw, learning_rates, parameter_g
 from kagglekit.training.lr_finder import find_learning_rate
 from kagglekit.training.model_inputs import FeatureScaler, read_inputs, vector_files, word_vector_options
 from kagglekit.training.predict import predict
-from kagglekit.training.recipe import Recipe, prompt_options
+from kagglekit.training.prompt import prompt_options
+from kagglekit.training.recipe import Recipe
 from kagglekit.training.targets import Targets, make_targets, read_labels
 from kagglekit.training.tracking import report_callbacks
 from kagglekit.training.trainer import Trainer, history, training_arguments
