@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from importlib import import_module
+from operator import ge, gt, le, lt
 from typing import Any, ClassVar
 
 from kagglekit.annotations import accepts
@@ -40,42 +41,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f": did you mean {' or '.join(close)}?" if close else ""
 
 
-def knob(
-    default: Any,
-    words: str,
-    *,
-    choices: tuple[str, ...] = (),
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
-    names: str | dict[str, str] = "",
-    options: str = "",
-    contents: str = "",
-    only: Mapping[str, Any] | None = None,
-    unless: str = "",
-    shown: str = "",
-    kw_only: bool = False,
-) -> Any:
-    """A field of a dataclass of `Knobs`.
-
-    words: what it does, the comment in a parameter cell. choices: the texts that it may be; of a list, each item; of a
-    dict, each key, or, of dict[str, str], each value. above, least, below, most: of a number, which is finite, or of
-    each in a list; None fits where the type takes it.
-    names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
-    "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
-    where "*" stands for the options below each key. unless: a knob with which they name none of these. options: of a
-    dict, the dataclass of knobs that it stands for, as "module:class", which may be of a room above. contents: the
-    function that raises ValueError for what a dict may not hold, likewise. only: what other knobs must be for it to
-    have an effect: name -> True (set), False (empty, or 0) or a tuple of values. shown: the heading below which a
-    parameter cell has it; "": it goes into `recipe`. kw_only: it is given by name alone.
-    """
-    bounds = dict(above=above, least=least, below=below, most=most)
-    about = dict(words=words, choices=choices, names=names, options=options, contents=contents, shown=shown, **bounds)
-    about |= dict(only=only or {}, unless=unless)
-    if isinstance(default, (list, dict)):
-        return field(default_factory=type(default), kw_only=kw_only, metadata=about)
-    return field(default=default, kw_only=kw_only, metadata=about)
+def knob(default: Any, words: str, *, kw_only: bool = False, **about: Any) -> Any:
+    """A field of a dataclass of `Knobs`. words: what it does, the comment in a parameter cell. about: what else is
+    known of it, see `Knob`. kw_only: it is given by name alone."""
+    made = {"default_factory": type(default)} if isinstance(default, (list, dict)) else {"default": default}
+    return field(**made, kw_only=kw_only, metadata={"words": words, **about})
 
 
 def share(start: float = 0.0) -> Any:
@@ -85,7 +55,18 @@ def share(start: float = 0.0) -> Any:
 
 @dataclass(frozen=True)
 class Knob:
-    """A knob as `knob` describes it. type: its annotation as text, such as "float | None"."""
+    """A knob as its field describes it. type: its annotation as text, such as "float | None".
+
+    choices: the texts that it may be; of a list, each item; of a dict, each key, or, of dict[str, str], each value.
+    above, least, below, most: of a number, which is finite, or of each in a list; None fits where the type takes it.
+    names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
+    "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
+    where "*" stands for the options below each key. unless: a knob with which they name none of these. options: of a
+    dict, the dataclass of knobs that it stands for, as "module:class", which may be of a room above. contents: the
+    function that raises ValueError for what a dict may not hold, likewise. only: what other knobs must be for it to
+    have an effect: name -> True (set), False (empty, or 0) or a tuple of values. shown: the heading below which a
+    parameter cell has it; "": it goes into `recipe`.
+    """
 
     name: str
     type: str
@@ -134,12 +115,9 @@ class Knob:
     def fits(self, value: Any) -> bool:
         """Whether a number is in range, or a text among the choices; anything else fits."""
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            high = math.inf if self.below is None else self.below
-            low = -math.inf if self.above is None else self.above
-            least = -math.inf if self.least is None else self.least
-            most = math.inf if self.most is None else self.most
-            ranged = (self.above, self.least, self.below, self.most) != (None,) * 4
-            return not ranged or (low < value < high and least <= value <= most)
+            bounds = (self.above, gt), (self.least, ge), (self.below, lt), (self.most, le)
+            held = [holds(value, bound) for bound, holds in bounds if bound is not None]
+            return not held or (all(held) and -math.inf < value < math.inf)
         return not self.choices or not isinstance(value, str) or value in self.choices
 
     def check(self, value: Any, owner: str = "") -> None:
@@ -186,10 +164,6 @@ def _find(place: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _texts(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value) if isinstance(value, (list, dict)) else []
-
-
 @cache
 def knobs_of(*kinds: type) -> dict[str, Knob]:
     """The knobs of dataclasses, by name, in order."""
@@ -234,9 +208,8 @@ class Knobs:
     def read(cls, values: Mapping[str, Any]):
         """The knobs among other values, such as a recipe of params.json, of this version or of 0.1; those that are
         lacking have their defaults."""
-        values = current_names(values)
-        given = {name: values[name] for name in knobs_of(cls) if name in values}
-        known = knobs_of(cls)
+        values, known = current_names(values), knobs_of(cls)
+        given = {name: values[name] for name in known if name in values}
         idle = cls.idle({one.name: one.default for one in known.values()} | given, known)
         return cls(**{name: value for name, value in given.items() if name not in idle})
 
@@ -308,12 +281,14 @@ def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[t
             else:
                 pairs = [(f"{one.name}: {key}", value.get(key, ""))] if key else [(one.name, value)]
             for label, texts in pairs:
-                found += [(label, text) for text in _texts(texts) for text in _split(text, kind) if text]
+                found += [(label, text) for text in _texts(texts, kind) if text]
     return found
 
 
-def _split(text: str, kind: str) -> list[str]:
-    return [part.strip() for part in text.split("+")] if kind == "run" else [text]
+def _texts(value: Any, kind: str) -> list[str]:
+    """The texts that a value holds; of runs those that are joined by +."""
+    texts = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, dict)) else []
+    return [part.strip() for text in texts for part in text.split("+")] if kind == "run" else texts
 
 
 def documented(kind: type) -> type:
