@@ -114,7 +114,7 @@ def label_texts(
                 else:
                     found = label_important(model, batch["input_ids"], mask, maskable, threshold)
                 labels[rows, : found.shape[1]] = found.cpu().numpy()
-                progress.update(progress.done + len(rows))
+                progress.update(progress.steps.done + len(rows))
     finally:
         model.train(training)
     return labels

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kagglekit.progress.line import Line, clock, compose
-from kagglekit.progress.time_left import Course, Part
+from kagglekit.progress.time_left import Course, Part, Steps
 
 VARIABLE = "KAGGLEKIT_PROGRESS"  # names the file through which a kernel reports to its runner
 EVERY = 0.5  # seconds between two reports; other calls cost almost nothing
 KAGGLE, LOGGED = "KAGGLE_KERNEL_RUN_TYPE", 300  # set by Kaggle; seconds between two lines of its log
-ENOUGH = 3  # steps, and seconds, that are known before the time left is estimated from them
 
 
 class _Board:
@@ -60,12 +59,12 @@ class _Board:
         figures = {**figures, **{name: value for name, value in self.figures.items() if name not in figures}}
         shown = [f"{name} {v if isinstance(v, (str, int)) else format(v, '.3g')}" for name, v in figures.items()]
         last = self.phases[-1] if self.phases else None
-        at = f"{last.unit} {last.done:,}/{last.total:,}" if last else ""
-        left = self.phases[0].left() if self.phases else 0.0 if self.parts and self.parts[-1].phases else None
+        at = f"{last.unit} {last.steps.done:,}/{last.total:,}" if last else ""
+        left = self.phases[0].steps.left() if self.phases else 0.0 if self.parts and self.parts[-1].phases else None
         for part in reversed(self.parts):
             left = part.left(left)
         ends = None if left is None or not phase else time.time() + left
-        share = self.phases[0].done / max(self.phases[0].total, 1) if self.phases else None
+        share = self.phases[0].steps.done / max(self.phases[0].total, 1) if self.phases else None
         return {"phase": phase, "at": at, "figures": shown, "ends": ends, "share": share}
 
     def show(self) -> None:
@@ -197,11 +196,8 @@ class Progress:
     ):
         _board.enter()
         self.phase, self.total, self.unit, self.start, self.line = phase, total, unit, start, line
-        self.rest = rest or (lambda done: total - done)
-        self.done, self.figures = start, {}
+        self.steps, self.figures = Steps(start, rest or (lambda done: total - done)), {}
         self.began, self.due = time.monotonic(), 0.0
-        self.first: tuple[int, float] | None = None  # the first step that has ended, and when: it is a slow one
-        self.last = self.began  # when `done` has changed last
         self.once = once and not _board.phases
         for part in _board.parts if self.once else ():
             part.pause(self.began)
@@ -211,26 +207,17 @@ class Progress:
     def update(self, done: int, **figures) -> None:
         """Report that `done` of `total` units are done."""
         now = time.monotonic()
-        if done != self.done:
-            self.done, self.last = done, now
-            self.first = self.first or (done, now)
+        self.steps.mark(done, now)
         if figures:
             self.figures = figures
         if now >= self.due:
             self.due = now + EVERY
-            self._mark(self.done / max(self.total, 1))
+            self._mark(done / max(self.total, 1))
             _board.show()
-
-    def left(self) -> float | None:
-        """Seconds until it is done; None before enough is known."""
-        if self.first is None or self.done - self.first[0] < ENOUGH or self.last - self.first[1] < ENOUGH:
-            return None
-        rate = (self.last - self.first[1]) / (self.rest(self.first[0]) - self.rest(self.done))
-        return max(rate * self.rest(self.done) - (time.monotonic() - self.last), 0.0)
 
     def close(self) -> None:
         """End the phase; one left by an exception has no closing line."""
-        steps, seconds, words = self.done - self.start, time.monotonic() - self.began, _board.phase()
+        steps, seconds, words = self.steps.done - self.start, time.monotonic() - self.began, _board.phase()
         self._mark(1.0)
         self._leave(ended=True)
         _board.show()

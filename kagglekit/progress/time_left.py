@@ -1,10 +1,34 @@
-"""The time left of parts that are alike, such as folds: by the course of the part before, at the pace of this one."""
+"""The time left: of steps, and of parts that are alike, such as folds, by the course of the part before."""
 
 import time
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 PRIOR = 0.2  # share of a part after which its own speed counts as much as that of the part before
+ENOUGH = 3  # steps, and seconds, that are known before the time left is estimated from them
+
+
+class Steps:
+    """The steps of a phase, of which so many are done. rest: the work that is left after so many, in steps."""
+
+    def __init__(self, done: int, rest: Callable[[int], float]):
+        self.done, self.rest = done, rest
+        self.first: tuple[int, float] | None = None  # the first step that has ended, and when: it is a slow one
+        self.last = 0.0  # when `done` has changed last
+
+    def mark(self, done: int, now: float) -> None:
+        """Note that so many are done."""
+        if done != self.done:
+            self.done, self.last = done, now
+            self.first = self.first or (done, now)
+
+    def left(self) -> float | None:
+        """Seconds until all are done; None before enough is known."""
+        if self.first is None or self.done - self.first[0] < ENOUGH or self.last - self.first[1] < ENOUGH:
+            return None
+        rate = (self.last - self.first[1]) / (self.rest(self.first[0]) - self.rest(self.done))
+        return max(rate * self.rest(self.done) - (time.monotonic() - self.last), 0.0)
 
 
 @dataclass
