@@ -1,14 +1,43 @@
 """Arguments of a notebook: texts of the command line as values, checked one by one and together before a kernel."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from kagglekit.annotations import example
-from kagglekit.files import check_run_name
+from kagglekit.files import check_run_name, read_json, resolve
 from kagglekit.options import check_idle, did_you_mean, explain_renamed, find_idle, named
 from kagglekit.running.command_line import program
 from kagglekit.running.parameters import REST, Parameter, read_parameters
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a notebook is asked for. known: its parameters. values: of all of them."""
+
+    notebook: str
+    known: dict[str, Parameter]
+    values: Mapping[str, Any]
+
+    @cached_property
+    def work(self) -> Path:
+        return resolve(self.values["work"])
+
+    @cached_property
+    def task(self) -> dict[str, Any]:
+        """task.json of the work folder; empty where there is none, or the notebook reads none."""
+        reads = "data" not in self.values and not self.values.get("files")
+        return read_json(self.work / "task.json") if reads and (self.work / "task.json").is_file() else {}
+
+    def has(self, *names: str) -> bool:
+        """Whether these are parameters that the library's knobs describe: notebooks of one's own have others."""
+        return all(name in self.known and self.known[name].kind for name in names)
+
+    def named(self, kind: str) -> list[tuple[str, str]]:
+        """What the values name of a kind, see `named` of options."""
+        return names_in(self.known, self.values, kind)
 
 
 def check_parameters(notebook: str, parameters: dict[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +17,7 @@ from kagglekit.competition.text_columns import template_columns
 from kagglekit.declared import read_names
 from kagglekit.files import read_json, resolve, shorten
 from kagglekit.options import current_names, did_you_mean
-from kagglekit.running.arguments import names_in
+from kagglekit.running.arguments import Asked
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.run_knobs import PLAIN
 from kagglekit.scoring import CLASSES
@@ -40,33 +38,6 @@ OTHER_TABLES = (
     ".psv",
 )  # not looked into
 FILLED_IN = ("budget", "truncation", "swap", "pseudo", "distill", "learner_options")  # params.json has more of them
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a notebook is asked for. known: its parameters. values: of all of them."""
-
-    notebook: str
-    known: dict[str, Parameter]
-    values: Mapping[str, Any]
-
-    @cached_property
-    def work(self) -> Path:
-        return resolve(self.values["work"])
-
-    @cached_property
-    def task(self) -> dict[str, Any]:
-        """task.json of the work folder; empty where there is none, or the notebook reads none."""
-        reads = "data" not in self.values and not self.values.get("files")
-        return read_json(self.work / "task.json") if reads and (self.work / "task.json").is_file() else {}
-
-    def has(self, *names: str) -> bool:
-        """Whether these are parameters that the library's knobs describe: notebooks of one's own have others."""
-        return all(name in self.known and self.known[name].kind for name in names)
-
-    def named(self, kind: str) -> list[tuple[str, str]]:
-        """What the values name of a kind, see `named` of options."""
-        return names_in(self.known, self.values, kind)
 
 
 def check_beforehand(notebook: str, known: dict[str, Parameter], values: Mapping[str, Any]) -> None:
