@@ -9,7 +9,8 @@ import pytest
 from kagglekit.data.chunks import make_chunks
 from kagglekit.data.tokens import WHOLE, tokenize
 from kagglekit.data.truncation import TRUNCATIONS
-from kagglekit.show.texts import compare_truncation, row_losses, shorten, show_examples, show_truncation, worst_rows
+from kagglekit.show.texts import row_losses, shorten, show_examples, worst_rows
+from kagglekit.show.truncations import compare_truncation, show_truncation
 
 TASK = SimpleNamespace(kind="multiclass", classes=["a", "b"], labels=["y"], columns=["a", "b"])
 TRAIN = pd.DataFrame({"id": list("pqrstu"), "text": ["x " * n for n in (5, 1, 9, 2, 7, 3)], "y": list("aababb")})
