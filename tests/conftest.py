@@ -3,6 +3,7 @@
 import copy
 import gc
 import os
+from functools import cache
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -30,6 +31,7 @@ from kagglekit.running.parameters import read_parameters
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
+from tests.decoders.families import make_decoder
 
 torch.set_num_threads(1)
 os.fsync = lambda file: None  # 3 ms for each of thousands of files, against a power cut in a test
@@ -95,6 +97,17 @@ def backbones(tmp_path_factory):
 def backbone(backbones):
     """A folder with a tiny BERT."""
     return backbones["bert"]
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory):
+    """tiny_decoder(family, pad="own"): a folder with a tiny decoder of tests/decoders/families.py, made once."""
+
+    @cache
+    def make(family, pad="own"):
+        return make_decoder(tmp_path_factory.mktemp("decoders") / f"{family}-{pad}", family, pad)
+
+    return make
 
 
 def make_texts(n, seed=0):

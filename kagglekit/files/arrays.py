@@ -47,7 +47,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
     with reading(path):
         state = load_file(path)
-    _check_seal(Path(path).parent, weights=True)
+    check_seal(Path(path).parent, weights=True)
     return state
 
 
@@ -56,7 +56,8 @@ def seal(folder: Path) -> None:
     write_json(folder / SEAL, checksum_files(folder))
 
 
-def _check_seal(folder: Path, weights: bool) -> None:
+def check_seal(folder: Path, weights: bool = False) -> None:
+    """Raise Damaged for a file of a model's folder that is not what was sealed; weights: look at those alone."""
     written = read_json(folder / SEAL) if (folder / SEAL).is_file() else {}
     for file in [folder / name for name in written if name.endswith(WEIGHTS) == weights]:
         if not file.is_file():
@@ -71,7 +72,7 @@ def loading(folder: str | Path, weights: bool = False) -> Iterator[None]:
     fails, the one that is damaged; other errors stay. weights: check them too (0.3 s a GB)."""
     folder = Path(folder)
     for kind in (False, True)[: 1 + weights]:
-        _check_seal(folder, kind)
+        check_seal(folder, kind)
     try:
         yield
     except Exception:

