@@ -3,14 +3,14 @@
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kagglekit.files import fold_folders, read_json, remove, write_json
 from kagglekit.options import check_range
-from kagglekit.progress import Interrupted, parts
+from kagglekit.progress import Interrupted
 
 STARTED = "KAGGLEKIT_STARTED"  # environment variable: when the kernel began, in seconds since 1970
 UNFINISHED = "unfinished.json"  # in the folder of a fold or a stage of pretraining that ran out of time
@@ -114,34 +114,6 @@ def _kept(place: Path) -> str:
     here = f"{place.name} has a checkpoint of step {max(whole)}" if whole else f"{place.name} has no checkpoint yet"
     done = ", ".join(map(str, fold_folders(place.parent)))
     return f"finished folds stay ({done}), {here}" if done else here
-
-
-def folds_to_train(
-    run: Path,
-    folds: Iterable[int],
-    budget: TimeBudget = UNLIMITED,
-    sizes: Mapping[int, int] | None = None,
-    later: float = 0.0,
-) -> Iterator[tuple[int, Path]]:
-    """The folds that a run still lacks, each with its folder: neither those that are finished, which is printed, nor,
-    once the time of `budget` is over, any other, which is kept as in `stopping_in_time`.
-
-    sizes: the training rows of each; later: trainings that follow, in folds: both for the time left, see `parts`.
-    """
-    folds, there = list(folds), fold_folders(run)
-    for fold in [fold for fold in folds if fold in there]:
-        print(f"fold {fold} is finished")
-    to_do = [fold for fold in folds if fold not in there]
-    for fold in parts(to_do, "fold", done=len(folds) - len(to_do), sizes=sizes, later=later):
-        place = run / f"fold{fold}"
-        if fold in fold_folders(run):  # another process has finished it meanwhile
-            print(f"fold {fold} is finished")
-            continue
-        if not budget.over():
-            yield fold, place
-            continue
-        with stopping_in_time(place):
-            budget.check(f"fold {fold}")
 
 
 def unfinished(run: Path) -> dict[str, str]:

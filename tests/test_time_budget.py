@@ -7,14 +7,12 @@ import time
 import pytest
 
 from kagglekit.files import write_json
-from kagglekit.progress import Interrupted
 from kagglekit.running.done import changes
 from kagglekit.time_budget import (
     STARTED,
     UNFINISHED,
     OutOfTime,
     TimeBudget,
-    folds_to_train,
     kernel_began,
     stopping_in_time,
     unfinished,
@@ -104,38 +102,3 @@ def test_a_notebook_whose_run_was_cut_by_time_is_not_done(tmp_path):
     with stopping_in_time(tmp_path / "base" / "fold2"):
         raise OutOfTime("stopped")
     assert "base, which ran out of time" in changes(tmp_path / "marker.json", now)
-
-
-def test_folds_to_train_are_those_that_are_not_finished_while_there_is_time(tmp_path, capsys, began):
-    (tmp_path / "fold1").mkdir()
-    for name in ("oof", "test"):
-        (tmp_path / "fold1" / f"{name}.parquet").touch()
-    began(1)
-    trained = []
-    for fold, place in folds_to_train(tmp_path, [0, 1, 2], TimeBudget(2.0)):
-        trained.append((fold, place))
-        began(1 + fold)  # the hours are over when fold 2 is done
-    assert trained == [(0, tmp_path / "fold0"), (2, tmp_path / "fold2")]
-    assert capsys.readouterr().out == "fold 1 is finished\n" and unfinished(tmp_path) == {}
-    assert list(folds_to_train(tmp_path, [0, 1, 2], TimeBudget(2.0))) == []
-    assert set(unfinished(tmp_path)) == {"fold0", "fold2"}
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "fold 1 is finished" and printed[1].startswith("of 2 hours no time is left for fold 0")
-
-
-@pytest.mark.parametrize(
-    ("step", "kept"),
-    [(None, "fold1 has no checkpoint yet"), (7, "fold1 has a checkpoint of step 7")],
-)
-def test_an_interrupt_says_what_is_kept_in_place_of_a_traceback(tmp_path, step, kept):
-    for name in (
-        "fold0/oof.parquet",
-        "fold0/test.parquet",
-        *([f"fold1/checkpoints/checkpoint-{step}/complete"] if step else []),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    with pytest.raises(Interrupted) as error, stopping_in_time(tmp_path / "fold1"):
-        raise KeyboardInterrupt
-    words = f"interrupted: finished folds stay (0), {kept}. Run this cell again: it goes on from there"
-    assert error.value._render_traceback_() == [words]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 RESERVED = {"data", "kaggle", "notebooks", "tokens"}  # folders of a work folder that are not runs
 PART = re.compile(r"(fold|part)[0-9]+")  # the folder of a fold, or of a part of 2_pretrain
+SEED = re.compile(r"seed[0-9]+")  # the folder of a seed, in that of a fold
 DEVICES = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # no file of such a name can be on Windows
 LONGEST = 100  # letters of a run's name: its copies, markers and temporary files have longer ones
 
@@ -56,6 +57,22 @@ def fold_folders(run: Path) -> dict[int, Path]:
     """The finished folds of a run, number -> folder: those with both tables."""
     found = {int(p.name[4:]): p for p in run.glob("fold*") if p.name[4:].isdigit()}
     return {k: p for k, p in sorted(found.items()) if (p / "oof.parquet").is_file() and (p / "test.parquet").is_file()}
+
+
+def seed_folder(fold: Path, number: int) -> Path:
+    """Where seed `number` of a fold is trained: the first in the fold's own folder, each other in one of its own."""
+    return fold / f"seed{number}" if number else fold
+
+
+def fold_number(place: Path) -> int:
+    """The fold that a folder, or that of one of its seeds, is named after."""
+    return int((place.parent if SEED.fullmatch(place.name) else place).name.removeprefix("fold"))
+
+
+def name_training(place: Path) -> str:
+    """What is trained in a folder, in words: "fold 2", "fold 2, seed 1"."""
+    names = [place.parent.name, place.name] if SEED.fullmatch(place.name) else [place.name]
+    return ", ".join(re.sub(r"^(fold|seed)(?=\d)", r"\1 ", name) for name in names)
 
 
 def remedy(path: Path) -> str:

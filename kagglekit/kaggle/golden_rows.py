@@ -38,9 +38,10 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
     """Write RUN/golden.parquet: rows of train with the logits that the models of a run give them, in float32.
 
     rows: from the shortest text to the longest; more take longer and find no more. The table has id, text, the feature
-    columns, and for each model (of a blend: of each run in it) a column such as `base/fold0` with a list of logits in
-    every row; document vectors are in `base/vectors`. Its metadata (`read_metadata`) has versions and tolerances. None,
-    and no file, where no model is kept, as for TF-IDF, which learns again.
+    columns, and for each model (of a blend: of each run in it) a column such as `base/fold0`, of several seeds
+    `base/fold0 seed 1`, with a list of logits in every row; document vectors are in `base/vectors`. Its metadata
+    (`read_metadata`) has versions and tolerances. None, and no file, where no model is kept, as for TF-IDF, which
+    learns again.
     The file holds texts of train: share it only with those who may have them. Costs loading each model once.
     Raises ValueError for fewer than one row, and as `load_task` and `SavedModel` do.
     """
@@ -115,8 +116,10 @@ def _models(folder: Path) -> dict[str, Path]:
     found = {}
     for run in dict.fromkeys(RunRecord(folder).leaves()):
         models = run.saved_models
-        one = len(models) > 1 and len(set(models.values())) == 1
-        found |= {f"{run.name}/{'all' if one else f'fold{fold}'}": model for fold, model in models.items()}
+        one = run.recipe.get("soup") == "folds" and len(models) > 1
+        for fold, each in models.items():
+            name = f"{run.name}/{'all' if one else f'fold{fold}'}"
+            found |= {f"{name} seed {number}" if len(each) > 1 else name: model for number, model in enumerate(each)}
     return found
 
 

@@ -217,7 +217,7 @@ def tidy(work: str | Path) -> None:
     """
     here, work, bundles = resolve("."), resolve(work), find_bundles()
     caches = [path for name in CACHES for path in work.rglob(name) if path.is_dir()]
-    for path in [*caches, *work.glob("*/fold*/start"), *work.rglob(".*.part"), *work.rglob(".*.lock")]:
+    for path in [*caches, *work.glob("*/fold*/**/start"), *work.rglob(".*.part"), *work.rglob(".*.lock")]:
         remove(path)
     new = [place for place in work.glob("*") if place.is_dir() and any(_files(place))]
     for file in [work / "folds.parquet", *(place / name for place in new for name in RECORDS)]:

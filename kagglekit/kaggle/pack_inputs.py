@@ -15,9 +15,9 @@ from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.running import nbformat
 from kagglekit.running.arguments import names_in
 from kagglekit.running.done import fill
-from kagglekit.runs.record import RunRecord, split_start, with_ancestors
+from kagglekit.runs.record import RunRecord, count_seeds, seed_models, split_start, with_ancestors
 from kagglekit.runs.run_knobs import EnsembleRun, PretrainingRun, TrainingRun
-from kagglekit.runs.tables import list_runs
+from kagglekit.runs.tables import FULL, list_runs
 from kagglekit.samples import SAMPLES
 from kagglekit.training.recipe import Recipe
 
@@ -176,7 +176,9 @@ class Inputs:
 def run_files(run: RunRecord, models: bool) -> Iterator[Path]:
     """The files of a run that later steps read: no checkpoints, caches and hidden ones; models only with `models`, and
     only those of finished folds."""
-    kept = {run.folder / "model", run.folder / "full" / "model", *run.models.values()} if models else set()
+    full = run.folder / FULL
+    kept = {run.folder / "model", *seed_models(full, max(1, count_seeds(full, "test.parquet")))} if models else set()
+    kept |= {model for each in run.models.values() for model in each} if models else set()
     for file in sorted(run.folder.rglob("*")):
         parts = file.relative_to(run.folder).parts
         aside = any(part in ASIDE or part.startswith((".", "checkpoint")) for part in parts)  # golden rows are new

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.clean import clean_table
-from kagglekit.files import remove, resolve, run_folder
+from kagglekit.files import remove, resolve, run_folder, seed_folder
 from kagglekit.learners.both_orders import BothOrders
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.full_fit import check_full_fit
@@ -18,10 +18,11 @@ from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone
-from kagglekit.runs.folder import Fitted
+from kagglekit.runs.folder import Fitted, with_seeds
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.leaks import selection_warning
 from kagglekit.runs.run_knobs import READS, TrainingRun
+from kagglekit.runs.seeds import finished_seeds, join_seeds, table_folder
 from kagglekit.runs.tables import write_predictions
 from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.nested_folds import check_shared
@@ -50,19 +51,19 @@ class Choice:
     without: "Choice | None" = None
     fixes: Fixes | None = None
 
-    def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int) -> Fitted:
-        """Train the model of a fold below `folder`, from where it begins, on `train_rows` and the extra rows that fit
-        it; fold k is seeded with `seed` + k."""
+    def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int, number: int = 0) -> Fitted:
+        """Train a model of a fold below `folder`, from where it begins, on `train_rows` and the extra rows that fit
+        it; number j of fold k is seeded with `seed` + 1000 j + k."""
         begin = {"start": self.begin(fold, folder)} if self.starts else {}
         rows, receipts = self.learned(train_rows, valid_rows), {}
         if self.extra is not None:
             left_out = self.extra.left_out(valid_rows)
-            for why, count in left_out.items():
+            for why, count in left_out.items() if not number else ():
                 print(f"fold {fold}: {count:,} extra rows left out, {why}")
             receipts["extra rows"] = {"learned": len(self.extra.rows(valid_rows)), "left out": left_out}
         if self.fixes is not None:
             receipts["fixes"] = self.fixes.count(train_rows)
-        fitted = self.learner.fit(rows, valid_rows, folder, seed=self.seed + fold, **begin)
+        fitted = self.learner.fit(rows, valid_rows, folder, seed=self.seed + 1000 * number + fold, **begin)
         return replace(fitted, receipts={**fitted.receipts, **receipts}) if receipts else fitted
 
     def learned(self, train_rows: np.ndarray, valid_rows: np.ndarray) -> np.ndarray:
@@ -74,14 +75,20 @@ class Choice:
         """The rows without those that the fixes leave out."""
         return rows if self.fixes is None else self.fixes.kept(rows)
 
-    def fit_without(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int) -> None:
-        """Train the model of a fold without extra rows too, for `measure_extra`, and keep what it predicts in `folder`;
-        predictions that are there stay."""
-        file, place = folder / WITHOUT, folder / "without" / f"fold{fold}"
-        if not file.is_file():
-            fitted = self.without.fit(train_rows, valid_rows, place, fold)
-            ids = self.learner.train["id"].iloc[valid_rows].tolist()
+    def fit_without(
+        self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int, seeds: int = 1
+    ) -> None:
+        """Train the models of a fold without extra rows too, for `measure_extra`, and keep what they predict in
+        `folder`; predictions that are there stay."""
+        place, there = folder / "without" / f"fold{fold}", finished_seeds(folder, seeds, WITHOUT)
+        for number in (number for number in range(seeds) if number not in there):
+            fitted = self.without.fit(train_rows, valid_rows, seed_folder(place, number), fold, number)
+            ids, file = (
+                self.learner.train["id"].iloc[valid_rows].tolist(),
+                table_folder(folder, number, seeds) / WITHOUT,
+            )
             write_predictions(file, ids, fitted.oof, self.learner.task.columns, fold)
+        join_seeds(folder, seeds, (WITHOUT,))
         remove(place.parent)
 
     def begin(self, fold: int, folder: Path) -> str | None:
@@ -160,7 +167,7 @@ def choose_learner(
         return Choice(soup, settings, {}, selection_warning(work, settings), run.seed)
     cache, found = resolve(work) / "tokens", find_backbone(backbone)
     starts = find_starts(work, run.start, backbone, to_train)
-    settings = dict(backbone=backbone, start=run.start, learner=kind) | more
+    settings = with_seeds(dict(backbone=backbone, start=run.start, learner=kind), run.seeds) | more
     if kind != "finetune":
         learner = in_orders(partial(_make_other, kind, task, found, recipe, cache, run.learner_options))
         settings |= dict(clean=recipe.clean, learner_options=learner.settings) | swapped

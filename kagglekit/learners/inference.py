@@ -18,12 +18,12 @@ from kagglekit.files.parquet import read_parquet
 from kagglekit.learners.choose import Choice, choose_learner
 from kagglekit.learners.full_fit import predict_full
 from kagglekit.progress import clock, parts
-from kagglekit.runs.record import RunRecord
+from kagglekit.runs.record import RunRecord, count_seeds, seed_models
 from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import FULL, Run, find_full, read_run, training_rows
 from kagglekit.selftraining.teachers import check_unchanged, refit_blend
 from kagglekit.time_budget import TimeBudget
-from kagglekit.training.predict import SavedModel, free_memory
+from kagglekit.training.predict import SavedModels
 from kagglekit.training.recipe import Recipe
 
 Predict = Callable[[int], np.ndarray]  # fold -> (rows of test, columns) float32
@@ -128,13 +128,11 @@ class Inference:
             )
 
         def predict(fold: int) -> np.ndarray:
-            if models[fold] not in same:
+            key = tuple(models[fold])
+            if key not in same:
                 same.clear()
-                model = SavedModel(models[fold], recipe, self.work / "tokens", self.precision)
-                same[models[fold]] = model.predict(self.test)
-                del model
-                free_memory()
-            return same[models[fold]]
+                same[key] = SavedModels(key, recipe, self.work / "tokens", self.precision).predict(self.test)
+            return same[key]
 
         return predict
 
@@ -144,14 +142,13 @@ class Inference:
         if recipe["backbone"] == "tfidf" or recipe.get("learner") == "frozen":
             with temporary_folder() as scratch:
                 return predict_full(self._choose_again(run, recipe), scratch / FULL).test.astype(np.float32)
-        if not (place / "model" / "classifier.json").is_file():
+        models = seed_models(place, count_seeds(place, "test.parquet"))
+        if not all((model / "classifier.json").is_file() for model in models):
             raise ValueError(
                 f"run={run.name!r} has kept no model of all rows that could predict new ones: setfit keeps none, and a "
                 'copy may lack it. Say full="", or predict=False'
             )
-        found = SavedModel(place / "model", recipe, self.work / "tokens", self.precision).predict(self.test)
-        free_memory()
-        return found
+        return SavedModels(models, recipe, self.work / "tokens", self.precision).predict(self.test)
 
     def _fit_again(self, run: Run, recipe: dict[str, Any]) -> Predict:
         choice = self._choose_again(run, recipe)

@@ -37,6 +37,7 @@ class Soup:
     """The average of the weights of several runs: fold k averages their models of fold k.
 
     No model has seen the rows that it predicts out of fold. It takes one pass where a blend takes one for each run.
+    Of a run of several seeds each model counts, and all of them are a member or none is.
     runs: trained on the folds of `work`, with the same backbone, inputs and head.
     how: "uniform" takes all of them.
     "greedy" takes the best, and each other one with which the average is no worse. The members for fold k are chosen
@@ -70,7 +71,7 @@ class Soup:
         train, test = (read(self.task, self.recipe.columns) for read in (read_train, read_test))
         self.labels = encode_labels(self.task, train)
         self.fold_of = read_folds(self.work, train["id"])["fold"].to_numpy()
-        self.tokenizer = load_tokenizer(str(self.sources[0].models[self.folds[0]]))
+        self.tokenizer = load_tokenizer(str(self.sources[0].models[self.folds[0]][0]))
         files = vector_files(self.recipe.features, train["id"], test["id"])
         self.rows, self.test_rows = (
             read_inputs(table, self.tokenizer, self.recipe, resolve(self.work) / "tokens", file)
@@ -90,15 +91,16 @@ class Soup:
         `train_rows` and `seed` are not used. Raises ValueError for a run that has not finished the fold.
         """
         fold = int(folder.name.removeprefix("fold"))
-        models = [source.model(fold, "soup_of") for source in self.sources]
+        models = [source.models_of(fold, "soup_of") for source in self.sources]
         members = self._choose(fold) if self.how == "greedy" else range(len(self.runs))
-        model, scaler = _average([models[number] for number in members])
+        averaged = [model for number in members for model in models[number]]
+        model, scaler = _average(averaged)
         self._save(model, scaler, folder / "model")
         oof = self._predict(model, scaler, self.rows, valid_rows)
         everywhere = self.how == "folds"
         test = self._predict_everywhere(folder.parent) if everywhere else self._predict(model, scaler, self.test_rows)
         receipt = {"how": self.how, "members": [self.runs[number] for number in members], "number": len(members)}
-        receipt["models averaged for test"] = len(self._models()) if everywhere else len(members)
+        receipt["models averaged for test"] = len(self._models()) if everywhere else len(averaged)
         return Fitted(oof, test, receipts={"soup": receipt})
 
     def _choose(self, fold: int) -> list[int]:
@@ -115,7 +117,7 @@ class Soup:
     def _score(self, members: tuple[int, ...], fold: int) -> float:
         """The score of the soup of a fold on its own rows; kept, as the choice for each other fold needs it again."""
         if (members, fold) not in self.scores_:
-            model, scaler = _average([self.sources[number].models[fold] for number in members])
+            model, scaler = _average([model for number in members for model in self.sources[number].models[fold]])
             rows = np.flatnonzero(self.fold_of == fold)
             predictions = self._predict(model, scaler, self.rows, rows)
             self.scores_[members, fold] = score(self.task.metric, self.labels[rows], predictions)
@@ -130,7 +132,7 @@ class Soup:
         return self.everywhere_
 
     def _models(self) -> list[Path]:
-        return [source.models[fold] for source in self.sources for fold in self.folds]
+        return [model for source in self.sources for fold in self.folds for model in source.models[fold]]
 
     def _predict(
         self, model: Classifier, scaler: FeatureScaler, inputs: Inputs, rows: np.ndarray | None = None
@@ -159,7 +161,7 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
             )
     facts, fold = [], _shared_folds(sources)[0]
     for source in sources:
-        recipe, options = source.record.recipe, read_json(source.models[fold] / "classifier.json")
+        recipe, options = source.record.recipe, read_json(source.models[fold][0] / "classifier.json")
         read = _inputs_of(recipe)
         options["number of features"] = options.pop("features", None)  # the knob `features` has the columns themselves
         facts.append(

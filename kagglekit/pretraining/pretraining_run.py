@@ -201,7 +201,7 @@ class StageRun:
     def _scorer(self, group: FoldGroup, place: Path, options: dict[str, Any]):
         """The task model of the group's fold, or the token scorer that learned from it."""
         (fold,) = group.folds
-        model, recipe = self.scorers_.models[fold], self.scorers_.record.recipe
+        model, recipe = self.scorers_.models[fold][0], self.scorers_.record.recipe  # of several seeds the first
         task_model, tokenizer = Classifier.load(model), load_tokenizer(str(model))
         if self.stage.masking == "entropy" and not options:
             return task_model  # exact, but slow: every token is hidden once

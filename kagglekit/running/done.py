@@ -17,7 +17,7 @@ from kagglekit.time_budget import unfinished
 
 LIBRARY = Path(__file__).parents[1]
 # temporary, implied by the predictions, or edited by hand
-SKIPPED = re.compile(r"(^|/)(\.|checkpoint|__pycache__|fold\d+/model/|suspects\.csv$)")
+SKIPPED = re.compile(r"(^|/)(\.|checkpoint|__pycache__|fold\d+/(seed\d+/)?model/|suspects\.csv$)")
 
 
 def hash_path(path: Path, pattern: str = "*") -> str:

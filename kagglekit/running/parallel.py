@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from kagglekit.files import fold_folders, resolve, run_folder, temporary_folder
+from kagglekit.files import resolve, run_folder, temporary_folder
 from kagglekit.files.parquet import read_parquet
 from kagglekit.options import check_range
 from kagglekit.running.arguments import check_parameters, with_defaults
@@ -24,6 +24,7 @@ from kagglekit.running.jupyter_kernel import NotebookFailed, locked
 from kagglekit.running.notebook import find_notebook, run_notebook
 from kagglekit.running.parameters import Parameter, read_parameters
 from kagglekit.running.warm_kernels import import_path
+from kagglekit.runs.record import count_seeds
 from kagglekit.runs.run_knobs import without_full
 from kagglekit.runs.tables import choose_folds
 from kagglekit.time_budget import STARTED, kernel_began
@@ -110,7 +111,7 @@ def train_in_parallel(
         line = [sys.executable, "-m", "kagglekit.run", source.stem, *texts, "--notebooks", str(source.parent)]
         workers = Workers(
             lambda fold: [*line, f"folds=[{fold}]", "--part", f"fold{fold}"],
-            lambda fold: fold in fold_folders(home / name),
+            lambda fold: count_seeds(home / name / f"fold{fold}") >= values.get("seeds", 1),
             place,
         )
         try:
@@ -228,8 +229,8 @@ def _folds_to_do(values: Mapping[str, Any]) -> list[int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: run 1_eda first, with the same work=")
     folds = choose_folds(read_parquet(path), values["folds"])
-    done = {} if values.get("overwrite") else fold_folders(run_folder(values["work"], values["run"]))
-    return [fold for fold in folds if fold not in done]
+    run, seeds = run_folder(values["work"], values["run"]), values.get("seeds", 1)
+    return [fold for fold in folds if values.get("overwrite") or count_seeds(run / f"fold{fold}") < seeds]
 
 
 def _cuda_name(gpu: int) -> str:

@@ -5,7 +5,7 @@ takes the evaluation with the best mean score over the other folds (nested choic
 Machine Learning Research 11). It costs no training: the predictions of every evaluation are kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import Task
-from kagglekit.files import remove
+from kagglekit.files import remove, seed_folder
 from kagglekit.files.parquet import read_parquet, write_parquet
+from kagglekit.runs.record import count_seeds
+from kagglekit.runs.seeds import mean_predictions
 from kagglekit.runs.tables import Run, column_names, first_difference
 from kagglekit.scoring.metrics import is_higher_better, score
 
@@ -25,21 +27,25 @@ FILE = "evaluations.parquet"
 def honest_run(run: Run, task: Task, labels: np.ndarray) -> Run:
     """The run as a blend may trust it: its out-of-fold predictions are of the epochs that other folds choose.
 
-    Fold k gets what it predicted at the evaluation with the best mean score over the other folds. The test predictions
+    Fold k gets what it predicted at the evaluation with the best mean score over the other folds, of several seeds the
+    mean of what all predicted then. The test predictions
     stay those of the saved models, whose epochs each fold chose by itself. Of folds that go forward in time, later ones
     have a say in earlier ones. A run with one fold, or without `evaluations.parquet` in each, stays as it is.
     labels: of all rows of train. `score_warning(record, run.cross_fitted)` says why a score may still be too good.
     """
-    places = {k: run.folder / f"fold{k}" for k in run.folds} if run.folder else {}
-    if len(places) < 2 or not all((place / FILE).is_file() for place in places.values()):
+    folders = {k: run.folder / f"fold{k}" for k in run.folds} if run.folder else {}
+    places = {k: [seed_folder(fold, n) for n in range(count_seeds(fold))] for k, fold in folders.items()}
+    if len(places) < 2 or not all((place / FILE).is_file() for each in places.values() for place in each):
         return run
     table, truth, fold_of = run.oof.copy(), np.asanyarray(labels)[run.rows], run.oof["fold"].to_numpy()
     inside = {k: fold_of == k for k in places}
-    found = {k: read_evaluations(place, table["id"][inside[k]].tolist()) for k, place in places.items()}
-    scores = {k: [score(task.metric, truth[inside[k]], probs) for probs in each] for k, each in found.items()}
-    oof = run.oof_array.copy()
+    found, scores, oof = {}, {}, run.oof_array.copy()
+    for k, each in places.items():
+        found[k] = [read_evaluations(place, table["id"][inside[k]].tolist()) for place in each]
+        all_scores = [[score(task.metric, truth[inside[k]], probs) for probs in one] for one in found[k]]
+        scores[k] = np.mean(_as_long(all_scores), axis=0)
     for k, place in choose_evaluations(scores, is_higher_better(task.metric)).items():
-        oof[inside[k]] = found[k][place]
+        oof[inside[k]] = mean_predictions([one[min(place, len(one) - 1)] for one in found[k]])
     table.iloc[:, 2:] = oof
     return replace(run, oof=table, cross_fitted=True)
 
@@ -52,9 +58,8 @@ def choose_evaluations(scores: dict[int, Sequence[float]], higher: bool) -> dict
     early, its last score counts on. Of a fold's own scores only their number counts, which may end its choice earlier.
     NaN is no score; where no evaluation has one, the last is chosen.
     """
-    longest = max(map(len, scores.values()))
-    padded = {k: [*each, *[each[-1]] * (longest - len(each))] for k, each in scores.items()}
-    found = {}
+    padded, found = dict(zip(scores, _as_long(scores.values()), strict=True)), {}
+    longest = len(next(iter(padded.values())))
     for k in scores:
         others = np.array([each for fold, each in padded.items() if fold != k], dtype=np.float64)
         others = others[~np.isnan(others).all(axis=1)]  # a fold without any score has no say
@@ -62,6 +67,12 @@ def choose_evaluations(scores: dict[int, Sequence[float]], higher: bool) -> dict
         best = longest - 1 if np.isnan(means).all() else int((np.nanargmax if higher else np.nanargmin)(means))
         found[k] = min(best, len(scores[k]) - 1)
     return found
+
+
+def _as_long(scores: Collection[Sequence[float]]) -> list[list[float]]:
+    """Lists of scores, each as long as the longest: where patience ended early, the last one counts on."""
+    longest = max(map(len, scores))
+    return [[*each, *[each[-1]] * (longest - len(each))] for each in scores]
 
 
 def write_evaluations(

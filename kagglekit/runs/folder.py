@@ -16,20 +16,24 @@ from kagglekit.files import (
     delete_folder,
     file_lock,
     hash_files,
+    name_training,
     read_json,
     remove,
     replacing,
     resolve,
     run_folder,
+    seed_folder,
     write_json,
 )
+from kagglekit.files.parquet import read_parquet
 from kagglekit.options import current_names
 from kagglekit.progress import say
 from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.initial_weights import SourceRun, read_sources
 from kagglekit.runs.leaks import table_metadata
-from kagglekit.runs.record import RunRecord, named_runs, split_start
+from kagglekit.runs.record import RunRecord, count_seeds, named_runs, split_start
+from kagglekit.runs.seeds import join_seeds, table_folder
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.bootstrap import standard_error
 from kagglekit.scoring.metrics import score
@@ -56,8 +60,9 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     of source runs, predictions and weights of teachers, files of vectors, texts, extra rows, fixes and augmenters),
     package versions, and the library's git commit. Processes may open a run at the same time.
     Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then it is
-    deleted, and a run that is the same is kept. Source runs that go fold by fold may have more folds since. A folder
-    without params.json is never deleted, nor what a link leads to.
+    deleted, and a run that is the same is kept. Source runs that go fold by fold may have more folds since, and a run
+    more `seeds` than it had; fewer only while no fold is the mean of more. A folder without params.json is never
+    deleted, nor what a link leads to.
     """
     folder, work = run_folder(work, run), resolve(work)
     if folder.is_file():
@@ -80,7 +85,7 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> No
     try:
         before = read_json(file) if there else {}
         ours = ours or {"recipe", "inputs"} <= before.keys()
-        changed = changes(before, identity) if begun and ours else []
+        changed = changes(before, identity) + _fewer_seeds(folder, identity["recipe"]) if begun and ours else []
     except FileNotFoundError:
         pass
     except Damaged as error:
@@ -99,8 +104,20 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> No
         delete_folder(folder, file.name)
     if changed or not begun:
         write_json(file, {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
-    elif now != before["inputs"]:  # source runs have other folds than they had
-        write_json(file, {**before, "inputs": more_folds(before["inputs"], now)})
+    elif now != before["inputs"] or identity["recipe"].get("seeds") != before["recipe"].get("seeds"):
+        recipe = with_seeds(before["recipe"], identity["recipe"].get("seeds", 1))
+        write_json(file, {**before, "recipe": recipe, "inputs": more_folds(before["inputs"], now)})
+
+
+def with_seeds(recipe: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """A recipe with so many seeds; a single one is not written."""
+    return {k: v for k, v in recipe.items() if k != "seeds"} | ({"seeds": seeds} if seeds > 1 else {})
+
+
+def _fewer_seeds(folder: Path, recipe: dict[str, Any]) -> list[str]:
+    """In words, that a fold of a run is the mean of more seeds than its recipe has now."""
+    most, asked = max(RunRecord(folder).seeds.values(), default=1), recipe.get("seeds", 1)
+    return [f"it has {most} seeds, of which seeds={most} trains none again, and seeds is {asked}"] * (most > asked)
 
 
 def _hash_inputs(
@@ -128,14 +145,17 @@ def _hash_inputs(
         found["unlabelled files"] = hash_files(_files(unlabelled))
     for teacher in teachers:
         files = {
-            fold: [place / "oof.parquet", place / "test.parquet", *sorted((place / "model").glob("*.safetensors"))]
+            fold: [
+                *(place / name for name in ("oof.parquet", "test.parquet")),
+                *(file for model in teacher.seed_models(fold) for file in sorted(model.glob("*.safetensors"))),
+            ]
             for fold, place in teacher.folds.items()
         }
         found[f"predictions of {teacher.name}"] = _hash(files, by_fold=not recipe.get("crosses"))
     by_fold = recipe.get("soup", "uniform") == "uniform"  # the other soups look at all folds
     for source in sources:
-        models = source.models or {"": source.record.folder / "model"}
-        files = {fold: _weights(model) for fold, model in models.items()}
+        models = source.models or {"": [source.record.folder / "model"]}
+        files = {fold: [file for model in each for file in _weights(model)] for fold, each in models.items()}
         found[f"weights of {source.name}"] = _hash(files, by_fold and source.by_fold)
     return found
 
@@ -174,8 +194,9 @@ def _files(names: str | Sequence[str]) -> Iterator[Path]:
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """How two params.json differ in recipe and inputs, in words; hashes by fold count where both have the fold."""
-    changed = differences(current_names(before["recipe"]), current_names(now["recipe"]))
+    """How two params.json differ in recipe and inputs, in words; hashes by fold count where both have the fold. The
+    number of seeds does not count: those that both have are the same."""
+    changed = differences(*(with_seeds(current_names(one["recipe"]), 1) for one in (before, now)))
     then, there = before["inputs"], now["inputs"]
     for name in {**then, **there}:
         hashes = [then.get(name), there.get(name)]
@@ -196,34 +217,58 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names]
 
 
-def save_fold(folder: Path, fold: int, fitted: Fitted, ids: Sequence[str], test_ids: Sequence[str], task: Task) -> None:
+def save_fold(
+    folder: Path,
+    fold: int,
+    fitted: Fitted,
+    ids: Sequence[str],
+    test_ids: Sequence[str],
+    task: Task,
+    number: int = 0,
+    seeds: int = 1,
+) -> None:
     """Write a fold's history, receipts and tables; oof.parquet comes last and makes it finished.
 
+    number, seeds: of the seed, and of how many there are: the last one that is saved makes the fold their mean.
     The tables record what they come from, see `table_metadata`. What `make_start` wrote for it is deleted.
     """
-    place = folder / f"fold{fold}"
+    main = folder / f"fold{fold}"
+    place, tables = seed_folder(main, number), table_folder(main, number, seeds)
     remove(place / "start")
     with replacing(place / "history.jsonl") as part:
         part.write_text("".join(json.dumps(row) + "\n" for row in fitted.history))
     with file_lock(folder):  # another process may be training another fold
         params = read_json(folder / "params.json")
-        params["receipts"][str(fold)] = fitted.receipts
+        if number:
+            params["receipts"].setdefault(str(fold), {})[f"seed {number}"] = fitted.receipts
+        else:
+            params["receipts"][str(fold)] = fitted.receipts
         write_json(folder / "params.json", params)
     record = RunRecord(folder)
-    oof, test = table_metadata(record, fold), table_metadata(record, fold, test=True)
+    oof, test = (table_metadata(record, fold, test) | ({"seed": number} if seeds > 1 else {}) for test in (False, True))
     write_evaluations(place, ids, fitted.evaluations, task.columns, oof)
-    write_predictions(place / "test.parquet", test_ids, fitted.test, task.columns, metadata=test)
-    write_predictions(place / "oof.parquet", ids, fitted.oof, task.columns, fold, oof)
+    write_predictions(tables / "test.parquet", test_ids, fitted.test, task.columns, metadata=test)
+    write_predictions(tables / "oof.parquet", ids, fitted.oof, task.columns, fold, oof)
+    join_seeds(main, seeds)
 
 
-def tell_fold(fold: int, fitted: Fitted, labels: np.ndarray, task: Task) -> None:
-    """Say the score of a fold that was saved, on its own rows, whose `labels` are given."""
-    try:
-        value = float(score(task.metric, labels, fitted.oof))
-    except ValueError:  # the metric is not defined on these rows
-        say(f"fold {fold} is finished")
-        return
-    say(f"fold {fold}: {task.metric} {value:.4f}", score=value)
+def tell_fold(
+    folder: Path, fold: int, fitted: Fitted, labels: np.ndarray, task: Task, number: int = 0, seeds: int = 1
+) -> None:
+    """Say the score of a fold that was saved, on its own rows, whose `labels` are given; of several seeds that of this
+    one, and behind the last that of their mean."""
+    words, place = name_training(seed_folder(folder / f"fold{fold}", number)), folder / f"fold{fold}"
+    each = [(words if number or seeds == 1 else f"{words}, seed 0", fitted.oof)]
+    if seeds > 1 and count_seeds(place) >= seeds:
+        mean = read_parquet(place / "oof.parquet").iloc[:, 2:].to_numpy(dtype=np.float32)
+        each.append((f"fold {fold}, mean of {seeds} seeds", mean))
+    for words, oof in each:
+        try:
+            value = float(score(task.metric, labels, oof))
+        except ValueError:  # the metric is not defined on these rows
+            say(f"{words} is finished")
+            continue
+        say(f"{words}: {task.metric} {value:.4f}", score=value)
 
 
 def describe_score(scores: dict[str, Any], known: Iterable[int]) -> str:

@@ -27,12 +27,12 @@ class SourceRun:
     by_fold: bool
 
     @property
-    def models(self) -> dict[int, Path]:
-        """Fold -> folder of a model, see `RunRecord.models`; empty for a run of 2_pretrain without labels."""
+    def models(self) -> dict[int, list[Path]]:
+        """Fold -> folders of its models, see `RunRecord.models`; empty for a run of 2_pretrain without labels."""
         return self.record.models
 
-    def model(self, fold: int, what: str = "start") -> Path:
-        """The model of a fold. Raises ValueError when the run has not finished it."""
+    def models_of(self, fold: int, what: str = "start") -> list[Path]:
+        """The models of a fold, one a seed. Raises ValueError when the run has not finished it."""
         if fold not in self.models:
             there = ", ".join(map(str, self.models))
             raise ValueError(
@@ -112,10 +112,10 @@ def _same_folds(run: RunRecord, work: Path) -> bool:
 def find_starts(work: str | Path, start: str, backbone: str, folds: Iterable[int]) -> dict[int, dict[str, float]]:
     """The initial weights of each fold: fold -> folder of a model -> its share in their average.
 
-    start: a run of 2_pretrain ("mlm"); a trained run ("base"), where fold k starts from the backbone of its fold k,
-    which never saw the labels of fold k either; the path of a run in another work folder ("runs/other/base"), fold by
-    fold if it is of the same data, else with the average of all its folds; or several of these, each with the same
-    share ("base+runs/other/base"). Empty: no initial weights, the backbone as it is.
+    start: a run of 2_pretrain ("mlm"); a trained run ("base"), where fold k starts from the backbone of its fold k (of
+    several seeds their average), which never saw the labels of fold k either; the path of a run in another work folder
+    ("runs/other/base"), fold by fold if it is of the same data, else with the average of all its folds; or several of
+    these, each with the same share ("base+runs/other/base"). Empty: no initial weights, the backbone as it is.
     backbone: that of all these runs. Nothing is loaded yet: errors come before anything is trained.
     Raises as `read_sources` does, and ValueError for another backbone, a missing fold, or a backbone that has seen
     labels of this data.
@@ -130,7 +130,7 @@ def find_starts(work: str | Path, start: str, backbone: str, folds: Iterable[int
 def _shares(sources: Sequence[SourceRun], fold: int) -> dict[str, float]:
     shares = {}
     for source in sources:
-        models = [source.model(fold)] if source.by_fold else list(source.models.values())
+        models = source.models_of(fold) if source.by_fold else [one for each in source.models.values() for one in each]
         models = models or [source.record.folder / "model"]
         for model in map(str, models):  # folds of a run of 2_pretrain may share one
             shares[model] = shares.get(model, 0.0) + 1 / len(models)

@@ -17,7 +17,9 @@ from kagglekit.competition.task import Task
 from kagglekit.files import PART, file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
 from kagglekit.files.parquet import read_metadata, read_parquet
 from kagglekit.options import current_names
-from kagglekit.runs.folder import changes, differences, more_folds
+from kagglekit.runs.folder import changes, differences, more_folds, with_seeds
+from kagglekit.runs.record import count_seeds
+from kagglekit.runs.seeds import TABLES, own_tables
 from kagglekit.runs.tables import hash_folds, read_run
 from kagglekit.time_budget import UNFINISHED
 
@@ -44,8 +46,9 @@ def merge_runs(
 ) -> dict[str, list[int]]:
     """Merge the runs of one work folder into another: run -> the finished folds that came, without runs that are there.
 
-    Receipts are put together, and checkpoints of unfinished folds come where they are further on. The score.json of a
-    run that gets more folds is deleted: it is of fewer. A work folder without task.json or folds.parquet gets them too.
+    Receipts are put together, and checkpoints of unfinished folds come where they are further on; a fold of more seeds
+    takes the place of one of fewer. The score.json of a run that gets more folds is deleted: it is of fewer. A work
+    folder without task.json or folds.parquet gets them too.
     copy: False moves the files. test_ids: of test in its order; None: as in the first table.
     Raises as `plan_merge` does, before anything is written.
     """
@@ -144,12 +147,12 @@ def _check_same(ours: Path, theirs: Path) -> None:
     again = "two trainings of one recipe that came out differently. Keep one of them, or give one run another name"
     if not (_is_finished(ours) and _is_finished(theirs)):
         return
-    for name in ("oof.parquet", "test.parquet"):
-        if (ours / name).is_file() and (theirs / name).is_file():
-            first, second = (read_parquet(place / name) for place in (ours, theirs))
-            saw = {read_metadata(place / name).get("saw") for place in (ours, theirs)}
+    for name in TABLES:  # of the seeds that both have
+        for pair in zip(*(own_tables(place, name) for place in (ours, theirs)), strict=False):
+            first, second = map(read_parquet, pair)
+            saw = {read_metadata(file).get("saw") for file in pair}
             if not first.equals(second) or len(saw) > 1:
-                raise ValueError(f"{ours / name} and {theirs / name} hold other predictions of the same fold: {again}")
+                raise ValueError(f"{pair[0]} and {pair[1]} hold other predictions of the same fold: {again}")
     if (ours / "pretraining.json").is_file():
         weights = [sorted(place.glob("**/model/*.safetensors")) for place in (ours, theirs)]
         if hash_files(weights[0]) != hash_files(weights[1]):
@@ -163,29 +166,35 @@ def _is_finished(place: Path) -> bool:
 
 
 def _progress(place: Path) -> tuple[int, int, int]:
-    """How far a fold, a part or a run without these is: finished (1 or 0), number of models, steps of the last complete
-    checkpoint."""
+    """How far a fold, a part or a run without these is: finished (1, or the number of its seeds; else 0), number of
+    models, steps of the last complete checkpoint."""
     files = [path for path in place.rglob("*") if not PART.fullmatch(path.relative_to(place).parts[0])]
     models = [path for path in files if path.suffix == ".safetensors" and "checkpoints" not in path.parts]
     steps = [path.parent.name.removeprefix("checkpoint-") for path in files if path.name == "complete"]
-    return int(_is_finished(place)), len(models), max((int(step) for step in steps if step.isdecimal()), default=0)
+    return (
+        max(int(_is_finished(place)), count_seeds(place)),
+        len(models),
+        max((int(step) for step in steps if step.isdecimal()), default=0),
+    )
 
 
 def _merge_records(plan: MergePlan) -> None:
     """Write the records of the whole run. They come first: a fold without its receipts would not belong to the run."""
     source, target = plan.source, plan.target
-    params, models, before = read_json(source / "params.json"), {}, fold_folders(target).keys()
+    params, models, before = read_json(source / "params.json"), {}, fold_folders(target)
+    kept = [k for k, place in before.items() if count_seeds(place) > count_seeds(source / place.name)]
     if "params.json" not in plan.names:
         ours = read_json(target / "params.json")
         receipts = {str(fold): params["receipts"].get(str(fold), {}) for fold in plan.folds}
         inputs = more_folds(ours["inputs"], params["inputs"])
-        params = {**ours, "inputs": inputs, "receipts": ours["receipts"] | receipts}
+        recipe = with_seeds(ours["recipe"], max(one["recipe"].get("seeds", 1) for one in (ours, params)))
+        params = {**ours, "recipe": recipe, "inputs": inputs, "receipts": ours["receipts"] | receipts}
     write_json(target / "params.json", params)
     for root in (source, target):
         models |= read_json(root / "models.json") if (root / "models.json").is_file() else {}
     if models:
         write_json(target / "models.json", dict(sorted(models.items(), key=lambda item: int(item[0]))))
-    if plan.folds and before - fold_folders(source).keys():
+    if plan.folds and kept:
         remove(target / "score.json")
     elif (plan.folds or not before) and (source / "score.json").is_file():
         _bring(source / "score.json", target / "score.json")

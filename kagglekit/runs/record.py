@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from kagglekit.files import fold_folders, hash_files, read_json, reading, resolve, run_folder
+from kagglekit.files import fold_folders, hash_files, read_json, reading, resolve, run_folder, seed_folder
 from kagglekit.files.parquet import read_metadata
 from kagglekit.options import current_names, knobs_of, named
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
@@ -119,15 +119,25 @@ class RunRecord:
             yield self
 
     @cached_property
-    def models(self) -> dict[int, Path]:
-        """The models of the finished folds, number -> folder: what other runs can start from or average.
+    def seeds(self) -> dict[int, int]:
+        """Of how many seeds each finished fold is the mean, see `kagglekit.runs.seeds`."""
+        return {fold: count_seeds(place) for fold, place in self.folds.items()}
 
-        A run of 2_pretrain that goes fold by fold lists them in models.json; folds may share one.
+    @cached_property
+    def models(self) -> dict[int, list[Path]]:
+        """The models of the finished folds, number -> their folders: what other runs can start from or average.
+
+        A fold has one for each of its seeds. A run of 2_pretrain that goes fold by fold lists them in models.json;
+        folds may share one.
         """
-        places = {fold: place / "model" for fold, place in self.folds.items()}
+        places = {fold: self.seed_models(fold) for fold in self.folds}
         if listed := self._read(self.folder / "models.json"):
-            places = {int(fold): self.folder / place for fold, place in listed.items()}
-        return {fold: place for fold, place in sorted(places.items()) if place.is_dir()}
+            places = {int(fold): [self.folder / place] for fold, place in listed.items()}
+        return {fold: each for fold, each in sorted(places.items()) if all(place.is_dir() for place in each)}
+
+    def seed_models(self, fold: int) -> list[Path]:
+        """The folders for the models of the seeds whose mean a fold is, in order; they need not be there."""
+        return seed_models(self.folds[fold], self.seeds[fold])
 
     @property
     def has_one_model(self) -> bool:
@@ -136,12 +146,12 @@ class RunRecord:
         return found and "folds" not in self.params["inputs"]
 
     @property
-    def saved_models(self) -> dict[int, Path]:
-        """The classifiers that predict test, fold -> folder: of fine-tuned runs and soups; other runs keep none. An
-        average over all folds (soup="folds") is the same in each."""
-        one = self.recipe.get("soup") == "folds"
-        found = {fold: (self.folder if one else place) / "model" for fold, place in self.folds.items()}
-        return {fold: model for fold, model in found.items() if (model / "classifier.json").is_file()}
+    def saved_models(self) -> dict[int, list[Path]]:
+        """The classifiers whose mean predicts test, fold -> folders, one a seed: of fine-tuned runs and soups; other
+        runs keep none. An average over all folds (soup="folds") is the same in each."""
+        one = [self.folder / "model"] if self.recipe.get("soup") == "folds" else []
+        found = {fold: one or self.seed_models(fold) for fold in self.folds}
+        return {k: each for k, each in found.items() if all((one / "classifier.json").is_file() for one in each)}
 
     def hash_tables(self) -> dict[str, str]:
         """Fold -> a hash of what the run predicts in it."""
@@ -150,14 +160,29 @@ class RunRecord:
 
     @property
     def history(self) -> pd.DataFrame:
-        """The histories of the finished folds in one table, with the column `fold`; empty for a run without steps."""
-        files = {fold: place / "history.jsonl" for fold, place in self.folds.items()}
-        rows = []
-        for fold, file in files.items():
-            if file.is_file():
-                with reading(file):
-                    rows += [{"fold": fold, **json.loads(line)} for line in file.read_text().splitlines()]
+        """The histories of the finished folds in one table, with the column `fold`, and `seed` where there are several;
+        empty for a run without steps."""
+        rows, several = [], max(self.seeds.values(), default=1) > 1
+        for fold, place in self.folds.items():
+            for number in range(self.seeds[fold]):
+                file, which = seed_folder(place, number) / "history.jsonl", {"seed": number} if several else {}
+                if file.is_file():
+                    with reading(file):
+                        lines = map(json.loads, file.read_text().splitlines())
+                        rows += [{"fold": fold, **which, **line} for line in lines]
         return pd.DataFrame(rows, columns=None if rows else ["fold", "step", "loss", "learning_rate", "score"])
+
+
+def count_seeds(fold: Path, name: str = "oof.parquet") -> int:
+    """Of how many seeds the table `name` in the folder of a fold is the mean; 0 where there is none."""
+    if not (fold / name).is_file():
+        return 0
+    return read_metadata(fold / name).get("seeds", 1) if (fold / "seed0" / name).is_file() else 1
+
+
+def seed_models(fold: Path, seeds: int) -> list[Path]:
+    """The folders for the models of so many seeds of a fold, in order; they need not be there."""
+    return [seed_folder(fold, number) / "model" for number in range(seeds)]
 
 
 def named_runs(

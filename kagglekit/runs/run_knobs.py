@@ -19,7 +19,7 @@ READS = {  # learner -> the others that it reads; fine-tuning reads all that hav
     "soup": {"soup_of", "soup"},
     "frozen": {"learner", "start", "learner_options", "clean", "swap", "max_length", "pooling", "truncation", "budget"}
     | ROWS,
-    "setfit": {"learner", "start", "learner_options", "clean", "swap", "max_length"} | ROWS,
+    "setfit": {"learner", "start", "learner_options", "clean", "swap", "max_length", "seeds"} | ROWS,
 }
 
 
@@ -79,6 +79,13 @@ class TrainingRun(RunKnobs):
         only={"learner": ("frozen", "setfit")},
     )
     seed: int = knob(0, "fold k is seeded with seed + k", least=0, most=SEEDS, shown="run")
+    seeds: int = knob(
+        1,
+        "models of each fold, whose mean it predicts: number j is seeded with seed + 1000 j + k",
+        least=1,
+        most=10,
+        shown="run",
+    )
     soup_of: list[str] = knob(
         [],
         'for backbone="soup": trained runs whose weights are averaged, fold by fold',

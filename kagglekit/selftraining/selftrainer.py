@@ -11,7 +11,7 @@ import pandas as pd
 from accelerate import PartialState
 
 from kagglekit.competition.task import encode_labels
-from kagglekit.files import remove, replacing
+from kagglekit.files import fold_number, remove, replacing
 from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.progress import parts
 from kagglekit.runs.folder import Fitted
@@ -124,10 +124,10 @@ class SelfTrainer:
         and so on; a run that was stopped goes on in its round. more: for the learner. Raises ValueError for a row to be
         predicted that is of another fold than the teacher's.
         """
-        fold = int(folder.name.removeprefix("fold"))
+        fold = fold_number(folder)
         if self.teacher and (self.fold_of[valid_rows] != fold).any():
             raise ValueError(f"{folder} is to predict rows of other folds than {fold}, which its teacher has seen")
-        rows, begin = FoldRows(train_rows, valid_rows, folder.name, seed), {} if start is None else {"start": start}
+        rows, begin = FoldRows(train_rows, valid_rows, f"fold{fold}", seed), {} if start is None else {"start": start}
         if self.teacher:
             before, model = self.labelling.ask_teacher(self.teacher, fold, valid_rows, seed), self.teacher.model(fold)
         receipts, place = [], folder / "teacher"

@@ -22,9 +22,9 @@ from kagglekit.files import hash_files, resolve
 from kagglekit.files.parquet import read_metadata
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.leaks import refuse_leak
-from kagglekit.runs.record import RunRecord
+from kagglekit.runs.record import RunRecord, count_seeds, seed_models
 from kagglekit.runs.tables import EVERYTHING, Run, read_run
-from kagglekit.training.predict import SavedModel
+from kagglekit.training.predict import SavedModel, SavedModels
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,22 +63,29 @@ class Teacher:
         found[self.run.rows] = self.run.oof_array
         return found
 
-    def model(self, fold: int) -> Path | None:
-        """The folder with the model of a fold; None for a blend, and for a run that keeps none that reads text."""
-        folder = self.run.folder / f"fold{fold}" / "model"
-        return folder if (folder / "classifier.json").is_file() and not self.members else None
+    def models(self, fold: int) -> list[Path]:
+        """The folders with the models of a fold, one a seed; none for a blend, and for a run that keeps none that reads
+        text."""
+        folders = [] if self.members else seed_models(place := self.run.folder / f"fold{fold}", count_seeds(place))
+        return folders if all((folder / "classifier.json").is_file() for folder in folders) else []
 
-    def saved(self, fold: int) -> SavedModel:
-        """The model of a fold, ready to read new rows. Raises ValueError where there is none."""
+    def model(self, fold: int) -> Path | None:
+        """The first of these: whose weights or states are used, and not what it predicts; None where there is none."""
+        return next(iter(self.models(fold)), None)
+
+    def saved(self, fold: int, all_seeds: bool = False) -> SavedModel | SavedModels:
+        """The model of a fold, of several seeds the first, or all of them, whose mean the fold predicts: ready to read
+        new rows. Raises ValueError where there is none."""
         self.test(fold)
-        folder = self.model(fold)
-        if folder is None:
+        folders = self.models(fold)
+        if not folders:
             what = "is a blend, which has no model of its own" if self.members else "has kept no model"
             raise ValueError(
                 f"teacher={self.run.name!r} {what}: it can label the rows of test, from its tables; for this, name a "
                 "run of 3_train with a backbone"
             )
-        return SavedModel(folder, self.recipe, self.cache, self.precision)
+        given = self.recipe, self.cache, self.precision
+        return SavedModels(folders, *given) if all_seeds else SavedModel(folders[0], *given)
 
     def check_reads(self, fold: int) -> None:
         """Raise ValueError, before anything is read, where the fold has no model that can predict new rows."""
@@ -96,7 +103,7 @@ class Teacher:
         A blend asks its members, and blends their predictions as in this fold. Raises ValueError without a model.
         """
         if not self.members:
-            return self.saved(fold).predict(table, of_train)
+            return self.saved(fold, all_seeds=True).predict(table, of_train)
         self.test(fold)
         self.check_reads(fold)
         predictions = np.stack([member.predict(fold, table, of_train) for member in self.members])

@@ -20,7 +20,7 @@ from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run
 from kagglekit.scoring.metrics import CLASSES
 from kagglekit.show.texts import most_wrong, row_losses
-from kagglekit.training.predict import SavedModel, free_memory
+from kagglekit.training.predict import SavedModels, free_memory
 from kagglekit.training.recipe import Recipe
 
 WORDS = 32  # of a text each of which is left out by itself
@@ -96,7 +96,7 @@ def explain_errors(
     n: int = 12,
     seconds: float = 2.0,
 ) -> list[Explained]:
-    """The worst rows of a run, explained by the saved model of the fold that held each out, the worst first.
+    """The worst rows of a run, explained by the saved models of the fold that held each out, the worst first.
 
     train: with the columns of the run's recipe; labels: of all its rows; run: as from `read_run`. Of classes the
     log-odds of the predicted one are explained (a probability near 1 hardly moves), of labels those of the one that is
@@ -113,7 +113,7 @@ def explain_errors(
     worst = [row for row in order[texts.index[:n]].tolist() if fold_of[row] in models]
     read = knobs.max_length * max(knobs.chunks, 1) if knobs.truncation == "head" and len(task.text) == 1 else None
     for fold in dict.fromkeys(fold_of[worst].tolist()):
-        saved = SavedModel(models[fold], record.recipe)
+        saved = SavedModels(models[fold], record.recipe, keep=True)
         for row in [row for row in worst if fold_of[row] == fold]:
             began, place = time.monotonic(), run.rows[row]
             column, id = int(columns[row]), train["id"].iloc[place]

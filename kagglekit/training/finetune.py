@@ -15,7 +15,7 @@ from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
 from kagglekit.data.features import check_features
 from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept, share_cores
-from kagglekit.files import check_space, replacing
+from kagglekit.files import check_space, name_training, replacing
 from kagglekit.model.backbones import check_max_length, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.folder import Fitted
@@ -132,7 +132,7 @@ class FineTuner:
             truth = self.labels[valid_rows]
             return {name: score(metric, truth, latest["predictions"]) for name, metric in metrics}
 
-        tricks, phase = [*make_tricks(recipe.tricks), *tricks], folder.name.replace("fold", "fold ")
+        tricks, phase = [*make_tricks(recipe.tricks), *tricks], name_training(folder)
         epoch = self._steps(len(rows.examples))
         step = rows.examples.tokens.lengths.sum() / epoch
 

@@ -1,6 +1,7 @@
 """Predictions of a model: in batches sorted by length, and of new rows by the saved model of a fold."""
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.progress import Progress
 from kagglekit.runs.record import RunRecord
+from kagglekit.runs.seeds import mean_predictions
 from kagglekit.training.extra_files import tag_texts
 from kagglekit.training.model_inputs import FeatureScaler, read_inputs
 from kagglekit.training.recipe import Recipe
@@ -94,6 +96,33 @@ class SavedModel:
     def predict(self, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
         """Predictions of the rows of a table, see `examples`: (rows, columns) float32."""
         return predict(self.classifier, self.examples(table, of_train), self.precision)
+
+
+@dataclass
+class SavedModels:
+    """The models of the seeds of a finished fold, whose mean it predicts; see `SavedModel`.
+
+    Each is loaded when it is first asked, and stays loaded where `keep` says so.
+    """
+
+    folders: Sequence[Path]
+    recipe: dict[str, Any] = field(repr=False)
+    cache: Path | None = field(default=None, repr=False)
+    precision: str = field(default_factory=choose_precision, repr=False)
+    keep: bool = False
+
+    def __post_init__(self):
+        self.models_ = [SavedModel(folder, self.recipe, self.cache, self.precision) for folder in self.folders]
+
+    def predict(self, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
+        """The mean of their predictions of the rows of a table, see `SavedModel.examples`: (rows, columns) float32."""
+        found = []
+        for model in self.models_:
+            found.append(model.predict(table, of_train))
+            if not self.keep:
+                model.__dict__.pop("classifier", None)
+                free_memory()
+        return mean_predictions(found)
 
 
 def feature_columns(work: str | Path, run: str) -> list[str]:

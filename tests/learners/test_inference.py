@@ -261,8 +261,8 @@ def test_a_blend_is_made_again_of_the_folds_it_had_though_its_members_have_got_m
 
 def test_an_average_over_all_folds_is_one_model(home):
     models = RunRecord(home.work / "soup").saved_models
-    assert models == dict.fromkeys((0, 1), home.work / "soup" / "model")
-    assert RunRecord(home.work / "base").saved_models[1] == home.work / "base" / "fold1" / "model"
+    assert models == {k: [home.work / "soup" / "model"] for k in (0, 1)}
+    assert RunRecord(home.work / "base").saved_models[1] == [home.work / "base" / "fold1" / "model"]
     assert RunRecord(home.work / "tfidf").saved_models == {} == RunRecord(home.work / "both").saved_models
 
 

@@ -126,7 +126,7 @@ def test_a_run_of_other_data_counts_once_with_the_mean_of_all_its_folds(work, pl
     elsewhere = place("news", "theirs", OTHER_FOLDS)
     base, theirs = trained(work, "base"), trained(elsewhere, "long")
     starts = find_starts(work, "base+runs/news/long", backbone, [0])
-    ours, *others = [str(base / "fold0" / "model"), *(str(model) for model in RunRecord(theirs).models.values())]
+    ours, *others = [str(base / "fold0" / "model"), *(str(model) for (model,) in RunRecord(theirs).models.values())]
     assert starts == {0: {ours: 1.0, others[0]: 0.5, others[1]: 0.5}}
     mean = average_weights([encoder(folder) for folder in (ours, *others)], [1, 0.5, 0.5])
     assert same(weights(load_backbone(make_start(starts[0], work / "joint" / "fold0"))), mean)
@@ -241,7 +241,7 @@ def staged(backbone):
 def test_a_stage_that_goes_fold_by_fold_says_where_its_models_are(work, staged, backbone):
     """Folds may share one; the model of the run itself, the best for all of them together, is not among them."""
     run = staged(work, "probed", {"0": "step40/model", "1": "model"})
-    assert RunRecord(run).models == {0: run / "step40" / "model", 1: run / "model"}
+    assert RunRecord(run).models == {0: [run / "step40" / "model"], 1: [run / "model"]}
     assert find_starts(work, "probed", backbone, [0]) == {0: {str(run / "step40" / "model"): 1.0}}
     write_json(run / "models.json", {"0": "step40/model", "1": "part1/model"})  # which is not there yet
     with pytest.raises(ValueError, match="start='probed' has no model of fold 1, only of 0"):

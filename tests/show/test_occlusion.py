@@ -96,7 +96,7 @@ def test_the_worst_rows_are_explained_by_the_model_that_never_saw_them(work):
     assert [one.heading.split(":")[0] for one in explained] == train["id"].iloc[worst].tolist()
     for one in explained:
         row = train.index[train["id"] == one.heading.split(":")[0]][0]
-        saved = SavedModel(record.saved_models[run.oof["fold"].iloc[row]], record.recipe)
+        saved = SavedModel(record.saved_models[run.oof["fold"].iloc[row]][0], record.recipe)
         full = saved.predict(train.iloc[[row]])
         name = re.search(r": (\w+) \((.*?)\), in truth (\w+)", one.heading)
         assert float(name[2]) == pytest.approx(full.max(), abs=0.006) and name[3] == train["label"].iloc[row]
