@@ -17,26 +17,27 @@ SEPARATOR = "\ufdd0"  # a noncharacter of Unicode: for internal use, never part 
 SHOWN = "⏐"  # in its place, where people read
 
 
-def read_template(template: str) -> list[tuple[str, str | None]]:
+def read_template(template: str, what: str = "template") -> list[tuple[str, str | None]]:
     """A template over columns, such as "Rule: {rule} Post: {body}", as pairs of literal text and the column behind it.
 
-    A brace itself is written {{ or }}. Raises ValueError for a lone brace, and for anything in braces but a name.
+    A brace itself is written {{ or }}. what: the parameter. Raises ValueError for a lone brace, for anything in braces
+    but a name, and for a template without one.
     """
     try:
         pieces = list(Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"template={template!r}: {error}; write a brace itself as {{{{ or }}}}") from None
+        raise ValueError(f"{what}={template!r}: {error}; write a brace itself as {{{{ or }}}}") from None
     for _, name, *more in pieces:
         if name == "" or any(more):
-            raise ValueError(f"template={template!r}: between braces stands the name of a column and nothing else")
+            raise ValueError(f"{what}={template!r}: between braces stands the name of a column and nothing else")
     if not any(name for _, name, *_ in pieces):
-        raise ValueError(f"template={template!r} names no column: write one in braces, such as {{body}}")
+        raise ValueError(f"{what}={template!r} names no column: write one in braces, such as {{body}}")
     return [(literal, name) for literal, name, *_ in pieces]
 
 
-def template_columns(pattern: str) -> list[str]:
+def template_columns(pattern: str, what: str = "template") -> list[str]:
     """The columns that a template names, each once, in its order; raises ValueError as `read_template` does."""
-    return list(dict.fromkeys(name for _, name in read_template(pattern) if name))
+    return list(dict.fromkeys(name for _, name in read_template(pattern, what) if name))
 
 
 def rename_template(pattern: str, name: Callable[[str], str]) -> str:

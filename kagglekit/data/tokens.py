@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kagglekit.competition.text_columns import SEPARATOR, split_columns
-from kagglekit.data.layout import cut_columns, find_layout
+from kagglekit.data.layout import Layout, cut_columns, find_layout
 from kagglekit.data.truncation import TRUNCATIONS, keep_head_tail, key_parts
 from kagglekit.files.arrays import cached_arrays
 from kagglekit.options import check_range
@@ -115,7 +115,8 @@ def tokenize(
         check_range("cut", one, one in TRUNCATIONS, f"one of {', '.join(TRUNCATIONS)}")
     check_range("head_tokens", head_tokens, head_tokens is None or head_tokens >= 0, "0 or more, or None")
     if any(SEPARATOR in text for text in texts):
-        return _tokenize_columns(texts, tokenizer, max_length, cache, cuts, head_tokens, budget)
+        rows = [split_columns(text) for text in texts]
+        return tokenize_columns(rows, tokenizer, max_length, find_layout(tokenizer), cache, cuts, head_tokens, budget)
     (cut,) = set(cuts)
     if cut == "head" and tokenizer.truncation_side == "right":
         return _tokenize_cached(texts, tokenizer, max_length, cache)
@@ -125,9 +126,22 @@ def tokenize(
     return truncate(_tokenize_cached(texts, tokenizer, WHOLE, cache), tokenizer, max_length, _keep(cut, head_tokens))
 
 
-def _tokenize_columns(texts, tokenizer, max_length, cache, cuts, head_tokens, budget) -> Tokens:
-    """The columns of all texts are read whole, as one list; then each text is put together from its own."""
-    layout, rows = find_layout(tokenizer), [split_columns(text) for text in texts]
+def tokenize_columns(
+    rows: Sequence[Sequence[str]],
+    tokenizer,
+    max_length: int,
+    layout: Layout,
+    cache: Path | None = None,
+    cut: str | Sequence[str] = "head",
+    head_tokens: int | None = None,
+    budget: Sequence[int] = (),
+) -> Tokens:
+    """Tokenise the columns of each text by themselves, and join them as the layout says, see `tokenize`.
+
+    All columns are read whole, as one list; then each text is put together from its own. layout: a `Layout`, or a
+    `Pattern`.
+    """
+    cuts = [cut] if isinstance(cut, str) else list(cut)
     whole = _tokenize_cached([column for row in rows for column in row], tokenizer, WHOLE, cache, special=False)
     bodies, found = iter(whole), []
     for row in rows:

@@ -11,6 +11,10 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
@@ -102,7 +106,8 @@ def _unreachable(path: str, error: Exception) -> OSError:
 
 def load_tokenizer(path: str):
     """Load the tokenizer of a backbone, or a saved one, with the rules that `restore_rules` gives back. One without a
-    token for padding, as of Llama, pads with the end of text: the mask says where a text ends.
+    token for padding, as of Llama, pads with the end of text: the mask says where a text ends. A decoder has no token
+    for masks, also where its tokenizer does, as Gemma's: the model has never seen it.
 
     Raises OSError that lists the places that were tried.
     """
@@ -116,6 +121,8 @@ def load_tokenizer(path: str):
     restore_rules(tokenizer, path)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.mask_token is not None and (_folder(path) / "config.json").is_file():
+        tokenizer.mask_token = None if reads_forward(load_config(path)) else tokenizer.mask_token
     for name in ("is_local", "local_files_only"):  # transformers 5 saves how it was loaded: offline, another file
         tokenizer.init_kwargs.pop(name, None)
     return tokenizer
@@ -135,6 +142,12 @@ def load_config(path: str, dropout: float | None = None, attention_dropout: floa
     config.dtype = torch.float32
     split_dropout(config, dropout, dropout if attention_dropout is None else attention_dropout)
     return config
+
+
+def reads_forward(config) -> bool:
+    """Whether a model is a decoder, which predicts the next token, and none within a text."""
+    kind = config.model_type  # XLNet has a mask that it was trained with
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, "xlnet"}
 
 
 def check_max_length(path: str, max_length: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModel, AutoModelForMaskedLM
+from transformers import AutoModel
 
 from kagglekit.data.batches import prediction_batches
 from kagglekit.device import full_precision
@@ -26,7 +26,7 @@ from kagglekit.model.long_attention import attention_options
 from kagglekit.model.pooling import POOLINGS, make_pooling
 from kagglekit.model.row_gradients import RowGradients
 from kagglekit.model.surgery import output_changed
-from kagglekit.model.verbalizer import Verbalizer
+from kagglekit.model.verbalizer import Verbalizer, language_model
 
 SINGLE = ("sigmoid", "identity", "unit")  # output layers that read each logit alone: each is a target of its own
 
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
     auxiliary: (link, outputs) of each auxiliary target; their logits come after the others. learned_weights: a
     parameter for the weight of each target, `log_variances`, which `MultiTaskLoss` reads.
     mask_places: positions of the masks of a pattern, for pooling="mask". label_words: of each class, from `find_words`,
-    for head="verbalizer" over that pooling; `backbone` is then a masked-language model, whose head is used.
+    for head="verbalizer" over that pooling; `backbone` is then a language model, whose head is used.
     features: options of `FeatureEncoder`, joined to the text vector. word_vectors: the shape (vocabulary, width) of a
     table whose mean is joined too. embedded_words, such a shape, and embedded_vectors, the width of one vector per
     document, are added to the word embeddings.
@@ -208,8 +208,9 @@ class Classifier(nn.Module):
     def load(cls, folder: Path) -> "Classifier":
         """The model that `save` wrote."""
         options = read_json(folder / "classifier.json")
-        kind = AutoModelForMaskedLM if options["head"] == "verbalizer" else AutoModel
-        model = cls(fast_deberta(kind.from_config(load_config(str(folder)))), **options)
+        config = load_config(str(folder))
+        kind = language_model(config) if options["head"] == "verbalizer" else AutoModel
+        model = cls(fast_deberta(kind.from_config(config)), **options)
         model.load_state_dict(read_tensors(folder / "model.safetensors"))
         return model
 

@@ -1,4 +1,4 @@
-"""Verbalizer: a masked-language model classifies by the words that it predicts at the masks of a pattern.
+"""Verbalizer: a language model classifies by the words that it predicts, at the masks of a pattern or at its end.
 
 PET, pattern-exploiting training (Schick and Schütze, 2021, arXiv 2001.07676). Patterns: kagglekit/data/patterns.py.
 """
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForMaskedLM, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from kagglekit.files import read_json
 from kagglekit.files.arrays import loading, read_tensors
-from kagglekit.model.backbones import load_config, quiet
+from kagglekit.model.backbones import load_config, quiet, reads_forward
 from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.heads import Drop
 
@@ -21,32 +21,37 @@ HEAD = "head.model."  # prefix of its weights in a classifier
 
 
 class Verbalizer(nn.Module):
-    """A pretrained head: the logits of a masked-language model for the words of each class.
+    """A pretrained head: the logits of a language model for the words of each class.
 
     The logit of a class is the mean over its words and their tokens of the token's logit at its mask. The model
     classifies before it has seen a label, and learns from few labels.
-    masked_lm: of transformers; it is split: its encoder goes to the classifier, its head stays here, and the weights
-    that they share (the word embeddings) stay shared and are saved once, with the encoder. words: (classes, words,
-    masks) token ids from `find_words`. Called like all heads, with the concatenated vectors at the masks,
-    (batch, masks * width); `drop` acts on them. Computed in float32: bfloat16 would round the logits visibly.
+    whole: a model of transformers; it is split: its encoder goes to the classifier, its head stays here. The weights
+    that a masked-language model shares between them (the word embeddings) stay shared and are saved once, with the
+    encoder; of the vocabulary of a decoder only the rows of the words are copied, multiplied and trained (what it does
+    to logits, such as Gemma's soft cap, it still does). words: (classes, words, masks) token ids from `find_words`.
+    Called like all heads, with the concatenated vectors at the masks, (batch, masks * width); `drop` acts on them.
+    Computed in float32: bfloat16 would round the logits visibly.
     """
 
     def __init__(
-        self, masked_lm: PreTrainedModel, words: Sequence[Sequence[Sequence[int]]], width: int, sizes: Sequence[int]
+        self, whole: PreTrainedModel, words: Sequence[Sequence[Sequence[int]]], width: int, sizes: Sequence[int]
     ):
         super().__init__()
-        encoder, masks = masked_lm.base_model, len(words[0][0])
-        if encoder is masked_lm:
+        encoder, masks = whole.base_model, len(words[0][0])
+        if encoder is whole:
             raise ValueError(f"head='verbalizer' needs a model with a head for words, not a {type(encoder).__name__}")
         if width != masks * encoder.config.hidden_size or list(sizes) != [len(words)]:
             raise ValueError(
                 f"head='verbalizer' reads {masks} masks and knows {len(words)} classes, and nothing else: it was given "
                 f"vectors of {width} numbers, for targets of {list(sizes)} logits"
             )
-        setattr(masked_lm, masked_lm.base_model_prefix, Given(encoder))
-        self.model = masked_lm
+        setattr(whole, whole.base_model_prefix, Given(encoder))
+        self.model = whole
         self.counts = [len(one) for one in words]
         tokens = torch.tensor([ids for one in words for ids in one])  # (words, masks)
+        if reads_forward(encoder.config):
+            whole.set_output_embeddings(_rows(whole.get_output_embeddings(), tokens[:, 0]))
+            tokens = torch.arange(len(tokens))[:, None]
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("places", torch.arange(masks), persistent=False)
         seen, self.twins = {id(parameter) for parameter in encoder.parameters()}, []
@@ -61,13 +66,25 @@ class Verbalizer(nn.Module):
         dtype = next(self.model.parameters()).dtype
         states = drop(vector).to(dtype).unflatten(-1, (len(self.places), -1))  # (batch, masks, width)
         with torch.autocast(vector.device.type, enabled=False):
-            logits = self.model(inputs_embeds=states).logits.float()  # (batch, masks, vocabulary)
+            logits = self.model(
+                inputs_embeds=states
+            ).logits.float()  # (batch, masks, vocabulary, or words of a decoder)
         logits = logits[:, self.places, self.tokens]  # (batch, words, masks)
         return torch.stack([one.mean(dim=(1, 2)) for one in logits.split(self.counts, dim=1)], dim=1)
 
 
+def _rows(head: nn.Linear, tokens: torch.Tensor) -> nn.Linear:
+    """A linear layer with the rows of these tokens (words,), a copy in float32."""
+    made = nn.Linear(head.in_features, len(tokens), bias=head.bias is not None, device=head.weight.device)
+    with torch.no_grad():
+        made.weight.copy_(head.weight[tokens])
+        if head.bias is not None:
+            made.bias.copy_(head.bias[tokens])
+    return made
+
+
 class Given(nn.Module):
-    """Replaces the encoder in the masked-language model: returns its input. Other attributes are the encoder's."""
+    """Replaces the encoder in the language model: returns its input. Other attributes are the encoder's."""
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
@@ -76,8 +93,8 @@ class Given(nn.Module):
     def __getattr__(self, name):
         return getattr(vars(self)["encoder"], name)
 
-    def forward(self, *args, inputs_embeds: torch.Tensor, **kwargs) -> BaseModelOutput:
-        return BaseModelOutput(last_hidden_state=inputs_embeds)
+    def forward(self, *args, inputs_embeds: torch.Tensor, **kwargs) -> BaseModelOutputWithPastAndCrossAttentions:
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
 
 
 def _leave_out_twins(module: Verbalizer, state: dict, prefix: str, *_) -> None:
@@ -92,7 +109,12 @@ def _put_back_twins(module: Verbalizer, state: dict, prefix: str, *_) -> None:
         state[prefix + name] = module.get_parameter(name).data
 
 
-def load_masked_lm(
+def language_model(config) -> type:
+    """The class of transformers that loads the architecture of a configuration with its head for words."""
+    return AutoModelForCausalLM if reads_forward(config) else AutoModelForMaskedLM
+
+
+def load_language_model(
     path: str,
     dropout: float | None = None,
     attention: str | None = None,
@@ -100,27 +122,28 @@ def load_masked_lm(
     start: Path | None = None,
     untrained: bool = False,
 ) -> PreTrainedModel:
-    """Load a backbone with its masked-language head, in float32.
+    """Load a backbone with its head for words, masked or of the next token, in float32.
 
     dropout, attention, attention_dropout: as in `load_backbone`. start: a folder of `Classifier.save`; where its head
-    is a verbalizer, that head is loaded, and its encoder is left to `load_encoder`. untrained: accept a head of random
-    weights, to look at its shapes.
+    is a verbalizer, that head is loaded, and its encoder is left to `load_encoder`; the rows of a decoder's words are
+    left to `load_words`. untrained: accept a head of random weights, to look at its shapes.
     Raises ValueError for an architecture without such a head, and where neither the files nor the start have one.
     """
     whole = start is not None and read_json(start / "classifier.json").get("head") == "verbalizer"
     config = load_config(str(start) if whole else path, dropout, attention_dropout)
+    kind, whole = language_model(config), whole and not reads_forward(config)
     options = {"config": config, "dtype": torch.float32, "attn_implementation": attention}
     missing: set[str] = set()
     try:
         with quiet(), loading(path, weights=True):
             if whole:
-                model = AutoModelForMaskedLM.from_config(config, **{k: options[k] for k in options if k != "config"})
+                model = kind.from_config(config, **{k: options[k] for k in options if k != "config"})
             else:
-                model, report = AutoModelForMaskedLM.from_pretrained(path, **options, output_loading_info=True)
+                model, report = kind.from_pretrained(path, **options, output_loading_info=True)
                 inside = f"{model.base_model_prefix}."
                 missing = {name for name in report["missing_keys"] if not name.startswith(inside)}
     except ValueError as error:
-        raise ValueError(f"verbalizer: {path} cannot predict words at a mask: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"verbalizer: {path} cannot predict words: {str(error).splitlines()[0]}") from error
     if missing and not untrained:
         raise ValueError(
             f"verbalizer: the files of {path} have no pretrained head for words ({min(missing)} is missing): start "
@@ -131,3 +154,11 @@ def load_masked_lm(
         head = {name.removeprefix(HEAD): tensor for name, tensor in saved if name.startswith(HEAD)}
         model.load_state_dict(head, strict=False)  # the encoder's weights are not among them
     return fast_deberta(model)
+
+
+def load_words(head: Verbalizer, words: Sequence, start: Path) -> None:
+    """Load the rows of a decoder's words from a folder of `Classifier.save`, where it has those of the same words."""
+    if not reads_forward(head.model.config) or read_json(start / "classifier.json").get("label_words") != words:
+        return
+    saved = read_tensors(start / "model.safetensors").items()
+    head.load_state_dict({name.removeprefix("head."): x for name, x in saved if name.startswith("head.")})

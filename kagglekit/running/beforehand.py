@@ -203,14 +203,8 @@ def check_task(asked: Asked) -> None:
     values, kind = asked.values, asked.task["kind"]
     if asked.has("learner", "tricks"):
         from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
-        from kagglekit.training.column_knobs import fill_in
-        from kagglekit.training.recipe import Recipe
 
-        older = dict(pattern=None, text_separator="\n", label_columns=[])
-        task = SimpleNamespace(**older | asked.task)
-        task.columns = task.classes if kind in CLASSES else task.labels
-        recipe = Recipe(**{name: values[name] for name, one in asked.known.items() if one.kind is Recipe})
-        fill_in(recipe, task)
+        recipe, task = _fill_in(asked)
         if values["learner"] == "finetune" and values["backbone"] not in PLAIN:
             recipe.check_task(task)
         for name, options in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions)):
@@ -222,6 +216,17 @@ def check_task(asked: Asked) -> None:
             from kagglekit.ensembling.methods import BlendPlan  # takes a second
 
             BlendPlan(kind, asked.task["metric"], **{name: values[name] for name in names})
+
+
+def _fill_in(asked: Asked) -> tuple[Any, SimpleNamespace]:
+    """The recipe of 3_train, filled in for the task of the work folder; and that task."""
+    from kagglekit.training.column_knobs import fill_in
+    from kagglekit.training.recipe import Recipe
+
+    task = SimpleNamespace(**dict(pattern=None, text_separator="\n", label_columns=[]) | asked.task)
+    task.columns = task.classes if task.kind in CLASSES else task.labels
+    recipe = Recipe(**{name: asked.values[name] for name, one in asked.known.items() if one.kind is Recipe})
+    return fill_in(recipe, task), task
 
 
 def check_settings(asked: Asked) -> None:
@@ -246,7 +251,8 @@ def check_settings(asked: Asked) -> None:
     if ("objective" in recipe) != asked.has("objective"):
         theirs = "2_pretrain" if "objective" in recipe else "3_train"
         raise ValueError(f"run={values['run']!r} is a run of {theirs}: name another run=")
-    if changed := list(_changed(recipe, values)):
+    filled = _fill_in(asked)[0].as_dict() if asked.task and asked.has("learner", "tricks") else {}
+    if changed := list(_changed(recipe, values | filled)):
         raise ValueError(
             f"{shorten(folder)} was made with other settings: {'; '.join(changed)}. Name another run=, or say "
             "overwrite=True to delete it and begin again"

@@ -10,7 +10,7 @@ from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier, load_encoder
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.model.surgery import freeze, reinit_layers
-from kagglekit.model.verbalizer import load_masked_lm
+from kagglekit.model.verbalizer import load_language_model, load_words
 from kagglekit.model.vocabulary import resize_embeddings
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.targets import Targets
@@ -43,6 +43,8 @@ def build_model(
         chunk_pooling=recipe.chunk_pooling if recipe.chunks else "",
         **options,
     )
+    if start is not None and recipe.verbalizer and (Path(start) / "classifier.json").is_file():
+        load_words(model.head, options["label_words"], Path(start))
     for buffer, values in ((model.center, targets.center), (model.scale, targets.scale)):
         buffer.copy_(buffer.new_tensor(values))
     for words in (model.words, model.embedded_words):
@@ -63,7 +65,7 @@ def build_backbone(
     attention = choose_attention(choose_device(), recipe.max_length)
     options = (path if start is None or saved else start, recipe.dropout, attention, recipe.attention_dropout)
     if recipe.verbalizer:
-        whole = load_masked_lm(*options, start=Path(start) if saved else None, untrained=untrained)
+        whole = load_language_model(*options, start=Path(start) if saved else None, untrained=untrained)
     else:
         whole = load_backbone(*options, pooler=POOLINGS[recipe.pooling].own_pooler)
     backbone = whole.base_model

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kagglekit.competition.text_columns import SEPARATOR, swap_columns
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.options import Knobs, check_range, did_you_mean
+from kagglekit.training.prompt import fill_in_prompt, pattern_columns
 
 if TYPE_CHECKING:  # a recipe is checked before a kernel starts
     import pandas as pd
@@ -20,19 +21,20 @@ PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^A-Za-z\d]+")  # of a nam
 
 
 def fill_in(recipe: Knobs, task: Task) -> Knobs:
-    """A `Recipe` with its knobs of text columns filled in for a task: `budget` and a `truncation` by column name every
-    column in order, and `swap` also has their places and what changes with them. Filled in twice it stays as it is.
+    """A `Recipe` with its prompt and its knobs of text columns filled in for a task: `budget` and a `truncation` by
+    column name every column in order, and `swap` also has their places and what changes with them. Filled in twice it
+    stays as it is.
 
     Raises ValueError for a name that is no text column, for a task whose text is in one piece, and for classes that
     cannot be exchanged.
     """
     by_column = recipe.truncation if isinstance(recipe.truncation, dict) else {}
-    swapped = swapped_columns(recipe.swap)
-    for name, columns in (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped)):
+    swapped, changed = swapped_columns(recipe.swap), fill_in_prompt(recipe, task)
+    named = pattern_columns(changed.get("pattern", recipe.pattern), task.text)
+    for name, columns in (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped), ("pattern", named)):
         if columns:
             _check_columns(name, columns, task)
-    changed: dict[str, Any] = {}
-    if recipe.budget:
+    if recipe.budget or named:
         changed["budget"] = {column: recipe.budget.get(column, 0) for column in task.text}
     if by_column:
         changed["truncation"] = {column: by_column.get(column, "head") for column in task.text}
@@ -59,12 +61,19 @@ def swapped_columns(swap: list[str] | dict[str, Any]) -> list[str]:
 
 def _check_columns(name: str, columns: Sequence[str], task: Task) -> None:
     if len(task.text) == 1 or task.pattern or task.text_separator != SEPARATOR:
-        why = "is one column" if len(task.text) == 1 else f"is made of its columns by template={task.pattern!r}"
+        why = (
+            f"is one column, {task.text[0]!r}"
+            if len(task.text) == 1
+            else f"is made of its columns by template={task.pattern!r}"
+        )
         if not task.pattern and len(task.text) > 1:
             why = (
                 "was joined by line breaks by an earlier version: run 1_eda with another work= for columns of their own"
             )
-        raise ValueError(f"{name} is of text columns, and the text of this task {why}")
+        what, also = (
+            ("is of text columns", "") if name != "pattern" else (f"names {columns[0]!r}", "; {text} is all of it")
+        )
+        raise ValueError(f"{name} {what}, and the text of this task {why}{also}")
     for column in columns:
         if column not in task.text:
             meant = did_you_mean(column, task.text)

@@ -14,11 +14,12 @@ from kagglekit.data.batches import Examples
 from kagglekit.data.chunks import Chunks, make_chunks
 from kagglekit.data.clean import clean_texts
 from kagglekit.data.features import Features
-from kagglekit.data.patterns import fill_pattern, make_pattern
+from kagglekit.data.patterns import fill_pattern
 from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.vectors import read_document_vectors, read_word_vectors
 from kagglekit.files import read_json, write_json
 from kagglekit.training.column_knobs import swap_table
+from kagglekit.training.prompt import read_prompt
 from kagglekit.training.recipe import Recipe
 
 FILE = "beside.json"  # in the folder of a model
@@ -83,7 +84,7 @@ def _read_tokens(texts: pd.Series, tokenizer, recipe: Recipe, cache: Path | None
     rules = recipe.truncation if isinstance(recipe.truncation, str) else list(recipe.truncation.values())
     how = {"cache": cache, "cut": rules, "budget": list(recipe.budget.values())}
     if recipe.pattern:
-        return fill_pattern(texts, tokenizer, make_pattern(recipe.pattern, tokenizer), recipe.max_length, **how)
+        return fill_pattern(texts, tokenizer, read_prompt(recipe, tokenizer), recipe.max_length, **how)
     return tokenize(texts, tokenizer, recipe.max_length, **how)
 
 

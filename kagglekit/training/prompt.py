@@ -1,10 +1,12 @@
-"""The prompt of a recipe: its pattern, the words for the masks, and the other knobs that go with them, checked."""
+"""The prompt of a recipe: its pattern, the words that answer it, and the other knobs that go with them, checked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_letters
 from typing import TYPE_CHECKING, Any
 
+from kagglekit.competition.text_columns import rename_template, template_columns
 from kagglekit.losses.catalogue import check_loss
 from kagglekit.options import Knobs
 
@@ -12,41 +14,44 @@ if TYPE_CHECKING:  # a recipe is checked before a kernel starts
     from kagglekit.competition.task import Task
 
 EXAMPLE = "pattern='{text} It was {mask}.'"
+LETTERS = ascii_letters[26:] + ascii_letters[:26]  # of the classes, in their order
+OWN = ("text", "mask", "classes")  # names in braces that are no columns
 
 
 def check_prompt(recipe: Knobs) -> None:
-    """Raise ValueError where a pattern, the words for its masks and the other knobs contradict each other."""
-    if recipe.verbalizer and not recipe.pattern:
-        raise ValueError(f"verbalizer has words for the mask of a pattern, and there is no pattern: set {EXAMPLE}")
+    """Raise ValueError where a pattern, the words that answer it and the other knobs contradict each other."""
+    answers = "verbalizer" if recipe.verbalizer else "head='answer'" if recipe.head == "answer" else ""
+    if answers and not recipe.pattern:
+        raise ValueError(f"{answers} has words for the mask of a pattern, and there is no pattern: set {EXAMPLE}")
     if recipe.pooling == "mask" and not recipe.pattern:
         raise ValueError(f"pooling='mask' reads the masks of a pattern, and there is no pattern: set {EXAMPLE}")
     if not recipe.pattern:
         return
     from kagglekit.data.patterns import count_masks
 
-    masks, reads = count_masks(recipe.pattern), "mask" if recipe.verbalizer else recipe.pooling
-    if recipe.pattern.strip() == "{text}":
+    masks, reads = count_masks(recipe.pattern), "mask" if answers else recipe.pooling
+    if recipe.pattern.strip() == "{text}" and not recipe.chat:
         raise ValueError(f"pattern={recipe.pattern!r} adds nothing to the text: set {EXAMPLE}, or pattern=''")
     if recipe.chunks:
         raise ValueError(f"pattern stands around a text, and chunks={recipe.chunks} are several: set chunks=0")
-    if reads == "mask" and not masks:
-        name = "verbalizer" if recipe.verbalizer else "pooling='mask'"
+    if reads == "mask" and not masks and not recipe.chat:
+        name = answers or "pooling='mask'"
         raise ValueError(f"{name} goes with the mask of a pattern, and {recipe.pattern!r} has none: set {EXAMPLE}")
     if masks and reads != "mask":
         raise ValueError(
             f"pattern={recipe.pattern!r} has a mask that pooling={reads!r} does not look for: name the words of each "
-            "class in verbalizer, or set pooling='mask'"
+            "class in verbalizer, or set head='answer' or pooling='mask'"
         )
-    if recipe.verbalizer:
-        _check_verbalizer(recipe)
+    if answers:
+        _check_answers(recipe, answers)
 
 
-def _check_verbalizer(recipe: Knobs) -> None:
-    """A verbalizer is the head, reads the masks and nothing else, and has words for the task's classes alone."""
-    for name, rest in (("head", ("linear",)), ("pooling", ("mean", "mask"))):
+def _check_answers(recipe: Knobs, answers: str) -> None:
+    """Words are the head, are read at the masks and nothing else, and are those of the task's classes alone."""
+    for name, rest in (("head", ("linear", "answer")), ("pooling", ("mean", "mask", "last_token"))):
         value = getattr(recipe, name)
         if value not in rest:
-            raise ValueError(f"verbalizer is a head of its own, over the masks, and {name}={value!r} has no effect")
+            raise ValueError(f"{answers} is a head of its own, over the masks, and {name}={value!r} has no effect")
     at = {name: recipe.features.get(f"{name}_at") for name in ("vectors", "word_vectors")}
     joined = [name for name in ("numbers", "categories", *at) if recipe.features.get(name) and not at.get(name)]
     joined += [name for name, where in at.items() if recipe.features.get(name) and where == "last"]
@@ -61,7 +66,9 @@ def _check_verbalizer(recipe: Knobs) -> None:
 
 def check_words(recipe: Knobs, task: Task) -> None:
     """Raise ValueError where a recipe has words for classes that the task lacks, or its loss is of something else."""
-    if recipe.verbalizer and check_loss(recipe.loss, task.kind) not in ("softmax", "expectation"):
+    if not recipe.verbalizer and recipe.head != "answer":
+        return
+    if check_loss(recipe.loss, task.kind) not in ("softmax", "expectation"):
         how = "set loss={'cross_entropy': {}}" if task.kind == "ordinal" else "set verbalizer={}"
         raise ValueError(
             f"verbalizer gives one distribution over the classes of a task, and this one ({task.kind}) is learned by "
@@ -73,17 +80,61 @@ def check_words(recipe: Knobs, task: Task) -> None:
         check_classes(recipe.verbalizer, task.classes)
 
 
+def pattern_columns(pattern: str, columns: Sequence[str]) -> list[str]:
+    """The text columns that a pattern names; `{text}` alone is the whole text, beside others a column of that name."""
+    names = template_columns(pattern, "pattern") if pattern else []
+    others = [name for name in names if name not in OWN]
+    return [name for name in names if name in others or (others and name == "text" and name in columns)]
+
+
+def fill_in_prompt(recipe: Knobs, task: Task) -> dict[str, Any]:
+    """Knobs of a prompt, filled in for a task: letters as the words of its classes for head='answer' without words, and
+    the classes in place of {classes}, as "A. cat", a line each, or as their words.
+
+    Raises ValueError for more classes than letters, and for classes without words to list.
+    """
+    verbalizer, pattern = recipe.verbalizer, recipe.pattern
+    if recipe.head == "answer" and not verbalizer:
+        if len(task.classes) > len(LETTERS):
+            raise ValueError(
+                f"head='answer' has {len(LETTERS)} letters, and the task has {len(task.classes)} classes: "
+                "name a word of each in verbalizer"
+            )
+        single = all(len(name) == 1 and name.isalnum() for name in task.classes)  # they are answers by themselves
+        verbalizer = {name: [name if single else LETTERS[at]] for at, name in enumerate(task.classes)}
+    if len(task.text) == 1 and pattern:
+        pattern = rename_template(pattern, lambda name: "text" if name == task.text[0] else name)
+    if "classes" in (template_columns(pattern, "pattern") if pattern else ()):
+        if not task.classes:
+            raise ValueError(f"pattern={recipe.pattern!r} lists the classes, and the task ({task.kind}) has none")
+        words = {name: (verbalizer.get(name) or [name])[0] for name in task.classes}
+        lettered = any(len(word) == 1 and word != name for name, word in words.items())
+        listed = "\n".join(f"{word}. {name}" for name, word in words.items()) if lettered else ", ".join(words.values())
+        listed = listed.replace("{", "{{").replace("}", "}}")
+        pattern = rename_template(pattern, lambda name: name).replace("{classes}", listed)
+    changed = {"verbalizer": verbalizer, "pattern": pattern}
+    return {name: value for name, value in changed.items() if value != getattr(recipe, name)}
+
+
 def prompt_options(recipe: Knobs, classes: Sequence[str], tokenizer) -> dict[str, Any]:
     """The pooling, the head, and the places of masks and words of the classes, as options of `Classifier`.
 
     Raises ValueError as `make_pattern` and `find_words` do.
     """
-    from kagglekit.data.patterns import find_words, make_pattern
+    from kagglekit.data.patterns import find_words
 
     options: dict[str, Any] = {"pooling": recipe.pooling, "head": recipe.head}
-    if recipe.pattern:
-        options["mask_places"] = make_pattern(recipe.pattern, tokenizer).masks or None
+    pattern = read_prompt(recipe, tokenizer) if recipe.pattern else None
+    if pattern is not None and (recipe.verbalizer or recipe.pooling == "mask"):
+        options["mask_places"] = pattern.masks
     if recipe.verbalizer:
-        words = find_words(recipe.verbalizer, classes, recipe.pattern, tokenizer)
+        words = find_words(recipe.verbalizer, classes, pattern, tokenizer)
         options |= {"pooling": "mask", "head": "verbalizer", "label_words": words}
     return options
+
+
+def read_prompt(recipe: Knobs, tokenizer):
+    """The pattern of a recipe that is filled in, in the tokens of a tokenizer: a `Pattern`."""
+    from kagglekit.data.patterns import make_pattern
+
+    return make_pattern(recipe.pattern, tokenizer, list(recipe.budget), recipe.chat, recipe.system)

@@ -91,7 +91,15 @@ class Recipe(Knobs):
         most=1,
         only={"augment": True, "augment_copies": False},
     )
-    pattern: str = knob("", 'around each text, such as "{text} It was {mask}."; empty: the text alone')
+    pattern: str = knob(
+        "",
+        'around each text, "{text} It was {mask}.", or its columns, "{title}: {body}\\n{classes}\\nAnswer: {mask}"; '
+        "empty: nothing",
+    )
+    chat: bool = knob(
+        False, "the pattern is what the user says in the backbone's chat template", only={"pattern": True}
+    )
+    system: str = knob("", "what the system says before, in the chat", only={"chat": True})
     # the model
     pooling: str = knob(
         "mean",
@@ -102,9 +110,15 @@ class Recipe(Knobs):
         ),
         shown="model",
     )
-    head: str = knob("linear", "text vector to logits", choices=("linear", "separate", "queries", "flat"))
+    head: str = knob(
+        "linear",
+        "text vector to logits; answer: words, as verbalizer",
+        choices=("linear", "separate", "queries", "flat", "answer"),
+    )
     verbalizer: dict[str, list[str]] = knob(
-        {}, 'PET: words of each class at the mask, in place of a head: {"1": ["great"], "0": ["terrible"]}'
+        {},
+        'words of each class at the mask, in place of a head: {"1": ["great"], "0": ["terrible"]}; empty for '
+        "head='answer': A, B, ...",
     )
     dropout: float | None = knob(
         0.0,

@@ -57,27 +57,29 @@ def shown(tokenizer, tokens):
 @pytest.mark.parametrize(
     ("pattern", "sides"),
     [
-        (REVIEW, ([""], [" it was ", " ."])),
-        (NEWS, (["", " ", " film: "], [""])),
-        ("{text}。很{mask}{mask}！", ([""], ["。很", "", "！"])),
-        ("{mask} ({{new}}): {text} is {mask}", (["", " ({new}): "], [" is ", ""])),
-        ("query: {text}", (["query: "], [""])),
+        (REVIEW, [[""], [" it was ", " ."]]),
+        (NEWS, [["", " ", " film: "], [""]]),
+        ("{text}。很{mask}{mask}！", [[""], ["。很", "", "！"]]),
+        ("{mask} ({{new}}): {text} is {mask}", [["", " ({new}): "], [" is ", ""]]),
+        ("query: {text}", [["query: "], [""]]),
+        ("Q: {question}\nA: {answer}\n{{ok}}? {mask}", [["Q: "], ["\nA: "], ["\n{ok}? ", ""]]),
     ],
 )
 def test_a_pattern_is_what_stands_before_and_behind_cut_at_its_masks(pattern, sides):
-    assert read_pattern(pattern) == sides
+    assert read_pattern(pattern)[0] == sides
     assert count_masks(pattern) == pattern.count("{mask}")
 
 
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("It was {mask}.", "must have {text} once"),
-        ("{text} {text}", "must have {text} once"),
-        ("{text} is {label}", r"\{label\} is not known; use {text} and {mask}"),
-        ("{text!r} {mask}", r"\{text\} is not known"),
-        ("{text} {", "use {text} and {mask}, write a brace itself as {{"),
-        ("{} {text}", r"\{\} is not known"),
+        ("It was {mask}.", "has no text: write {text}, or text columns"),
+        ("It was.", "names no column: write one in braces"),
+        ("{a} {mask} {b}", "has a mask between two columns"),
+        ("{text!r} {mask}", "between braces stands the name of a column and nothing else"),
+        ("{text} {", "pattern='{text} {': .*; write a brace itself as {{"),
+        ("{text} }", "write a brace itself as {{ or }}"),
+        ("{} {text}", "between braces stands the name of a column and nothing else"),
     ],
 )
 def test_another_pattern_is_an_error_that_says_what_may_stand_there(pattern, words):
@@ -119,7 +121,7 @@ def test_the_text_is_cut_and_the_pattern_is_whole(tokenizer, cut, words, max_len
     made, text = make_pattern(REVIEW, tokenizer), " ".join(["good", "bad", "old", "plot"] * 10).split()[:words]
     (ids,) = fill_pattern([" ".join(text)], tokenizer, made, max_length, cut=cut)
     assert len(ids) == min(words + 6, max_length)
-    assert ids[:1].tolist() == made.first.tolist() and ids[-5:].tolist() == made.last.tolist()
+    assert ids[:1].tolist() == made.around[0].tolist() and ids[-5:].tolist() == made.around[-1].tolist()
     assert ids[made.masks].tolist() == [tokenizer.mask_token_id]
     alone = next(iter(tokenize([" ".join(text)], tokenizer, max_length - 4, cut=cut)))
     assert ids[1:-5].tolist() == alone[1:-1].tolist()
@@ -155,13 +157,16 @@ def test_what_a_tokenizer_cannot_do_is_an_error(tokenizer, backbone):
 
 def test_words_of_classes_are_their_tokens_in_the_order_of_the_classes(tokenizer):
     good, bad, poor = tokenizer.convert_tokens_to_ids(["good", "bad", "poor"])
-    assert find_words(WORDS, ["no", "yes"], REVIEW, tokenizer) == [[[bad], [poor]], [[good]]]
-    assert find_words(WORDS, ["yes", "no"], "{mask}: {text}", tokenizer) == [[[good]], [[bad], [poor]]]
+    assert find_words(WORDS, ["no", "yes"], make_pattern(REVIEW, tokenizer), tokenizer) == [[[bad], [poor]], [[good]]]
+    assert find_words(WORDS, ["yes", "no"], make_pattern("{mask}: {text}", tokenizer), tokenizer) == [
+        [[good]],
+        [[bad], [poor]],
+    ]
 
 
 def test_words_may_be_of_several_tokens_where_there_are_as_many_masks(chinese):
     words = {"差": ["糟糕"], "好": ["不错", "很棒"]}
-    found = find_words(words, ["差", "好"], "{text}。{mask}{mask}", chinese)
+    found = find_words(words, ["差", "好"], make_pattern("{text}。{mask}{mask}", chinese), chinese)
     assert [[chinese.convert_ids_to_tokens(ids) for ids in one] for one in found] == [
         [["糟", "糕"]],
         [["不", "错"], ["很", "棒"]],
@@ -174,9 +179,11 @@ def test_a_word_is_read_as_it_stands_at_the_mask(bytewise, pieces):
         (pieces, {"{text} It was {mask}.": "▁great"}),
     ):
         for pattern, token in cases.items():
-            ((ids,),) = find_words({"x": ["great"]}, ["x"], pattern, tokenizer)
+            ((ids,),) = find_words({"x": ["great"]}, ["x"], make_pattern(pattern, tokenizer), tokenizer)
             assert tokenizer.convert_ids_to_tokens(ids) == [token]
-    ((good,), (bad,)) = find_words({"好": ["好"], "差": ["差"]}, ["好", "差"], "{text}很{mask}", pieces)
+    ((good,), (bad,)) = find_words(
+        {"好": ["好"], "差": ["差"]}, ["好", "差"], make_pattern("{text}很{mask}", pieces), pieces
+    )
     assert pieces.convert_ids_to_tokens([*good, *bad]) == ["好", "差"]
 
 
@@ -195,4 +202,4 @@ def test_a_word_is_read_as_it_stands_at_the_mask(bytewise, pieces):
 )
 def test_words_that_cannot_stand_at_the_masks_are_an_error(tokenizer, verbalizer, pattern, words):
     with pytest.raises(ValueError, match=words):
-        find_words(verbalizer, ["no", "yes"], pattern, tokenizer)
+        find_words(verbalizer, ["no", "yes"], make_pattern(pattern, tokenizer), tokenizer)

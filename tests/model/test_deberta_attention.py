@@ -13,7 +13,7 @@ from kagglekit.model import deberta_attention
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.deberta_attention import FastAttention, FastEncoder, _attend, _Chunked, distances, fast_deberta
-from kagglekit.model.verbalizer import load_masked_lm
+from kagglekit.model.verbalizer import load_language_model
 
 TINY = {
     "vocab_size": 50,
@@ -181,7 +181,7 @@ def test_every_way_to_load_a_model_has_the_fast_attention(backbones, tmp_path):
     loaded = Classifier.load(tmp_path / "model")
     plain = Classifier(AutoModel.from_config(loaded.backbone.config), "softmax", 3, "mean")
     plain.load_state_dict(loaded.state_dict())  # strict: the same names
-    for each in (model, loaded, load_masked_lm(folder)):
+    for each in (model, loaded, load_language_model(folder)):
         assert sum(type(module) is FastAttention for module in each.modules()) == 2
     ids, mask = make_batch(3, 13)
     found, wanted = (each.eval()(input_ids=ids % 30, attention_mask=mask)["logits"] for each in (loaded, plain))

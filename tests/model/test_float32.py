@@ -18,7 +18,7 @@ from kagglekit.files.arrays import SEAL
 from kagglekit.learners.frozen import Frozen
 from kagglekit.model.backbones import load_backbone, load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
-from kagglekit.model.verbalizer import load_masked_lm
+from kagglekit.model.verbalizer import load_language_model
 from kagglekit.model.weight_averages import average_models, fuse_backbones
 from kagglekit.pretraining.selective import TokenScorer
 from kagglekit.pretraining.stage_knobs import Stage
@@ -67,7 +67,7 @@ def sentence_encoder(folder, *_):
 LOADERS = {  # what is stored -> file that loads it -> how
     "backbone": {
         "model/backbones.py": lambda folder, *_: load_backbone(str(folder)),
-        "model/verbalizer.py": lambda folder, *_: load_masked_lm(str(folder)),
+        "model/verbalizer.py": lambda folder, *_: load_language_model(str(folder)),
         "learners/frozen.py": frozen_of(False),
         "learners/setfit.py": sentence_encoder,
         "model/weight_averages.py": lambda folder, *_: fuse_backbones([folder, folder]),

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 from kagglekit.data.patterns import fill_pattern, find_words, make_pattern
 from kagglekit.model.backbones import find_backbone, load_backbone, quiet
 from kagglekit.model.classifier import Classifier, load_encoder
-from kagglekit.model.verbalizer import load_masked_lm
+from kagglekit.model.verbalizer import load_language_model
 from kagglekit.model.weight_averages import average_models
 from kagglekit.training.learning_rates import parameter_groups
 
@@ -23,9 +23,9 @@ def verbal(backbones, tokenizer):
     def make(name="bert", folder=None, pattern=PATTERN, words=WORDS, texts=TEXTS, **options):
         torch.manual_seed(0)
         prompt = make_pattern(pattern, tokenizer)
-        found = find_words(words, list(words), pattern, tokenizer)
+        found = find_words(words, list(words), prompt, tokenizer)
         options = {"mask_places": prompt.masks, "label_words": found, **options}
-        masked_lm = load_masked_lm(folder or backbones[name], 0.0, "eager")
+        masked_lm = load_language_model(folder or backbones[name], 0.0, "eager")
         model = Classifier(masked_lm, "softmax", len(words), "mask", head="verbalizer", **options)
         model.mask_id, model.special_ids = 4, (0, 1, 2, 3, 4)
         return model, fill_pattern(texts, tokenizer, prompt, 24).pad(0)
@@ -120,7 +120,7 @@ def test_another_verbalizer_loads_encoder_and_head(verbal, backbones, tmp_path, 
     drawn(model).save(tmp_path / "model")
     bare = AutoModel.from_config(AutoConfig.from_pretrained(backbones[name]))
     bare.save_pretrained(tmp_path / "bare")
-    start = load_masked_lm(str(tmp_path / "bare"), 0.0, "eager", start=tmp_path / "model")
+    start = load_language_model(str(tmp_path / "bare"), 0.0, "eager", start=tmp_path / "model")
     load_encoder(start.base_model, tmp_path / "model")
     again = Classifier(start, **model.options)
     assert torch.allclose(logits(again, batch), logits(model, batch), atol=1e-5)
@@ -166,11 +166,11 @@ def test_a_backbone_without_a_head_for_words_is_an_error(backbone, tmp_path):
     load_backbone(backbone).save_pretrained(tmp_path)
     for folder in (tmp_path, find_backbone("minilm")):
         with pytest.raises(ValueError, match=r"no pretrained head for words \(cls.*start from a run of 2_pretrain"):
-            load_masked_lm(str(folder))
-    assert load_masked_lm(str(tmp_path), untrained=True).get_output_embeddings() is not None
-    AutoConfig.for_model("gpt2", n_embd=16, n_layer=1, n_head=2).save_pretrained(tmp_path / "decoder")
-    with pytest.raises(ValueError, match="cannot predict words at a mask: Unrecognized configuration"):
-        load_masked_lm(str(tmp_path / "decoder"))
+            load_language_model(str(folder))
+    assert load_language_model(str(tmp_path), untrained=True).get_output_embeddings() is not None
+    AutoConfig.for_model("vit").save_pretrained(tmp_path / "pictures")
+    with pytest.raises(ValueError, match="cannot predict words: Unrecognized configuration"):
+        load_language_model(str(tmp_path / "pictures"))
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,7 @@ CHANGES = {  # knob -> knobs with another value of it, and those that it is comp
     "tricks": ({"tricks": {"FGM": {}}}, {}),
 }
 ELSEWHERE = {"checkpointing", "evaluate_every", "patience"}  # they change no prediction of so short a run
+ELSEWHERE |= {"chat", "system"}  # of decoders: tests/decoders/test_answers.py
 
 
 def test_no_knob_is_forgotten():
