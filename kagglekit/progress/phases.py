@@ -48,7 +48,8 @@ class _Board:
         """What is being done: the parts, and the phases in them."""
         outer = [part.words for part in self.parts if part.words]
         inner = [one.phase for one in self.phases if one.phase]
-        return ", ".join([*outer, *(one for one in inner if not any(one in words for words in outer))])
+        known = [one for one in inner if all(any(part in words for words in outer) for part in one.split(", "))]
+        return ", ".join([*outer, *(one for one in inner if one not in known)])
 
     def words(self) -> dict[str, Any]:
         """The words of the line: phase, at, figures, and `ends`, when all is done, in seconds since 1970."""

@@ -19,7 +19,7 @@ from kagglekit.files.paths import RESERVED
 from kagglekit.progress import clock
 from kagglekit.reports.run_settings import describe_settings
 from kagglekit.running.notebook import LAB
-from kagglekit.runs.folder import score_run
+from kagglekit.runs.folder import name_seeds, score_run
 from kagglekit.runs.leaks import score_warning
 from kagglekit.runs.record import RunRecord
 from kagglekit.scoring.metrics import is_higher_better
@@ -154,6 +154,8 @@ def _read_row(row: RunRow, found: Overview) -> None:
         if "score" in scores:
             row.metric, row.error = scores.get("metric", ""), scores.get("standard_error")
             row.score = scores.get("cross_fitted", scores["score"])
+            if words := name_seeds(scores):
+                row.notes.append(f"mean of {words.removeprefix(', ')}")
             if "cross_fitted" in scores and "members" not in scores:
                 itself = f"{write_score(scores['score'])} by itself, which is too good"
                 row.notes.append(f"each fold's best evaluation is chosen by the other folds ({itself})")

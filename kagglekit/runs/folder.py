@@ -33,7 +33,7 @@ from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.initial_weights import SourceRun, read_sources
 from kagglekit.runs.leaks import table_metadata
 from kagglekit.runs.record import RunRecord, count_seeds, named_runs, split_start
-from kagglekit.runs.seeds import join_seeds, table_folder
+from kagglekit.runs.seeds import join_seeds, score_seeds, table_folder
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.bootstrap import standard_error
 from kagglekit.scoring.metrics import score
@@ -280,7 +280,13 @@ def describe_score(scores: dict[str, Any], known: Iterable[int]) -> str:
         f" ({scores['cross_fitted']:.4f} with each epoch chosen by the other folds)" if "cross_fitted" in scores else ""
     )
     value = f"{scores['metric']} {scores['score']:.4f} ± {scores['standard_error']:.4f}"
-    return f"{value}{honest}, fold{'s' * (len(folds) > 1)} {named}{partly}"
+    return f"{value}{honest}, fold{'s' * (len(folds) > 1)} {named}{partly}{name_seeds(scores)}"
+
+
+def name_seeds(scores: dict[str, Any]) -> str:
+    """Of how many seeds a score is, and what they score alone: ", 3 seeds (0.7010 to 0.7110 alone)"; of one nothing."""
+    each = scores.get("seeds", {}).get("scores", [])
+    return f", {len(each)} seeds ({min(each):.4f} to {max(each):.4f} alone)" if len(each) > 1 else ""
 
 
 def score_run(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray | None = None) -> dict[str, Any]:
@@ -288,6 +294,7 @@ def score_run(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray | Non
 
     labels, groups: of all rows of train; rows of a group are drawn together, as `group` of `read_folds` says.
     Where each fold chose among evaluations, that score is too good: `cross_fitted` is the score of `honest_run`.
+    `seeds`: see `score_seeds`.
     """
     truth, fold = labels[run.rows], run.oof["fold"].to_numpy()
     together = None if groups is None else groups[run.rows]
@@ -298,5 +305,6 @@ def score_run(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray | Non
         "standard_error": float(standard_error(task.metric, truth, run.oof_array, groups=together)),
         "folds": {int(k): float(score(task.metric, truth[fold == k], run.oof_array[fold == k])) for k in run.folds},
     }
+    found |= {"seeds": apart} if (apart := score_seeds(run, task, labels)) else {}
     honest = run if run.cross_fitted else honest_run(run, task, labels)
     return found if honest is run else found | {"cross_fitted": float(score(task.metric, truth, honest.oof_array))}

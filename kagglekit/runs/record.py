@@ -220,12 +220,13 @@ def trained_runs(work: str | Path) -> list[str]:
 
 def read_scores(work: str | Path) -> pd.DataFrame:
     """The score.json of every run in a work folder, one row a run: metric, score, standard_error, number of folds; and
-    cross_fitted where any run has it."""
+    cross_fitted and number of seeds where any run has them."""
     found = [read_json(path) for path in sorted(resolve(work).glob("*/score.json"))]
     names = ["run", "metric", "score", "standard_error", "folds"]
     names += ["cross_fitted"] if any("cross_fitted" in scores for scores in found) else []
-    table = pd.DataFrame(found, columns=names)
-    return table.assign(folds=[len(folds) for folds in table["folds"]]).set_index("run")
+    table, seeds = pd.DataFrame(found, columns=names), [one.get("seeds", {}).get("scores", [0]) for one in found]
+    table = table.assign(folds=[len(folds) for folds in table["folds"]]).set_index("run")
+    return table.assign(seeds=list(map(len, seeds))) if any(len(each) > 1 for each in seeds) else table
 
 
 def read_repeats(work: str | Path, run: str) -> pd.DataFrame:

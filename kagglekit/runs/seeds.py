@@ -12,14 +12,18 @@ Of how many seeds a fold's tables are the mean, their metadata says: while more 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kagglekit.competition.task import Task
 from kagglekit.files import fold_folders, seed_folder
 from kagglekit.files.parquet import read_metadata, read_parquet, write_parquet
 from kagglekit.progress import parts
 from kagglekit.runs.record import RunRecord, count_seeds
+from kagglekit.runs.tables import Run
+from kagglekit.scoring.metrics import score
 from kagglekit.time_budget import UNLIMITED, TimeBudget, stopping_in_time
 
 TABLES = ("test.parquet", "oof.parquet")  # of a fold; the last one makes it finished
@@ -86,6 +90,40 @@ def mean_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def mean_predictions(predictions: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of predictions (rows, columns) by several seeds, float32; of one seed these themselves."""
     return np.mean(predictions, axis=0, dtype=np.float64).astype(np.float32)
+
+
+def score_seeds(run: Run, task: Task, labels: np.ndarray) -> dict[str, Any]:
+    """The scores of the seeds of a run, each by itself; nothing where every fold has one.
+
+    labels: of all rows of train. scores: of each seed that all finished folds have, over all their rows; spread: the
+    standard deviation of these; folds: fold -> the score of each of its seeds.
+    """
+    files = {fold: own_tables(run.folder / f"fold{fold}") for fold in run.folds} if run.folder else {}
+    if max(map(len, files.values()), default=1) < 2:
+        return {}
+    truth, fold_of = labels[run.rows], run.oof["fold"].to_numpy()
+    oofs = {
+        fold: [read_parquet(file).iloc[:, 2:].to_numpy(np.float32) for file in each] for fold, each in files.items()
+    }
+    folds = {fold: [score(task.metric, truth[fold_of == fold], one) for one in each] for fold, each in oofs.items()}
+    found, whole = [], run.oof_array.copy()
+    for number in range(min(map(len, oofs.values()))):
+        for fold, each in oofs.items():
+            whole[fold_of == fold] = each[number]
+        found.append(float(score(task.metric, truth, whole)))
+    spread = {"spread": float(np.std(found, ddof=1))} if len(found) > 1 else {}
+    return {"scores": found, **spread, "folds": {fold: [float(one) for one in each] for fold, each in folds.items()}}
+
+
+def describe_seeds(metric: str, mean: float, seeds: Mapping[str, Any]) -> str:
+    """What `score_seeds` found, in a sentence. mean: the score of the mean of their predictions."""
+    each = seeds["scores"]
+    if len(each) < 2:
+        return "Not all folds have several seeds yet."
+    return (
+        f"{len(each)} seeds: each alone has {metric} {min(each):.4f} to {max(each):.4f}, {np.mean(each):.4f} on "
+        f"average with a standard deviation of {seeds['spread']:.4f}; the mean of their predictions has {mean:.4f}."
+    )
 
 
 def trainings(

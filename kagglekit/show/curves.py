@@ -12,9 +12,9 @@ from kagglekit.show.style import BLUE, COLOURS, ORANGE, PALE, SHADES, make_axes,
 
 @styled
 def learning_curves(history: pd.DataFrame, metric: str = "score", by: str = "fold") -> Figure | None:
-    """Learning curves: losses, score and learning rate over the steps, a line per fold; a panel for each column with at
-    least two steps in a fold, three at most. A score that rises while the validation loss rises too is of a model that
-    becomes too sure.
+    """Learning curves: losses, score and learning rate over the steps, a line per fold (and seed); a panel for each
+    column with at least two steps in a fold, three at most. A score that rises while the validation loss rises too is
+    of a model that becomes too sure.
 
     by: the column with a line for each of its values; others than folds are named as they are.
 
@@ -25,7 +25,7 @@ def learning_curves(history: pd.DataFrame, metric: str = "score", by: str = "fol
     names = {"loss": "loss", "valid_loss": "loss", "score": metric, "learning_rate": "learning rate"}
     titles = {"loss": "Training loss", "valid_loss": "Validation loss", "score": f"Validation {metric}"}
     titles["learning_rate"] = "Learning rate"
-    counts = history.groupby([name for name in dict.fromkeys((by, "fold")) if name in history]).count()
+    counts = history.groupby([name for name in dict.fromkeys((by, "fold", "seed")) if name in history]).count()
     if metric in ("log_loss", "mse"):  # the score is the validation loss
         del names["valid_loss"]
     present = [name for name in names if name in counts and counts[name].max() > 1][:3]
@@ -35,12 +35,14 @@ def learning_curves(history: pd.DataFrame, metric: str = "score", by: str = "fol
     for ax, name in zip(panels, present, strict=False):
         for number, (one, rows) in enumerate(history.dropna(subset=[name]).groupby(by, sort=by == "fold")):
             style = ("-", "--", ":")[number // len(COLOURS) % 3]
-            line, values = {"color": COLOURS[number % len(COLOURS)]}, rows[name]
-            if name == "loss" and len(rows) > 40:
-                ax.plot(rows["step"], values, alpha=0.2, linewidth=0.9, **line)
-                values = values.rolling(len(rows) // 20, center=True, min_periods=1).mean()
-            marker, label = "o" if len(rows) < 12 else "", f"fold {one}" if by == "fold" else short([one])[0]
-            ax.plot(rows["step"], values, style, marker=marker, markersize=4.5, label=label, **line)
+            line, label = {"color": COLOURS[number % len(COLOURS)]}, f"fold {one}" if by == "fold" else short([one])[0]
+            for place, (_, each) in enumerate(rows.groupby("seed") if "seed" in rows else [(0, rows)]):
+                values, marker = each[name], "o" if len(each) < 12 else ""
+                if name == "loss" and len(each) > 40:
+                    ax.plot(each["step"], values, alpha=0.2, linewidth=0.9, **line)
+                    values = values.rolling(len(each) // 20, center=True, min_periods=1).mean()
+                named = None if place else label
+                ax.plot(each["step"], values, style, marker=marker, markersize=4.5, label=named, **line)
         ax.set(xlabel="step", ylabel=names[name], title=titles[name])
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if name == "learning_rate":

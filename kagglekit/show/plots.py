@@ -14,6 +14,7 @@ from kagglekit.show.style import (
     BLUE,
     COLOURS,
     GREEN,
+    INK,
     ORANGE,
     PALE,
     PERCENT,
@@ -128,18 +129,29 @@ def compare_train_test(train: np.ndarray, test: np.ndarray) -> Figure:
 
 
 @styled
-def fold_scores(scores: Mapping[int, float], mean: float, standard_error: float, metric: str = "score") -> Figure:
-    """The score of each fold, with that of all out-of-fold rows (`mean`) and its standard error."""
+def fold_scores(
+    scores: Mapping[int, float],
+    mean: float,
+    standard_error: float,
+    metric: str = "score",
+    seeds: Mapping[int, Sequence[float]] | None = None,
+) -> Figure:
+    """The score of each fold, with that of all out-of-fold rows (`mean`) and its standard error; small dots: those of
+    the seeds of a fold, each by itself."""
     ax = make_axes(6.0, 1.2 + 0.32 * len(scores), grid="x")
     ax.axvspan(mean - standard_error, mean + standard_error, color=SKY, alpha=0.25, linewidth=0)
     ax.axvline(mean, color=BLUE)
+    for row, fold in enumerate(scores):
+        alone = (seeds or {}).get(fold, ())
+        ax.plot(alone, [row] * len(alone), "o", color=INK, markersize=3.5, alpha=0.6, zorder=3)
     ax.plot(list(scores.values()), range(len(scores)), "o", color=ORANGE, markersize=8)
     for row, value in enumerate(scores.values()):
         note(ax, f"{value:.4f}", 1, row, xycoords=("axes fraction", "data"))
     name_rows(ax, [f"fold {fold}" for fold in scores])
     ax.margins(x=0.2)
     ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.set(xlabel=f"{metric} (band: one standard error)", title=f"Out of fold: {mean:.4f} ± {standard_error:.4f}")
+    words = "band: one standard error" + "; small dots: each seed alone" * bool(seeds)
+    ax.set(xlabel=f"{metric} ({words})", title=f"Out of fold: {mean:.4f} ± {standard_error:.4f}")
     return ax.figure
 
 

@@ -58,6 +58,20 @@ def show_settings(settings: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "value"]).set_index("setting")
 
 
+def show_seeds(scores: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The scores of the seeds of a run by fold, each alone, and those of the mean of their predictions, from what
+    `score_run` found; None for one seed."""
+    if "seeds" not in scores:
+        return None
+    apart, together = scores["seeds"], {f"fold {fold}": value for fold, value in scores["folds"].items()}
+    table = pd.DataFrame.from_dict(apart["folds"], orient="index").T.rename(columns="fold {}".format)
+    table.insert(0, "all folds", pd.Series(apart["scores"]))
+    table = table.rename(index="seed {}".format).rename_axis("alone")
+    table.loc["standard deviation"] = table.std(ddof=1)
+    table.loc["mean of the predictions"] = {"all folds": scores["score"], **together}
+    return table
+
+
 def show_model(model: Classifier) -> pd.DataFrame:
     """The parts of a model: what each is, its parameters, and how many of them are trained."""
     table = {}
