@@ -37,8 +37,8 @@ class Budget:
 
     step, spread: mean and standard deviation of an optimizer step; startup: a fold without its steps and predictions;
     tokenise, row: to tokenise and to predict a row of test by one model; load: to load a model. batch: rows of a step.
-    copies: 1 plus the augmented copies of a row. rows, test_rows, folds, epochs, evaluate_every: of the run. limit:
-    hours that a kernel may take: 12, in most code competitions 9.
+    copies: 1 plus the augmented copies of a row. rows, test_rows, folds, epochs, evaluate_every, seeds: of the run.
+    limit: hours that a kernel may take: 12, in most code competitions 9.
     """
 
     device: str
@@ -55,6 +55,7 @@ class Budget:
     folds: int
     epochs: float
     evaluate_every: int = 0
+    seeds: int = 1
     limit: float = 12.0
 
     def hours(self, gpus: int = 1) -> dict[str, float]:
@@ -67,12 +68,13 @@ class Budget:
         evaluations = max(1, steps // self.evaluate_every if self.evaluate_every else math.ceil(epochs))
         reading = (rows + test_rows) * self.tokenise
         predicting = (evaluations * rows / folds + test_rows) * self.row
-        fold = self.startup + steps * self.step + predicting
+        predicting *= self.seeds
+        fold = self.seeds * (self.startup + steps * self.step) + predicting
         found = {
             "a fold": reading + fold,
             "training": reading + math.ceil(folds / gpus) * fold,
             "predicting": math.ceil(folds / gpus) * predicting,
-            "inference": folds * (self.load + test_rows * (self.tokenise + self.row)),
+            "inference": folds * self.seeds * (self.load + test_rows * (self.tokenise + self.row)),
         }
         return {name: seconds / 3600 for name, seconds in found.items()}
 
@@ -98,15 +100,17 @@ class Budget:
                 learning = one["a fold"] - one["predicting"] / self.folds - reading
                 epochs = self.epochs * (self.limit - one["a fold"] + learning) / learning
                 more = f", or about {epochs:.1g} epochs" if epochs > 0 else ": predicting alone takes longer"
-                found.append(f"  less work a fold: shorter texts (max_length), a smaller backbone{more}")
+                fewer = ", fewer seeds" * (self.seeds > 1)
+                found.append(f"  less work a fold: shorter texts (max_length), a smaller backbone{fewer}{more}")
         if one["inference"] > self.limit:
-            models = int(self.limit / one["inference"] * self.folds)
+            models = int(self.limit / one["inference"] * self.folds)  # of a fold with its seeds
             kept = f"the models of {models} folds" if models else "shorter texts (max_length) or a smaller backbone"
             found.append(f"inference takes {one['inference']:.1f} hours of {self.limit:g}. What fits: {kept}")
         return found
 
     def __str__(self):
         head = f"{self.rows:,} rows of train, {self.test_rows:,} of test, {self.folds} folds, {self.epochs:g} epochs"
+        head += f", {self.seeds} seeds" * (self.seeds > 1)
         lines = [
             head,
             self.table().to_string(float_format="{:.3g}".format),
@@ -155,6 +159,7 @@ def measure(
         folds=len({fold for fold in folds if fold >= 0}) or 5,
         epochs=recipe.epochs,
         evaluate_every=recipe.evaluate_every,
+        seeds=parameters["seeds"],
         limit=limit,
         **figures,
     )

@@ -76,6 +76,18 @@ def compare_settings(records: Sequence[RunRecord], names: Sequence[str]) -> pd.D
     return pd.DataFrame.from_dict(table, orient="index", columns=list(names)).rename_axis("setting")
 
 
+def tell_seeds(records: Sequence[RunRecord]) -> str:
+    """How far seeds count, in words: of how many each run is the mean, where any has several."""
+    counts = {record.name: max(record.seeds.values(), default=1) for record in records}
+    if max(counts.values()) == 1:
+        return NO_SEEDS
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
+    unequal = " A mean of more seeds is mostly better for that alone: train both with as many." * (
+        len(set(counts.values())) > 1
+    )
+    return f"Seeds whose mean is compared: {each}.{unequal} {NO_SEEDS}"
+
+
 def find_times(records: Sequence[RunRecord]) -> list[str]:
     """How long each run took, as the overview of its work folder says."""
     views = {work: read_overview(work) for work in {record.work for record in records}}
@@ -92,7 +104,7 @@ def write_text(found: Paired, records: Sequence[RunRecord]) -> list[str]:
     lines += _grid(pd.DataFrame.from_dict(figures, orient="index", columns=found.names), "run")
     for one in found.differences:
         lines += ["", *textwrap.wrap(str(one), WIDTH, subsequent_indent="  ")]
-    lines += textwrap.wrap(NO_SEEDS, WIDTH)
+    lines += textwrap.wrap(tell_seeds(records), WIDTH)
     settings = compare_settings(records, found.names)
     lines += ["", *(_grid(settings, "setting") if len(settings) else ["no settings differ"])]
     lines += ["", *_grid(found.folds.map(write_score), "fold")]
@@ -160,7 +172,7 @@ def write_html(found: Paired, records: Sequence[RunRecord], path: Path) -> Path:
         Section("Scores", [
             table(figures, f"Out-of-fold {metric} on the same rows"),
             picture(plots.run_scores(several, metric), f"Out-of-fold {metric}, best on top: {worded}"),
-            paragraph(NO_SEEDS, "soft"),
+            paragraph(tell_seeds(records), "soft"),
         ]),
         Section("Settings", [table(compare_settings(records, found.names), "Settings that differ")]),
         Section("Curves", show_curves(records, metric)),

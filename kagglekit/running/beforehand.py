@@ -252,7 +252,10 @@ def check_settings(asked: Asked) -> None:
         theirs = "2_pretrain" if "objective" in recipe else "3_train"
         raise ValueError(f"run={values['run']!r} is a run of {theirs}: name another run=")
     filled = _fill_in(asked)[0].as_dict() if asked.task and asked.has("learner", "tricks") else {}
-    if changed := list(_changed(recipe, values | filled)):
+    from kagglekit.runs.record import RunRecord  # pandas takes a third of a second, and most runs are new
+
+    lost = RunRecord(folder).lost_seeds(values["seeds"]) if asked.has("seeds") else []
+    if changed := [*_changed(recipe, values | filled), *lost]:
         raise ValueError(
             f"{shorten(folder)} was made with other settings: {'; '.join(changed)}. Name another run=, or say "
             "overwrite=True to delete it and begin again"
@@ -267,7 +270,7 @@ def _changed(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> Iterable[s
             now = {"columns": now} if name == "swap" and isinstance(now, list) else now
             if isinstance(was, dict) and isinstance(now, dict) and {**was, **now} == was:
                 continue
-        if was != now and not (name == "learner_options" and not now):
+        if was != now and name != "seeds" and not (name == "learner_options" and not now):
             yield f"{name} was {was!r} and is {now!r}"
 
 

@@ -85,7 +85,8 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> No
     try:
         before = read_json(file) if there else {}
         ours = ours or {"recipe", "inputs"} <= before.keys()
-        changed = changes(before, identity) + _fewer_seeds(folder, identity["recipe"]) if begun and ours else []
+        if begun and ours:
+            changed = changes(before, identity) + RunRecord(folder).lost_seeds(identity["recipe"].get("seeds", 1))
     except FileNotFoundError:
         pass
     except Damaged as error:
@@ -112,12 +113,6 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> No
 def with_seeds(recipe: dict[str, Any], seeds: int) -> dict[str, Any]:
     """A recipe with so many seeds; a single one is not written."""
     return {k: v for k, v in recipe.items() if k != "seeds"} | ({"seeds": seeds} if seeds > 1 else {})
-
-
-def _fewer_seeds(folder: Path, recipe: dict[str, Any]) -> list[str]:
-    """In words, that a fold of a run is the mean of more seeds than its recipe has now."""
-    most, asked = max(RunRecord(folder).seeds.values(), default=1), recipe.get("seeds", 1)
-    return [f"it has {most} seeds, of which seeds={most} trains none again, and seeds is {asked}"] * (most > asked)
 
 
 def _hash_inputs(

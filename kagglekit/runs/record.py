@@ -123,6 +123,11 @@ class RunRecord:
         """Of how many seeds each finished fold is the mean, see `kagglekit.runs.seeds`."""
         return {fold: count_seeds(place) for fold, place in self.folds.items()}
 
+    def lost_seeds(self, seeds: int) -> list[str]:
+        """In words, that a fold is the mean of more seeds than are asked now; empty where none is."""
+        most = max(self.seeds.values(), default=1)
+        return [f"it has {most} seeds, of which seeds={most} trains none again, and seeds is {seeds}"] * (most > seeds)
+
     @cached_property
     def models(self) -> dict[int, list[Path]]:
         """The models of the finished folds, number -> their folders: what other runs can start from or average.

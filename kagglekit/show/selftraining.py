@@ -11,7 +11,7 @@ from kagglekit.show.texts import shorten
 
 
 def show_rounds(run: Path) -> pd.DataFrame:
-    """The figures of self-training, a row for each finished fold and round of a run.
+    """The figures of self-training, a row for each finished fold and round of a run; of several seeds the first.
 
     pool: rows that could be added. added: how many were; mean confidence, mean weight: of these. estimated precision:
     the share of right labels among the held-out rows of the fold that the same rule chooses, which the teacher never
@@ -29,9 +29,10 @@ def show_rounds(run: Path) -> pd.DataFrame:
 
 
 def read_added(run: Path) -> pd.DataFrame:
-    """The rows that were added in the finished folds of a run, all rounds: fold, round, id, source (test, or the name
-    of a file), text, label or a column for each, confidence, weight, and maker, the model that labelled them:
-    base/fold0 is of the run base, fold0/round1 of the run itself. Raises ValueError for rows of another fold.
+    """The rows that were added in the finished folds of a run, all rounds, of several seeds the first: fold, round, id,
+    source (test, or the name of a file), text, label or a column for each, confidence, weight, and maker, the model
+    that labelled them: base/fold0 is of the run base, fold0/round1 of the run itself. Raises ValueError for rows of
+    another fold.
     """
     parts = []
     for fold, folder in fold_folders(run).items():

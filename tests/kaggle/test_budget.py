@@ -26,6 +26,9 @@ def test_hours_are_those_of_a_count_by_hand():
     assert replace(BUDGET, test_rows=100_000).hours()["inference"] == pytest.approx(5 * (3 + 1100) / 3600)
     assert replace(BUDGET, copies=2).hours()["training"] > 1.8 * hours["training"]
     assert replace(BUDGET, evaluate_every=100).hours()["predicting"] == pytest.approx(5 * (15 * 20 + 10) / 3600)
+    three = replace(BUDGET, seeds=3).hours()
+    assert three["training"] == pytest.approx((11 + 5 * 3 * fold) / 3600)
+    assert [three[name] / hours[name] for name in ("predicting", "inference")] == pytest.approx([3, 3])
     with pytest.raises(ValueError, match="gpus=0 is out of range"):
         BUDGET.hours(gpus=0)
 

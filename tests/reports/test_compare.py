@@ -1,5 +1,6 @@
 """Runs side by side: the paired difference and its interval, folds, classes, and rows that they disagree on."""
 
+import re
 import shutil
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from kagglekit.competition.task import encode_labels, load_task, read_train
 from kagglekit.files import read_json
-from kagglekit.reports.compare import main
+from kagglekit.reports.compare import main, tell_seeds
 from kagglekit.reports.paired import Difference, pair, read_data
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_folds, read_run
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval
 from kagglekit.scoring.metrics import is_higher_better, score
@@ -52,6 +54,19 @@ def test_the_difference_is_that_of_the_same_rows_with_the_interval_of_the_bootst
 )
 def test_where_the_interval_holds_0_nobody_can_tell(by, low, high, words):
     assert Difference("b", "a", by, 0.05, low, high, 3, 2, "b alone is right").verdict == words
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ((1, 1), "^The intervals are"),
+        ((3, 3), r"compared: a 3, b 3\. The intervals"),
+        ((3, 1), "a 3, b 1. A mean of more"),
+    ],
+)
+def test_of_runs_of_several_seeds_it_is_told_of_how_many(monkeypatch, tmp_path, seeds, words):
+    monkeypatch.setattr(RunRecord, "seeds", property(lambda record: {0: seeds["ab".index(record.name)]}))
+    assert re.search(words, tell_seeds([RunRecord(tmp_path / name) for name in "ab"]))
 
 
 def test_a_run_against_its_copy_has_the_same_score(made):

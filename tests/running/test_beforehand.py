@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 
+from kagglekit.files.parquet import write_parquet
 from kagglekit.running.arguments import parse_arguments, read_arguments, with_defaults
 from kagglekit.running.beforehand import check_beforehand, read_header
 from kagglekit.running.notebook import find_notebook
@@ -146,6 +148,20 @@ def test_the_settings_of_a_run_are_compared_as_far_as_they_were_given(place):
         name = other.split("=")[0]
         with pytest.raises(ValueError, match=f"base was made with other settings: {told}"):
             ask(place, "3_train", "run=base", *(word for word in same if not word.startswith(name)), other)
+
+
+def test_more_seeds_than_a_run_has_are_let_pass_and_fewer_are_not(place):
+    ask(place, "3_train", "run=base", "epochs=2", 'budget={"title": 9}', "seeds=2")
+    fold, table = place / "work" / "base" / "fold0", pd.DataFrame({"id": ["1"]})
+    for name, seeds in (("oof", 2), ("test", 2), ("seed0/oof", 1)):
+        write_parquet(fold / f"{name}.parquet", table, {"seeds": seeds})
+    ask(place, "3_train", "run=base", "epochs=2", 'budget={"title": 9}', "seeds=3")
+    with pytest.raises(
+        ValueError, match=r"other settings: it has 2 seeds, of which seeds=2 trains none again, and seeds"
+    ):
+        ask(place, "3_train", "run=base", "epochs=2", 'budget={"title": 9}')
+    for name in ("oof", "test", "seed0/oof"):
+        (fold / f"{name}.parquet").unlink()
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import pytest
 from kagglekit.files import fold_folders, name_training, read_json, seed_folder, write_json
 from kagglekit.files.parquet import read_metadata, read_parquet
 from kagglekit.runs.best_epoch import choose_evaluations, honest_run
-from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
+from kagglekit.runs.folder import Fitted, describe_score, open_run, save_fold, score_run
 from kagglekit.runs.merge import merge_runs
 from kagglekit.runs.record import RunRecord, count_seeds
-from kagglekit.runs.seeds import finished_seeds, own_tables, seed_tables, trainings
+from kagglekit.runs.seeds import describe_seeds, finished_seeds, own_tables, seed_tables, trainings
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 from kagglekit.scoring.metrics import score
+from kagglekit.show.training import show_seeds
 from kagglekit.time_budget import STARTED, TimeBudget, unfinished
 
 IDS = [f"0{n}" for n in range(12)]
@@ -163,6 +164,33 @@ def test_a_fold_killed_before_its_mean_was_written_gets_it_without_training(plac
     assert not fold_folders(folder) and finished_seeds(folder / "fold0", 2) == [0, 1]
     assert list(trainings(folder, [0], 2)) == [] and RunRecord(folder).seeds == {0: 2}
     assert np.array_equal(seed_tables(RunRecord(folder))[0][1][["a", "b"]], predictions(0, 1))
+
+
+def test_the_seeds_are_scored_alone_and_told(place, two):
+    work = place()
+    for fold, number in ((fold, number) for fold in (0, 2) for number in range(3)):
+        train(work, two, fold, number, 3)
+    run, known = read_run(work, "base", two, read_folds(work, IDS), ["t0", "t1"]), LABELS[FOLD_OF != 1]
+    scores = score_run(run, two, LABELS)
+    apart, rows = scores["seeds"], FOLD_OF[FOLD_OF != 1]
+    for number in range(3):
+        oof = np.where(rows[:, None] == 0, predictions(0, number)[np.arange(8) // 2], 0)
+        oof[rows == 2] = predictions(2, number)
+        assert apart["scores"][number] == score("accuracy", known, oof)
+        assert apart["folds"][2][number] == score("accuracy", LABELS[FOLD_OF == 2], predictions(2, number))
+    assert apart["spread"] == pytest.approx(np.std(apart["scores"], ddof=1)) and len(set(apart["scores"])) > 1
+    words = f"3 seeds ({min(apart['scores']):.4f} to {max(apart['scores']):.4f} alone)"
+    assert describe_score(scores, range(3)).endswith(f"folds 0, 2 of 0-2, {words}")
+    assert describe_seeds("accuracy", scores["score"], apart).startswith("3 seeds: each alone has accuracy")
+    table = show_seeds(scores)
+    assert list(table) == ["all folds", "fold 0", "fold 2"] and table.loc["seed 1", "fold 2"] == apart["folds"][2][1]
+    assert table.loc["mean of the predictions", "all folds"] == scores["score"]
+    train(work, two, 1, 0, 1)  # as where time has cut the others off
+    scores = score_run(read_run(work, "base", two, read_folds(work, IDS), ["t0", "t1"]), two, LABELS)
+    assert len(scores["seeds"]["scores"]) == 1 and "seeds" not in describe_score(scores, range(3))
+    assert show_seeds(scores)["fold 1"].isna().sum() == 3 and "Not all folds" in describe_seeds(
+        "", 0.5, scores["seeds"]
+    )
 
 
 def test_one_seed_of_several_that_were_begun_is_enough_when_one_is_asked(place, two):
