@@ -166,7 +166,8 @@ class FineTuner:
             ],
         )
         zero_shot = {"before training": evaluation(model)} if recipe.verbalizer and scored else {}
-        receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot, **trainer.fit()}
+        receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot}
+        receipts |= trainer.fit() if recipe.epochs else {}
         with trainer.evaluating():
             chosen = any(trick.chooses for trick in trainer.tricks)
             if scored and (chosen or latest.get("step") != trainer.state.global_step):
@@ -208,7 +209,7 @@ class FineTuner:
         """The learning rate of each group of parameters at each step of training on `train_rows`."""
         recipe, groups = self.recipe, self._groups(self.untrained(train_rows))
         rows = len(train_rows) * (1 + (recipe.augment_copies if recipe.augment else 0))
-        steps = math.ceil(self._steps(rows) * recipe.epochs)
+        steps = max(1, math.ceil(self._steps(rows) * recipe.epochs))
         return learning_rates(groups, recipe.schedule, recipe.warmup, recipe.cycles, steps, recipe.cycle_growth)
 
     def _gather(self, rows: np.ndarray, seed: int, **more) -> TrainingRows:

@@ -23,6 +23,8 @@ def check_prompt(recipe: Knobs) -> None:
     answers = "verbalizer" if recipe.verbalizer else "head='answer'" if recipe.head == "answer" else ""
     if answers and not recipe.pattern:
         raise ValueError(f"{answers} has words for the mask of a pattern, and there is no pattern: set {EXAMPLE}")
+    if not recipe.epochs and not answers:
+        raise ValueError("epochs=0 predicts with a new head, which knows nothing: set head='answer', or a verbalizer")
     if recipe.pooling == "mask" and not recipe.pattern:
         raise ValueError(f"pooling='mask' reads the masks of a pattern, and there is no pattern: set {EXAMPLE}")
     if not recipe.pattern:

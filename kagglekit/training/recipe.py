@@ -159,7 +159,9 @@ class Recipe(Knobs):
     )
     learned_weights: bool = knob(False, "learn the weights of the losses of several targets")
     # how it learns
-    epochs: float = knob(3.0, "passes over the training rows", above=0, shown="training")
+    epochs: float = knob(
+        3.0, "passes over the training rows; 0: words answer as the backbone knows them", least=0, shown="training"
+    )
     batch_size: int = knob(
         16, "texts in a batch, on average: batches have equal numbers of tokens", above=0, shown="training"
     )

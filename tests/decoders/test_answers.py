@@ -166,6 +166,9 @@ def test_letters_answer_for_classes_that_the_prompt_lists(tuner, tmp_path, kind)
     place = tmp_path / "fold0" / "model"
     test = FeatureScaler.load(place).examples(read_inputs(fine.test, load_tokenizer(str(place)), fine.recipe))
     assert np.allclose(predict(Classifier.load(place), test, "fp32"), fitted.test, atol=1e-6)
+    zero = tuner(kind=kind, epochs=0).fit(np.arange(32), np.arange(32, 48), tmp_path / "zero", 0)
+    assert zero.receipts["before training"] == fitted.receipts["before training"] and not zero.history
+    assert np.isfinite(zero.test).all() and (tmp_path / "zero" / "model" / "classifier.json").is_file()
     still = tuner(kind=kind, learning_rate=1e-12, weight_decay=0.0)
     again = still.fit(np.arange(32), np.arange(32, 48), tmp_path / "again", 0, start=str(place))
     assert np.allclose(again.oof, fitted.oof, atol=1e-5)  # the rows of the words too

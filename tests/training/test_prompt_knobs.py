@@ -17,6 +17,7 @@ VERBAL = {"pattern": "{text} it was {mask} .", "verbalizer": {"no": ["bad"], "ye
         ({"pooling": "mask"}, "pooling='mask' reads the masks of a pattern, and there is no pattern: set pattern="),
         ({"pattern": "{text}"}, "pattern='{text}' adds nothing to the text"),
         ({"pattern": "it was {mask}"}, "has no text: write {text}"),
+        ({"epochs": 0}, "epochs=0 predicts with a new head, which knows nothing: set head='answer'"),
         ({"pattern": "{text} {text}"}, "has {text} twice"),
         ({**VERBAL, "pattern": "a {text}"}, "verbalizer goes with the mask of a pattern, and 'a {text}' has none"),
         ({"pattern": "a {text}", "pooling": "mask"}, "pooling='mask' goes with the mask of a pattern"),
