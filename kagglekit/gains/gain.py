@@ -90,7 +90,7 @@ class Gain:
         apart = abs(self.better_by)
         if self.half_width(1 - 1e-12) < apart:
             return 1e-12
-        return float(optimize.brentq(lambda p: self.half_width(1 - p) - apart, 1e-12, 1 - 1e-12))
+        return float(10 ** optimize.brentq(lambda power: self.half_width(1 - 10**power) - apart, -12, -1e-12))
 
     @property
     def knows_seeds(self) -> bool:

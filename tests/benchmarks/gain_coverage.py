@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kagglekit.gains.comparisons import correct, share_noise
 from kagglekit.gains.effect import measure_gain
 from kagglekit.gains.gain import HELPS, HURTS, Gain
 from kagglekit.scoring.metrics import find_metric, score
@@ -32,18 +33,21 @@ class World:
     gain: float = 0.0
     paired: float = 0.0  # how much of luck and whim both sides share where their seeds are equal
 
-    def draw(self, rng: np.random.Generator, rows: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (rows,) and predictions of base and recipe (2, seeds, rows, columns)."""
+    def draw(self, rng: np.random.Generator, rows: int, seeds: int, gains=None) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (rows,) and predictions of the base and of recipes, (1 + gains, seeds, rows, columns)."""
+        gains = np.array([0.0, *((self.gain,) if gains is None else gains)])
         values = find_metric(self.metric).kinds == ("regression",)
         truth = rng.normal(size=rows) if values else rng.integers(2, size=rows)
         signal = truth if values else 2.0 * truth - 1
         shared = math.sqrt(self.paired)
 
         def both(*size: int) -> np.ndarray:
-            return shared * rng.normal(size=(1, *size)) + math.sqrt(1 - self.paired) * rng.normal(size=(2, *size))
+            return shared * rng.normal(size=(1, *size)) + math.sqrt(1 - self.paired) * rng.normal(
+                size=(len(gains), *size)
+            )
 
-        strength = 1 + np.array([0.0, self.gain])[:, None] + self.luck * both(seeds)
-        noise = self.hard * rng.normal(size=rows) + self.taste * rng.normal(size=(2, 1, rows))
+        strength = 1 + gains[:, None] + self.luck * both(seeds)
+        noise = self.hard * rng.normal(size=rows) + self.taste * rng.normal(size=(len(gains), 1, rows))
         found = strength[..., None] * signal + noise + self.whim * both(seeds, rows)
         if values:
             return truth[:, None], found[..., None]
@@ -59,14 +63,18 @@ class World:
             each.append(score(self.metric, labels, recipe[0]) - score(self.metric, labels, base[0]))
         return sign * float(np.mean(each))
 
-    def measure(self, rng: np.random.Generator, draws: int = 300, **options) -> Gain:
-        """The gain as it is measured: every fold and seed is a training of its own."""
+    def measure(self, rng: np.random.Generator, draws: int = 300, gains=None) -> list[Gain]:
+        """The gains of recipes as they are measured: every fold and seed is a training of its own."""
         size = self.rows // self.folds
-        parts = [self.draw(rng, size, self.seeds) for _ in range(self.folds)]
-        labels = np.concatenate([truth for truth, _ in parts])
-        base, recipe = ({k: dict(enumerate(both[i])) for k, (_, both) in enumerate(parts)} for i in (0, 1))
-        return measure_gain(self.metric, labels, np.repeat(np.arange(self.folds), size), base, recipe, draws=draws,
-                            **options)  # fmt: skip
+        parts = [self.draw(rng, size, self.seeds, gains) for _ in range(self.folds)]
+        labels, folds = np.concatenate([truth for truth, _ in parts]), np.repeat(np.arange(self.folds), size)
+        base, *others = (
+            {k: dict(enumerate(each[i])) for k, (_, each) in enumerate(parts)} for i in range(len(parts[0][1]))
+        )
+        found = [measure_gain(self.metric, labels, folds, base, one, draws=draws) for one in others]
+        if noise := share_noise(found):
+            found = [measure_gain(self.metric, labels, folds, base, one, noise=noise, draws=draws) for one in others]
+        return found
 
 
 WORLDS = {
@@ -88,16 +96,48 @@ WORLDS = {
      for metric in ("f1_macro", "mcc", "roc_auc", "log_loss", "rmse", "pearson", "spearman")}  # fmt: skip
 
 
+FAMILIES = (
+    ("20 null recipes, 2 folds, 2 seeds", World(), 0),
+    ("20 null recipes, 5 folds, 1 seed", World(folds=5, seeds=1), 0),
+    ("20 null recipes, 2 folds, 5 seeds", World(seeds=5), 0),
+    ("5 of 20 are good, 2 folds, 2 seeds", World(gain=0.25), 5),
+    ("5 of 20 are good, 2 folds, 5 seeds", World(gain=0.25, seeds=5), 5),
+)
+
+
 def cover(world: World, times: int, seed: int = 0, truth: float | None = None) -> dict[str, float]:
     """Shares of `times` experiments: the interval holds the true gain, the recipe is said to help, to hurt."""
     rng, truth = np.random.default_rng(seed), world.truth() if truth is None else truth
-    found = [world.measure(rng) for _ in range(times)]
+    found = [world.measure(rng)[0] for _ in range(times)]
     return {
         "covered": float(np.mean([one.low <= truth <= one.high for one in found])),
         "helps": float(np.mean([one.verdict == HELPS for one in found])),
         "hurts": float(np.mean([one.verdict == HURTS for one in found])),
         "half width": float(np.median([one.half_width() for one in found])),
         "sd": float(np.std([one.better_by for one in found])),
+    }
+
+
+def compare_many(world: World, times: int, recipes: int, good: int = 0, seed: int = 0) -> dict[str, float]:
+    """Families of recipes over one base, the first `good` of which bring the gain of the world, the others nothing:
+    how often any null recipe is said to help; of all that are, the share of null ones; of good ones, the share that is
+    found; and how often intervals hold the true gain, of all and of those that are said to help."""
+    rng, truth = np.random.default_rng(seed), world.truth() if good else 0.0
+    gains, families = np.where(np.arange(recipes) < good, world.gain, 0.0), []
+    for _ in range(times):
+        found = world.measure(rng, gains=gains)
+        families.append(list(correct(dict(enumerate(found))).values()))
+    helps = np.array([[one.verdict == HELPS for one in family] for family in families])
+    truths = np.where(gains > 0, truth, 0.0)
+    held = np.array([[one.low <= true <= one.high for one, true in zip(family, truths, strict=True)]
+                     for family in families])  # fmt: skip
+    said = helps.sum(axis=1)
+    return {
+        "any null helps": float(helps[:, good:].any(axis=1).mean()),
+        "false of said": float((helps[:, good:].sum(axis=1) / np.maximum(said, 1)).mean()),
+        "found": float(helps[:, :good].mean()) if good else float("nan"),
+        "covered": float(held.mean()),
+        "covered of said": float(held[helps].mean()) if helps.any() else float("nan"),
     }
 
 
@@ -116,6 +156,13 @@ def main() -> None:
             found = cover(one, options.times if one.metric != "spearman" else options.times // 5, truth=truth)
             print(f"| {name} | {truth:.4f} | {found['covered']:.1%} | {found['helps']:.1%} | {found['hurts']:.1%} "
                   f"| {found['half width']:.4f} | {1.96 * found['sd']:.4f} |", flush=True)  # fmt: skip
+    print(
+        "\n| recipes over one base | any null one helps | false ones of those | good ones found | covered | of those |"
+    )
+    print("|---|---:|---:|---:|---:|---:|", flush=True)
+    for words, world, good in FAMILIES:
+        found = compare_many(world, max(20, options.times // 5), 20, good)
+        print(f"| {words} | {' | '.join(f'{value:.1%}' for value in found.values())} |".replace("nan%", ""), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def cells(shift: float, seeds=(0, 1, 2), noise: float = 0.5, seed: int = 1) -> d
 
 def test_interval_holds_the_true_gain_and_a_null_recipe_seldom_helps():
     rng, world = np.random.default_rng(3), World(rows=200, folds=2, seeds=3)
-    found = [world.measure(rng, draws=100) for _ in range(300)]
+    found = [world.measure(rng, draws=100)[0] for _ in range(300)]
     assert 0.92 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.985
     assert np.mean([one.verdict == HELPS for one in found]) <= 0.04
 
@@ -36,7 +36,7 @@ def test_interval_holds_the_true_gain_and_a_null_recipe_seldom_helps():
 @pytest.mark.parametrize(("luck", "whim"), [(0.25, 0.05), (0.05, 0.8)])
 def test_variance_is_that_of_many_experiments_with_the_interaction_counted_once(luck, whim):
     rng, world = np.random.default_rng(5), World(rows=200, folds=1, seeds=10, luck=luck, whim=whim)
-    found = [world.measure(rng, draws=100) for _ in range(150)]
+    found = [world.measure(rng, draws=100)[0] for _ in range(150)]
     true = np.var([one.better_by for one in found])
     told = np.mean([one.common + one.by_seeds for one in found])
     assert 0.75 < told / true < 1.35
@@ -96,7 +96,7 @@ def test_sides_that_begin_alike_are_paired_by_seed_and_others_are_not():
 def test_more_seeds_narrow_the_interval_as_predicted(metric):
     rng = np.random.default_rng(8)
     few, many = (
-        [replace(World(metric, rows=200, folds=2, luck=0.15), seeds=s).measure(rng, draws=60) for _ in range(12)]
+        [replace(World(metric, rows=200, folds=2, luck=0.15), seeds=s).measure(rng, draws=60)[0] for _ in range(12)]
         for s in (4, 12)
     )
     told = np.median([one.with_seeds(12).half_width() for one in few])
