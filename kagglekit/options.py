@@ -286,9 +286,10 @@ def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[t
 
 
 def _texts(value: Any, kind: str) -> list[str]:
-    """The texts that a value holds; of runs those that are joined by +."""
-    texts = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, dict)) else []
-    return [part.strip() for text in texts for part in text.split("+")] if kind == "run" else texts
+    """The texts that a value holds, also in lists of lists; of runs those that are joined by +."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split("+")] if kind == "run" else [value]
+    return [text for one in value for text in _texts(one, kind)] if isinstance(value, (list, dict)) else []
 
 
 def documented(kind: type) -> type:

@@ -174,3 +174,10 @@ class EnsembleChoice(Ensembler):
 
     def predict(self, inputs: StackInput) -> np.ndarray:
         return self.fitted_.predict(inputs)
+
+
+def steps_of(fitted: Ensembler) -> list[Ensembler]:
+    """What a fitted ensembler does, one step after the other: the combination that was chosen, and its corrections."""
+    if isinstance(fitted, EnsembleChoice):
+        return steps_of(fitted.fitted_)
+    return fitted.fitted_ if isinstance(fitted, Pipeline) else [fitted]

@@ -10,6 +10,7 @@ from typing import Any
 
 from kagglekit.ensembling import pools
 from kagglekit.ensembling.calibration import Beta, Isotonic, LinearCalibration, Temperature, VectorScaling
+from kagglekit.ensembling.cascade import Cascade
 from kagglekit.ensembling.crossfit import EnsembleChoice, Pipeline
 from kagglekit.ensembling.ensembler import Ensembler
 from kagglekit.ensembling.stack import Stack
@@ -53,6 +54,7 @@ METHODS = {
     "optuna": Method(partial(Search, method="optuna")),
     "weights_per_column": Method(partial(pools.LinearPool, per_column=True), tried=("multilabel", "regression")),
     "log_pool_per_column": Method(partial(pools.LogPool, per_column=True), CHANCES),
+    "cascade": Method(Cascade, CHANCES),
     "logistic": Method(Stack, CHANCES, tried=EVERY),
     "ridge": Method(partial(Stack, model="ridge"), VALUES, tried=EVERY),
     "boosting": Method(partial(Stack, model="boosting")),

@@ -11,7 +11,8 @@ import pandas as pd
 
 from kagglekit.competition.task import Task
 from kagglekit.device import choose_precision
-from kagglekit.ensembling.ensembler import StackInput
+from kagglekit.ensembling.crossfit import steps_of
+from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import resolve, temporary_folder
 from kagglekit.files.parquet import read_parquet
@@ -35,7 +36,8 @@ class Inference:
 
     folds, train, labels: as from `read_folds`, `read_train` and `encode_labels`. test: as from `read_test`, with the
     columns of `feature_columns`; the rows need not be those that the runs predicted when they were trained.
-    precision: of fine-tuned models; None is that of this machine.
+    precision: of fine-tuned models; None is that of this machine. asked: numbers of the rows of test to predict, for a
+    cascade; None: all.
     """
 
     work: str | Path
@@ -45,9 +47,11 @@ class Inference:
     test: pd.DataFrame
     labels: np.ndarray
     precision: str | None = None
+    asked: np.ndarray | None = None
 
     def __post_init__(self):
         self.work, self.precision = resolve(self.work), self.precision or choose_precision()
+        self.asked = np.arange(len(self.test)) if self.asked is None else self.asked
         self._known: dict[str, np.ndarray] = {}  # predictions of each run in the current fold: each is computed once
 
     def predict(self, run: str, budget: TimeBudget, full: str = "") -> Run:
@@ -128,10 +132,10 @@ class Inference:
             )
 
         def predict(fold: int) -> np.ndarray:
-            key = tuple(models[fold])
+            key, rows = tuple(models[fold]), self.test.iloc[self.asked]
             if key not in same:
                 same.clear()
-                same[key] = SavedModels(key, recipe, self.work / "tokens", self.precision).predict(self.test)
+                same[key] = SavedModels(key, recipe, self.work / "tokens", self.precision).predict(rows)
             return same[key]
 
         return predict
@@ -157,7 +161,7 @@ class Inference:
             ours, held_out = training_rows(self.folds, fold), np.flatnonzero(self.folds["fold"] == fold)
             with temporary_folder() as place:
                 found = choice.fit(ours, held_out, place, fold)
-            return found.test.astype(np.float32)
+            return found.test[self.asked].astype(np.float32)
 
         return predict
 
@@ -185,10 +189,31 @@ class Inference:
         members = [_only(self._read(name), run.folds) for name in weights["members"]]
         predictors, plan = [self._find(name) for name in weights["members"]], BlendPlan(**weights["plan"])
         makers = refit_blend(self.task, members, plan, self.folds, self.labels, own)
+        if plan.method == "cascade":
+            return self._cascade(weights["members"], makers)
+        theirs = theirs if theirs is None else theirs[self.asked]
 
         def predict(fold: int) -> np.ndarray:
             found = np.stack([member(fold) for member in predictors]).astype(np.float64)
             return makers[fold].predict(StackInput(found, plan.kind, plan.metric, documents=theirs)).astype(np.float32)
+
+        return predict
+
+    def _cascade(self, members: list[str], makers: dict[int, Ensembler]) -> Predict:
+        """Each run is asked about the rows that it reads in a cascade, and what follows it, such as thresholds."""
+
+        def predict(fold: int) -> np.ndarray:
+            first, *rest = steps_of(makers[fold])
+
+            def ask(k: int, rows: np.ndarray) -> np.ndarray:
+                if len(rows) < len(self.asked):
+                    print(f"fold {fold}: {members[k]} reads {len(rows):,} of {len(self.asked):,} rows")
+                return replace(self, asked=self.asked[rows])._find(members[k])(fold)
+
+            found = first.run(self.task.kind, len(self.asked), ask)
+            for one in rest:
+                found = one.predict(StackInput(found[None], self.task.kind, self.task.metric))
+            return found.astype(np.float32)
 
         return predict
 

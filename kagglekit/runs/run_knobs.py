@@ -261,6 +261,14 @@ class EnsembleRun(Knobs):
         only={"method": ("auto",)},
         shown="ensemble",
     )
+    cascade: list[list[str | float]] = knob(
+        [],
+        'a run, and the share of unsure rows that the next reads: [["small", 1.0], ["large", 0.3]]',
+        names="run",
+        contents="kagglekit.ensembling.cascade:read_cascade",
+        only={"runs": False, "files": False, "method": ("auto",), "candidates": False},
+        shown="ensemble",
+    )
     calibrate: str = knob("", "empty: none; or a calibration", choices=("", *CALIBRATIONS), shown="ensemble")
     thresholds: str = knob(
         "auto",

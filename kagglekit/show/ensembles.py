@@ -1,5 +1,7 @@
 """The methods to blend: what each does, and its in-sample and cross-fitted scores, as a table and a chart."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,7 +12,7 @@ from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.methods import EVERYTHING, BlendPlan
 from kagglekit.progress import Progress
 from kagglekit.scoring.metrics import is_higher_better
-from kagglekit.show.style import BLUE, ORANGE, PALE, legend_above, make_axes, name_rows, note, styled
+from kagglekit.show.style import BLUE, ORANGE, PALE, legend_above, make_axes, name_rows, note, short, styled
 
 
 def show_methods(plan: BlendPlan) -> pd.DataFrame:
@@ -58,4 +60,24 @@ def optimism(table: pd.DataFrame, metric: str) -> Figure:
     legend_above(ax)
     better = "higher" if higher else "lower"
     ax.set(xlabel=f"{metric} ({better} is better; right: cross-fitted, and by how much in-sample is too good)")
+    return ax.figure
+
+
+@styled
+def cascade_curve(table: pd.DataFrame, metric: str, cascade: Sequence[Sequence]) -> Figure:
+    """The table of `replay`: scores against minutes, or against the share of the last run where minutes are not known.
+
+    The bars are standard errors of the difference to the last run on all rows that it may read. cascade: as in
+    4_ensemble; its own share is the orange point.
+    """
+    known, (last, own) = table["minutes"].notna().all() and table["minutes"].max() > 0, cascade[-1]
+    x = table["minutes"] if known else pd.Series(table.index, index=table.index)
+    ax = make_axes(6.4, 3.6)
+    ax.errorbar(x, table["score"], yerr=table["standard_error"], fmt="-o", color=BLUE, markersize=5, capsize=2.5)
+    ax.plot(x[own], table["score"][own], "o", color=ORANGE, markersize=9, zorder=3)
+    for share in table.index if known else ():
+        note(ax, f"{share:.0%}", x[share], table["score"][share], xytext=(0, 9), ha="center")
+    name, better = short([last])[0], "higher" if is_higher_better(metric) else "lower"
+    what = f"minutes to predict test, on this machine (at each point: share of rows that {name} reads)"
+    ax.set(xlabel=what if known else f"share of rows that {name} reads", ylabel=f"{metric} ({better} is better)")
     return ax.figure

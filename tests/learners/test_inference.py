@@ -30,7 +30,7 @@ from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
 from kagglekit.time_budget import STARTED, TimeBudget
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.predict import feature_columns
+from kagglekit.training.predict import SavedModel, feature_columns
 from kagglekit.training.recipe import Recipe
 
 FOLDS = np.arange(40) % 2
@@ -102,10 +102,12 @@ def home(texts, backbone, tmp_path_factory):
     home.train_run("soup", soup.learner, soup.settings)
     home.blend("both", ["base", "tfidf"], "weights")
     home.blend("nested", ["both", "stars", "base"], "mean")
+    home.blend("cascade", ["base", "stars", "tfidf"], "cascade")
+    home.blend("late", ["tfidf", "nested", "frozen"], "cascade")
     return home
 
 
-@pytest.mark.parametrize("name", ["base", "stars", "tfidf", "frozen", "soup", "both", "nested"])
+@pytest.mark.parametrize("name", ["base", "stars", "tfidf", "frozen", "soup", "both", "nested", "cascade", "late"])
 def test_on_the_same_test_rows_the_predictions_are_the_stored_ones(home, name):
     stored, now = home.read(name), home.predict(name)
     assert now.folds == stored.folds == [0, 1] and now.test_ids == stored.test_ids
@@ -113,6 +115,23 @@ def test_on_the_same_test_rows_the_predictions_are_the_stored_ones(home, name):
         assert np.allclose(now.tests[k], stored.tests[k], atol=2e-5), (name, k)
     assert name == "soup" or not np.allclose(now.tests[0], now.tests[1], atol=1e-3)
     assert np.array_equal(now.oof_array, stored.oof_array)
+
+
+def test_models_of_a_cascade_read_the_rows_alone_that_those_before_are_least_sure_of(home, monkeypatch, capsys):
+    read = []
+    predict = SavedModel.predict
+
+    def watched(model, table, of_train=False):
+        read.append((model.folder.parents[1].name, table["id"].tolist()))
+        return predict(model, table, of_train)
+
+    monkeypatch.setattr(SavedModel, "predict", watched)
+    home.predict("cascade")
+    sure = home.read("base").tests[0].max(axis=1)
+    least = sorted(np.argsort(sure)[:5])
+    assert read[:2] == [("base", home.test["id"].tolist()), ("stars", home.test["id"].iloc[least].tolist())]
+    assert len(read) == 4
+    assert "fold 0: stars reads 5 of 9 rows\nfold 0: tfidf reads 3 of 9 rows\n" in capsys.readouterr().out
 
 
 def test_hidden_test_rows_are_predicted_though_the_tables_of_home_know_other_ids(home):
