@@ -46,8 +46,12 @@ def measure(folder: Path, samples: list[str], seeds: int) -> None:
                     continue
                 knobs = base if name == "base" else apply(SHIPPED[name], base)
                 place, began = folder / "train" / sample / f"{name}.{seed}", (time.monotonic(), time.process_time())
-                tuner = FineTuner(task, train, test, find_backbone("minilm"), Recipe(**knobs))
-                fitted = tuner.fit(inside, outside, place, seed)
+                try:
+                    tuner = FineTuner(task, train, test, find_backbone("minilm"), Recipe(**knobs))
+                    fitted = tuner.fit(inside, outside, place, seed)
+                except ValueError as error:  # the lock stays: no other process tries it
+                    print(f"{sample} {name} does not fit: {error}", flush=True)
+                    continue
                 seconds, cpu = time.monotonic() - began[0], time.process_time() - began[1]
                 part = file.with_suffix(".part.npz")
                 np.savez(part, oof=fitted.oof, truth=tuner.labels[outside], seconds=seconds, cpu=cpu)
