@@ -86,6 +86,11 @@ class EdaSettings(Knobs):
         shown="competition",
     )
     work: str = knob("runs/bbc", "work folder: everything that this competition writes", shown="competition")
+    support: dict[str, list[str]] = knob(
+        {},
+        'columns with labelled examples, made rows for extra of 3_train: {"positive": ["example_1"], ...}',
+        shown="task",
+    )
     clean: list[str] = knob([], "cleaners, in order; empty: none is applied", choices=CLEANERS, shown="text")
     backbone: str = knob("minilm", "whose tokens are counted", shown="text")
     n_folds: int = knob(5, "number of folds", least=2, shown="folds")

@@ -182,24 +182,24 @@ def free_columns(task: Task) -> list[str]:
     column of text."""
     taken = {task.id, "id", "text", task.group, "group", *task.labels, *task.label_columns}
     taken |= set(task.text) if len(task.text) == 1 else set()
-    return [name for name in _table(task, "train").columns if name not in taken]
+    return [name for name in as_written(task, "train").columns if name not in taken]
 
 
 def shared_columns(task: Task) -> list[str]:
     """The columns that train and test share and that `read_train` and `read_test` can read as `more`, see
     `free_columns`."""
-    test = set(_table(task, "test").columns)
+    test = set(as_written(task, "test").columns)
     return [name for name in free_columns(task) if name in test]
 
 
-def _table(task: Task, what: str) -> pd.DataFrame:
+def as_written(task: Task, what: str) -> pd.DataFrame:
     """A file of the task as it is, with the names that columns have here."""
     table = read_again(task.data, task.files, task.encoding, task.reading, what)
     return table.rename(columns=task.renamed.get(what, {}))
 
 
 def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> pd.DataFrame:
-    table, written = _table(task, what), task.label_columns or task.labels
+    table, written = as_written(task, what), task.label_columns or task.labels
     prefix, keep = "row" if what == "train" else "test", None
     if labels and task.drop_unlabelled and task.layout != "list":
         keep = ~np.any([is_missing(table[label], task.classes) for label in written], axis=0)

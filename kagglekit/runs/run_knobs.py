@@ -317,6 +317,13 @@ class SubmitRun(Knobs):
     predict: bool = knob(
         False, "predict test again with the saved models, as the hidden test of a code competition needs", shown="run"
     )
+    learn: dict[str, Any] = knob(
+        {},
+        'train the models on labelled columns of test first: {"support": {"positive": ["example_1"], ...}}',
+        options="kagglekit.selftraining.selftraining_knobs:LearningOptions",
+        only={"predict": True},
+        shown="run",
+    )
     full: str = knob(
         "",
         "the model of all rows (full_fit): only it; with: as one more beside those of the folds; empty: without it",

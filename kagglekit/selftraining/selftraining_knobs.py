@@ -1,4 +1,4 @@
-"""The options of self-training and distillation: the parameters `pseudo` and `distill` of `3_train`."""
+"""The options of self-training and distillation, `pseudo` and `distill` of `3_train`, and `learn` of `5_submit`."""
 
 from __future__ import annotations  # the types of knobs are texts
 
@@ -167,3 +167,29 @@ class DistillationOptions(Knobs):
     def crosses(self) -> bool:
         """Whether a student hears of the labels of its own fold."""
         return self.source == "oof"
+
+
+@documented
+@dataclass(frozen=True)
+class LearningOptions(Knobs):
+    """What the saved models of a run learn once more before they predict test, and for how long.
+
+    Raises ValueError for a value of another type or out of range, and where there is nothing to learn.
+    """
+
+    owner = "learn"
+
+    support: dict[str, list[str]] = knob(
+        {}, 'columns of test with labelled examples of each class: {"positive": ["example_1"], "negative": [...]}'
+    )
+    column: str = knob("", "text column that an example takes the place of; empty: the one with most different values")
+    pseudo: float = knob(0.0, "predictions of test that are at least so sure are learned too; 0: none", least=0, most=1)
+    minutes: float = knob(0.0, "for all of it, within hours; 0: as long as it takes", least=0)
+    epochs: float = knob(1.0, "passes over these rows", above=0)
+    learning_rate: float | None = knob(None, "None: that of the run", above=0, below=1)
+    force: bool = knob(False, "submit what was learned also where the replay at home could not tell that it helps")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.support and not self.pseudo:
+            raise ValueError("learn: there is nothing to learn: name columns in support, or set pseudo=0.95")

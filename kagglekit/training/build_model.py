@@ -50,10 +50,24 @@ def build_model(
     for words in (model.words, model.embedded_words):
         if words is not None:
             words.table.copy_(word_vectors)
-    model.chunk_tokens = recipe.batch_size * recipe.max_length  # as many as a batch of texts that are truncated
-    model.mask_id, model.special_ids = tokenizer.mask_token_id, tuple(tokenizer.all_special_ids)
     if recipe.learned_weights:
         targets.loss.log_variances = model.log_variances
+    return _prepare(model, tokenizer, recipe)
+
+
+def reopen_model(folder: Path, tokenizer, recipe: Recipe) -> Classifier:
+    """The classifier of a folder, head and all, to be trained further by a recipe."""
+    model = Classifier.load(folder)
+    freeze(model.backbone, recipe.freeze_embeddings, recipe.freeze_layers)
+    if recipe.checkpointing:
+        checkpoint_activations(model.backbone)
+    return _prepare(model, tokenizer, recipe)
+
+
+def _prepare(model: Classifier, tokenizer, recipe: Recipe) -> Classifier:
+    """What training needs to know of it besides its weights."""
+    model.chunk_tokens = recipe.batch_size * recipe.max_length  # as many as a batch of texts that are truncated
+    model.mask_id, model.special_ids = tokenizer.mask_token_id, tuple(tokenizer.all_special_ids)
     return model
 
 

@@ -21,7 +21,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
-from kagglekit.training.build_model import build_model
+from kagglekit.training.build_model import build_model, reopen_model
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.column_knobs import fill_in
 from kagglekit.training.early_stopping import KeepBest, RecordEvaluations
@@ -102,13 +102,14 @@ class FineTuner:
         extra: ExtraRows | None = None,
         teacher: np.ndarray | None = None,
         tricks: Sequence[Trick] = (),
+        reopened: bool = False,
     ) -> Fitted:
         """Train on `train_rows` (row numbers of train) and predict `valid_rows` and the test rows.
 
         start: a folder with a model of the same architecture, of `Classifier.save` or of transformers, whose weights
         the backbone begins with. extra: rows to learn from in addition to those of train; with some, `train_rows` may
         be empty. valid_rows: may be empty too, and then nothing is evaluated. teacher: see `gather_rows`. tricks:
-        innermost, after all those of the recipe.
+        innermost, after all those of the recipe. reopened: the model of `start` goes on, with its head.
 
         The model goes to `folder/model`, with all that is needed to read new rows. Checkpoints go to
         `folder/checkpoints` and are removed at the end; training goes on from the last one that an interrupted run
@@ -119,7 +120,8 @@ class FineTuner:
         set_seed(seed)
         recipe, rows = self.recipe, self._gather(train_rows, seed, extra=extra, teacher=teacher)
         targets, features = rows.targets, rows.features
-        model = self._build(targets, features, start)
+        given = (Path(start), self.tokenizer, recipe) if reopened else (targets, features, start)
+        model = (reopen_model if reopened else self._build)(*given)
         check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
         scored, test = len(valid_rows) > 0, features.examples(self.test_rows)
         valid = features.examples(self.rows, valid_rows) if scored else None
