@@ -124,15 +124,13 @@ class TestTimeLearner:
             began = time.monotonic()
             try:
                 budget.check(f"learning in fold {fold}")
-                place = self.record.folder / PLACE / "test" / f"fold{fold}"
-                tests[fold] = self._learn(fold, test, "test", tests[fold], place, budget)
+                with temporary_folder() as place:
+                    tests[fold] = self._learn(fold, test, "test", tests[fold], place / f"fold{fold}", budget)
             except OutOfTime:
                 print(
                     f"The minutes to learn are over: folds {list(tests)[list(tests).index(fold) :]} stay as they were"
                 )
                 break
-            finally:
-                remove(self.record.folder / PLACE / "test")
             print(f"fold {fold}: learned, and predicted {len(test):,} rows, in {clock(time.monotonic() - began)}")
             yield replace(result, tests=dict(tests))
 
