@@ -263,7 +263,7 @@ class EnsembleRun(Knobs):
     )
     cascade: list[list[str | float]] = knob(
         [],
-        'a run, and the share of unsure rows that the next reads: [["small", 1.0], ["large", 0.3]]',
+        'runs, each for a share of unsure rows: [["small", 1.0], ["large", 0.3]]',
         names="run",
         contents="kagglekit.ensembling.cascade:read_cascade",
         only={"runs": False, "files": False, "method": ("auto",), "candidates": False},
