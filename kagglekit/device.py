@@ -21,12 +21,17 @@ def choose_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def choose_precision(device: torch.device | None = None) -> str:
+def choose_precision(device: torch.device | None = None, wanted: str = "auto") -> str:
     """Precision: "bf16" on a GPU of sm_80 or later or a CPU with AMX or AVX512-BF16, "fp16" on older GPUs, else "fp32".
 
-    On a CPU without these instructions bf16 is 6 to 100 times slower than fp32.
+    On a CPU without these instructions bf16 is 6 to 100 times slower than fp32. wanted: another one than that; raises
+    ValueError for "fp16" without a CUDA GPU.
     """
     device = device or choose_device()
+    if wanted == "fp16" and device.type != "cuda":
+        raise ValueError("precision='fp16' needs a CUDA GPU, and there is none: leave it out, or set precision='fp32'")
+    if wanted != "auto":
+        return wanted
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     if device.type == "cpu":
@@ -39,6 +44,14 @@ def choose_precision(device: torch.device | None = None) -> str:
 def has_amx() -> bool:
     """Whether the CPU multiplies matrices in tiles (AMX)."""
     return getattr(torch.cpu, "_is_amx_tile_supported", bool)()  # private, and absent on some builds
+
+
+def not_a_number(what: str, precision: str) -> FloatingPointError:
+    """An error that says what is not a number, and what to do."""
+    remedy = "set a lower learning_rate, or a longer warmup"
+    if precision == "fp16":
+        remedy = "numbers of fp16 end at 65,504: set precision='bf16' on a GPU that has it, or precision='fp32'"
+    return FloatingPointError(f"{what} in {precision}: {remedy}")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

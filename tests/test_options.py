@@ -95,7 +95,7 @@ def test_every_field_has_words_and_a_default_that_fits_and_stands_in_the_manual(
     ("kind", "name", "catalogue"),
     [
         (Recipe, "truncation", TRUNCATIONS),
-        (Recipe, "pooling", POOLINGS),
+        (Recipe, "pooling", ["auto", *POOLINGS]),
         (Recipe, "head", HEADS),
         (Recipe, "schedule", SCHEDULES),
         (Recipe, "features", FEATURES),

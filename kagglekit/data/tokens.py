@@ -76,7 +76,7 @@ class Tokens:
         """All texts as one right-padded batch: `input_ids` and `attention_mask`, both (texts, longest) int64; of texts
         in several columns also `token_type_ids`, the number of each token's column, see `backbones.token_types`.
 
-        A text of zero tokens, which a tokenizer without special tokens can give, is padding throughout.
+        A text of zero tokens, such as one of several columns, is padding throughout.
         """
         import torch  # of which a notebook that only counts tokens has no need
 
@@ -230,9 +230,11 @@ def _tokenize(texts, tokenizer, max_length, special: bool = True) -> Tokens:
     texts, rows = [text[: 40 * max_length] for text in texts], []
     options = {"truncation": True, "return_attention_mask": False, "return_token_type_ids": False}
     options["add_special_tokens"] = special
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id) if special else ()
+    empty = [mark for mark in marks if mark is not None][:1]  # most decoders add nothing to a text: it needs a token
     for start in range(0, len(texts), 1000):  # a tokenizer's output takes far more memory than the token ids
         ids = tokenizer(texts[start : start + 1000], max_length=max_length, **options)["input_ids"]
-        rows += [np.asarray(row, dtype=np.int32) for row in ids]
+        rows += [np.asarray(row or empty, dtype=np.int32) for row in ids]
     _forget_last_call(tokenizer)
     return join_tokens(rows)
 

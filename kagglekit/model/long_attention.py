@@ -1,8 +1,8 @@
-"""Attention of long backbones: which tokens of Longformer attend to all others, and when BigBird's attention is sparse.
+"""Attention by batch: which tokens of Longformer attend to all, when BigBird's is sparse, and decoders without a mask.
 
-Both are told with each batch, as their own heads of transformers do, because their encoders alone do something else:
-Longformer without global attention has a window on either side of each token and nothing more, so that its first token,
-which a classifier reads, has seen the first few hundred tokens.
+The first two are told with each batch, as their own heads of transformers do, because their encoders alone do something
+else: Longformer without global attention has a window on either side of each token and nothing more, so that its first
+token, which a classifier reads, has seen the first few hundred tokens.
 """
 
 import inspect
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kagglekit.decoders.causal import is_causal
 from kagglekit.device import random_state_kept
 
 
@@ -25,8 +26,11 @@ def attention_options(
     BigBird (Zaheer et al., 2020, arXiv 2007.14062): none, but its attention is set here: sparse, or full for a batch
     too short for sparse blocks. transformers leaves it full for all later batches, so that predictions would depend on
     the order of texts, and one of 4,096 tokens would need the memory of full attention.
+    A decoder has no mask, and keeps no keys and values: see `causal.move_left`, through which its batches go.
     """
     config = backbone.config
+    if is_causal(config):
+        return {"attention_mask": None} | ({"use_cache": False} if hasattr(config, "use_cache") else {})
     if hasattr(backbone, "set_attention_type"):
         _set_sparse(backbone, attention_mask.shape[1])
     reads = "global_attention_mask" in inspect.signature(backbone.forward).parameters

@@ -23,7 +23,7 @@ from kagglekit.data.tokens import Tokens
 from kagglekit.device import autocast, fast_attention
 from kagglekit.model.backbones import token_types
 from kagglekit.model.long_attention import attention_options
-from kagglekit.model.pooling import make_pooling
+from kagglekit.model.pooling import choose_pooling, make_pooling
 from kagglekit.options import check_range
 from kagglekit.progress import Progress
 from kagglekit.scoring.metrics import CLASSES
@@ -179,8 +179,9 @@ def _boost(x, y, unseen, count: int, inner: Splits, seed: int) -> list[np.ndarra
     return [model.predict_proba(rows) if count else model.predict(rows)[:, None] for rows in unseen]
 
 
-PLAIN = ("mean", "cls", "max", "mean_max", "last_token", "last4_concat", "last4_max", "all_cls")  # poolings without
-# parameters, which would be random here
+PLAIN = (  # poolings without parameters, which would be random here
+    *("auto", "mean", "cls", "max", "mean_max", "last_token", "last4_concat", "last4_max", "all_cls"),
+)
 
 
 @torch.inference_mode()
@@ -195,7 +196,7 @@ def embed(
     Costs a forward pass of all texts, in batches sorted by length. Raises ValueError for another pooling.
     """
     check_range("pooling", pooling, pooling in PLAIN, f"one of {', '.join(PLAIN)}, which need no training")
-    pool, examples = make_pooling(pooling, backbone), Examples(tokens, pad_id)
+    pool, examples = make_pooling(choose_pooling(pooling, backbone.config), backbone), Examples(tokens, pad_id)
     device, training, vectors = next(backbone.parameters()).device, backbone.training, []
     order = prediction_batches(tokens.lengths, 2048 if device.type == "cpu" else 16384)
     options = {"output_hidden_states": True} if pool.all_layers else {}
@@ -208,7 +209,7 @@ def embed(
                 columns = batch.pop("token_type_ids", None)
                 how = options | token_types(backbone, columns) | attention_options(backbone, *batch.values(), columns)
                 with autocast(device, precision):
-                    outputs = backbone(**batch, **how)
+                    outputs = backbone(**batch | how)
                 below = outputs.hidden_states[:-1] if pool.all_layers else ()
                 states = [state.float() for state in (*below, outputs.last_hidden_state)]
                 vectors.append(pool(states, batch["attention_mask"]))  # (batch, width)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from kagglekit.decoders.causal import is_causal
 from kagglekit.device import checkpoint_activations, choose_attention, choose_device
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier, load_encoder
@@ -81,13 +82,14 @@ def build_backbone(
     if recipe.verbalizer:
         whole = load_language_model(*options, start=Path(start) if saved else None, untrained=untrained)
     else:
-        whole = load_backbone(*options, pooler=POOLINGS[recipe.pooling].own_pooler)
+        whole = load_backbone(*options, pooler=recipe.pooling != "auto" and POOLINGS[recipe.pooling].own_pooler)
     backbone = whole.base_model
     if saved:
         resize_embeddings(whole, tokenizer)  # it may have tokens of its own
         load_encoder(backbone, Path(start))
     reinit_layers(backbone, recipe.reinit_layers)
     freeze(backbone, recipe.freeze_embeddings, recipe.freeze_layers)
-    if recipe.checkpointing:
+    wanted = recipe.checkpointing
+    if wanted or (wanted is None and is_causal(backbone.config) and choose_device().type == "cuda"):
         checkpoint_activations(backbone)
     return whole

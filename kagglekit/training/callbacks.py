@@ -15,10 +15,12 @@ from kagglekit.time_budget import OutOfTime, TimeBudget
 
 COMPLETE = "complete"  # file in a checkpoint that was written to its end: the checksums of the others
 UNLOGGED = "unlogged.json"  # file in a checkpoint between two logged steps: the losses since the last one
+HALVED = "halved.json"  # file in a checkpoint where batches are read in parts: how many
 
 
 class Checkpoints(TrainerCallback):
-    """Completes the checkpoints of a `Trainer`: state of the tricks, and losses since the last logged step."""
+    """Completes the checkpoints of a `Trainer`: state of the tricks, losses since the last logged step, and in how many
+    parts a batch is read."""
 
     def __init__(self, trainer):
         self.trainer = trainer
@@ -29,6 +31,8 @@ class Checkpoints(TrainerCallback):
         trainer.losses_, trainer.logged_ = torch.zeros(()), state.global_step
         if not state.global_step:
             return
+        if (folder / HALVED).is_file():
+            trainer.halving.parts = read_json(folder / HALVED)["parts"]
         if (folder / UNLOGGED).is_file():
             unlogged = read_json(folder / UNLOGGED)
             trainer.losses_, trainer.logged_ = torch.tensor(unlogged["losses"][args.process_index]), unlogged["since"]
@@ -44,6 +48,8 @@ class Checkpoints(TrainerCallback):
             return
         if trainer.logged_ < state.global_step:
             write_json(folder / UNLOGGED, {"since": trainer.logged_, "losses": losses})
+        if trainer.halving.parts > 1:
+            write_json(folder / HALVED, {"parts": trainer.halving.parts})
         for number, trick in enumerate(trainer.tricks):
             save_file(trick.state_dict(), folder / f"trick-{number}.safetensors")
         (folder / COMPLETE).unlink(missing_ok=True)  # of an earlier stop at this step

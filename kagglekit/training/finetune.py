@@ -16,8 +16,9 @@ from kagglekit.data.batches import Examples
 from kagglekit.data.features import check_features
 from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept, share_cores
 from kagglekit.files import check_space, name_training, replacing
-from kagglekit.model.backbones import check_max_length, load_tokenizer
+from kagglekit.model.backbones import check_max_length, load_config, load_tokenizer
 from kagglekit.model.classifier import Classifier
+from kagglekit.model.pooling import choose_pooling
 from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
@@ -70,7 +71,7 @@ class FineTuner:
         self.recipe = recipe = fill_in(self.recipe, self.task)
         columns = [recipe.features.get(kind, ()) for kind in ("numbers", "categories")]
         check_features(self.task, self.train, self.test, *columns)
-        self.precision = choose_precision()
+        self.precision = choose_precision(wanted=recipe.precision)
         self.tokenizer = load_tokenizer(self.vocabulary or self.backbone)
         check_max_length(self.backbone, recipe.max_length)
         self.all_labels = read_labels(self.task, self.train, recipe.auxiliary, recipe.soft_targets)
@@ -84,6 +85,7 @@ class FineTuner:
         at = recipe.features.get("word_vectors_at", "last")
         words, self.word_table = word_vector_options(recipe.features.get("word_vectors"), at, self.tokenizer)
         self.options = {**prompt_options(recipe, self.task.classes, self.tokenizer), **words}  # of `Classifier`
+        self.options["pooling"] = choose_pooling(self.options["pooling"], load_config(self.backbone))
         make_targets(self.all_labels, recipe.loss, recipe.learned_weights)  # labels that do not fit are an error now
 
     @property

@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from kagglekit.data.batches import Examples, prediction_batches
-from kagglekit.device import autocast, choose_device, choose_precision, fast_attention
+from kagglekit.decoders.halving import halved
+from kagglekit.device import autocast, choose_device, choose_precision, fast_attention, not_a_number
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.progress import Progress
@@ -28,23 +29,30 @@ def predict(model: torch.nn.Module, examples: Examples, precision: str, tokens: 
     """Predictions, (rows, outputs) float32, in the order of the examples. The model keeps its mode (train or eval).
 
     Of examples in two orders it is the mean of both, and takes twice as long.
-    tokens: padded tokens of a batch; None: 2,048 on a CPU, where more only costs cache, and 16,384 elsewhere.
+    tokens: padded tokens of a batch; None: 2,048 on a CPU, where more only costs cache, and 16,384 elsewhere. A batch
+    that does not fit the memory is predicted in halves. Raises FloatingPointError for predictions that are no numbers.
     """
     device = next(model.parameters()).device
     tokens = tokens or (2048 if device.type == "cpu" else 16384)
     training, results, order = model.training, [], prediction_batches(examples.tokens.lengths, tokens)
     model.eval()
+
+    def run(rows: np.ndarray) -> list[torch.Tensor]:
+        batch = {name: x.to(device, non_blocking=True) for name, x in examples.__getitems__(rows).items()}
+        batch.pop("labels", None)
+        return [model.predictions(model(**batch)["logits"])]
+
     progress = Progress("predicting", len(order), "batch", line=False)
     try:
         with progress, fast_attention(model.backbone, device), autocast(device, precision):
             for number, rows in enumerate(order, 1):
-                batch = {name: x.to(device, non_blocking=True) for name, x in examples.__getitems__(rows).items()}
-                batch.pop("labels", None)
-                results.append(model.predictions(model(**batch)["logits"]))
+                results += halved(run, rows)
                 progress.update(number)
     finally:
         model.train(training)
     predictions = torch.cat(results).cpu().numpy()[np.argsort(np.concatenate(order))]
+    if bad := len(predictions) - np.isfinite(predictions).all(axis=1).sum():
+        raise not_a_number(f"the predictions of {bad} of {len(predictions)} texts are no numbers", precision)
     if examples.other is None:
         return predictions
     return (predictions + predict(model, examples.other, precision, tokens)[:, examples.exchange]) / 2
@@ -63,13 +71,15 @@ class SavedModel:
     folder: Path
     recipe: dict[str, Any] = field(repr=False)
     cache: Path | None = field(default=None, repr=False)
-    precision: str = field(default_factory=choose_precision, repr=False)
+    precision: str = field(default="", repr=False)
 
     def __post_init__(self):
         self.folder = Path(self.folder)
         if not (self.folder / "classifier.json").is_file():
             raise FileNotFoundError(f"{self.folder} has no model: train its fold again")
         self.knobs = Recipe.read(self.recipe)
+        wanted = self.knobs.precision.replace("fp16", "auto")  # what it was trained in on a GPU, which may not be here
+        self.precision = self.precision or choose_precision(wanted=wanted)
         self.tokenizer, self.features = load_tokenizer(str(self.folder)), FeatureScaler.load(self.folder)
 
     @cached_property
@@ -108,7 +118,7 @@ class SavedModels:
     folders: Sequence[Path]
     recipe: dict[str, Any] = field(repr=False)
     cache: Path | None = field(default=None, repr=False)
-    precision: str = field(default_factory=choose_precision, repr=False)
+    precision: str = field(default="", repr=False)
     keep: bool = False
 
     def __post_init__(self):

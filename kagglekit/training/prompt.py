@@ -50,7 +50,7 @@ def check_prompt(recipe: Knobs) -> None:
 
 def _check_answers(recipe: Knobs, answers: str) -> None:
     """Words are the head, are read at the masks and nothing else, and are those of the task's classes alone."""
-    for name, rest in (("head", ("linear", "answer")), ("pooling", ("mean", "mask", "last_token"))):
+    for name, rest in (("head", ("linear", "answer")), ("pooling", ("auto", "mean", "mask", "last_token"))):
         value = getattr(recipe, name)
         if value not in rest:
             raise ValueError(f"{answers} is a head of its own, over the masks, and {name}={value!r} has no effect")

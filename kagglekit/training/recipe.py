@@ -102,10 +102,22 @@ class Recipe(Knobs):
     system: str = knob("", "what the system says before, in the chat", only={"chat": True})
     # the model
     pooling: str = knob(
-        "mean",
-        "token vectors to text vector: cls, mean, max, attention, ...",
+        "auto",
+        "token vectors to text vector: auto (mean; of a decoder last_token), cls, max, ...",
         choices=(
-            *("cls", "mean", "max", "attention", "mean_max", "gem", "last_token", "mask", "pooler", "weighted_layers"),
+            *(
+                "auto",
+                "cls",
+                "mean",
+                "max",
+                "attention",
+                "mean_max",
+                "gem",
+                "last_token",
+                "mask",
+                "pooler",
+                "weighted_layers",
+            ),
             *("last4_concat", "last4_max", "last4_pooler", "all_cls", "all_cls_cnn", "all_cls_lstm", "all_cls_gru"),
         ),
         shown="model",
@@ -186,7 +198,14 @@ class Recipe(Knobs):
         only={"schedule": ("cosine_warm_restarts",)},
     )
     max_grad_norm: float = knob(1.0, "longer gradients are shortened to it; 0: never", least=0)
-    checkpointing: bool = knob(False, "compute activations again in the backward pass: less memory, more time")
+    checkpointing: bool | None = knob(
+        None, "compute activations again in the backward pass: less memory, more time; None: of a decoder on a GPU"
+    )
+    precision: str = knob(
+        "auto",
+        "of the arithmetic; auto: bf16 where the hardware has it, else fp16 on a GPU, else fp32",
+        choices=("auto", "bf16", "fp16", "fp32"),
+    )
     evaluate_every: int = knob(0, "steps between evaluations; 0: once an epoch", least=0)
     keep_best: bool = knob(
         False, "the weights with the best score on the fold, whose score is then too good; False: the last ones"

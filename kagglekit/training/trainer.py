@@ -1,5 +1,6 @@
 """The training loop: that of transformers, opened at three places for tricks, with checkpoints that are whole."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -14,8 +15,9 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from kagglekit.data.batches import EpochSampler, Examples
-from kagglekit.device import choose_device, padding_known
-from kagglekit.files import reading
+from kagglekit.decoders.halving import Halving
+from kagglekit.device import choose_device, not_a_number, padding_known
+from kagglekit.files import name_training, reading
 from kagglekit.model.row_gradients import clip_norm
 from kagglekit.training.callbacks import Checkpoints, last_checkpoint
 from kagglekit.training.learning_rates import make_schedule
@@ -58,6 +60,7 @@ class Trainer(transformers.Trainer):
         self.model_accepts_loss_kwargs = False  # losses are batch means: accumulation divides them
         self.loss, self.tricks, self.evaluation = loss, list(tricks), evaluation
         self.losses_, self.logged_ = torch.zeros(()), 0  # the sum in this process since that step
+        self.halving = Halving()
         self.rows = getattr(model, "row_gradients", None)
         if self.rows is not None and self.args.device.type == "cpu" and self.args.world_size == 1:
             self.accelerator.clip_grad_norm_ = lambda parameters, most: clip_norm(parameters, self.rows, most)
@@ -115,6 +118,8 @@ class Trainer(transformers.Trainer):
         if self.args.world_size > 1:  # the mean over all rows, not over processes
             rows = torch.full((), float(len(inputs["attention_mask"])), device=self.args.device)  # a copy would wait
             loss = loss * (rows / self.accelerator.reduce(rows, "mean"))
+        if self.halving.share != 1.0:
+            loss = loss * self.halving.share
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -130,14 +135,22 @@ class Trainer(transformers.Trainer):
             step = partial(trick.training_step, step, self.model)
         inputs = dict(inputs)
         with padding_known(self.args.device, inputs.pop(PADDED, True)):
-            loss = step(inputs)
+            if self.args.world_size > 1:  # the others would wait for a process that begins again
+                loss = step(inputs)
+            else:
+                loss = self.halving.run(inputs, step, self.model, self.state.global_step)
         self.losses_ = self.losses_ + loss
         return loss
 
     def log(self, logs, *args, **kwargs):
-        """Log figures; the loss is the mean over all steps since the last logged one, also after a resumption."""
+        """Log figures; the loss is the mean over all steps since the last logged one, also after a resumption. Raises
+        FloatingPointError for a loss that is no number."""
         if "loss" in logs:
             logs["loss"] = self.sum_losses().mean().item() / (self.state.global_step - self.logged_)
+            if not math.isfinite(logs["loss"]):
+                name, precision = name_training(Path(self.args.output_dir).parent), "fp16" if self.args.fp16 else ""
+                precision = precision or ("bf16" if self.args.bf16 else "fp32")
+                raise not_a_number(f"the loss of {name} is {logs['loss']} at step {self.state.global_step}", precision)
             self.losses_, self.logged_ = torch.zeros(()), self.state.global_step
         super().log(logs, *args, **kwargs)
 

@@ -18,6 +18,49 @@ MODERN |= {"intermediate_size": 1152, "vocab_size": 50368, "pad_token_id": 50283
 MODERN_LARGE = {**MODERN, "num_hidden_layers": 28, "hidden_size": 1024, "num_attention_heads": 16}
 MMBERT = {**MODERN, "vocab_size": 256000, "pad_token_id": 0}
 SMALL = {"hidden_size": 384, "intermediate_size": 1536}
+
+
+def decoder(vocabulary, width, layers, heads, key_heads, inner, positions, **options):
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    sizes = (vocabulary, width, layers, heads, key_heads)
+    inside = {"intermediate_size": inner, "max_position_embeddings": positions}
+    return dict(zip(names, sizes, strict=True)) | inside | options
+
+
+LLAMAS = {
+    "smollm2-135m": decoder(49152, 576, 30, 9, 3, 1536, 8192),
+    "smollm2-360m": decoder(49152, 960, 32, 15, 5, 2560, 8192),
+    "smollm2-1.7b": decoder(49152, 2048, 24, 32, 32, 8192, 8192),
+    "llama-3.2-1b": decoder(128256, 2048, 16, 32, 8, 8192, 131072, head_dim=64),
+    "llama-3.2-3b": decoder(128256, 3072, 28, 24, 8, 8192, 131072, head_dim=128),
+}
+QWEN2 = {
+    "qwen2.5-0.5b": decoder(151936, 896, 24, 14, 2, 4864, 32768),
+    "qwen2.5-1.5b": decoder(151936, 1536, 28, 12, 2, 8960, 32768),
+    "qwen2.5-7b": decoder(152064, 3584, 28, 28, 4, 18944, 32768),
+    "qwen2.5-14b": decoder(152064, 5120, 48, 40, 8, 13824, 32768),
+    "qwen2.5-32b": decoder(152064, 5120, 64, 40, 8, 27648, 32768),
+}
+EIGHT = {"head_dim": 128}
+QWEN3 = {
+    "qwen3-0.6b": decoder(151936, 1024, 28, 16, 8, 3072, 40960, **EIGHT),
+    "qwen3-1.7b": decoder(151936, 2048, 28, 16, 8, 6144, 40960, **EIGHT),
+    "qwen3-4b": decoder(151936, 2560, 36, 32, 8, 9728, 40960, **EIGHT),
+    "qwen3-8b": decoder(151936, 4096, 36, 32, 8, 12288, 40960, **EIGHT),
+    "qwen3-14b": decoder(151936, 5120, 40, 40, 8, 17408, 40960, **EIGHT),
+}
+QWEN3 |= {
+    "qwen3-embedding-0.6b": QWEN3["qwen3-0.6b"] | {"vocab_size": 151669, "max_position_embeddings": 32768},
+    "qwen3-embedding-4b": QWEN3["qwen3-4b"] | {"vocab_size": 151665},
+    "qwen3-embedding-8b": QWEN3["qwen3-8b"] | {"vocab_size": 151665},
+    "qwen3-reranker-0.6b": QWEN3["qwen3-0.6b"] | {"vocab_size": 151669},
+    "qwen3-reranker-4b": QWEN3["qwen3-4b"] | {"vocab_size": 151669},
+    "qwen3-reranker-8b": QWEN3["qwen3-8b"] | {"vocab_size": 151669},
+}
+GEMMAS = {
+    "gemma3-270m": decoder(262144, 640, 18, 4, 1, 2048, 32768, head_dim=256),
+    "gemma3-1b": decoder(262144, 1152, 26, 4, 1, 6912, 32768, head_dim=256),
+}
 PUBLISHED = {  # what the config.json on the hub says of each
     "deberta-v3-base": ("deberta-v2", BASE | DEBERTA),
     "deberta-v3-large": ("deberta-v2", LARGE | DEBERTA),
@@ -50,11 +93,11 @@ PUBLISHED = {  # what the config.json on the hub says of each
         {"hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 2048}
         | {"vocab_size": 21128},
     ),
-    "smollm2-135m": (
-        "llama",
-        {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
-        | {"intermediate_size": 1536, "vocab_size": 49152, "max_position_embeddings": 8192},
-    ),
+    **{name: ("llama", options) for name, options in LLAMAS.items()},
+    **{name: ("qwen2", options) for name, options in QWEN2.items()},
+    **{name: ("qwen3", options) for name, options in QWEN3.items()},
+    **{name: ("gemma3_text", options) for name, options in GEMMAS.items()},
+    "phi4-mini": ("phi3", decoder(200064, 3072, 32, 24, 8, 8192, 131072, pad_token_id=199999)),
     "rbt3": ("bert", BASE | {"vocab_size": 21128, "num_hidden_layers": 3}),
 }
 
@@ -83,7 +126,9 @@ def test_names_are_unique_and_sources_are_names_on_the_hub():
 
 def test_the_table_has_a_row_for_each_with_a_reason():
     table = backbone_table()
-    assert list(table) == ["name", "source", "language", "domain", "size", "max length", "licence", "reason", "kind"]
+    names = ["name", "source", "language", "domain", "size", "max length", "licence", "reason", "kind"]
+    assert list(table) == [*names, "T4", "two T4s", "L4", "H100"]
+    assert ((table["T4"] != "") == (table["kind"] == "decoder")).all()
     assert len(table) == len(BACKBONES)
     assert table["reason"].str.len().min() > 15
     assert set(table["language"]) == {"en", "zh", "multilingual"}

@@ -300,7 +300,10 @@ def test_what_1_eda_does_not_take_is_an_error_before_a_kernel_starts(given, word
         ({"distill": {"by": "all"}}, "distill: by='all' is out of range"),
         ({"recipe": 3}, "recipe=3 is of type int, and recipe takes dict"),
         ({"head": "flat", "recipe": {"head": "flat"}}, "head is 'flat', and in recipe 'flat': say it once"),
-        ({"pooling": "zzz"}, "3_train: pooling='zzz' is out of range: it must be one of cls, mean, .*all_cls_gru$"),
+        (
+            {"pooling": "zzz"},
+            "3_train: pooling='zzz' is out of range: it must be one of auto, cls, mean, .*all_cls_gru$",
+        ),
         ({"learner": "froze"}, "finetune, frozen, setfit: did you mean frozen"),
         ({"seed": -1}, "seed=-1 is out of range: it must be from 0 to 4000000000"),
         ({"seed": 2**32}, "seed=4294967296 is out of range"),
@@ -480,7 +483,7 @@ def test_a_cell_that_was_changed_keeps_its_own_defaults(tmp_path):
     nbformat.write(content, tmp_path / "n.ipynb")
     known = read_parameters(tmp_path / "n.ipynb")
     values = with_defaults(known, {"warmup": 0.2})
-    assert (values["epochs"], values["head"], values["warmup"], values["pooling"]) == (9.0, "flat", 0.2, "mean")
+    assert (values["epochs"], values["head"], values["warmup"], values["pooling"]) == (9.0, "flat", 0.2, "auto")
     assert fold(known, {"warmup": 0.2}) == {"recipe": {"head": "flat", "warmup": 0.2}}
 
 

@@ -24,7 +24,7 @@ def test_a_recipe_shows_what_differs_and_the_learning_rate_that_it_comes_to(tune
     run = TrainingRun(work="runs/x", run="other", folds=[1], hours=2.0, seed=4)
     table = show_recipe(run, fine.recipe, model=model)
     assert list(table.index) == ["backbone", "seed", "max_length", "pooling", "learning_rate"]
-    assert table.loc["pooling"].tolist()[:2] == ["max", "mean"] and table.loc["backbone", "value"] == "minilm"
+    assert table.loc["pooling"].tolist()[:2] == ["max", "auto"] and table.loc["backbone", "value"] == "minilm"
     rate = fine.plan_rates(np.arange(20))["head"].max()
     words = table.loc["learning_rate", "value"]
     assert words.endswith("by the size of the backbone") and float(words.split(",")[0]) == pytest.approx(rate, rel=0.05)

@@ -195,7 +195,7 @@ CHANGES = {  # knob -> knobs with another value of it, and those that it is comp
     "keep_best": ({"keep_best": True, "evaluate_every": 1, "learning_rate": 0.2}, {"learning_rate": 0.2}),
     "tricks": ({"tricks": {"FGM": {}}}, {}),
 }
-ELSEWHERE = {"checkpointing", "evaluate_every", "patience"}  # they change no prediction of so short a run
+ELSEWHERE = {"checkpointing", "precision", "evaluate_every", "patience"}  # they change no prediction of so short a run
 ELSEWHERE |= {"chat", "system"}  # of decoders: tests/decoders/test_answers.py
 
 

@@ -21,7 +21,7 @@ VERBAL = {"pattern": "{text} it was {mask} .", "verbalizer": {"no": ["bad"], "ye
         ({"pattern": "{text} {text}"}, "has {text} twice"),
         ({**VERBAL, "pattern": "a {text}"}, "verbalizer goes with the mask of a pattern, and 'a {text}' has none"),
         ({"pattern": "a {text}", "pooling": "mask"}, "pooling='mask' goes with the mask of a pattern"),
-        ({"pattern": "{text} {mask}"}, "has a mask that pooling='mean' does not look for"),
+        ({"pattern": "{text} {mask}"}, "has a mask that pooling='auto' does not look for"),
         ({**VERBAL, "chunks": 2}, "pattern stands around a text, and chunks=2 are several"),
         ({**VERBAL, "head": "queries"}, "verbalizer is a head of its own, over the masks, and head='queries'"),
         ({**VERBAL, "pooling": "cls"}, "verbalizer is a head of its own, over the masks, and pooling='cls'"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from kagglekit.decoders.causal import is_causal
 from kagglekit.model.pooling.over_layers import (
     AllCLS,
     AllCLSCNN,
@@ -49,6 +50,20 @@ POOLINGS: dict[str, type[Pooling]] = {
     "all_cls_lstm": AllCLSLSTM,
     "all_cls_gru": AllCLSGRU,
 }
+
+
+def choose_pooling(name: str, config) -> str:
+    """The pooling that `name` asks for, of a backbone with that configuration: "auto" is "mean", of a decoder
+    "last_token". Raises ValueError for one that reads the first token of a decoder, which has read nothing else."""
+    causal = is_causal(config)
+    if name == "auto":
+        return "last_token" if causal else "mean"
+    if causal and name in POOLINGS and POOLINGS[name].reads_first:
+        raise ValueError(
+            f"pooling={name!r} reads the first token, and in a decoder ({config.model_type}) that has read no other: "
+            "use last_token, which has read them all, or mean, max, mean_max, attention, gem, weighted_layers"
+        )
+    return name
 
 
 def make_pooling(name: str, backbone: nn.Module, places: Sequence[int] | None = None) -> Pooling:

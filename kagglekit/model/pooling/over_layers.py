@@ -34,7 +34,7 @@ class WeightedLayers(Pooling):
 class LayersCLS(Pooling):
     """The parent of poolings that read the CLS of the `top` uppermost layers (None: all), from low to high."""
 
-    all_layers = True
+    all_layers = reads_first = True
     top: int | None = None
 
     def __init__(self, width: int, layers: int = 1, pooler: nn.Module | None = None):

@@ -19,6 +19,7 @@ class Pooling(nn.Module):
 
     all_layers = False  # whether it reads more than the last layer
     own_pooler = False  # whether it takes the backbone's own pooler
+    reads_first = False  # whether it reads the first token, and no other
 
     def __init__(self, width: int, layers: int = 1, pooler: nn.Module | None = None):
         super().__init__()
@@ -59,6 +60,8 @@ def mean_tokens(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 class CLS(Pooling):
     """The vector of the first real token (Devlin et al., 2019)."""
 
+    reads_first = True
+
     def forward(self, states: tuple[torch.Tensor, ...], mask: torch.Tensor) -> torch.Tensor:
         return first_token(states[-1], mask)
 
@@ -96,7 +99,7 @@ class Mask(Pooling):
 class OwnPooler(Pooling):
     """The backbone's own pooler over CLS: a linear layer and tanh, pretrained in BERT, new in RoBERTa."""
 
-    own_pooler = True
+    own_pooler = reads_first = True
 
     def __init__(self, width: int, layers: int, pooler: nn.Module):
         super().__init__(width)
