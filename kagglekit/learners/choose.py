@@ -18,9 +18,10 @@ from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone
-from kagglekit.runs.folder import Fitted, with_seeds
+from kagglekit.runs.folder import Fitted
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.leaks import selection_warning
+from kagglekit.runs.record import count_seeds, with_seeds
 from kagglekit.runs.run_knobs import READS, TrainingRun
 from kagglekit.runs.seeds import finished_seeds, join_seeds, table_folder
 from kagglekit.runs.tables import write_predictions
@@ -75,12 +76,11 @@ class Choice:
         """The rows without those that the fixes leave out."""
         return rows if self.fixes is None else self.fixes.kept(rows)
 
-    def fit_without(
-        self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int, seeds: int = 1
-    ) -> None:
-        """Train the models of a fold without extra rows too, for `measure_extra`, and keep what they predict in
-        `folder`; predictions that are there stay."""
-        place, there = folder / "without" / f"fold{fold}", finished_seeds(folder, seeds, WITHOUT)
+    def fit_without(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int) -> None:
+        """Train the models of a finished fold, as many as it has seeds, without extra rows too, for `measure_extra`,
+        and keep what they predict in `folder`; predictions that are there stay."""
+        place, seeds = folder / "without" / f"fold{fold}", count_seeds(folder)
+        there = finished_seeds(folder, seeds, WITHOUT)
         for number in (number for number in range(seeds) if number not in there):
             fitted = self.without.fit(train_rows, valid_rows, seed_folder(place, number), fold, number)
             ids, file = (

@@ -148,8 +148,10 @@ def _read_row(row: RunRow, found: Overview) -> None:
         row.members = record.weights.get("members", [])
     with found.catching():
         scores = record.scores
-        if row.folds and set(row.folds) != {int(fold) for fold in scores.get("folds", {})}:
-            scores = _score_again(record, found)  # cut off before it was scored, or folds came since
+        apart = scores.get("seeds", {}).get("folds", {})
+        scored = {int(fold): len(apart.get(fold, [0])) for fold in scores.get("folds", {})}
+        if row.folds and scored != record.seeds:
+            scores = _score_again(record, found)  # cut off before it was scored, or folds or seeds came since
         row.folds = row.folds or sorted(int(fold) for fold in scores.get("folds", {}))
         if "score" in scores:
             row.metric, row.error = scores.get("metric", ""), scores.get("standard_error")

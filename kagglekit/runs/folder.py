@@ -32,7 +32,7 @@ from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.initial_weights import SourceRun, read_sources
 from kagglekit.runs.leaks import table_metadata
-from kagglekit.runs.record import RunRecord, count_seeds, named_runs, split_start
+from kagglekit.runs.record import RunRecord, count_seeds, named_runs, split_start, with_seeds
 from kagglekit.runs.seeds import join_seeds, score_seeds, table_folder
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.bootstrap import standard_error
@@ -108,11 +108,6 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> No
     elif now != before["inputs"] or identity["recipe"].get("seeds") != before["recipe"].get("seeds"):
         recipe = with_seeds(before["recipe"], identity["recipe"].get("seeds", 1))
         write_json(file, {**before, "recipe": recipe, "inputs": more_folds(before["inputs"], now)})
-
-
-def with_seeds(recipe: dict[str, Any], seeds: int) -> dict[str, Any]:
-    """A recipe with so many seeds; a single one is not written."""
-    return {k: v for k, v in recipe.items() if k != "seeds"} | ({"seeds": seeds} if seeds > 1 else {})
 
 
 def _hash_inputs(

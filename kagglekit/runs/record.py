@@ -178,6 +178,11 @@ class RunRecord:
         return pd.DataFrame(rows, columns=None if rows else ["fold", "step", "loss", "learning_rate", "score"])
 
 
+def with_seeds(recipe: dict[str, Any], seeds: int) -> dict[str, Any]:
+    """A recipe with so many seeds; a single one is not written."""
+    return {k: v for k, v in recipe.items() if k != "seeds"} | ({"seeds": seeds} if seeds > 1 else {})
+
+
 def count_seeds(fold: Path, name: str = "oof.parquet") -> int:
     """Of how many seeds the table `name` in the folder of a fold is the mean; 0 where there is none."""
     if not (fold / name).is_file():

@@ -144,7 +144,11 @@ def trainings(
     done = [fold for fold in folds if _is_done(run, fold, seeds)]
     for fold in done:
         print(f"fold {fold} is finished")
-    for fold in parts([fold for fold in folds if fold not in done], "fold", done=len(done), sizes=sizes, later=later):
+    to_do = [fold for fold in folds if fold not in done]
+    rows = {fold: sizes[fold] if sizes else 1.0 for fold in to_do}
+    work = {k: rows[k] * (seeds - len(finished_seeds(run / f"fold{k}", seeds))) for k in to_do}
+    after = later * seeds * sum(rows.values()) / max(sum(work.values()), 1)  # of the mean of what these still lack
+    for fold in parts(to_do, "fold", done=len(done), sizes=work, later=after):
         place = run / f"fold{fold}"
         if _is_done(run, fold, seeds):  # another process has finished it meanwhile
             print(f"fold {fold} is finished")

@@ -64,7 +64,7 @@ def show_seeds(scores: Mapping[str, Any]) -> pd.DataFrame | None:
     if "seeds" not in scores:
         return None
     apart, together = scores["seeds"], {f"fold {fold}": value for fold, value in scores["folds"].items()}
-    table = pd.DataFrame.from_dict(apart["folds"], orient="index").T.rename(columns="fold {}".format)
+    table = pd.DataFrame({f"fold {fold}": pd.Series(each) for fold, each in apart["folds"].items()})
     table.insert(0, "all folds", pd.Series(apart["scores"]))
     table = table.rename(index="seed {}".format).rename_axis("alone")
     table.loc["standard deviation"] = table.std(ddof=1)

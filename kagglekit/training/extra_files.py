@@ -17,6 +17,7 @@ from kagglekit.data.duplicates import near_duplicate_groups
 from kagglekit.data.features import check_features
 from kagglekit.files import resolve
 from kagglekit.files.parquet import read_parquet
+from kagglekit.runs.record import count_seeds
 from kagglekit.runs.tables import Run
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval
 from kagglekit.scoring.metrics import is_higher_better, score
@@ -126,9 +127,11 @@ def measure_extra(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray |
     """What extra rows bring: the gain of the out-of-fold score by them, above 0 where it is better with them, its 95 %
     interval (paired bootstrap over `groups` of rows), and a word: helps, hurts or cannot tell.
 
-    labels, groups: of all rows of train. Over the finished folds that were trained without them too; empty without any.
+    labels, groups: of all rows of train. Over the finished folds that were trained without them too, with as many
+    seeds; empty without any.
     """
-    known = [fold for fold in run.folds if (run.folder / f"fold{fold}" / WITHOUT).is_file()]
+    places = {fold: run.folder / f"fold{fold}" for fold in run.folds}
+    known = [fold for fold, place in places.items() if count_seeds(place, WITHOUT) == max(1, count_seeds(place))]
     if not known:
         return {}
     ours = run.oof["fold"].isin(known).to_numpy()

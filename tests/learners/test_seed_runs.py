@@ -30,7 +30,7 @@ from kagglekit.runs.tables import add_full, read_folds, read_run, training_rows,
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.show.occlusion import explain_errors
 from kagglekit.time_budget import OutOfTime, TimeBudget
-from kagglekit.training.extra_files import WITHOUT
+from kagglekit.training.extra_files import WITHOUT, measure_extra
 from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe
 
@@ -88,8 +88,8 @@ class Home:
             held_out, rows = np.flatnonzero(self.folds["fold"] == fold), training_rows(self.folds, fold)
             fitted = choice.fit(rows, held_out, place, fold, number)
             save_fold(folder, fold, fitted, self.train["id"][held_out], self.test["id"], self.task, number, seeds)
-            if given.get("extra_check"):
-                choice.fit_without(rows, held_out, folder / f"fold{fold}", fold, seeds)
+            if given.get("extra_check") and number == seeds - 1:
+                choice.fit_without(rows, held_out, folder / f"fold{fold}", fold)
         return folder
 
     def read(self, run):
@@ -232,6 +232,9 @@ def test_the_model_of_all_rows_and_the_check_of_extra_rows_have_as_many_seeds(ho
         assert read_parquet(folder / "fold0" / f"{name}{WITHOUT}").equals(
             read_parquet(plain / "fold0" / f"{name}oof.parquet")
         )
+    assert measure_extra(home.read("base"), home.task, home.labels)["folds"] == [0]
+    home.fit("base", seeds=3, folds=[0], **given)
+    assert measure_extra(home.read("base"), home.task, home.labels) == {}  # of two seeds against three
     choice, ids = home.choose("base", **given), home.test["id"]
     fit_full(choice, folder, home.task, ids, None, TimeBudget())
     one = read_parquet(folder / "full" / "test.parquet")

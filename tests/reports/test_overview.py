@@ -84,12 +84,6 @@ def test_the_best_is_first_whichever_direction_is_better(work, metric, first):
 
 
 @pytest.mark.parametrize("content", [None, '{"metric": "accuracy", "score": 0.1, "folds": {"0": 0.1}}'])
-def test_a_run_of_several_seeds_says_what_they_score_alone(work):
-    fake_run(work, "base", 0.9, recipe={"seeds": 3}, seeds={"scores": [0.88, 0.87, 0.89], "folds": {}})
-    fake_run(work, "one", 0.88)
-    assert "mean of 3 seeds (0.8700 to 0.8900 alone); seeds=3" in " ".join(" ".join(lines_of(work)).split())
-
-
 def test_a_run_that_was_cut_off_before_it_was_scored_is_scored_here(damaged, of_kind, content):
     """Or whose folds came since."""
     right = read_json(of_kind("multiclass") / "good/score.json")
@@ -216,3 +210,9 @@ def test_differences_are_those_to_the_defaults_or_to_an_earlier_run(tmp_path):
     frozen = {"classifier": "logistic", "pooling": "mean", "max_length": 64, "truncation": "head", "budget": {}}
     six = run("seven", learner="frozen", learner_options=frozen)
     assert describe_settings(six, []) == "learner=frozen learner_options={max_length: 64}"
+
+
+def test_a_run_of_several_seeds_says_what_they_score_alone(work):
+    fake_run(work, "base", 0.9, recipe={"seeds": 3}, seeds={"scores": [0.88, 0.87, 0.89], "folds": {}})
+    fake_run(work, "one", 0.88)
+    assert "mean of 3 seeds (0.8700 to 0.8900 alone); seeds=3" in " ".join(" ".join(lines_of(work)).split())

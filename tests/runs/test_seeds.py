@@ -11,7 +11,7 @@ from kagglekit.files.parquet import read_metadata, read_parquet
 from kagglekit.runs.best_epoch import choose_evaluations, honest_run
 from kagglekit.runs.folder import Fitted, describe_score, open_run, save_fold, score_run
 from kagglekit.runs.merge import merge_runs
-from kagglekit.runs.record import RunRecord, count_seeds
+from kagglekit.runs.record import RunRecord, count_seeds, with_seeds
 from kagglekit.runs.seeds import describe_seeds, finished_seeds, own_tables, seed_tables, trainings
 from kagglekit.runs.tables import read_folds, read_run, write_folds
 from kagglekit.scoring.metrics import score
@@ -46,8 +46,8 @@ def predictions(fold, number, rows=4):
     return np.hstack([found, 1 - found]).astype(np.float32)
 
 
-def train(work, two, fold, number, seeds, evaluations=None):
-    folder = open_run(work, "base", RECIPE | ({"seeds": seeds} if seeds > 1 else {}))
+def train(work, two, fold, number, seeds, evaluations=None, asked=None):
+    folder = open_run(work, "base", with_seeds(RECIPE, asked or seeds))
     made = Fitted(predictions(fold, number), predictions(9, number, 2), [{"step": 1, "loss": number}], {"n": number})
     made.evaluations = evaluations or {}
     ids = [IDS[row] for row in np.flatnonzero(fold == FOLD_OF)]
@@ -155,6 +155,19 @@ def test_a_seed_that_time_cut_off_ends_its_fold(tmp_path):
     assert [(k, n) for k, n, _ in trainings(tmp_path, [0, 1], 3)] == [(0, 0), (1, 0)]
 
 
+def test_the_time_left_counts_the_seeds_that_a_fold_lacks(place, two, monkeypatch):
+    folder, asked = train(place(), two, 0, 0, 3), []
+
+    def parts(items, what, **options):
+        asked.append((what, list(items), options))
+        return iter(items)
+
+    monkeypatch.setattr("kagglekit.runs.seeds.parts", parts)
+    assert len(list(trainings(folder, [0, 1], 3, sizes={0: 100, 1: 150}, later=2.0))) == 2
+    assert asked[0] == ("fold", [0, 1], {"done": 0, "sizes": {0: 200, 1: 450}, "later": 2 * 3 * 250 / 650})
+    assert asked[1:] == [("seed", [1, 2], {"done": 1}), ("seed", [0, 1, 2], {"done": 0})]
+
+
 def test_a_fold_killed_before_its_mean_was_written_gets_it_without_training(place, two, monkeypatch):
     work = place()
     train(work, two, 0, 0, 2)
@@ -185,7 +198,7 @@ def test_the_seeds_are_scored_alone_and_told(place, two):
     table = show_seeds(scores)
     assert list(table) == ["all folds", "fold 0", "fold 2"] and table.loc["seed 1", "fold 2"] == apart["folds"][2][1]
     assert table.loc["mean of the predictions", "all folds"] == scores["score"]
-    train(work, two, 1, 0, 1)  # as where time has cut the others off
+    train(work, two, 1, 0, 1, asked=3)  # as where time has cut the others off
     scores = score_run(read_run(work, "base", two, read_folds(work, IDS), ["t0", "t1"]), two, LABELS)
     assert len(scores["seeds"]["scores"]) == 1 and "seeds" not in describe_score(scores, range(3))
     assert show_seeds(scores)["fold 1"].isna().sum() == 3 and "Not all folds" in describe_seeds(
