@@ -72,7 +72,10 @@ class Recipe(Knobs):
     chunks: int = knob(0, "chunks of a text, at most, that are encoded together; 0: texts are truncated", least=0)
     chunk_stride: int = knob(32, "tokens that a chunk repeats of the one before it", least=0, only={"chunks": True})
     chunk_pooling: str = knob(
-        "mean", "vectors of chunks to a text vector", choices=("mean", "max", "attention"), only={"chunks": True}
+        "mean",
+        "vectors of chunks to a text vector",
+        choices=("mean", "max", "attention", "lstm", "gru", "transformer"),
+        only={"chunks": True},
     )
     augment: dict[str, dict[str, Any]] = knob(
         {},
@@ -119,6 +122,7 @@ class Recipe(Knobs):
                 "weighted_layers",
             ),
             *("last4_concat", "last4_max", "last4_pooler", "all_cls", "all_cls_cnn", "all_cls_lstm", "all_cls_gru"),
+            *("lstm", "gru", "transformer", "transformer2"),
         ),
         shown="model",
     )

@@ -58,6 +58,7 @@ GROUPS = {  # workload -> name -> what differs from plain training
         },
         **{name: {"pooling": name} for name in ("last4_concat", "last4_max", "last4_pooler", "all_cls")},
         **{name: {"pooling": name} for name in ("all_cls_cnn", "all_cls_lstm", "all_cls_gru")},
+        **{name: {"pooling": name} for name in ("lstm", "gru", "transformer", "transformer2")},
     },
     "multilabel": {
         "pos_weight": {"loss": {"bce": {"pos_weight": "balanced"}}},

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, BertConfig, LlamaConfig, LlamaForSequenceClassification
 from transformers.models.bert.modeling_bert import BertPooler
@@ -13,10 +14,11 @@ WIDTH, LAYERS, TOKENS = 6, 5, 7
 PARAMETERS = {  # tensors; attention: two linear layers and a norm; pooler: a linear layer; LSTM, GRU: four a direction
     **dict.fromkeys(["cls", "last_token", "mean", "max", "mean_max", "last4_concat", "last4_max", "all_cls"], 0),
     **{"mask": 0, "gem": 1, "weighted_layers": 1, "pooler": 2, "last4_pooler": 2, "all_cls_cnn": 2, "attention": 6},
-    **{"all_cls_lstm": 8, "all_cls_gru": 8},
+    **{"all_cls_lstm": 8, "all_cls_gru": 8, "lstm": 8, "gru": 8, "transformer": 12, "transformer2": 24},
 }
 TIMES = {"mean_max": 2, "last4_concat": 4, "last4_pooler": 5, "all_cls": LAYERS}  # the width of a token vector
 BIASED = {"pooler", "last4_pooler", "all_cls_cnn", "all_cls_lstm", "all_cls_gru"}  # zeros in, not zeros out
+BIASED |= {"lstm", "gru", "transformer", "transformer2"}
 READ = {name: LAYERS if kind.all_layers else 1 for name, kind in POOLINGS.items()}  # the uppermost layers
 READ |= dict.fromkeys(["last4_concat", "last4_max", "last4_pooler"], 4)
 NAMES = sorted(POOLINGS)
@@ -86,6 +88,28 @@ def both_ends(pooling, layers):
     return torch.cat([outputs[-1, : WIDTH // 2], outputs[0, WIDTH // 2 :]])
 
 
+def mean_of_both_directions(pooling, layers):
+    both = nn.LSTM if pooling.kind is nn.LSTM else nn.GRU
+    both = both(WIDTH, WIDTH // 2, batch_first=True, bidirectional=True)
+    for name, theirs in both.named_parameters():
+        own = pooling.back if name.endswith("_reverse") else pooling.onward
+        theirs.data.copy_(getattr(own, name.removesuffix("_reverse")))
+    return both(layers[-1].unsqueeze(0))[0][0].mean(dim=0)
+
+
+def encoded(pooling, layers):
+    """Attention of one head written out, and the feed-forward layer; the norms come first."""
+    x = layers[-1]
+    for layer in pooling.layers:
+        q, k, v = layer.self_attn.in_proj_weight.chunk(3)
+        bq, bk, bv = layer.self_attn.in_proj_bias.chunk(3)
+        y = layer.norm1(x)
+        weights = ((y @ q.T + bq) @ (y @ k.T + bk).T / WIDTH**0.5).softmax(dim=-1)
+        x = x + layer.self_attn.out_proj(weights @ (y @ v.T + bv))
+        x = x + layer.linear2(F.gelu(layer.linear1(layer.norm2(x))))
+    return x.mean(dim=0)
+
+
 REFERENCES = {  # (the pooling, the real tokens of every layer) -> (width,)
     "cls": lambda pooling, layers: layers[-1][0],
     "mask": lambda pooling, layers: layers[-1][0],  # the first token, unless a pattern says where
@@ -108,6 +132,8 @@ REFERENCES = {  # (the pooling, the real tokens of every layer) -> (width,)
     "all_cls_cnn": convolved,
     "all_cls_lstm": both_ends,
     "all_cls_gru": both_ends,
+    **dict.fromkeys(["lstm", "gru"], mean_of_both_directions),
+    **dict.fromkeys(["transformer", "transformer2"], encoded),
 }
 
 
@@ -216,6 +242,27 @@ def test_a_batch_of_nothing_but_zero_tokens_has_finite_gradients(name, states):
     (pooled - 1).square().sum().backward()
     gradients = [states[-1].grad, *(parameter.grad for parameter in pooling.parameters())]
     assert torch.isfinite(pooled).all() and all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", ["transformer", "transformer2"])
+def test_a_new_transformer_starts_as_the_mean(name, states, mask):
+    assert torch.allclose(POOLINGS[name](WIDTH)(states, mask), build("mean")(states, mask), atol=1e-6)
+
+
+def test_the_heads_of_a_transformer_are_64_wide_where_the_width_allows_it():
+    heads = [POOLINGS["transformer"](width).layers[0].self_attn.num_heads for width in (768, 384, 312, 16)]
+    assert heads == [12, 6, 4, 1]
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "transformer"])
+def test_what_predicts_is_what_was_trained_whatever_way_torch_takes_without_gradients(name, mask):
+    pooling, mask = build(name, width=128), torch.cat([mask, torch.zeros(1, TOKENS, dtype=torch.long)])
+    states = torch.randn(5, TOKENS, 128).masked_fill(
+        (mask == 0).unsqueeze(-1), torch.nan
+    )  # two heads: torch's fast path
+    trained = pooling((states,), mask)
+    with torch.inference_mode():
+        assert torch.allclose(pooling.eval()((states,), mask), trained, atol=1e-4)
 
 
 def test_attention_without_scores_is_the_mean(states, mask):

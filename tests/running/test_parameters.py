@@ -302,7 +302,7 @@ def test_what_1_eda_does_not_take_is_an_error_before_a_kernel_starts(given, word
         ({"head": "flat", "recipe": {"head": "flat"}}, "head is 'flat', and in recipe 'flat': say it once"),
         (
             {"pooling": "zzz"},
-            "3_train: pooling='zzz' is out of range: it must be one of auto, cls, mean, .*all_cls_gru$",
+            "3_train: pooling='zzz' is out of range: it must be one of auto, cls, mean, .*transformer2$",
         ),
         ({"learner": "froze"}, "finetune, frozen, setfit: did you mean frozen"),
         ({"seed": -1}, "seed=-1 is out of range: it must be from 0 to 4000000000"),

@@ -1,6 +1,7 @@
 """Poolings, from token vectors to one text vector: POOLINGS lists them, make_pooling builds one for a backbone.
 
-`Pooling` (tokens.py) says what they share; those of tokens.py read the last layer, those of layers.py several.
+`Pooling` (over_tokens.py) says what they share. Those of over_tokens.py and over_sequence.py read the last layer, those
+of over_layers.py several.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from kagglekit.model.pooling.over_layers import (
     Last4Pooler,
     WeightedLayers,
 )
+from kagglekit.model.pooling.over_sequence import GRU, LSTM, Transformer, Transformer2
 from kagglekit.model.pooling.over_tokens import (
     CLS,
     Attention,
@@ -49,6 +51,10 @@ POOLINGS: dict[str, type[Pooling]] = {
     "all_cls_cnn": AllCLSCNN,
     "all_cls_lstm": AllCLSLSTM,
     "all_cls_gru": AllCLSGRU,
+    "lstm": LSTM,
+    "gru": GRU,
+    "transformer": Transformer,
+    "transformer2": Transformer2,
 }
 
 
