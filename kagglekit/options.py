@@ -105,7 +105,8 @@ class Knob:
         """What its texts name: "run", "file", "model", "column"; empty for a knob that names nothing."""
         if self.options:
             return {kind for one in knobs_of(self.inner).values() for kind in one.kinds}
-        return {*self.names.values()} if isinstance(self.names, dict) else {*filter(None, [self.names])}
+        names = self.names.values() if isinstance(self.names, dict) else filter(None, [self.names])
+        return {kind for name in names for kind in name.split(" or ")}
 
     @property
     def inner(self) -> type:
@@ -265,7 +266,7 @@ def current_names(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[tuple[str, str]]:
     """What `values` of knobs name of a kind ("run", "file", "model" or "column"), each with the knob that names it:
-    ("pseudo: teacher", "base")."""
+    ("pseudo: teacher", "base"). A knob of a "run or file" names a file where it has the ending of one."""
     found = []
     for one in knobs:
         value = None if values.get(one.unless) else values.get(one.name)
@@ -274,15 +275,22 @@ def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[t
             found += [(f"{one.name}: {label}", name) for label, name in inner]
             continue
         for key, what in one.names.items() if isinstance(one.names, dict) else [("", one.names)]:
-            if what != kind or not value:
+            if kind not in what.split(" or ") or not value:
                 continue
             if key == "*":
                 pairs = [(f"{one.name}: {name}", text) for name, options in value.items() for text in options.values()]
             else:
                 pairs = [(f"{one.name}: {key}", value.get(key, ""))] if key else [(one.name, value)]
             for label, texts in pairs:
-                found += [(label, text) for text in _texts(texts, kind) if text]
+                fitting = [text for text in _texts(texts, kind) if text]
+                fitting = [text for text in fitting if what == kind or names_file(text) == (kind == "file")]
+                found += [(label, text) for text in fitting]
     return found
+
+
+def names_file(text: str) -> bool:
+    """Whether a name is that of a table, and not of a run."""
+    return text.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet", ".jsonl", ".json"))
 
 
 def _texts(value: Any, kind: str) -> list[str]:

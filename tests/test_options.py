@@ -96,7 +96,7 @@ def test_every_field_has_words_and_a_default_that_fits_and_stands_in_the_manual(
     [
         (Recipe, "truncation", TRUNCATIONS),
         (Recipe, "pooling", ["auto", *POOLINGS]),
-        (Recipe, "head", HEADS),
+        (Recipe, "head", [*HEADS, "answer"]),
         (Recipe, "schedule", SCHEDULES),
         (Recipe, "features", FEATURES),
         (Stage, "objective", OBJECTIVES),

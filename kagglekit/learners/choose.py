@@ -108,6 +108,10 @@ class Choice:
         """The fine-tuner in it, if there is one."""
         return next((part for part in self.parts if isinstance(part, FineTuner)), None)
 
+    def describe_teacher(self, rows: np.ndarray, student: float) -> str:
+        """The score of a distiller's teacher beside that of its student, see `Distiller.describe`; else empty."""
+        return next((part.describe(rows, student) for part in self.parts if isinstance(part, Distiller)), "")
+
     @property
     def caution(self) -> str:
         """Why the score is too good, as far as the settings and the runs in them tell; empty where it is honest."""

@@ -26,7 +26,7 @@ from kagglekit.files import (
     write_json,
 )
 from kagglekit.files.parquet import read_parquet
-from kagglekit.options import current_names
+from kagglekit.options import current_names, names_file
 from kagglekit.progress import say
 from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
@@ -131,6 +131,8 @@ def _hash_inputs(
         places = [resolve(value) for value in options.values() if isinstance(value, str) and value]
         found |= {f"file {place.name} of {name}": hash_files([place]) for place in places if place.is_file()}
         found |= {f"model {place.name} of {name}": hash_files(_weights(place)) for place in places if place.is_dir()}
+    if names_file(teacher := recipe.get("distill", {}).get("teacher", "")):
+        found["teacher"] = hash_files(_files(teacher))
     if unlabelled := recipe.get("pseudo", {}).get("unlabelled"):
         found["unlabelled files"] = hash_files(_files(unlabelled))
     for teacher in teachers:

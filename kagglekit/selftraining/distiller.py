@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import encode_labels
-from kagglekit.files import remove
+from kagglekit.files import remove, resolve
 from kagglekit.model.backbones import load_config, load_tokenizer
+from kagglekit.options import names_file
 from kagglekit.progress import parts
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.record import RunRecord
@@ -21,7 +22,8 @@ from kagglekit.scoring.metrics import score
 from kagglekit.selftraining.distillation_loss import Distillation
 from kagglekit.selftraining.nested_folds import PairModels, kept, without_choosing
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions
-from kagglekit.selftraining.teachers import read_teacher
+from kagglekit.selftraining.teacher_files import FileTeacher, read_teacher_file
+from kagglekit.selftraining.teachers import Teacher, read_teacher
 from kagglekit.tricks import TRICKS
 
 
@@ -61,9 +63,8 @@ class Distiller:
         self.labels, self.fold_of = encode_labels(self.task, self.train), self.folds["fold"].to_numpy()
         self.teacher = None
         if plan.teacher:
-            ids, cache = self.learner.test["id"], self.learner.cache
-            self.teacher = read_teacher(self.work, plan.teacher, self.task, self.folds, ids, self.labels, cache)
-            fold = self.teacher.run.folds[0]
+            self.teacher = self._read_teacher()
+            fold = self.teacher.folds[0]
             if plan.source == "fold":
                 self.teacher.check_reads(fold)
             if plan.hidden:
@@ -75,6 +76,26 @@ class Distiller:
             )
         if plan.source == "nested":
             self._pairs(Path())  # an error in the folds shows now
+
+    def _read_teacher(self) -> Teacher | FileTeacher:
+        if names_file(self.plan.teacher):
+            given = resolve(self.plan.teacher), self.task, self.train["id"].tolist(), self.fold_of, self.plan.seen
+            found = read_teacher_file(*given)
+            print(f"teacher {found.told}")
+            return found
+        ids, cache = self.learner.test["id"], self.learner.cache
+        return read_teacher(self.work, self.plan.teacher, self.task, self.folds, ids, self.labels, cache)
+
+    def describe(self, rows: np.ndarray, student: float) -> str:
+        """The score of the teacher on rows of train, by models that did not learn their fold, beside the student's;
+        empty where it has not predicted them all."""
+        theirs = np.full((1, 1), np.nan) if self.teacher is None else self.teacher.oof[rows]
+        if np.isnan(theirs).any():
+            return ""
+        worth = score(self.task.metric, self.labels[rows], theirs)
+        return (
+            f"teacher {self.plan.teacher}: {self.task.metric} {worth:.4f} on the same rows; the student: {student:.4f}"
+        )
 
     def _check_states_fit(self):
         if self.learner.recipe.chunks:

@@ -4,7 +4,7 @@ from __future__ import annotations  # the types of knobs are texts
 
 from dataclasses import dataclass
 
-from kagglekit.options import Knobs, documented, knob
+from kagglekit.options import Knobs, documented, knob, names_file
 
 DRAWN = {"passes": 10, "sample": "easy", "size": 0, "dropout": None}  # knobs of ust alone -> how they are left
 KEPT = 0.9  # the usual threshold
@@ -113,7 +113,12 @@ class DistillationOptions(Knobs):
     owner = "distill"
 
     teacher: str = knob(
-        "", "a run or a blend of the work folder; empty: the run itself, whose first models have none", names="run"
+        "",
+        "a run or a blend of the work folder, or a file with predictions of any model; empty: the run itself",
+        names="run or file",
+    )
+    seen: bool | None = knob(
+        None, "of a file without folds: False: its model never saw a label of train; see teacher_files.py"
     )
     by: str = knob(
         "",
@@ -136,6 +141,8 @@ class DistillationOptions(Knobs):
         super().__post_init__()
         if self.teacher and self.source == "nested":
             raise ValueError("distill: by='nested' trains teachers of its own: leave teacher empty, or set by='fold'")
+        if self.seen is not None and not names_file(self.teacher):
+            raise ValueError(f"distill: seen={self.seen} is of a teacher from a file, and teacher={self.teacher!r}")
         if not self.teacher and self.source == "oof":
             raise ValueError("distill: by='oof' are predictions of a run that is there: name it as teacher")
         if self.hidden and self.source == "nested":

@@ -46,6 +46,11 @@ class Teacher:
     cache: Path | None = field(default=None, repr=False)
     precision: str = field(default_factory=choose_precision, repr=False)
 
+    @property
+    def folds(self) -> list[int]:
+        """The folds that are finished."""
+        return self.run.folds
+
     def test(self, fold: int) -> np.ndarray:
         """The predictions of a fold's model for the rows of test: (rows of test, columns) float32.
 
