@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -59,7 +60,7 @@ def run_in_parallel(
     does not train fold by fold is just run. Two GPUs take half the time of one, plus a quarter of a minute per fold.
     """
     began = time.monotonic()
-    with _one_clock():
+    with one_clock():
         if not _missing(find_notebook(notebook, folder)):
             train_in_parallel(notebook, parameters, gpus, folder, limit=limit)
         left = None if limit is None else max(limit - (time.monotonic() - began), 0.001)
@@ -86,14 +87,8 @@ def train_in_parallel(
     ends all workers, as NotebookFailed with its message. When the notebook's `hours` are over, no further fold begins.
     All workers end when this process does.
     """
-    source = find_notebook(notebook, folder)
-    if missing := _missing(source):
-        raise ValueError(f"{source.stem} does not train fold by fold: it has no parameter {missing[0]!r}")
-    known = read_parameters(source)
-    given = check_parameters(source.stem, known, parameters)
-    values = with_defaults(known, given)
-    check_beforehand(source.stem, known, values)
-    to_do = _folds_to_do(values)
+    plan = FoldPlan.make(notebook, parameters, folder)
+    to_do = plan.to_do
     if gpus is None:
         if len(to_do) < 2:
             return []
@@ -102,22 +97,70 @@ def train_in_parallel(
             print(f"{len(gpus)} working GPUs: the folds are trained one after another", flush=True)
             return []
     check_range("slots", list(gpus), len(gpus) > 0, "the number of one GPU at least")
-    home, name = resolve(values["work"]), run_folder(values["work"], values["run"]).name
-    title = f"{source.stem} {name}"
-    (home / "notebooks").mkdir(exist_ok=True)
-    with locked(home / "notebooks" / f".{title.replace(' ', '.')}.lock", title), temporary_folder() as place:
-        given = {**given, **without_full(given)}  # the model of all rows is trained once, by the notebook itself
-        texts = [write_argument(known[name], value) for name, value in given.items() if name != "folds"]
-        line = [sys.executable, "-m", "kagglekit.run", source.stem, *texts, "--notebooks", str(source.parent)]
-        workers = Workers(
-            lambda fold: [*line, f"folds=[{fold}]", "--part", f"fold{fold}"],
-            lambda fold: count_seeds(home / name / f"fold{fold}") >= values.get("seeds", 1),
-            place,
-        )
+    with plan.locked(), temporary_folder() as place:
+        line = [sys.executable, "-m", "kagglekit.run", *plan.arguments(plan.given, plan.source.parent)]
+        workers = Workers(lambda fold: [*line, *plan.part(fold)], plan.is_finished, place)
         try:
             return workers.train(to_do, [_cuda_name(gpu) for gpu in gpus], limit)
         finally:
             workers.stop()
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """A run whose folds are trained apart, each by the notebook with that fold alone.
+
+    source: the notebook; known: its parameters; given: those that differ from its defaults, without the model of all
+    rows, which is trained once, by the notebook itself; values: of all; to_do: the folds that the run lacks.
+    """
+
+    source: Path
+    known: dict[str, Parameter]
+    given: dict[str, Any]
+    values: dict[str, Any]
+    to_do: list[int]
+
+    @classmethod
+    def make(cls, notebook: str, parameters: dict[str, Any], folder: Path | None = None) -> "FoldPlan":
+        """Raises ValueError for a notebook that does not train fold by fold, and for what `run_notebook` refuses."""
+        source = find_notebook(notebook, folder)
+        if missing := _missing(source):
+            raise ValueError(f"{source.stem} does not train fold by fold: it has no parameter {missing[0]!r}")
+        known = read_parameters(source)
+        given = check_parameters(source.stem, known, parameters)
+        values = with_defaults(known, given)
+        check_beforehand(source.stem, known, values)
+        return cls(source, known, {**given, **without_full(given)}, values, _folds_to_do(values))
+
+    @property
+    def run(self) -> Path:
+        """The folder of the run."""
+        return run_folder(self.values["work"], self.values["run"])
+
+    @property
+    def title(self) -> str:
+        return f"{self.source.stem} {self.run.name}"
+
+    def is_finished(self, fold: int) -> bool:
+        return count_seeds(self.run / f"fold{fold}") >= self.values.get("seeds", 1)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """While its folds are trained nobody else runs the same."""
+        copies = self.run.parent / "notebooks"
+        copies.mkdir(exist_ok=True)
+        with locked(copies / f".{self.title.replace(' ', '.')}.lock", self.title):
+            yield
+
+    def arguments(self, given: Mapping[str, Any], notebooks: str | Path) -> list[str]:
+        """The notebook with these parameters as arguments of `kagglekit.run`, all but those of `part`."""
+        texts = [write_argument(self.known[name], value) for name, value in given.items() if name != "folds"]
+        return [self.source.stem, *texts, "--notebooks", str(notebooks)]
+
+    @staticmethod
+    def part(fold: int) -> list[str]:
+        """What makes it one fold: with a copy of its own; it ends when its input is closed."""
+        return [f"folds=[{fold}]", "--part", f"fold{fold}"]
 
 
 class Workers:
@@ -244,7 +287,7 @@ def _cuda_name(gpu: int) -> str:
 
 
 @contextmanager
-def _one_clock() -> Iterator[None]:
+def one_clock() -> Iterator[None]:
     """Make all processes that are started in the block count their hours from the start of this one."""
     before = os.environ.get(STARTED)
     os.environ[STARTED] = before or repr(kernel_began())
