@@ -2,6 +2,7 @@
 
 python -m kagglekit.run 3_train work=runs/bbc run=base folds=0 [-- epochs=3 ...] [--force] [--limit SECONDS]
 python -m kagglekit.run 3_train work=runs/bbc run=base --slots auto    (a fold on each GPU at a time)
+python -m kagglekit.run 3_train work=runs/bbc run=base on=ray://head:10001 [gpus=0.5] [cores=2] [storage=s3://...]
 python -m kagglekit.run 1_eda data=bbc work=runs/bbc + 3_train work=runs/bbc run=base   (one after the other)
 python -m kagglekit.run --summary runs/bbc [--html]
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 from kagglekit.files import shorten
 from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
-from kagglekit.running.command_line import LISTS, Parser, program, write_help
+from kagglekit.running.command_line import LISTS, Parser, Where, program, write_help
 from kagglekit.running.notebook import find_notebook, report, run_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.running.terminal import CHAINED
@@ -73,13 +74,15 @@ def run_line(arguments: list[str], later: list[list[str]]) -> int:
     options = parser.parse_intermixed_args(arguments[:cut] + arguments[cut + 1 :])
     own = len(parser.parse_intermixed_args(arguments[:cut]).parameters)
 
-    def read(options: Namespace, count: int | None = None) -> tuple[Path, dict[str, Any]]:
-        """The notebook of a line, and the values of its first parameters."""
+    def read(options: Namespace, count: int | None = None) -> tuple[Path, dict[str, Any], Where]:
+        """The notebook of a line, the values of its first parameters, and where its folds are trained."""
         if not options.notebook:
             parser.error("which notebook?")
         notebook = find_notebook(options.notebook, options.notebooks)
-        texts = read_arguments(options.parameters[:count])
-        return notebook, parse_arguments(notebook, read_parameters(notebook), texts)
+        where, texts = Where.take(options.parameters[:count])
+        if where.on and options.slots:
+            raise ValueError("on= and --slots both say where folds are trained: leave one of them out")
+        return notebook, parse_arguments(notebook, read_parameters(notebook), read_arguments(texts)), where
 
     try:
         if options.summary:
@@ -91,10 +94,16 @@ def run_line(arguments: list[str], later: list[list[str]]) -> int:
         if options.help:
             print(write_help(find_notebook(options.notebook, options.notebooks)))
             return 0
-        notebook, values = read(options, own)
+        notebook, values, where = read(options, own)
         following = [read(parser.parse_intermixed_args(line))[0] for line in later]
         values = choose_shared(notebook, read_arguments(options.parameters[own:]), values) | values
         how = dict(folder=notebook.parent, force=options.force, limit=options.limit)
+        if where.on:
+            from kagglekit.kaggle.pack_inputs import pack_step
+            from kagglekit.running.ray_folds import run_on_ray
+
+            run_on_ray(notebook, values, where, pack_step, **how)
+            return 0
         if options.slots:
             from kagglekit.running.parallel import parse_gpus, run_in_parallel  # it needs this module
 

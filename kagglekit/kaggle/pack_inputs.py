@@ -2,15 +2,21 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
+from kagglekit.competition.tables import existing_files
 from kagglekit.competition.task import load_task
 from kagglekit.files import read_json, resolve, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
 from kagglekit.kaggle.cells import Step
-from kagglekit.model.catalogue import PACKAGES
-from kagglekit.options import knobs_of, named
+from kagglekit.model.catalogue import PACKAGES, SOURCES
+from kagglekit.options import current_names, knobs_of, named
 from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.running import nbformat
 from kagglekit.running.arguments import names_in
@@ -171,6 +177,65 @@ class Inputs:
             self.files.setdefault(self.places.of(path), path)
         else:
             raise FileNotFoundError(f"{path} does not exist, and the kernel reads it: run 1_eda first")
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a step reads, for another machine that has nothing. files: place there -> file here, those of the
+    competition below data/. given: the parameters there. home: a path there -> as it was typed here."""
+
+    files: dict[str, Path]
+    given: dict[str, Any]
+    home: dict[str, str]
+
+    def at_home(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """A recipe that was written there, with the paths of here."""
+        return {name: self._back(value) if name in KNOBS else value for name, value in recipe.items()}
+
+    def _back(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._back(one) for one in value]
+        if isinstance(value, dict):
+            return {name: self._back(one) for name, one in value.items()}
+        return self.home.get(value, value) if isinstance(value, str) else value
+
+
+def pack_step(notebook: Path, given: dict[str, Any], run: Path, scratch: Path) -> Parcel:
+    """The parcel of a notebook with these parameters, whose run may have been begun here, in the folder `run`; the
+    folds of it are left out. scratch: a folder for files that are rewritten.
+
+    Raises FileNotFoundError and ValueError as `Inputs` does.
+    """
+    step = Step(notebook.stem, given, notebook.parent)
+    inputs = Inputs([step], "", scratch)
+    task = read_json(inputs.work / "task.json")
+    for file in existing_files(task["data"], task["files"].values()):
+        inputs.files[f"data/{file.relative_to(task['data']).as_posix()}"] = file
+    for file in sorted((inputs.work / "tokens").glob("*.npz")):
+        inputs.files[inputs.places.of(file)] = file
+    for _, name in names_in(step.known, step.values, "model"):
+        inputs.files |= cached_model(name)
+    if (run / "params.json").is_file():
+        params = read_json(run / "params.json")
+        inputs._rewrite(
+            run / "params.json", {**params, "recipe": inputs.places.moved_knobs(current_names(params["recipe"]))}
+        )
+    inputs.files[f"notebooks/{notebook.name}"] = notebook
+    typed = [name for kind in ("model", "file", "run") for _, name in names_in(step.known, step.values, kind)]
+    return Parcel(inputs.files, inputs.steps[0].parameters, {inputs.places.moved(name): name for name in typed})
+
+
+def cached_model(name: str) -> dict[str, Path]:
+    """The files of a model in the cache of the hub, as they stand in a cache below hub/; none of any other."""
+    if name in PACKAGES or resolve(name).exists():
+        return {}
+    with suppress(HFValidationError):
+        file = try_to_load_from_cache(SOURCES.get(name, name), "config.json")
+        if isinstance(file, str):
+            model = Path(file).parents[2]
+            found = [path for path in (*model.glob("refs/*"), *Path(file).parent.rglob("*")) if path.is_file()]
+            return {f"hub/{model.name}/{path.relative_to(model).as_posix()}": path for path in found}
+    return {}
 
 
 def run_files(run: RunRecord, models: bool) -> Iterator[Path]:

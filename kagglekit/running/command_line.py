@@ -6,10 +6,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from kagglekit.options import did_you_mean, knobs_of
+from kagglekit.options import check_range, did_you_mean, knobs_of
 from kagglekit.running.parameters import REST, Parameter, read_notebook, read_parameters
 
 WIDTH, INDENT = 79, 26  # columns of help; where the words of a parameter begin
@@ -17,6 +21,12 @@ LISTS = (
     "Lists are written with commas: folds=0,1 and runs=tfidf,base; names with commas as JSON: text='[\"a,b\"]'. "
     "Dicts are JSON in single quotes: loss='{\"focal\": {}}'."
 )
+
+PORT = 10001  # of the client server of a Ray cluster, unless it is said
+RANGES = {  # of what a task asks for: kind, least, most, and in words
+    "cores": (int, 1, 1 << 20, "a whole number, 1 or more"),
+    "gpus": (float, 0, 1, "0 to 1: a model trains on one GPU, or on a share of one such as 0.5"),
+}
 
 
 def program(command: str = "") -> str:
@@ -52,6 +62,50 @@ def find_command(name: str, commands: Iterable[str], prog: str) -> str:
         return name
     meant = did_you_mean(name, commands) or f"; there are {', '.join(commands)}"
     raise ValueError(f"{prog} has no command {name!r}{meant}")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where folds are trained, as the command line says it. on: ray, or ray://HOST:PORT. cores, gpus: of each task;
+    None: see `Cluster.share`. storage: where checkpoints are kept, see `Storage`; empty: nowhere."""
+
+    on: str = ""
+    cores: int | None = None
+    gpus: float | None = None
+    storage: str = ""
+
+    @classmethod
+    def take(cls, texts: list[str]) -> tuple["Where", list[str]]:
+        """What ["run=base", "on=ray", "gpus=0.5"] says about the place, and the other texts."""
+        own = {name: text for name, _, text in (one.partition("=") for one in texts) if name in cls.__annotations__}
+        rest = [one for one in texts if one.partition("=")[0] not in cls.__annotations__]
+        if len(own) + len(rest) < len(texts):
+            raise ValueError("on=, cores=, gpus= and storage= are said once")
+        if own and not own.get("on"):
+            raise ValueError(f"{next(iter(own))}= goes with a Ray cluster: say on=ray, or on=ray://HOST:10001")
+        found: dict[str, Any] = dict(own)
+        for name in own.keys() & RANGES.keys():
+            kind, least, most, rule = RANGES[name]
+            with suppress(ValueError):
+                found[name] = kind(own[name])
+            check_range(name, found[name], isinstance(found[name], kind) and least <= found[name] <= most, rule)
+        if own:
+            parse_address(own["on"])
+        return cls(**found), rest
+
+
+def parse_address(on: str) -> tuple[str, int] | None:
+    """ "ray" -> None: the cluster of this machine; "ray://head:10001" -> where its client server listens.
+
+    Raises ValueError for what is neither.
+    """
+    if on == "ray":
+        return None
+    place = urlsplit(on)
+    with suppress(ValueError):
+        if place.scheme == "ray" and place.hostname and not (place.path or place.query):
+            return place.hostname, place.port or PORT
+    raise ValueError(f"on={on!r} names no cluster: on=ray is that of this machine, on=ray://HOST:{PORT} another")
 
 
 def fill(text: str) -> str:

@@ -21,7 +21,7 @@ from jupyter_core.utils import run_sync
 from kagglekit.files import temporary_folder
 from kagglekit.progress import VARIABLE
 from kagglekit.running import nbformat
-from kagglekit.running.terminal import TerminalLine, sections
+from kagglekit.running.terminal import REPORTED, TerminalLine, sections
 from kagglekit.running.warm_kernels import find_imports, import_path, warm_process
 
 
@@ -153,7 +153,8 @@ def execute(source: Path, target: Path, parameters: dict, title: str, lock: int,
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     with temporary_folder() as temporary:
-        line = TerminalLine(title, temporary / "progress.json", sections(nbformat.read(source, as_version=4)))
+        reports = Path(os.environ.get(REPORTED) or temporary / "progress.json")
+        line = TerminalLine(title, reports, sections(nbformat.read(source, as_version=4)))
         kernel = Kernel(temporary / "kernel.log", line.file, lock, find_imports(source), line.enter)
         ended, began = Event(), time.monotonic()
 

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from threading import Lock
@@ -15,6 +15,8 @@ from kagglekit.progress import Line, clock, compose
 
 NOTHING: dict[str, Any] = {"phase": "", "at": "", "figures": [], "ends": None, "said": [], "result": []}
 CHAINED = "KAGGLEKIT_CHAINED"  # in the environment where another step follows by itself: none is proposed
+
+REPORTED = "KAGGLEKIT_REPORTED"  # names the file of a kernel's reports, where another process reads them too
 
 
 class TerminalLine:
@@ -87,6 +89,99 @@ class TerminalLine:
                 stack.enter_context(redirect_stdout(above))
                 stack.enter_context(redirect_stderr(above))
             yield
+
+
+class FoldsLine:
+    """The terminal of a run whose folds are trained elsewhere: a line that moves, of all folds that are trained now,
+    and above it what stays; where the output is no terminal, a plain line every `every` seconds."""
+
+    def __init__(self, title: str, folds: Iterable[int], every: float = 30):
+        self.title, self.every, self.line = title, every, Line(sys.stdout)
+        self.waiting, self.states, self.said = set(folds), {}, {}
+        self.began: dict[int, float] = {}
+        self.times: list[float] = []
+        self.printed = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        if sys.stdout.isatty():
+            self.line.show(self.line.shown, above=[f"{self.title}  {text}"])
+        else:
+            print(f"{self.title}  {text}", flush=True)
+
+    def watch(self, reports: Mapping[int, tuple[str, Any]]) -> None:
+        """Show what the folds are at: fold -> (node, state of its notebook)."""
+        for fold, (node, state) in sorted(reports.items()):
+            if fold in self.waiting:
+                self.waiting.remove(fold)
+                self.began[fold] = time.monotonic()
+                self.say(f"fold {fold}  begins on {node}")
+            if fold not in self.began:
+                continue
+            self.states[fold] = state or {}
+            lines = self.states[fold].get("said", [])
+            for text in lines[self.said.get(fold, 0) :]:
+                self.say(text if text.startswith(f"fold {fold}") else f"fold {fold}  {text}")
+            self.said[fold] = max(self.said.get(fold, 0), len(lines))
+        self.show()
+
+    def lose(self, fold: int, why: str) -> None:
+        """A fold begins again."""
+        self.say(f"fold {fold}  is trained again on another node: {why}")
+        self._leave(fold)
+        self.waiting.add(fold)
+
+    def end(self, fold: int, how: str) -> None:
+        """A fold has come home."""
+        seconds = time.monotonic() - self.began.get(fold, time.monotonic())
+        self.times.append(seconds)
+        self._leave(fold)
+        self.waiting.discard(fold)
+        self.say(f"fold {fold}  {how.format(clock(seconds))}")
+
+    def _leave(self, fold: int) -> None:
+        for known in (self.states, self.began, self.said):
+            known.pop(fold, None)
+
+    def left(self) -> float | None:
+        """Seconds until all is done: the folds that wait follow those that are trained now, each as long as these."""
+        now = time.time()
+        left = {fold: max(state["ends"] - now, 0) for fold, state in self.states.items() if state.get("ends")}
+        if not left or len(left) < len(self.states):
+            return None
+        each = [time.monotonic() - self.began[fold] + seconds for fold, seconds in left.items()] + self.times
+        free = sorted(left.values())
+        for _ in self.waiting:
+            free = sorted([free[0] + sum(each) / len(each), *free[1:]])
+        return free[-1]
+
+    def words(self) -> dict[str, Any]:
+        """The words of the line, see `compose`."""
+        folds = [f"fold {fold} {_share(state)}" for fold, state in sorted(self.states.items())]
+        waiting = f"{len(self.waiting)} wait" if self.waiting else ""
+        left = self.left()
+        return {
+            "phase": ", ".join(folds) or "waiting for the cluster",
+            "at": waiting,
+            "ends": None if left is None else time.time() + left,
+        }
+
+    def show(self) -> None:
+        if sys.stdout.isatty():
+            self.line.show(compose(self.words(), self.title, self.line.width()))
+        elif time.monotonic() - self.printed >= self.every:
+            self.printed = time.monotonic()
+            print(compose(self.words(), self.title, 10**9), flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal's line empty."""
+        if sys.stdout.isatty():
+            self.line.show("")
+
+
+def _share(state: Mapping[str, Any]) -> str:
+    share = state.get("share")
+    return f"{share:.0%}" if share is not None else state.get("phase") or "starts"
 
 
 class Above(io.TextIOBase):
