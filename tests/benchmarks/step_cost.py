@@ -4,15 +4,19 @@
 MiniLM weights, rows of the samples, `--steps` steps of each recipe, all recipes once a round, plain training after
 every four. Time: the median step of a recipe over that of the last plain training, and the median of that over rounds.
 Memory: the most that the process (on a GPU: the accelerator) held above what it held before, less that of plain runs.
+`--before DIR`: another checkout of kagglekit is measured too, in turn. `--cpu-time`: seconds of one thread, for a busy
+machine.
 """
 
 import argparse
 import csv
 import ctypes
 import gc
+import os
 import statistics
+import sys
 import tempfile
-import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +31,7 @@ from kagglekit.model.backbones import find_backbone
 from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
+from tests.benchmarks.train_speed import ROOT, Worker, now, serve
 
 DROP = {"dropout": 0.1, "attention_dropout": 0.1}
 AUXILIARY = {"auxiliary": {"condition": 0.3}}
@@ -100,13 +105,6 @@ class Clock(TrainerCallback):
         self.last = now()
 
 
-def now() -> float:
-    """The time in seconds, once the accelerator has done all it was told to do."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return time.perf_counter()
-
-
 class Memory:
     """The most megabytes that were held since `reset`, above what was held then."""
 
@@ -173,7 +171,23 @@ def measure(workload, max_length: int, knobs: dict, folder: Path) -> tuple[float
     return statistics.median(CLOCK.seconds[2:]), memory.peak()
 
 
-CLOCK = Clock()
+CLOCK, FOLDER = Clock(), tempfile.TemporaryDirectory()
+
+
+@cache
+def workload_of(group: str, steps: int):
+    """A workload with rows for so many steps; it is warm, since the first training is slower."""
+    workload = make_workload(group, 16 * steps + 8, Path(FOLDER.name))
+    measure(workload, SAMPLES[group][1], {}, Path(FOLDER.name))
+    return workload
+
+
+def measure_recipe(group: str, steps: int, recipe: str) -> tuple[float, float]:
+    """Seconds of the median step of a recipe, and megabytes; "" is plain training."""
+    if CLOCK not in transformers.trainer.DEFAULT_CALLBACKS:
+        transformers.trainer.DEFAULT_CALLBACKS.append(CLOCK)
+    knobs = GROUPS[group][recipe] if recipe else {}
+    return measure(workload_of(group, steps), SAMPLES[group][1], knobs, Path(FOLDER.name))
 
 
 def main() -> None:
@@ -182,31 +196,39 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names of recipes or workloads; all by default")
+    parser.add_argument("--before", type=Path, help="another checkout of kagglekit, to compare with")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds of one thread instead of wall time")
     options = parser.parse_args()
-    transformers.trainer.DEFAULT_CALLBACKS.append(CLOCK)
-    print("| workload | recipe | time of a step | min to max | memory, MB |\n|---|---|---:|---:|---:|")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for group, recipes in GROUPS.items():
-            chosen = {n: k for n, k in recipes.items() if not options.only or {n, group} & set(options.only)}
-            if not chosen:
-                continue
-            workload, max_length = make_workload(group, 16 * options.steps + 8, folder), SAMPLES[group][1]
-            measure(workload, max_length, {}, folder)  # warms up: the first one is slower
-            times: dict[str, list[float]] = {}
-            sizes: dict[str, list[float]] = {}
-            for _ in range(options.rounds):
-                for number, (recipe, knobs) in enumerate(chosen.items()):
-                    if number % 4 == 0:
-                        plain, base = measure(workload, max_length, {}, folder)
-                    seconds, size = measure(workload, max_length, knobs, folder)
-                    times.setdefault(recipe, []).append(seconds / plain)
-                    sizes.setdefault(recipe, []).append(size - base)
-            for recipe, ratios in times.items():
-                middle, spread = statistics.median(ratios), f"{min(ratios):.2f} to {max(ratios):.2f}"
-                memory = statistics.median(sizes[recipe])
-                print(f"| {group} | {recipe} | {middle:.2f} | {spread} | {memory:+.0f} |", flush=True)
+    if options.cpu_time:
+        os.environ |= {"CPU_TIME": "1", "OMP_NUM_THREADS": "1"}  # read by the workers
+    roots = {"": ROOT} | ({" before": options.before} if options.before else {})
+    workers = {name: Worker(name, root, __file__) for name, root in roots.items()}
+    heads = [f"time of a step{name} | min to max | memory{name}, MB" for name in workers]
+    print(f"| workload | recipe | {' | '.join(heads)} |\n|---|---|{'---:|' * 3 * len(heads)}")
+    for group, recipes in GROUPS.items():
+        chosen = [one for one in recipes if not options.only or {one, group} & set(options.only)]
+        figures: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for _ in range(options.rounds):
+            for number, recipe in enumerate(chosen):
+                if number % 4 == 0:
+                    plain = {name: worker.ask(group, options.steps, "") for name, worker in workers.items()}
+                for name, worker in workers.items():
+                    seconds, size = worker.ask(group, options.steps, recipe)
+                    ratio = seconds / plain[name][0], size - plain[name][1]
+                    figures.setdefault((recipe, name), []).append(ratio)
+        for recipe in chosen:
+            cells = []
+            for name in workers:
+                times, sizes = zip(*figures[recipe, name], strict=True)
+                cells += [f"{statistics.median(times):.2f}", f"{min(times):.2f} to {max(times):.2f}"]
+                cells.append(f"{statistics.median(sizes):+.0f}")
+            print(f"| {group} | {recipe} | {' | '.join(cells)} |", flush=True)
+    for worker in workers.values():
+        worker.end()
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--serve"]:
+        serve(measure_recipe)
+    else:
+        main()

@@ -18,8 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,15 +152,17 @@ SYSTEMS = {
 
 
 class Worker:
-    """A process that times one system, with the kagglekit of a checkout."""
+    """A process that measures one system, with the kagglekit of a checkout: `script --serve system`."""
 
-    def __init__(self, system: str, root: Path):
-        environment = {**os.environ, "PYTHONPATH": str(root)}
-        command = [sys.executable, __file__, "--serve", system]
+    def __init__(self, system: str, root: Path, script: str = __file__):
+        self.place = tempfile.TemporaryDirectory()  # of the checkout's library alone: the benchmarks are those of today
+        Path(self.place.name, "kagglekit").symlink_to((root / "kagglekit").resolve())
+        environment = {**os.environ, "PYTHONPATH": f"{self.place.name}{os.pathsep}{ROOT}"}
+        command = [sys.executable, script, "--serve", system]
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def time(self, *block) -> tuple[int, float, float, float]:
-        """Real tokens, seconds of training and of prediction, and the peak memory of the process in GiB."""
+    def ask(self, *block) -> Any:
+        """What the script answers to a block."""
         pickle.dump(block, self.process.stdin)
         self.process.stdin.flush()
         return pickle.load(self.process.stdout)
@@ -168,14 +172,18 @@ class Worker:
         self.process.wait()
 
 
-def serve(system: str) -> None:
-    """Be the process of a `Worker`."""
+def serve(measure: Callable) -> None:
+    """Be the process of a `Worker`, which answers with what `measure(*block)` gives."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     while sys.stdin.buffer.peek(1):
-        times = SYSTEMS[system](*pickle.load(sys.stdin.buffer))
-        pickle.dump((*times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20), answers)
+        pickle.dump(measure(*pickle.load(sys.stdin.buffer)), answers)
         answers.flush()
+
+
+def time_system(system: str, *block) -> tuple[int, float, float, float]:
+    """Real tokens, seconds of training and of prediction, and the peak memory of the process in GiB."""
+    return *SYSTEMS[system](*block), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def random_bert(folder: str) -> str:
@@ -202,7 +210,7 @@ def measure(workload: str, rows: int | None, rounds: int, systems: list[str], be
             block = (path, max_length, len(task.classes), texts[drawn].tolist(), labels[drawn])
             counts = set()
             for system, worker in workers.items():
-                tokens, *seconds, memory = worker.time(*block)
+                tokens, *seconds, memory = worker.ask(*block)
                 counts.add(tokens)
                 figures["memory", system] = [memory]
                 if number:
@@ -267,6 +275,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        serve(sys.argv[2])
+        serve(partial(time_system, sys.argv[2]))
     else:
         main()
