@@ -25,6 +25,7 @@ PACKED_BACKWARD = 3072  # the same of the transposed weights, which take three t
 PACKS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # private
 WIDE = 768  # width from which training gains nothing: nearly all of a step is products
 LOWEST = -3e38  # instead of minus infinity: a row of padding alone has no NaN
+DRAWS = 2**15  # numbers that one of dropout can be
 SCORES = 1_600_000  # attention scores that are computed at once: more do not fit the cache of a core
 
 
@@ -270,9 +271,25 @@ def _attend_backward(g, q, k, v, probs, kept, dropout):
 
 
 def _drop(x, probability):
-    """Dropout: the values, and what was kept (None: all)."""
-    return torch.native_dropout(x, probability, True) if probability else (x, None)
+    """Dropout of bfloat16: the values, and a mask of bits, all set where one was kept (None: everything).
+
+    Torch's own takes five times as long to draw its random numbers: here one of 63 bits serves four values, so that
+    probabilities are multiples of 1 / 32,768.
+    """
+    if not probability:
+        return x, None
+    drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_().view(torch.int16)[: x.numel()].view(x.shape)
+    kept = drawn.bitwise_and_(DRAWS - 1).sub_(_dropped(probability)).bitwise_right_shift_(15).bitwise_not_()
+    return _undrop(x, kept, probability), kept
 
 
-def _undrop(gradient, kept, probability):
-    return gradient if kept is None else torch.ops.aten.native_dropout_backward(gradient, kept, 1 / (1 - probability))
+def _undrop(x, kept, probability):
+    """What dropout makes of values, or of gradients, once it is known which are kept."""
+    if kept is None:
+        return x
+    return x.view(torch.int16).bitwise_and(kept).view(x.dtype).mul_(DRAWS / (DRAWS - _dropped(probability)))
+
+
+def _dropped(probability):
+    """How many of `DRAWS` numbers drop a value."""
+    return min(round(probability * DRAWS), DRAWS - 1)

@@ -84,14 +84,32 @@ def test_dropout_is_where_transformers_has_it(monkeypatch):
         return x * kept(x) / (1 - p) if training and p else x
 
     monkeypatch.setattr(F, "dropout", dropout)
-    monkeypatch.setattr(fast_layers, "_drop", lambda x, p: (x * kept(x) / (1 - p), kept(x)) if p else (x, None))
+
+    def drop(x, p):
+        mask = -kept(x).to(torch.int16)  # all bits of what is kept
+        return (fast_layers._undrop(x, mask, p), mask) if p else (x, None)
+
+    monkeypatch.setattr(fast_layers, "_drop", drop)
     as_close_as_autocast(make(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3), batch())
 
 
-def test_dropout_drops_its_share():
+@pytest.mark.parametrize("probability", [0.02, 0.1, 0.3, 0.9])
+def test_dropout_drops_its_share_by_chance_and_keeps_the_mean(probability):
     torch.manual_seed(0)
-    dropped, kept = fast_layers._drop(torch.ones(100, 100), 0.3)
-    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.02) and dropped.max().item() == pytest.approx(1 / 0.7)
+    n = 400_001  # no multiple of four: the last draw is cut
+    dropped, kept = fast_layers._drop(torch.ones(n).bfloat16(), probability)
+    tied = torch.corrcoef(torch.stack([(kept[k:][: n - 8] != 0).float() for k in range(9)]))  # of neighbours
+    assert set(kept.unique().tolist()) == {-1, 0} and torch.equal(dropped == 0, kept == 0)
+    assert (dropped == 0).float().mean().item() == pytest.approx(probability, abs=3 / n**0.5)
+    assert dropped.float().mean().item() == pytest.approx(1, rel=0.02)
+    assert (tied - torch.eye(9)).abs().max() < 5 / n**0.5
+    assert torch.equal(fast_layers._undrop(torch.ones(n).bfloat16(), kept, probability), dropped)
+
+
+@pytest.mark.parametrize("probability", [1e-9, 1 - 1e-9])
+def test_a_share_near_none_or_all_has_no_infinite_values(probability):
+    dropped, _ = fast_layers._drop(torch.ones(1000).bfloat16(), probability)
+    assert dropped.isfinite().all()
 
 
 def test_without_autocast_nothing_changes():
