@@ -82,7 +82,9 @@ def test_the_names_of_a_catalogue_are_its_keys(file, variable, known):
     [
         ({"FMG": {}}, "tricks: there is no trick 'FMG': did you mean FGM. There are FGM, PGD"),
         ({"Trick": {}}, "there is no trick 'Trick'"),
-        ({"FGM": None}, "tricks: FGM takes start, epsilon as a dict, not None"),
+        ({"FGM": None}, "tricks: FGM takes start, every, epsilon as a dict, not None"),
+        ({"PGD": {"every": 0}}, "tricks: PGD: every=0 is out of range: it must be 1 or more"),
+        ({"RDrop": {"every": 2}}, "tricks: RDrop has no knob 'every'"),
         ({"FGM": {"epsilon": -1}}, "tricks: FGM: epsilon=-1 is out of range: it must be 0 or more"),
         ({"EMA": {"decay": "0.9"}}, "tricks: EMA: decay='0.9' is out of range: it must be float"),
         ({"EMA": {"dacay": 0.9}}, "tricks: EMA has no knob 'dacay': did you mean decay"),

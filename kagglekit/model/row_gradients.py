@@ -5,7 +5,9 @@ short texts this, and the norm and the scaling over all rows, is a tenth of a st
 found at the same place, `weight.grad`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -22,13 +24,13 @@ class RowGradients:
     """
 
     def __init__(self, model: nn.Module, embeddings: nn.Module):
-        self.table, self.rows, self.used = None, [], False
+        self.table, self.rows, self.used, self.spare = None, [], False, None
         places = [p for _, p in model.named_parameters(remove_duplicate=False) if p is embeddings.weight]
         if type(embeddings) is nn.Embedding and len(places) == 1 and not embeddings.max_norm:
             embeddings.forward = partial(_embed, self, embeddings)
 
     def __getstate__(self):
-        return {"table": None, "rows": [], "used": False}  # a copy of a model begins without gradients
+        return {"table": None, "rows": [], "used": False, "spare": None}  # a copy of a model begins without gradients
 
     def add(self, weight: torch.Tensor, rows: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add gradients (tokens, width) of these rows (tokens,)."""
@@ -56,11 +58,61 @@ class RowGradients:
     def free(self) -> None:
         """Give the memory of the table back, after training."""
         self.clear()
-        self.table = None
+        self.table = self.spare = None
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let what is added in the block go to another table, which is cleared at the end."""
+        kept = self.table, self.rows, self.used
+        self.table, self.rows, self.used = self.spare, [], False
+        try:
+            yield
+        finally:
+            self.clear()
+            self.spare = self.table
+            self.table, self.rows, self.used = kept
 
     def in_use(self, gradient: torch.Tensor) -> torch.Tensor | None:
         """Numbers of the rows in which a gradient can have values; None: in all."""
         return torch.cat(self.rows).unique() if self.used and gradient is self.table else None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a matrix. numbers: of them, (rows,) in rising order; None: all rows."""
+
+    numbers: torch.Tensor | None = None
+
+    def take(self, matrix: torch.Tensor) -> torch.Tensor:
+        """These rows, as a copy; all rows are the matrix itself."""
+        return matrix if self.numbers is None else matrix.index_select(0, self.numbers)
+
+    def put(self, matrix: torch.Tensor, values: torch.Tensor) -> None:
+        """Write these rows."""
+        matrix.copy_(values) if self.numbers is None else matrix.index_copy_(0, self.numbers, values)
+
+    def add(self, matrix: torch.Tensor, values: torch.Tensor) -> None:
+        """Add to these rows."""
+        matrix.add_(values) if self.numbers is None else matrix.index_add_(0, self.numbers, values)
+
+
+def rows_in_use(model: nn.Module, parameter: torch.Tensor) -> Rows:
+    """The rows in which the gradient of a parameter can have values."""
+    table = getattr(model, "row_gradients", None)
+    return Rows(table.in_use(parameter.grad) if table is not None and parameter.grad is not None else None)
+
+
+@contextmanager
+def rows_written(model: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """The gradients of a model, to be read or changed in place; of word embeddings the rows in use, at the end."""
+    found = [(p.grad, rows_in_use(model, p)) for p in model.parameters() if p.grad is not None]
+    tables = [(gradient, rows) for gradient, rows in found if rows.numbers is not None]
+    parts = [rows.take(gradient) for gradient, rows in tables]
+    try:
+        yield [*(gradient for gradient, rows in found if rows.numbers is None), *parts]
+    finally:
+        for (gradient, rows), part in zip(tables, parts, strict=True):
+            rows.put(gradient, part)
 
 
 def _embed(gradients: RowGradients, embeddings: nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
@@ -89,19 +141,14 @@ class _Embed(torch.autograd.Function):
         return None, None, None, None
 
 
-def clip_norm(parameters: Iterable[torch.Tensor], table: RowGradients, most: float) -> torch.Tensor:
-    """Scale gradients, of which one can be in `table`, down to a norm of `most`, and return the norm before.
+def clip_norm(model: nn.Module, most: float) -> torch.Tensor:
+    """Scale the gradients of a model down to a norm of `most`, and return the norm before.
 
     As `torch.nn.utils.clip_grad_norm_`, without rows not in use, and without a pass over gradients that are short.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    tables = [(g, rows) for g in gradients if (rows := table.in_use(g)) is not None]
-    others = [g for g in gradients if all(g is not one for one, _ in tables)]
-    parts = [one.index_select(0, rows) for one, rows in tables]
-    norm = get_total_norm([*others, *parts])
-    scale = most / (norm + 1e-6)
-    if not scale >= 1:
-        torch._foreach_mul_([*others, *parts], scale)
-        for (one, rows), part in zip(tables, parts, strict=True):
-            one.index_copy_(0, rows, part)
+    with rows_written(model) as gradients:
+        norm = get_total_norm(gradients)
+        scale = most / (norm + 1e-6)
+        if not scale >= 1:
+            torch._foreach_mul_(gradients, scale)
     return norm

@@ -63,7 +63,7 @@ class Trainer(transformers.Trainer):
         self.halving = Halving()
         self.rows = getattr(model, "row_gradients", None)
         if self.rows is not None and self.args.device.type == "cpu" and self.args.world_size == 1:
-            self.accelerator.clip_grad_norm_ = lambda parameters, most: clip_norm(parameters, self.rows, most)
+            self.accelerator.clip_grad_norm_ = lambda parameters, most: clip_norm(model, most)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of the epoch of the global step, so that a resumed run sees those that it would have seen.
@@ -112,7 +112,7 @@ class Trainer(transformers.Trainer):
             outputs = model(**inputs)
             return self.loss(outputs["logits"], labels), outputs
 
-        for trick in self._started():
+        for trick in self._started("compute_loss"):
             compute = partial(trick.compute_loss, compute, self.model)
         loss, outputs = compute(inputs)
         if self.args.world_size > 1:  # the mean over all rows, not over processes
@@ -131,7 +131,7 @@ class Trainer(transformers.Trainer):
         def step(inputs):
             return plain(model, dict(inputs), num_items_in_batch)
 
-        for trick in self._started():
+        for trick in self._started("training_step"):
             step = partial(trick.training_step, step, self.model)
         inputs = dict(inputs)
         with padding_known(self.args.device, inputs.pop(PADDED, True)):
@@ -168,8 +168,10 @@ class Trainer(transformers.Trainer):
                 stack.enter_context(trick.evaluating(self.model))
             return stack.pop_all()
 
-    def _started(self) -> list[Trick]:
-        return [trick for trick in reversed(self.tricks) if trick.started(self.state)]
+    def _started(self, seam: str) -> list[Trick]:
+        """The tricks that change a seam on the next step, the innermost first."""
+        ours = (trick for trick in reversed(self.tricks) if getattr(type(trick), seam) is not getattr(Trick, seam))
+        return [trick for trick in ours if trick.started(self.state)]
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """The figures of `evaluation`, logged. `on_evaluate` is called with the evaluated weights in the model."""

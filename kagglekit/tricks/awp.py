@@ -3,18 +3,24 @@
 import torch
 from torch.nn.utils import get_total_norm
 
-from kagglekit.tricks.trick import Trick, knob, share, trick
+from kagglekit.model.row_gradients import rows_in_use
+from kagglekit.tricks.trick import Adversarial, knob, share, trick
 from kagglekit.tricks.weights import restored
 
 
 def relative_ascent(
-    weights: list[torch.Tensor], gradients: list[torch.Tensor], strength: float, epsilon: float
+    weights: list[torch.Tensor],
+    gradients: list[torch.Tensor],
+    strength: float,
+    epsilon: float,
+    lengths: torch.Tensor | None = None,
 ) -> list[torch.Tensor]:
     """For each weight `strength * |weight| * gradient / |gradient|`, no element larger than `epsilon` times its own.
 
-    Zero where a gradient is zero or not finite.
+    Zero where a gradient is zero or not finite. lengths: |weight| of each (weights,), where only rows of it are given.
     """
-    lengths, norms = torch.stack(torch._foreach_norm(weights)), torch.stack(torch._foreach_norm(gradients))
+    lengths = torch.stack(torch._foreach_norm(weights)) if lengths is None else lengths
+    norms = torch.stack(torch._foreach_norm(gradients))
     factors = torch.where(torch.isfinite(norms) & (norms > 0), strength * lengths / norms, 0)  # (weights,)
     moves = torch._foreach_mul(gradients, list(factors.unbind()))
     for move in moves:
@@ -28,7 +34,7 @@ def relative_ascent(
 
 
 @trick
-class AWP(Trick):
+class AWP(Adversarial):
     """Adversarial weight perturbation: a second pass on moved weights; both gradients add up.
 
     Every trained matrix moves along its gradient, embeddings and head included; biases and norms stay. The paper keeps
@@ -55,11 +61,15 @@ class AWP(Trick):
         if not trained:
             raise ValueError("AWP moves weight matrices, and all are frozen: unfreeze some or leave AWP out")
         matrices = [parameter.detach() for parameter in trained]
-        moves = relative_ascent(matrices, [parameter.grad for parameter in trained], self.strength, self.epsilon)
-        with restored(matrices):
-            self.norm_ = self.norm_ + get_total_norm(moves) / get_total_norm(matrices)
-            torch._foreach_add_(matrices, moves)
-            del moves  # as large as the model, and not needed in the pass
+        lengths = torch.stack(torch._foreach_norm(matrices))
+        rows = [rows_in_use(model, parameter) for parameter in trained]
+        gradients = [some.take(parameter.grad) for some, parameter in zip(rows, trained, strict=True)]
+        with restored(matrices, rows) as saved:
+            moves = relative_ascent(saved, gradients, self.strength, self.epsilon, lengths)
+            self.norm_ = self.norm_ + get_total_norm(moves) / torch.linalg.vector_norm(lengths)
+            for some, matrix, move in zip(rows, matrices, moves, strict=True):
+                some.add(matrix, move)
+            del moves, gradients  # not needed in the pass
             step(inputs)
         self.steps_ += 1
         return loss

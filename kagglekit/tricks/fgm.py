@@ -2,7 +2,8 @@
 
 import torch
 
-from kagglekit.tricks.trick import Trick, knob, trick
+from kagglekit.model.row_gradients import rows_in_use
+from kagglekit.tricks.trick import Adversarial, knob, trick
 from kagglekit.tricks.weights import restored
 
 
@@ -17,10 +18,10 @@ def ascent(gradient: torch.Tensor, epsilon: float, dim: tuple[int, ...] | None =
 
 
 @trick
-class FGM(Trick):
+class FGM(Adversarial):
     """Fast gradient method: a second pass on embeddings moved by `epsilon` along the gradient; both gradients add up.
 
-    Lengths are in units of the embedding matrix. Doubles the step, and needs one copy of the embedding matrix. With
+    Lengths are in units of the embedding matrix. Doubles the step; a GPU needs a copy of the embedding matrix. With
     gradient accumulation the direction is that of the gradients gathered so far. Frozen embeddings have no gradient:
     that is an error.
     """
@@ -33,9 +34,10 @@ class FGM(Trick):
     def training_step(self, step, model, inputs):
         loss = step(inputs)
         embeddings = embedding_matrix(model, "FGM")
-        with restored([embeddings]):
-            move = ascent(embeddings.grad, self.epsilon)
-            embeddings.data.add_(move)
+        rows = rows_in_use(model, embeddings)
+        move = ascent(rows.take(embeddings.grad), self.epsilon)
+        with restored([embeddings], [rows]):
+            rows.add(embeddings.data, move)
             step(inputs)
         self.steps_ += 1
         self.norm_ = self.norm_ + torch.linalg.vector_norm(move)

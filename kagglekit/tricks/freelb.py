@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from kagglekit.tricks.pgd import climb, project
-from kagglekit.tricks.trick import Trick, knob, trick
+from kagglekit.tricks.trick import Adversarial, knob, trick
 from kagglekit.tricks.weights import gradients_averaged
 
 TEXT = (1, 2)  # dimensions of tokens and width: one norm for each text
@@ -65,7 +65,7 @@ def embeddings_moved(model: torch.nn.Module, begin: Callable) -> Iterator[list[t
 
 
 @trick
-class FreeLB(Trick):
+class FreeLB(Adversarial):
     """Free large-batch: `steps` passes, each on embeddings moved further along their gradient; gradients are averaged.
 
     The output of the embeddings is moved, for each text (each chunk of a long one) by itself: a step of length `alpha`
@@ -95,7 +95,7 @@ class FreeLB(Trick):
                 delta = project(noise(real, embedded.shape[-1], self.magnitude, generator), self.epsilon, TEXT)
             return delta.requires_grad_()
 
-        with embeddings_moved(model, begin) as deltas, gradients_averaged(model.parameters(), self.steps):
+        with embeddings_moved(model, begin) as deltas, gradients_averaged(model, self.steps):
             for left in reversed(range(self.steps)):
                 forked = [device] if device.type == "cuda" else []
                 with torch.random.fork_rng(forked, enabled=left > 0, device_type="cuda"):

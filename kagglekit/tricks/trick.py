@@ -1,6 +1,7 @@
 """The interface of a trick: three seams of the training loop, in onion form, and the `on_*` events of transformers."""
 
 import inspect
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -89,3 +90,14 @@ class Trick(TrainerCallback):
     def __repr__(self) -> str:
         names = inspect.signature(type(self)).parameters
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+
+@trick
+class Adversarial(Trick):
+    """A trick that adds passes to a step, and need not do so in each of them."""
+
+    every: int = knob(1, "acts on every so many steps; 2 costs half as much; 1: on each", least=1, kw_only=True)
+
+    def started(self, state):
+        first = math.ceil(self.start * state.max_steps)
+        return super().started(state) and (state.global_step - first) % self.every == 0

@@ -1,61 +1,72 @@
 """Weights and gradients that change for a moment, and the averages of weights: what several tricks share."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 
+from kagglekit.model.row_gradients import Rows, rows_in_use, rows_written
 from kagglekit.tricks.trick import Trick
 
 
 @contextmanager
-def restored(parameters: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+def restored(parameters: Iterable[torch.Tensor], rows: Sequence[Rows] = ()) -> Iterator[list[torch.Tensor]]:
     """Restore the values of `parameters` when the block ends, also after an exception.
 
     Restores by copy, never by subtracting what was added. The block is given that copy, to read: it costs the memory of
-    the parameters once more.
+    the parameters once more. rows: of each parameter those that the block changes; none: all.
     """
-    parameters = list(parameters)
-    saved = [parameter.detach().clone() for parameter in parameters]
+    parameters = [parameter.detach() for parameter in parameters]
+    rows = list(rows) or [Rows()] * len(parameters)
+    taken = [some.take(parameter) for some, parameter in zip(rows, parameters, strict=True)]
+    saved = [part.clone() if part is one else part for part, one in zip(taken, parameters, strict=True)]
     try:
         yield saved
     finally:
-        with torch.no_grad():
-            torch._foreach_copy_(parameters, saved)
+        for some, parameter, part in zip(rows, parameters, saved, strict=True):
+            some.put(parameter, part)
 
 
 @contextmanager
-def gradients_aside(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
+def gradients_aside(model: torch.nn.Module, wanted: torch.Tensor | None = None) -> Iterator[None]:
     """Begin the block without gradients, and restore the earlier ones when it ends, also after an exception.
 
-    Gradients of the block are dropped. Nothing is copied; while the block runs there are two sets of gradients.
+    Gradients of the block are dropped. Nothing is copied; while the block runs there are two sets of gradients. wanted:
+    the one parameter whose gradient the block reads, so that the others need none, which saves a third of a pass; not
+    in several processes, since DDP waits for all of them.
     """
-    parameters = list(parameters)
-    saved = [parameter.grad for parameter in parameters]
+    parameters = list(model.parameters())
+    saved = [(parameter.grad, parameter.requires_grad) for parameter in parameters]
+    one = wanted is not None and not torch.distributed.is_initialized()
+    in_table = wanted is not None and rows_in_use(model, wanted).numbers is not None
     try:
         for parameter in parameters:
             parameter.grad = None
-        yield
+            parameter.requires_grad_(parameter is wanted if one else parameter.requires_grad)
+        with model.row_gradients.aside() if in_table else nullcontext():
+            yield
     finally:
-        for parameter, gradient in zip(parameters, saved, strict=True):
+        for parameter, (gradient, needed) in zip(parameters, saved, strict=True):
             parameter.grad = gradient
+            parameter.requires_grad_(needed)
 
 
 @contextmanager
-def gradients_averaged(parameters: Iterable[torch.Tensor], passes: int) -> Iterator[None]:
+def gradients_averaged(model: torch.nn.Module, passes: int) -> Iterator[None]:
     """Let the `passes` backward passes of the block add the mean of their gradients, not the sum.
 
     Earlier gradients keep their weight, up to rounding: they are multiplied first, and all are divided at the end. They
     are not set aside, so that DDP still sums them over its processes in the passes of the block.
     """
-    parameters = list(parameters)
-    if earlier := [parameter.grad for parameter in parameters if parameter.grad is not None]:
-        torch._foreach_mul_(earlier, passes)
+    with rows_written(model) as earlier:
+        if earlier:
+            torch._foreach_mul_(earlier, passes)
     try:
         yield
     finally:
-        if gathered := [parameter.grad for parameter in parameters if parameter.grad is not None]:
-            torch._foreach_div_(gathered, passes)
+        with rows_written(model) as gathered:
+            if gathered:
+                torch._foreach_div_(gathered, passes)
 
 
 def distance(parameters: Iterable[torch.Tensor], others: Iterable[torch.Tensor]) -> torch.Tensor:

@@ -49,7 +49,7 @@ def test_gradients_set_aside_come_back(pair, examples):
     model, rows = pair[0], examples(rows=12)
     backward(model, rows, [0, 1])
     first = gradient(model).clone()
-    with gradients_aside(model.parameters()):
+    with gradients_aside(model):
         backward(model, rows, [5, 6])
         assert not torch.equal(gradient(model), first)
     assert torch.equal(gradient(model), first)
@@ -63,7 +63,7 @@ def test_clipping_is_that_of_pytorch(pair, examples, most):
     rows, norms = examples(rows=12), []
     for model, clip in zip(
         pair,
-        (lambda m: clip_norm(m.parameters(), m.row_gradients, most), lambda m: clip_grad_norm_(m.parameters(), most)),
+        (lambda m: clip_norm(m, most), lambda m: clip_grad_norm_(m.parameters(), most)),
         strict=True,
     ):
         backward(model, rows, [0, 1, 2])

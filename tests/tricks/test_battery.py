@@ -90,6 +90,7 @@ def test_nothing_is_left_behind_also_after_an_exception_in_any_pass(
         trick.training_step(step, model, batch)
     assert len(calls) == (pass_ or CASES[name].passes)
     assert same(weights(model), before) and same(batch, inputs) and model.training and not hooks(model)
+    assert all(parameter.requires_grad for parameter in parameters)
     assert all(one is other for one, other in zip(model.parameters(), parameters, strict=True))
     assert CASES[name].draws or torch.equal(torch.get_rng_state(), state)
 

@@ -13,10 +13,10 @@ from trick_cases import CASES
 import kagglekit
 from kagglekit import tricks
 from kagglekit.pretraining.masking import DynamicMasking
-from kagglekit.tricks import TRICKS, make_tricks
+from kagglekit.tricks import ADVERSARIAL, TRICKS, make_tricks
 from kagglekit.tricks.trick import Trick
 
-NAMES = sorted(TRICKS)
+NAMES, ATTACKS = sorted(TRICKS), [trick.__name__ for trick in ADVERSARIAL]
 KNOBS = {name: inspect.signature(getattr(tricks, name)).parameters for name in NAMES}
 LEFT = {("EMA", "warmup"), ("RDrop", "doubled"), ("Mixup", "layer")}  # bool; and what only a model can judge
 OTHERS = {float: 0.25, int: 2, bool: True, str: ""}  # a value of each type
@@ -30,7 +30,7 @@ OUT_OF_RANGE = [
     for name, knobs in KNOBS.items()
     for knob, given in knobs.items()
     for value in [
-        *({**CASES[name].wrong, "start": [-0.1, 1.0, 2]}.get(knob, [])),
+        *({**CASES[name].wrong, "start": [-0.1, 1.0, 2], "every": [0, -1]}.get(knob, [])),
         *([math.nan] if isinstance(given.default, float) else []),
     ]
 ]
@@ -58,7 +58,7 @@ def test_masking_has_such_a_repr_too():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_knob_has_a_default_and_every_trick_can_start_late(name):
-    assert list(KNOBS[name])[-1] == "start"
+    assert [knob for knob in KNOBS[name] if knob in ("start", "every")] == list(KNOBS[name])[-1 - (name in ATTACKS) :]
     assert all(type(given.default) in OTHERS for given in KNOBS[name].values())
     assert issubclass(getattr(tricks, name), Trick)
 
@@ -80,7 +80,7 @@ def test_what_it_does_says_the_docstring_knob_by_knob(name):
 
 def test_every_knob_with_a_range_is_tried_out_of_it():
     tried = {(name, knob) for name in NAMES for knob in CASES[name].wrong}
-    assert tried | LEFT == {(name, knob) for name in NAMES for knob in KNOBS[name] if knob != "start"}
+    assert tried | LEFT == {(name, knob) for name in NAMES for knob in KNOBS[name] if knob not in ("start", "every")}
 
 
 @pytest.mark.parametrize(("name", "knob", "value"), OUT_OF_RANGE)
@@ -107,7 +107,7 @@ def test_whole_numbers_are_numbers_and_the_defaults_are_in_range(name):
 def test_a_recipe_becomes_tricks_in_its_order():
     made = make_tricks({"RDrop": {"doubled": False}, "PGD": {"epsilon": 0.5, "steps": 2, "start": 0.1}})
     assert repr(made) == (
-        "[RDrop(alpha=1.0, doubled=False, start=0.0), PGD(steps=2, epsilon=0.5, alpha=0.3, start=0.1)]"
+        "[RDrop(alpha=1.0, doubled=False, start=0.0), PGD(steps=2, epsilon=0.5, alpha=0.3, start=0.1, every=1)]"
     )
     assert make_tricks({}) == []
     assert [type(trick).__name__ for trick in make_tricks({name: {} for name in NAMES[::-1]})] == NAMES[::-1]
@@ -154,6 +154,7 @@ def test_what_each_trick_declares():
 
 
 NAMED_STILL = {  # module -> tricks that its code names: what is left to switch to what a trick declares
+    "gains/recipes.py": set(NAMES),  # a race tries each of them
     "losses/catalogue.py": {"SupCon"},  # "supcon" among the losses is pointed to the tricks, and losses cannot ask them
     "runs/leaks.py": {"CheckpointSoup"},
     "training/recipe.py": {"EMA", "FGM"},  # the example in the words of the knob `tricks`

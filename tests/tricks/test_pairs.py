@@ -8,7 +8,7 @@ import torch
 from transformers import TrainerCallback
 from trick_cases import CASES
 
-from kagglekit.tricks import make_tricks
+from kagglekit.tricks import ADVERSARIAL, make_tricks
 
 OPTIONS = {name: case.usual for name, case in CASES.items()}
 STEP, LOSS, BESIDE = ({n for n, case in CASES.items() if case.seam == seam} for seam in ("step", "loss", "beside"))
@@ -192,6 +192,21 @@ def test_a_late_start_is_plain_training_until_then(fitted, plain, name, start, l
     begin = {0.0: 0, 0.5: 3, 0.51: 4}[start]
     assert late.tricks[0].steps_ == 6 - begin
     assert (norms[0] == norms[1])[:begin].all() and norms[0, begin] != norms[1, begin]
+
+
+@pytest.mark.parametrize(("start", "every", "steps"), [(0.34, 2, [3, 5]), (0.0, 4, [0, 4]), (0.51, 9, [4])])
+@pytest.mark.parametrize("name", [trick.__name__ for trick in ADVERSARIAL])
+def test_an_attack_on_every_so_many_steps_leaves_the_others_alone(
+    together, plain, monkeypatch, name, start, every, steps, logged
+):
+    run, acted = together([name], options={name: {**OPTIONS[name], "start": start, "every": every}}), []
+    attack = run.tricks[0].training_step
+    note = lambda *given: (acted.append(run.state.global_step), attack(*given))[1]  # noqa: E731
+    monkeypatch.setattr(run.tricks[0], "training_step", note)
+    run.fit()
+    norms = np.array([logged(run, "grad_norm"), plain()["norms"]])
+    assert acted == steps and run.tricks[0].steps_ == len(steps)
+    assert (norms[0] == norms[1])[: steps[0]].all() and norms[0, steps[0]] != norms[1, steps[0]]
 
 
 @pytest.mark.parametrize("name", sorted(BESIDE))

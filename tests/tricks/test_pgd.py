@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 
@@ -59,6 +61,18 @@ def test_the_gradient_is_the_clean_one_and_that_at_the_last_point(
         by_hand.zero_grad()
         compute(by_hand)(batch)[0].backward()
     assert near(gradients(model), [first + last for first, last in zip(clean, gradients(by_hand), strict=True)])
+
+
+def test_with_a_trick_inside_that_does_nothing_it_is_the_same(classifier, batch, stepping, gradients, near):
+    """Where one may read other words or gradients, all rows are moved and every gradient is computed."""
+    models = [classifier() for _ in range(2)]
+    for model, wrap in zip(models, (lambda step: step, partial), strict=True):
+        step = stepping(model, spoil=lambda _: found.append([g is not None for g in gradients(model)]))  # noqa: B023
+        found = []
+        PGD(3).training_step(wrap(step), model, batch)
+        assert [sum(one) for one in found[1:3]] == [1 if wrap is not partial else sum(found[0])] * 2
+        assert found[3] == found[0]
+    assert near(*map(gradients, models), rtol=1e-6)
 
 
 def test_gradients_gathered_before_stay(classifier, batch, stepping):

@@ -140,6 +140,7 @@ CASES = {
         ],
         usual={"start": 0.0},
         wrong={"strength": LENGTHS, "epsilon": SHARES},
+        resumed=[({}, 4), ({"every": 3}, 5)],
         receipts=[
             ({"start": 0.5}, {"steps": (6, 6), "mean relative perturbation": (0.005, 0.01)}),
             ({"strength": 0.003, "epsilon": 0.9}, {"steps": (12, 12), "mean relative perturbation": (0.0024, 0.0036)}),
@@ -170,7 +171,11 @@ CASES = {
         [({"epsilon": 0.0}, "twice")],
         [partial(climbing, "FGM", {"epsilon": epsilon}, "epsilon") for epsilon in (0.01, 0.1)],
         wrong={"epsilon": LENGTHS},
-        receipts=[({"epsilon": 0.5}, {"steps": (12, 12), NORM: (0.499995, 0.500005)})],
+        resumed=[({}, 4), ({"every": 3}, 5)],
+        receipts=[
+            ({"epsilon": 0.5, "every": every}, {"steps": (steps, steps), NORM: (0.499995, 0.500005)})
+            for every, steps in [(1, 12), (5, 3), (99, 1)]
+        ],
         passes=2,
     ),
     "FreeLB": Case(
@@ -186,6 +191,7 @@ CASES = {
         ],
         usual={"steps": 2},
         wrong={"steps": [0], "alpha": LENGTHS, "epsilon": LENGTHS, "magnitude": LENGTHS},
+        resumed=[({}, 4), ({"every": 3}, 5)],
         receipts=[({"steps": 3, "epsilon": 0.15, "magnitude": 0.0}, {"steps": (12, 12), NORM: (0.1485, 0.1515)})],
         passes=2,
         draws=True,
@@ -237,6 +243,7 @@ CASES = {
         [partial(climbing, "PGD", {"steps": 4, "alpha": 0.05}, "alpha")],
         usual={"steps": 2},
         wrong={"steps": [0], "epsilon": LENGTHS, "alpha": LENGTHS},
+        resumed=[({}, 4), ({"every": 3}, 5)],
         receipts=[({"steps": 3, "epsilon": 0.4, "alpha": 0.3}, {"steps": (12, 12), NORM: (0.3996, 0.4004)})],
         passes=3,
     ),
