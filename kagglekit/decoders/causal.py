@@ -6,7 +6,7 @@ read the same alone, in a batch, and whatever its padding is.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -55,14 +55,18 @@ def move_left(mask: torch.Tensor, *tensors: torch.Tensor | None) -> list[torch.T
     return [moved(x) for x in (mask, *tensors)]
 
 
-def shared_prefix(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """The tokens with which all rows (token ids each) begin, at least one fewer than the shortest has."""
-    if len(rows) == 0:
-        return np.zeros(0, dtype=np.int64)
-    shortest = min(len(row) for row in rows)
-    heads = np.stack([row[: max(shortest - 1, 0)] for row in rows])
-    same = (heads == heads[0]).all(axis=0)
-    return heads[0][: len(same) if same.all() else int(same.argmin())].astype(np.int64)
+def shared_prefix(rows: Iterable[np.ndarray], kept: int = 1) -> np.ndarray:
+    """The tokens with which all rows (token ids each) begin, `kept` fewer than the shortest has, or less."""
+    rows = iter(rows)
+    prefix = next(rows, np.zeros(0))
+    size = len(prefix) - kept
+    for row in rows:
+        size = min(size, len(row) - kept)
+        if size <= 0:
+            break
+        same = row[:size] == prefix[:size]
+        size = size if same.all() else int(same.argmin())
+    return np.asarray(prefix[: max(size, 0)], dtype=np.int64)
 
 
 @dataclass

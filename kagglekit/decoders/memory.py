@@ -9,7 +9,7 @@ Bytes for each weight of the backbone, by how it is tuned:
     qlora     0.65 4-bit weights with their scales are 0.52 (Dettmers et al., 2023, arXiv 2305.14314); embeddings, a
                    tenth of the weights or less, stay in half precision
     predict   2    half precision
-    int8      1.1  a byte a weight, and embeddings in half precision, see `int8`
+    int8      1.1  a byte a weight, and embeddings in half precision, see `prediction_memory`
 
 Beside them 2.5 GB are for CUDA, its libraries, and the activations of 2,048 tokens with gradient checkpointing: the
 input of each layer, and the inside of one (34 bytes a token and feature; Korthikanti et al., 2022, arXiv 2205.05198),
@@ -47,3 +47,18 @@ def what_fits(size: float) -> dict[str, str]:
         used = next((way for way in ("predict", "int8") if fits(size, way, gpus)), NOTHING)
         found[name] = f"{tuned} / {used}" if used != NOTHING or tuned != NOTHING else NOTHING
     return found
+
+
+def choose_gpus(needed: float, free: list[float], first: int = 0) -> list[int]:
+    """The GPUs for weights of `needed` GB, of those with so many GB free: `first` alone where they fit, else all.
+
+    Raises MemoryError with the figures where they do not fit."""
+    if needed + ROOM <= free[first]:
+        return [first]
+    if len(free) > 1 and needed <= sum(free) - ROOM * len(free):
+        return [*range(len(free))]
+    have = " and ".join(f"{gb:.1f}" for gb in free)
+    raise MemoryError(
+        f"the weights take {needed:.1f} GB, and {ROOM:g} GB beside them on each GPU; {have} GB are free: set "
+        "precision='int8' in 5_submit, choose GPU T4 x2, or a smaller backbone"
+    )

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import pandas as pd
 import torch
 
 from kagglekit.competition.task import Task, encode_labels, load_task, read_test, read_train
+from kagglekit.decoders.causal import is_causal
+from kagglekit.decoders.memory import what_fits
 from kagglekit.device import choose_device, choose_precision
 from kagglekit.files import resolve, temporary_folder
 from kagglekit.files.parquet import read_parquet
-from kagglekit.model.backbones import find_backbone
+from kagglekit.model.backbones import count_weights, find_backbone, load_config
 from kagglekit.options import check_range
 from kagglekit.running.arguments import check_parameters, with_defaults
 from kagglekit.running.notebook import find_notebook
@@ -38,7 +40,7 @@ class Budget:
     step, spread: mean and standard deviation of an optimizer step; startup: a fold without its steps and predictions;
     tokenise, row: to tokenise and to predict a row of test by one model; load: to load a model. batch: rows of a step.
     copies: 1 plus the augmented copies of a row. rows, test_rows, folds, epochs, evaluate_every, seeds: of the run.
-    limit: hours that a kernel may take: 12, in most code competitions 9.
+    limit: hours that a kernel may take: 12, in most code competitions 9. fits: of a decoder, see `what_fits`.
     """
 
     device: str
@@ -57,6 +59,7 @@ class Budget:
     evaluate_every: int = 0
     seeds: int = 1
     limit: float = 12.0
+    fits: Mapping[str, str] = field(default_factory=dict)
 
     def hours(self, gpus: int = 1) -> dict[str, float]:
         """Hours for "a fold" (steps, evaluations, predictions of test), "training" of all folds, `gpus` of them at a
@@ -117,6 +120,9 @@ class Budget:
             f"measured on {self.device}: {1e3 * self.step:.3g} ms a step (± {1e3 * self.spread:.2g}), "
             f"{1e3 * (self.tokenise + self.row):.3g} ms a row of test. Another GPU takes other times",
         ]
+        if self.fits:
+            each = ", ".join(f"{gpu} {ways}" for gpu, ways in self.fits.items())
+            lines.append(f"memory, by arithmetic (the tuning that asks for most / how it predicts): {each}")
         return "\n".join([*lines, *(f"WARNING: {line}" if line[0] != " " else line for line in self.advice())])
 
 
@@ -149,7 +155,8 @@ def measure(
     train, test = read_train(task, recipe.train_columns), read_test(task, recipe.columns)
     path = resolve(work) / "folds.parquet"
     folds = read_parquet(path)["fold"] if path.is_file() else []
-    figures = _time(task, recipe, train, test, find_backbone(parameters["backbone"]), seconds)
+    backbone = find_backbone(parameters["backbone"])
+    config, figures = load_config(backbone), _time(task, recipe, train, test, backbone, seconds)
     return Budget(
         device=_device(),
         batch=recipe.batch_size * recipe.accumulation,
@@ -161,6 +168,7 @@ def measure(
         evaluate_every=recipe.evaluate_every,
         seeds=parameters["seeds"],
         limit=limit,
+        fits=what_fits(count_weights(config) / 1e6) if is_causal(config) else {},
         **figures,
     )
 

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 
 from kagglekit.competition.tables import existing_files
 from kagglekit.competition.task import load_task
+from kagglekit.decoders.packed_weights import PACKED, dense_folder
 from kagglekit.files import read_json, resolve, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
 from kagglekit.kaggle.cells import Step
@@ -107,6 +108,11 @@ class Inputs:
     def _read_path(self, path: str, required: bool, what: str) -> None:
         """Add a file or a folder that a parameter names, unless it is a name on the hub or in the catalogue."""
         here = resolve(path)
+        if path in PACKED and not here.exists():  # the kernel finds it by its name, as a folder
+            here = dense_folder(path)
+            self.places.places.setdefault(here, path)
+            self._add(here)
+            return
         required = required or path.startswith(("/", "~", "."))
         if path in PACKAGES or not (here.exists() or required):
             return

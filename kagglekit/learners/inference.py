@@ -35,8 +35,8 @@ class Inference:
 
     folds, train, labels: as from `read_folds`, `read_train` and `encode_labels`. test: as from `read_test`, with the
     columns of `feature_columns`; the rows need not be those that the runs predicted when they were trained.
-    precision: of fine-tuned models; None is that of the run, on this machine. asked: numbers of the rows of test to
-    predict, for a cascade; None: all.
+    precision: of fine-tuned models; None is that of the run, on this machine; "int8" as in `SavedModel`. asked: numbers
+    of the rows of test to predict, for a cascade; None: all.
     """
 
     work: str | Path

@@ -176,6 +176,12 @@ def count_positions(config) -> int | None:
     return limit
 
 
+def count_weights(config) -> int:
+    """The number of weights of the model of a configuration, built without memory for them."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())
+
+
 def load_backbone(
     path: str,
     dropout: float | None = None,

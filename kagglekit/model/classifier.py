@@ -1,8 +1,8 @@
 """The classifier that is fine-tuned: backbone, pooling and head; long texts are encoded in chunks, slice by slice."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel
 
 from kagglekit.data.batches import prediction_batches
-from kagglekit.decoders.causal import is_causal, move_left
+from kagglekit.data.tokens import Tokens
+from kagglekit.decoders.causal import Prefix, is_causal, move_left, shared_prefix
 from kagglekit.device import full_precision
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.files.arrays import read_tensors, seal
@@ -24,7 +25,7 @@ from kagglekit.model.fast_layers import quicken
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.long_attention import attention_options
-from kagglekit.model.pooling import POOLINGS, make_pooling
+from kagglekit.model.pooling import POOLINGS, LastToken, Mask, make_pooling
 from kagglekit.model.row_gradients import RowGradients
 from kagglekit.model.surgery import output_changed
 from kagglekit.model.verbalizer import Verbalizer, language_model
@@ -52,6 +53,7 @@ class Classifier(nn.Module):
 
     mask_id: int | None = None  # of the tokenizer, for tricks that mask tokens
     special_ids: Sequence[int] = ()
+    prefix: Prefix | None = None  # of all texts, see `prefix_read_once`
 
     def __init__(
         self,
@@ -144,6 +146,7 @@ class Classifier(nn.Module):
                 pooled = self.chunk_pooling((states,), mask)  # (batch, width)
             else:
                 states, mask = self._states(given, attention_mask, token_type_ids), attention_mask
+                mask = mask[:, 0 if self.prefix is None else len(self.prefix.ids) :]
                 pooled = self.pooling(states, mask)  # (batch, width)
                 states = states[-1]
         parts = [pooled]
@@ -169,9 +172,26 @@ class Classifier(nn.Module):
         options = {"output_hidden_states": True} if self.pooling.all_layers else {}
         options |= token_types(self.backbone, columns)
         options |= attention_options(self.backbone, given, attention_mask, columns)
+        if self.prefix is not None:
+            given = given[:, len(self.prefix.ids) :]
+            options |= self.prefix.options(len(given))
         outputs = self.backbone(**{"attention_mask": attention_mask, name: given} | options)
         below = outputs.hidden_states[:-1] if self.pooling.all_layers else ()
         return *below, outputs.last_hidden_state  # some have a norm behind the last layer
+
+    @contextmanager
+    def prefix_read_once(self, tokens: Any) -> Iterator[None]:
+        """While the block runs, the tokens with which all texts begin, those of a prompt, are not read again for each:
+        of a decoder whose pooling reads the end of a text. The same logits, to rounding. tokens: of the texts."""
+        ends = isinstance(self.pooling, LastToken) or (isinstance(self.pooling, Mask) and self.pooling.places.max() < 0)
+        if self.causal and ends and isinstance(tokens, Tokens) and self.embedded_vectors is None:
+            kept = 1 if isinstance(self.pooling, LastToken) else int(-self.pooling.places.min())
+            ids = shared_prefix(tokens, kept)
+            self.prefix = Prefix.encode(self.backbone, ids)
+        try:
+            yield
+        finally:
+            self.prefix = None
 
     def _encode(
         self, given: torch.Tensor, attention_mask: torch.Tensor, columns: torch.Tensor | None = None

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.guess import UNSPACED
+from kagglekit.decoders.memory import what_fits
 from kagglekit.model.catalogue import BACKBONES, Backbone
 from kagglekit.model.languages import find_languages
 
@@ -39,10 +40,15 @@ class TextProfile:
 
 
 def suggest_backbones(
-    texts: Sequence[str], n: int = 5, max_size: float | None = None, lengths: np.ndarray | None = None
+    texts: Sequence[str],
+    n: int = 5,
+    max_size: float | None = None,
+    lengths: np.ndarray | None = None,
+    kind: str = "encoder",
 ) -> pd.DataFrame:
     """`n` backbones for texts, best first: name, size (millions of parameters), max length, reason; attrs:
-    language, in words.
+    language, in words. kind: "decoder" gives language models in the order of the catalogue, and how each can be tuned,
+    and predict, on the GPUs of `decoders.memory`.
 
     First come those that read long texts, where more than a quarter of the texts have more than 512 tokens; then those
     trained on the domain; then the order of the catalogue. Only the texts are read: which backbone scores best, only a
@@ -51,7 +57,7 @@ def suggest_backbones(
     """
     profile = profile_texts(texts, lengths)
     rank = {profile.language: 0, "multilingual": 1}
-    fitting = [one for one in BACKBONES if one.kind == "encoder" and one.language in rank]
+    fitting = [one for one in BACKBONES if one.kind == kind and one.language in rank]
     fitting = [one for one in fitting if max_size is None or one.size <= max_size]
     fitting = [one for one in fitting if one.domain in ("general", profile.domain)]
     if not fitting:
@@ -63,8 +69,10 @@ def suggest_backbones(
         return one not in readers, rank[one.language], one.domain == "general"
 
     rows = [
-        {"name": one.name, "size": one.size, "max length": one.max_length, "reason": _reason(one, profile)}
-        for one in sorted(fitting, key=order)[:n]
+        {"name": one.name, "size": one.size, "max length": one.max_length}
+        | (what_fits(one.size) if kind == "decoder" else {})
+        | {"reason": _reason(one, profile)}
+        for one in (fitting if kind == "decoder" else sorted(fitting, key=order))[:n]
     ]
     table = pd.DataFrame(rows)
     table.attrs["language"] = profile.why["language"]

@@ -77,14 +77,23 @@ def split_dropout(config: PreTrainedConfig, hidden: float | None, attention: flo
     """Set the dropouts of a configuration: `attention` is that of attention weights, `hidden` all others.
 
     0 turns one off, None leaves it as it is. The name of a field says which one it is. LayerDrop, which skips whole
-    layers, is left alone. To be called before the model is built.
+    layers, is left alone. To be called before the model is built. Raises ValueError for a dropout of hidden states
+    where the backbone has none, as most decoders.
     """
+    found = set()
     for name, value in config.to_dict().items():
         if "drop" not in name or "layerdrop" in name or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        share = attention if "attention" in name or "attn" in name else hidden
+        of_attention = "attention" in name or "attn" in name
+        share = attention if of_attention else hidden
+        found.add(of_attention)
         if share is not None:
             setattr(config, name, float(share))
+    if hidden and False not in found:
+        raise ValueError(
+            f"dropout={hidden} is of hidden states, and this backbone ({config.model_type}) has none of them: set "
+            f"attention_dropout={hidden} or head_dropout={hidden} in its place"
+        )
 
 
 def _count(backbone: nn.Module, name: str, n: int) -> nn.ModuleList:

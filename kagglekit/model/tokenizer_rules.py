@@ -3,7 +3,8 @@
 The tokenizer classes of transformers 5 build their own normalizer, also when a tokenizer.json says another. Those of
 DeBERTa-v2 and v3, BigBird and mBART leave out the rules of the SentencePiece model, which turn full-width letters,
 ellipses, no-break and zero-width spaces into plain ones: such characters become unknown. Others apply them only to
-composed letters. Here a tokenizer gets the rules back, at every load.
+composed letters. The class of Qwen2 splits digits and letters by its own pattern, whatever the file says, so that
+"1234" is other tokens than those of training. Here a tokenizer gets the rules back, at every load.
 """
 
 import base64
@@ -36,6 +37,9 @@ def restore_rules(tokenizer, path: str) -> None:
         mask = AddedToken(tokenizer.mask_token, lstrip=True, special=True, normalized=False)
         tokenizer.add_special_tokens({"mask_token": mask})
     elif kind is TokenizersBackend or "__init__" not in vars(kind):  # it is used as it stands in tokenizer.json
+        return
+    if saved is not None and _is_of_bytes(written := read_json(saved).get("pre_tokenizer")):
+        tokenizer.backend_tokenizer.pre_tokenizer = _load(pre_tokenizers.Sequence([]), pretokenizers=[written])
         return
     charsmap, squeeze, prefix = "", True, True
     if file and Path(file).suffix in (".model", ".spm"):
@@ -72,6 +76,11 @@ def make_normalizer(charsmap: str, squeeze: bool = True, before: list[dict] | No
     kept = [step for step in before or () if step["type"] in LETTERS or _is_quote(step)]
     steps = [*kept, *composed, rules, *composed, *([spaces, strip] if squeeze else [])]
     return _load(normalizers.Sequence([]), normalizers=steps)
+
+
+def _is_of_bytes(step: dict | None) -> bool:
+    """Whether a pre-tokenizer of a tokenizer.json splits into bytes, as those of GPT-2, Llama 3 and Qwen do."""
+    return step is not None and any(one["type"] == "ByteLevel" for one in step.get("pretokenizers", [step]))
 
 
 def _read_saved(normalizer: dict | None) -> tuple[str, bool]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kagglekit.competition.task import Task
+from kagglekit.decoders.packed_weights import PACKED
 from kagglekit.files import (
     Damaged,
     delete_folder,
@@ -119,7 +120,7 @@ def _hash_inputs(
     found = {"task": hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:16]}
     if folds:
         found["folds"] = hash_files([work / "folds.parquet"])
-    if resolve(recipe["backbone"]).is_dir():
+    if recipe["backbone"] not in PACKED and resolve(recipe["backbone"]).is_dir():  # of these the name says all
         found["backbone"] = hash_files(_weights(resolve(recipe["backbone"])))
     for name in ("vectors", "test_vectors", "word_vectors"):
         if file := recipe.get("features", {}).get(name):

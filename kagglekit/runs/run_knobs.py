@@ -317,6 +317,13 @@ class SubmitRun(Knobs):
     predict: bool = knob(
         False, "predict test again with the saved models, as the hidden test of a code competition needs", shown="run"
     )
+    precision: str = knob(
+        "auto",
+        "of predicting again; auto: as trained; int8: weights of 8 bits, for what does not fit the memory",
+        choices=("auto", "bf16", "fp32", "int8"),
+        only={"predict": True},
+        shown="run",
+    )
     learn: dict[str, Any] = knob(
         {},
         'train the models on labelled columns of test first: {"support": {"positive": ["example_1"], ...}}',

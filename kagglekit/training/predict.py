@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.decoders.halving import halved
+from kagglekit.decoders.prediction_memory import place, quantise
 from kagglekit.device import autocast, choose_device, choose_precision, fast_attention, not_a_number
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
+from kagglekit.model.surgery import find_layers
 from kagglekit.progress import Progress
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.seeds import mean_predictions
@@ -42,9 +45,10 @@ def predict(model: torch.nn.Module, examples: Examples, precision: str, tokens: 
         batch.pop("labels", None)
         return [model.predictions(model(**batch)["logits"])]
 
+    once = getattr(model, "prefix_read_once", nullcontext)
     progress = Progress("predicting", len(order), "batch", line=False)
     try:
-        with progress, fast_attention(model.backbone, device), autocast(device, precision):
+        with progress, fast_attention(model.backbone, device), autocast(device, precision), once(examples.tokens):
             for number, rows in enumerate(order, 1):
                 results += halved(run, rows)
                 progress.update(number)
@@ -63,7 +67,8 @@ class SavedModel:
     """The model of a finished fold, which reads new rows as it read those that it was trained on.
 
     folder: of a model that `FineTuner.fit` wrote, such as runs/bbc/base/fold0/model. recipe: of its run, as in
-    params.json; names that are no knobs are ignored. cache: folder for tokens. The model is loaded at first use, to the
+    params.json; names that are no knobs are ignored. cache: folder for tokens. precision: "": that of the run, on this
+    machine; "int8": with weights of 8 bits, see `decoders.prediction_memory`. The model is loaded at first use, to the
     device of this machine, and stays there as long as this object lives.
     Raises FileNotFoundError for a folder without a model.
     """
@@ -79,13 +84,18 @@ class SavedModel:
             raise FileNotFoundError(f"{self.folder} has no model: train its fold again")
         self.knobs = Recipe.read(self.recipe)
         wanted = self.knobs.precision.replace("fp16", "auto")  # what it was trained in on a GPU, which may not be here
-        self.precision = self.precision or choose_precision(wanted=wanted)
+        self.int8 = self.precision == "int8"
+        given = "" if self.int8 else self.precision
+        self.precision = given or choose_precision(wanted=wanted)
         self.tokenizer, self.features = load_tokenizer(str(self.folder)), FeatureScaler.load(self.folder)
 
     @cached_property
     def classifier(self) -> Classifier:
         """The model, ready to predict."""
-        return Classifier.load(self.folder).to(choose_device()).eval()
+        model = Classifier.load(self.folder)
+        if self.int8:
+            quantise(model.backbone)
+        return place(model, find_layers(model.backbone), choose_device(), self.precision).eval()
 
     def examples(self, table: pd.DataFrame, of_train: bool = False) -> Examples:
         """Examples of the rows of a table.

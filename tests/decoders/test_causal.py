@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from kagglekit.model.backbones import find_backbone, load_backbone, load_tokeniz
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS, choose_pooling
 from kagglekit.training.predict import predict
-from tests.decoders.families import FAMILIES
+from tests.decoders.families import FAMILIES, make_bpe
 
 REAL = pytest.param("smollm2", marks=pytest.mark.skipif(bool(missing_package("smollm2-135m")), reason="not installed"))
 BOTH = [*FAMILIES, REAL]
@@ -152,7 +154,9 @@ def test_moving_left_keeps_the_order_and_moves_what_belongs_to_a_token():
     ],
 )
 def test_the_shared_prefix_leaves_each_row_a_token(rows, prefix):
-    assert shared_prefix([np.array(row) for row in rows]).tolist() == prefix
+    assert shared_prefix(np.array(row) for row in rows).tolist() == prefix
+    few = max(min(map(len, rows), default=0) - 3, 0)
+    assert shared_prefix((np.array(row) for row in rows), 3).tolist() == prefix[:few]
 
 
 @pytest.mark.parametrize("family", BOTH)
@@ -193,3 +197,40 @@ def test_a_loss_that_is_no_number_ends_training_with_the_fold_and_the_step(train
     with pytest.raises(FloatingPointError, match=words):
         run.fit()
     assert "65,504: set precision='bf16'" in str(not_a_number("the loss", "fp16"))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
+@pytest.mark.parametrize(
+    ("pooling", "places"), [("last_token", None), ("mask", (-1, -3)), ("mask", (0,)), ("mean", None)]
+)
+def test_predictions_read_the_prompt_of_all_texts_once(family, pooling, places, make, monkeypatch):
+    """Where the end of a text is all that is pooled; others read it again."""
+    model, tokenizer = make(family, pooling=pooling, mask_places=places)
+    examples = Examples(
+        tokenize([f"it was the good film, and the plot is: {text}" for text in TEXTS], tokenizer, 64), 0
+    )
+    seen, forward = [], model.backbone.forward
+    note = lambda *args, **given: seen.append(given["input_ids"].shape[1]) or forward(*args, **given)  # noqa: E731
+    monkeypatch.setattr(model.backbone, "forward", note)
+    once = predict(model, examples, "fp32", tokens=128)
+    monkeypatch.setattr(Classifier, "prefix_read_once", lambda self, tokens: nullcontext())
+    at_once, seen[:] = list(seen), []
+    np.testing.assert_allclose(predict(model, examples, "fp32", tokens=128), once, atol=1e-5)
+    ends = pooling == "last_token" or (places or (0,))[0] < 0
+    assert (sum(at_once) < sum(seen)) == ends and model.prefix is None
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_digits_and_words_are_split_as_the_saved_tokenizer_says(family, tiny_decoder):
+    """transformers' class of Qwen2 has a pattern of its own."""
+    text, plain = "it's 1234 the good-film 2 5", make_bpe("own")
+    assert load_tokenizer(tiny_decoder(family))(text)["input_ids"] == plain(text)["input_ids"]
+
+
+def test_a_dropout_that_a_decoder_lacks_is_an_error_with_those_that_it_has(tiny_decoder):
+    with pytest.raises(
+        ValueError, match=r"dropout=0.1 is of hidden states, .*llama.* set attention_dropout=0.1 or head_"
+    ):
+        load_backbone(tiny_decoder("llama"), dropout=0.1)
+    assert load_backbone(tiny_decoder("llama"), 0.0, attention_dropout=0.1).config.attention_dropout == 0.1
+    assert load_backbone(tiny_decoder("gpt2"), 0.1, attention_dropout=0.0).config.resid_pdrop == 0.1

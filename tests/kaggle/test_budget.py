@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kagglekit.competition.infer import infer
+from kagglekit.decoders.memory import what_fits
 from kagglekit.kaggle.budget import Budget, measure
 from kagglekit.runs.tables import write_folds
 
@@ -67,6 +68,9 @@ def test_a_sample_of_a_tiny_model_gives_seconds_that_a_training_of_the_same_reci
     assert (budget.rows, budget.test_rows, budget.folds, budget.batch, budget.limit) == (48, 40, 3, 4, 9.0)
     assert 0 < budget.step < 1 and budget.tokenise > 0 and 0 < budget.row < 0.1 and 0 < budget.load < 10
     assert budget.hours()["training"] * 3600 < 120 and "CPU" in budget.device
+    assert not budget.fits and "memory" not in str(budget)
+    lines = str(replace(budget, fits=what_fits(7568)))
+    assert "memory, by arithmetic" in lines and "T4 qlora / int8, two T4s lora / predict" in lines
     plain = measure(work, {"backbone": backbone, **knobs, "tricks": {}}, 2.0, test_rows=7)
     assert plain.test_rows == 7 and 0 < plain.step < 1
 

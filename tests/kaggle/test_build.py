@@ -15,6 +15,7 @@ from kagglekit.kaggle.bundle import read_bundle, unpack
 from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.lint import lint
 from kagglekit.kaggle.metadata import KERNEL_KEYS, read_kernel_metadata
+from kagglekit.model.backbones import find_backbone
 from kagglekit.runs.tables import write_folds
 from kagglekit.training.model_inputs import FeatureScaler
 
@@ -324,3 +325,18 @@ def test_hours_are_baked_into_the_steps_that_know_of_them(work):
         assert f'"hours": {baked}' in cells[3].source and "hours" not in cells[4].source
     own = parse_steps(["3_train", "work=runs/w", "hours=2"], folder)
     assert "hours = 2" in json.dumps(read_notebook(build(own, "k", "me", competition="bbc").kernels[0]))
+
+
+def test_a_decoder_from_a_package_travels_as_its_folder_under_its_name(work, tmp_path, monkeypatch):
+    """The kernel finds it there by the same name, without the package, and the run has the same recipe."""
+    dense = tmp_path / "cache" / "smollm2-135m-b179c952-1"
+    write(dense / "config.json", dense / "model.safetensors")
+    monkeypatch.setattr("kagglekit.kaggle.pack_inputs.dense_folder", lambda name: dense)
+    built = make("3_train", "work=runs/w", "run=llm", "backbone=smollm2-135m")
+    unpack(built.bundle, tmp_path / "kernel")
+    assert (tmp_path / "kernel/smollm2-135m/model.safetensors").read_text() == "model.safetensors"
+    assert "smollm2-135m" in (source := str(read_notebook(built.kernels[0]))) and "cache" not in source
+    assert not [one for one in lint(built.kernels[0]) if "backbone" in one.message]
+    monkeypatch.chdir(tmp_path / "kernel")
+    monkeypatch.setattr("kagglekit.model.backbones.missing_package", lambda name: "it is not installed")
+    assert find_backbone("smollm2-135m") == str(tmp_path / "kernel" / "smollm2-135m")

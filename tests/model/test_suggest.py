@@ -70,6 +70,16 @@ def test_plain_english_gets_general_models_in_the_order_of_the_catalogue():
     assert table["name"].tolist() == [backbone.name for backbone in general[:3]]
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_decoders_come_with_what_fits_each_gpu(language):
+    table = suggest_backbones([GENERAL[language]] * 5, n=3, kind="decoder")
+    assert table["name"].tolist() == ["qwen3-4b", "qwen3-8b", "qwen3-1.7b"]
+    assert list(table) == ["name", "size", "max length", "T4", "two T4s", "L4", "H100", "reason"]
+    assert table.loc[1, ["T4", "two T4s", "H100"]].tolist() == ["qlora / int8", "lora / predict", "lora / predict"]
+    english = suggest_backbones([GENERAL["en"]] * 5, n=99, kind="decoder")["name"]
+    assert english.tolist()[-1] == "smollm2-135m"
+
+
 def test_models_for_long_texts_come_first_when_a_quarter_of_the_texts_is_long():
     short, long = GENERAL["en"], GENERAL["en"] * 60
     few = suggest_backbones([short] * 4 + [long])

@@ -18,7 +18,7 @@ from kagglekit.running.parameters import knob_classes, read_parameters, write_ce
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 
 KNOBS = ("1_eda", "2_pretrain", "3_train", "4_ensemble", "5_submit")
-SHOWN = {"1_eda": (20, 34), "2_pretrain": (20, 24), "3_train": (20, 25), "4_ensemble": (14, 20), "5_submit": (4, 5)}
+SHOWN = {"1_eda": (20, 34), "2_pretrain": (20, 24), "3_train": (20, 25), "4_ensemble": (14, 20), "5_submit": (4, 7)}
 
 CELL = """\
 # what the training takes
