@@ -11,13 +11,10 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
 from transformers.utils import logging
 
 from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
+from kagglekit.decoders.causal import is_causal
 from kagglekit.decoders.packed_weights import PACKED, dense_folder, missing_package
 from kagglekit.files import Damaged, resolve
 from kagglekit.files.arrays import loading
@@ -122,7 +119,7 @@ def load_tokenizer(path: str):
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.mask_token is not None and (_folder(path) / "config.json").is_file():
-        tokenizer.mask_token = None if reads_forward(load_config(path)) else tokenizer.mask_token
+        tokenizer.mask_token = None if is_causal(load_config(path)) else tokenizer.mask_token
     for name in ("is_local", "local_files_only"):  # transformers 5 saves how it was loaded: offline, another file
         tokenizer.init_kwargs.pop(name, None)
     return tokenizer
@@ -142,12 +139,6 @@ def load_config(path: str, dropout: float | None = None, attention_dropout: floa
     config.dtype = torch.float32
     split_dropout(config, dropout, dropout if attention_dropout is None else attention_dropout)
     return config
-
-
-def reads_forward(config) -> bool:
-    """Whether a model is a decoder, which predicts the next token, and none within a text."""
-    kind = config.model_type  # XLNet has a mask that it was trained with
-    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, "xlnet"}
 
 
 def check_max_length(path: str, max_length: int) -> None:

@@ -16,6 +16,7 @@ from transformers import AutoModel
 from kagglekit.data.batches import prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.decoders.causal import Prefix, is_causal, move_left, shared_prefix
+from kagglekit.decoders.options import encode_options
 from kagglekit.device import full_precision
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.files.arrays import read_tensors, seal
@@ -23,7 +24,7 @@ from kagglekit.model.backbones import load_config, token_types, without_pooler
 from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.fast_layers import quicken
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
-from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
+from kagglekit.model.heads import HEADS, OUTPUT_LAYERS, Options
 from kagglekit.model.long_attention import attention_options
 from kagglekit.model.pooling import POOLINGS, LastToken, Mask, make_pooling
 from kagglekit.model.row_gradients import RowGradients
@@ -38,7 +39,8 @@ class Classifier(nn.Module):
 
     link: a name of OUTPUT_LAYERS; outputs: the number of logits. pooling: from token vectors to a text vector, a name
     of POOLINGS. chunk_pooling: another name, which pools the vectors of the chunks of a long text; at most
-    `chunk_tokens` padded tokens are encoded at once. head: a name of HEADS. head_dropout: before the last layer, in
+    `chunk_tokens` padded tokens are encoded at once. head: a name of HEADS, or
+    "options", one score for each chunk, which is then an option of the row. head_dropout: before the last layer, in
     training; logits are means over `dropout_samples` draws of it (multi-sample dropout; Inoue, 2019).
     auxiliary: (link, outputs) of each auxiliary target; their logits come after the others. learned_weights: a
     parameter for the weight of each target, `log_variances`, which `MultiTaskLoss` reads.
@@ -79,7 +81,7 @@ class Classifier(nn.Module):
         super().__init__()
         given = locals()
         self.options = {knob: given[knob] for knob in list(inspect.signature(type(self)).parameters)[1:]}
-        for name, value, known in (("link", link, OUTPUT_LAYERS), ("head", head, (*HEADS, "verbalizer"))):
+        for name, value, known in (("link", link, OUTPUT_LAYERS), ("head", head, (*HEADS, "options", "verbalizer"))):
             if value not in known:
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}")
         self.link = link
@@ -107,7 +109,7 @@ class Classifier(nn.Module):
         if head == "verbalizer":
             self.head = Verbalizer(whole, label_words, width, sizes)
         else:
-            self.head = HEADS[head](width, hidden, sizes)
+            self.head = (HEADS | {"options": Options})[head](width, hidden, sizes)
         self.dropout, self.dropout_samples = nn.Dropout(head_dropout), dropout_samples
         self.log_variances = nn.Parameter(torch.zeros(len(sizes))) if learned_weights else None
         self.register_buffer("center", torch.zeros(outputs))
@@ -142,7 +144,9 @@ class Classifier(nn.Module):
         with self._added(features.pop("embedded", None)):
             if attention_mask.dim() == 3:
                 more = () if token_type_ids is None else (token_type_ids,)
-                states, mask = encode_chunks(self._encode, given, attention_mask, self.chunk_tokens, *more)
+                states, mask = self._read_options(input_ids, attention_mask), attention_mask.amax(dim=2)
+                if states is None:
+                    states, mask = encode_chunks(self._encode, given, attention_mask, self.chunk_tokens, *more)
                 pooled = self.chunk_pooling((states,), mask)  # (batch, width)
             else:
                 states, mask = self._states(given, attention_mask, token_type_ids), attention_mask
@@ -198,6 +202,16 @@ class Classifier(nn.Module):
     ) -> torch.Tensor:
         """The vector of each chunk."""
         return self.pooling(self._states(given, attention_mask, columns), attention_mask)
+
+    def _read_options(self, ids: torch.Tensor | None, attention_mask: torch.Tensor) -> torch.Tensor | None:
+        """Vectors of the options of each row (batch, options, width), what they share read once; None: one by one."""
+        if not isinstance(self.head, Options) or ids is None or self.pooling.all_layers:
+            return None
+        states = encode_options(self.backbone, ids, attention_mask)
+        if states is None:
+            return None
+        pooled = self.pooling((states.flatten(0, 1),), attention_mask.flatten(0, 1))
+        return pooled.unflatten(0, ids.shape[:2])
 
     def _added(self, vectors: torch.Tensor | None):
         """A context in which document vectors are added to the word embeddings."""

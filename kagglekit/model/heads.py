@@ -104,6 +104,18 @@ class Flat(nn.Module):
         return torch.cat([block[:, k] for k, block in enumerate(blocks)], dim=-1)
 
 
+class Options(nn.Linear):
+    """One score an option, from its vector alone: sequence is then (batch, options, hidden), and a softmax over the
+    scores of a row chooses among its candidate answers."""
+
+    def __init__(self, width: int, hidden: int, sizes: Sequence[int]):
+        super().__init__(hidden, 1)
+        undecided(self)
+
+    def forward(self, vector: torch.Tensor, sequence: torch.Tensor, mask: torch.Tensor, drop: Drop) -> torch.Tensor:
+        return super().forward(drop(sequence)).squeeze(-1)  # (batch, options)
+
+
 HEADS = {"linear": Linear, "separate": Separate, "queries": Queries, "flat": Flat}
 
 

@@ -11,9 +11,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
+from kagglekit.decoders.causal import is_causal
 from kagglekit.files import read_json
 from kagglekit.files.arrays import loading, read_tensors
-from kagglekit.model.backbones import load_config, quiet, reads_forward
+from kagglekit.model.backbones import load_config, quiet
 from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.heads import Drop
 
@@ -49,7 +50,7 @@ class Verbalizer(nn.Module):
         self.model = whole
         self.counts = [len(one) for one in words]
         tokens = torch.tensor([ids for one in words for ids in one])  # (words, masks)
-        if reads_forward(encoder.config):
+        if is_causal(encoder.config):
             whole.set_output_embeddings(_rows(whole.get_output_embeddings(), tokens[:, 0]))
             tokens = torch.arange(len(tokens))[:, None]
         self.register_buffer("tokens", tokens, persistent=False)
@@ -111,7 +112,7 @@ def _put_back_twins(module: Verbalizer, state: dict, prefix: str, *_) -> None:
 
 def language_model(config) -> type:
     """The class of transformers that loads the architecture of a configuration with its head for words."""
-    return AutoModelForCausalLM if reads_forward(config) else AutoModelForMaskedLM
+    return AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
 
 
 def load_language_model(
@@ -131,7 +132,7 @@ def load_language_model(
     """
     whole = start is not None and read_json(start / "classifier.json").get("head") == "verbalizer"
     config = load_config(str(start) if whole else path, dropout, attention_dropout)
-    kind, whole = language_model(config), whole and not reads_forward(config)
+    kind, whole = language_model(config), whole and not is_causal(config)
     options = {"config": config, "dtype": torch.float32, "attn_implementation": attention}
     missing: set[str] = set()
     try:
@@ -158,7 +159,7 @@ def load_language_model(
 
 def load_words(head: Verbalizer, words: Sequence, start: Path) -> None:
     """Load the rows of a decoder's words from a folder of `Classifier.save`, where it has those of the same words."""
-    if not reads_forward(head.model.config) or read_json(start / "classifier.json").get("label_words") != words:
+    if not is_causal(head.model.config) or read_json(start / "classifier.json").get("label_words") != words:
         return
     saved = read_tensors(start / "model.safetensors").items()
     head.load_state_dict({name.removeprefix("head."): x for name, x in saved if name.startswith("head.")})

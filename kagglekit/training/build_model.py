@@ -41,7 +41,7 @@ def build_model(
         dropout_samples=recipe.dropout_samples,
         auxiliary=targets.auxiliary,
         learned_weights=recipe.learned_weights,
-        chunk_pooling=recipe.chunk_pooling if recipe.chunks else "",
+        chunk_pooling=recipe.chunk_pooling if recipe.chunks or recipe.options else "",
         **options,
     )
     if start is not None and recipe.verbalizer and (Path(start) / "classifier.json").is_file():

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kagglekit.competition.text_columns import SEPARATOR, swap_columns
+from kagglekit.competition.text_columns import SEPARATOR, split_columns, swap_columns
 from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.options import Knobs, check_range, did_you_mean
-from kagglekit.training.prompt import fill_in_prompt, pattern_columns
+from kagglekit.training.prompt import OPTION, fill_in_prompt, pattern_columns
 
 if TYPE_CHECKING:  # a recipe is checked before a kernel starts
     import pandas as pd
@@ -30,17 +30,51 @@ def fill_in(recipe: Knobs, task: Task) -> Knobs:
     """
     by_column = recipe.truncation if isinstance(recipe.truncation, dict) else {}
     swapped, changed = swapped_columns(recipe.swap), fill_in_prompt(recipe, task)
-    named = pattern_columns(changed.get("pattern", recipe.pattern), task.text)
-    for name, columns in (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped), ("pattern", named)):
+    named = pattern_columns(changed.get("pattern", recipe.pattern), task.text, recipe.options)
+    several = (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped), ("options", recipe.options))
+    for name, columns in (*several, ("pattern", named)):
         if columns:
             _check_columns(name, columns, task)
-    if recipe.budget or named:
+    if recipe.options:
+        changed["options"] = order_options(recipe.options, task)
+    if recipe.budget or named or recipe.options:
         changed["budget"] = {column: recipe.budget.get(column, 0) for column in task.text}
     if by_column:
         changed["truncation"] = {column: by_column.get(column, "head") for column in task.text}
     if swapped:
         changed["swap"] = _fill_swap(recipe, swapped, task)
     return replace(recipe, **changed) if changed else recipe
+
+
+def order_options(options: list[str], task: Task) -> list[str]:
+    """The columns of candidate answers in the order of the classes: by name, else as they are given.
+
+    Raises ValueError for a task whose label is none of so many classes.
+    """
+    if len(options) != len(set(options)) or len(options) != len(task.classes):
+        raise ValueError(
+            f"options={options} are {len(set(options))} columns, and the label of the task ({task.kind}) has "
+            f"{len(task.classes)} classes: name the column of each"
+        )
+    if len(options) == len(task.text):
+        raise ValueError("options are the candidate answers, and no text column is left for what they answer")
+    return list(task.classes) if set(options) == set(task.classes) else options
+
+
+def each_option(texts: Sequence[str], columns: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The texts of each option, row by row: the other columns of the text, and the option's own as the last one."""
+    own, found = [columns.index(name) for name in options], []
+    for row in map(split_columns, texts):
+        shared = [cell for at, cell in enumerate(row) if at not in own]
+        found += [SEPARATOR.join([*shared, row[at]]) for at in own]
+    return found
+
+
+def of_options(values: dict[str, Any], options: Sequence[str]) -> dict[str, Any]:
+    """What is said of each text column, in a recipe filled in, for the texts of `each_option`: the largest
+    budget, or the first rule, is that of an option."""
+    shared, own = {name: values[name] for name in values if name not in options}, [values[name] for name in options]
+    return shared | {OPTION: own[0] if isinstance(own[0], str) else max(own)}
 
 
 def swapped_columns(swap: list[str] | dict[str, Any]) -> list[str]:

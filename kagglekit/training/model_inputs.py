@@ -18,7 +18,7 @@ from kagglekit.data.patterns import fill_pattern
 from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.vectors import read_document_vectors, read_word_vectors
 from kagglekit.files import read_json, write_json
-from kagglekit.training.column_knobs import swap_table
+from kagglekit.training.column_knobs import each_option, of_options, swap_table
 from kagglekit.training.prompt import read_prompt
 from kagglekit.training.recipe import Recipe
 
@@ -78,11 +78,28 @@ def read_inputs(
 
 def _read_tokens(texts: pd.Series, tokenizer, recipe: Recipe, cache: Path | None) -> Tokens | Chunks:
     texts = texts.tolist()
+    if recipe.options:
+        return _read_options(texts, tokenizer, recipe, cache)
     if recipe.chunks:
         whole = tokenize(texts, tokenizer, WHOLE, cache)
         return make_chunks(whole, tokenizer, recipe.max_length, recipe.chunk_stride, recipe.chunks)
-    rules = recipe.truncation if isinstance(recipe.truncation, str) else list(recipe.truncation.values())
-    how = {"cache": cache, "cut": rules, "budget": list(recipe.budget.values())}
+    return _read_whole(texts, tokenizer, recipe, cache, recipe.budget, recipe.truncation)
+
+
+def _read_options(texts: list[str], tokenizer, recipe: Recipe, cache: Path | None) -> Chunks:
+    """The options of each row as its chunks."""
+    columns, rules = list(recipe.budget), recipe.truncation
+    rules = rules if isinstance(rules, str) else of_options(rules, recipe.options)
+    budget = of_options(recipe.budget, recipe.options)
+    found = _read_whole(each_option(texts, columns, recipe.options), tokenizer, recipe, cache, budget, rules)
+    return Chunks(found, np.full(len(texts), len(recipe.options)))
+
+
+def _read_whole(
+    texts: list[str], tokenizer, recipe: Recipe, cache: Path | None, budget: dict[str, int], rules: str | dict[str, str]
+) -> Tokens:
+    rules = rules if isinstance(rules, str) else list(rules.values())
+    how = {"cache": cache, "cut": rules, "budget": list(budget.values())}
     if recipe.pattern:
         return fill_pattern(texts, tokenizer, read_prompt(recipe, tokenizer), recipe.max_length, **how)
     return tokenize(texts, tokenizer, recipe.max_length, **how)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # a recipe is checked before a kernel starts
 EXAMPLE = "pattern='{text} It was {mask}.'"
 LETTERS = ascii_letters[26:] + ascii_letters[:26]  # of the classes, in their order
 OWN = ("text", "mask", "classes")  # names in braces that are no columns
+OPTION = "option"  # another, where candidate answers are scored
 
 
 def check_prompt(recipe: Knobs) -> None:
@@ -27,6 +28,8 @@ def check_prompt(recipe: Knobs) -> None:
         raise ValueError("epochs=0 predicts with a new head, which knows nothing: set head='answer', or a verbalizer")
     if recipe.pooling == "mask" and not recipe.pattern:
         raise ValueError(f"pooling='mask' reads the masks of a pattern, and there is no pattern: set {EXAMPLE}")
+    if recipe.options:
+        _check_options(recipe, answers)
     if not recipe.pattern:
         return
     from kagglekit.data.patterns import count_masks
@@ -66,8 +69,29 @@ def _check_answers(recipe: Knobs, answers: str) -> None:
         raise ValueError("auxiliary targets have no words in a verbalizer: leave them out, or set verbalizer={}")
 
 
+def _check_options(recipe: Knobs, answers: str) -> None:
+    """One score an option is a head of its own, over the vector of each option and nothing else."""
+    joined = [name for name in ("numbers", "categories", "vectors", "word_vectors") if recipe.features.get(name)]
+    against = {
+        answers: "words are of classes, and each option has a score",
+        "head": recipe.head != "linear" and "each option has one linear layer",
+        "chunks": recipe.chunks and "an option is read in one piece",
+        f"features: {joined[:1]}": joined and "a score is of the text of an option alone",
+        "auxiliary": any(recipe.auxiliary.values()) and "options are chosen among, and nothing else is learned",
+        "swap": recipe.swap and "the columns of options stand in the order of their classes",
+        "augment_copies=0": recipe.augment and not recipe.augment_copies and "options are changed ahead only",
+    }
+    for name, why in against.items():
+        if name and why:
+            raise ValueError(f"options and {name} do not go together: {why}")
+
+
 def check_words(recipe: Knobs, task: Task) -> None:
     """Raise ValueError where a recipe has words for classes that the task lacks, or its loss is of something else."""
+    if recipe.options and check_loss(recipe.loss, task.kind) != "softmax":
+        raise ValueError(
+            f"options are chosen by a softmax over their scores, which does not fit {recipe.loss or task.kind}"
+        )
     if not recipe.verbalizer and recipe.head != "answer":
         return
     if check_loss(recipe.loss, task.kind) not in ("softmax", "expectation"):
@@ -82,10 +106,18 @@ def check_words(recipe: Knobs, task: Task) -> None:
         check_classes(recipe.verbalizer, task.classes)
 
 
-def pattern_columns(pattern: str, columns: Sequence[str]) -> list[str]:
-    """The text columns that a pattern names; `{text}` alone is the whole text, beside others a column of that name."""
+def pattern_columns(pattern: str, columns: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """The text columns that a pattern names; `{text}` alone is the whole text, beside others a column of that name.
+
+    Raises ValueError for a pattern of options that does not say where one stands.
+    """
     names = template_columns(pattern, "pattern") if pattern else []
-    others = [name for name in names if name not in OWN]
+    if options and pattern and (OPTION not in names or {"text", *options} & {*names}):
+        raise ValueError(
+            f"pattern={pattern!r} is read once for each of the options: write {{{OPTION}}} where it stands, and the "
+            "other columns by their names"
+        )
+    others = [name for name in names if name not in (*OWN, *([OPTION] if options else []))]
     return [name for name in names if name in others or (others and name == "text" and name in columns)]
 
 
@@ -125,7 +157,7 @@ def prompt_options(recipe: Knobs, classes: Sequence[str], tokenizer) -> dict[str
     """
     from kagglekit.data.patterns import find_words
 
-    options: dict[str, Any] = {"pooling": recipe.pooling, "head": recipe.head}
+    options: dict[str, Any] = {"pooling": recipe.pooling, "head": "options" if recipe.options else recipe.head}
     pattern = read_prompt(recipe, tokenizer) if recipe.pattern else None
     if pattern is not None and (recipe.verbalizer or recipe.pooling == "mask"):
         options["mask_places"] = pattern.masks
@@ -139,4 +171,6 @@ def read_prompt(recipe: Knobs, tokenizer):
     """The pattern of a recipe that is filled in, in the tokens of a tokenizer: a `Pattern`."""
     from kagglekit.data.patterns import make_pattern
 
-    return make_pattern(recipe.pattern, tokenizer, list(recipe.budget), recipe.chat, recipe.system)
+    shared = [column for column in recipe.budget if column not in recipe.options]
+    columns = [*shared, OPTION] if recipe.options else shared
+    return make_pattern(recipe.pattern, tokenizer, columns, recipe.chat, recipe.system)

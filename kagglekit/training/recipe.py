@@ -77,6 +77,11 @@ class Recipe(Knobs):
         choices=("mean", "max", "attention", "lstm", "gru", "transformer"),
         only={"chunks": True},
     )
+    options: list[str] = knob(
+        [],
+        'text columns with candidate answers, of which the label names one: each gets a score: ["A", "B", "C", "D"]',
+        names="column",
+    )
     augment: dict[str, dict[str, Any]] = knob(
         {},
         'changed copies of training rows: {"EDA": {}}, AEDA, MLMSynonyms, Dictionary, BackTranslation',
@@ -260,8 +265,9 @@ class Recipe(Knobs):
                 raise ValueError(f"tricks: {name} compares two passes through dropout, and dropout=0: set dropout=0.1")
             if traits["chooses"] and self.keep_best:
                 raise ValueError(f"keep_best and {name} both say which weights are kept in the end: choose one")
-            if not traits["fits_chunks"] and self.chunks:
-                raise ValueError(f"tricks: {name} mixes token by token, and chunks are several texts: set chunks=0")
+            if not traits["fits_chunks"] and (self.chunks or self.options):
+                what = "chunks are several texts: set chunks=0" if self.chunks else "options are several texts"
+                raise ValueError(f"tricks: {name} mixes token by token, and {what}")
         if self.chunks and self.truncation != "head":
             raise ValueError(
                 f"truncation={self.truncation!r} and chunks={self.chunks} are two ways to read a long text: choose one"

@@ -196,7 +196,7 @@ CHANGES = {  # knob -> knobs with another value of it, and those that it is comp
     "tricks": ({"tricks": {"FGM": {}}}, {}),
 }
 ELSEWHERE = {"checkpointing", "precision", "evaluate_every", "patience"}  # they change no prediction of so short a run
-ELSEWHERE |= {"chat", "system"}  # of decoders: tests/decoders/test_answers.py
+ELSEWHERE |= {"chat", "system", "options"}  # tests/decoders/test_answers.py, tests/decoders/test_packed_options.py
 
 
 def test_no_knob_is_forgotten():
