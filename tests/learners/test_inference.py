@@ -149,7 +149,7 @@ def test_hidden_test_rows_are_predicted_though_the_tables_of_home_know_other_ids
 
 @pytest.mark.parametrize("name", ["nested", "tfidf", "base"])
 def test_a_file_of_rows_is_predicted_by_the_command_line_as_test_was(home, name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("kagglekit.learners.inference.choose_precision", lambda: "fp32")
+    monkeypatch.setattr("kagglekit.training.predict.choose_precision", lambda **_: "fp32")
     file, out = tmp_path / "my.rows.csv", tmp_path / f"my.rows.{name}.csv"
     test = home.test.rename(columns={"text": " Text"})  # names may differ in case
     test.to_csv(file, index=False)
