@@ -26,6 +26,7 @@ from kagglekit.model.pooling import POOLINGS
 from kagglekit.pretraining.masking import MASKINGS
 from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
+from kagglekit.running.command_line import Where
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.samples import SAMPLES
@@ -91,7 +92,7 @@ def test_a_command_of_a_page_is_one_that_exists(command, capsys):
         choose_shared(find_notebook("3_train"), read_arguments(shlex.split(shared)))
     elif command[:3] == ["python", "-m", "kagglekit.run"] and command[3] != "--summary":
         notebook = find_notebook(command[3])
-        assert parse_arguments(notebook, read_parameters(notebook), read_arguments(command[4:]))
+        assert parse_arguments(notebook, read_parameters(notebook), read_arguments(Where.take(command[4:])[1]))
     elif command[:3] == ["python", "-m", "kagglekit"]:
         assert command[3] in PROGRAM
     elif command[:3] == ["python", "-m", "kagglekit.samples"]:

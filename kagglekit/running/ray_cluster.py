@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import logging
 import math
 import os
 import secrets
@@ -10,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -26,6 +28,11 @@ ATTEMPTS = 3  # of a cell whose node or worker is lost
 LIBRARY = Path(__file__).parents[1]
 # Since 2.50 a task that asks for no GPU sees all of them: as before, none
 SETTINGS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+OWN_SETTINGS = {  # where the user has none; the times of Ray's client add up to half a minute
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "2",
+    "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "4",
+}
 
 Report = Callable[[Any], None]
 
@@ -85,15 +92,18 @@ def connect(on: str) -> Iterator["Cluster"]:
     if place or ":" in local:
         _knock(on, *(place or _split(local)))
     _choose_token(bool(place))
+    os.environ.update({name: value for name, value in OWN_SETTINGS.items() if name not in os.environ})
     import ray
 
-    quiet = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
-    how = quiet | {"runtime_env": {"py_modules": [str(LIBRARY)], "env_vars": SETTINGS}}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    how = {"log_to_driver": False, "configure_logging": False}
+    how["runtime_env"] = {"py_modules": [str(LIBRARY)], "env_vars": SETTINGS}
     ours, handler, stack = False, signal.getsignal(signal.SIGTERM), ExitStack()
     stack.enter_context(redirect_stdout(_WithoutRay(sys.stdout)))
     stack.enter_context(redirect_stderr(_WithoutRay(sys.stderr)))
     try:
         if place:
+            warnings.filterwarnings("ignore", "Ray Client connection timed out")
             ray.init(f"ray://{place[0]}:{place[1]}", **how)
         elif not ray.is_initialized():
             try:
@@ -148,7 +158,6 @@ def _split(address: str) -> tuple[str, int]:
 def _choose_token(remote: bool) -> None:
     """The way to prove who we are, before Ray is imported and reads it: for another cluster the token that is there,
     which Ray's client would not send by itself; for a new one a token of its own, where Ray would leave one in ~."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "RAY_AUTH_MODE" in os.environ:
         return
     home = Path("~/.ray/auth_token").expanduser()
@@ -250,7 +259,7 @@ class Cluster:
                         at = f"{cell} on {outcome.node}" if outcome.node else cell
                         raise CellFailed(f"{at}: {outcome.failed}", outcome.code)
         except ray.exceptions.RayError as error:
-            raise CellFailed(f"on={self.on!r}: the cluster is gone: {error}") from None
+            raise CellFailed(f"on={self.on!r}: the cluster is gone: {_first_sentence(error)}") from None
         finally:
             _stop([*running])
             with suppress(Exception):
@@ -267,7 +276,12 @@ def _outcome(ref: Any) -> Outcome:
     except final as error:  # its last line is the error, those above it are where it was raised
         return Outcome("", failed=str(error).strip().splitlines()[-1])
     except exceptions.RayError as error:
-        return Outcome("", failed=next(iter(str(error).strip().splitlines()), type(error).__name__), elsewhere=True)
+        return Outcome("", failed=_first_sentence(error), elsewhere=True)
+
+
+def _first_sentence(error: Exception) -> str:
+    """What Ray says first: advice for its commands follows."""
+    return " ".join(str(error).split()).split(". ")[0] or type(error).__name__
 
 
 def _stop(refs: list) -> None:

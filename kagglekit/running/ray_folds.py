@@ -22,7 +22,7 @@ from kagglekit.running.notebook import run_notebook
 from kagglekit.running.parallel import GPU_FAILED, OUT_OF_MEMORY, FoldPlan, one_clock
 from kagglekit.running.ray_cluster import PATIENCE, CellFailed, Cluster, Report, Share, TryElsewhere, connect
 from kagglekit.running.ray_storage import Keeper, Storage, state_files
-from kagglekit.running.terminal import REPORTED, FoldsLine
+from kagglekit.running.terminal import REPORTED, FoldsLine, read_reports
 from kagglekit.running.warm_kernels import import_path
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.folder import changes
@@ -249,11 +249,9 @@ def _run_part(fold: int, job: Job, home: Path, report: Report) -> tuple[str, int
         process = subprocess.Popen(line, cwd=home, env=environment, start_new_session=True, **pipes)
         try:
             while process.poll() is None:
-                with suppress(OSError, json.JSONDecodeError):  # not there yet, or being written
-                    now = json.loads(state.read_text(encoding="utf-8"))
-                    if now != shown:
-                        report(now)
-                        shown = now
+                if (now := read_reports(state)) and now != shown:
+                    report(now)
+                    shown = now
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(0.5)
         finally:

@@ -19,6 +19,13 @@ CHAINED = "KAGGLEKIT_CHAINED"  # in the environment where another step follows b
 REPORTED = "KAGGLEKIT_REPORTED"  # names the file of a kernel's reports, where another process reads them too
 
 
+def read_reports(file: Path) -> dict[str, Any]:
+    """What a kernel last reported in a file; nothing while it is not written yet, or is being written."""
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        return NOTHING | json.loads(file.read_text(encoding="utf-8"))
+    return {}
+
+
 class TerminalLine:
     """The runner's side: what the kernel last reported in `file`, as one line that is written over on a terminal.
 
@@ -48,8 +55,7 @@ class TerminalLine:
 
     def refresh(self) -> None:
         """Read the file, and show it when a line is due."""
-        with suppress(FileNotFoundError, json.JSONDecodeError):  # not written yet, or being written: next time
-            self.state = NOTHING | json.loads(self.file.read_text(encoding="utf-8"))
+        self.state = read_reports(self.file) or self.state
         with self.lock:
             said = [f"{self.title}  {text}" for text in self.state["said"][self.said :]]
             self.said += len(said)
@@ -157,7 +163,7 @@ class FoldsLine:
 
     def words(self) -> dict[str, Any]:
         """The words of the line, see `compose`."""
-        folds = [f"fold {fold} {_share(state)}" for fold, state in sorted(self.states.items())]
+        folds = [f"fold {fold} {_share(fold, state)}" for fold, state in sorted(self.states.items())]
         waiting = f"{len(self.waiting)} wait" if self.waiting else ""
         left = self.left()
         return {
@@ -179,9 +185,10 @@ class FoldsLine:
             self.line.show("")
 
 
-def _share(state: Mapping[str, Any]) -> str:
-    share = state.get("share")
-    return f"{share:.0%}" if share is not None else state.get("phase") or "starts"
+def _share(fold: int, state: Mapping[str, Any]) -> str:
+    """How far a fold is, in words."""
+    share, phase = state.get("share"), state.get("phase", "").removeprefix(f"fold {fold}").lstrip(", ")
+    return f"{share:.0%}" if share is not None else phase or "starts"
 
 
 class Above(io.TextIOBase):
