@@ -186,9 +186,11 @@ class Classifier(nn.Module):
     @contextmanager
     def prefix_read_once(self, tokens: Any) -> Iterator[None]:
         """While the block runs, the tokens with which all texts begin, those of a prompt, are not read again for each:
-        of a decoder whose pooling reads the end of a text. The same logits, to rounding. tokens: of the texts."""
+        of a decoder whose pooling and head read the end of a text. The same logits, to rounding. tokens: of the texts.
+        """
         ends = isinstance(self.pooling, LastToken) or (isinstance(self.pooling, Mask) and self.pooling.places.max() < 0)
-        if self.causal and ends and isinstance(tokens, Tokens) and self.embedded_vectors is None:
+        ends = ends and not isinstance(self.head, HEADS["queries"]) and self.embedded_vectors is None
+        if self.causal and ends and isinstance(tokens, Tokens):
             kept = 1 if isinstance(self.pooling, LastToken) else int(-self.pooling.places.min())
             ids = shared_prefix(tokens, kept)
             self.prefix = Prefix.encode(self.backbone, ids)

@@ -29,7 +29,8 @@ def make(tiny_decoder):
         path = find_backbone("smollm2-135m") if family == "smollm2" else tiny_decoder(family, pad)
         torch.manual_seed(0)
         model = Classifier(load_backbone(path, attention=attention), "softmax", 3, pooling, **options)
-        torch.nn.init.normal_(model.head.weight, std=0.05)
+        for weight in (one for one in model.head.parameters() if one.dim() > 1):
+            torch.nn.init.normal_(weight, std=0.05)
         return model.eval(), load_tokenizer(path)
 
     return made
@@ -201,11 +202,19 @@ def test_a_loss_that_is_no_number_ends_training_with_the_fold_and_the_step(train
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
 @pytest.mark.parametrize(
-    ("pooling", "places"), [("last_token", None), ("mask", (-1, -3)), ("mask", (0,)), ("mean", None)]
+    ("knobs", "ends"),
+    [
+        ({}, True),
+        ({"pooling": "mask", "mask_places": (-1, -3)}, True),
+        ({"pooling": "mask", "mask_places": (0,)}, False),
+        ({"pooling": "mean"}, False),
+        ({"head": "queries"}, False),
+        ({"head": "separate"}, True),
+    ],
 )
-def test_predictions_read_the_prompt_of_all_texts_once(family, pooling, places, make, monkeypatch):
-    """Where the end of a text is all that is pooled; others read it again."""
-    model, tokenizer = make(family, pooling=pooling, mask_places=places)
+def test_predictions_read_the_prompt_of_all_texts_once(family, knobs, ends, make, monkeypatch):
+    """Where the end of a text is all that is read after the layers; others read it again."""
+    model, tokenizer = make(family, **knobs)
     examples = Examples(
         tokenize([f"it was the good film, and the plot is: {text}" for text in TEXTS], tokenizer, 64), 0
     )
@@ -216,7 +225,6 @@ def test_predictions_read_the_prompt_of_all_texts_once(family, pooling, places, 
     monkeypatch.setattr(Classifier, "prefix_read_once", lambda self, tokens: nullcontext())
     at_once, seen[:] = list(seen), []
     np.testing.assert_allclose(predict(model, examples, "fp32", tokens=128), once, atol=1e-5)
-    ends = pooling == "last_token" or (places or (0,))[0] < 0
     assert (sum(at_once) < sum(seen)) == ends and model.prefix is None
 
 

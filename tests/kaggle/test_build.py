@@ -335,7 +335,7 @@ def test_a_decoder_from_a_package_travels_as_its_folder_under_its_name(work, tmp
     built = make("3_train", "work=runs/w", "run=llm", "backbone=smollm2-135m")
     unpack(built.bundle, tmp_path / "kernel")
     assert (tmp_path / "kernel/smollm2-135m/model.safetensors").read_text() == "model.safetensors"
-    assert "smollm2-135m" in (source := str(read_notebook(built.kernels[0]))) and "cache" not in source
+    assert "smollm2-135m" in (source := str(read_notebook(built.kernels[0]))) and str(dense) not in source
     assert not [one for one in lint(built.kernels[0]) if "backbone" in one.message]
     monkeypatch.chdir(tmp_path / "kernel")
     monkeypatch.setattr("kagglekit.model.backbones.missing_package", lambda name: "it is not installed")

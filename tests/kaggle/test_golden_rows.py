@@ -187,7 +187,7 @@ def test_what_is_not_there_and_what_is_no_precision_is_named(work):
     assert write_golden(work, "tfidf") is None and not (work / "tfidf" / "golden.parquet").exists()
     with pytest.raises(FileNotFoundError, match=r"tfidf has no golden.parquet: build the kernel again"):
         check_golden_rows(work, "tfidf")
-    with pytest.raises(ValueError, match="precision='fp64' is out of range: it must be one of bf16, fp16, fp32"):
+    with pytest.raises(ValueError, match="precision='fp64' is out of range: it must be one of fp32, fp16, bf16, int8"):
         check_golden_rows(work, "base", "fp64")
     with pytest.raises(ValueError, match="rows=0 is out of range: it must be 1 or more"):
         write_golden(work, "base", rows=0)
