@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-RESERVED = {"data", "kaggle", "notebooks", "tokens"}  # folders of a work folder that are not runs
+RESERVED = {"data", "kaggle", "notebooks", "race", "tokens"}  # folders of a work folder that are not runs
 PART = re.compile(r"(fold|part)[0-9]+")  # the folder of a fold, or of a part of 2_pretrain
 SEED = re.compile(r"seed[0-9]+")  # the folder of a seed, in that of a fold
 DEVICES = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # no file of such a name can be on Windows
@@ -88,6 +88,8 @@ def remedy(path: Path) -> str:
     blended = (run / "weights.json").is_file()
     again = f"run {'4_ensemble' if blended else '2_pretrain' if pretrained else '3_train'} again with run={run.name}"
     part = path.relative_to(run).parts[0]
+    if run.parent.name == "race":
+        return f"delete {run / part} and start the race again"
     if blended or path.name == "score.json":
         return again
     return f"delete {run / part} and {again}" if PART.fullmatch(part) else f"{again} overwrite=True"

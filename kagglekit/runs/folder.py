@@ -68,14 +68,18 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     folder, work = run_folder(work, run), resolve(work)
     if folder.is_file():
         raise ValueError(f"run={run!r}: {folder} is a file: give the run another name")
-    sources, teachers = _sources(work, recipe), _teachers(work, recipe)
-    inputs = _hash_inputs(work, recipe, folds, sources, teachers)
-    identity = {"recipe": json.loads(json.dumps(recipe)), "inputs": inputs}
-    if folder in [one.folder for one in (*teachers, *(source.record for source in sources))]:
+    identity, sources = identify(work, recipe, folds), _sources(work, recipe)
+    if folder in [one.folder for one in (*_teachers(work, recipe), *(source.record for source in sources))]:
         raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
     with file_lock(folder):
         _write_params(folder, identity, overwrite)
     return folder
+
+
+def identify(work: Path, recipe: dict[str, Any], folds: bool = True) -> dict[str, Any]:
+    """What a run is made of, as params.json has it: its recipe, and the hashes of its inputs."""
+    inputs = _hash_inputs(work, recipe, folds, _sources(work, recipe), _teachers(work, recipe))
+    return {"recipe": json.loads(json.dumps(recipe)), "inputs": inputs}
 
 
 def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:

@@ -51,7 +51,9 @@ class FineTuner:
     train, test: as of `read_train(task, recipe.train_columns)` and `read_test(task, recipe.columns)`. backbone: as of
     `find_backbone`. cache: folder for tokens. save_seconds: between checkpoints. vocabulary: folder with the tokenizer
     of the models that folds start from, where it has other tokens than the backbone's. budget: when it is over,
-    training stops with a checkpoint and OutOfTime. report_to: see `report_callbacks`.
+    training stops with a checkpoint and OutOfTime. report_to: see `report_callbacks`. keep: False where only the
+    predictions of the fold count, as in a race: no model is saved, test is not predicted, and no score on the way that
+    chooses nothing is computed.
     Raises ValueError for a recipe that does not fit the task or the backbone, before anything is trained.
     """
 
@@ -65,6 +67,7 @@ class FineTuner:
     vocabulary: str | None = field(default=None, repr=False)
     budget: TimeBudget = field(default_factory=TimeBudget, repr=False)
     report_to: str = field(default="", repr=False)
+    keep: bool = field(default=True, repr=False)
 
     def __post_init__(self):
         self.recipe.check_task(self.task)
@@ -126,6 +129,7 @@ class FineTuner:
         model = (reopen_model if reopened else self._build)(*given)
         check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
         scored, test = len(valid_rows) > 0, features.examples(self.test_rows)
+        looks = scored and (self.keep or recipe.keep_best or any(one.chooses for one in make_tricks(recipe.tricks)))
         valid = features.examples(self.rows, valid_rows) if scored else None
         latest, groups = {}, self._groups(model)
         metrics = (("score", self.task.metric), ("loss", VALID_LOSS.get(self.task.kind, "log_loss")))
@@ -151,7 +155,7 @@ class FineTuner:
             precision=self.precision,
             seed=seed,
             log_every=max(1, round(epoch * recipe.epochs / 40)),
-            evaluate_every=(recipe.evaluate_every or epoch) if scored else None,
+            evaluate_every=(recipe.evaluate_every or epoch) if looks else None,
             higher_is_better=is_higher_better(self.task.metric),
         )
         trainer = Trainer(
@@ -180,11 +184,11 @@ class FineTuner:
                 names = [*self.task.labels, *(target.name for target in self.all_labels.auxiliary)]
                 learned = (-model.log_variances.detach()).exp().tolist()  # what each loss is multiplied by
                 receipts["loss weights"] = dict(zip(names, learned, strict=True))
-            if trainer.args.should_save:  # the first of several processes
+            if self.keep and trainer.args.should_save:  # the first of several processes
                 with replacing(folder / "model") as part:
                     model.save(part, self.tokenizer)
                     features.save(part)
-            predictions = predict(model, test, self.precision)
+            predictions = predict(model, test, self.precision) if self.keep else latest["predictions"][:0]
         trainer.accelerator.wait_for_everyone()
         if trainer.args.should_save:
             remove_checkpoints(folder / "checkpoints")
