@@ -4,6 +4,7 @@ kagglekit kaggle download NAME                   the files of a competition
 kagglekit run 3_train work=runs/bbc run=base     a notebook in batch
 kagglekit run 3_train --help                     its parameters
 kagglekit predict runs/bbc blend rows.csv        new rows with saved models
+kagglekit race work=runs/bbc budget=2h           which recipes help here
 kagglekit compare base fgm work=runs/bbc         runs side by side
 kagglekit report runs/bbc                        one page of HTML to send
 kagglekit lab data/tweets                        copies of them in JupyterLab
@@ -20,6 +21,7 @@ COMMANDS = {
     "predict": "kagglekit.running.new_rows",
     "compare": "kagglekit.reports.compare",
     "report": "kagglekit.reports.report",
+    "race": "kagglekit.gains.race",
     "lab": "kagglekit.running.lab",
     "kaggle": "kagglekit.kaggle.__main__",
     "sample": "kagglekit.samples",

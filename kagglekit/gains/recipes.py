@@ -56,6 +56,11 @@ SHIPPED: Mapping[str, RaceRecipe] = {
     "length_x2": RaceRecipe({}, "twice the tokens of a text", times={"max_length": 2.0}, longer=True),
 }
 
+MODELS: Mapping[str, RaceRecipe] = {  # tried besides, as are other backbones that are at hand
+    "tfidf": RaceRecipe({"backbone": "tfidf"}, "words and letters, without a neural network"),
+    "frozen": RaceRecipe({"learner": "frozen"}, "the backbone as it is, and a classifier on its vectors"),
+}
+
 
 def apply(recipe: RaceRecipe, base: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `3_train` of a recipe on top of those of a base, which must have a value for all in `times`.
