@@ -99,26 +99,27 @@ def fast_attention(backbone: torch.nn.Module, device: torch.device) -> Iterator[
 
 @contextmanager
 def padding_known(device: torch.device, padded: bool) -> Iterator[None]:
-    """While the block runs, transformers is told whether a batch has padding; it would wait for the GPU to see it.
+    """While the block runs, transformers is told whether a batch has padding, and that none has several texts in a row
+    (of a decoder); it would wait for the GPU to see it.
 
     Forward and backward pass belong into one block: layers may be computed again. Nothing changes on other devices.
     """
     from transformers import masking_utils
 
-    name = "_ignore_bidirectional_mask_sdpa"  # private: without it transformers waits
-    theirs = getattr(masking_utils, name, None)
-    if device.type != "cuda" or theirs is None:
-        yield
-        return
-
     def told(padding_mask, kv_length=0, local_attention_size=None):
         return not padded and (local_attention_size is None or kv_length < local_attention_size)
 
-    setattr(masking_utils, name, told)
+    ours = {"_ignore_bidirectional_mask_sdpa": told, "find_packed_sequence_indices": lambda position_ids: None}
+    theirs = {name: getattr(masking_utils, name) for name in ours if hasattr(masking_utils, name)}  # they are private
+    if device.type != "cuda":
+        theirs = {}
+    for name in theirs:
+        setattr(masking_utils, name, ours[name])
     try:
         yield
     finally:
-        setattr(masking_utils, name, theirs)
+        for name, function in theirs.items():
+            setattr(masking_utils, name, function)
 
 
 def checkpoint_activations(backbone: torch.nn.Module) -> None:

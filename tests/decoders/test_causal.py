@@ -3,13 +3,13 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, masking_utils
 
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
 from kagglekit.decoders.causal import Prefix, is_causal, move_left, shared_prefix
 from kagglekit.decoders.packed_weights import missing_package
-from kagglekit.device import not_a_number
+from kagglekit.device import not_a_number, padding_known
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS, choose_pooling
@@ -242,3 +242,14 @@ def test_a_dropout_that_a_decoder_lacks_is_an_error_with_those_that_it_has(tiny_
         load_backbone(tiny_decoder("llama"), dropout=0.1)
     assert load_backbone(tiny_decoder("llama"), 0.0, attention_dropout=0.1).config.attention_dropout == 0.1
     assert load_backbone(tiny_decoder("gpt2"), 0.1, attention_dropout=0.0).config.resid_pdrop == 0.1
+
+
+def test_on_a_gpu_transformers_does_not_look_for_several_texts_in_a_row():
+    """It would wait for the GPU in each step: batches have no mask, and their rows one text each."""
+    places = torch.tensor([[0, 1, 0, 1]])
+    before = masking_utils.find_packed_sequence_indices(places)
+    with padding_known(torch.device("cuda"), padded=True):
+        assert masking_utils.find_packed_sequence_indices(places) is None
+    with padding_known(torch.device("cpu"), padded=True):
+        assert masking_utils.find_packed_sequence_indices(places).equal(before)
+    assert masking_utils.find_packed_sequence_indices(places).tolist() == [[0, 0, 1, 1]]
