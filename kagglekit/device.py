@@ -13,6 +13,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}  # those of autocast
+
 
 def choose_device() -> torch.device:
     """The device to train on: a CUDA GPU, Apple's GPU, or the CPU. With several processes, each has its own GPU."""
@@ -56,8 +58,7 @@ def not_a_number(what: str, precision: str) -> FloatingPointError:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Autocast context of a precision; none for "fp32"."""
-    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+    return torch.autocast(device.type, dtype=PRECISIONS.get(precision, torch.bfloat16), enabled=precision != "fp32")
 
 
 @contextmanager

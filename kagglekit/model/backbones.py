@@ -74,7 +74,7 @@ def _is_cached(name: str) -> bool:
         return False
 
 
-def _folder(path: str) -> Path:
+def backbone_folder(path: str) -> Path:
     """The folder of a backbone, of a hub name that in the hub's cache."""
     if Path(path).is_dir() or not _is_cached(path):
         return Path(path)
@@ -109,7 +109,7 @@ def load_tokenizer(path: str):
     Raises OSError that lists the places that were tried.
     """
     try:
-        with loading(_folder(path)):
+        with loading(backbone_folder(path)):
             tokenizer = AutoTokenizer.from_pretrained(path)
     except Damaged:
         raise
@@ -118,7 +118,7 @@ def load_tokenizer(path: str):
     restore_rules(tokenizer, path)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.mask_token is not None and (_folder(path) / "config.json").is_file():
+    if tokenizer.mask_token is not None and (backbone_folder(path) / "config.json").is_file():
         tokenizer.mask_token = None if is_causal(load_config(path)) else tokenizer.mask_token
     for name in ("is_local", "local_files_only"):  # transformers 5 saves how it was loaded: offline, another file
         tokenizer.init_kwargs.pop(name, None)
@@ -130,7 +130,7 @@ def load_config(path: str, dropout: float | None = None, attention_dropout: floa
     attention weights, the same when None. With both None they stay as pretrained. A model made from it is in float32,
     whatever its file was stored in: steps of a learning rate are too small for the digits of bfloat16."""
     try:
-        with loading(_folder(path)):
+        with loading(backbone_folder(path)):
             config = AutoConfig.from_pretrained(path)
     except Damaged:
         raise
@@ -193,7 +193,7 @@ def load_backbone(
     }
     from kagglekit.model.deberta_attention import fast_deberta  # a second, for which who only tokenises need not wait
 
-    with quiet(), loading(_folder(path), weights=True):
+    with quiet(), loading(backbone_folder(path), weights=True):
         model = fast_deberta(AutoModel.from_pretrained(path, **options))
     return model if pooler else without_pooler(model)
 

@@ -16,11 +16,14 @@ from transformers import AutoModel
 from kagglekit.data.batches import prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.decoders.causal import Prefix, is_causal, move_left, shared_prefix
+from kagglekit.decoders.lora import add_adapters, merge_adapters
+from kagglekit.decoders.lora_base import find_base, load_trained, read_base, trained_state, write_base
+from kagglekit.decoders.lora_layers import quicken_decoder
 from kagglekit.decoders.options import encode_options
 from kagglekit.device import full_precision
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.files.arrays import read_tensors, seal
-from kagglekit.model.backbones import load_config, token_types, without_pooler
+from kagglekit.model.backbones import backbone_folder, find_backbone, load_config, quiet, token_types, without_pooler
 from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.fast_layers import quicken
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
@@ -28,7 +31,7 @@ from kagglekit.model.heads import HEADS, OUTPUT_LAYERS, Options
 from kagglekit.model.long_attention import attention_options
 from kagglekit.model.pooling import POOLINGS, LastToken, Mask, make_pooling
 from kagglekit.model.row_gradients import RowGradients
-from kagglekit.model.surgery import output_changed
+from kagglekit.model.surgery import find_layers, output_changed
 from kagglekit.model.verbalizer import Verbalizer, language_model
 
 SINGLE = ("sigmoid", "identity", "unit")  # output layers that read each logit alone: each is a target of its own
@@ -50,12 +53,15 @@ class Classifier(nn.Module):
     table whose mean is joined too. embedded_words, such a shape, and embedded_vectors, the width of one vector per
     document, are added to the word embeddings.
     The tokens of a decoder may have their padding on either side, see `causal.move_left`.
+    adapters: options of `add_adapters`, with which the backbone is frozen; and `above`, its lowest layers without one.
+    base: the frozen backbone, of `describe_base`, whose weights `save` leaves out; None: it writes all.
     Buffers center and scale (outputs,): `predictions` turns standardised targets back with them.
     """
 
     mask_id: int | None = None  # of the tokenizer, for tricks that mask tokens
     special_ids: Sequence[int] = ()
     prefix: Prefix | None = None  # of all texts, see `prefix_read_once`
+    base: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class Classifier(nn.Module):
         word_vectors: Sequence[int] | None = None,
         embedded_words: Sequence[int] | None = None,
         embedded_vectors: int = 0,
+        adapters: dict[str, Any] | None = None,
     ):
         super().__init__()
         given = locals()
@@ -87,9 +94,13 @@ class Classifier(nn.Module):
         self.link = link
         self.blocks = [(link, outputs), *((name, size) for name, size in auxiliary)]  # of the logits
         whole, backbone = backbone, backbone.base_model
+        if adapters:
+            options = {name: value for name, value in adapters.items() if name != "above"}
+            add_adapters(backbone, options, find_layers(backbone)[: adapters.get("above", 0)])
         self.pooling = make_pooling(pooling, backbone, mask_places)
         self.backbone, self.causal = without_pooler(backbone), is_causal(backbone.config)
         quicken(self.backbone)
+        quicken_decoder(self.backbone)
         self.chunk_pooling = POOLINGS[chunk_pooling](self.pooling.width) if chunk_pooling else None
         self.chunk_tokens = chunk_tokens
         self.features = FeatureEncoder(**features) if features else None
@@ -239,26 +250,41 @@ class Classifier(nn.Module):
         """Write weights (safetensors), configuration and tokenizer to a folder, whole or not at all."""
         with replacing(folder) as part:
             self.backbone.config.save_pretrained(part)
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part / "model.safetensors")
+            state = trained_state(self, self.backbone) if self.base else self.state_dict()
+            save_file({k: v.contiguous() for k, v in state.items()}, part / "model.safetensors")
             write_json(part / "classifier.json", self.options)
             if tokenizer is not None:
                 tokenizer.save_pretrained(part)
             seal(part)
+            if self.base:
+                write_base(part, self.base)
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
-        """The model that `save` wrote."""
-        options = read_json(folder / "classifier.json")
-        config = load_config(str(folder))
+        """The model that `save` wrote. Raises FileNotFoundError where the backbone that it stands on is not here."""
+        options, base = read_json(folder / "classifier.json"), read_base(folder)
+        config, state = load_config(str(folder)), read_tensors(folder / "model.safetensors")
         kind = language_model(config) if options["head"] == "verbalizer" else AutoModel
-        model = cls(fast_deberta(kind.from_config(config)), **options)
-        model.load_state_dict(read_tensors(folder / "model.safetensors"))
+        if base is None:
+            model = cls(fast_deberta(kind.from_config(config)), **options)
+            model.load_state_dict(state)
+            return model
+        place = find_base(folder, base, find_backbone, backbone_folder)
+        with quiet():
+            model = cls(fast_deberta(kind.from_pretrained(place, config=config, dtype=torch.float32)), **options)
+        if not options.get("adapters"):
+            model.backbone.requires_grad_(False)
+        load_trained(model, model.backbone, state)
+        model.base = base
         return model
 
 
 def load_encoder(backbone: nn.Module, folder: Path) -> None:
     """Load the encoder of a folder of `Classifier.save` into a backbone of the same architecture, and its pooler where
-    both have one."""
+    both have one; adapters that it has are merged."""
+    if read_base(folder):
+        backbone.load_state_dict(merge_adapters(Classifier.load(folder).backbone).state_dict(), strict=False)
+        return
     places = {"backbone.": "", "pooling.pooler.": "pooler."}  # prefix in a classifier -> in a backbone
     saved = read_tensors(folder / "model.safetensors").items()
     theirs = {to + name.removeprefix(at): x for at, to in places.items() for name, x in saved if name.startswith(at)}

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from kagglekit.decoders.lora import average_adapters, merge_adapters, set_adapters
+from kagglekit.decoders.lora_base import load_trained, read_base
 from kagglekit.files import read_json, replacing
 from kagglekit.files.arrays import read_tensors, seal
 from kagglekit.model.backbones import load_backbone, load_config, load_tokenizer, quiet
@@ -77,7 +79,8 @@ def average_models(folders: Sequence[Path], weights: Sequence[float] | None = No
     """Average the classifiers in `folders`, which `Classifier.save` wrote.
 
     weights: one a folder, None is the uniform soup. An average over folds has seen every training row, so none of them
-    can measure it. Dropouts may differ, and are those of the first.
+    can measure it. Adapters are averaged as what they add, exactly: the ranks add up, see `average_adapters`. Dropouts
+    may differ, and are those of the first.
     Raises ValueError that names two folders and the option, backbone field or shape in which they differ.
     """
     check_range("folders", folders, len(folders) > 0, "at least one model")
@@ -87,7 +90,19 @@ def average_models(folders: Sequence[Path], weights: Sequence[float] | None = No
     like = soup.state_dict()
     states = (read_tensors(Path(folder) / "model.safetensors") for folder in folders)
     states = ({name: x.to(like[name].dtype) if name in like else x for name, x in state.items()} for state in states)
-    soup.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
+    if not soup.base:
+        soup.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
+        return soup
+    states = list(states)  # megabytes each, as the backbone is not among them
+    bases = [read_base(Path(folder)) or {"hash": "whole"} for folder in folders]
+    check_equal([{"the hash of the backbone's weights": base["hash"]} for base in bases], folders)
+    mean = average_weights(states, weights, [str(folder) for folder in folders])
+    load_trained(soup, soup.backbone, mean)
+    if adapters := soup.options["adapters"]:
+        mean = average_adapters(states, weights)
+        set_adapters(soup.backbone, {name.removeprefix("backbone."): x for name, x in mean.items()})
+        times = sum(weight > 0 for weight in weights) if weights else len(folders)
+        soup.options["adapters"] = adapters | {name: adapters[name] * times for name in ("r", "alpha")}
     return soup
 
 
@@ -127,7 +142,7 @@ def check_equal(facts: Sequence[dict], names: Sequence) -> None:
 
 def _load_backbone(folder: Path) -> PreTrainedModel:
     if (Path(folder) / "classifier.json").is_file():
-        return Classifier.load(Path(folder)).backbone
+        return merge_adapters(Classifier.load(Path(folder)).backbone)
     return load_backbone(str(folder))
 
 

@@ -6,8 +6,13 @@ from typing import Any
 import torch
 
 from kagglekit.decoders.causal import is_causal
-from kagglekit.device import checkpoint_activations, choose_attention, choose_device
-from kagglekit.model.backbones import load_backbone
+from kagglekit.decoders.lora import begin_adapters, check_layers, narrow_frozen
+from kagglekit.decoders.lora_base import describe_base, read_base
+from kagglekit.decoders.lora_options import ADAPTED, LoraOptions
+from kagglekit.device import PRECISIONS, checkpoint_activations, choose_attention, choose_device, choose_precision
+from kagglekit.files import read_json
+from kagglekit.files.arrays import read_tensors
+from kagglekit.model.backbones import backbone_folder, load_backbone
 from kagglekit.model.classifier import Classifier, load_encoder
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.model.surgery import freeze, reinit_layers
@@ -33,8 +38,9 @@ def build_model(
     features and of word vectors. word_vectors: the table of these, (vocabulary, width). start: as in `FineTuner.fit`.
     untrained: a head for words may begin at random.
     """
+    whole = build_backbone(backbone, tokenizer, recipe, start, untrained)
     model = Classifier(
-        build_backbone(backbone, tokenizer, recipe, start, untrained),
+        whole,
         targets.output_layer,
         targets.outputs,
         head_dropout=recipe.head_dropout,
@@ -42,10 +48,18 @@ def build_model(
         auxiliary=targets.auxiliary,
         learned_weights=recipe.learned_weights,
         chunk_pooling=recipe.chunk_pooling if recipe.chunks or recipe.options else "",
+        adapters=_adapters(whole.base_model, recipe),
         **options,
     )
-    if start is not None and recipe.verbalizer and (Path(start) / "classifier.json").is_file():
+    if start is not None and recipe.verbalizer and _is_saved(start):
         load_words(model.head, options["label_words"], Path(start))
+    alike = start is None or (read_base(Path(start)) and _has_adapters(start) == (recipe.tuning in ADAPTED))
+    if recipe.tuning != "full" and alike:  # its backbone has the weights of the file
+        model.base = describe_base(backbone_folder(backbone), backbone)
+    if start is not None and recipe.tuning in ADAPTED and _has_adapters(start):
+        _begin(model, Path(start))
+    if choose_precision() != "fp32":
+        narrow_frozen(model.backbone, PRECISIONS[choose_precision()])
     for buffer, values in ((model.center, targets.center), (model.scale, targets.scale)):
         buffer.copy_(buffer.new_tensor(values))
     for words in (model.words, model.embedded_words):
@@ -76,7 +90,7 @@ def build_backbone(
     path: str, tokenizer, recipe: Recipe, start: str | None = None, untrained: bool = False
 ) -> torch.nn.Module:
     """The backbone as a recipe wants it; with a head for words where there is a verbalizer."""
-    saved = start is not None and (Path(start) / "classifier.json").is_file()
+    saved = start is not None and _is_saved(start)
     attention = choose_attention(choose_device(), recipe.max_length)
     options = (path if start is None or saved else start, recipe.dropout, attention, recipe.attention_dropout)
     if recipe.verbalizer:
@@ -84,12 +98,45 @@ def build_backbone(
     else:
         whole = load_backbone(*options, pooler=recipe.pooling != "auto" and POOLINGS[recipe.pooling].own_pooler)
     backbone = whole.base_model
-    if saved:
+    if saved and not (recipe.tuning in ADAPTED and _has_adapters(start)):  # else it has nothing besides
         resize_embeddings(whole, tokenizer)  # it may have tokens of its own
         load_encoder(backbone, Path(start))
+    if recipe.tuning == "head":
+        backbone.requires_grad_(False)
     reinit_layers(backbone, recipe.reinit_layers)
     freeze(backbone, recipe.freeze_embeddings, recipe.freeze_layers)
     wanted = recipe.checkpointing
     if wanted or (wanted is None and is_causal(backbone.config) and choose_device().type == "cuda"):
         checkpoint_activations(backbone)
     return whole
+
+
+def _is_saved(start: str) -> bool:
+    """Whether a start is a model of `Classifier.save`."""
+    return (Path(start) / "classifier.json").is_file()
+
+
+def _has_adapters(start: str) -> bool:
+    return read_base(Path(start)) is not None and bool(read_json(Path(start) / "classifier.json").get("adapters"))
+
+
+def _begin(model: Classifier, start: Path) -> None:
+    """Let adapters begin as those of a saved model that stands on the same backbone."""
+    theirs, options = read_base(start), read_json(start / "classifier.json")["adapters"]
+    if theirs["hash"] != model.base["hash"]:
+        raise ValueError(
+            f"start: {start} has adapters for {theirs['backbone']!r} with the weights {theirs['hash']}, and this "
+            f"backbone has {model.base['hash']}: set backbone to that of the start"
+        )
+    saved = read_tensors(start / "model.safetensors").items()
+    state = {name.removeprefix("backbone."): x for name, x in saved if name.startswith("backbone.")}
+    begin_adapters(model.backbone, state, options["alpha"] / options["r"])
+
+
+def _adapters(backbone: torch.nn.Module, recipe: Recipe) -> dict[str, Any] | None:
+    """The adapters of a recipe as an option of `Classifier`; checked against the backbone."""
+    if recipe.tuning not in ADAPTED:
+        return None
+    options = LoraOptions(**recipe.lora)
+    check_layers(backbone, options)
+    return {**options.as_dict(), "above": recipe.freeze_layers}

@@ -38,6 +38,7 @@ from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.training.training_rows import ExtraRows, TrainingRows, gather_rows
 from kagglekit.tricks import make_tricks
 from kagglekit.tricks.trick import Trick
+from kagglekit.tricks.weights import trained
 
 LOOP = ("epochs", "batch_size", "accumulation", "schedule", "warmup", "cycles", "cycle_growth", "max_grad_norm")
 VALID_LOSS = {"regression": "mse", "ordinal": "mse"}  # of the held-out rows; of probabilities the log loss
@@ -127,7 +128,9 @@ class FineTuner:
         targets, features = rows.targets, rows.features
         given = (Path(start), self.tokenizer, recipe) if reopened else (targets, features, start)
         model = (reopen_model if reopened else self._build)(*given)
-        check_space(folder, 8 * 4 * sum(p.numel() for p in model.parameters()))  # Adam's state twice, the model twice
+        check_space(
+            folder, 8 * 4 * sum(x.numel() for x in trained(model).values())
+        )  # Adam's state twice, the model twice
         scored, test = len(valid_rows) > 0, features.examples(self.test_rows)
         looks = scored and (self.keep or recipe.keep_best or any(one.chooses for one in make_tricks(recipe.tricks)))
         valid = features.examples(self.rows, valid_rows) if scored else None
@@ -232,7 +235,8 @@ class FineTuner:
 
     def _groups(self, model: Classifier) -> list[dict]:
         """Parameter groups, without the weights of losses."""
-        recipe, rate = self.recipe, self.recipe.learning_rate or suggest_learning_rate(model.backbone)
+        recipe = self.recipe
+        rate = recipe.learning_rate or suggest_learning_rate(model.backbone, recipe.tuning)
         groups = parameter_groups(model, rate, recipe.head_learning_rate, recipe.layer_decay, recipe.weight_decay)
         for group in groups:
             group["params"] = [parameter for parameter in group["params"] if parameter is not model.log_variances]

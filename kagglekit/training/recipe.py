@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kagglekit.annotations import accepts
 from kagglekit.declared import read_names, read_tricks
+from kagglekit.decoders.lora_options import ADAPTED, TUNINGS, LoraOptions
 from kagglekit.losses.catalogue import check_loss
 from kagglekit.options import Knobs, check_range, documented, knob
 from kagglekit.scoring import CLASSES
@@ -109,6 +110,18 @@ class Recipe(Knobs):
     )
     system: str = knob("", "what the system says before, in the chat", only={"chat": True})
     # the model
+    tuning: str = knob(
+        "full",
+        "full: all weights; lora: adapters; qlora: on a backbone of 4 bits; head: the head alone",
+        choices=TUNINGS,
+        shown="model",
+    )
+    lora: dict[str, Any] = knob(
+        {},
+        'adapters: {"r": 16, "alpha": 32, "dropout": 0.05, "targets": ["q_proj", "v_proj"]}',
+        options="kagglekit.decoders.lora_options:LoraOptions",
+        only={"tuning": ADAPTED},
+    )
     pooling: str = knob(
         "auto",
         "token vectors to text vector: auto (mean; of a decoder last_token), cls, max, ...",
@@ -156,9 +169,11 @@ class Recipe(Knobs):
         above=0,
         only={"head_dropout": True},
     )
-    reinit_layers: int = knob(0, "topmost layers that start again from random weights", least=0)
-    freeze_layers: int = knob(0, "lowest layers that are not trained", least=0)
-    freeze_embeddings: bool = knob(False, "the word embeddings are not trained")
+    reinit_layers: int = knob(
+        0, "topmost layers that start again from random weights", least=0, only={"tuning": ("full",)}
+    )
+    freeze_layers: int = knob(0, "lowest layers that are not trained", least=0, only={"tuning": ("full", *ADAPTED)})
+    freeze_embeddings: bool = knob(False, "the word embeddings are not trained", only={"tuning": ("full",)})
     features: dict[str, Any] = knob(
         {},
         'besides the text: {"numbers": ["age"], "categories": ["site"], "vectors": "file", "word_vectors": "file"}',
@@ -259,6 +274,7 @@ class Recipe(Knobs):
 
     def _check_contradictions(self):
         drops = self.dropout != 0 or self.attention_dropout not in (0, None) or self.head_dropout != 0
+        drops |= self.tuning in ADAPTED and LoraOptions(**self.lora).dropout > 0
         for name in self.tricks:
             traits = read_tricks()[name].traits
             if traits["needs_dropout"] and not drops:

@@ -10,12 +10,13 @@ import torch
 import transformers
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from kagglekit.data.batches import EpochSampler, Examples
 from kagglekit.decoders.halving import Halving
+from kagglekit.decoders.lora_base import load_trained, trained_state
 from kagglekit.device import choose_device, not_a_number, padding_known
 from kagglekit.files import name_training, reading
 from kagglekit.model.row_gradients import clip_norm
@@ -200,14 +201,24 @@ class Trainer(transformers.Trainer):
         return receipts
 
     def save_model(self, output_dir=None, **kwargs):
-        """Save the weights alone; a tensor that two layers share is saved once."""
+        """Save the weights alone, without those of a frozen backbone; a tensor that two layers share is saved once."""
         if self.args.should_save:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_model(self.model, str(Path(output_dir) / "model.safetensors"))
+            file = str(Path(output_dir) / "model.safetensors")
+            if self._learns_all():
+                save_model(self.model, file)
+            else:
+                save_file({k: x.contiguous() for k, x in trained_state(self.model, self.model).items()}, file)
 
     def _load_from_checkpoint(self, checkpoint, model=None):
         with reading(file := Path(checkpoint) / "model.safetensors"):
-            load_model(self.model, str(file))
+            if self._learns_all():
+                load_model(self.model, str(file))
+            else:
+                load_trained(self.model, self.model, load_file(file))
+
+    def _learns_all(self) -> bool:
+        return all(parameter.requires_grad for parameter in self.model.parameters())
 
 
 def _with_padding(batch: dict[str, torch.Tensor]) -> dict:

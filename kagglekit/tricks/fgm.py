@@ -1,5 +1,8 @@
 """FGM: adversarial training on the word embeddings (Miyato, Dai and Goodfellow, 2017, arXiv 1605.07725)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from kagglekit.model.row_gradients import rows_in_use
@@ -22,8 +25,8 @@ class FGM(Adversarial):
     """Fast gradient method: a second pass on embeddings moved by `epsilon` along the gradient; both gradients add up.
 
     Lengths are in units of the embedding matrix. Doubles the step; a GPU needs a copy of the embedding matrix. With
-    gradient accumulation the direction is that of the gradients gathered so far. Frozen embeddings have no gradient:
-    that is an error.
+    gradient accumulation the direction is that of the gradients gathered so far. Frozen embeddings are moved too, and
+    stay as they are: what is trained above them learns to bear it.
     """
 
     mean = "norm_", "mean perturbation norm"
@@ -32,21 +35,31 @@ class FGM(Adversarial):
     epsilon: float = knob(1.0, "length of the move; 0: the plain gradient twice; above 2: the text is lost", least=0)
 
     def training_step(self, step, model, inputs):
-        loss = step(inputs)
-        embeddings = embedding_matrix(model, "FGM")
-        rows = rows_in_use(model, embeddings)
-        move = ascent(rows.take(embeddings.grad), self.epsilon)
-        with restored([embeddings], [rows]):
-            rows.add(embeddings.data, move)
-            step(inputs)
+        with embedding_gradients(model) as embeddings:
+            loss = step(inputs)
+            rows = rows_in_use(model, embeddings)
+            move = ascent(rows.take(embeddings.grad), self.epsilon)
+            with restored([embeddings], [rows]):
+                rows.add(embeddings.data, move)
+                step(inputs)
         self.steps_ += 1
         self.norm_ = self.norm_ + torch.linalg.vector_norm(move)
         return loss
 
 
-def embedding_matrix(model: torch.nn.Module, trick: str) -> torch.Tensor:
-    """The word embeddings, after a backward pass. Raises ValueError that names the trick when they are frozen."""
+@contextmanager
+def embedding_gradients(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """The word embeddings, which have a gradient while the block runs; frozen ones have none before and after it."""
     matrix = model.get_input_embeddings().weight
-    if matrix.grad is None:
-        raise ValueError(f"{trick} moves the word embeddings, and these are frozen: unfreeze them or leave {trick} out")
-    return matrix
+    if matrix.requires_grad:
+        yield matrix
+        return
+    rows = getattr(model, "row_gradients", None)
+    try:
+        matrix.requires_grad_(True)
+        yield matrix
+    finally:
+        matrix.requires_grad_(False)
+        matrix.grad = None
+        if rows is not None:
+            rows.clear()

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from kagglekit.model.row_gradients import Rows, rows_in_use
-from kagglekit.tricks.fgm import ascent, embedding_matrix
+from kagglekit.tricks.fgm import ascent, embedding_gradients
 from kagglekit.tricks.trick import Adversarial, knob, trick
 from kagglekit.tricks.weights import gradients_aside, restored
 
@@ -31,8 +31,8 @@ class PGD(Adversarial):
     Each move follows the gradient at the point before it. Two gradients add up: that of the clean pass and that at the
     last point. Lengths are in units of the embedding matrix. The passes between them compute gradients of the
     embeddings alone, unless another trick has its steps inside of this one; a GPU needs three copies of the embedding
-    matrix. With gradient accumulation the first move follows the gradients gathered so far. Frozen embeddings have no
-    gradient: that is an error.
+    matrix. With gradient accumulation the first move follows the gradients gathered so far. Frozen embeddings are
+    moved too, as for FGM.
     """
 
     mean = "norm_", "mean perturbation norm"
@@ -43,20 +43,20 @@ class PGD(Adversarial):
     alpha: float = knob(0.3, "length of a move; at epsilon / steps or below nothing is projected; 0: as above", least=0)
 
     def training_step(self, step, model, inputs):
-        loss = step(inputs)
-        embeddings = embedding_matrix(model, "PGD")
-        alone = not isinstance(step, partial)  # a trick inside may read other words, and other gradients
-        rows = rows_in_use(model, embeddings) if alone else Rows()
-        gradient = rows.take(embeddings.grad)
-        move = torch.zeros_like(gradient)
-        with restored([embeddings], [rows]) as [origin]:
-            for number in range(1, self.steps + 1):
-                move = climb(move, gradient, self.alpha, self.epsilon)
-                rows.put(embeddings.data, origin + move)
-                aside = gradients_aside(model, embeddings if alone else None)
-                with aside if number < self.steps else nullcontext():
-                    step(inputs)
-                    gradient = rows.take(embeddings.grad)
+        with embedding_gradients(model) as embeddings:
+            loss = step(inputs)
+            alone = not isinstance(step, partial)  # a trick inside may read other words, and other gradients
+            rows = rows_in_use(model, embeddings) if alone else Rows()
+            gradient = rows.take(embeddings.grad)
+            move = torch.zeros_like(gradient)
+            with restored([embeddings], [rows]) as [origin]:
+                for number in range(1, self.steps + 1):
+                    move = climb(move, gradient, self.alpha, self.epsilon)
+                    rows.put(embeddings.data, origin + move)
+                    aside = gradients_aside(model, embeddings if alone else None)
+                    with aside if number < self.steps else nullcontext():
+                        step(inputs)
+                        gradient = rows.take(embeddings.grad)
         self.steps_ += 1
         self.norm_ = self.norm_ + torch.linalg.vector_norm(move)
         return loss

@@ -3,6 +3,7 @@ import ast
 import nbformat
 import pytest
 
+from kagglekit.decoders.lora_options import LoraOptions
 from kagglekit.options import knobs_of
 from kagglekit.running.arguments import (
     check_parameters,
@@ -18,7 +19,7 @@ from kagglekit.running.parameters import knob_classes, read_parameters, write_ce
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 
 KNOBS = ("1_eda", "2_pretrain", "3_train", "4_ensemble", "5_submit")
-SHOWN = {"1_eda": (20, 34), "2_pretrain": (20, 24), "3_train": (20, 25), "4_ensemble": (14, 20), "5_submit": (4, 7)}
+SHOWN = {"1_eda": (20, 34), "2_pretrain": (20, 24), "3_train": (20, 26), "4_ensemble": (14, 20), "5_submit": (4, 7)}
 
 CELL = """\
 # what the training takes
@@ -501,5 +502,5 @@ def test_the_page_of_knobs_has_every_one_as_its_field_says():
     for name in KNOBS:
         kinds = knob_classes(nbformat.read(find_notebook(name), as_version=4))
         assert page.split(f"## {name}\n\n")[1].split("\n\n## ")[0].strip() == write_table(kinds)
-    for name, kind in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions)):
+    for name, kind in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions), ("lora", LoraOptions)):
         assert page.split(f"## {name}, of 3_train\n\n")[1].split("\n\n## ")[0].strip() == write_table([kind])

@@ -34,7 +34,7 @@ def made(name, knobs=()):
 
 def _is_quick(module):
     """Whether the model itself, and no trick, gave a module another forward."""
-    return module.forward.func.__module__.startswith("kagglekit.model.")
+    return module.forward.func.__module__.startswith(("kagglekit.model.", "kagglekit.decoders."))
 
 
 def hooks(model):
@@ -181,15 +181,16 @@ def test_nothing_waits_for_the_device(name):
 
 
 @pytest.mark.parametrize("name", ["FGM", "PGD"])
-def test_frozen_embeddings_are_an_error_and_other_frozen_weights_are_not(classifier, batch, stepping, name):
-    model = classifier()
+def test_frozen_embeddings_are_moved_too_and_stay_as_they_are(classifier, batch, stepping, weights, same, name):
+    free, model = classifier(), classifier()
+    made(name).training_step(free_step := stepping(free), free, batch)
     model.head.requires_grad_(False)
-    made(name).training_step(stepping(model), model, batch)
-    assert model.head.weight.grad is None
-    model.get_input_embeddings().requires_grad_(False)
-    model.zero_grad()
-    with pytest.raises(ValueError, match=f"{name} moves the word emb.* frozen: unfreeze them or leave {name} out"):
-        made(name).training_step(stepping(model), model, batch)
+    (table := model.get_input_embeddings()).requires_grad_(False)
+    before = weights(model)
+    made(name).training_step(step := stepping(model), model, batch)
+    assert step.losses == free_step.losses and step.losses[-1] > step.losses[0]
+    assert same(weights(model), before) and not table.weight.requires_grad
+    assert table.weight.grad is None and model.head.weight.grad is None
 
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable")  # its new name is younger than 5.0

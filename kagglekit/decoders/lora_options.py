@@ -1,0 +1,90 @@
+"""The options of adapters, the knob `lora` of a recipe, and which linear layers of a backbone its targets name."""
+
+from __future__ import annotations  # the types of knobs are texts; no torch is loaded until a model is looked at
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kagglekit.options import Knobs, did_you_mean, documented, knob
+
+ALL = "all-linear"
+TUNINGS = ("full", "lora", "qlora", "head")
+ADAPTED = ("lora", "qlora")
+SHOWN = 12  # names of layers in a message
+
+
+@documented
+@dataclass(frozen=True)
+class LoraOptions(Knobs):
+    """Adapters: which linear layers have one, and how large it is (LoRA; Hu et al., 2021, arXiv 2106.09685).
+
+    What an adapter adds is multiplied by alpha / r. Raises ValueError for a value of another type or out of range.
+    """
+
+    owner = "lora"
+
+    r: int = knob(16, "rank of an adapter; 4 to 64 are usual: more learns more, and takes more memory", least=1)
+    alpha: float = knob(32.0, "strength: what an adapter adds is multiplied by alpha / r", above=0)
+    dropout: float = knob(0.05, "of what an adapter reads, while training", least=0, below=1)
+    targets: str | list[str] = knob(
+        ALL, 'linear layers that have one: all-linear, or ends of their names, such as ["q_proj", "v_proj"]'
+    )
+    whole: list[str] = knob(
+        [], 'parts of the backbone that are trained whole besides, by the ends of their names: ["norm"]'
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.targets, str) and self.targets != ALL:
+            raise ValueError(f"lora: targets={self.targets!r} must be {ALL!r}, or a list of names of layers")
+        if not self.targets:
+            raise ValueError("lora: targets=[] names no layer: set tuning='head' to train the head alone")
+
+
+def find_parts(names: Sequence[str], wanted: Sequence[str], knob: str, what: str) -> list[str]:
+    """The names that end in one of `wanted`, whole words between dots: "q_proj" is "layers.0.self_attn.q_proj".
+
+    knob, what: for the error, a ValueError with what may have been meant and with the last words of all names.
+    """
+    for one in wanted:
+        if not any(_ends(name, one) for name in names):
+            known = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
+            known = [name for name in known if not name.isdecimal()]
+            listed = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
+            meant = did_you_mean(one.rsplit(".", 1)[-1], known)
+            raise ValueError(f"lora: {knob} has {one!r}{meant or ', and'}{' It' if meant else ''} has {what}: {listed}")
+    return [name for name in names if any(_ends(name, one) for one in wanted)]
+
+
+def _ends(name: str, end: str) -> bool:
+    return f".{name}".endswith(f".{end}")
+
+
+def check_tuning(tuning: str, lora: dict, backbone: str) -> None:
+    """Raise ValueError where the layers of a backbone (a folder) do not fit the options, which takes some seconds; and
+    for qlora where this machine cannot train it."""
+    if tuning == "qlora":
+        check_quantised()
+    if tuning in ADAPTED and lora:
+        import torch
+        from transformers import AutoConfig, AutoModel
+
+        from kagglekit.decoders.lora import check_layers
+
+        with torch.device("meta"):
+            model = AutoModel.from_config(AutoConfig.from_pretrained(backbone))
+        check_layers(model, LoraOptions(**lora))
+
+
+def check_quantised() -> None:
+    """Raise ValueError unless this machine has what a backbone of 4 bits needs: a CUDA GPU, and bitsandbytes."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "tuning='qlora' keeps the backbone in 4 bits by the package bitsandbytes, which is not installed: "
+            "pip install bitsandbytes on a machine with a CUDA GPU, or set tuning='lora'"
+        )
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError("tuning='qlora' needs a CUDA GPU, and this machine has none: set tuning='lora'")
