@@ -27,7 +27,7 @@ from kagglekit.pretraining.stages import OBJECTIVES
 from kagglekit.scoring.catalogue import AT_K, METRICS
 from kagglekit.tricks import TRICKS
 
-TRAITS = ("needs_dropout", "fits_chunks", "mixes_texts", "chooses")
+TRAITS = ("needs_dropout", "fits_chunks", "mixes_texts", "needs_layers", "chooses")
 
 
 @pytest.mark.parametrize(("read", "known"), [(read_tricks, TRICKS), (read_augmenters, AUGMENTERS)])

@@ -5,6 +5,7 @@ from __future__ import annotations  # the types of knobs are texts; no torch is 
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kagglekit.options import Knobs, did_you_mean, documented, knob
 
@@ -75,6 +76,20 @@ def check_tuning(tuning: str, lora: dict, backbone: str) -> None:
         with torch.device("meta"):
             model = AutoModel.from_config(AutoConfig.from_pretrained(backbone))
         check_layers(model, LoraOptions(**lora))
+
+
+def pack_options(dtype: Any) -> dict[str, Any]:
+    """Options of `from_pretrained` for a frozen backbone in 4 bits, the rest of it and its products in `dtype` (QLoRA;
+    Dettmers et al., 2023, arXiv 2305.14314). Raises ValueError as `check_quantised` does."""
+    check_quantised()
+    from transformers import BitsAndBytesConfig
+
+    from kagglekit.device import choose_device
+
+    packing = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": packing, "device_map": {"": choose_device()}}
 
 
 def check_quantised() -> None:

@@ -2,9 +2,11 @@
 
 import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -179,17 +181,20 @@ def load_backbone(
     attention: str | None = None,
     attention_dropout: float | None = None,
     pooler: bool = False,
+    packed: Mapping[str, Any] = MappingProxyType({}),
 ) -> torch.nn.Module:
     """Load an encoder in float32.
 
     dropout, attention_dropout: as in `load_config`; 0 turns it off, None keeps it as pretrained. attention: an
     `attn_implementation` of transformers, None for the default. pooler: keep the pooler of the pretraining task, where
-    the architecture has one; it is random where the file has no weights for it.
+    the architecture has one; it is random where the file has no weights for it. packed: of `pack_options`, for weights
+    of 4 bits.
     """
     options = {
         "config": load_config(path, dropout, attention_dropout),
         "dtype": torch.float32,
         "attn_implementation": attention,
+        **packed,
     }
     from kagglekit.model.deberta_attention import fast_deberta  # a second, for which who only tokenises need not wait
 

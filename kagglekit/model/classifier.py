@@ -19,8 +19,9 @@ from kagglekit.decoders.causal import Prefix, is_causal, move_left, shared_prefi
 from kagglekit.decoders.lora import add_adapters, merge_adapters
 from kagglekit.decoders.lora_base import find_base, load_trained, read_base, trained_state, write_base
 from kagglekit.decoders.lora_layers import quicken_decoder
+from kagglekit.decoders.lora_options import pack_options
 from kagglekit.decoders.options import encode_options
-from kagglekit.device import full_precision
+from kagglekit.device import PRECISIONS, choose_precision, full_precision
 from kagglekit.files import read_json, replacing, write_json
 from kagglekit.files.arrays import read_tensors, seal
 from kagglekit.model.backbones import backbone_folder, find_backbone, load_config, quiet, token_types, without_pooler
@@ -53,7 +54,8 @@ class Classifier(nn.Module):
     table whose mean is joined too. embedded_words, such a shape, and embedded_vectors, the width of one vector per
     document, are added to the word embeddings.
     The tokens of a decoder may have their padding on either side, see `causal.move_left`.
-    adapters: options of `add_adapters`, with which the backbone is frozen; and `above`, its lowest layers without one.
+    adapters: options of `add_adapters`, with which the backbone is frozen; `above`, its lowest layers without one; and
+    `bits`, 4 where the backbone is packed.
     base: the frozen backbone, of `describe_base`, whose weights `save` leaves out; None: it writes all.
     Buffers center and scale (outputs,): `predictions` turns standardised targets back with them.
     """
@@ -95,7 +97,7 @@ class Classifier(nn.Module):
         self.blocks = [(link, outputs), *((name, size) for name, size in auxiliary)]  # of the logits
         whole, backbone = backbone, backbone.base_model
         if adapters:
-            options = {name: value for name, value in adapters.items() if name != "above"}
+            options = {name: value for name, value in adapters.items() if name not in ("above", "bits")}
             add_adapters(backbone, options, find_layers(backbone)[: adapters.get("above", 0)])
         self.pooling = make_pooling(pooling, backbone, mask_places)
         self.backbone, self.causal = without_pooler(backbone), is_causal(backbone.config)
@@ -269,10 +271,13 @@ class Classifier(nn.Module):
             model = cls(fast_deberta(kind.from_config(config)), **options)
             model.load_state_dict(state)
             return model
-        place = find_base(folder, base, find_backbone, backbone_folder)
+        place, adapters = find_base(folder, base, find_backbone, backbone_folder), options.get("adapters")
+        given = {"config": config, "dtype": torch.float32}
+        if adapters and adapters.get("bits") == 4:
+            given |= pack_options(PRECISIONS[choose_precision()])
         with quiet():
-            model = cls(fast_deberta(kind.from_pretrained(place, config=config, dtype=torch.float32)), **options)
-        if not options.get("adapters"):
+            model = cls(fast_deberta(kind.from_pretrained(place, **given)), **options)
+        if not adapters:
             model.backbone.requires_grad_(False)
         load_trained(model, model.backbone, state)
         model.base = base

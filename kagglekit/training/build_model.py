@@ -8,7 +8,7 @@ import torch
 from kagglekit.decoders.causal import is_causal
 from kagglekit.decoders.lora import begin_adapters, check_layers, narrow_frozen
 from kagglekit.decoders.lora_base import describe_base, read_base
-from kagglekit.decoders.lora_options import ADAPTED, LoraOptions
+from kagglekit.decoders.lora_options import ADAPTED, LoraOptions, pack_options
 from kagglekit.device import PRECISIONS, checkpoint_activations, choose_attention, choose_device, choose_precision
 from kagglekit.files import read_json
 from kagglekit.files.arrays import read_tensors
@@ -58,8 +58,9 @@ def build_model(
         model.base = describe_base(backbone_folder(backbone), backbone)
     if start is not None and recipe.tuning in ADAPTED and _has_adapters(start):
         _begin(model, Path(start))
-    if choose_precision() != "fp32":
-        narrow_frozen(model.backbone, PRECISIONS[choose_precision()])
+    precision = choose_precision(wanted=recipe.precision)
+    if precision != "fp32":
+        narrow_frozen(model.backbone, PRECISIONS[precision])
     for buffer, values in ((model.center, targets.center), (model.scale, targets.scale)):
         buffer.copy_(buffer.new_tensor(values))
     for words in (model.words, model.embedded_words):
@@ -96,7 +97,8 @@ def build_backbone(
     if recipe.verbalizer:
         whole = load_language_model(*options, start=Path(start) if saved else None, untrained=untrained)
     else:
-        whole = load_backbone(*options, pooler=recipe.pooling != "auto" and POOLINGS[recipe.pooling].own_pooler)
+        packed = pack_options(PRECISIONS[choose_precision()]) if recipe.tuning == "qlora" else {}
+        whole = load_backbone(*options, recipe.pooling != "auto" and POOLINGS[recipe.pooling].own_pooler, packed)
     backbone = whole.base_model
     if saved and not (recipe.tuning in ADAPTED and _has_adapters(start)):  # else it has nothing besides
         resize_embeddings(whole, tokenizer)  # it may have tokens of its own
@@ -139,4 +141,4 @@ def _adapters(backbone: torch.nn.Module, recipe: Recipe) -> dict[str, Any] | Non
         return None
     options = LoraOptions(**recipe.lora)
     check_layers(backbone, options)
-    return {**options.as_dict(), "above": recipe.freeze_layers}
+    return {**options.as_dict(), "above": recipe.freeze_layers, "bits": 4 if recipe.tuning == "qlora" else 16}

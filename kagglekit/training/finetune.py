@@ -14,6 +14,7 @@ from kagglekit.augment.catalogue import make_augmenter
 from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
 from kagglekit.data.features import check_features
+from kagglekit.decoders.lora_options import check_tuning
 from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept, share_cores
 from kagglekit.files import check_space, name_training, replacing
 from kagglekit.model.backbones import check_max_length, load_config, load_tokenizer
@@ -78,6 +79,7 @@ class FineTuner:
         self.precision = choose_precision(wanted=recipe.precision)
         self.tokenizer = load_tokenizer(self.vocabulary or self.backbone)
         check_max_length(self.backbone, recipe.max_length)
+        check_tuning(recipe.tuning, recipe.lora, self.backbone)
         self.all_labels = read_labels(self.task, self.train, recipe.auxiliary, recipe.soft_targets)
         self.labels = self.all_labels.values
         self.files = vector_files(recipe.features, self.train["id"], self.test["id"])

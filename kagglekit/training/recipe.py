@@ -279,6 +279,10 @@ class Recipe(Knobs):
             traits = read_tricks()[name].traits
             if traits["needs_dropout"] and not drops:
                 raise ValueError(f"tricks: {name} compares two passes through dropout, and dropout=0: set dropout=0.1")
+            if traits["needs_layers"] and self.tuning == "head":
+                raise ValueError(
+                    f"tricks: {name} works on the layers of the backbone, and tuning='head' trains none: leave it out"
+                )
             if traits["chooses"] and self.keep_best:
                 raise ValueError(f"keep_best and {name} both say which weights are kept in the end: choose one")
             if not traits["fits_chunks"] and (self.chunks or self.options):

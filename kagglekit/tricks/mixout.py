@@ -73,6 +73,7 @@ class Mixout(Trick):
     times the step for 16 texts of 128 tokens, 1.5 times for 16 of 32 (MiniLM, one core).
     """
 
+    needs_layers = True
     pretrained_ = ()  # the matrices when training began
 
     probability: float = knob(

@@ -20,6 +20,7 @@ class GradualUnfreezing(Trick):
     (`freeze_layers`). Gradients are clipped before that, by the norm of all of them, which is also the norm logged.
     """
 
+    needs_layers = True
     frozen_ = 0  # parts that were frozen at the last step: layers, and the embeddings
 
     until: float = knob(

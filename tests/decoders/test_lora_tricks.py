@@ -1,5 +1,7 @@
 """Every trick of the catalogue works on adapters: it acts, leaves frozen weights alone, and goes on after a stop."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -104,7 +106,7 @@ def test_an_attack_on_a_model_with_adapters_is_one(run, name):
 def test_a_checkpoint_has_no_weight_of_the_frozen_backbone(run):
     trainer = run([TRICKS["Mixout"](), TRICKS["EMA"](), KeepBest()], stop=3)
     trainer.train()
-    place = last_checkpoint(trainer.args.output_dir and __import__("pathlib").Path(trainer.args.output_dir))
+    place = last_checkpoint(Path(trainer.args.output_dir))
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad) * 4
     whole = sum(p.numel() for p in trainer.model.parameters()) * 4
     assert trained < whole / 2

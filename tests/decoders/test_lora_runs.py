@@ -1,0 +1,194 @@
+"""Runs with adapters: small folders that stand on one backbone, resumed exactly, begun from, averaged, refused."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kagglekit.decoders.lora import adapters_of
+from kagglekit.decoders.lora_base import BASE, hash_weights
+from kagglekit.device import choose_precision
+from kagglekit.files import read_json, write_json
+from kagglekit.files.arrays import read_tensors
+from kagglekit.model.classifier import Classifier
+from kagglekit.model.weight_averages import average_models, fuse_backbones
+from kagglekit.time_budget import OutOfTime, TimeBudget
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.predict import SavedModel
+from kagglekit.training.recipe import Recipe
+
+LORA = {"tuning": "lora", "lora": {"r": 4}, "max_length": 24, "epochs": 2, "batch_size": 6, "learning_rate": 5e-3}
+
+
+@pytest.fixture
+def tuner(task, tables, tiny_decoder, backbones):
+    """tuner(family, **knobs): a FineTuner of a tiny backbone with adapters."""
+
+    def make(family="llama", **knobs):
+        what = task("multiclass", files={"train": "train.csv", "test": "test.csv"})
+        train, test = tables(what, 24)
+        folder = backbones[family] if family in backbones else tiny_decoder(family)
+        return FineTuner(what, train, test, folder, Recipe(**{**LORA, **knobs}), save_seconds=0.0)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Scripted(TimeBudget):
+    """Hours that are over after so many questions."""
+
+    hours: float = 1.0
+    answers: Iterator[bool] = field(default_factory=itertools.count)
+
+    def over(self):
+        return next(self.answers)
+
+
+def fit(tuner, folder, seed=0, **more):
+    return tuner.fit(np.arange(18), np.arange(18, 24), folder, seed, **more)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "head"])
+@pytest.mark.parametrize("family", ["llama", "deberta-v2", "bert"])
+def test_a_saved_model_has_what_was_trained_and_predicts_what_it_predicted(tuner, tmp_path, family, tuning):
+    made = tuner(family, tuning=tuning, **({} if tuning == "lora" else {"lora": {}}))
+    fitted = fit(made, tmp_path / "fold0")
+    folder = tmp_path / "fold0" / "model"
+    names = read_tensors(folder / "model.safetensors").keys()
+    inside = {name for name in names if name.startswith("backbone.")}
+    assert all(".lora_" in name for name in inside) and bool(inside) == (tuning == "lora")
+    assert {"head.weight", "center"} <= names and read_json(folder / "classifier.json")["outputs"] == 3
+    assert read_json(folder / BASE)["backbone"] == made.backbone
+    saved = SavedModel(folder, made.settings | {"backbone": made.backbone}, precision=made.precision)
+    assert np.allclose(saved.predict(made.test), fitted.test, atol=2e-3)  # another attention, in bfloat16
+    assert all(
+        ".lora_" in n or not n.startswith("backbone.")
+        for n, p in saved.classifier.named_parameters()
+        if p.requires_grad
+    )
+
+
+def test_a_fold_that_is_stopped_goes_on_bit_for_bit_from_a_small_checkpoint(tuner, tmp_path):
+    straight = fit(tuner(tricks={"EMA": {"start": 0.3}}), tmp_path / "a" / "fold0")
+    stopped = tuner(tricks={"EMA": {"start": 0.3}})
+    stopped.budget = Scripted(answers=itertools.chain([False] * 4, itertools.repeat(True)))
+    with pytest.raises(OutOfTime):
+        fit(stopped, tmp_path / "b" / "fold0")
+    (weights,) = (tmp_path / "b" / "fold0" / "checkpoints").glob("checkpoint-*/model.safetensors")
+    assert not any(n.endswith("proj.weight") or "embed" in n for n in read_tensors(weights))
+    again = fit(tuner(tricks={"EMA": {"start": 0.3}}), tmp_path / "b" / "fold0")
+    assert np.array_equal(again.oof, straight.oof) and np.array_equal(again.test, straight.test)
+
+
+def test_a_backbone_of_other_weights_is_refused_and_what_is_missing_is_named(tuner, tmp_path, tiny_decoder):
+    fit(tuner(), tmp_path / "fold0")
+    folder = tmp_path / "fold0" / "model"
+    base = read_json(folder / BASE)
+    assert base["hash"] == hash_weights(Path(tiny_decoder("llama")))
+    write_json(folder / BASE, {**base, "backbone": tiny_decoder("qwen3"), "folder": "/nowhere/llama"})
+    with pytest.raises(FileNotFoundError, match=r"(?s)has adapters or a head for .*weights " + base["hash"]) as error:
+        Classifier.load(folder)
+    assert "has other weights" in str(error.value) and "/nowhere/llama" in str(error.value)
+    write_json(folder / BASE, {**base, "backbone": "no-such-name", "folder": tiny_decoder("llama")})
+    assert adapters_of(Classifier.load(folder))
+
+
+def test_models_average_as_the_mean_of_their_merged_weights(tuner, tmp_path):
+    made = tuner()
+    for seed in (0, 1):
+        fit(made, tmp_path / f"fold{seed}", seed)
+    folders = [tmp_path / f"fold{seed}" / "model" for seed in (0, 1)]
+    soup = average_models(folders, [1.0, 3.0])
+    soup.save(tmp_path / "soup", made.tokenizer)
+    again = Classifier.load(tmp_path / "soup")
+    assert again.options["adapters"]["r"] == 8 and len(list((tmp_path / "soup").glob(BASE))) == 1
+    merged = [fuse_backbones([folder]) for folder in folders]
+    for name, layer in adapters_of(again.backbone).items():
+        one, other = (whole.get_submodule(name).weight for whole in merged)
+        assert torch.allclose(layer.weight.float() + layer.delta(), (one + 3 * other) / 4, atol=1e-5)
+    whole = fuse_backbones(folders, weights=[1.0, 3.0])
+    state = {name: x for name, x in whole.state_dict().items()}
+    assert all(
+        torch.allclose(x, (merged[0].state_dict()[n] + 3 * merged[1].state_dict()[n]) / 4, atol=1e-5)
+        for n, x in state.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("knobs", "adapters", "small"),
+    [
+        ({}, 4, True),
+        ({"lora": {"r": 6, "alpha": 8.0}}, 6, True),
+        ({"tuning": "full", "lora": {}}, 0, False),
+        ({"tuning": "head", "lora": {}}, 0, False),
+    ],
+)
+def test_a_run_begins_with_the_adapters_of_another(tuner, tmp_path, knobs, adapters, small):
+    first = tuner()
+    fit(first, tmp_path / "fold0")
+    start = tmp_path / "fold0" / "model"
+    made = tuner(epochs=1, **knobs)
+    model = made._build(
+        *[getattr(made._gather(np.arange(18), 0), name) for name in ("targets", "features")], str(start)
+    )
+    theirs = Classifier.load(start)
+    found = model.train(False).backbone.float(), theirs.eval().backbone
+    ids = torch.randint(5, 300, (2, 7))
+    with torch.no_grad():
+        one, other = (x(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state for x in found)
+    assert torch.allclose(one, other, atol=1e-3) and bool(model.base) == small
+    assert all(len(layer.lora_a) == adapters for layer in adapters_of(model).values()) and bool(
+        adapters_of(model)
+    ) == bool(adapters)
+
+
+def test_a_run_on_top_of_a_whole_model_is_saved_whole(tuner, tmp_path):
+    fit(tuner(tuning="full", lora={}, epochs=1), tmp_path / "fold0")
+    fit(tuner(epochs=1), tmp_path / "b" / "fold0", start=str(tmp_path / "fold0" / "model"))
+    assert not (tmp_path / "b" / "fold0" / "model" / BASE).exists()
+    assert adapters_of(Classifier.load(tmp_path / "b" / "fold0" / "model"))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"lora": {"r": 4}}, "lora=.* has no effect with tuning='full': leave it out, or set tuning to lora or qlora"),
+        ({"tuning": "lora", "reinit_layers": 1}, "reinit_layers=1 has no effect with tuning='lora'"),
+        ({"tuning": "lora", "freeze_embeddings": True}, "freeze_embeddings=True has no effect with tuning='lora'"),
+        ({"tuning": "head", "freeze_layers": 1}, "freeze_layers=1 has no effect with tuning='head'"),
+        ({"tuning": "lora", "lora": {"targts": []}}, "lora has no knob 'targts': did you mean targets"),
+        ({"tuning": "head", "tricks": {"Mixout": {}}}, "tricks: Mixout .* tuning='head'"),
+        ({"tuning": "head", "tricks": {"GradualUnfreezing": {}}}, "tricks: GradualUnfreezing .* tuning='head'"),
+    ],
+)
+def test_knobs_that_contradict_a_tuning_are_errors(knobs, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**knobs)
+
+
+def test_rdrop_has_the_dropout_of_adapters():
+    assert Recipe(tuning="lora", tricks={"RDrop": {}})
+    with pytest.raises(ValueError, match="compares two passes through dropout"):
+        Recipe(tuning="lora", lora={"dropout": 0.0}, tricks={"RDrop": {}})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="4 bits need a GPU")
+def test_adapters_on_4_bits_give_nearly_the_logits_of_those_on_whole_weights(tuner, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    whole, packed = (fit(tuner(tuning=tuning), tmp_path / tuning) for tuning in ("lora", "qlora"))
+    assert np.abs(whole.test - packed.test).max() < 0.1
+    made = tuner(tuning="qlora")
+    saved = SavedModel(
+        tmp_path / "qlora" / "model", made.settings | {"backbone": made.backbone}, precision=choose_precision()
+    )
+    assert np.allclose(saved.predict(made.test), packed.test, atol=1e-2)
+
+
+def test_4_bits_are_refused_without_what_they_need(tuner):
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"tuning=.qlora.*set tuning=.lora."):
+            tuner(tuning="qlora")
