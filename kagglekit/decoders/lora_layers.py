@@ -26,10 +26,10 @@ def quicken_decoder(backbone: nn.Module) -> None:
         if type(layer).__name__ in LAYERS and layer.mlp.config.hidden_act == "silu":
             attention, mlp = layer.self_attn, layer.mlp
             products = (
-                _Product(attention.q_proj, attention.k_proj, attention.v_proj),
-                _Product(attention.o_proj),
-                _Product(mlp.gate_proj, mlp.up_proj),
-                _Product(mlp.down_proj),
+                _Product(attention, "q_proj", "k_proj", "v_proj"),
+                _Product(attention, "o_proj"),
+                _Product(mlp, "gate_proj", "up_proj"),
+                _Product(mlp, "down_proj"),
             )
             layer.forward = partial(_forward, layer, products)
 
@@ -79,8 +79,12 @@ class _Product:
     adapters. Frozen weights are kept in bfloat16, those of several layers in one block that each has its rows of; where
     bfloat16 cannot hold the numbers of a file, as a copy beside them."""
 
-    def __init__(self, *linears: nn.Linear):
-        self.linears, self.seen, self.made = linears, None, (None, None)
+    def __init__(self, part: nn.Module, *names: str):
+        self.part, self.names, self.seen, self.made = part, names, None, (None, None)
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        return [getattr(self.part, name) for name in self.names]
 
     def fits(self) -> bool:
         """Whether the layers are linear ones, whose weights are frozen, and which nothing has changed."""
@@ -92,16 +96,16 @@ class _Product:
         )  # fmt: skip
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.frozen()
+        linears, (weight, bias) = self.linears, self.frozen()
         places, factors, at = [], [], 0
-        for linear in self.linears:
+        for linear in linears:
             if isinstance(linear, Adapted):
                 places.append((at, at + linear.out_features, linear.lora_scale))
                 factors += [linear.lora_a, linear.lora_b]
             at += linear.out_features
         if not places:
             return F.linear(x, weight, bias)
-        adapted = [linear for linear in self.linears if isinstance(linear, Adapted)]
+        adapted = [linear for linear in linears if isinstance(linear, Adapted)]
         dropout = adapted[0].lora_dropout if adapted[0].training else 0.0
         return _Adapters.apply(x, weight, bias, places, dropout, *factors)
 

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 
 from kagglekit.competition.tables import existing_files
 from kagglekit.competition.task import load_task
+from kagglekit.decoders.lora_base import BASE, find_base, read_base
 from kagglekit.decoders.packed_weights import PACKED, dense_folder
 from kagglekit.files import read_json, resolve, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
@@ -143,9 +144,24 @@ class Inputs:
                     self._read_path(file, True, label)
             for file in run_files(one, one in asked):
                 self._add(file)
+                if file.name == BASE:
+                    self._add_base(file, one.recipe["backbone"])
             if one.params:
                 params = {**one.params, "recipe": self.places.moved_knobs(one.recipe)}
                 self._rewrite(one.folder / "params.json", params)
+
+    def _add_base(self, file: Path, name: str) -> None:
+        """Add the frozen backbone that a model stands on, once for all folds, and say in the model where it is."""
+        from kagglekit.model.backbones import backbone_folder, find_backbone  # as for golden rows
+
+        base = read_base(file.parent)
+        here = backbone_folder(find_base(file.parent, base, find_backbone, backbone_folder))
+        if name in PACKED:
+            self.places.places.setdefault(here, name)
+        elif here == resolve(name):
+            self.places.typed(name)
+        self._add(here)
+        self._rewrite(file, {**base, "backbone": name if name in PACKED else "", "folder": self.places.of(here)})
 
     def _add_task(self, work: Path | None = None) -> None:
         """Add task.json, without the local folder of the competition's files."""

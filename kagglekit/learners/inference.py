@@ -110,7 +110,7 @@ class Inference:
         return once
 
     def _load(self, run: Run, record: RunRecord) -> Predict:
-        models, recipe, same = record.saved_models, record.recipe, {}
+        models, recipe, same, spares = record.saved_models, record.recipe, {}, []
         if lacking := [k for k in run.folds if k not in models]:
             raise ValueError(
                 f"run={run.name!r} has no model of fold {lacking[0]} that could predict new rows: setfit keeps none, "
@@ -134,7 +134,10 @@ class Inference:
             key, rows = tuple(models[fold]), self.test.iloc[self.asked]
             if key not in same:
                 same.clear()
-                same[key] = SavedModels(key, recipe, self.work / "tokens", self.precision).predict(rows)
+                spare = spares.pop() if spares else None  # a frozen backbone is loaded once for all folds
+                models_of_fold = SavedModels(key, recipe, self.work / "tokens", self.precision, spare=spare)
+                same[key] = models_of_fold.predict(rows)
+                spares.append(models_of_fold.spare)
             return same[key]
 
         return predict

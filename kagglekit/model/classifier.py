@@ -283,6 +283,15 @@ class Classifier(nn.Module):
         model.base = base
         return model
 
+    def refill(self, folder: Path) -> bool:
+        """Become the model of another folder on the same frozen backbone, which stays; False: it is on another."""
+        base = read_base(folder)
+        same = self.base and base and base["hash"] == self.base["hash"]
+        if not same or read_json(folder / "classifier.json") != self.options:
+            return False
+        load_trained(self, self.backbone, read_tensors(folder / "model.safetensors"))
+        return True
+
 
 def load_encoder(backbone: nn.Module, folder: Path) -> None:
     """Load the encoder of a folder of `Classifier.save` into a backbone of the same architecture, and its pooler where

@@ -14,6 +14,7 @@ import torch
 
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.decoders.halving import halved
+from kagglekit.decoders.lora import merge_adapters
 from kagglekit.decoders.prediction_memory import place, quantise
 from kagglekit.device import autocast, choose_device, choose_precision, fast_attention, not_a_number
 from kagglekit.model.backbones import load_tokenizer
@@ -69,7 +70,8 @@ class SavedModel:
     folder: of a model that `FineTuner.fit` wrote, such as runs/bbc/base/fold0/model. recipe: of its run, as in
     params.json; names that are no knobs are ignored. cache: folder for tokens. precision: "": that of the run, on this
     machine; "int8": with weights of 8 bits, see `decoders.prediction_memory`. The model is loaded at first use, to the
-    device of this machine, and stays there as long as this object lives.
+    device of this machine, and stays there as long as this object lives. spare: a model that is no longer
+    used, whose backbone is taken over where this one stands on the same, see `Classifier.refill`.
     Raises FileNotFoundError for a folder without a model.
     """
 
@@ -77,6 +79,7 @@ class SavedModel:
     recipe: dict[str, Any] = field(repr=False)
     cache: Path | None = field(default=None, repr=False)
     precision: str = field(default="", repr=False)
+    spare: Classifier | None = field(default=None, repr=False)
 
     def __post_init__(self):
         self.folder = Path(self.folder)
@@ -92,9 +95,11 @@ class SavedModel:
     @cached_property
     def classifier(self) -> Classifier:
         """The model, ready to predict."""
-        model = Classifier.load(self.folder)
+        if self.spare is not None and not self.int8 and self.spare.refill(self.folder):
+            return self.spare
+        model, self.spare = Classifier.load(self.folder), None
         if self.int8:
-            quantise(model.backbone)
+            quantise(merge_adapters(model.backbone))
         return place(model, find_layers(model.backbone), choose_device(), self.precision).eval()
 
     def examples(self, table: pd.DataFrame, of_train: bool = False) -> Examples:
@@ -130,6 +135,7 @@ class SavedModels:
     cache: Path | None = field(default=None, repr=False)
     precision: str = field(default="", repr=False)
     keep: bool = False
+    spare: Classifier | None = field(default=None, repr=False)  # of the last model that stood on a frozen backbone
 
     def __post_init__(self):
         self.models_ = [SavedModel(folder, self.recipe, self.cache, self.precision) for folder in self.folders]
@@ -138,9 +144,13 @@ class SavedModels:
         """The mean of their predictions of the rows of a table, see `SavedModel.examples`: (rows, columns) float32."""
         found = []
         for model in self.models_:
+            if not self.keep:
+                model.spare, self.spare = self.spare, None
             found.append(model.predict(table, of_train))
             if not self.keep:
-                model.__dict__.pop("classifier", None)
+                used = model.__dict__.pop("classifier")
+                self.spare, model.spare = used if used.base and not model.int8 else None, None
+                del used
                 free_memory()
         return mean_predictions(found)
 
