@@ -18,6 +18,8 @@ from kagglekit.decoders.lora import Adapted
 
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 
+SHORT = 256  # tokens up to which attention with all scores at once is faster than torch's
+
 
 def quicken_decoder(backbone: nn.Module) -> None:
     """Let the layers of `backbone` that are known, and whose linear layers are frozen, compute as here, wherever
@@ -260,7 +262,7 @@ class _Gated(torch.autograd.Function):
 
 def _attend(q, k, v, mask, attention) -> torch.Tensor:
     """Attention of queries (batch, tokens, heads, size) to keys and values of fewer heads -> (batch * tokens, in)."""
-    if attention.config._attn_implementation != "eager":  # chosen for length: scores of all pairs take memory
+    if q.shape[1] > SHORT:  # scores of all pairs would take memory
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         if mask is not None and mask.dtype != torch.bool:
             mask = mask.to(q.dtype)
@@ -268,6 +270,8 @@ def _attend(q, k, v, mask, attention) -> torch.Tensor:
             q, k, v, mask, scale=attention.scaling, is_causal=mask is None and q.shape[2] > 1, enable_gqa=True
         )
         return found.transpose(1, 2).flatten(2).flatten(0, 1)
+    if mask is None:  # each token reads those before it
+        mask = torch.ones(q.shape[1], q.shape[1], dtype=torch.bool).tril()
     return _Attention.apply(q, k, v, mask, attention.scaling)
 
 
