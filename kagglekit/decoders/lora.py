@@ -65,7 +65,7 @@ def choose_layers(backbone: nn.Module, options: LoraOptions) -> dict[str, nn.Mod
     linears = find_linears(backbone)
     if options.targets == ALL:
         return linears
-    return {name: linears[name] for name in find_parts(list(linears), options.targets, "targets", "the linear layers")}
+    return {name: linears[name] for name in find_parts(list(linears), options.targets, "targets", "linear layers")}
 
 
 def check_layers(backbone: nn.Module, options: LoraOptions) -> None:
@@ -74,7 +74,7 @@ def check_layers(backbone: nn.Module, options: LoraOptions) -> None:
         size = min(linear.weight.shape) if linear.weight.is_floating_point() else options.r
         check_range("lora: r", options.r, options.r <= size, f"at most {size}, the smaller side of {name}")
     if options.whole:
-        find_parts([name for name, _ in backbone.named_modules() if name], options.whole, "whole", "the parts")
+        find_parts([name for name, _ in backbone.named_modules() if name], options.whole, "whole", "parts")
 
 
 def add_adapters(backbone: nn.Module, options: Mapping, without: Iterable[nn.Module] = ()) -> None:
@@ -92,7 +92,7 @@ def add_adapters(backbone: nn.Module, options: Mapping, without: Iterable[nn.Mod
         if id(linear) not in left_out:
             _adapt(linear, options)
     parts = dict(backbone.named_modules())
-    for name in find_parts(list(parts), options.whole, "whole", "the parts") if options.whole else ():
+    for name in find_parts(list(parts), options.whole, "whole", "parts") if options.whole else ():
         parts[name].requires_grad_(True)
 
 

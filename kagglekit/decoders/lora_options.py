@@ -54,7 +54,7 @@ def find_parts(names: Sequence[str], wanted: Sequence[str], knob: str, what: str
             known = [name for name in known if not name.isdecimal()]
             listed = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "")
             meant = did_you_mean(one.rsplit(".", 1)[-1], known)
-            raise ValueError(f"lora: {knob} has {one!r}{meant or ', and'}{' It' if meant else ''} has {what}: {listed}")
+            raise ValueError(f"lora: {knob} has {one!r}{f'{meant} T' if meant else ': t'}he {what} are {listed}")
     return [name for name in names if any(_ends(name, one) for one in wanted)]
 
 

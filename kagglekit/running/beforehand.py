@@ -147,6 +147,20 @@ def check_backbone(asked: Asked) -> None:
         raise FileNotFoundError(f"backbone={name!r} is neither a folder nor in the catalogue or the cache{meant}")
 
 
+def check_adapters(asked: Asked) -> None:
+    """Adapters against the layers of the backbone, where it is on this machine; and what a backbone of 4 bits needs."""
+    values = asked.values
+    trained = asked.has("tuning", "lora") and values["learner"] == "finetune" and values["backbone"] not in PLAIN
+    if trained and (values["lora"] or values["tuning"] == "qlora"):
+        from kagglekit.decoders.lora_options import check_tuning
+        from kagglekit.decoders.packed_weights import PACKED, dense_place
+        from kagglekit.model.backbones import backbone_folder, find_backbone  # torch comes with it: some seconds
+
+        name = values["backbone"]
+        here = "" if name in PACKED and not dense_place(name).is_dir() else str(backbone_folder(find_backbone(name)))
+        check_tuning(values["tuning"], values["lora"] if Path(here, "config.json").is_file() else {}, here)
+
+
 def check_columns(asked: Asked) -> None:
     """Columns that are named, where the first lines of the tables tell."""
     values, columns = asked.values, asked.named("column")
@@ -281,6 +295,6 @@ def _near(path: str) -> str:
 
 
 CHECKS = (
-    *(check_places, check_data, check_runs, check_files, check_backbone, check_report),
+    *(check_places, check_data, check_runs, check_files, check_backbone, check_adapters, check_report),
     *(check_columns, check_task, check_settings),
 )

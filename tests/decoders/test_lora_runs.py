@@ -18,7 +18,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.weight_averages import average_models, fuse_backbones
 from kagglekit.time_budget import OutOfTime, TimeBudget
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.predict import SavedModel
+from kagglekit.training.predict import SavedModel, SavedModels
 from kagglekit.training.recipe import Recipe
 
 LORA = {"tuning": "lora", "lora": {"r": 4}, "max_length": 24, "epochs": 2, "batch_size": 6, "learning_rate": 5e-3}
@@ -82,6 +82,20 @@ def test_a_fold_that_is_stopped_goes_on_bit_for_bit_from_a_small_checkpoint(tune
     assert not any(n.endswith("proj.weight") or "embed" in n for n in read_tensors(weights))
     again = fit(tuner(tricks={"EMA": {"start": 0.3}}), tmp_path / "b" / "fold0")
     assert np.array_equal(again.oof, straight.oof) and np.array_equal(again.test, straight.test)
+
+
+def test_a_frozen_backbone_is_loaded_once_for_all_folds(tuner, tmp_path, monkeypatch):
+    made = tuner()
+    folders = [tmp_path / f"fold{seed}" / "model" for seed in (0, 1, 2)]
+    for seed, folder in enumerate(folders):
+        fit(made, folder.parent, seed)
+    recipe = made.settings | {"backbone": made.backbone}
+    apart = [SavedModel(folder, recipe, precision=made.precision).predict(made.test) for folder in folders]
+    loads, load = [], Classifier.load
+    monkeypatch.setattr(Classifier, "load", lambda folder: loads.append(folder) or load(folder))
+    together = SavedModels(folders, recipe, precision=made.precision)
+    assert np.array_equal(together.predict(made.test), np.mean(apart, axis=0, dtype=np.float64).astype(np.float32))
+    assert loads == folders[:1] and together.spare is not None
 
 
 def test_a_backbone_of_other_weights_is_refused_and_what_is_missing_is_named(tuner, tmp_path, tiny_decoder):
