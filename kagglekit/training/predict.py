@@ -14,7 +14,7 @@ import torch
 
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.decoders.halving import halved
-from kagglekit.decoders.lora import merge_adapters
+from kagglekit.decoders.lora import merge_adapters, merged
 from kagglekit.decoders.prediction_memory import place, quantise
 from kagglekit.device import autocast, choose_device, choose_precision, fast_attention, not_a_number
 from kagglekit.model.backbones import load_tokenizer
@@ -49,7 +49,13 @@ def predict(model: torch.nn.Module, examples: Examples, precision: str, tokens: 
     once = getattr(model, "prefix_read_once", nullcontext)
     progress = Progress("predicting", len(order), "batch", line=False)
     try:
-        with progress, fast_attention(model.backbone, device), autocast(device, precision), once(examples.tokens):
+        with (
+            progress,
+            merged(model.backbone),
+            fast_attention(model.backbone, device),
+            autocast(device, precision),
+            once(examples.tokens),
+        ):
             for number, rows in enumerate(order, 1):
                 results += halved(run, rows)
                 progress.update(number)
