@@ -156,6 +156,7 @@ def merged(backbone: nn.Module) -> Iterator[None]:
             one.weight, one.__class__ = weight, kind
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def _merged(linear: Adapted) -> nn.Parameter:
     if not linear.weight.is_floating_point():

@@ -115,15 +115,19 @@ class _Product:
         """The weights of all layers (sum of out, in) and their biases in bfloat16."""
         seen = [(one.weight.data_ptr(), one.weight._version, one.weight.dtype) for one in self.linears]
         if seen != self.seen:
-            weight = torch.cat([linear.weight.detach().bfloat16() for linear in self.linears])
-            biases = [linear.bias for linear in self.linears]
-            bias = None if biases[0] is None else torch.cat([one.detach().bfloat16() for one in biases])
-            self.made = weight, bias
-            for linear, rows in zip(self.linears, weight.split([x.out_features for x in self.linears]), strict=True):
-                if isinstance(linear, Adapted) and torch.equal(rows.float(), linear.weight.float()):
-                    linear.weight.data = rows  # the same numbers in half the memory
+            self.made = self._make()
             self.seen = [(one.weight.data_ptr(), one.weight._version, one.weight.dtype) for one in self.linears]
         return self.made
+
+    @torch.inference_mode(False)  # they are kept
+    def _make(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        weight = torch.cat([linear.weight.detach().bfloat16() for linear in self.linears])
+        biases = [linear.bias for linear in self.linears]
+        bias = None if biases[0] is None else torch.cat([one.detach().bfloat16() for one in biases])
+        for linear, rows in zip(self.linears, weight.split([x.out_features for x in self.linears]), strict=True):
+            if isinstance(linear, Adapted) and torch.equal(rows.float(), linear.weight.float()):
+                linear.weight.data = rows  # the same numbers in half the memory
+        return weight, bias
 
 
 class _Adapters(torch.autograd.Function):

@@ -72,6 +72,7 @@ def _forward(layer: nn.Module, weights: "_Weights", hidden: torch.Tensor, attent
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and not any("forward" in vars(part) or part._forward_hooks or part._forward_pre_hooks for part in linears)
+        and all(type(part) is nn.Linear for part in linears)  # not one with an adapter
         and linears[0].weight.dtype == torch.float32
         and not (training and hidden.shape[-1] >= WIDE)
         and not (training and has_amx() and attention.self.config._attn_implementation != "eager")  # chosen for length
