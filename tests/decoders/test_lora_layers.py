@@ -19,6 +19,7 @@ def make(tiny_decoder, backbones):
         model = load_backbone(folder, 0.0, attention=attention)
         for parameter in model.parameters() if exact else ():
             parameter.data = parameter.data.bfloat16().float()
+        torch.manual_seed(0)
         add_adapters(model, {"r": 4, "dropout": 0.0, **options})
         torch.manual_seed(1)
         for layer in adapters_of(model).values():
