@@ -66,7 +66,7 @@ def test_states_and_gradients_are_as_near_to_float32_as_those_of_transformers(ma
     for given in (True, False):
         exact, slow, quick = run(theirs, False, given), run(theirs, given=given), run(ours, given=given)
         for reference, one, other in zip(exact, slow, quick, strict=True):
-            assert 0 < distance(other, reference) < 1.5 * distance(one, reference) + 1e-3
+            assert 0 < distance(other, reference) < 3 * distance(one, reference) + 0.01
     assert all(type(x.forward).__name__ == "partial" for x in ours.layers)
 
 
