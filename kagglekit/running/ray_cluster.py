@@ -82,37 +82,33 @@ def connect(on: str) -> Iterator["Cluster"]:
 
     Raises ModuleNotFoundError without Ray, ConnectionError for a cluster that does not answer.
     """
-    local = os.environ.get("RAY_ADDRESS", "")
+    local = _local_address()
     on = local if on == "ray" and local.startswith("ray://") else on
     place = parse_address(on)
     if importlib.util.find_spec("ray") is None:
         raise ModuleNotFoundError(f"on={on!r} needs Ray, here and on each node: {INSTALL}")
     if place and importlib.util.find_spec("grpc") is None:
         raise ModuleNotFoundError(f"on={on!r} needs Ray's client: {INSTALL}")
-    if place or ":" in local:
+    if place or local:
         _knock(on, *(place or _split(local)))
-    _choose_token(bool(place))
+    _choose_token(ours=not (place or local))
     os.environ.update({name: value for name, value in OWN_SETTINGS.items() if name not in os.environ})
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     how = {"log_to_driver": False, "configure_logging": False}
     how["runtime_env"] = {"py_modules": [str(LIBRARY)], "env_vars": SETTINGS}
-    ours, handler, stack = False, signal.getsignal(signal.SIGTERM), ExitStack()
+    handler, stack = signal.getsignal(signal.SIGTERM), ExitStack()
     stack.enter_context(redirect_stdout(_WithoutRay(sys.stdout)))
     stack.enter_context(redirect_stderr(_WithoutRay(sys.stderr)))
-    try:
+    warnings.filterwarnings("ignore", "Ray Client connection timed out")
+    try:  # not "auto": it joins whichever cluster `ps` shows, such as that of another program, which ends with it
         if place:
-            warnings.filterwarnings("ignore", "Ray Client connection timed out")
             ray.init(f"ray://{place[0]}:{place[1]}", **how)
-        elif not ray.is_initialized():
-            try:
-                ray.init("auto", **how)
-            except ConnectionError:
-                if local:
-                    raise
-                ours = True
-                ray.init("local", include_dashboard=False, **how)
+        elif local:
+            ray.init(local, **how)
+        else:
+            ray.init("local", include_dashboard=False, **how)
     except (ConnectionError, RuntimeError, ValueError) as error:
         stack.close()
         why = " ".join(str(error).split())[:400] or type(error).__name__
@@ -121,7 +117,7 @@ def connect(on: str) -> Iterator["Cluster"]:
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, handler)  # Ray's own would lose the exit code
     try:
-        yield Cluster(on, ours)
+        yield Cluster(on, ours=not (place or local))
     finally:
         ray.shutdown()
         stack.close()
@@ -149,21 +145,32 @@ def _knock(on: str, host: str, port: int) -> None:
         raise ConnectionError(f"on={on!r}: nothing answers at {host}:{port} ({why}): is the cluster up?") from None
 
 
+def _local_address() -> str:
+    """Of a cluster that this machine belongs to: RAY_ADDRESS, or that of the last `ray start`, if it still answers."""
+    if address := os.environ.get("RAY_ADDRESS", ""):
+        return address
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    with suppress(OSError, ValueError):
+        _knock("ray", *_split(address := file.read_text().strip()))
+        return address
+    return ""
+
+
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     check_range("RAY_ADDRESS", address, port.isdecimal(), "HOST:PORT")
     return host, int(port)
 
 
-def _choose_token(remote: bool) -> None:
+def _choose_token(ours: bool) -> None:
     """The way to prove who we are, before Ray is imported and reads it: for another cluster the token that is there,
-    which Ray's client would not send by itself; for a new one a token of its own, where Ray would leave one in ~."""
+    which Ray's client would not send by itself; for a new one of ours a token of its own: Ray would leave one in ~."""
     if "RAY_AUTH_MODE" in os.environ:
         return
     home = Path("~/.ray/auth_token").expanduser()
     if home.is_file() or os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
         os.environ["RAY_AUTH_MODE"] = "token"
-    elif not remote and "RAY_ADDRESS" not in os.environ:
+    elif ours:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kagglekit.files import delete_folder, hash_files, read_json, temporary_folder, write_json
+from kagglekit.files import delete_folder, hash_files, read_json, shorten, temporary_folder, write_json
 from kagglekit.running.command_line import Where
 from kagglekit.running.notebook import run_notebook
 from kagglekit.running.parallel import GPU_FAILED, OUT_OF_MEMORY, FoldPlan, one_clock
@@ -162,7 +162,10 @@ def _train(
                     told.add(line)
                     board.say(line)
             if trained.failed:
-                raise CellFailed(f"fold {fold}: {trained.failed}", trained.code)
+                failed = trained.failed.replace(f"{job.work}/", f"{shorten(plan.run.parent)}/")
+                for there, here in parcel.home.items():
+                    failed = failed.replace(there, here)
+                raise CellFailed(f"fold {fold}: {failed}", trained.code)
             how = "done in {}" if trained.finished else "time is over after {}: it is not finished"
             board.end(fold, how + ", from a checkpoint in the storage" * trained.resumed)
             if trained.finished:
@@ -265,7 +268,7 @@ def _run_part(fold: int, job: Job, home: Path, report: Report) -> tuple[str, int
     message = "\n".join((home / "errors").read_text(errors="replace").strip().splitlines()[-25:])
     if process.returncode and (GPU_FAILED.search(message) or OUT_OF_MEMORY.search(message)):
         raise TryElsewhere(message)
-    code = process.returncode if process.returncode >= 0 else 1
+    message, code = message.replace(f"{home}/", ""), process.returncode if process.returncode >= 0 else 1
     return (message or f"the process ended with code {process.returncode}") if code else "", code
 
 

@@ -1,6 +1,7 @@
 """Folds on a real Ray cluster of two nodes, one of which dies. Without Ray these are skipped: `pip install ray`."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -165,6 +166,18 @@ def when_kept(storage, folds, action):
         action()
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def test_a_fold_that_fails_says_why_with_the_paths_of_here(cluster, task, place, backbone, capfd):
+    broken = place / "broken"
+    shutil.copytree(backbone, broken)
+    (broken / "model.safetensors").write_text("garbage")
+    given = [text for text in task if not text.startswith("backbone=")]
+    line = ["3_train", f"work={place / 'stopped'}", "run=bad", f"backbone={broken}", *given]
+    assert main([*line, "on=ray", "cores=1", "folds=0"]) == 1
+    printed = capfd.readouterr().err
+    copy = place / "stopped/notebooks/3_train.bad.fold0.failed.ipynb"
+    assert f"{broken}/model.safetensors is damaged" in printed and str(copy) in printed and copy.is_file()
 
 
 def test_an_interrupt_stops_all_and_the_same_command_goes_on(cluster, task, place, capfd):

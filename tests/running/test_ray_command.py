@@ -68,6 +68,22 @@ def test_without_ray_and_without_a_cluster_there_is_one_sentence(monkeypatch):
         assert time.monotonic() - began < 5
 
 
+def test_a_cluster_of_this_machine_is_the_one_that_was_started_here_and_still_answers(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert ray_cluster._local_address() == ""
+    (tmp_path / "ray").mkdir()
+    with socket.socket() as listens:
+        listens.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listens.getsockname()[1]}"
+        (tmp_path / "ray/ray_current_cluster").write_text(f"{address}\n")
+        assert ray_cluster._local_address() == ""  # it has died, and left its address
+        listens.listen()
+        assert ray_cluster._local_address() == address
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert ray_cluster._local_address() == "head:6379"
+
+
 class Known(Cluster):
     """A cluster whose nodes have so many cores and GPUs."""
 
