@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from kagglekit.kaggle import pack_inputs
 from kagglekit.run import main
 from kagglekit.running import ray_cluster
 from kagglekit.running.command_line import Where, parse_address
@@ -120,6 +121,30 @@ def test_archives_hold_files_whole_and_are_divided_between_them(tmp_path):
     for part in pack(files, 2500):
         unpack(part, tmp_path / "back")
     assert all((tmp_path / "back" / name).read_bytes() == file.read_bytes() for name, file in files.items())
+
+
+def test_a_model_of_the_hubs_cache_comes_along_and_paths_are_those_of_here_again(tmp_path, monkeypatch):
+    model = tmp_path / "cache/models--microsoft--deberta-v3-base"
+    for name in ("blobs/1", "refs/main", "snapshots/a1/config.json", "snapshots/a1/sub/more.json"):
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text(name)
+    asked = []
+
+    def find(name, file):
+        asked.append(name)
+        return str(model / "snapshots/a1" / file)
+
+    monkeypatch.setattr(pack_inputs, "try_to_load_from_cache", find)
+    found = pack_inputs.cached_model("deberta-v3-base")
+    assert asked == ["microsoft/deberta-v3-base"]
+    top = "hub/models--microsoft--deberta-v3-base"
+    assert set(found) == {f"{top}/refs/main", f"{top}/snapshots/a1/config.json", f"{top}/snapshots/a1/sub/more.json"}
+    assert found[f"{top}/refs/main"].read_text() == "refs/main"
+    assert pack_inputs.cached_model("minilm") == {} == pack_inputs.cached_model(str(tmp_path))
+    parcel = pack_inputs.Parcel({}, {}, {"inputs/more.csv": "/far/more.csv"})
+    recipe = {"extra": ["inputs/more.csv"], "features": {"vectors": "inputs/more.csv"}, "epochs": 3, "pooling": "cls"}
+    home = {"extra": ["/far/more.csv"], "features": {"vectors": "/far/more.csv"}, "epochs": 3, "pooling": "cls"}
+    assert parcel.at_home(recipe) == home
 
 
 def test_the_terminal_shows_a_line_a_fold_and_one_that_moves(capfd):
