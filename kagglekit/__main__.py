@@ -6,6 +6,7 @@ kagglekit run 3_train --help                     its parameters
 kagglekit predict runs/bbc blend rows.csv        new rows with saved models
 kagglekit race work=runs/bbc budget=2h           which recipes help here
 kagglekit compare base fgm work=runs/bbc         runs side by side
+kagglekit ledger work=runs/bbc                   what helps, and how sure
 kagglekit report runs/bbc                        one page of HTML to send
 kagglekit lab data/tweets                        copies of them in JupyterLab
 kagglekit kaggle build 3_train work=runs/bbc     kernels and submissions
@@ -22,6 +23,7 @@ COMMANDS = {
     "compare": "kagglekit.reports.compare",
     "report": "kagglekit.reports.report",
     "race": "kagglekit.gains.race",
+    "ledger": "kagglekit.gains.ledger",
     "lab": "kagglekit.running.lab",
     "kaggle": "kagglekit.kaggle.__main__",
     "sample": "kagglekit.samples",

@@ -13,6 +13,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
+
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}  # those of autocast
 
 
@@ -132,6 +137,22 @@ def checkpoint_activations(backbone: torch.nn.Module) -> None:
     newer = getattr(backbone, "activation_checkpointing_enable", None)  # the older name warns where there is this one
     (newer or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
     backbone.disable_input_require_grads()  # gradients through frozen embeddings: only the reentrant way needs them
+
+
+@contextmanager
+def measuring_cost() -> Iterator[dict[str, float]]:
+    """Seconds and memory of a block, known at its end. memory: bytes, the most that tensors on a GPU took in it; on a
+    CPU the most that this process has had until then, 0 where the system does not say."""
+    device, began, found = choose_device(), time.monotonic(), {}
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    yield found
+    found["seconds"] = round(time.monotonic() - began, 1)
+    if device.type == "cuda":
+        found["memory"] = torch.cuda.max_memory_allocated(device)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else 0
+        found["memory"] = peak * (1 if platform.system() == "Darwin" else 1024)
 
 
 def keep_memory() -> None:

@@ -165,8 +165,10 @@ class Gain:
             return "one seed a fold; a second one tells more"
         if self.more_seeds:
             return f"{self.more_seeds} seeds would tell"
-        rows = f"about {_round(self.more_rows):,} rows would, now {self.rows:,}" if self.more_rows else "rows and seeds"
-        return f"more seeds cannot tell, rows are the limit: {rows}" if self.more_rows else "too small to be told here"
+        if self.more_rows:
+            rows = f"about {_round(self.more_rows):,} would, now {self.rows:,}"
+            return f"more seeds cannot tell, rows are the limit: {rows}"
+        return "neither 100 seeds nor more rows would tell: it takes both"
 
     def __str__(self):
         span = f" ({self.low:+.4f} to {self.high:+.4f})" if math.isfinite(self.half_width()) else ""

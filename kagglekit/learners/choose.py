@@ -10,7 +10,8 @@ import pandas as pd
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.clean import clean_table
-from kagglekit.files import remove, resolve, run_folder, seed_folder
+from kagglekit.device import measuring_cost
+from kagglekit.files import remove, resolve, run_folder, seed_folder, write_json
 from kagglekit.learners.both_orders import BothOrders
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.full_fit import check_full_fit
@@ -35,6 +36,8 @@ from kagglekit.training.finetune import FineTuner
 from kagglekit.training.fixes import Fixes, check_place
 from kagglekit.training.recipe import Recipe
 
+COST = "cost.json"  # of a training: seconds, memory in bytes, and whether it went on from a checkpoint
+
 
 @dataclass
 class Choice:
@@ -54,7 +57,7 @@ class Choice:
 
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int, number: int = 0) -> Fitted:
         """Train a model of a fold below `folder`, from where it begins, on `train_rows` and the extra rows that fit
-        it; number j of fold k is seeded with `seed` + 1000 j + k."""
+        it; number j of fold k is seeded with `seed` + 1000 j + k. `folder/cost.json` says what that took."""
         begin = {"start": self.begin(fold, folder)} if self.starts else {}
         rows, receipts = self.learned(train_rows, valid_rows), {}
         if self.extra is not None:
@@ -64,7 +67,10 @@ class Choice:
             receipts["extra rows"] = {"learned": len(self.extra.rows(valid_rows)), "left out": left_out}
         if self.fixes is not None:
             receipts["fixes"] = self.fixes.count(train_rows)
-        fitted = self.learner.fit(rows, valid_rows, folder, seed=self.seed + 1000 * number + fold, **begin)
+        cost: dict[str, Any] = {"resumed": (folder / "checkpoints").is_dir()}
+        with measuring_cost() as measured:
+            fitted = self.learner.fit(rows, valid_rows, folder, seed=self.seed + 1000 * number + fold, **begin)
+        write_json(folder / COST, cost | measured)
         return replace(fitted, receipts={**fitted.receipts, **receipts}) if receipts else fitted
 
     def learned(self, train_rows: np.ndarray, valid_rows: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ STEPS = {  # name -> notebook, its parameters, kills of it among 16
     "5_submit": ("5_submit", {"run": "blend"}, 2),
 }
 WHERE = {"at a write": 10, "at any time": 5, "runner": 1}  # how often among 16
-RUNNERS = re.compile(r"^notebooks/|\.lock$")
+RUNNERS = re.compile(r"^notebooks/|\.lock$|cost\.json$")
 WRITES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.symlink", "shutil.rmtree"}
 
 
@@ -189,7 +189,7 @@ def kill(ground: Ground, step: str, where: str, random: np.random.Generator) -> 
 
 
 def differences(ground: Ground, step: str) -> list[str]:
-    """The files that are not those of the undisturbed run, and what was left; copies and locks of the runner apart."""
+    """The files that are not those of the undisturbed run, and what was left; but for copies, locks and times."""
     found, expected = (
         {
             name: path
