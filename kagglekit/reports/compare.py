@@ -25,7 +25,10 @@ from kagglekit.show import curves, plots
 
 SEVERAL, FIRST = 3, 30  # runs side by side in the text, and the width of its first column at most
 PARTS = 12  # classes or labels in the text: those that differ most
-NO_SEEDS = "The intervals are for other rows of the same sort; what another seed would change is not in them."
+NO_SEEDS = (
+    "The intervals are for other rows of the same sort; what another seed would change is not in them: "
+    "`kagglekit ledger` counts it."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

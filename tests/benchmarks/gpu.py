@@ -164,12 +164,12 @@ def find_waits(system: System, models: dict[str, dict], tiny: bool) -> str:
     return f"Of {len(waits)} recipes {which} for the GPU between logged steps."
 
 
-def write_table(text: str, readme: Path) -> None:
+def write_table(text: str, readme: Path, marks: tuple[str, str] = MARKS) -> None:
     """Replace what stands between the marks of a page. Raises ValueError for a page without them."""
-    before, mark, rest = readme.read_text().partition(MARKS[0])
-    _, last, after = rest.partition(MARKS[1])
+    before, mark, rest = readme.read_text().partition(marks[0])
+    _, last, after = rest.partition(marks[1])
     if not mark or not last:
-        raise ValueError(f"{readme} has no {MARKS[0].strip()} and {MARKS[1]}")
+        raise ValueError(f"{readme} has no {marks[0].strip()} and {marks[1]}")
     readme.write_text(f"{before}{mark}{text}\n{last}{after}")
 
 
