@@ -95,6 +95,8 @@ def measure_gain(
         return found  # the same predictions
     terms = [other - first] if paired else [first, other]
     by_rows = float(np.var(other.mean(axis=1) - first.mean(axis=1), ddof=1))
+    if rows_df < 1:
+        return replace(found, reason="one row alone, or none, tells the two apart")
     least = (TINY * max(1e-3, *map(abs, scores))) ** 2
     if by_rows < least:
         return replace(found, reason="no sample of rows changes the difference: nothing says how uncertain it is")

@@ -147,7 +147,9 @@ class Gain:
         """How many rows, in all, would tell with the seeds there are; None where a thousand times as many would not."""
         if self.reason or not self.knows_seeds or not self.with_rows(1000).half_width() < self.needed:
             return None
-        times = optimize.brentq(lambda power: self.with_rows(10**power).half_width() - self.needed, -1, 3)
+        if self.half_width() <= self.needed:
+            return self.rows
+        times = optimize.brentq(lambda power: self.with_rows(10**power).half_width() - self.needed, 0, 3)
         return math.ceil(self.rows * 10**times)
 
     @property

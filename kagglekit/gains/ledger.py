@@ -76,7 +76,7 @@ class Ledger:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code."""
-    usage = f"{program('ledger')} work=WORK [base=RUN] [runs=A,B] [margin=M] [--html]"
+    usage = f"{program('ledger')} work=WORK [base=RUN] [runs=A,B] [margin=M]"
     parser = Parser(program("ledger"), usage=usage, description=__doc__.split("\n")[0])
     parser.takes = "name=value"
     words = "work folder; base=RUN: what runs are compared with; runs=A,B: those alone; margin=: what does not matter"

@@ -132,6 +132,11 @@ def test_a_few_rows_are_no_proof():
         one[:4] = one[:4, ::-1]
     better = {k: {s: np.eye(2)[LABELS[k == FOLDS]] for s in (0, 1)} for k in (0, 1)}
     assert measure_gain("accuracy", LABELS, FOLDS, base, better).verdict == CANNOT
+    one = {k: {s: p.copy() for s, p in each.items()} for k, each in better.items()}
+    for some in one[0].values():
+        some[0] = some[0, ::-1]
+    found = measure_gain("accuracy", LABELS, FOLDS, one, better)
+    assert found.verdict == CANNOT and found.advice == "one row alone, or none, tells the two apart"
     for one in base[1].values():
         one[:4] = one[:4, ::-1]
     assert measure_gain("accuracy", LABELS, FOLDS, base, better).verdict == HELPS  # eight: 0.008
