@@ -19,7 +19,7 @@ from typing import Any
 
 from kagglekit.files import shorten
 from kagglekit.running.arguments import choose_shared, parse_arguments, read_arguments
-from kagglekit.running.command_line import LISTS, Parser, Where, program, write_help
+from kagglekit.running.command_line import LISTS, ON_RAY, Parser, Where, program, write_help
 from kagglekit.running.notebook import find_notebook, report, run_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.running.terminal import CHAINED
@@ -58,7 +58,7 @@ def in_chain(more: bool) -> Iterator[None]:
 def run_line(arguments: list[str], later: list[list[str]]) -> int:
     """Run one notebook, or what else the arguments say; the exit code. later: the arguments of those that follow, whose
     names and values are checked first."""
-    parser = Parser(program("run"), description=__doc__.split("\n\n")[0], epilog=LISTS, add_help=False)
+    parser = Parser(program("run"), description=__doc__.split("\n\n")[0], epilog=f"{LISTS} {ON_RAY}", add_help=False)
     parser.takes = "name=value"
     parser.add_argument("notebook", nargs="?", help="such as 3_train; with --help: its parameters")
     parser.add_argument("parameters", nargs="*", metavar="name=value", help="after a lone --: for all that have it")

@@ -22,6 +22,10 @@ LISTS = (
     "Dicts are JSON in single quotes: loss='{\"focal\": {}}'."
 )
 
+ON_RAY = (
+    "on=ray://HOST:10001 (or on=ray: of this machine) trains each fold on a Ray cluster, with gpus=0.5, cores=2, and "
+    "storage=s3://... for checkpoints."
+)
 PORT = 10001  # of the client server of a Ray cluster, unless it is said
 RANGES = {  # of what a task asks for: kind, least, most, and in words
     "cores": (int, 1, 1 << 20, "a whole number, 1 or more"),
