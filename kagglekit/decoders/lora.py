@@ -11,16 +11,19 @@ them, `lora_a` (r, in) and `lora_b` (out, r), which every trick, optimizer group
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel
 from transformers.pytorch_utils import Conv1D
 
-from kagglekit.decoders.lora_options import ALL, LoraOptions, find_parts
+from kagglekit.decoders.lora_options import ADAPTED, ALL, LoraOptions, check_quantised, find_parts
 from kagglekit.options import check_range
 
 State = dict[str, torch.Tensor]
+SERIALS = count(1)
 
 
 class Adapted(nn.Module):
@@ -75,6 +78,17 @@ def check_layers(backbone: nn.Module, options: LoraOptions) -> None:
         check_range("lora: r", options.r, options.r <= size, f"at most {size}, the smaller side of {name}")
     if options.whole:
         find_parts([name for name, _ in backbone.named_modules() if name], options.whole, "whole", "parts")
+
+
+def check_tuning(tuning: str, lora: dict, backbone: str) -> None:
+    """Raise ValueError where the layers of a backbone (a folder) do not fit the options, which takes some seconds; and
+    for qlora where this machine cannot train it."""
+    if tuning == "qlora":
+        check_quantised()
+    if tuning in ADAPTED and lora:
+        with torch.device("meta"):
+            model = AutoModel.from_config(AutoConfig.from_pretrained(backbone))
+        check_layers(model, LoraOptions(**lora))
 
 
 def add_adapters(backbone: nn.Module, options: Mapping, without: Iterable[nn.Module] = ()) -> None:
@@ -161,7 +175,9 @@ def merged(backbone: nn.Module) -> Iterator[None]:
 def _merged(linear: Adapted) -> nn.Parameter:
     if not linear.weight.is_floating_point():
         raise ValueError("adapters on a backbone of 4 bits are not merged: its weights cannot hold the sum")
-    return nn.Parameter(linear.weight.float() + linear.delta(), requires_grad=False)
+    weight = nn.Parameter(linear.weight.float() + linear.delta(), requires_grad=False)
+    weight.serial = next(SERIALS)  # a later one may have the same address: who keeps what it made of one looks at this
+    return weight
 
 
 def begin_adapters(backbone: nn.Module, state: State, scale: float) -> None:

@@ -113,11 +113,14 @@ class _Product:
 
     def frozen(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The weights of all layers (sum of out, in) and their biases in bfloat16."""
-        seen = [(one.weight.data_ptr(), one.weight._version, one.weight.dtype) for one in self.linears]
-        if seen != self.seen:
+        if self._state() != self.seen:
             self.made = self._make()
-            self.seen = [(one.weight.data_ptr(), one.weight._version, one.weight.dtype) for one in self.linears]
+            self.seen = self._state()
         return self.made
+
+    def _state(self) -> list[tuple]:
+        weights = [linear.weight for linear in self.linears]
+        return [(x.data_ptr(), x._version, x.dtype, getattr(x, "serial", 0)) for x in weights]
 
     @torch.inference_mode(False)  # they are kept
     def _make(self) -> tuple[torch.Tensor, torch.Tensor | None]:

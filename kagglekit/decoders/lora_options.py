@@ -62,22 +62,6 @@ def _ends(name: str, end: str) -> bool:
     return f".{name}".endswith(f".{end}")
 
 
-def check_tuning(tuning: str, lora: dict, backbone: str) -> None:
-    """Raise ValueError where the layers of a backbone (a folder) do not fit the options, which takes some seconds; and
-    for qlora where this machine cannot train it."""
-    if tuning == "qlora":
-        check_quantised()
-    if tuning in ADAPTED and lora:
-        import torch
-        from transformers import AutoConfig, AutoModel
-
-        from kagglekit.decoders.lora import check_layers
-
-        with torch.device("meta"):
-            model = AutoModel.from_config(AutoConfig.from_pretrained(backbone))
-        check_layers(model, LoraOptions(**lora))
-
-
 def pack_options(dtype: Any) -> dict[str, Any]:
     """Options of `from_pretrained` for a frozen backbone in 4 bits, the rest of it and its products in `dtype` (QLoRA;
     Dettmers et al., 2023, arXiv 2305.14314). Raises ValueError as `check_quantised` does."""

@@ -23,7 +23,7 @@ from kagglekit.decoders.lora_options import pack_options
 from kagglekit.decoders.options import encode_options
 from kagglekit.device import PRECISIONS, choose_precision, full_precision
 from kagglekit.files import read_json, replacing, write_json
-from kagglekit.files.arrays import read_tensors, seal
+from kagglekit.files.arrays import loading, read_tensors, seal
 from kagglekit.model.backbones import backbone_folder, find_backbone, load_config, quiet, token_types, without_pooler
 from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.fast_layers import quicken
@@ -275,8 +275,9 @@ class Classifier(nn.Module):
         given = {"config": config, "dtype": torch.float32}
         if adapters and adapters.get("bits") == 4:
             given |= pack_options(PRECISIONS[choose_precision()])
-        with quiet():
-            model = cls(fast_deberta(kind.from_pretrained(place, **given)), **options)
+        with quiet(), loading(backbone_folder(place), weights=True):
+            backbone = kind.from_pretrained(place, **given)
+        model = cls(fast_deberta(backbone), **options)
         if not adapters:
             model.backbone.requires_grad_(False)
         load_trained(model, model.backbone, state)

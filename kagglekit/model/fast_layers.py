@@ -102,7 +102,11 @@ class _Weights:
         return type(self), ()
 
     def read(self, linears: Sequence[nn.Linear]) -> None:
-        versions = [(p.data_ptr(), p._version) for linear in linears for p in (linear.weight, linear.bias)]
+        versions = [
+            (p.data_ptr(), p._version, getattr(p, "serial", 0))
+            for linear in linears
+            for p in (linear.weight, linear.bias)
+        ]
         if versions != self.versions:
             self.versions, self.made = versions, {}
             self.linears = [linears[:3], *([linear] for linear in linears[3:])]

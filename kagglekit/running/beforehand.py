@@ -152,7 +152,7 @@ def check_adapters(asked: Asked) -> None:
     values = asked.values
     trained = asked.has("tuning", "lora") and values["learner"] == "finetune" and values["backbone"] not in PLAIN
     if trained and (values["lora"] or values["tuning"] == "qlora"):
-        from kagglekit.decoders.lora_options import check_tuning
+        from kagglekit.decoders.lora import check_tuning
         from kagglekit.decoders.packed_weights import PACKED, dense_place
         from kagglekit.model.backbones import backbone_folder, find_backbone  # torch comes with it: some seconds
 

@@ -14,7 +14,7 @@ from kagglekit.augment.catalogue import make_augmenter
 from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
 from kagglekit.data.features import check_features
-from kagglekit.decoders.lora_options import check_tuning
+from kagglekit.decoders.lora import check_tuning
 from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept, share_cores
 from kagglekit.files import check_space, name_training, replacing
 from kagglekit.model.backbones import check_max_length, load_config, load_tokenizer
