@@ -104,7 +104,7 @@ def describe_verdict(outcome: Outcome, metric: str, where: str, paused: int) -> 
         span = f"({promise.low:+.4f} to {promise.high:+.4f})" if math.isfinite(promise.half_width()) else ""
         said = [f"{winner}, on {where}: {metric} {was:.4f} to {now:.4f}, {promise.better_by:+.4f} {span}."]
         said.append({
-            HELPS: f"{winner} helps, so far as 95 % is sure.",
+            HELPS: f"{winner} helps: the interval lies above 0.",
             SAME: f"It makes no difference that matters ({promise.margin:.4f} would): the base does as well.",
             CANNOT: f"Whether it helps cannot be told{f': {promise.advice}' if promise.advice else ''}.",
         }.get(promise.verdict, f"{winner} looked best by luck, and hurts: stay with the base."))  # fmt: skip

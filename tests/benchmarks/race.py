@@ -3,7 +3,7 @@
 `python -m tests.benchmarks.race honest --races 40` simulates races of twenty recipes that do nothing, and of one among
 them that helps by two standard errors of one run. `python -m tests.benchmarks.race speed --recipes 6` trains the same
 fold and seed of so many shipped recipes on 600 tweets as cells of a race and by `kagglekit run`, one thread each, and
-compares the tables.
+compares the tables. `real --place FOLDER` races the predictions that `trick_gain measure FOLDER` has made.
 """
 
 import argparse
@@ -13,12 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from kagglekit.files import fold_folders
+from kagglekit.gains.effect import measure_gain
+from kagglekit.gains.elimination import Race
+from kagglekit.gains.standings import BASE, Plan
 from tests.gains.simulated import SCORE, SimulatedRace, nulls
 
 ROWS, ARMS = 600, 20
@@ -55,6 +59,39 @@ def honest(races: int) -> None:
         began, found = time.perf_counter(), simulate(races, *case)
         shown = ", ".join(f"{what} {value:.3f}" for what, value in found.items())
         print(f"{name} ({races} races, {time.perf_counter() - began:.0f} s): {shown}", flush=True)
+
+
+def real(folder: Path, sample: str, splits: int) -> None:
+    """Races of the predictions that `trick_gain measure` has made, on rows drawn at random; the rest is the test.
+
+    Half of the seeds choose, the others confirm. The promise lies in the interval of the gain on the test rows, or not.
+    """
+    made = [(name, np.load(name)) for name in sorted((folder / sample).glob("*.npz")) if ".part" not in name.name]
+    cells = {tuple(name.name.split(".")[:2]): one["oof"] for name, one in made}
+    truth, count = made[0][1]["truth"], min(Counter(arm for arm, _ in cells).values()) // 2
+    arms = [arm for arm in dict.fromkeys(arm for arm, _ in cells) if arm != BASE]
+    inside, said = [], Counter()
+    for split in range(splits):
+        order = np.random.default_rng(split).permutation(len(truth))
+        test, learned = np.split(order, [len(truth) // 3])
+        folds = np.arange(len(learned)) % 5
+        plan = Plan((0, 1), (2, 3, 4), count, 1e9)
+        outcome = Race(
+            arms, plan, "accuracy", truth[learned], folds, lambda batch: {},
+            lambda cell, at=learned, fold=folds: cells[cell.arm, str(cell.seed)][at[fold == cell.fold]],
+            lambda cell: 1.0, draws=200,
+        ).run()  # fmt: skip
+        if outcome.promise is None:
+            said["nobody ahead"] += 1
+            continue
+        sides = [
+            {0: {seed: cells[arm, str(seed)][test] for seed in range(2 * count)}} for arm in (BASE, outcome.winner)
+        ]
+        gain = measure_gain("accuracy", truth[test], np.zeros(len(test), int), *sides)
+        inside.append(gain.low <= outcome.promise.better_by <= gain.high)
+        said[outcome.promise.verdict] += 1
+    print(f"{sample}, {len(arms)} recipes, {splits} splits: {dict(said)}; the promise in the interval of the test in "
+          f"{sum(inside)} of {len(inside)}")  # fmt: skip
 
 
 def speed(recipes: int, place: Path) -> None:
@@ -102,14 +139,16 @@ def _call(module: str, *words: str) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=["honest", "speed"])
+    parser.add_argument("what", choices=["honest", "real", "speed"])
     parser.add_argument("--races", type=int, default=40)
     parser.add_argument("--recipes", type=int, default=6)
+    parser.add_argument("--sample", default="tweets", help="for real, of the predictions in --place")
     parser.add_argument("--place", type=Path, help="a folder for data and runs; empty: a temporary one")
     options = parser.parse_args()
     if options.what == "honest":
-        honest(options.races)
-        return
+        return honest(options.races)
+    if options.what == "real":
+        return real(options.place, options.sample, options.races)
     with tempfile.TemporaryDirectory() as place:
         speed(options.recipes, (options.place or Path(place)).resolve())
 
