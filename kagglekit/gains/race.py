@@ -1,7 +1,7 @@
 """A race of recipes on a competition: which settings help here, decided on pairs, within a budget of time.
 
     kagglekit race work=runs/bbc budget=2h
-    kagglekit race work=runs/bbc recipes=fgm,ema,mine.json folds=0,1 seeds=3 -- max_length=128
+    kagglekit race recipes=fgm,ema,mine.json folds=0,1 -- max_length=128
 
 All recipes are trained on the same folds and seeds as the base. Those that cannot win any more stop; the best are
 combined; the winner and the base are trained again on folds that did not choose it, and that difference is what is
