@@ -27,7 +27,7 @@ from kagglekit.options import check_range
 from kagglekit.progress import clock
 from kagglekit.reports.overview import WIDTH, write_score
 from kagglekit.reports.page import Section, listing, paragraph, table, write_page
-from kagglekit.reports.run_settings import find_differences, write_settings
+from kagglekit.reports.run_settings import find_differences, find_learner, write_settings
 from kagglekit.running.arguments import read_arguments
 from kagglekit.running.command_line import Parser, program
 
@@ -119,7 +119,8 @@ def make_ledger(work: str | Path, base: str = "", runs: list[str] | None = None,
     first = read.base.records[0].recipe
     entries = []
     for one in read.recipes:
-        differ = find_differences(one.records[0].recipe, first)
+        own = one.records[0].recipe
+        differ = find_differences(own, first if find_learner(own) == find_learner(first) else {})
         settings = write_settings(_without_seed(differ))
         entries.append(Entry(one, settings or "other inputs, such as weights or files", gains[one.name]))
     entries.sort(key=lambda entry: (ORDER.index(entry.gain.verdict), -entry.gain.better_by))
@@ -176,9 +177,10 @@ def write_notes(found: Ledger) -> list[str]:
         notes.append(f"Intervals of single seeds leave out what another seed changes: {more}.")
     claimed = [entry.gain for entry in entries if entry.gain.verdict in (HELPS, HURTS)]
     if claimed and len(entries) > 1:
+        level = claimed[0].level
         notes.append(
             f"At most a twentieth of what is said to help or hurt is so by chance: of {len(entries)} recipes, "
-            f"{len(claimed)} are; their intervals hold {claimed[0].level:.1%}, the others 95 %."
+            f"{len(claimed)} are; intervals hold 95 %{f', of those {100 * level:.1f} %' if level > 0.95 else ''}."
         )
     best = next((entry for entry in entries if entry.gain.verdict == HELPS), None)
     if best and len(entries) > 1:
@@ -246,7 +248,7 @@ def _about(entry: Entry) -> list[str]:
 def write_csv(found: Ledger) -> Path:
     """The ledger as `ledger.csv` in its work folder, whole or not at all; returns its path."""
     path = found.work / "ledger.csv"
-    frame = pd.DataFrame([found.row(entry) for entry in found.entries])
+    frame = pd.DataFrame([found.row(entry) for entry in found.entries]).round(6)
     with replacing(path) as part:
         frame.replace([float("inf"), float("-inf")], None).to_csv(part, index=False)
     return path
