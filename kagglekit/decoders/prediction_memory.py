@@ -6,7 +6,7 @@ back into the numbers of its input first. Embeddings, norms and the head stay as
 measured on golden rows, see `kagglekit.kaggle.golden_rows`. Nothing here has a gradient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,11 +19,14 @@ LEAST = 64  # inputs of a matrix: smaller ones are not worth 8 bits
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def place(model: nn.Module, layers: nn.ModuleList, device: torch.device, precision: str) -> nn.Module:
+def place(
+    model: nn.Module, find_layers: Callable[[nn.Module], nn.ModuleList], device: torch.device, precision: str
+) -> nn.Module:
     """Put a classifier (`backbone`, and the rest around it) on a device, to predict.
 
     On a CUDA GPU the floating weights of a decoder become those of the precision, and its layers are split over all
-    GPUs where the first has too little free memory. Raises MemoryError with the figures where all have.
+    GPUs where the first has too little free memory. find_layers: of a backbone, such as `surgery.find_layers`.
+    Raises MemoryError with the figures where all have too little.
     """
     if device.type != "cuda" or not model.causal:
         return model.to(device)
@@ -31,7 +34,7 @@ def place(model: nn.Module, layers: nn.ModuleList, device: torch.device, precisi
     needed = sum(x.numel() * x.element_size() for x in model.backbone.state_dict().values()) / 1e9
     free = [torch.cuda.mem_get_info(index)[0] / 1e9 for index in range(torch.cuda.device_count())]
     gpus = [torch.device("cuda", index) for index in choose_gpus(needed, free, device.index or 0)]
-    model.to(gpus[0]) if len(gpus) == 1 else spread(model, layers, gpus)
+    model.to(gpus[0]) if len(gpus) == 1 else spread(model, find_layers(model.backbone), gpus)
     return model
 
 

@@ -106,7 +106,7 @@ class SavedModel:
         model, self.spare = Classifier.load(self.folder), None
         if self.int8:
             quantise(merge_adapters(model.backbone))
-        return place(model, find_layers(model.backbone), choose_device(), self.precision).eval()
+        return place(model, find_layers, choose_device(), self.precision).eval()
 
     def examples(self, table: pd.DataFrame, of_train: bool = False) -> Examples:
         """Examples of the rows of a table.

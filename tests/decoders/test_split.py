@@ -70,5 +70,5 @@ def test_weights_that_fit_nowhere_are_refused_with_the_figures(needed, free):
 
 def test_on_a_cpu_nothing_changes(make):
     model, _ = make("llama")
-    assert place(model, find_layers(model.backbone), torch.device("cpu"), "bf16") is model
+    assert place(model, find_layers, torch.device("cpu"), "bf16") is model
     assert {p.dtype for p in model.parameters()} == {torch.float32}
