@@ -161,7 +161,8 @@ class Inputs:
         elif here == resolve(name):
             self.places.typed(name)
         self._add(here)
-        self._rewrite(file, {**base, "backbone": name if name in PACKED else "", "folder": self.places.of(here)})
+        there = self.places.of(here)
+        self._rewrite(file, {**base, "backbone": name if name in PACKED else there, "folder": there})
 
     def _add_task(self, work: Path | None = None) -> None:
         """Add task.json, without the local folder of the competition's files."""

@@ -1,6 +1,7 @@
 """Runs with adapters: small folders that stand on one backbone, resumed exactly, begun from, averaged, refused."""
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,17 @@ from kagglekit.decoders.lora_base import BASE, hash_weights
 from kagglekit.device import choose_precision
 from kagglekit.files import read_json, write_json
 from kagglekit.files.arrays import read_tensors
+from kagglekit.kaggle.__main__ import main
+from kagglekit.kaggle.bundle import read_bundle, unpack
+from kagglekit.kaggle.golden_rows import check_golden_rows
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.weight_averages import average_models, fuse_backbones
+from kagglekit.samples import write_sample
 from kagglekit.time_budget import OutOfTime, TimeBudget
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel, SavedModels
 from kagglekit.training.recipe import Recipe
+from tests.conftest import run_cells
 
 LORA = {"tuning": "lora", "lora": {"r": 4}, "max_length": 24, "epochs": 2, "batch_size": 6, "learning_rate": 5e-3}
 
@@ -206,3 +212,31 @@ def test_4_bits_are_refused_without_what_they_need(tuner):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"tuning=.qlora.*set tuning=.lora."):
             tuner(tuning="qlora")
+
+
+def test_a_run_goes_into_a_kernel_with_its_backbone_once_and_scores_there_as_at_home(
+    tmp_path, tiny_decoder, monkeypatch
+):
+    """All that a kernel has is the bundle: the backbone and the run of home are gone."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_decoder("llama"), tmp_path / "decoder")
+    run_cells("1_eda", data=str(write_sample("tweets", tmp_path / "tweets", 32)), work="runs/w", n_folds=2)
+    knobs = {"backbone": str(tmp_path / "decoder"), "tuning": "lora", "epochs": 1.0, "max_length": 24}
+    run_cells("3_train", run="llm", work="runs/w", **knobs)
+    build = ["build", "--owner", "me", "--competition", "tweets", "--code-competition", "--cpu"]
+    main([*build, "5_submit", "work=runs/w", "run=llm", "predict=true"])
+    (bundle,) = (file.parent for file in Path("runs/w/kaggle").glob("*/bundle.json"))
+    paths = [record["path"] for record in read_bundle(bundle)["files"]]
+    assert [path for path in paths if path.endswith("safetensors")] == [
+        "inputs/decoder/model.safetensors",
+        *(f"runs/w/llm/fold{fold}/model/model.safetensors" for fold in (0, 1)),
+    ]
+    unpack(Path(shutil.copytree(bundle, tmp_path / "mounted")), tmp_path / "kernel")
+    for gone in ("runs", "decoder"):
+        shutil.rmtree(tmp_path / gone)
+    monkeypatch.chdir(tmp_path / "kernel")
+    found = check_golden_rows("runs/w", "llm")
+    assert found["fold"].tolist() == ["0", "1"] and (found["largest difference"] < 0.1).all()
+    shutil.rmtree("inputs")
+    with pytest.raises(FileNotFoundError, match=r"llm/fold0/model has adapters or a head for the backbone .*not here"):
+        check_golden_rows("runs/w", "llm")
