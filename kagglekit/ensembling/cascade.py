@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
+from kagglekit.files import read_json
 from kagglekit.options import check_range
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run
@@ -101,21 +102,26 @@ def as_method(
     return runs, "cascade", {**options, "cascade": {"shares": shares, **options.get("cascade", {})}}
 
 
-def seconds_a_row(record: RunRecord) -> float | None:
-    """Seconds that the models of a run took to predict a row of test, all folds together, by what training noted; None
-    where it did not: learners that are fitted again have no model that reads rows."""
-    noted = [one.get("predicting") for one in record.params.get("receipts", {}).values()]
-    if not noted or not all(noted):
+def prediction_cost(record: RunRecord) -> tuple[float, float] | None:
+    """What it takes a run to predict test, by what its trainings noted: seconds, and seconds a row of test, all folds
+    and seeds together. A learner without a saved model is fitted again: seconds alone. None where nothing was noted."""
+    if record.members:
+        each = [prediction_cost(member) for member in record.members]
+        return None if None in each else tuple(map(sum, zip(*each, strict=True)))
+    known = [read_json(file) for place in record.folds.values() for file in sorted(place.rglob("cost.json"))]
+    if not known or any("predicting" not in cost for cost in known):
         return None
-    return sum(one["seconds"] / max(one["rows"], 1) for one in noted)
+    if any(cost["predicting"] is None for cost in known):
+        return sum(cost["seconds"] for cost in known), 0.0
+    return 0.0, sum(cost["predicting"] / max(cost["test_rows"], 1) for cost in known)
 
 
 def replay(
-    cascade: Cascade, inputs: StackInput, labels: np.ndarray, seconds: Sequence[float | None], test_rows: int
+    cascade: Cascade, inputs: StackInput, labels: np.ndarray, costs: Sequence[tuple | None], test_rows: int
 ) -> pd.DataFrame:
     """The cascade on out-of-fold rows with other shares of its last run: a row a share, with `score`, `difference` to
     the last run on all rows that it may read (above 0: better), the `standard_error` of that (bootstrap over the same
-    rows), and `minutes` for so many rows of test; NaN where a run's seconds a row are not known."""
+    rows), and `minutes` for so many rows of test by the `prediction_cost` of each run; NaN where one is not known."""
     *first, own = cascade.shares_
     shares = sorted({*(share for share in GRID if share < first[-1]), own, first[-1]})
     ways = [[*first, share] for share in shares]
@@ -125,8 +131,9 @@ def replay(
     sign = 1 if is_higher_better(inputs.metric) else -1
     table = pd.DataFrame({"share": shares, "score": scores, "difference": sign * (scores - scores[-1])})
     table["standard_error"] = [spread(drawn[:, k] - drawn[:, -1]) for k in range(len(found))]
-    each = np.array([np.nan if one is None else one for one in seconds])
-    table["minutes"] = [float(np.dot(way, each)) * test_rows / 60 for way in ways]
+    fixed, row = np.array([one or (np.nan, np.nan) for one in costs]).T
+    minutes = [np.where(np.array(way) > 0, fixed + np.array(way) * row * test_rows, 0).sum() / 60 for way in ways]
+    table["minutes"] = minutes
     return table.set_index("share")
 
 
@@ -134,6 +141,6 @@ def replay_runs(
     runs: Sequence[Run], options: dict[str, Any], inputs: StackInput, labels: np.ndarray, test_rows: int
 ) -> pd.DataFrame:
     """`replay` of the cascade with these options, of runs as 4_ensemble read them."""
-    seconds = [None if run.folder is None else seconds_a_row(RunRecord(run.folder)) for run in runs]
+    costs = [None if run.folder is None else prediction_cost(RunRecord(run.folder)) for run in runs]
     cascade = Cascade(**options)
-    return replay(cascade.fit(inputs, labels, labels), inputs, labels, seconds, test_rows)
+    return replay(cascade.fit(inputs, labels, labels), inputs, labels, costs, test_rows)

@@ -36,7 +36,7 @@ from kagglekit.training.finetune import FineTuner
 from kagglekit.training.fixes import Fixes, check_place
 from kagglekit.training.recipe import Recipe
 
-COST = "cost.json"  # of a training: seconds, memory in bytes, and whether it went on from a checkpoint
+COST = "cost.json"  # of a training: seconds (of predicting test too), memory in bytes, whether it was resumed
 
 
 @dataclass
@@ -70,7 +70,8 @@ class Choice:
         cost: dict[str, Any] = {"resumed": (folder / "checkpoints").is_dir()}
         with measuring_cost() as measured:
             fitted = self.learner.fit(rows, valid_rows, folder, seed=self.seed + 1000 * number + fold, **begin)
-        write_json(folder / COST, cost | measured)
+        predicting = {"predicting": fitted.predicting, "test_rows": len(fitted.test)}
+        write_json(folder / COST, cost | measured | predicting)
         return replace(fitted, receipts={**fitted.receipts, **receipts}) if receipts else fitted
 
     def learned(self, train_rows: np.ndarray, valid_rows: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ class Fitted:
     """Predictions (rows, columns) of the fold's own rows and of the test rows, history, and receipts of its tricks.
 
     evaluations: step -> what the weights of that step predict for the fold's own rows, where one of them was chosen.
+    predicting: seconds to predict the test rows by the model that is saved; None: there is no such model.
     """
 
     oof: np.ndarray
@@ -52,6 +53,7 @@ class Fitted:
     history: list[dict[str, float]] = field(default_factory=list)
     receipts: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    predicting: float | None = None
 
 
 def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool = False, folds: bool = True) -> Path:

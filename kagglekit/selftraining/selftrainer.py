@@ -150,7 +150,9 @@ class SelfTrainer:
         PartialState().wait_for_everyone()
         _remove_models(place)
         last = before.fitted
-        return Fitted(last.oof, last.test, last.history, {**last.receipts, "pseudo": {"rounds": receipts}})
+        return Fitted(
+            last.oof, last.test, last.history, {**last.receipts, "pseudo": {"rounds": receipts}}, {}, last.predicting
+        )
 
     def _train(
         self, rows: FoldRows, place: Path, options: dict[str, Any], chosen: PseudoLabels | None = None, number: int = 0

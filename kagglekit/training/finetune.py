@@ -1,6 +1,7 @@
 """Fine-tuning: one model a fold, its out-of-fold and test predictions, and the learning rates beforehand."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,14 +194,15 @@ class FineTuner:
                 with replacing(folder / "model") as part:
                     model.save(part, self.tokenizer)
                     features.save(part)
+            began = time.monotonic()
             predictions = predict(model, test, self.precision) if self.keep else latest["predictions"][:0]
+            predicting = time.monotonic() - began if self.keep else None
         trainer.accelerator.wait_for_everyone()
         if trainer.args.should_save:
             remove_checkpoints(folder / "checkpoints")
         logged = history(trainer.state.log_history)
-        return Fitted(
-            latest["predictions"] if scored else predictions[:0], predictions, logged, receipts, record.evaluations
-        )
+        own = latest["predictions"] if scored else predictions[:0]
+        return Fitted(own, predictions, logged, receipts, record.evaluations, predicting)
 
     def find_learning_rate(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
         """The loss in a short trial while the learning rate grows, see `lr_finder`; all of it is undone."""

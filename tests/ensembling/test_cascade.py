@@ -87,12 +87,12 @@ def test_the_replay_has_each_share_with_its_score_and_minutes():
     labels = random.integers(2, size=400)
     small, large = (np.clip(labels + random.normal(0, noise, 400), 0.01, 0.99) for noise in (0.9, 0.4))
     cascade, inputs = fitted([1, 0.3], [np.stack([1 - one, one], axis=1) for one in (small, large)])
-    table = replay(cascade, inputs, labels, [0.001, 0.1], 60_000)
+    table = replay(cascade, inputs, labels, [(0.0, 0.001), (60.0, 0.1)], 60_000)
     assert {0.0, 0.3, 1.0} <= set(table.index)
-    assert table["minutes"][[0.0, 0.3, 1.0]].round(6).tolist() == [1, 31, 101]
+    assert table["minutes"][[0.0, 0.3, 1.0]].round(6).tolist() == [1, 32, 102]
     alone = [float(np.mean((one > 0.5) == labels)) for one in (small, large)]
     assert table["score"][[0.0, 1.0]].tolist() == alone
     assert table["difference"][1.0] == 0 == table["standard_error"][1.0]
     assert table["difference"][0.0] < 0 < table["standard_error"][0.0]
     assert alone[0] < table["score"][0.3] <= alone[1] + 0.02
-    assert replay(cascade, inputs, labels, [None, 0.1], 60_000)["minutes"].isna().all()
+    assert replay(cascade, inputs, labels, [None, (0.0, 0.1)], 60_000)["minutes"].isna().all()
