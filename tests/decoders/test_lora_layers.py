@@ -121,9 +121,8 @@ def test_fast_layers_of_encoders_see_adapters(make, family):
         with torch.inference_mode(), merged(model):
             found = run_forward(model)
         assert distance(found, run(model, False)[0]) < 0.05
-    with torch.inference_mode(), merged(model):
+    with merged(model):
         assert not any(isinstance(one, Adapted) for one in model.modules())
-        assert distance(run_forward(model), run(make(family, False, exact=False), False)[0]) < 0.05
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5])
