@@ -80,7 +80,7 @@ def read_base(work: Path, name: str, given: Mapping[str, Any]) -> Arm:
         meant = did_you_mean(name, there) or (f": there are {', '.join(sorted(there))}" if there else "")
         raise FileNotFoundError(f"base={name!r} is no run of {shorten(work)}{meant}")
     words += f", with {', '.join(given)} changed" if given else ""
-    values = values | given
+    values = drop_idle(values | given, given)
     check_arm(work, values)
     return Arm("base", values, words)
 

@@ -6,7 +6,6 @@ own vectors with a classifier; recipes for long texts go where no text is long.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from kagglekit.competition.task import Task, read_train
 from kagglekit.gains.arms import LARGER, LONGER, Arm
 from kagglekit.gains.recipes import MODELS, RaceRecipe
 from kagglekit.model.backbones import find_backbone, load_config, load_tokenizer, without_pooler
-from kagglekit.model.catalogue import BACKBONES, PACKAGES
+from kagglekit.model.catalogue import BACKBONES
 from kagglekit.runs.run_knobs import PLAIN
 from kagglekit.training.learning_rates import suggest_learning_rate
 from kagglekit.training.model_inputs import read_inputs
@@ -79,12 +78,12 @@ def share_of_long(work: Path, task: Task, base: Arm) -> float:
 
 
 def find_backbones(settings: Mapping[str, Any]) -> tuple[dict[str, RaceRecipe], dict[str, str]]:
-    """Backbones of the catalogue that are here, in a package or in the hub's cache, as recipes; of those that are much
+    """Encoders of the catalogue that are here, in a package or in the hub's cache, as recipes; of those that are much
     larger than the base, why they are not."""
     sizes = {one.name: one.size for one in BACKBONES}
     own, found, left_out = sizes.get(settings["backbone"]), {}, {}
     for one in BACKBONES:
-        if one.name == settings["backbone"] or not is_here(one.name):
+        if one.name == settings["backbone"] or one.kind == "decoder" or not is_here(one.name):
             continue
         if own and one.size > LARGER * own:
             left_out[one.name] = f"{one.size / own:.0f} times as large as the base: name it to try it"
@@ -95,8 +94,9 @@ def find_backbones(settings: Mapping[str, Any]) -> tuple[dict[str, RaceRecipe], 
 
 def is_here(name: str) -> bool:
     """Whether a backbone of the catalogue can be loaded without a network."""
-    if name in PACKAGES:
-        return importlib.util.find_spec(PACKAGES[name][0]) is not None
-    found = find_backbone(name)
+    try:
+        found = find_backbone(name)
+    except (FileNotFoundError, ValueError):  # a package that is not installed; several inputs of that name
+        return False
     cached = (try_to_load_from_cache(found, file) for file in ("model.safetensors", "pytorch_model.bin"))
     return Path(found).is_dir() or any(isinstance(one, str) for one in cached)
