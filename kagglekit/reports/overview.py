@@ -5,6 +5,7 @@
 Finished runs come first, by score. Runs of fewer folds were scored on other rows: they stand below, and are told.
 """
 
+import math
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,8 +101,8 @@ class Overview:
 
 
 def write_score(value: float) -> str:
-    """A score with four digits after the point, a large one with six in all."""
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.6g}"
+    """A score with four digits after the point, a large one with six in all; "not defined" for NaN."""
+    return "not defined" if math.isnan(value) else f"{value:.4f}" if abs(value) < 1000 else f"{value:.6g}"
 
 
 def read_overview(work: str | Path) -> Overview:

@@ -20,7 +20,7 @@ from kagglekit.options import did_you_mean
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.tables import Run, list_runs, read_folds, read_run
 from kagglekit.scoring.bootstrap import bootstrap_scores, interval, spread, standard_error
-from kagglekit.scoring.metrics import is_higher_better, score
+from kagglekit.scoring.metrics import is_higher_better, score, score_if_defined
 from kagglekit.show.classes import report
 from kagglekit.show.texts import row_losses
 
@@ -177,14 +177,14 @@ def _compare(data: EnsembleData, names: list[str], runs: list[Run], left_out: li
         alone = f"{names[k]} alone is right" if task.classes else f"{names[k]} is nearer"
         differences.append(Difference(names[k], names[0], by, spread(better), low, high, wins, lost, alone))
     by_fold = {
-        int(one): [score(task.metric, truth[fold == one], some[fold == one]) for some in predictions]
+        int(one): [score_if_defined(task.metric, truth[fold == one], some[fold == one]) for some in predictions]
         for one in np.unique(fold)
     }
     errors = [standard_error(task.metric, truth, some, groups=groups) for some in predictions]  # as `score_run` has it
     table = pd.DataFrame({"score": scores, "standard_error": errors}, index=names)
     return Paired(
         task, names, len(rows), units, left_out, table, differences,
-        pd.DataFrame.from_dict(by_fold, orient="index", columns=names).rename_axis("fold"),
+        pd.DataFrame.from_dict(by_fold, orient="index", columns=names, dtype=float).rename_axis("fold"),
         _score_parts(task, np.asarray(truth), predictions, names),
         _disagreements(data, names, runs, losses, examples),
     )  # fmt: skip

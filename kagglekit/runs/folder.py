@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from kagglekit.runs.record import RunRecord, count_seeds, named_runs, split_star
 from kagglekit.runs.seeds import join_seeds, score_seeds, table_folder
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.bootstrap import standard_error
-from kagglekit.scoring.metrics import score
+from kagglekit.scoring.metrics import score, score_if_defined
 
 
 @dataclass
@@ -262,12 +263,10 @@ def tell_fold(
         mean = read_parquet(place / "oof.parquet").iloc[:, 2:].to_numpy(dtype=np.float32)
         each.append((f"fold {fold}, mean of {seeds} seeds", mean))
     for words, oof in each:
-        try:
-            value = float(score(task.metric, labels, oof))
-        except ValueError:  # the metric is not defined on these rows
-            say(f"{words} is finished")
-            continue
-        say(f"{words}: {task.metric} {value:.4f}", score=value)
+        if (value := score_if_defined(task.metric, labels, oof)) is None:
+            say(f"{words} is finished: {task.metric} is not defined on its {len(labels)} rows")
+        else:
+            say(f"{words}: {task.metric} {value:.4f}", score=value)
 
 
 def describe_score(scores: dict[str, Any], known: Iterable[int]) -> str:
@@ -289,20 +288,21 @@ def name_seeds(scores: dict[str, Any]) -> str:
 
 
 def score_run(run: Run, task: Task, labels: np.ndarray, groups: np.ndarray | None = None) -> dict[str, Any]:
-    """The out-of-fold score of a run's finished folds, its standard error (bootstrap over rows), and each fold's.
+    """The out-of-fold score of a run's finished folds, its standard error (bootstrap over rows), and each fold's: None
+    where the metric is not defined on its rows.
 
     labels, groups: of all rows of train; rows of a group are drawn together, as `group` of `read_folds` says.
     Where each fold chose among evaluations, that score is too good: `cross_fitted` is the score of `honest_run`.
     `seeds`: see `score_seeds`.
     """
-    truth, fold = labels[run.rows], run.oof["fold"].to_numpy()
+    truth, fold, scored = labels[run.rows], run.oof["fold"].to_numpy(), partial(score_if_defined, task.metric)
     together = None if groups is None else groups[run.rows]
     found = {
         "run": run.name,
         "metric": task.metric,
         "score": float(score(task.metric, truth, run.oof_array)),
         "standard_error": float(standard_error(task.metric, truth, run.oof_array, groups=together)),
-        "folds": {int(k): float(score(task.metric, truth[fold == k], run.oof_array[fold == k])) for k in run.folds},
+        "folds": {int(k): scored(truth[fold == k], run.oof_array[fold == k]) for k in run.folds},
     }
     found |= {"seeds": apart} if (apart := score_seeds(run, task, labels)) else {}
     honest = run if run.cross_fitted else honest_run(run, task, labels)

@@ -11,6 +11,7 @@ Of how many seeds a fold's tables are the mean, their metadata says: while more 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kagglekit.files.parquet import read_metadata, read_parquet, write_parquet
 from kagglekit.progress import parts
 from kagglekit.runs.record import RunRecord, count_seeds
 from kagglekit.runs.tables import Run
-from kagglekit.scoring.metrics import score
+from kagglekit.scoring.metrics import score, score_if_defined
 from kagglekit.time_budget import UNLIMITED, TimeBudget, stopping_in_time
 
 TABLES = ("test.parquet", "oof.parquet")  # of a fold; the last one makes it finished
@@ -105,14 +106,15 @@ def score_seeds(run: Run, task: Task, labels: np.ndarray) -> dict[str, Any]:
     oofs = {
         fold: [read_parquet(file).iloc[:, 2:].to_numpy(np.float32) for file in each] for fold, each in files.items()
     }
-    folds = {fold: [score(task.metric, truth[fold_of == fold], one) for one in each] for fold, each in oofs.items()}
+    scored = partial(score_if_defined, task.metric)
+    folds = {fold: [scored(truth[fold_of == fold], one) for one in each] for fold, each in oofs.items()}
     found, whole = [], run.oof_array.copy()
     for number in range(min(map(len, oofs.values()))):
         for fold, each in oofs.items():
             whole[fold_of == fold] = each[number]
         found.append(float(score(task.metric, truth, whole)))
     spread = {"spread": float(np.std(found, ddof=1))} if len(found) > 1 else {}
-    return {"scores": found, **spread, "folds": {fold: [float(one) for one in each] for fold, each in folds.items()}}
+    return {"scores": found, **spread, "folds": folds}
 
 
 def describe_seeds(metric: str, mean: float, seeds: Mapping[str, Any]) -> str:

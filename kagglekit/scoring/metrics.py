@@ -54,6 +54,14 @@ def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     return value
 
 
+def score_if_defined(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float | None:
+    """`score`, or None where the metric is not defined on these rows, such as ROC AUC on a fold of a single class."""
+    try:
+        return float(score(metric, labels, predictions))
+    except ValueError:
+        return None
+
+
 def value_of(measure: Metric, truth: np.ndarray, given: np.ndarray, strict: bool = True) -> float:
     """The function of a metric on what `prepare` gives; NaN for a ValueError unless `strict`."""
     with warnings.catch_warnings():

@@ -130,23 +130,24 @@ def compare_train_test(train: np.ndarray, test: np.ndarray) -> Figure:
 
 @styled
 def fold_scores(
-    scores: Mapping[int, float],
+    scores: Mapping[int, float | None],
     mean: float,
     standard_error: float,
     metric: str = "score",
     seeds: Mapping[int, Sequence[float]] | None = None,
 ) -> Figure:
     """The score of each fold, with that of all out-of-fold rows (`mean`) and its standard error; small dots: those of
-    the seeds of a fold, each by itself."""
+    the seeds of a fold, each by itself. None: the metric is not defined on the rows of that fold."""
     ax = make_axes(6.0, 1.2 + 0.32 * len(scores), grid="x")
     ax.axvspan(mean - standard_error, mean + standard_error, color=SKY, alpha=0.25, linewidth=0)
     ax.axvline(mean, color=BLUE)
     for row, fold in enumerate(scores):
-        alone = (seeds or {}).get(fold, ())
+        alone = [one for one in (seeds or {}).get(fold, ()) if one is not None]
         ax.plot(alone, [row] * len(alone), "o", color=INK, markersize=3.5, alpha=0.6, zorder=3)
-    ax.plot(list(scores.values()), range(len(scores)), "o", color=ORANGE, markersize=8)
+    values = [np.nan if value is None else value for value in scores.values()]
+    ax.plot(values, range(len(scores)), "o", color=ORANGE, markersize=8)
     for row, value in enumerate(scores.values()):
-        note(ax, f"{value:.4f}", 1, row, xycoords=("axes fraction", "data"))
+        note(ax, "not defined" if value is None else f"{value:.4f}", 1, row, xycoords=("axes fraction", "data"))
     name_rows(ax, [f"fold {fold}" for fold in scores])
     ax.margins(x=0.2)
     ax.xaxis.set_major_locator(MaxNLocator(6))

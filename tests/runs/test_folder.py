@@ -243,6 +243,18 @@ def test_what_was_saved_is_read_back_and_scored(work):
     assert trained_runs(work) == ["base"]
 
 
+def test_a_fold_on_which_the_metric_is_not_defined_has_no_score_and_the_run_has_one(work):
+    folder, labels = open_run(work, "base", RECIPE), np.array([0, 0, 0, 0, 1, 0])
+    oof = [0.1, 0.2, 0.3, 0.1, 0.9, 0.3]
+    for fold in (0, 1):
+        finish(folder, fold, [[1 - oof[k], oof[k]] for k in np.flatnonzero(fold == FOLDS)])
+    alone = int(labels[FOLDS == 1].any())  # the fold of both classes
+    run = read_run(work, "base", TASK, read_folds(work, IDS), ["t1"])
+    scores = score_run(run, SimpleNamespace(**vars(TASK) | {"metric": "roc_auc"}), labels)
+    assert scores["score"] == 1 and scores["folds"] == {alone: 1.0, 1 - alone: None}
+    assert json.loads(json.dumps(scores, allow_nan=False)) and np.isfinite(scores["standard_error"])
+
+
 def test_only_one_fold_finished_is_scored_on_its_rows(work):
     folder = open_run(work, "base", RECIPE)
     finish(folder, 1, [[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]])

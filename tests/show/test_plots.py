@@ -62,7 +62,7 @@ FIGURES = {
     "label_balance of numbers": lambda: plots.label_balance(VALUES, ["one", "two"]),
     "compare_train_test": lambda: plots.compare_train_test(np.arange(9), np.arange(5)),
     "compare_train_test, long": lambda: plots.compare_train_test(10 ** np.arange(9), np.arange(1, 9)),
-    "fold_scores": lambda: plots.fold_scores({0: 0.9, 1: 0.8}, 0.85, 0.01, "accuracy"),
+    "fold_scores": lambda: plots.fold_scores({0: 0.9, 1: 0.8, 2: None}, 0.85, 0.01, "accuracy", {0: [0.8], 2: [None]}),
     "confusion": lambda: plots.confusion(Y, P, CLASSES),
     "confusion of many": lambda: plots.confusion(np.arange(50), np.arange(50), list(map(str, range(50)))),
     "label_errors": lambda: plots.label_errors(MULTI, MULTI * 0.8, CLASSES),
