@@ -117,7 +117,7 @@ def test_what_a_learner_reads_and_which_objectives_hide_tokens_are_declared_righ
     assert set(READS) == {"tfidf", "soup", *choose.OTHERS} and all(names <= known for names in READS.values())
     for name, kind in choose.OTHERS.items():
         fields_ = {one.name for one in fields(kind)}
-        assert READS[name] & knobs_of(Recipe).keys() - {"clean", "swap"} <= fields_
+        assert READS[name] & knobs_of(Recipe).keys() - {"clean", "swap", "candidates"} <= fields_
     assert list(HIDING) == [name for name, objective in OBJECTIVES.items() if objective.hides_tokens]
 
 

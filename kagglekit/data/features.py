@@ -1,4 +1,4 @@
-"""Features: numeric and categorical columns as numbers for a model, fitted on the training rows of a fold alone."""
+"""Features: columns as numbers for a model, and the classes that a group can have, fitted on training rows alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,6 +67,54 @@ class Features:
             ]
             columns["categories"] = np.column_stack(codes).astype(np.int64)
         return columns
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Which classes the rows of a group can have: those that it has among the training rows, as the misconceptions of a
+    question. Plain data like `Features`.
+
+    column: of the groups. known: group -> numbers of its classes. classes: how many there are.
+    """
+
+    column: str
+    known: dict[str, list[int]]
+    classes: int
+
+    @classmethod
+    def fit(cls, table: pd.DataFrame, column: str, labels: np.ndarray, classes: int) -> "Candidates":
+        """Learn from `table`, the training rows of a fold as written; labels: their class numbers (rows,), or their
+        probabilities (rows, classes), of which those above 0 count."""
+        own = labels > 0 if labels.ndim == 2 else labels[:, None] == np.arange(classes)  # (rows, classes)
+        found = pd.DataFrame(own).groupby(table[column].str.strip().to_numpy()).any()
+        return cls(column, {str(group): np.flatnonzero(row).tolist() for group, row in found.iterrows()}, classes)
+
+    def allowed(self, table: pd.DataFrame) -> np.ndarray:
+        """The classes that each row of any table can have, (rows, classes) float32: 1, or 0; all in an unseen group."""
+        masks = {group: np.isin(np.arange(self.classes), known) for group, known in self.known.items()}
+        every = np.ones(self.classes, dtype=bool)
+        rows = [masks.get(group, every) for group in table[self.column].str.strip()]
+        return np.array(rows, dtype=np.float32).reshape(-1, self.classes)
+
+
+def join_candidates(parts: Sequence[Candidates | None]) -> Candidates | None:
+    """The classes that a group has in any of the parts; None where the first is none."""
+    known: dict[str, set[int]] = {}
+    for part in parts if parts[0] else ():
+        for group, classes in part.known.items():
+            known.setdefault(group, set()).update(classes)
+    return parts[0] and Candidates(
+        parts[0].column, {name: sorted(one) for name, one in known.items()}, parts[0].classes
+    )
+
+
+def keep_allowed(probs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Probabilities (rows, classes) of the classes that are allowed, 0 for the others, with a sum of 1 again; where
+    nothing is left of a row, all that are allowed are alike."""
+    kept = np.where(allowed > 0, probs, 0)
+    kept = np.where(kept.sum(axis=1, keepdims=True) > 0, kept, allowed)
+    every = (allowed > 0).all(axis=1, keepdims=True)  # such a row stays as it is
+    return np.where(every, probs, kept / kept.sum(axis=1, keepdims=True)).astype(probs.dtype)
 
 
 def check_features(

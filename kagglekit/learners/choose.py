@@ -13,6 +13,7 @@ from kagglekit.data.clean import clean_table
 from kagglekit.device import measuring_cost
 from kagglekit.files import remove, resolve, run_folder, seed_folder, write_json
 from kagglekit.learners.both_orders import BothOrders
+from kagglekit.learners.candidates import KnownClasses
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.full_fit import check_full_fit
 from kagglekit.learners.setfit import SetFit
@@ -161,13 +162,14 @@ def choose_learner(
         more |= dict(extra=run.extra, extra_source=run.extra_source, extra_weight=run.extra_weight)
     labelled = train if fixes is None else fixes.apply(train)  # what is learned; fine-tuning also validates on `train`
     cleaned = [clean_table(table, recipe.clean) for table in (labelled, test)] if recipe.clean else [labelled, test]
-    swapped = {"swap": recipe.swap} if recipe.swap else {}
+    swapped = {name: value for name in ("swap", "candidates") if (value := getattr(recipe, name))}
     if recipe.swap and backbone != "soup":
         print(describe_swap(recipe.swap))
 
     def in_orders(make):
-        """A learner of the tables; with swap, of both orders."""
-        return BothOrders(task, *cleaned, recipe.swap, make) if recipe.swap else make(*cleaned)
+        """A learner of the tables; with swap, of both orders; with candidates, of the classes of each group."""
+        learner = BothOrders(task, *cleaned, recipe.swap, make) if recipe.swap else make(*cleaned)
+        return KnownClasses(task, *cleaned, recipe.candidates, learner) if recipe.candidates else learner
 
     if backbone == "tfidf":
         settings = dict(backbone=backbone, start="", clean=recipe.clean) | swapped | more

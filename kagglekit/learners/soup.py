@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kagglekit.competition.task import Task, encode_labels, read_test, read_train
+from kagglekit.data.features import join_candidates
 from kagglekit.device import choose_device, choose_precision
 from kagglekit.files import read_json, replacing, resolve
 from kagglekit.model.backbones import load_tokenizer
@@ -29,6 +30,7 @@ from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 
 INPUTS = ("clean", "max_length", "truncation", "chunks", "chunk_stride", "features")  # knobs of what a model reads
+INPUTS += ("answers", "candidates", "chat", "system", "head")
 INPUTS += ("budget", "swap", "pattern", "pooling", "verbalizer")  # a pattern goes with one of the last two
 
 
@@ -207,7 +209,7 @@ def average_scalers(folders: Sequence[Path]) -> FeatureScaler:
             )
     features = scalers[0].features and _mean_scaling([scaler.features for scaler in scalers])
     vectors = _mean_scaling(scalers) if scalers[0].center else scalers[0]
-    return replace(vectors, features=features)
+    return replace(vectors, features=features, candidates=join_candidates([one.candidates for one in scalers]))
 
 
 def _mean_scaling(parts: Sequence) -> Any:

@@ -35,6 +35,7 @@ from kagglekit.model.row_gradients import RowGradients
 from kagglekit.model.surgery import find_layers, output_changed
 from kagglekit.model.verbalizer import Verbalizer, language_model
 
+UNLIKELY = 20.0  # by how much the logit of a class is lower in training that a row cannot have: its odds are e^-20
 SINGLE = ("sigmoid", "identity", "unit")  # output layers that read each logit alone: each is a target of its own
 
 
@@ -62,6 +63,7 @@ class Classifier(nn.Module):
 
     mask_id: int | None = None  # of the tokenizer, for tricks that mask tokens
     special_ids: Sequence[int] = ()
+    candidates_loss = False  # whether classes that a row cannot have are masked in training too
     prefix: Prefix | None = None  # of all texts, see `prefix_read_once`
     base: dict[str, Any] | None = None
 
@@ -145,12 +147,13 @@ class Classifier(nn.Module):
 
         token_type_ids: the text column of each token, in the same shape, where there are several.
         features: numbers, categories, vectors and embedded (vectors to be added to the word embeddings), those that the
-        model was built for, with the batch first.
+        model was built for, with the batch first; candidates (batch, classes), 0 for classes that a row cannot have.
         Returns logits (batch, outputs), those of auxiliary targets last, and pooled (batch, width), the text vector.
         """
         if self.causal:
             parts = move_left(attention_mask, input_ids, inputs_embeds, token_type_ids)
             attention_mask, input_ids, inputs_embeds, token_type_ids = parts
+        allowed = features.pop("candidates", None)
         given = inputs_embeds if input_ids is None else input_ids
         if input_ids is None and (self.words is not None or self.embedded_vectors is not None):
             raise ValueError("a model with word or document vectors needs input_ids, not inputs_embeds alone")
@@ -179,6 +182,8 @@ class Classifier(nn.Module):
             if exact:
                 vector, states = vector.float(), states.float()
             logits = sum(self.head(vector, states, mask, self.dropout).float() for _ in range(draws)) / draws
+        if allowed is not None and (self.candidates_loss or not self.training):
+            logits = mask_classes(logits, allowed, None if not self.training else UNLIKELY)
         return {"logits": logits, "pooled": pooled}
 
     def _states(
@@ -292,6 +297,14 @@ class Classifier(nn.Module):
             return False
         load_trained(self, self.backbone, read_tensors(folder / "model.safetensors"))
         return True
+
+
+def mask_classes(logits: torch.Tensor, allowed: torch.Tensor, less: float | None = None) -> torch.Tensor:
+    """Logits (batch, outputs) without the classes that are not allowed (batch, classes): the lowest number, whose
+    probability is 0; or `less` of a logit, which any loss can take. Those of auxiliary targets stay."""
+    own, others = logits[:, : allowed.shape[1]], logits[:, allowed.shape[1] :]
+    lowest = torch.finfo(logits.dtype).min if less is None else own - less
+    return torch.cat([torch.where(allowed > 0, own, lowest), others], dim=1)
 
 
 def load_encoder(backbone: nn.Module, folder: Path) -> None:

@@ -13,7 +13,14 @@ from kagglekit.scoring.names import check_metric_name
 
 PLAIN = ("tfidf", "soup")  # values of backbone= that name who learns, and no model
 EVERY = {"work", "run", "backbone", "folds", "hours", "overwrite", "seed"}  # knobs that all learners read
-ROWS = {"fixes", "extra", "extra_source", "extra_check", "full_fit"}  # which rows are learned
+ROWS = {
+    "fixes",
+    "extra",
+    "extra_source",
+    "extra_check",
+    "full_fit",
+    "candidates",
+}  # rows that are learned, classes kept
 READS = {  # learner -> the others that it reads; fine-tuning reads all that have an effect
     "tfidf": {"clean", "swap"} | ROWS,
     "soup": {"soup_of", "soup"},

@@ -98,9 +98,9 @@ class Distiller:
         )
 
     def _check_states_fit(self):
-        if self.learner.recipe.chunks or self.learner.recipe.options:
+        if self.learner.recipe.chunks or self.learner.recipe.answers:
             raise ValueError(
-                "distill: hidden compares texts token by token, and chunks or options are several texts: set hidden=0"
+                "distill: hidden compares texts token by token, and chunks or answers are several texts: set hidden=0"
             )
         if mixing := [name for name in self.learner.recipe.tricks if TRICKS[name].mixes_texts]:
             raise ValueError(

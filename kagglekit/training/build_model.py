@@ -47,7 +47,7 @@ def build_model(
         dropout_samples=recipe.dropout_samples,
         auxiliary=targets.auxiliary,
         learned_weights=recipe.learned_weights,
-        chunk_pooling=recipe.chunk_pooling if recipe.chunks or recipe.options else "",
+        chunk_pooling=recipe.chunk_pooling if recipe.chunks or recipe.answers else "",
         adapters=_adapters(whole.base_model, recipe),
         **options,
     )
@@ -66,6 +66,7 @@ def build_model(
     for words in (model.words, model.embedded_words):
         if words is not None:
             words.table.copy_(word_vectors)
+    model.candidates_loss = recipe.candidates_loss
     if recipe.learned_weights:
         targets.loss.log_variances = model.log_variances
     return _prepare(model, tokenizer, recipe)

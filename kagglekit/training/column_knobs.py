@@ -30,14 +30,14 @@ def fill_in(recipe: Knobs, task: Task) -> Knobs:
     """
     by_column = recipe.truncation if isinstance(recipe.truncation, dict) else {}
     swapped, changed = swapped_columns(recipe.swap), fill_in_prompt(recipe, task)
-    named = pattern_columns(changed.get("pattern", recipe.pattern), task.text, recipe.options)
-    several = (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped), ("options", recipe.options))
+    named = pattern_columns(changed.get("pattern", recipe.pattern), task.text, recipe.answers)
+    several = (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped), ("answers", recipe.answers))
     for name, columns in (*several, ("pattern", named)):
         if columns:
             _check_columns(name, columns, task)
-    if recipe.options:
-        changed["options"] = order_options(recipe.options, task)
-    if recipe.budget or named or recipe.options:
+    if recipe.answers:
+        changed["answers"] = order_options(recipe.answers, task)
+    if recipe.budget or named or recipe.answers:
         changed["budget"] = {column: recipe.budget.get(column, 0) for column in task.text}
     if by_column:
         changed["truncation"] = {column: by_column.get(column, "head") for column in task.text}
@@ -53,11 +53,11 @@ def order_options(options: list[str], task: Task) -> list[str]:
     """
     if len(options) != len(set(options)) or len(options) != len(task.classes):
         raise ValueError(
-            f"options={options} are {len(set(options))} columns, and the label of the task ({task.kind}) has "
+            f"answers={options} are {len(set(options))} columns, and the label of the task ({task.kind}) has "
             f"{len(task.classes)} classes: name the column of each"
         )
     if len(options) == len(task.text):
-        raise ValueError("options are the candidate answers, and no text column is left for what they answer")
+        raise ValueError("answers are candidates, and no text column is left for what they answer")
     return list(task.classes) if set(options) == set(task.classes) else options
 
 

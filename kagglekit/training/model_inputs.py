@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from kagglekit.data.batches import Examples
 from kagglekit.data.chunks import Chunks, make_chunks
 from kagglekit.data.clean import clean_texts
-from kagglekit.data.features import Features
+from kagglekit.data.features import Candidates, Features
 from kagglekit.data.patterns import fill_pattern
 from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.vectors import read_document_vectors, read_word_vectors
@@ -78,7 +78,7 @@ def read_inputs(
 
 def _read_tokens(texts: pd.Series, tokenizer, recipe: Recipe, cache: Path | None) -> Tokens | Chunks:
     texts = texts.tolist()
-    if recipe.options:
+    if recipe.answers:
         return _read_options(texts, tokenizer, recipe, cache)
     if recipe.chunks:
         whole = tokenize(texts, tokenizer, WHOLE, cache)
@@ -89,10 +89,10 @@ def _read_tokens(texts: pd.Series, tokenizer, recipe: Recipe, cache: Path | None
 def _read_options(texts: list[str], tokenizer, recipe: Recipe, cache: Path | None) -> Chunks:
     """The options of each row as its chunks."""
     columns, rules = list(recipe.budget), recipe.truncation
-    rules = rules if isinstance(rules, str) else of_options(rules, recipe.options)
-    budget = of_options(recipe.budget, recipe.options)
-    found = _read_whole(each_option(texts, columns, recipe.options), tokenizer, recipe, cache, budget, rules)
-    return Chunks(found, np.full(len(texts), len(recipe.options)))
+    rules = rules if isinstance(rules, str) else of_options(rules, recipe.answers)
+    budget = of_options(recipe.budget, recipe.answers)
+    found = _read_whole(each_option(texts, columns, recipe.answers), tokenizer, recipe, cache, budget, rules)
+    return Chunks(found, np.full(len(texts), len(recipe.answers)))
 
 
 def _read_whole(
@@ -125,13 +125,14 @@ class FeatureScaler:
     """Features as numbers for a model: columns and document vectors, scaled by the training rows of a fold alone.
 
     features: of the columns. center, scale: of the document vectors, (width,). at_embeddings: these vectors are added
-    to the word embeddings, not joined to the text vector.
+    to the word embeddings, not joined to the text vector. candidates: the classes of each group, learned likewise.
     """
 
     features: Features | None
     center: list[float] | None
     scale: list[float] | None
     at_embeddings: bool
+    candidates: Candidates | None = None
 
     @classmethod
     def fit(cls, inputs: Inputs, rows: np.ndarray, asked: dict[str, Any]) -> "FeatureScaler":
@@ -157,6 +158,8 @@ class FeatureScaler:
                 raise ValueError(f"features: the vectors have {width} numbers, those of train {len(self.center)}")
             standard = (inputs.vectors[rows] - self.center) / self.scale  # (rows, width)
             arrays["embedded" if self.at_embeddings else "vectors"] = standard.clip(-1e4, 1e4).astype(np.float32)
+        if self.candidates:
+            arrays["candidates"] = self.candidates.allowed(inputs.columns.iloc[rows])
         examples = Examples(inputs.tokens[rows], inputs.pad_id, labels, arrays)
         if inputs.swapped is not None:
             examples.other, examples.exchange = self.examples(inputs.turned(), rows), inputs.swap["exchange"]
@@ -179,7 +182,8 @@ class FeatureScaler:
     def load(cls, folder: Path) -> "FeatureScaler":
         """Read it from the folder of a model."""
         values = read_json(folder / FILE)
-        return cls(**values | {"features": values["features"] and Features(**values["features"])})
+        kinds = {"features": Features, "candidates": Candidates}
+        return cls(**values | {name: kind(**values[name]) for name, kind in kinds.items() if values.get(name)})
 
 
 def word_vector_options(file: str | None, at: str, tokenizer) -> tuple[dict[str, Any], torch.Tensor | None]:

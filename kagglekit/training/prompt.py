@@ -28,7 +28,7 @@ def check_prompt(recipe: Knobs) -> None:
         raise ValueError("epochs=0 predicts with a new head, which knows nothing: set head='answer', or a verbalizer")
     if recipe.pooling == "mask" and not recipe.pattern:
         raise ValueError(f"pooling='mask' reads the masks of a pattern, and there is no pattern: set {EXAMPLE}")
-    if recipe.options:
+    if recipe.answers:
         _check_options(recipe, answers)
     if not recipe.pattern:
         return
@@ -77,20 +77,20 @@ def _check_options(recipe: Knobs, answers: str) -> None:
         "head": recipe.head != "linear" and "each option has one linear layer",
         "chunks": recipe.chunks and "an option is read in one piece",
         f"features: {joined[:1]}": joined and "a score is of the text of an option alone",
-        "auxiliary": any(recipe.auxiliary.values()) and "options are chosen among, and nothing else is learned",
+        "auxiliary": any(recipe.auxiliary.values()) and "answers are chosen among, and nothing else is learned",
         "swap": recipe.swap and "the columns of options stand in the order of their classes",
         "augment_copies=0": recipe.augment and not recipe.augment_copies and "options are changed ahead only",
     }
     for name, why in against.items():
         if name and why:
-            raise ValueError(f"options and {name} do not go together: {why}")
+            raise ValueError(f"answers and {name} do not go together: {why}")
 
 
 def check_words(recipe: Knobs, task: Task) -> None:
     """Raise ValueError where a recipe has words for classes that the task lacks, or its loss is of something else."""
-    if recipe.options and check_loss(recipe.loss, task.kind) != "softmax":
+    if recipe.answers and check_loss(recipe.loss, task.kind) != "softmax":
         raise ValueError(
-            f"options are chosen by a softmax over their scores, which does not fit {recipe.loss or task.kind}"
+            f"answers are chosen by a softmax over their scores, which does not fit {recipe.loss or task.kind}"
         )
     if not recipe.verbalizer and recipe.head != "answer":
         return
@@ -114,7 +114,7 @@ def pattern_columns(pattern: str, columns: Sequence[str], options: Sequence[str]
     names = template_columns(pattern, "pattern") if pattern else []
     if options and pattern and (OPTION not in names or {"text", *options} & {*names}):
         raise ValueError(
-            f"pattern={pattern!r} is read once for each of the options: write {{{OPTION}}} where it stands, and the "
+            f"pattern={pattern!r} is read once for each of the answers: write {{{OPTION}}} where it stands, and the "
             "other columns by their names"
         )
     others = [name for name in names if name not in (*OWN, *([OPTION] if options else []))]
@@ -157,7 +157,7 @@ def prompt_options(recipe: Knobs, classes: Sequence[str], tokenizer) -> dict[str
     """
     from kagglekit.data.patterns import find_words
 
-    options: dict[str, Any] = {"pooling": recipe.pooling, "head": "options" if recipe.options else recipe.head}
+    options: dict[str, Any] = {"pooling": recipe.pooling, "head": "options" if recipe.answers else recipe.head}
     pattern = read_prompt(recipe, tokenizer) if recipe.pattern else None
     if pattern is not None and (recipe.verbalizer or recipe.pooling == "mask"):
         options["mask_places"] = pattern.masks
@@ -171,6 +171,6 @@ def read_prompt(recipe: Knobs, tokenizer):
     """The pattern of a recipe that is filled in, in the tokens of a tokenizer: a `Pattern`."""
     from kagglekit.data.patterns import make_pattern
 
-    shared = [column for column in recipe.budget if column not in recipe.options]
-    columns = [*shared, OPTION] if recipe.options else shared
+    shared = [column for column in recipe.budget if column not in recipe.answers]
+    columns = [*shared, OPTION] if recipe.answers else shared
     return make_pattern(recipe.pattern, tokenizer, columns, recipe.chat, recipe.system)

@@ -78,7 +78,7 @@ class Recipe(Knobs):
         choices=("mean", "max", "attention", "lstm", "gru", "transformer"),
         only={"chunks": True},
     )
-    options: list[str] = knob(
+    answers: list[str] = knob(
         [],
         'text columns with candidate answers, of which the label names one: each gets a score: ["A", "B", "C", "D"]',
         names="column",
@@ -194,6 +194,13 @@ class Recipe(Knobs):
         {}, 'other columns of train to learn too, with the weight of their loss: {"topic": 0.3}', names="column"
     )
     learned_weights: bool = knob(False, "learn the weights of the losses of several targets")
+    candidates: str = knob(
+        "",
+        "column whose groups have few of the classes each: one that a group never has in training is not predicted",
+        names="column",
+        only={"swap": False, "answers": False},
+    )
+    candidates_loss: bool = knob(False, "nor is it learned: the loss leaves it out too", only={"candidates": True})
     # how it learns
     epochs: float = knob(
         3.0, "passes over the training rows; 0: words answer as the backbone knows them", least=0, shown="training"
@@ -285,8 +292,8 @@ class Recipe(Knobs):
                 )
             if traits["chooses"] and self.keep_best:
                 raise ValueError(f"keep_best and {name} both say which weights are kept in the end: choose one")
-            if not traits["fits_chunks"] and (self.chunks or self.options):
-                what = "chunks are several texts: set chunks=0" if self.chunks else "options are several texts"
+            if not traits["fits_chunks"] and (self.chunks or self.answers):
+                what = "chunks are several texts: set chunks=0" if self.chunks else "answers are several texts"
                 raise ValueError(f"tricks: {name} mixes token by token, and {what}")
         if self.chunks and self.truncation != "head":
             raise ValueError(
@@ -310,6 +317,13 @@ class Recipe(Knobs):
                 raise ValueError(
                     f"column {name!r} is the id, a label or part of the text: it cannot be learned besides the labels"
                 )
+        if self.candidates and (task.kind not in CLASSES or check_loss(self.loss, task.kind) != "softmax"):
+            raise ValueError(f"candidates are of one label with classes, learned by a softmax; the task is {task.kind}")
+        if self.candidates and self.candidates == task.group:
+            raise ValueError(
+                f"candidates={self.candidates!r} is the group of the folds: none of its groups is in training and in "
+                "validation, so that nothing would be known of any"
+            )
         several = len(task.labels) + sum(weight > 0 for weight in self.auxiliary.values())
         if self.learned_weights and several < 2:
             raise ValueError("learned_weights are of several targets, and there is one: name others in auxiliary")
@@ -317,7 +331,8 @@ class Recipe(Knobs):
     @property
     def columns(self) -> list[str]:
         """The columns of test that are read besides those of the task."""
-        return [*self.features.get("numbers", []), *self.features.get("categories", [])]
+        read = [*self.features.get("numbers", []), *self.features.get("categories", [])]
+        return read + [self.candidates] * bool(self.candidates and self.candidates not in read)
 
     @property
     def train_columns(self) -> list[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from kagglekit.augment.augmenter import AugmentedExamples, Augmenter
 from kagglekit.augment.catalogue import augment_texts
 from kagglekit.data.batches import EitherOrder, Examples
+from kagglekit.data.features import Candidates
 from kagglekit.data.tokens import Tokens
 from kagglekit.options import check_range
 from kagglekit.training.model_inputs import FeatureScaler, Inputs, read_inputs
@@ -79,6 +80,9 @@ def gather_rows(
         everything, labels, teacher = _both_orders(everything, labels, teacher)
     own, targets = len(rows) or len(everything), make_targets(labels, recipe.loss, recipe.learned_weights)
     features = FeatureScaler.fit(everything, np.arange(own), recipe.features)
+    if recipe.candidates:
+        known = labels.values if labels.soft is None else labels.soft
+        features.candidates = Candidates.fit(everything.columns[:own], recipe.candidates, known[:own], labels.columns)
     examples = features.examples(everything, labels=targets.labels)
     if teacher is not None:
         examples.arrays["teacher"] = teacher.astype(np.float32)

@@ -174,6 +174,14 @@ def test_letters_answer_for_classes_that_the_prompt_lists(tuner, tmp_path, kind)
     assert np.allclose(again.oof, fitted.oof, atol=1e-5)  # the rows of the words too
 
 
+def test_the_answer_head_is_trained_and_saved_with_adapters(tuner, tmp_path):
+    fine, place = tuner(tuning="lora"), tmp_path / "fold0" / "model"
+    fitted = fine.fit(np.arange(32), np.arange(32, 48), tmp_path / "fold0", 0)
+    assert set(fitted.receipts["before training"]) == {"score", "loss"}
+    test = FeatureScaler.load(place).examples(read_inputs(fine.test, load_tokenizer(str(place)), fine.recipe))
+    assert np.allclose(predict(Classifier.load(place), test, "fp32"), fitted.test, atol=1e-5)
+
+
 def test_the_question_and_the_place_of_the_answer_survive_truncation(tuner):
     pattern = "Q: {question}\nA: {answer}\nLetter: {mask}"
     for budget, question in (({"question": 8}, "is it fun"), ({"answer": 12}, "is it")):

@@ -99,7 +99,7 @@ def tuner(tiny_decoder, task, texts, backbone):
             "multiclass", metric="map@3", classes=list("ABC"), text=[*names, "question"], text_separator=SEPARATOR
         )
         folder = backbone if family == "bert" else tiny_decoder(family)
-        common = {"max_length": 40, "epochs": 5, "batch_size": 8, "learning_rate": 1e-2, "options": list(names)}
+        common = {"max_length": 40, "epochs": 5, "batch_size": 8, "learning_rate": 1e-2, "answers": list(names)}
         train = table.assign(label=np.array(list("ABC"))[right])
         fine = FineTuner(what, train, table[:7], folder, Recipe(**{**common, **knobs}))
         fine.precision = "fp32"
@@ -128,13 +128,13 @@ def test_options_are_learned_and_read_again_from_the_saved_model(tuner, tmp_path
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
-        ({"options": ["A", "B"]}, r"are 2 columns, and the label of the task \(multiclass\) has 3 classes"),
-        ({"options": ["A", "B", "D"]}, "options: 'D' is no text column of the task"),
-        ({"pattern": "{question} {A}"}, "read once for each of the options: write {option} where it stands"),
+        ({"answers": ["A", "B"]}, r"are 2 columns, and the label of the task \(multiclass\) has 3 classes"),
+        ({"answers": ["A", "B", "D"]}, "answers: 'D' is no text column of the task"),
+        ({"pattern": "{question} {A}"}, "read once for each of the answers: write {option} where it stands"),
         ({"pattern": "{text} {option}"}, "the other columns by their names"),
-        ({"head": "flat"}, "options and head do not go together"),
-        ({"auxiliary": {"x": 1.0}}, "options and auxiliary do not go together"),
-        ({"loss": {"focal": {}}, "chunks": 2}, "options and chunks do not go together"),
+        ({"head": "flat"}, "answers and head do not go together"),
+        ({"auxiliary": {"x": 1.0}}, "answers and auxiliary do not go together"),
+        ({"loss": {"focal": {}}, "chunks": 2}, "answers and chunks do not go together"),
         ({"features": {"numbers": ["n"]}}, "do not go together: a score is of the text of an option alone"),
     ],
 )
@@ -144,6 +144,6 @@ def test_what_does_not_go_with_options_is_told(tuner, knobs, words):
 
 
 def test_options_stand_in_the_order_of_the_classes(tuner):
-    assert tuner(options=["C", "A", "B"]).recipe.options == ["A", "B", "C"]
-    assert tuner(names=["first", "other", "third"]).recipe.options == ["first", "other", "third"]
+    assert tuner(answers=["C", "A", "B"]).recipe.answers == ["A", "B", "C"]
+    assert tuner(names=["first", "other", "third"]).recipe.answers == ["first", "other", "third"]
     assert replace(tuner().recipe, epochs=1).options == ["A", "B", "C"]

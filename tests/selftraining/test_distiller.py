@@ -211,7 +211,7 @@ def test_losses_of_probabilities_are_errors_for_values():
 def test_what_cannot_be_compared_is_an_error(distiller, backbones, classifier, tmp_path):
     with pytest.raises(ValueError, match="Mixup mixes two: leave one of them out"):
         distiller({"by": "fold", "hidden": 1.0}, tricks={"Mixup": {}})
-    with pytest.raises(ValueError, match="chunks are several texts: set chunks=0"):
+    with pytest.raises(ValueError, match="chunks or answers are several texts: set hidden=0"):
         distiller({"by": "fold", "hidden": 1.0}, chunks=2, chunk_stride=4)
     made = distiller({})
     with pytest.raises(ValueError, match="a student is a fine-tuned model, and Baseline makes none"):

@@ -196,7 +196,8 @@ CHANGES = {  # knob -> knobs with another value of it, and those that it is comp
     "tricks": ({"tricks": {"FGM": {}}}, {}),
 }
 ELSEWHERE = {"checkpointing", "precision", "evaluate_every", "patience"}  # they change no prediction of so short a run
-ELSEWHERE |= {"chat", "system", "options"}  # tests/decoders/test_answers.py, tests/decoders/test_packed_options.py
+ELSEWHERE |= {"chat", "system", "answers"}  # tests/decoders/test_answers.py, tests/decoders/test_packed_options.py
+ELSEWHERE |= {"candidates", "candidates_loss"}  # tests/learners/test_candidates.py
 
 
 def test_no_knob_is_forgotten():
