@@ -14,9 +14,9 @@ import torch
 
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.decoders.halving import halved
-from kagglekit.decoders.lora import merge_adapters, merged
+from kagglekit.decoders.lora import merge_adapters, merged, narrow_frozen
 from kagglekit.decoders.prediction_memory import place, quantise
-from kagglekit.device import autocast, choose_device, choose_precision, fast_attention, not_a_number
+from kagglekit.device import PRECISIONS, autocast, choose_device, choose_precision, fast_attention, not_a_number
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.surgery import find_layers
@@ -106,6 +106,8 @@ class SavedModel:
         model, self.spare = Classifier.load(self.folder), None
         if self.int8:
             quantise(merge_adapters(model.backbone))
+        elif self.precision in PRECISIONS:
+            narrow_frozen(model.backbone, PRECISIONS[self.precision])  # not merged then: a sum would be rounded
         return place(model, find_layers, choose_device(), self.precision).eval()
 
     def examples(self, table: pd.DataFrame, of_train: bool = False) -> Examples:
