@@ -65,6 +65,6 @@ def test_the_table_of_gains_has_verdicts_and_means_and_is_written_into_both_page
     )
     assert rows["fgm"][-1] == "2.0" and "helps" not in rows["mixup"][4] and rows["ema"][2] == rows["ema"][4] == "-"
     assert told.strip() in pages[0].read_text()
-    (line,) = [line for line in pages[1].read_text().splitlines() if line.startswith("| FGM |")]
+    (line,) = [line for line in pages[1].read_text().splitlines() if line.startswith("| FGM | Miyato")]
     assert line.split(" | ")[5].startswith("+0.") and line.split(" | ")[5].endswith("helps, from half the steps")
     assert "3 seeds each" in pages[1].read_text()

@@ -10,7 +10,6 @@ as by the ledger, and writes them into the tables of tests/benchmarks/README.md 
 
 import argparse
 import os
-import re
 import shutil
 import textwrap
 import time
@@ -146,16 +145,23 @@ def fill_column(page: Path, gains: dict[str, dict[str, Gain]]) -> None:
         "data: on yours, `python -m kagglekit ledger work=runs/NAME` says it."
     )
     write_table(textwrap.fill(words, 140), page, MARKS)
-    text = page.read_text()
+    told = {}
     for name, each in gains.items():
         tricks = SHIPPED[name].settings.get("tricks", {})
         if len(tricks) == 1 and "mean" in each:
             ((trick, options),) = tricks.items()
-            told = "" if each["mean"].verdict in (HELPS, HURTS, SAME) else ": cannot tell"
+            words = "" if each["mean"].verdict in (HELPS, HURTS, SAME) else ": cannot tell"
             late = ", from half the steps" if options.get("start") else ""
-            cell = f"{write_cell(each['mean']).replace('**', '')}{told}{late}"
-            text = re.sub(rf"^(\| {trick} (?:\|[^|\n]*){{4}}\| )[^|\n]*( \|)", rf"\g<1>{cell}\g<2>", text, flags=re.M)
-    page.write_text(text)
+            told[trick] = f"{write_cell(each['mean']).replace('**', '')}{words}{late}"
+    lines, place = page.read_text().split("\n"), None
+    for number, line in enumerate(lines):
+        cells = line.split(" | ")
+        if not line.startswith("| ") or "measured gain" in cells:
+            place = cells.index("measured gain") if "measured gain" in cells else None
+        elif place and cells[0][2:] in told:
+            cells[place] = told[cells[0][2:]]
+            lines[number] = " | ".join(cells)
+    page.write_text("\n".join(lines))
 
 
 def main(arguments: list[str] | None = None) -> None:
