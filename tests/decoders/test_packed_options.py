@@ -146,4 +146,4 @@ def test_what_does_not_go_with_options_is_told(tuner, knobs, words):
 def test_options_stand_in_the_order_of_the_classes(tuner):
     assert tuner(answers=["C", "A", "B"]).recipe.answers == ["A", "B", "C"]
     assert tuner(names=["first", "other", "third"]).recipe.answers == ["first", "other", "third"]
-    assert replace(tuner().recipe, epochs=1).options == ["A", "B", "C"]
+    assert replace(tuner().recipe, epochs=1).answers == ["A", "B", "C"]
