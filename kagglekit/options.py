@@ -24,6 +24,7 @@ SHORT = 60  # letters of a rule, up to which it stands before what may have been
 SEEDS = 4_000_000_000  # the largest seed: numpy takes below 2**32, and a fold adds its number
 RENAMED = {"beside": "features", "cut": "truncation", "try_rates": "find_learning_rate"}  # names of version 0.1
 RENAMED_SINCE = {"pattern": "template"}  # of 1_eda, in version 0.3; 3_train has a pattern, the prompt around a text
+SINCE_0_5 = {"pooling": ("mean", "auto"), "checkpointing": (False, None)}  # defaults of version 0.4 and of today
 
 
 def check_range(name: str, value, fits: bool, rule: str) -> None:
@@ -111,7 +112,7 @@ class Knob:
     @property
     def inner(self) -> type:
         """The dataclass of `options`."""
-        return _find(self.options)
+        return find_named(self.options)
 
     def fits(self, value: Any) -> bool:
         """Whether a number is in range, or a text among the choices; anything else fits."""
@@ -137,7 +138,7 @@ class Knob:
             self.inner(**value)
         if self.contents and value:
             try:
-                _find(self.contents)(value)
+                find_named(self.contents)(value)
             except ValueError as error:
                 raise ValueError(f"{owner}: {error}" if owner else str(error)) from None
 
@@ -159,7 +160,7 @@ class Knob:
         return f"{self.name}: {self.type} = {self.default!r}"
 
 
-def _find(place: str) -> Any:
+def find_named(place: str) -> Any:
     """What "module:name" stands for."""
     module, name = place.split(":")
     return getattr(import_module(module), name)
@@ -257,8 +258,11 @@ def explain_renamed(name: str, known: Iterable[str]) -> str:
 
 
 def current_names(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe of params.json with the names of this version, also within `learner_options`."""
+    """A recipe of params.json with the names of this version, also within `learner_options`, and what was a default of
+    version 0.4 as it is called now: a recipe of fine-tuning has no `tuning` there."""
     found = {RENAMED.get(name, name): value for name, value in recipe.items()}
+    if "epochs" in found and "tuning" not in found:
+        found |= {name: now for name, (was, now) in SINCE_0_5.items() if name in found and found[name] == was}
     if found.get("learner_options"):
         found["learner_options"] = current_names(found["learner_options"])
     return found

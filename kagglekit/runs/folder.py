@@ -28,13 +28,14 @@ from kagglekit.files import (
     write_json,
 )
 from kagglekit.files.parquet import read_parquet
-from kagglekit.options import current_names, names_file
+from kagglekit.options import current_names, find_named, knobs_of, names_file
 from kagglekit.progress import say
 from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.initial_weights import SourceRun, read_sources
 from kagglekit.runs.leaks import table_metadata
 from kagglekit.runs.record import RunRecord, count_seeds, named_runs, split_start, with_seeds
+from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.seeds import join_seeds, score_seeds, table_folder
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.bootstrap import standard_error
@@ -195,8 +196,14 @@ def _files(names: str | Sequence[str]) -> Iterator[Path]:
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """How two params.json differ in recipe and inputs, in words; hashes by fold count where both have the fold. The
-    number of seeds does not count: those that both have are the same."""
-    changed = differences(*(with_seeds(current_names(one["recipe"]), 1) for one in (before, now)))
+    number of seeds does not count: those that both have are the same. A knob that an earlier version did not have is
+    at its default there."""
+    ours, theirs = (with_seeds(current_names(one["recipe"]), 1) for one in (before, now))
+    pretrained = "objective" in theirs
+    place = "pretraining.stage_knobs:Stage" if pretrained else "training.recipe:Recipe"  # of rooms above
+    known = knobs_of(PretrainingRun if pretrained else TrainingRun, find_named(f"kagglekit.{place}"))
+    added = {name: known[name].default for name in theirs.keys() & known.keys() if name not in ours}
+    changed = differences(added | ours, theirs)
     then, there = before["inputs"], now["inputs"]
     for name in {**then, **there}:
         hashes = [then.get(name), there.get(name)]

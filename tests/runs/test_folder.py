@@ -133,6 +133,19 @@ def test_a_run_of_version_0_1_goes_on_under_the_names_of_today(work):
         open_run(work, "base", {**now, "truncation": "tail"})
 
 
+def test_a_run_of_version_0_4_goes_on_with_the_defaults_of_today(work):
+    before = {"pooling": "mean", "checkpointing": False, "head": "linear"}
+    folder = open_run(work, "base", RECIPE | before)
+    finish(folder, 0, [[0.9, 0.1]] * 3)
+    today = {**RECIPE, "pooling": "auto", "checkpointing": None, "head": "linear", "tuning": "full", "lora": {}}
+    assert open_run(work, "base", today) == folder and list(fold_folders(folder)) == [0]
+    for changed in ({"tuning": "lora"}, {"pooling": "cls"}, {"lora": {"r": 4}}):
+        with pytest.raises(ValueError, match=f"{next(iter(changed))} was "):
+            open_run(work, "base", today | changed)
+    params = read_json(folder / "params.json")
+    assert params["recipe"]["pooling"] == "mean" and RunRecord(folder).recipe["pooling"] == "auto"
+
+
 def test_a_run_is_never_deleted_for_one_that_is_made_from_it(work):
     finish(open_run(work, "new", RECIPE), 1, [[0.9, 0.1]] * 3)
     (work / "new" / "fold1" / "model").mkdir()
