@@ -23,7 +23,7 @@ from kagglekit.annotations import accepts
 SHORT = 60  # letters of a rule, up to which it stands before what may have been meant
 SEEDS = 4_000_000_000  # the largest seed: numpy takes below 2**32, and a fold adds its number
 RENAMED = {"beside": "features", "cut": "truncation", "try_rates": "find_learning_rate"}  # names of version 0.1
-RENAMED_SINCE = {"pattern": "template"}  # of 1_eda, in version 0.3; 3_train has a pattern, the prompt around a text
+RENAMED_SINCE = {"pattern": "template", "candidates": "methods"}  # of 1_eda and 4_ensemble: 3_train has such knobs too
 SINCE_0_5 = {"pooling": ("mean", "auto"), "checkpointing": (False, None)}  # defaults of version 0.4 and of today
 
 

@@ -25,18 +25,9 @@ from kagglekit.scoring.names import split_by
 from kagglekit.training.tracking import check_tracker
 
 RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a run
-OTHER_TABLES = (
-    ".parquet",
-    ".json",
-    ".jsonl",
-    ".ndjson",
-    ".zip",
-    ".gz",
-    ".txt",
-    ".dat",
-    ".tab",
-    ".psv",
-)  # not looked into
+OTHER_TABLES = (  # not looked into
+    *(".parquet", ".json", ".jsonl", ".ndjson", ".zip", ".gz", ".txt", ".dat", ".tab", ".psv"),
+)
 FILLED_IN = ("budget", "truncation", "swap", "pseudo", "distill", "learner_options")  # params.json has more of them
 
 
@@ -224,12 +215,13 @@ def check_task(asked: Asked) -> None:
         for name, options in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions)):
             if values[name]:
                 options(**values[name]).check_kind(kind)
-    if asked.has("method", "candidates"):
-        names = ("method", "candidates", "calibrate", "thresholds")
+    if asked.has("method", "methods"):
+        names = ("method", "methods", "calibrate", "thresholds")
         if any(values[name] != asked.known[name].default for name in names):
             from kagglekit.ensembling.methods import BlendPlan  # takes a second
 
-            BlendPlan(kind, asked.task["metric"], **{name: values[name] for name in names})
+            given = {name: values[name] for name in names if name != "methods"}
+            BlendPlan(kind, asked.task["metric"], candidates=values["methods"], **given)
 
 
 def _fill_in(asked: Asked) -> tuple[Any, SimpleNamespace]:
@@ -248,7 +240,7 @@ def check_settings(asked: Asked) -> None:
     values, folder = asked.values, asked.work / asked.values.get("run", "")
     if not asked.has("work", "run") or folder == asked.work or not folder.is_dir():
         return
-    if asked.has("method", "candidates"):
+    if asked.has("method", "methods"):
         trained = (folder / "params.json").is_file() and not (folder / "weights.json").is_file()
         if trained or values["run"] in values["runs"]:
             raise ValueError(

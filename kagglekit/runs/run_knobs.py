@@ -261,9 +261,9 @@ class EnsembleRun(Knobs):
         choices=("auto", *METHODS),
         shown="ensemble",
     )
-    candidates: list[str] = knob(
+    methods: list[str] = knob(
         [],
-        "methods that auto chooses from, from simple to complex; empty: all quick ones",
+        "those that auto chooses from, from simple to complex; empty: all quick ones",
         choices=METHODS,
         only={"method": ("auto",)},
         shown="ensemble",
@@ -273,7 +273,7 @@ class EnsembleRun(Knobs):
         'runs, each for a share of unsure rows: [["small", 1.0], ["large", 0.3]]',
         names="run",
         contents="kagglekit.ensembling.cascade:read_cascade",
-        only={"runs": False, "files": False, "method": ("auto",), "candidates": False},
+        only={"runs": False, "files": False, "method": ("auto",), "methods": False},
         shown="ensemble",
     )
     calibrate: str = knob("", "empty: none; or a calibration", choices=("", *CALIBRATIONS), shown="ensemble")

@@ -92,7 +92,7 @@ def parameters(base: Path) -> Iterator[Blow]:
         (["run=base", 'runs=["tfidf"]'], ("base",)),
         (["run=new", "method=nope"], ("method", "nope")),
         (["run=new", "method=weight"], ("weights",)),
-        (["run=new", 'candidates=["nope"]'], ("nope",)),
+        (["run=new", 'methods=["nope"]'], ("nope",)),
         (["run=new", "calibrate=platt"], ("platt",)),
         (["run=new", 'meta=["nope"]'], ("nope",)),
         (["run=new", 'options={"nope": {}}'], ("nope",)),

@@ -351,7 +351,7 @@ def test_what_1_eda_does_not_take_is_an_error_before_a_kernel_starts(given, word
         ({"run": "größe"}, "run='größe' cannot name a run: use letters from a to z"),
         ({"run": "Nul.txt"}, "Windows keeps that name for a device"),
         ({"run": "Notebooks"}, "are other folders of a work folder"),
-        ({"run": "fold3"}, "fold0, fold1, ... and data, kaggle, notebooks, tokens are other folders"),
+        ({"run": "fold3"}, "fold0, fold1, ... and data, kaggle, notebooks, race, tokens are other folders"),
     ],
 )
 def test_what_a_knob_does_not_take_is_an_error_before_anything_starts(given, words):
@@ -376,8 +376,8 @@ def test_what_a_knob_does_not_take_is_an_error_before_anything_starts(given, wor
         ("2_pretrain", {"text_column": "a"}, "text_column='a' has no effect without texts"),
         ("2_pretrain", {"pairs": "a.csv"}, "or set objective to simcse_supervised"),
         ("4_ensemble", {"method": "hillclimbing"}, "method='hillclimbing' is out of range: did you mean hill_climbing"),
-        ("4_ensemble", {"candidates": ["maen"]}, "candidates='maen' is out of range.*did you mean mean"),
-        ("4_ensemble", {"method": "mean", "candidates": ["rank"]}, "no effect with method='mean'.*set method to auto"),
+        ("4_ensemble", {"methods": ["maen"]}, "methods='maen' is out of range.*did you mean mean"),
+        ("4_ensemble", {"method": "mean", "methods": ["rank"]}, "no effect with method='mean'.*set method to auto"),
         ("4_ensemble", {"public_share": 1.0}, "public_share=1.0 is out of range: it must be above 0 and below 1"),
         ("4_ensemble", {"seed": 3}, "seed=3 has no effect without files: leave it out, or set files"),
         ("4_ensemble", {"files": "x", "metric": "accurcy"}, "metric='accurcy' is not known: did you mean accuracy"),
@@ -445,6 +445,9 @@ def test_an_old_name_after_the_dashes_is_an_error_that_says_the_new_one():
     both = {"pattern": "{text} {mask}", "template": "{a}: {b}"}  # one name for two things until version 0.3
     assert choose_shared(find_notebook("1_eda"), both) == {"template": "{a}: {b}"}
     assert choose_shared(find_notebook("3_train"), both) == {"pattern": "{text} {mask}"}
+    both = {"candidates": "question", "methods": "mean,rank"}  # the same until version 0.4
+    assert choose_shared(find_notebook("3_train"), both) == {"candidates": "question"}
+    assert choose_shared(find_notebook("4_ensemble"), both) == {"methods": ["mean", "rank"]}
     assert choose_shared(find_notebook("3_train"), {"head": "flat", "objective": "rtd"}) == {"head": "flat"}
 
 
