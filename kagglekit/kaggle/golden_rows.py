@@ -145,8 +145,10 @@ def _score_again(model: Path, run: Path, table: pd.DataFrame, precision: str) ->
 
 
 def _logits(saved: SavedModel, examples: Examples) -> np.ndarray:
-    """The logits of the task's own outputs, (rows, outputs) float32."""
+    """The logits of the task's own outputs, (rows, outputs) float32, of classes that a row cannot have too: the lowest
+    number in their place would have an endless spread, in which no difference shows."""
     examples.other = None  # one order shows whether the model is the same
+    examples.arrays.pop("candidates", None)
     return predict(_Raw(saved.classifier), examples, saved.precision)
 
 

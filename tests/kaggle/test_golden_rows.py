@@ -58,7 +58,8 @@ def home(texts, backbone, tmp_path_factory):
             )  # fmt: skip
 
     more = {"features": {"numbers": ["stars"], "vectors": str(place / "vectors.parquet")}}
-    for name, knobs, folds in (("base", {}, (0, 1)), ("beside", more, (0,))):
+    known = {"candidates": "stars"}  # each row of training has one class, and no other
+    for name, knobs, folds in (("base", {}, (0, 1)), ("beside", more, (0,)), ("known", known, (0,))):
         recipe = Recipe(max_length=12, epochs=2, batch_size=8, learning_rate=3e-2, **knobs)
         learner = FineTuner(task, train, test, backbone, recipe)
         save(name, {"backbone": backbone} | recipe.as_dict(), lambda *a, t=learner: t.fit(*a, seed=0), folds)
@@ -76,7 +77,7 @@ def home(texts, backbone, tmp_path_factory):
     folds, labels = read_folds(work, train["id"]), encode_labels(task, train)
     runs = [read_run(work, name, task, folds, test["id"]) for name in ("base", "tfidf")]
     blend_runs(runs, labels, BlendPlan(task.kind, task.metric, "mean")).save(work, "both", task)
-    for name in ("base", "beside", "both", "minilm"):
+    for name in ("base", "beside", "both", "minilm", "known"):
         assert write_golden(work, name) == work / name / "golden.parquet"
     return work
 
@@ -116,7 +117,15 @@ def test_golden_rows_go_from_the_shortest_text_to_the_longest_with_the_logits_of
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [("both", "fp32"), ("base", "fp16"), ("base", "bf16"), ("beside", "bf16"), ("minilm", "fp16"), ("minilm", "bf16")],
+    [
+        ("both", "fp32"),
+        ("base", "fp16"),
+        ("base", "bf16"),
+        ("beside", "bf16"),
+        ("known", "bf16"),
+        ("minilm", "fp16"),
+        ("minilm", "bf16"),
+    ],
 )
 def test_honest_rounding_stays_below_half_of_the_tolerance(home, name, precision):
     found = check_golden_rows(home, name, precision)
@@ -136,7 +145,7 @@ def test_a_blend_and_a_copy_elsewhere_are_checked_without_the_data(work):
     assert check_golden_rows(work, "both", "fp32")["fold"].tolist() == ["0", "1"]
 
 
-@pytest.mark.parametrize(("name", "precision"), [("base", "fp32"), ("minilm", "bf16")])
+@pytest.mark.parametrize(("name", "precision"), [("base", "fp32"), ("known", "fp32"), ("minilm", "bf16")])
 def test_one_layer_with_other_weights_is_found(work, name, precision):
     torch.manual_seed(1)
 
