@@ -63,9 +63,10 @@ class TestTimeLearner:
         if not self.record.saved_models or recipe.get("learner") != "finetune":
             raise ValueError(f"learn: run={self.run!r} has no fine-tuned models that could learn: name another run")
         knobs = Recipe.read(recipe)
-        if any(knobs.features.values()) or any(knobs.auxiliary.values()) or knobs.soft_targets:
+        if knobs.columns or any(knobs.features.values()) or any(knobs.auxiliary.values()) or knobs.soft_targets:
             raise ValueError(
-                f"learn: run={self.run!r} reads features or learned further targets, and examples have none"
+                f"learn: run={self.run!r} reads features or candidates, or learned further targets, and examples have "
+                "none: leave learn out, or name another run"
             )
         rate = self.options.learning_rate or knobs.learning_rate
         tricks = {name: one for name, one in knobs.tricks.items() if not read_tricks()[name].traits["chooses"]}

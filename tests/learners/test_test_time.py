@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from kagglekit.competition.task import encode_labels, load_task, read_test, read_train
-from kagglekit.files import hash_files, read_json
+from kagglekit.files import hash_files, read_json, write_json
 from kagglekit.learners.test_time import FILE, TestTimeLearner
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_folds, read_run
@@ -184,6 +184,22 @@ def test_in_a_kernel_nothing_is_learned_that_was_not_checked_at_home(make, tmp_p
 def test_what_cannot_learn_is_refused(make, run, options, words):
     with pytest.raises(ValueError, match=words):
         make(run, **options)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"candidates": "rule"}, "reads features or candidates.*leave learn out"),
+        ({"features": {"categories": ["rule"]}}, "reads features or candidates"),
+        ({"soft_targets": ["a", "b"]}, "further targets"),
+    ],
+)
+def test_a_run_that_reads_what_examples_lack_is_refused(make, tmp_path, knobs, words):
+    file = tmp_path / "work" / "base" / "params.json"
+    params = read_json(file)
+    write_json(file, params | {"recipe": params["recipe"] | knobs})
+    with pytest.raises(ValueError, match=words):
+        make(support=SUPPORT)
 
 
 def test_the_notebook_writes_a_submission_before_and_after_it_learns(make, run_here, capsys):
