@@ -16,7 +16,7 @@ from itertools import count
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel, PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from kagglekit.decoders.lora_options import ADAPTED, ALL, LoraOptions, check_quantised, find_parts
@@ -80,14 +80,14 @@ def check_layers(backbone: nn.Module, options: LoraOptions) -> None:
         find_parts([name for name, _ in backbone.named_modules() if name], options.whole, "whole", "parts")
 
 
-def check_tuning(tuning: str, lora: dict, backbone: str) -> None:
-    """Raise ValueError where the layers of a backbone (a folder) do not fit the options, which takes some seconds; and
-    for qlora where this machine cannot train it."""
+def check_tuning(tuning: str, lora: dict, config: PreTrainedConfig) -> None:
+    """Raise ValueError where the layers of a backbone of this configuration do not fit the options, which takes some
+    seconds; and for qlora where this machine cannot train it."""
     if tuning == "qlora":
         check_quantised()
     if tuning in ADAPTED and lora:
         with torch.device("meta"):
-            model = AutoModel.from_config(AutoConfig.from_pretrained(backbone))
+            model = AutoModel.from_config(config)
         check_layers(model, LoraOptions(**lora))
 
 
@@ -201,6 +201,11 @@ def begin_adapters(backbone: nn.Module, state: State, scale: float) -> None:
                 f"lora: the model to start from has trained {name}, and here it stays as it is: set lora alike"
             )
         parts[name].data.copy_(x)
+
+
+def only_adapters(state: State) -> State:
+    """The factors of adapters in the state of a model."""
+    return {name: x for name, x in state.items() if name.endswith((".lora_a", ".lora_b"))}
 
 
 def set_adapters(backbone: nn.Module, state: State) -> None:

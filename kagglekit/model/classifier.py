@@ -98,11 +98,11 @@ class Classifier(nn.Module):
         self.link = link
         self.blocks = [(link, outputs), *((name, size) for name, size in auxiliary)]  # of the logits
         whole, backbone = backbone, backbone.base_model
+        self.pooling = make_pooling(pooling, backbone, mask_places)  # with the pooler, which adapters leave alone
+        self.backbone, self.causal = without_pooler(backbone), is_causal(backbone.config)
         if adapters:
             options = {name: value for name, value in adapters.items() if name not in ("above", "bits")}
             add_adapters(backbone, options, find_layers(backbone)[: adapters.get("above", 0)])
-        self.pooling = make_pooling(pooling, backbone, mask_places)
-        self.backbone, self.causal = without_pooler(backbone), is_causal(backbone.config)
         quicken(self.backbone)
         quicken_decoder(self.backbone)
         self.chunk_pooling = POOLINGS[chunk_pooling](self.pooling.width) if chunk_pooling else None
@@ -310,11 +310,13 @@ def mask_classes(logits: torch.Tensor, allowed: torch.Tensor, less: float | None
 def load_encoder(backbone: nn.Module, folder: Path) -> None:
     """Load the encoder of a folder of `Classifier.save` into a backbone of the same architecture, and its pooler where
     both have one; adapters that it has are merged."""
-    if read_base(folder):
-        backbone.load_state_dict(merge_adapters(Classifier.load(folder).backbone).state_dict(), strict=False)
-        return
+    if read_base(folder) or read_json(folder / "classifier.json").get("adapters"):
+        model = Classifier.load(folder)
+        merge_adapters(model.backbone)
+        saved = model.state_dict().items()
+    else:
+        saved = read_tensors(folder / "model.safetensors").items()
     places = {"backbone.": "", "pooling.pooler.": "pooler."}  # prefix in a classifier -> in a backbone
-    saved = read_tensors(folder / "model.safetensors").items()
     theirs = {to + name.removeprefix(at): x for at, to in places.items() for name, x in saved if name.startswith(at)}
     ours = {name: x for name, x in backbone.state_dict().items() if name.startswith("pooler.")}
     theirs = {name: x for name, x in theirs.items() if name in ours or not name.startswith("pooler.")}

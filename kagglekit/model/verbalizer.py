@@ -3,8 +3,10 @@
 PET, pattern-exploiting training (Schick and Schütze, 2021, arXiv 2001.07676). Patterns: kagglekit/data/patterns.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +14,10 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedM
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from kagglekit.decoders.causal import is_causal
+from kagglekit.decoders.lora_base import read_base
 from kagglekit.files import read_json
 from kagglekit.files.arrays import loading, read_tensors
-from kagglekit.model.backbones import load_config, quiet
+from kagglekit.model.backbones import backbone_folder, load_config, quiet
 from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.heads import Drop
 
@@ -122,23 +125,26 @@ def load_language_model(
     attention_dropout: float | None = None,
     start: Path | None = None,
     untrained: bool = False,
+    packed: Mapping[str, Any] = MappingProxyType({}),
 ) -> PreTrainedModel:
     """Load a backbone with its head for words, masked or of the next token, in float32.
 
     dropout, attention, attention_dropout: as in `load_backbone`. start: a folder of `Classifier.save`; where its head
-    is a verbalizer, that head is loaded, and its encoder is left to `load_encoder`; the rows of a decoder's words are
-    left to `load_words`. untrained: accept a head of random weights, to look at its shapes.
+    is a verbalizer, that head is loaded, and what its encoder has learned is left to others; the rows of a decoder's
+    words are left to `load_words`. untrained: accept a head of random weights, to look at its shapes. packed: as in
+    `load_backbone`.
     Raises ValueError for an architecture without such a head, and where neither the files nor the start have one.
     """
-    whole = start is not None and read_json(start / "classifier.json").get("head") == "verbalizer"
-    config = load_config(str(start) if whole else path, dropout, attention_dropout)
-    kind, whole = language_model(config), whole and not is_causal(config)
-    options = {"config": config, "dtype": torch.float32, "attn_implementation": attention}
+    same = start is not None and read_json(start / "classifier.json").get("head") == "verbalizer"
+    config = load_config(str(start) if same else path, dropout, attention_dropout)
+    kind, same = language_model(config), same and not is_causal(config)
+    whole = same and read_base(start) is None  # else it stands on the weights of the backbone
+    options = {"config": config, "dtype": torch.float32, "attn_implementation": attention, **packed}
     missing: set[str] = set()
     try:
-        with quiet(), loading(path, weights=True):
+        with quiet(), loading(backbone_folder(path), weights=True):
             if whole:
-                model = kind.from_config(config, **{k: options[k] for k in options if k != "config"})
+                model = kind.from_config(config, **{k: options[k] for k in ("dtype", "attn_implementation")})
             else:
                 model, report = kind.from_pretrained(path, **options, output_loading_info=True)
                 inside = f"{model.base_model_prefix}."
@@ -150,7 +156,7 @@ def load_language_model(
             f"verbalizer: the files of {path} have no pretrained head for words ({min(missing)} is missing): start "
             "from a run of 2_pretrain whose objective is mlm, or choose a backbone that has one"
         )
-    if whole:
+    if same:
         saved = read_tensors(start / "model.safetensors").items()
         head = {name.removeprefix(HEAD): tensor for name, tensor in saved if name.startswith(HEAD)}
         model.load_state_dict(head, strict=False)  # the encoder's weights are not among them

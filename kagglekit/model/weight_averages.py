@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from kagglekit.decoders.lora import average_adapters, merge_adapters, set_adapters
+from kagglekit.decoders.lora import average_adapters, merge_adapters, only_adapters, set_adapters
 from kagglekit.decoders.lora_base import load_trained, read_base
 from kagglekit.files import read_json, replacing
 from kagglekit.files.arrays import read_tensors, seal
@@ -90,16 +90,21 @@ def average_models(folders: Sequence[Path], weights: Sequence[float] | None = No
     like = soup.state_dict()
     states = (read_tensors(Path(folder) / "model.safetensors") for folder in folders)
     states = ({name: x.to(like[name].dtype) if name in like else x for name, x in state.items()} for state in states)
-    if not soup.base:
-        soup.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
-        return soup
-    states = list(states)  # megabytes each, as the backbone is not among them
-    bases = [read_base(Path(folder)) or {"hash": "whole"} for folder in folders]
+    bases = [read_base(Path(folder)) or {"hash": "saved whole"} for folder in folders]
     check_equal([{"the hash of the backbone's weights": base["hash"]} for base in bases], folders)
-    mean = average_weights(states, weights, [str(folder) for folder in folders])
-    load_trained(soup, soup.backbone, mean)
-    if adapters := soup.options["adapters"]:
-        mean = average_adapters(states, weights)
+    adapters, pairs = soup.options.get("adapters"), []
+
+    def noted(state: State) -> State:
+        pairs.append(only_adapters(state))  # megabytes, of which all are held
+        return state
+
+    mean = average_weights(map(noted, states), weights, [str(folder) for folder in folders])
+    if soup.base:
+        load_trained(soup, soup.backbone, mean)
+    else:
+        soup.load_state_dict(mean)
+    if adapters:
+        mean = average_adapters(pairs, weights)
         set_adapters(soup.backbone, {name.removeprefix("backbone."): x for name, x in mean.items()})
         times = sum(weight > 0 for weight in weights) if weights else len(folders)
         soup.options["adapters"] = adapters | {name: adapters[name] * times for name in ("r", "alpha")}

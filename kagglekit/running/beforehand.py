@@ -145,11 +145,12 @@ def check_adapters(asked: Asked) -> None:
     if trained and (values["lora"] or values["tuning"] == "qlora"):
         from kagglekit.decoders.lora import check_tuning
         from kagglekit.decoders.packed_weights import PACKED, dense_place
-        from kagglekit.model.backbones import backbone_folder, find_backbone  # torch comes with it: some seconds
+        from kagglekit.model.backbones import backbone_folder, find_backbone, load_config  # torch: some seconds
 
         name = values["backbone"]
         here = "" if name in PACKED and not dense_place(name).is_dir() else str(backbone_folder(find_backbone(name)))
-        check_tuning(values["tuning"], values["lora"] if Path(here, "config.json").is_file() else {}, here)
+        known = load_config(here) if Path(here, "config.json").is_file() else None
+        check_tuning(values["tuning"], values["lora"] if known else {}, known)
 
 
 def check_columns(asked: Asked) -> None:

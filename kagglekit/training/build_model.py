@@ -58,9 +58,6 @@ def build_model(
         model.base = describe_base(backbone_folder(backbone), backbone)
     if start is not None and recipe.tuning in ADAPTED and _has_adapters(start):
         _begin(model, Path(start))
-    precision = choose_precision(wanted=recipe.precision)
-    if precision != "fp32":
-        narrow_frozen(model.backbone, PRECISIONS[precision])
     for buffer, values in ((model.center, targets.center), (model.scale, targets.scale)):
         buffer.copy_(buffer.new_tensor(values))
     for words in (model.words, model.embedded_words):
@@ -75,14 +72,16 @@ def build_model(
 def reopen_model(folder: Path, tokenizer, recipe: Recipe) -> Classifier:
     """The classifier of a folder, head and all, to be trained further by a recipe."""
     model = Classifier.load(folder)
-    freeze(model.backbone, recipe.freeze_embeddings, recipe.freeze_layers)
-    if recipe.checkpointing:
-        checkpoint_activations(model.backbone)
+    _ready(model.backbone, recipe)
     return _prepare(model, tokenizer, recipe)
 
 
 def _prepare(model: Classifier, tokenizer, recipe: Recipe) -> Classifier:
-    """What training needs to know of it besides its weights."""
+    """What training needs besides the weights: the frozen ones in few bits, and facts of the recipe."""
+    precision = choose_precision(wanted=recipe.precision)
+    if precision != "fp32":
+        narrow_frozen(model.backbone, PRECISIONS[precision])
+    model.pooling.requires_grad_(True)  # with a pooler, which was part of the backbone when that was frozen
     model.chunk_tokens = recipe.batch_size * recipe.max_length  # as many as a batch of texts that are truncated
     model.mask_id, model.special_ids = tokenizer.mask_token_id, tuple(tokenizer.all_special_ids)
     return model
@@ -95,23 +94,28 @@ def build_backbone(
     saved = start is not None and _is_saved(start)
     attention = choose_attention(choose_device(), recipe.max_length)
     options = (path if start is None or saved else start, recipe.dropout, attention, recipe.attention_dropout)
+    packed = pack_options(PRECISIONS[choose_precision()]) if recipe.tuning == "qlora" else {}
     if recipe.verbalizer:
-        whole = load_language_model(*options, start=Path(start) if saved else None, untrained=untrained)
+        whole = load_language_model(*options, Path(start) if saved else None, untrained, packed)
     else:
-        packed = pack_options(PRECISIONS[choose_precision()]) if recipe.tuning == "qlora" else {}
         whole = load_backbone(*options, recipe.pooling != "auto" and POOLINGS[recipe.pooling].own_pooler, packed)
     backbone = whole.base_model
     if saved and not (recipe.tuning in ADAPTED and _has_adapters(start)):  # else it has nothing besides
         resize_embeddings(whole, tokenizer)  # it may have tokens of its own
         load_encoder(backbone, Path(start))
+    reinit_layers(backbone, recipe.reinit_layers)
+    _ready(backbone, recipe)
+    return whole
+
+
+def _ready(backbone: torch.nn.Module, recipe: Recipe) -> None:
+    """Freeze what a recipe does not train, and compute activations again where it says so."""
     if recipe.tuning == "head":
         backbone.requires_grad_(False)
-    reinit_layers(backbone, recipe.reinit_layers)
     freeze(backbone, recipe.freeze_embeddings, recipe.freeze_layers)
     wanted = recipe.checkpointing
     if wanted or (wanted is None and is_causal(backbone.config) and choose_device().type == "cuda"):
         checkpoint_activations(backbone)
-    return whole
 
 
 def _is_saved(start: str) -> bool:

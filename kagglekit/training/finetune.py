@@ -80,7 +80,7 @@ class FineTuner:
         self.precision = choose_precision(wanted=recipe.precision)
         self.tokenizer = load_tokenizer(self.vocabulary or self.backbone)
         check_max_length(self.backbone, recipe.max_length)
-        check_tuning(recipe.tuning, recipe.lora, self.backbone)
+        check_tuning(recipe.tuning, recipe.lora, load_config(self.backbone))
         self.all_labels = read_labels(self.task, self.train, recipe.auxiliary, recipe.soft_targets)
         self.labels = self.all_labels.values
         self.files = vector_files(recipe.features, self.train["id"], self.test["id"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from kagglekit.decoders.lora import adapters_of
 from kagglekit.decoders.lora_base import BASE, hash_weights
@@ -22,6 +23,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.model.weight_averages import average_models, fuse_backbones
 from kagglekit.samples import write_sample
 from kagglekit.time_budget import OutOfTime, TimeBudget
+from kagglekit.training.build_model import reopen_model
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel, SavedModels
 from kagglekit.training.recipe import Recipe
@@ -37,7 +39,7 @@ def tuner(task, tables, tiny_decoder, backbones):
     def make(family="llama", **knobs):
         what = task("multiclass", files={"train": "train.csv", "test": "test.csv"})
         train, test = tables(what, 24)
-        folder = backbones[family] if family in backbones else tiny_decoder(family)
+        folder = backbones[family] if family in backbones else family if "/" in family else tiny_decoder(family)
         return FineTuner(what, train, test, folder, Recipe(**{**LORA, **knobs}), save_seconds=0.0)
 
     return make
@@ -166,11 +168,67 @@ def test_a_run_begins_with_the_adapters_of_another(tuner, tmp_path, knobs, adapt
     ) == bool(adapters)
 
 
-def test_a_run_on_top_of_a_whole_model_is_saved_whole(tuner, tmp_path):
+def test_a_run_on_top_of_a_whole_model_is_saved_whole_and_is_begun_from_and_averaged_as_any(tuner, tmp_path):
     fit(tuner(tuning="full", lora={}, epochs=1), tmp_path / "fold0")
-    fit(tuner(epochs=1), tmp_path / "b" / "fold0", start=str(tmp_path / "fold0" / "model"))
-    assert not (tmp_path / "b" / "fold0" / "model" / BASE).exists()
-    assert adapters_of(Classifier.load(tmp_path / "b" / "fold0" / "model"))
+    first, folders = str(tmp_path / "fold0" / "model"), [tmp_path / f"fold{n}" / "model" for n in (1, 2)]
+    for seed, folder in enumerate(folders):
+        fit(tuner(epochs=1), folder.parent, seed, start=first)
+        assert not (folder / BASE).exists() and adapters_of(Classifier.load(folder))
+    merged = [fuse_backbones([folder]).state_dict() for folder in folders]
+    made = tuner(tuning="full", lora={})
+    model = made._build(
+        *[getattr(made._gather(np.arange(18), 0), name) for name in ("targets", "features")], str(folders[0])
+    )
+    assert all(torch.allclose(x, merged[0][name], atol=1e-6) for name, x in model.backbone.state_dict().items())
+    average_models(folders).save(tmp_path / "soup", made.tokenizer)
+    found = fuse_backbones([tmp_path / "soup"]).state_dict()
+    assert all(torch.allclose(x, (merged[0][n] + merged[1][n]) / 2, atol=1e-6) for n, x in found.items())
+    fit(tuner(tuning="head", lora={}, epochs=1), tmp_path / "fold3", start=first)
+    head = tuner(tuning="head", lora={})
+    again = reopen_model(tmp_path / "fold3" / "model", head.tokenizer, head.recipe)
+    assert not any(p.requires_grad for p in again.backbone.parameters()) and again.head.weight.requires_grad
+
+
+def test_a_model_that_goes_on_keeps_frozen_weights_in_16_bits_as_one_that_begins(tuner, tmp_path, tiny_decoder):
+    whole = AutoModelForCausalLM.from_pretrained(tiny_decoder("qwen3")).bfloat16()
+    shutil.copytree(tiny_decoder("qwen3"), tmp_path / "half")
+    whole.save_pretrained(tmp_path / "half")
+    made = tuner(str(tmp_path / "half"), epochs=1, precision="bf16")
+    fit(made, tmp_path / "fold0")
+    again = reopen_model(tmp_path / "fold0" / "model", made.tokenizer, made.recipe)
+    assert {one.weight.dtype for one in adapters_of(again).values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("tuning", ["lora", "head"])
+def test_a_pooler_is_trained_whole_as_other_poolings_are(tuner, tmp_path, tuning):
+    made = tuner("bert", tuning=tuning, pooling="pooler", **({} if tuning == "lora" else {"lora": {}}))
+    folders = [tmp_path / f"fold{seed}" / "model" for seed in (0, 1)]
+    fitted = [fit(made, folder.parent, seed) for seed, folder in enumerate(folders)]
+    names = {name for name in read_tensors(folders[0] / "model.safetensors") if "pooler" in name}
+    assert names == {"pooling.pooler.dense.weight", "pooling.pooler.dense.bias"}
+    rows = made._gather(np.arange(18), 0)
+    assert all(p.requires_grad for p in made._build(rows.targets, rows.features).pooling.parameters())
+    saved = SavedModel(folders[0], made.settings | {"backbone": made.backbone}, precision=made.precision)
+    assert np.allclose(saved.predict(made.test), fitted[0].test, atol=2e-3)
+    average_models(folders).save(tmp_path / "soup", made.tokenizer)
+    mean = Classifier.load(tmp_path / "soup").pooling.pooler.dense.weight
+    own = [Classifier.load(folder).pooling.pooler.dense.weight for folder in folders]
+    assert torch.allclose(mean, (own[0] + own[1]) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("later", ["lora", "full"])
+def test_words_of_an_encoder_begin_with_the_weights_that_adapters_stand_on(tuner, tmp_path, later):
+    words = {"bad": ["bad"], "mixed": ["poor"], "good": ["good"]}
+    prompt = {"pattern": "{text} it was {mask} .", "verbalizer": words}
+    fit(tuner("bert", **prompt), tmp_path / "fold0")
+    start = tmp_path / "fold0" / "model"
+    made = tuner("bert", tuning=later, **prompt, **({} if later == "lora" else {"lora": {}}))
+    rows = made._gather(np.arange(18), 0)
+    models = made._build(rows.targets, rows.features, str(start)).eval(), Classifier.load(start).eval()
+    batch = {name: x for name, x in rows.features.examples(made.test_rows).__getitems__(np.arange(4)).items()}
+    with torch.no_grad():
+        one, other = (model(**batch)["logits"] for model in models)
+    assert torch.allclose(one, other, atol=1e-3) and other.std() > 0.01
 
 
 @pytest.mark.parametrize(
