@@ -12,7 +12,14 @@ from kagglekit.data.tokens import join_tokens, special_ends
 from kagglekit.data.words import Words, fitting, is_chinese, load_jieba, whole_words
 from kagglekit.device import choose_device, random_state_kept
 from kagglekit.files.arrays import loading
-from kagglekit.model.backbones import count_positions, find_backbone, load_config, load_tokenizer, quiet
+from kagglekit.model.backbones import (
+    backbone_folder,
+    count_positions,
+    find_backbone,
+    load_config,
+    load_tokenizer,
+    quiet,
+)
 from kagglekit.model.surgery import output_changed
 from kagglekit.progress import track
 
@@ -55,11 +62,13 @@ class MaskedPredictions:
         path = find_backbone(self.backbone)
         self.tokenizer_ = load_tokenizer(path)
         config = load_config(path)
-        with random_state_kept(), quiet(), loading(path, weights=True):
-            model, info = AutoModelForMaskedLM.from_pretrained(
-                path, config=config, dtype=torch.float32, output_loading_info=True
-            )
-        if info["missing_keys"] or self.tokenizer_.mask_token_id is None:
+        headless = self.tokenizer_.mask_token_id is None  # of a decoder too
+        with random_state_kept(), quiet(), loading(backbone_folder(path), weights=True):
+            if not headless:
+                model, info = AutoModelForMaskedLM.from_pretrained(
+                    path, config=config, dtype=torch.float32, output_loading_info=True
+                )
+        if headless or info["missing_keys"]:
             raise ValueError(
                 f"backbone {path} has no masked-language head: its predictions would be random words. Run 2_pretrain "
                 "on it, and name the model of that run as the option backbone (runs/.../mlm/model), or name another "

@@ -179,9 +179,10 @@ def test_chinese_words_are_predicted_character_by_character_and_are_words(chines
     assert find(MaskedPredictions(chinese_backbone, top=2), "看电视机器人啊", "啊", "characters") == ["电", "影"]
 
 
-def test_a_backbone_without_a_trained_head_is_an_error():
+@pytest.mark.parametrize("name", ["minilm", "llama"])
+def test_a_backbone_without_a_trained_head_is_an_error(name, tiny_decoder):
     with pytest.raises(ValueError, match=r"has no masked-language head: .* Run 2_pretrain on it"):
-        find(MaskedPredictions("minilm"), "a good film", "good")
+        find(MaskedPredictions(name if name == "minilm" else tiny_decoder(name)), "a good film", "good")
 
 
 def test_a_file_has_a_word_and_its_synonyms_on_each_line(tmp_path):
