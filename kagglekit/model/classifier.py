@@ -1,19 +1,16 @@
-"""The classifier that is fine-tuned: backbone, pooling and head; long texts are encoded in chunks, slice by slice."""
+"""The classifier that is fine-tuned: backbone, pooling and head."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel
 
-from kagglekit.data.batches import prediction_batches
 from kagglekit.data.tokens import Tokens
 from kagglekit.decoders.causal import Prefix, is_causal, move_left, shared_prefix
 from kagglekit.decoders.lora import add_adapters, merge_adapters
@@ -28,14 +25,14 @@ from kagglekit.model.backbones import backbone_folder, find_backbone, load_confi
 from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.fast_layers import quicken
 from kagglekit.model.feature_layers import DocumentVectors, FeatureEncoder, WordVectors
-from kagglekit.model.heads import HEADS, OUTPUT_LAYERS, Options
+from kagglekit.model.heads import HEADS, OUTPUT_LAYERS, UNLIKELY, Options, mask_classes
 from kagglekit.model.long_attention import attention_options
 from kagglekit.model.pooling import POOLINGS, LastToken, Mask, make_pooling
+from kagglekit.model.pooling.over_chunks import encode_chunks
 from kagglekit.model.row_gradients import RowGradients
 from kagglekit.model.surgery import find_layers, output_changed
 from kagglekit.model.verbalizer import Verbalizer, language_model
 
-UNLIKELY = 20.0  # by how much the logit of a class is lower in training that a row cannot have: its odds are e^-20
 SINGLE = ("sigmoid", "identity", "unit")  # output layers that read each logit alone: each is a target of its own
 
 
@@ -118,9 +115,7 @@ class Classifier(nn.Module):
         width = self.pooling.width + sum(part.width for part in (self.features, self.words) if part is not None)
         sizes = [1] * outputs if link in SINGLE else [outputs]  # logits of each target
         sizes += [size for _, size in auxiliary]
-        hidden = (
-            self.pooling.width if chunk_pooling else backbone.config.hidden_size
-        )  # of the sequence that the head reads
+        hidden = self.pooling.width if chunk_pooling else backbone.config.hidden_size  # of what the head reads
         if head == "verbalizer":
             self.head = Verbalizer(whole, label_words, width, sizes)
         else:
@@ -299,14 +294,6 @@ class Classifier(nn.Module):
         return True
 
 
-def mask_classes(logits: torch.Tensor, allowed: torch.Tensor, less: float | None = None) -> torch.Tensor:
-    """Logits (batch, outputs) without the classes that are not allowed (batch, classes): the lowest number, whose
-    probability is 0; or `less` of a logit, which any loss can take. Those of auxiliary targets stay."""
-    own, others = logits[:, : allowed.shape[1]], logits[:, allowed.shape[1] :]
-    lowest = torch.finfo(logits.dtype).min if less is None else own - less
-    return torch.cat([torch.where(allowed > 0, own, lowest), others], dim=1)
-
-
 def load_encoder(backbone: nn.Module, folder: Path) -> None:
     """Load the encoder of a folder of `Classifier.save` into a backbone of the same architecture, and its pooler where
     both have one; adapters that it has are merged."""
@@ -321,53 +308,3 @@ def load_encoder(backbone: nn.Module, folder: Path) -> None:
     ours = {name: x for name, x in backbone.state_dict().items() if name.startswith("pooler.")}
     theirs = {name: x for name, x in theirs.items() if name in ours or not name.startswith("pooler.")}
     backbone.load_state_dict(ours | theirs)
-
-
-def encode_chunks(
-    encode: Callable[..., torch.Tensor],
-    inputs: torch.Tensor,
-    attention_mask: torch.Tensor,
-    budget: int,
-    *more: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encode all chunks of all texts, in slices of at most `budget` padded tokens; empty chunks are left out.
-
-    encode: (inputs, attention_mask, *more) of n chunks -> vectors (n, width). inputs: `input_ids` (texts, chunks,
-    tokens), or embeddings with one more dimension. attention_mask, more: (texts, chunks, tokens), chunks padded on the
-    right.
-    budget: below one chunk it is one chunk a slice. One slice costs nothing more. Where gradients are needed, all
-    slices but one are encoded again in the backward pass (torch.utils.checkpoint, with the same dropout), which takes
-    up to a third more time; gradients are those of one large batch. Hooks and changed weights of `encode` must stay
-    until the backward pass is over.
-
-    Returns the vectors (texts, chunks, width), 0 for empty chunks, and the mask (texts, chunks) of the others. Waits
-    for the GPU once a call, to learn which chunks are empty.
-    """
-    shape = attention_mask.shape[:2]
-    inputs, attention_mask, *more = (x.flatten(0, 1) for x in (inputs, attention_mask, *more))
-    places = torch.arange(1, attention_mask.shape[1] + 1, device=inputs.device)
-    ends = ((attention_mask != 0) * places).amax(dim=1)  # (texts * chunks,) just after the last real token
-    lengths = ends.cpu().numpy()
-    vectors, order = [], []
-    slices = _slices(lengths, budget)
-    for number, chunks in enumerate(slices, start=1):
-        rows = torch.from_numpy(chunks).to(inputs.device)
-        part = [x.index_select(0, rows)[:, : lengths[chunks].max()] for x in (inputs, attention_mask, *more)]
-        if torch.is_grad_enabled() and number < len(slices):  # the last one is the first to go backward
-            vectors.append(checkpoint(encode, *part, use_reentrant=False))
-        else:
-            vectors.append(encode(*part))
-        order.append(rows)
-    if not slices:  # only empty chunks: one token is encoded to find the width
-        with torch.no_grad():
-            one = encode(inputs[:1, :1], torch.ones_like(attention_mask[:1, :1]), *(x[:1, :1] for x in more))
-        return one.new_zeros(*shape, one.shape[1]), attention_mask.new_zeros(shape)
-    vectors, order = torch.cat(vectors), torch.cat(order)  # (chunks that are not empty, width)
-    placed = vectors.new_zeros(len(lengths), vectors.shape[1]).index_copy(0, order, vectors)
-    return placed.unflatten(0, shape), (ends > 0).to(attention_mask.dtype).unflatten(0, shape)
-
-
-def _slices(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Chunks of similar lengths together, the longest last; within a slice in the order of the batch."""
-    chunks = np.flatnonzero(lengths)
-    return [np.sort(chunks[part]) for part in prediction_batches(lengths[chunks], budget)[::-1]]

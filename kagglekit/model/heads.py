@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from kagglekit.model.pooling.over_tokens import zero_padding
 
 Drop = Callable[[torch.Tensor], torch.Tensor]
+UNLIKELY = 20.0  # by how much the logit of a class is lower in training that a row cannot have: its odds are e^-20
 
 
 def undecided(linear: nn.Linear) -> nn.Linear:
@@ -114,6 +115,14 @@ class Options(nn.Linear):
 
     def forward(self, vector: torch.Tensor, sequence: torch.Tensor, mask: torch.Tensor, drop: Drop) -> torch.Tensor:
         return super().forward(drop(sequence)).squeeze(-1)  # (batch, options)
+
+
+def mask_classes(logits: torch.Tensor, allowed: torch.Tensor, less: float | None = None) -> torch.Tensor:
+    """Logits (batch, outputs) without the classes that are not allowed (batch, classes): the lowest number, whose
+    probability is 0; or `less` of a logit, which any loss can take. Those of auxiliary targets stay."""
+    own, others = logits[:, : allowed.shape[1]], logits[:, allowed.shape[1] :]
+    lowest = torch.finfo(logits.dtype).min if less is None else own - less
+    return torch.cat([torch.where(allowed > 0, own, lowest), others], dim=1)
 
 
 HEADS = {"linear": Linear, "separate": Separate, "queries": Queries, "flat": Flat}

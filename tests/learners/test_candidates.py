@@ -8,7 +8,7 @@ import torch
 from kagglekit.data.features import Candidates, keep_allowed
 from kagglekit.learners.candidates import KnownClasses, describe_candidates
 from kagglekit.learners.tfidf import Baseline
-from kagglekit.model.classifier import mask_classes
+from kagglekit.model.heads import mask_classes
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kagglekit.model.backbones import load_backbone
-from kagglekit.model.classifier import encode_chunks
+from kagglekit.model.pooling.over_chunks import encode_chunks
 
 LENGTHS = torch.tensor([[9, 9, 9, 4], [7, 0, 0, 0], [9, 2, 0, 0], [9, 9, 9, 9]])  # tokens of (texts, chunks)
 
@@ -97,7 +97,7 @@ def test_dropout_is_the_same_in_the_forward_and_the_backward_pass(make_encoder, 
     found = []
     for again in (True, False):  # encoded again in the backward pass, or remembered
         if not again:
-            monkeypatch.setattr("kagglekit.model.classifier.checkpoint", lambda f, *args, use_reentrant: f(*args))
+            monkeypatch.setattr("kagglekit.model.pooling.over_chunks.checkpoint", lambda f, *args, **_: f(*args))
         torch.manual_seed(0)
         vectors, _ = encode_chunks(encode, *make_batch(), 20)
         state = torch.get_rng_state()

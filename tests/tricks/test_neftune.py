@@ -55,7 +55,9 @@ def test_chunks_that_are_encoded_twice_have_the_same_noise(classifier, batch, st
     for again in (True, False):
         model = classifier(chunk_pooling="mean", chunk_tokens=16).train()  # in several slices
         if not again:
-            monkeypatch.setattr("kagglekit.model.classifier.checkpoint", lambda encode, *args, **_: encode(*args))
+            monkeypatch.setattr(
+                "kagglekit.model.pooling.over_chunks.checkpoint", lambda encode, *args, **_: encode(*args)
+            )
         torch.manual_seed(0)
         NEFTune(20.0).training_step(stepping(model), model, chunks)
         found.append(gradients(model))
