@@ -145,7 +145,9 @@ def make_notebook(
     steps: with the paths of the kernel. parallel: train one fold on each GPU, where there are two.
     """
     work, runs = steps[0].work, [step.values["run"] for step in steps if step.notebook in PREDICTING]
-    install, enter = install_cell(wheels, internet), enter_cell(work, competition, bool(gpu))
+    chosen = [step.values["precision"] for step in steps if step.notebook == "5_submit"]
+    precision = next((one for one in chosen if one != "auto"), "")
+    install, enter = install_cell(wheels, internet), enter_cell(work, competition, bool(gpu), precision=precision)
     leave = leave_cell(work, runs)
     if len(steps) > 1:
         notebook = nbformat.v4.new_notebook()
@@ -187,9 +189,11 @@ def install_cell(wheels: Ref | str, internet: bool = False) -> nbformat.Notebook
     return code_cell("kaggle-install", INSTALL.format(owner=ref.owner, slug=ref.slug, offline=offline))
 
 
-def enter_cell(work: str, competition: str, gpu: bool, runs: Sequence[str] = ()) -> nbformat.NotebookNode:
+def enter_cell(
+    work: str, competition: str, gpu: bool, runs: Sequence[str] = (), precision: str = ""
+) -> nbformat.NotebookNode:
     """The cell that shows what the kernel runs on, gathers its inputs and checks that models score as at home."""
-    options = {"competition": competition, "gpu": gpu, "runs": list(runs)}
+    options = {"competition": competition, "gpu": gpu, "runs": list(runs), "precision": precision}
     arguments = "".join(f", {name}={value!r}" for name, value in options.items() if value)
     return code_cell("kaggle-enter", f"{ENTER}\n\nenter({work!r}{arguments})")
 

@@ -14,7 +14,6 @@ import torch
 
 from kagglekit.competition.task import load_task, read_train
 from kagglekit.data.batches import Examples
-from kagglekit.device import choose_precision
 from kagglekit.files import resolve, run_folder
 from kagglekit.files.parquet import read_metadata, read_parquet, write_parquet
 from kagglekit.kaggle.bundle import GOLDEN_FILE as FILE
@@ -73,8 +72,8 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
 def check_golden_rows(work: str | Path, run: str, precision: str | None = None) -> pd.DataFrame:
     """Score the golden rows of a run again, and raise RuntimeError where a model scores otherwise than at home.
 
-    precision: "fp32", "fp16", "bf16", or "int8" (weights of 8 bits); None: that of this machine, in which the test rows
-    are predicted too.
+    precision: "fp32", "fp16", "bf16", or "int8" (weights of 8 bits); None: that in which a model predicts test rows on
+    this machine, see `SavedModel`.
     Returns a row for each model: run, fold ("all" for an average over all folds), rows, largest difference and
     tolerance. A difference is that of two logits over the spread (standard deviation) of the model's golden logits: 0
     is equal, 1 as far as one row is from another. Costs loading each model once.
@@ -87,18 +86,18 @@ def check_golden_rows(work: str | Path, run: str, precision: str | None = None) 
             f"{folder} has no {FILE}: build the kernel again, or write_golden(work, {run!r}) at home"
         )
     table, metadata = read_parquet(folder / FILE), read_metadata(folder / FILE)
-    precision, found, limits = precision or choose_precision(), [], TOLERANCE | metadata["tolerance"]
-    check_range("precision", precision, precision in limits, f"one of {', '.join(limits)}")
+    found, limits = [], TOLERANCE | metadata["tolerance"]
+    check_range("precision", precision, precision is None or precision in limits, f"one of {', '.join(limits)}")
     for name, model in metadata["models"].items():
         golden = np.stack(table[name])
-        here, causal = _score_again(work / model, work / name.split("/")[0], table, precision)
-        limit = limits[precision] * (OF_DECODERS if causal else 1.0)
+        here, causal, used = _score_again(work / model, work / name.split("/")[0], table, precision or "")
+        limit = limits[used] * (OF_DECODERS if causal else 1.0)
         if here.shape != golden.shape:
             raise RuntimeError(f"{work / model} gives {here.shape[1]} logits a row, and gave {golden.shape[1]} at home")
         drift = differences(here, golden)
         row = int(np.argmax(drift))
         if not drift[row] <= limit:
-            raise RuntimeError(_explain(name, table["id"][row], drift[row], limit, precision, metadata["versions"]))
+            raise RuntimeError(_explain(name, table["id"][row], drift[row], limit, used, metadata["versions"]))
         of, fold = name.split("/")
         found.append((of, fold.removeprefix("fold"), len(table), float(drift[row]), limit))
     return pd.DataFrame(found, columns=["run", "fold", "rows", "largest difference", "tolerance"])
@@ -132,16 +131,17 @@ def _choose_rows(train: pd.DataFrame, rows: int) -> pd.DataFrame:
     return train.iloc[order[places]].reset_index(drop=True)
 
 
-def _score_again(model: Path, run: Path, table: pd.DataFrame, precision: str) -> tuple[np.ndarray, bool]:
-    """The logits, and whether the model is a decoder."""
+def _score_again(model: Path, run: Path, table: pd.DataFrame, precision: str) -> tuple[np.ndarray, bool, str]:
+    """The logits, whether the model is a decoder, and the precision."""
     saved = SavedModel(model, RunRecord(run).recipe, precision=precision)
     inputs = read_inputs(table, saved.tokenizer, saved.knobs)
     if f"{run.name}/vectors" in table:
         inputs = replace(inputs, vectors=np.stack(table[f"{run.name}/vectors"]))
     logits, causal = _logits(saved, saved.features.examples(inputs)), saved.classifier.causal
+    used = precision or saved.precision
     del saved
     free_memory()
-    return logits, causal
+    return logits, causal, used
 
 
 def _logits(saved: SavedModel, examples: Examples) -> np.ndarray:

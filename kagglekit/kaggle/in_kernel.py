@@ -36,12 +36,16 @@ CACHES = ("tokens", "__pycache__", ".ipynb_checkpoints")
 DISK = 20e9  # bytes that Kaggle keeps of a kernel's working directory
 
 
-def enter(work: str | Path, competition: str = "", gpu: bool = False, runs: Sequence[str] = ()) -> None:
+def enter(
+    work: str | Path, competition: str = "", gpu: bool = False, runs: Sequence[str] = (), precision: str = ""
+) -> None:
     """Show what the kernel runs on, bring in what is attached, and check that models score as at home.
 
     work: the work folder, relative to the working directory, such as "runs/bbc". competition: its slug; "": its files
     are where task.json says. gpu: whether one must work; each is asked to compute something (10 s). runs: whose golden
-    rows are scored before anything else; by default of all runs that have some, with all their models.
+    rows are scored before anything else; by default of all runs that have some, with all their models. precision: in
+    which they are, that of 5_submit: what does not fit the memory otherwise is never loaded so. "": see
+    `check_golden_rows`.
     Raises RuntimeError where no GPU works, or where a model scores otherwise than at home; FileNotFoundError and
     ValueError as `gather` and `settle_task` do.
     """
@@ -50,7 +54,7 @@ def enter(work: str | Path, competition: str = "", gpu: bool = False, runs: Sequ
     for line in gather():
         print(line)
     print(settle_task(work, competition))
-    for line in check_golden(work, runs):
+    for line in check_golden(work, runs, precision):
         print(line)
 
 
@@ -86,7 +90,7 @@ def hide_broken(gpus: Gpus) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
 
 
-def check_golden(work: str | Path, runs: Sequence[str] = ()) -> list[str]:
+def check_golden(work: str | Path, runs: Sequence[str] = (), precision: str = "") -> list[str]:
     """Score the golden rows of runs again, and return a line each about the difference; see `check_golden_rows`.
 
     runs: by default all that have golden rows and all their models. A run without golden rows keeps no model, such as
@@ -101,7 +105,7 @@ def check_golden(work: str | Path, runs: Sequence[str] = ()) -> list[str]:
             continue
         from kagglekit.kaggle.golden_rows import check_golden_rows  # its imports take seconds, and most kernels train
 
-        table = check_golden_rows(work, run)
+        table = check_golden_rows(work, run, precision or None)
         worst = table.loc[table["largest difference"].idxmax()]
         lines.append(
             f"golden rows of {run}: scored as at home, by {len(table)} of {len(table)} models (largest difference "

@@ -152,6 +152,9 @@ def test_to_predict_anew_the_models_of_all_members_travel_with_golden_rows(work,
     golden = pd.read_parquet(work.parent / "kernel/runs/w/blend/golden.parquet")
     assert {"base/fold0", "base/fold1"} <= {*golden.columns}
     assert not (work / "blend" / "golden.parquet").exists()  # the run at home is what it was
+    assert "precision" not in read_notebook(built.kernels[0]).cells[4].source
+    small = make("5_submit", "work=runs/w", "run=blend", "predict=true", "precision=int8", slug="int8-kernel")
+    assert read_notebook(small.kernels[0]).cells[4].source.endswith("precision='int8')")
     assert not any("golden" in path or "/model/" in path for path in packed(make("5_submit", "work=runs/w")))
     whole = make(
         "4_ensemble", "work=runs/w", 'runs=["base", "tfidf"]', "run=two", "+", "5_submit", "run=two", "predict=true"

@@ -136,6 +136,13 @@ def test_honest_rounding_stays_below_half_of_the_tolerance(home, name, precision
     assert (found["largest difference"] > 0).all() == (precision != "fp32")
 
 
+def test_models_score_in_the_precision_of_their_run_where_none_is_asked_for(work):
+    params = read_json(work / "minilm" / "params.json")
+    for asked, tolerance in (("fp32", TOLERANCE["fp32"]), ("bf16", TOLERANCE["bf16"])):
+        write_json(work / "minilm" / "params.json", params | {"recipe": params["recipe"] | {"precision": asked}})
+        assert check_golden_rows(work, "minilm")["tolerance"].tolist() == [tolerance]
+
+
 def test_a_blend_and_a_copy_elsewhere_are_checked_without_the_data(work):
     (work.parent.parent / "vectors.parquet").unlink(missing_ok=True)
     params = read_json(work / "beside" / "params.json")

@@ -225,6 +225,8 @@ def test_models_that_say_the_same_as_at_home_are_told_in_one_line(kernel, attach
     told = capsys.readouterr().out
     assert "golden rows of tuned: scored as at home, by 1 of 1 models (largest difference " in told
     assert "golden rows of base: it keeps no model" in told
+    enter("runs/bbc", "news", runs=["tuned"], precision="int8")
+    assert "; tolerance 0.15)" in capsys.readouterr().out
 
 
 def test_a_model_that_says_something_else_stops_the_kernel(kernel, attach_model):
