@@ -17,13 +17,14 @@ from kagglekit.files import resolve, temporary_folder
 from kagglekit.files.parquet import read_parquet
 from kagglekit.learners.choose import Choice, choose_learner
 from kagglekit.learners.full_fit import predict_full
+from kagglekit.model.classifier import Classifier
 from kagglekit.progress import clock, parts
 from kagglekit.runs.record import RunRecord, count_seeds, seed_models
 from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import FULL, Run, find_full, read_run, training_rows
 from kagglekit.selftraining.teachers import check_unchanged, refit_blend
 from kagglekit.time_budget import TimeBudget
-from kagglekit.training.predict import SavedModels
+from kagglekit.training.predict import SavedModels, free_memory
 from kagglekit.training.recipe import Recipe
 
 Predict = Callable[[int], np.ndarray]  # fold -> (rows of test, columns) float32
@@ -52,6 +53,7 @@ class Inference:
         self.work, self.precision = resolve(self.work), self.precision or ""
         self.asked = np.arange(len(self.test)) if self.asked is None else self.asked
         self._known: dict[str, np.ndarray] = {}  # predictions of each run in the current fold: each is computed once
+        self._spare: tuple[str, Classifier | None] = ("", None)  # of the run that was last, its frozen backbone
 
     def predict(self, run: str, budget: TimeBudget, full: str = "") -> Run:
         """The run with new predictions of `test`, one array for each finished fold.
@@ -83,6 +85,7 @@ class Inference:
             tests[fold] = predict(fold)
             longest = max(longest, time.monotonic() - began)
             print(f"fold {fold}: {len(self.test):,} rows predicted in {clock(time.monotonic() - began)}")
+        self._take_spare()
         return replace(stored, tests=tests, test_ids=self.test["id"].tolist())
 
     def _read(self, name: str) -> Run:
@@ -110,7 +113,7 @@ class Inference:
         return once
 
     def _load(self, run: Run, record: RunRecord) -> Predict:
-        models, recipe, same, spares = record.saved_models, record.recipe, {}, []
+        models, recipe, same = record.saved_models, record.recipe, {}
         if lacking := [k for k in run.folds if k not in models]:
             raise ValueError(
                 f"run={run.name!r} has no model of fold {lacking[0]} that could predict new rows: setfit keeps none, "
@@ -134,13 +137,22 @@ class Inference:
             key, rows = tuple(models[fold]), self.test.iloc[self.asked]
             if key not in same:
                 same.clear()
-                spare = spares.pop() if spares else None  # a frozen backbone is loaded once for all folds
-                models_of_fold = SavedModels(key, recipe, self.work / "tokens", self.precision, spare=spare)
+                how = (recipe, self.work / "tokens", self.precision)
+                models_of_fold = SavedModels(key, *how, spare=self._take_spare(run.name))
                 same[key] = models_of_fold.predict(rows)
-                spares.append(models_of_fold.spare)
+                self._spare = run.name, models_of_fold.spare
             return same[key]
 
         return predict
+
+    def _take_spare(self, name: str = "") -> Classifier | None:
+        """The last model of a run, whose frozen backbone is loaded once for its folds; that of another run is freed."""
+        (owner, spare), self._spare = self._spare, ("", None)
+        if owner == name:
+            return spare
+        del spare
+        free_memory()
+        return None
 
     def _predict_full(self, run: Run) -> np.ndarray:
         """What the model of all rows predicts: the saved one, or one that is fitted again."""

@@ -103,7 +103,8 @@ class SavedModel:
         """The model, ready to predict."""
         if self.spare is not None and not self.int8 and self.spare.refill(self.folder):
             return self.spare
-        model, self.spare = Classifier.load(self.folder), None
+        self.spare = None  # before another one is loaded
+        model = Classifier.load(self.folder)
         if self.int8:
             quantise(merge_adapters(model.backbone))
         elif self.precision in PRECISIONS:

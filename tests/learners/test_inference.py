@@ -30,7 +30,7 @@ from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import read_folds, read_run, training_rows, write_folds
 from kagglekit.time_budget import STARTED, TimeBudget
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.predict import SavedModel, feature_columns
+from kagglekit.training.predict import SavedModel, SavedModels, feature_columns
 from kagglekit.training.recipe import Recipe
 
 FOLDS = np.arange(40) % 2
@@ -132,6 +132,25 @@ def test_models_of_a_cascade_read_the_rows_alone_that_those_before_are_least_sur
     assert read[:2] == [("base", home.test["id"].tolist()), ("stars", home.test["id"].iloc[least].tolist())]
     assert len(read) == 4
     assert "fold 0: stars reads 5 of 9 rows\nfold 0: tfidf reads 3 of 9 rows\n" in capsys.readouterr().out
+
+
+def test_a_frozen_backbone_is_kept_for_the_next_fold_of_its_run_and_not_beside_another_run(home, monkeypatch):
+    given = []
+
+    class Kept(SavedModels):
+        def predict(self, table, of_train=False):
+            name, kept, self.spare = self.folders[0].parents[1].name, self.spare, None
+            given.append((name, kept))
+            found = super().predict(table, of_train)
+            self.spare = f"that of {name}"
+            return found
+
+    monkeypatch.setattr("kagglekit.learners.inference.SavedModels", Kept)
+    home.predict("base")
+    assert given == [("base", None), ("base", "that of base")]
+    given.clear()
+    home.predict("nested")
+    assert given == [(name, None) for name in ("base", "stars", "base", "stars")]
 
 
 def test_hidden_test_rows_are_predicted_though_the_tables_of_home_know_other_ids(home):
