@@ -189,7 +189,7 @@ def train_cell(job: Job) -> str:
             choice, table, ids = learner(job.work, job.settings, job.folds)
             held_out, began = np.flatnonzero(table["fold"] == cell.fold), time.perf_counter()
             fitted = choice.fit(training_rows(table, cell.fold), held_out, place, cell.fold, cell.seed)
-        except (ValueError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
+        except (ValueError, RuntimeError, MemoryError, ModuleNotFoundError, FloatingPointError) as error:
             remove(place)
             return " ".join(str(error).split()) or type(error).__name__
         about = {"run": job.folder.name, "fold": cell.fold, "seed": cell.seed, "folds": hash_folds(table)}

@@ -41,7 +41,7 @@ def fit_recipes(
             left_out[name] = f"the base has no {lacking[0]}"
             continue
         if lacking:
-            rate = suggest_rate(base.settings["backbone"])
+            rate = suggest_rate(base.settings["backbone"], base.settings.get("tuning", "full"))
             values = {one: rate * recipe.times[one] for one in lacking}  # a learning rate is all that may be None
             rest = {one: factor for one, factor in recipe.times.items() if one not in lacking}
             recipe = replace(recipe, settings=recipe.settings | values, times=rest)
@@ -59,10 +59,11 @@ def fit_recipes(
     return found, left_out
 
 
-def suggest_rate(backbone: str) -> float:
+def suggest_rate(backbone: str, tuning: str) -> float:
     """The learning rate that fine-tuning takes for a backbone where none is given; its weights are not read."""
     with torch.device("meta"):
-        return suggest_learning_rate(without_pooler(AutoModel.from_config(load_config(find_backbone(backbone)))))
+        model = without_pooler(AutoModel.from_config(load_config(find_backbone(backbone))))
+        return suggest_learning_rate(model, tuning)
 
 
 def share_of_long(work: Path, task: Task, base: Arm) -> float:

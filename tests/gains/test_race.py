@@ -166,6 +166,18 @@ def test_what_is_no_time_is_refused(text):
         read_time(text)
 
 
+@pytest.mark.parametrize("error", [FloatingPointError("the loss of fold1 is nan"), ValueError("no such layer")])
+def test_a_cell_that_cannot_be_trained_says_why_and_does_not_end_the_race(work, tmp_path, monkeypatch, error):
+    class Failing:
+        def fit(self, *given):
+            raise error
+
+    table = pd.DataFrame({"fold": [0, 1]})
+    monkeypatch.setattr(cells, "learner", lambda *given: (Failing(), table, ["a", "b"]))
+    monkeypatch.setattr(cells, "training_rows", lambda *given: [0])
+    assert train_cell(Job(Cell("one", 1, 0), work, "{}", tmp_path / "cells", (0, 1))) == str(error)
+
+
 def test_shipped_recipes_fit_the_task(work, backbone):
     from kagglekit.competition.task import load_task
 
@@ -176,7 +188,10 @@ def test_shipped_recipes_fit_the_task(work, backbone):
     assert {"fgm", "tfidf", "frozen", "rate_x2"} <= names and not set(left_out) & names
     assert ("head_tail" in names) != ("head_tail" in left_out)
     rates = {arm.name: arm.settings["learning_rate"] for arm in arms}
-    assert rates["rate_x2"] == 2 * shortlist.suggest_rate(backbone) and rates["fgm"] is None
+    assert rates["rate_x2"] == 2 * shortlist.suggest_rate(backbone, "full") and rates["fgm"] is None
+    adapted = read_base(work, "base", {"backbone": backbone, "max_length": 16, "tuning": "lora"})
+    found, _ = shortlist.fit_recipes(work, load_task(work), adapted, choose_recipes(["rate_x2"]), shipped=False)
+    assert found["rate_x2"].settings == {"learning_rate": pytest.approx(4e-4)}  # twice that of adapters
     assert len(names | set(left_out) | set(more)) >= len(SHIPPED) + 2
 
 
