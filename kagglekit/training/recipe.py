@@ -125,23 +125,7 @@ class Recipe(Knobs):
     pooling: str = knob(
         "auto",
         "token vectors to text vector: auto (mean; of a decoder last_token), cls, max, ...",
-        choices=(
-            *(
-                "auto",
-                "cls",
-                "mean",
-                "max",
-                "attention",
-                "mean_max",
-                "gem",
-                "last_token",
-                "mask",
-                "pooler",
-                "weighted_layers",
-            ),
-            *("last4_concat", "last4_max", "last4_pooler", "all_cls", "all_cls_cnn", "all_cls_lstm", "all_cls_gru"),
-            *("lstm", "gru", "transformer", "transformer2"),
-        ),
+        choices=("auto", *read_names("model/pooling/__init__.py", "POOLINGS")),
         shown="model",
     )
     head: str = knob(
@@ -214,7 +198,12 @@ class Recipe(Knobs):
     )
     head_learning_rate: float | None = knob(None, "of the head; None: the same", above=0, below=1)
     layer_decay: float = knob(
-        0.95, "rate of a layer to that of the layer above it; 1: no difference", above=0, most=1, shown="training"
+        0.95,
+        "rate of a layer to that of the layer above it; 1: no difference",
+        above=0,
+        most=1,
+        only={"tuning": ("full", *ADAPTED)},
+        shown="training",
     )
     weight_decay: float = knob(0.01, "of matrices; biases and norms have none", least=0)
     schedule: str = knob("linear", "how the learning rate falls", choices=SCHEDULES)

@@ -237,6 +237,7 @@ def test_words_of_an_encoder_begin_with_the_weights_that_adapters_stand_on(tuner
         ({"lora": {"r": 4}}, "lora=.* has no effect with tuning='full': leave it out, or set tuning to lora or qlora"),
         ({"tuning": "lora", "reinit_layers": 1}, "reinit_layers=1 has no effect with tuning='lora'"),
         ({"tuning": "lora", "freeze_embeddings": True}, "freeze_embeddings=True has no effect with tuning='lora'"),
+        ({"tuning": "head", "layer_decay": 0.5}, "layer_decay=0.5 has no effect with tuning='head'"),
         ({"tuning": "head", "freeze_layers": 1}, "freeze_layers=1 has no effect with tuning='head'"),
         ({"tuning": "lora", "lora": {"targts": []}}, "lora has no knob 'targts': did you mean targets"),
         ({"tuning": "head", "tricks": {"Mixout": {}}}, "tricks: Mixout .* tuning='head'"),
