@@ -243,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
         return report(error, "interrupted", 130)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return report(error, str(error), 2)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, FloatingPointError) as error:
         return report(error, str(error), getattr(error, "code", 1))
 
 

@@ -151,6 +151,7 @@ def measure(
         check_range(name, parameters[name], fits, f"{plain!r}, for the time of one fine-tuning is measured")
     fits = parameters["backbone"] not in ("tfidf", "soup")
     check_range("backbone", parameters["backbone"], fits, "one that is fine-tuned")
+    check_range("epochs", parameters["epochs"], parameters["epochs"] > 0, "above 0, for steps of training are timed")
     task, recipe = load_task(work), Recipe.read(parameters)
     train, test = read_train(task, recipe.train_columns), read_test(task, recipe.columns)
     path = resolve(work) / "folds.parquet"

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError, MemoryError, FloatingPointError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{count:,} rows: {shorten(out)}")

@@ -233,6 +233,17 @@ def test_a_file_that_cannot_be_predicted_is_told_in_words(home, run, rows, words
     assert words in told and len(told.splitlines()) == 1 and not list(tmp_path.glob("*.*.csv"))
 
 
+@pytest.mark.parametrize("error", [MemoryError("the weights take 28.0 GB"), FloatingPointError("are no numbers")])
+def test_what_ends_a_prediction_is_told_in_words(home, error, tmp_path, monkeypatch, capsys):
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr("kagglekit.running.new_rows.predict_rows", fail)
+    (tmp_path / "rows.csv").write_text("id,text,stars\n1,a b,2\n")
+    assert main(["predict", str(home.work), "base", str(tmp_path / "rows.csv")]) == 2
+    assert capsys.readouterr().err == f"{error}\n"
+
+
 def test_when_the_time_is_over_the_mean_of_the_folds_that_are_done_is_left(home, monkeypatch, capsys):
     monkeypatch.setenv(STARTED, str(time.time() - 7200))
     late = home.predict("both", budget=TimeBudget(1.0))
