@@ -201,24 +201,21 @@ class Trainer(transformers.Trainer):
         return receipts
 
     def save_model(self, output_dir=None, **kwargs):
-        """Save the weights alone, without those of a frozen backbone; a tensor that two layers share is saved once."""
+        """Save the weights alone, without those of a backbone that the model stands on; a shared tensor is saved once."""
         if self.args.should_save:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             file = str(Path(output_dir) / "model.safetensors")
-            if self._learns_all():
+            if getattr(self.model, "base", None) is None:
                 save_model(self.model, file)
             else:
                 save_file({k: x.contiguous() for k, x in trained_state(self.model, self.model).items()}, file)
 
     def _load_from_checkpoint(self, checkpoint, model=None):
         with reading(file := Path(checkpoint) / "model.safetensors"):
-            if self._learns_all():
+            if getattr(self.model, "base", None) is None:
                 load_model(self.model, str(file))
             else:
                 load_trained(self.model, self.model, load_file(file))
-
-    def _learns_all(self) -> bool:
-        return all(parameter.requires_grad for parameter in self.model.parameters())
 
 
 def _with_padding(batch: dict[str, torch.Tensor]) -> dict:

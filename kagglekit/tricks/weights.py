@@ -77,8 +77,10 @@ def distance(parameters: Iterable[torch.Tensor], others: Iterable[torch.Tensor])
 
 
 def trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights that are trained, by name, without their gradients."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    """The weights that training may change, by name, without their gradients: all but those of a frozen backbone that
+    is not saved with the model."""
+    apart = getattr(model, "base", None) is not None
+    return {name: one.detach() for name, one in model.named_parameters() if one.requires_grad or not apart}
 
 
 class WeightAverage(Trick):

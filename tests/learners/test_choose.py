@@ -141,7 +141,7 @@ def test_options_go_to_the_learner_and_into_its_settings(choose):
         ({"backbone": "soup", "distill": {"by": "fold"}}, "distill=.* has no effect with backbone='soup'"),
         ({"backbone": "soup"}, "soup_of"),
         ({"pseudo": {"round": 1}}, "pseudo has no knob 'round': did you mean rounds"),
-        ({"distill": {"from": "base"}}, "distill has no knob 'from'; it has teacher, by, loss"),
+        ({"distill": {"from": "base"}}, "distill has no knob 'from'; it has teacher, seen, by, loss"),
         ({"distill": {"teacher": "gone"}}, "run='gone' does not exist"),
     ],
 )

@@ -38,7 +38,7 @@ def test_only_the_first_process_shows_its_progress(capfd, monkeypatch, tmp_path,
     show, state = ShowProgress("fold 1", 2.0, 5.0), TrainerState(max_steps=3, is_world_process_zero=first)
     show.on_train_begin(SimpleNamespace(eval_steps=2), state, None)
     if first:  # three steps, an evaluation after the second one, and a prediction
-        assert [show.progress.rest(done) for done in range(4)] == [10.0, 9.0, 8.0, 5.0]
+        assert [show.progress.steps.rest(done) for done in range(4)] == [10.0, 9.0, 8.0, 5.0]
     for step in (1, 2, 3):
         state.global_step = step
         show.on_log(None, state, None, logs={"loss": 0.5})

@@ -198,6 +198,7 @@ CHANGES = {  # knob -> knobs with another value of it, and those that it is comp
 ELSEWHERE = {"checkpointing", "precision", "evaluate_every", "patience"}  # they change no prediction of so short a run
 ELSEWHERE |= {"chat", "system", "answers"}  # tests/decoders/test_answers.py, tests/decoders/test_packed_options.py
 ELSEWHERE |= {"candidates", "candidates_loss"}  # tests/learners/test_candidates.py
+ELSEWHERE |= {"tuning", "lora"}  # tests/decoders/test_lora_runs.py
 
 
 def test_no_knob_is_forgotten():
