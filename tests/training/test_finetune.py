@@ -113,7 +113,7 @@ def test_receipts_name_what_each_trick_did(tuner, tmp_path):
 @pytest.mark.parametrize(
     ("knob", "words"),
     [
-        ({"epochs": 0}, "epochs=0 is out of range: it must be above 0"),
+        ({"epochs": -1}, "epochs=-1 is out of range: it must be 0 or more"),
         ({"max_length": 0}, "max_length=0"),
         ({"max_length": 2}, "max_length=2"),
         ({"max_length": 41}, "max_length=41 is out of range: .* reads from 3 to 40 tokens"),
