@@ -201,7 +201,7 @@ class Trainer(transformers.Trainer):
         return receipts
 
     def save_model(self, output_dir=None, **kwargs):
-        """Save the weights alone, without those of a backbone that the model stands on; a shared tensor is saved once."""
+        """Save the weights alone, without those of a backbone that it stands on; a shared tensor is saved once."""
         if self.args.should_save:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             file = str(Path(output_dir) / "model.safetensors")

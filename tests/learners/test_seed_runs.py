@@ -119,7 +119,11 @@ def trained(tmp_path_factory, texts, backbone):
 def contents(folder):
     """The files of a run that say what was trained, and their bytes."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name not in ("params.json", "cost.json")}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in files
+        if path.name not in ("params.json", "cost.json")
+    }
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_every_loader_gives_float32_with_the_values_of_the_file(what, file, dtyp
 
 
 def test_no_loader_is_left_out():
-    """Each file that makes a model of transformers is among the loaders, or makes one for its shapes or a folder alone."""
+    """Each file that makes a model of transformers is among the loaders, or makes one for shapes or a folder alone."""
     makes = re.compile(r"\b(?:AutoModel\w*|kind)\.from_(?:pretrained|config)\(|SentenceTransformer\(")
     root = Path(kagglekit.__file__).parent
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if makes.search(path.read_text())}

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from kagglekit.model.surgery import find_layers, freeze
+from kagglekit.tricks import mixout as module
 from kagglekit.tricks.ema import EMA
 from kagglekit.tricks.fgm import FGM
-from kagglekit.tricks import mixout as module
 from kagglekit.tricks.mixout import Mixout, mixed, mixout
 from kagglekit.tricks.rdrop import RDrop
 
