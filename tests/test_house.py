@@ -40,7 +40,7 @@ ROOMS = (  # from below to above
         "training",
     ),
     *("ensembling", "selftraining", "pretraining", "learners", "show", "running", "reports"),
-    *("gains", "kaggle", "run", "__main__"),
+    *("kaggle", "gains", "run", "__main__"),
 )
 MODULES = {".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts): path for path in LIBRARY.rglob("*.py")}
 

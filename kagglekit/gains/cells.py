@@ -68,12 +68,14 @@ class CellStore:
 
     task, folds: of the work folder; race_folds: those that the race may train. at_once: cells that are trained side by
     side; with 1 they are trained in this process. shown: called as cells are trained, with (done, cells, how many).
-    Use it in a `with`: it ends the processes.
+    elsewhere: trains them on a cluster, see `RayCells`. Use it in a `with`: it ends the processes.
     """
 
-    def __init__(self, work: Path, task: Task, folds, race_folds: Sequence[int], at_once: int, shown=None):
+    def __init__(
+        self, work: Path, task: Task, folds, race_folds: Sequence[int], at_once: int, shown=None, elsewhere=None
+    ):
         self.work, self.task, self.folds, self.race_folds = work, task, folds, tuple(race_folds)
-        self.at_once, self.shown = at_once, shown or (lambda *given: None)
+        self.at_once, self.shown, self.elsewhere = at_once, shown or (lambda *given: None), elsewhere
         self.arms: dict[str, Arm] = {}
         self.places: dict[str, Path] = {}
         self.known: dict[Cell, tuple[np.ndarray, float]] = {}
@@ -98,6 +100,8 @@ class CellStore:
         if not (place / "params.json").is_file():
             write_json(place / "params.json", {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
         self.arms[arm.name], self.places[arm.name] = arm, place
+        if self.elsewhere:
+            self.elsewhere.send(self.work, arm.settings)
 
     def job(self, cell: Cell) -> Job:
         arm = self.arms[cell.arm]
@@ -128,16 +132,20 @@ class CellStore:
         failed: dict[str, str] = {}
         lacking = [cell for cell in cells if not self.has(cell)]
         self.shown(0, lacking)
-        for number, (cell, why) in enumerate(self._train([self.job(cell) for cell in lacking]), 1):
-            if why and cell.arm == BASE:
-                raise ValueError(f"the base cannot be trained: {why}")
-            if why:
-                failed[cell.arm] = why
-            self.shown(number, lacking)
+        with contextlib.closing(self._train([self.job(cell) for cell in lacking])) as trained:
+            for number, (cell, why) in enumerate(trained, 1):
+                if why and cell.arm == BASE:
+                    raise ValueError(f"the base cannot be trained: {why}")
+                if why:
+                    failed[cell.arm] = why
+                self.shown(number, lacking)
         return failed
 
     def _train(self, jobs: Sequence[Job]) -> Iterator[tuple[Cell, str]]:
         """The cells as they are done, each with why it could not be."""
+        if self.elsewhere:
+            yield from self.elsewhere.train(jobs, lambda: self.shown(None, None))
+            return
         if self.at_once == 1 or not jobs:
             for job in jobs:
                 yield job.cell, train_cell(job)
@@ -213,11 +221,13 @@ def quiet() -> Iterator[None]:
 def one_thread() -> Iterator[None]:
     """One thread on a CPU, so that the tables do not depend on the machine's cores."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -26,11 +26,11 @@ MOST = 3  # recipes named for one reason
 
 
 class Racing:
-    """A race of recipes in a work folder, see `kagglekit.gains.race`. Raises ValueError where there is nothing to
-    race."""
+    """A race of recipes in a work folder, see `kagglekit.gains.race`; elsewhere: on a cluster, see `RayCells`. Raises
+    ValueError where there is nothing to race."""
 
-    def __init__(self, work: Path, asked: RaceRun, base: Arm, recipes: dict):
-        self.work, self.asked, self.base, self.folder = work, asked, base, work / FOLDER
+    def __init__(self, work: Path, asked: RaceRun, base: Arm, recipes: dict, elsewhere=None):
+        self.work, self.asked, self.base, self.folder, self.elsewhere = work, asked, base, work / FOLDER, elsewhere
         self.task = load_task(work)
         train = read_train(self.task)
         self.labels, self.table = encode_labels(self.task, train), read_folds(work, train["id"])
@@ -44,11 +44,13 @@ class Racing:
         count = max(1, math.floor(SHARE * len(everything)))
         choosing = choose_folds(self.table, asked.folds) if asked.folds else everything[:count]
         confirming = [fold for fold in everything if fold not in choosing]
-        at_once = asked.at_once or count_cells(base.settings["backbone"])
+        at_once = elsewhere.at_once if elsewhere else asked.at_once or count_cells(base.settings["backbone"])
         self.plan = Plan(tuple(choosing), tuple(confirming), asked.seeds, asked.seconds, at_once, asked.margin)
         self.where = self._describe_last()
         self.line, self.began, self.batch, self.race = Line(), time.monotonic(), (0, []), None
         self.command, self.gone = "", set()
+        if elsewhere:
+            elsewhere.say = self._say
 
     def _describe_last(self) -> str:
         """Where the last comparison is."""
@@ -60,7 +62,8 @@ class Racing:
         """Race to the end, show it, and say what came out."""
         everything = sorted({*self.plan.choosing, *self.plan.confirming})
         self._introduce()
-        with CellStore(self.work, self.task, self.table, everything, self.plan.at_once, self._show) as self.cells:
+        where = self.task, self.table, everything, self.plan.at_once
+        with CellStore(self.work, *where, self._show, self.elsewhere) as self.cells:
             for arm in self.arms.values():
                 self.cells.add(arm)
             state, before = self._begin()
@@ -121,11 +124,18 @@ class Racing:
         for why, names in reasons.items():
             listed = ", ".join(names[:MOST]) + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
             print("\n".join(wrap(f"  left out: {listed}: {why}", "    ")))
-        side = f"{plan.at_once} cells at once, " if plan.at_once > 1 else ""
+        side = f"{plan.at_once} cells at once, " if plan.at_once > 1 and not self.elsewhere else ""
         several = len(plan.choosing) > 1
         text = f"  fold{'s' * several} {', '.join(map(str, plan.choosing))} choose{'s' * (not several)}, up to "
         text += f"{plan.seeds} seed{'s' * (plan.seeds > 1)}; {side}{clock(plan.budget)} at most"
-        print("\n".join(wrap(text, "    ")), flush=True)
+        lines = [text, f"  {self.elsewhere}"] if self.elsewhere else [text]
+        print("\n".join(line for one in lines for line in wrap(one, "    ")), flush=True)
+
+    def _say(self, words: str) -> None:
+        """Print what is worth knowing above the moving line."""
+        if sys.stderr.isatty():
+            self.line.show("")
+        print("\n".join(wrap(f"  {words}", "    ")), flush=True)
 
     def _show(self, number: int | None, cells: Sequence[Cell] | None) -> None:
         """The moving line. number: cells of this batch that are trained; None: as before."""

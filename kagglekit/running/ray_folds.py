@@ -193,14 +193,19 @@ def bring_home(trained: Trained, plan: FoldPlan, parcel: Any, job: Job) -> list[
         file, ours = work / job.run / "params.json", plan.run / "params.json"
         if not file.is_file():
             return []
-        params, here = read_json(file), versions()
+        params = read_json(file)
         write_json(file, {**params, "recipe": parcel.at_home(params["recipe"]), "commit": commit()})
         if plan.values.get("overwrite") and ours.is_file() and changes(read_json(ours), read_json(file)):
             delete_folder(plan.run, "params.json")
         merge_runs(work, home, copy=False)
-        there = params["versions"].items()
-        other = [f"{name} {number} (here {here.get(name)})" for name, number in there if here.get(name) != number]
-    return [f"CAUTION: a node has {', '.join(other)}: results may differ in their last digits"] if other else []
+    return [f"CAUTION: {words}" for words in describe_versions(params["versions"])]
+
+
+def describe_versions(there: Mapping[str, str]) -> list[str]:
+    """What a node has that is not as here, by its versions of packages."""
+    here = versions()
+    other = [f"{name} {number} (here {here.get(name)})" for name, number in there.items() if here.get(name) != number]
+    return [f"a node has {', '.join(other)}: results may differ in their last digits"] if other else []
 
 
 def train_fold(fold: int, job: Job, report: Report) -> Trained:

@@ -1,13 +1,12 @@
 """Is a race honest, and is it fast? Simulated races through the real decisions; and cells against runs, side by side.
 
 `python -m tests.benchmarks.race honest --races 40` simulates races of twenty recipes that do nothing, and of one among
-them that helps by two standard errors of one run. `python -m tests.benchmarks.race speed --recipes 6` trains the same
-fold and seed of so many shipped recipes on 600 tweets as cells of a race and by `kagglekit run`, one thread each, and
-compares the tables. `real --place FOLDER` races the predictions that `trick_gain measure FOLDER` has made.
+them that helps by two standard errors of one run. `python -m tests.benchmarks.race speed --recipes 6` trains two
+folds with two seeds of so many shipped recipes on 600 tweets as cells of a race and by `kagglekit run`, and compares
+the tables. `real --place FOLDER` races the predictions that `trick_gain measure FOLDER` has made.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kagglekit.files import fold_folders
 from kagglekit.gains.effect import measure_gain
 from kagglekit.gains.elimination import Race
 from kagglekit.gains.standings import BASE, Plan
@@ -94,46 +92,59 @@ def real(folder: Path, sample: str, splits: int) -> None:
           f"{sum(inside)} of {len(inside)}")  # fmt: skip
 
 
-def speed(recipes: int, place: Path) -> None:
-    """Time the same cells in a race and by `kagglekit run`, in turn, and compare their tables."""
-    from kagglekit.competition.task import load_task
+def speed(recipes: int, seeds: int, place: Path) -> None:
+    """Time recipes by `kagglekit run`, each with two folds, with one thread and with all, and as cells, recipe after
+    recipe in turn; and compare the tables with those of one thread."""
+    from kagglekit.competition.task import load_task, read_train
     from kagglekit.gains.arms import choose_recipes, make_arms, read_base, training_command
-    from kagglekit.gains.cells import Job, train_cell
+    from kagglekit.gains.cells import CellStore
     from kagglekit.gains.shortlist import fit_recipes
     from kagglekit.gains.standings import Cell
+    from kagglekit.runs.record import RunRecord
+    from kagglekit.runs.seeds import seed_tables
+    from kagglekit.runs.tables import read_folds
 
-    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    os.environ["HF_HUB_OFFLINE"] = "1"
     work = place / "runs" / "tweets"
     _call("kagglekit.samples", "tweets", str(place / "data"), "--rows", str(ROWS))
     _call("kagglekit.run", "1_eda", f"data={place / 'data'}", f"work={work}")
-    base = read_base(work, "base", {})
-    found, _ = fit_recipes(work, load_task(work), base, choose_recipes([]), shipped=True)
+    task, base = load_task(work), read_base(work, "base", {})
+    found, _ = fit_recipes(work, task, base, choose_recipes([]), shipped=True)
     arms = [base, *(arm for arm in make_arms(work, base, found)[0] if arm.settings["backbone"] != "tfidf")][:recipes]
-    ratios = []
-    for number, arm in enumerate(arms):
-        began = time.perf_counter()
-        words = training_command(work, f"run{number}", arm.settings).split()  # no value has a space
-        command = [word.strip("'") for word in words[4:]]
-        _call("kagglekit.run", "3_train", *command, "folds=0")
-        run = time.perf_counter() - began
-        job = Job(Cell(arm.name, 0, 0), work, json.dumps(arm.settings), place / f"cell{number}", (0,))
-        began = time.perf_counter()
-        if why := train_cell(job):
-            raise ValueError(why)
-        cell = time.perf_counter() - began
-        there = fold_folders(work / f"run{number}")[0] / "oof.parquet"
-        same = pd.read_parquet(there).equals(pd.read_parquet(job.file))
-        ratios.append(run / cell)
-        print(
-            f"{arm.name}: run {run:.1f} s, cell {cell:.1f} s, {ratios[-1]:.2f} times, equal tables: {same}", flush=True
-        )
-    print(
-        f"median {np.median(ratios):.2f} times, {min(ratios):.2f} to {max(ratios):.2f}, before a race trains one a core"
-    )
+    cores, folds, times = len(os.sched_getaffinity(0)), read_folds(work, read_train(task)["id"]), []
+    with CellStore(work, task, folds, [0, 1], cores) as store:
+        for number, arm in enumerate(arms):
+            words = training_command(work, f"run{number}", arm.settings).split()  # no value has a space
+            command = [word.strip("'") for word in words[4:]] + ["folds=0,1", f"seeds={seeds}"]
+            cells = [Cell(arm.name, fold, seed) for fold in (0, 1) for seed in range(seeds)]
+            one = _time(lambda line=command: _call("kagglekit.run", "3_train", *line, threads="1"))
+            all_threads = [f"run=more{number}" if word.startswith("run=") else word for word in command]
+            more = _time(lambda line=all_threads: _call("kagglekit.run", "3_train", *line))
+            store.add(arm)
+            here = _time(lambda batch=cells: print(store.train(batch) or "", end=""))
+            tables = seed_tables(RunRecord(work / f"run{number}"))
+            same = all(tables[c.fold][c.seed].equals(pd.read_parquet(store.job(c).file)) for c in cells)
+            each = sum(store.seconds(cell) for cell in cells) / len(cells)
+            times.append((one, more, here))
+            print(f"{arm.name}, {len(cells)} cells of {each:.1f} s: run {one:.1f} s with one thread, {more:.1f} s with "
+                  f"{cores}; as cells {here:.1f} s; equal tables: {same}", flush=True)  # fmt: skip
+    one, more, here = np.sum(times, axis=0)
+    ratios = f"{one / here:.2f} and {more / here:.2f} times"
+    print(f"all: {one:.1f} s, {more:.1f} s, {here:.1f} s: {ratios}; load {os.getloadavg()[0]:.1f}")
 
 
-def _call(module: str, *words: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *words], check=True, stdout=subprocess.DEVNULL)
+def _time(action) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def _call(module: str, *words: str, threads: str = "") -> None:
+    """Run a module; threads: of its numerics, empty: all."""
+    asked = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
+    environment = {name: value for name, value in os.environ.items() if name not in asked}
+    environment |= dict.fromkeys(asked, threads) if threads else {}
+    subprocess.run([sys.executable, "-m", module, *words], check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def main() -> None:
@@ -142,6 +153,7 @@ def main() -> None:
     parser.add_argument("what", choices=["honest", "real", "speed"])
     parser.add_argument("--races", type=int, default=40)
     parser.add_argument("--recipes", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=2, help="for speed, of each fold")
     parser.add_argument("--sample", default="tweets", help="for real, of the predictions in --place")
     parser.add_argument("--place", type=Path, help="a folder for data and runs; empty: a temporary one")
     options = parser.parse_args()
@@ -150,7 +162,7 @@ def main() -> None:
     if options.what == "real":
         return real(options.place, options.sample, options.races)
     with tempfile.TemporaryDirectory() as place:
-        speed(options.recipes, (options.place or Path(place)).resolve())
+        speed(options.recipes, options.seeds, (options.place or Path(place)).resolve())
 
 
 if __name__ == "__main__":
