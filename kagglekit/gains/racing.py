@@ -69,7 +69,7 @@ class Racing:
             state, before = self._begin()
             self.race = race = Race(
                 [name for name in self.arms if name != BASE], self.plan, self.task.metric, self.labels,
-                self.table["fold"].to_numpy(), self.cells.train, self.cells.predict, self.cells.seconds,
+                self.table["fold"].to_numpy(), self._train, self.cells.predict, self.cells.seconds,
                 self.table["group"].to_numpy(), lambda cell: self._key(cell) in before, self._combine, self._tell,
             )  # fmt: skip
             try:
@@ -101,6 +101,14 @@ class Racing:
             state = {"asked": asked, "before": before, "finished": False}
             write_json(file, state)
         return state, set(state["before"])
+
+    def _train(self, cells: Sequence[Cell]) -> dict[str, str]:
+        """Train cells, and tell which arms cannot be."""
+        failed = self.cells.train(cells)
+        for arm, why in failed.items():
+            self.left_out[arm] = why
+            self._say(f"left out: {arm}: {why}")
+        return failed
 
     def _combine(self, first: str, second: str) -> str:
         """The name of an arm with both; "" where they do not go together, which is told."""

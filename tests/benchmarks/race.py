@@ -7,7 +7,9 @@ the tables. `real --place FOLDER` races the predictions that `trick_gain measure
 """
 
 import argparse
+import contextlib
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from kagglekit.gains.effect import measure_gain
 from kagglekit.gains.elimination import Race
@@ -126,17 +129,31 @@ def speed(recipes: int, seeds: int, place: Path) -> None:
             same = all(tables[c.fold][c.seed].equals(pd.read_parquet(store.job(c).file)) for c in cells)
             each = sum(store.seconds(cell) for cell in cells) / len(cells)
             times.append((one, more, here))
-            print(f"{arm.name}, {len(cells)} cells of {each:.1f} s: run {one:.1f} s with one thread, {more:.1f} s with "
-                  f"{cores}; as cells {here:.1f} s; equal tables: {same}", flush=True)  # fmt: skip
+            print(f"{arm.name}, {len(cells)} cells of {each:.1f} s: run {_write(one)} with one thread, {_write(more)} "
+                  f"with {cores}; as cells {_write(here)}; equal tables: {same}", flush=True)  # fmt: skip
     one, more, here = np.sum(times, axis=0)
-    ratios = f"{one / here:.2f} and {more / here:.2f} times"
-    print(f"all: {one:.1f} s, {more:.1f} s, {here:.1f} s: {ratios}; load {os.getloadavg()[0]:.1f}")
+    ratios = f"{one[0] / here[0]:.2f} and {more[0] / here[0]:.2f} times"
+    print(f"all: {_write(one)}, {_write(more)}, {_write(here)}: {ratios}; load {os.getloadavg()[0]:.1f}")
 
 
-def _time(action) -> float:
-    began = time.perf_counter()
+def _write(times) -> str:
+    return "{:.1f} s ({:.1f} s CPU)".format(*times)
+
+
+def _time(action) -> tuple[float, float]:
+    """Seconds of the clock, and of CPU in all processes below this one."""
+    began, before = time.perf_counter(), _cpu()
     action()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, _cpu() - before
+
+
+def _cpu() -> float:
+    ended, living = resource.getrusage(resource.RUSAGE_CHILDREN), 0.0
+    for one in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            spent = one.cpu_times()
+            living += spent.user + spent.system + spent.children_user + spent.children_system
+    return ended.ru_utime + ended.ru_stime + living + time.process_time()
 
 
 def _call(module: str, *words: str, threads: str = "") -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -140,6 +141,15 @@ def test_a_recipe_that_does_not_fit_is_left_out_and_the_others_race(race):
     code, said = race('recipes={"wrong": {"loss": {"mse": {}}}, "right": {"backbone": "tfidf"}}', "seeds=1")
     assert code == 0 and "left out: wrong: loss='mse' does not fit" in " ".join(said.split())
     assert "1 recipe against" in said
+
+
+def test_a_recipe_that_cannot_be_trained_is_told(race, work, backbone, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(backbone, broken)
+    (broken / "model.safetensors").write_text("garbage")
+    code, said = race(f'recipes={{"bad": {{"backbone": "{broken}"}}, "right": {{"backbone": "tfidf"}}}}', "seeds=1")
+    assert code == 0 and f"left out: bad: {broken}/model.safetensors is damaged" in " ".join(said.split())
+    assert "./broken/model.safetensors is damaged" in (work / "race" / "report.html").read_text()
 
 
 def test_two_races_of_one_folder_are_refused(race, work, monkeypatch):

@@ -7,7 +7,6 @@ import threading
 import time
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 
@@ -86,10 +85,8 @@ def test_a_recipe_that_fails_says_why_and_a_base_ends_the_race(cluster, race_the
         f'recipes={{"bad": {{"backbone": "{broken}"}}, "tfidf": {{"backbone": "tfidf"}}}}', "seeds=1"
     )
     assert code == 0
-    shown = pd.read_csv(work / "race" / "race.csv").set_index("recipe")
-    assert shown.loc["bad", "state"] == "failed" and shown.loc["tfidf", "state"] != "failed"
-    assert shown.loc["bad", "why"].startswith(f"{broken}/model.safetensors is damaged")
-    code, said = race_there("recipes=tfidf", "seeds=1", settings=(f"backbone={broken}",))
+    assert f"left out: bad: {broken}/model.safetensors is damaged" in " ".join(said.split())
+    code, said = race_there("recipes=tfidf", "seeds=1", settings=(f"backbone={broken}", "max_length=16"))
     assert code == 2 and f"the base cannot be trained: {broken}/model.safetensors is damaged" in said
 
 
