@@ -54,9 +54,9 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def race_there(work, backbone, capsys):
-    """race_there(*words): as `race`, on the cluster."""
+    """race_there(*words): as `race`, on the cluster; also with another backbone."""
 
-    def run(*words, settings=("epochs=0.25", "max_length=16")):
+    def run(*words, settings=("epochs=0.25", "max_length=16"), backbone=backbone):
         code = main(["work=runs/small", *words, "on=ray", "--", f"backbone={backbone}", *settings])
         return code, "".join(capsys.readouterr())
 
@@ -86,7 +86,7 @@ def test_a_recipe_that_fails_says_why_and_a_base_ends_the_race(cluster, race_the
     )
     assert code == 0
     assert f"left out: bad: {broken}/model.safetensors is damaged" in " ".join(said.split())
-    code, said = race_there("recipes=tfidf", "seeds=1", settings=(f"backbone={broken}", "max_length=16"))
+    code, said = race_there("recipes=tfidf", "seeds=1", backbone=broken)
     assert code == 2 and f"the base cannot be trained: {broken}/model.safetensors is damaged" in said
 
 
