@@ -37,7 +37,7 @@ import os, re, tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 listed = sum(project["optional-dependencies"].values(), project["dependencies"])
-bounds = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", one).groups() for one in listed)
+bounds = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", one).groups() for one in listed if "[" not in one)  # not Ray's client
 bounds["torch"] = os.environ.get("TORCH", bounds["torch"])
 rest = [line for line in open("requirements.txt") if re.match(r"[\w-]+", line) and line.split("==")[0] not in bounds]
 print(*(f"{name}=={version}" for name, version in bounds.items()), *map(str.strip, rest), sep="\n")
