@@ -126,6 +126,11 @@ def adapters_of(model: nn.Module) -> dict[str, Adapted]:
     return {name: one for name, one in model.named_modules() if isinstance(one, Adapted)}
 
 
+def stands_apart(model: nn.Module) -> bool:
+    """Whether a model has a frozen backbone that is not saved with it, such as one under adapters."""
+    return getattr(model, "base", None) is not None or bool(adapters_of(model))
+
+
 def narrow_frozen(backbone: nn.Module, dtype: torch.dtype) -> None:
     """Keep the frozen weights of adapted layers in 16 bits where that changes no number: half the memory, and nothing
     to cast in a pass. dtype: of autocast; bfloat16, in which decoders are published, is tried too."""

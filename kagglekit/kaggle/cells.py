@@ -145,7 +145,7 @@ def make_notebook(
     steps: with the paths of the kernel. parallel: train one fold on each GPU, where there are two.
     """
     work, runs = steps[0].work, [step.values["run"] for step in steps if step.notebook in PREDICTING]
-    chosen = [step.values["precision"] for step in steps if step.notebook == "5_submit"]
+    chosen = [step.values.get("precision", "auto") for step in steps if step.notebook == "5_submit"]
     precision = next((one for one in chosen if one != "auto"), "")
     install, enter = install_cell(wheels, internet), enter_cell(work, competition, bool(gpu), precision=precision)
     leave = leave_cell(work, runs)

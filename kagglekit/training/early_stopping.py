@@ -8,7 +8,7 @@ import torch
 
 from kagglekit.scoring.metrics import is_better
 from kagglekit.tricks.trick import Trick, knob, share, trick
-from kagglekit.tricks.weights import restored, trained
+from kagglekit.tricks.weights import changeable, restored
 
 
 @trick
@@ -48,7 +48,7 @@ class KeepBest(Trick):
             return
         self.steps_ += 1
         if is_better(metrics["eval_score"], float(self.best_score_), args.greater_is_better):
-            weights = list(trained(model).values())
+            weights = changeable(model)
             self.best_ = self.best_ or [torch.empty_like(weight) for weight in weights]
             torch._foreach_copy_(self.best_, weights)
             self.best_score_ = torch.tensor(metrics["eval_score"], dtype=torch.float64)
@@ -67,7 +67,7 @@ class KeepBest(Trick):
         if not (self.finished and self.best_):
             yield
             return
-        weights = list(trained(model).values())
+        weights = changeable(model)
         with restored(weights):
             torch._foreach_copy_(weights, self.best_)
             yield

@@ -11,7 +11,7 @@ import torch
 from kagglekit.data.batches import Examples, training_batches
 from kagglekit.device import autocast
 from kagglekit.training.learning_rates import adamw
-from kagglekit.tricks.weights import restored, trained
+from kagglekit.tricks.weights import changeable, restored
 
 
 def find_learning_rate(
@@ -40,7 +40,7 @@ def find_learning_rate(
     rates, losses = np.geomspace(lowest, highest, steps), []
     batches = chain.from_iterable(training_batches(examples.tokens.lengths, batch_size, seed, n) for n in count())
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    with restored(trained(model).values()), torch.random.fork_rng():
+    with restored(changeable(model)), torch.random.fork_rng():
         try:
             model.train()
             optimizer = adamw([{**group} for group in groups])

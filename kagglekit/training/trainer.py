@@ -16,6 +16,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from kagglekit.data.batches import EpochSampler, Examples
 from kagglekit.decoders.halving import Halving
+from kagglekit.decoders.lora import stands_apart
 from kagglekit.decoders.lora_base import load_trained, trained_state
 from kagglekit.device import choose_device, not_a_number, padding_known
 from kagglekit.files import name_training, reading
@@ -205,14 +206,14 @@ class Trainer(transformers.Trainer):
         if self.args.should_save:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             file = str(Path(output_dir) / "model.safetensors")
-            if getattr(self.model, "base", None) is None:
+            if not stands_apart(self.model):
                 save_model(self.model, file)
             else:
                 save_file({k: x.contiguous() for k, x in trained_state(self.model, self.model).items()}, file)
 
     def _load_from_checkpoint(self, checkpoint, model=None):
         with reading(file := Path(checkpoint) / "model.safetensors"):
-            if getattr(self.model, "base", None) is None:
+            if not stands_apart(self.model):
                 load_model(self.model, str(file))
             else:
                 load_trained(self.model, self.model, load_file(file))

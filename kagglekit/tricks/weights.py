@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
+from kagglekit.decoders.lora import stands_apart
 from kagglekit.model.row_gradients import Rows, rows_in_use, rows_written
 from kagglekit.tricks.trick import Trick
 
@@ -77,10 +78,15 @@ def distance(parameters: Iterable[torch.Tensor], others: Iterable[torch.Tensor])
 
 
 def trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights that training may change, by name, without their gradients: all but those of a frozen backbone that
-    is not saved with the model."""
-    apart = getattr(model, "base", None) is not None
-    return {name: one.detach() for name, one in model.named_parameters() if one.requires_grad or not apart}
+    """The weights that are trained, by name, without their gradients."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def changeable(model: torch.nn.Module) -> list[torch.Tensor]:
+    """The weights that training may change, without their gradients: also those that are thawed later, but not a frozen
+    backbone that stands apart."""
+    apart = stands_apart(model)
+    return [parameter.detach() for parameter in model.parameters() if parameter.requires_grad or not apart]
 
 
 class WeightAverage(Trick):
