@@ -86,7 +86,7 @@ def time_kagglekit(
     tokenizer, precision, clock = load_tokenizer(backbone), choose_precision(), Clock()
     examples = Examples(tokenize(texts, tokenizer, max_length), tokenizer.pad_token_id, labels)
     encoder = load_backbone(backbone, Recipe.dropout, choose_attention(choose_device(), max_length))
-    model = Classifier(encoder, "softmax", classes, Recipe.pooling, head_dropout=Recipe.head_dropout)
+    model = Classifier(encoder, "softmax", classes, "mean", head_dropout=Recipe.head_dropout)
     rate, decays = suggest_learning_rate(encoder), (Recipe.layer_decay, Recipe.weight_decay)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
