@@ -234,11 +234,13 @@ def one_thread() -> Iterator[None]:
 
 @lru_cache(2)
 def load(work: Path) -> Task:
+    """The task of a work folder, read once in a process, however many recipes there are."""
     return load_task(work)
 
 
 @lru_cache(4)
 def tables(work: Path, train_columns: tuple[str, ...], columns: tuple[str, ...]):
+    """Train, test and folds of a work folder, with these columns besides those of the task; read once likewise."""
     task = load(work)
     train, test = read_train(task, list(train_columns)), read_test(task, list(columns))
     return train, test, read_folds(work, train["id"])
