@@ -11,7 +11,7 @@ from kagglekit.data.tokens import Tokens
 
 
 def training_batches(
-    lengths: np.ndarray, batch_size: int, seed: int, epoch: int = 0, pool: int = 16
+    lengths: np.ndarray, batch_size: int, seed: int, epoch: int = 0, pool: int = 16, batches: int | None = None
 ) -> list[np.ndarray]:
     """The batches of one epoch: every row once, about the same number of tokens in each batch.
 
@@ -21,10 +21,10 @@ def training_batches(
     `len(lengths)` and `batch_size` alone. `pool=1` is plain shuffling; a large pool pads least, but the same rows meet
     again in every epoch.
 
-    lengths: tokens of each row. Returns arrays of row numbers.
+    lengths: tokens of each row. batches: their number, in place of `batch_size`. Returns arrays of row numbers.
     """
     random = np.random.default_rng([seed, epoch])
-    n_batches = -(-len(lengths) // batch_size)
+    n_batches = batches or -(-len(lengths) // batch_size)
     n_pools = -(-n_batches // pool)
     batches = []
     shares = np.diff(np.linspace(0, n_batches, n_pools + 1).round().astype(int))  # batches of each pool
@@ -80,8 +80,12 @@ class EpochSampler:
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch, whole."""
+        return training_batches(self.lengths, self.batch_size, self.seed, epoch)
+
     def __iter__(self) -> Iterator[list[int]]:
-        for rows in training_batches(self.lengths, self.batch_size, self.seed, self.epoch()):
+        for rows in self.batches(self.epoch()):
             yield rows[self.process % len(rows) :: self.processes].tolist()
 
 
@@ -94,6 +98,7 @@ class Examples(Dataset):
     """
 
     epoch: int = 0
+    sampler: Callable[..., EpochSampler] = EpochSampler
     other: "Examples | None" = None
     exchange: Sequence[int] = ()
 

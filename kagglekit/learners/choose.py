@@ -16,6 +16,7 @@ from kagglekit.learners.both_orders import BothOrders
 from kagglekit.learners.candidates import KnownClasses
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.full_fit import check_full_fit
+from kagglekit.learners.joint_run import make_joint
 from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
@@ -196,9 +197,16 @@ def choose_learner(
         learner = Distiller(learner, work, folds, run.distill, run.seed)
         for models in starts.values() if learner.plan.source == "nested" else ():
             check_shared(" + ".join(models))
+    if run.tasks:
+        given = dict(task=task, train=train, test=test, backbone=found, recipe=recipe, cache=cache)
+        given |= dict(save_seconds=every, vocabulary=vocabulary, budget=budget, report_to=run.report_to)
+        learner = make_joint(run, recipe, given, folds)
+        settings |= dict(tasks=run.tasks, joint=run.joint)
     if run.pseudo:
         learner = SelfTrainer(learner, work, folds, run.pseudo)
-    settings |= learner.settings
+    settings |= learner.learner.settings if run.tasks else learner.settings
+    if run.tasks:
+        learner.settings_ = dict(seed=run.seed) | settings
     return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without, fixes)
 
 

@@ -109,7 +109,10 @@ class RunRecord:
     @cached_property
     def parents(self) -> dict[str, list[RunRecord]]:
         """The runs that this one was made from, by role; also those that are gone. See `named_runs`."""
-        return {**named_runs(self.work, self.recipe, self.reads), "members": self.members}
+        found = named_runs(self.work, self.recipe, self.reads)
+        joint = [resolve(place) for place in self.recipe.get("tasks", [])]  # of one model, which saw rows of all
+        others = [RunRecord(place / self.name, self.reads) for place in joint if place != self.work]
+        return {**found, "joint": others, "members": self.members}
 
     def leaves(self) -> Iterator[RunRecord]:
         """The run itself, or the runs that a blend is made of in the end; one that is named twice comes twice."""

@@ -11,6 +11,10 @@ from kagglekit.options import SEEDS, Knob, Knobs, documented, knob
 from kagglekit.scoring import KINDS
 from kagglekit.scoring.names import check_metric_name
 
+ONE_TASK = (  # knobs of 3_train that have no meaning for several tasks
+    *("start", "pseudo", "distill", "fixes", "extra", "full_fit", "features", "swap", "answers", "auxiliary"),
+    *("chunks", "soft_targets", "learned_weights", "candidates", "keep_best", "find_learning_rate", "augment"),
+)
 PLAIN = ("tfidf", "soup")  # values of backbone= that name who learns, and no model
 EVERY = {"work", "run", "backbone", "folds", "hours", "overwrite", "seed"}  # knobs that all learners read
 ROWS = {
@@ -55,6 +59,21 @@ class RunKnobs(Knobs):
     checkpoint_every: float = knob(60.0, "seconds between checkpoints, and at least 1/40 of the steps", least=0)
     overwrite: bool = knob(False, "begin again where this run was made with other settings", shown="run")
     report_to: str = knob("", "tracker that gets losses and scores; empty: none", choices=TRACKERS)
+
+
+@documented
+@dataclass(frozen=True)
+class JointOptions(Knobs):
+    """How several tasks with rows of their own are learned by one model."""
+
+    owner = "joint"
+
+    batches: str = knob("mixed", "rows of several tasks in a batch, or of one", choices=("mixed", "one"))
+    draw: str = knob(
+        "size",
+        "rows of a task in an epoch: by its size, the root of it, evenly, or from the first to nearly the last",
+        choices=("size", "sqrt", "annealed", "even"),
+    )
 
 
 @documented
@@ -115,6 +134,17 @@ class TrainingRun(RunKnobs):
         {},
         'learn from a run or blend: {"teacher": "base", "temperature": 2.0}; from itself: {"by": "nested"}',
         options="kagglekit.selftraining.selftraining_knobs:DistillationOptions",
+    )
+    tasks: list[str] = knob(
+        [],
+        'work folders, work among them, whose tasks one model learns: ["runs/bbc", "runs/tweets"]; empty: one',
+        only=dict.fromkeys(ONE_TASK, False),
+    )
+    joint: dict[str, Any] = knob(
+        {},
+        'how several tasks are learned: {"draw": "sqrt", "batches": "one"}',
+        options="kagglekit.runs.run_knobs:JointOptions",
+        only={"tasks": True},
     )
     fixes: str = knob(
         "",

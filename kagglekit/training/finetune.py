@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,38 +146,11 @@ class FineTuner:
             truth = self.labels[valid_rows]
             return {name: score(metric, truth, latest["predictions"]) for name, metric in metrics}
 
-        tricks, phase = [*make_tricks(recipe.tricks), *tricks], name_training(folder)
-        epoch = self._steps(len(rows.examples))
-        step = rows.examples.tokens.lengths.sum() / epoch
-
-        def cost(examples: Examples) -> float:
-            """Of their prediction, in steps: forward alone is about a third of a step's work."""
-            return examples.tokens.lengths.sum() / 3 / step
-
-        shown = ShowProgress(phase, cost(valid) if scored else 0.0, cost(test))
-        arguments = training_arguments(
-            folder / "checkpoints",
-            **{knob: getattr(recipe, knob) for knob in LOOP},
-            precision=self.precision,
-            seed=seed,
-            log_every=max(1, round(epoch * recipe.epochs / 40)),
-            evaluate_every=(recipe.evaluate_every or epoch) if looks else None,
-            higher_is_better=is_higher_better(self.task.metric),
-        )
-        trainer = Trainer(
-            model,
-            arguments,
-            rows.examples,
-            targets.loss,
-            adamw([*groups, *_loss_weights_group(model)]),
-            [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks,
-            evaluation,
-            [
-                SaveEvery(self.save_seconds),
-                shown,
-                *report_callbacks(self.report_to, arguments, folder),
-                StopInTime(self.budget, phase),
-            ],
+        tricks = [*make_tricks(recipe.tricks), *tricks]
+        tricks = [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks
+        texts = (valid, test) if scored else (None, test)
+        trainer = self._trainer(
+            model, groups, rows.examples, targets.loss, folder, seed, tricks, evaluation, texts, looks
         )
         zero_shot = {"before training": evaluation(model)} if recipe.verbalizer and scored else {}
         receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot}
@@ -203,6 +176,41 @@ class FineTuner:
         logged = history(trainer.state.log_history)
         own = latest["predictions"] if scored else predictions[:0]
         return Fitted(own, predictions, logged, receipts, record.evaluations, predicting)
+
+    def _trainer(
+        self,
+        model: Classifier,
+        groups: list[dict],
+        examples: Examples,
+        loss: Callable,
+        folder: Path,
+        seed: int,
+        tricks: Sequence[Trick],
+        evaluation: Callable,
+        texts: tuple[Examples | None, Examples],
+        looks: bool,
+    ) -> Trainer:
+        """The training loop of a model. texts: those of an evaluation, and those that are predicted in the end."""
+        recipe, phase, epoch = self.recipe, name_training(folder), self._steps(len(examples))
+        step = examples.tokens.lengths.sum() / epoch
+        costs = [0.0 if one is None else one.tokens.lengths.sum() / 3 / step for one in texts]  # forward: a third
+        arguments = training_arguments(
+            folder / "checkpoints",
+            **{knob: getattr(recipe, knob) for knob in LOOP},
+            precision=self.precision,
+            seed=seed,
+            log_every=max(1, round(epoch * recipe.epochs / 40)),
+            evaluate_every=(recipe.evaluate_every or epoch) if looks else None,
+            higher_is_better=is_higher_better(self.task.metric),
+        )
+        callbacks = [
+            SaveEvery(self.save_seconds),
+            ShowProgress(phase, *costs),
+            *report_callbacks(self.report_to, arguments, folder),
+            StopInTime(self.budget, phase),
+        ]
+        optimizer = adamw([*groups, *_loss_weights_group(model)])
+        return Trainer(model, arguments, examples, loss, optimizer, tricks, evaluation, callbacks)
 
     def find_learning_rate(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
         """The loss in a short trial while the learning rate grows, see `lr_finder`; all of it is undone."""

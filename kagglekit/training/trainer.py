@@ -14,7 +14,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from kagglekit.data.batches import EpochSampler, Examples
+from kagglekit.data.batches import Examples
 from kagglekit.decoders.halving import Halving
 from kagglekit.decoders.lora import stands_apart
 from kagglekit.decoders.lora_base import load_trained, trained_state
@@ -78,7 +78,7 @@ class Trainer(transformers.Trainer):
             self.train_dataset.epoch = self.state.global_step // steps
             return self.train_dataset.epoch
 
-        batches = EpochSampler(
+        batches = self.train_dataset.sampler(
             self.train_dataset.tokens.lengths,
             self.args.train_batch_size,
             self.args.seed,
@@ -285,10 +285,10 @@ def training_arguments(
     return args
 
 
-def history(log: list[dict]) -> list[dict[str, float]]:
-    """One row a logged step, without figures that depend on the clock."""
+def history(log: list[dict], end: str = "") -> list[dict[str, float]]:
+    """One row a logged step, without figures that depend on the clock. end: of the names of evaluated figures."""
     names = {name: name for name in ("loss", "grad_norm", "learning_rate")}
-    names |= {"eval_score": "score", "eval_loss": "valid_loss"}
+    names |= {f"eval_score{end}": "score", f"eval_loss{end}": "valid_loss"}
     rows: dict[int, dict] = {}
     for entry in log:
         figures = {ours: entry[theirs] for theirs, ours in names.items() if theirs in entry}

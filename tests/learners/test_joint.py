@@ -1,0 +1,112 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from kagglekit.learners.joint import DRAWS, JointSampler, as_task, join, shared_rows
+from kagglekit.model.classifier import Classifier
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+@pytest.mark.parametrize("draw", DRAWS)
+def test_batches_are_as_many_as_of_one_task_and_drawn_as_asked(draw, mixed):
+    lengths = np.random.default_rng(0).integers(3, 40, 130)
+    s = JointSampler(lengths, 8, 0, lambda: 0, rows=[100, 30], draw=draw, mixed=mixed, epochs=3)
+    for e in range(3):
+        b = s.batches(e)
+        rows = np.concatenate(b)
+        assert len(b) == len(s) and len(rows) == 130
+        if not mixed:
+            assert all(len({r < 100 for r in x}) == 1 for x in b)
+        if draw == "size":
+            assert sorted(rows) == list(range(130))
+        if draw == "even":
+            assert abs((rows < 100).sum() - 65) <= 1
+
+
+def test_a_text_that_another_task_holds_out_is_not_learned():
+    a, b = ["One  text", "two", "x"], ["one text", "y", ""]
+    got = shared_rows([(a, np.array([1, 2])), (b, np.array([0, 1]))], [(a, np.array([0])), (b, np.array([2]))])
+    assert [g.tolist() for g in got] == [[1, 2], [1]]
+
+
+@pytest.mark.parametrize("head", ["linear", "separate", "queries"])
+def test_each_task_of_a_joint_model_is_saved_as_an_ordinary_one(tmp_path, classifier, batch, head):
+    def scaled(n):
+        return SimpleNamespace(center=np.full(n, 2, np.float32), scale=np.full(n, 3, np.float32), outputs=n)
+
+    one, two = classifier(head=head), classifier("regression", 2, head=head, seed=1)
+    m, tasks = join([one, two], [scaled(3), scaled(2)])
+    m.eval()
+    batch.pop("labels")
+    whole = m(**batch)["logits"]
+    assert whole.shape[1] == 5
+    for t, sl in zip(tasks, [slice(0, 3), slice(3, 5)], strict=True):
+        with as_task(m, t):
+            m.save(tmp_path / t.link)
+            alone = m.predictions(m(**batch)["logits"])
+        again = Classifier.load(tmp_path / t.link).eval()
+        assert torch.allclose(again(**batch)["logits"], whole[:, sl], atol=1e-6)
+        assert torch.allclose(again.predictions(again(**batch)["logits"]), alone, atol=1e-5)
+    assert m(**batch)["logits"].equal(whole)
+
+
+def _fit(place, task, tables, backbone, stop=False, **more):
+    from kagglekit.learners.joint import JointTuner
+    from kagglekit.training.finetune import FineTuner
+    from kagglekit.training.recipe import Recipe
+
+    one, two = task("multiclass"), task("regression")
+    recipe = Recipe(epochs=2, batch_size=4, max_length=32, precision="fp32", learning_rate=1e-3)
+    other = FineTuner(two, *tables(two, rows=20), backbone, recipe)
+    joint = JointTuner(one, *tables(one), backbone, recipe, others=[other], save_seconds=0.0 if stop else 60.0, **more)
+    rows = [np.arange(18), np.arange(15)], [np.arange(18, 24), np.arange(15, 20)]
+    if stop:
+        from kagglekit.training.callbacks import SaveEvery
+
+        class Kill(SaveEvery):
+            def on_step_end(self, args, state, control, **kwargs):
+                if state.global_step == 7:
+                    raise KeyboardInterrupt
+
+        make = joint._trainer
+
+        def killed(*args):
+            trainer = make(*args)
+            trainer.add_callback(Kill())
+            return trainer
+
+        joint._trainer = killed
+        with pytest.raises(KeyboardInterrupt):
+            joint.fit_all(*rows, [place / "a", place / "b"], 0)
+        assert list((place / "a" / "checkpoints").glob("*/complete"))
+        joint._trainer = make
+    return joint, joint.fit_all(*rows, [place / "a", place / "b"], 0)
+
+
+def test_joint_resumes_bit_for_bit_and_each_task_predicts_alone(tmp_path, task, tables, backbone):
+    from kagglekit.training.predict import SavedModel
+
+    joint, plain = _fit(tmp_path / "plain", task, tables, backbone)
+    _, resumed = _fit(tmp_path / "resumed", task, tables, backbone, stop=True)
+    for one, two in zip(plain, resumed, strict=True):
+        assert np.array_equal(one.oof, two.oof) and np.array_equal(one.test, two.test) and one.history == two.history
+    for tuner, place, fitted in zip([joint, *joint.others], ("a", "b"), plain, strict=True):
+        model = SavedModel(tmp_path / "plain" / place / "model", tuner.settings)
+        assert np.allclose(model.predict(tuner.test), fitted.test, atol=1e-5)
+        assert len(fitted.history) and "score" in fitted.history[-1]
+
+
+def test_a_joint_run_is_one_of_each_folder_and_names_the_others(tmp_path):
+    import json
+
+    from kagglekit.runs.record import RunRecord, with_ancestors
+
+    for name in "ab":
+        (tmp_path / name / "joint").mkdir(parents=True)
+        recipe = {"backbone": "minilm", "tasks": [str(tmp_path / "a"), str(tmp_path / "b")]}
+        (tmp_path / name / "joint" / "params.json").write_text(json.dumps({"recipe": recipe, "inputs": {}}))
+    runs = [RunRecord(tmp_path / name / "joint") for name in "ab"]
+    assert runs[0].parents["joint"] == [runs[1]] and runs[1].parents["joint"] == [runs[0]]
+    assert with_ancestors([runs[0]]) == runs
