@@ -24,6 +24,8 @@ from kagglekit.running import nbformat
 from kagglekit.running.terminal import REPORTED, TerminalLine, sections
 from kagglekit.running.warm_kernels import find_imports, import_path, warm_process
 
+PATH_OF_SOCKET = 100  # bytes that a Unix socket's path may have here: 104 with macOS, 108 with Linux, less "-5" and end
+
 
 class NotebookFailed(RuntimeError):
     """A notebook did not finish; `code` is the exit code (1: an error or a dead kernel; 124: over the limit)."""
@@ -50,6 +52,9 @@ class Kernel(AsyncKernelManager):
         on_cell: Callable[[str], None] = lambda source: None,
     ):
         super().__init__(kernel_name="python3")
+        sockets = str(log.with_suffix(""))
+        if sys.platform != "win32" and len(os.fsencode(sockets)) <= PATH_OF_SOCKET:
+            self.transport, self.ip = "ipc", sockets  # of TCP ports, another process can take one before the kernel
         self.on_cell = on_cell
         self.output, self.progress, self.lock, self.imports = log, progress, lock, imports
         self.process = self.channels = None

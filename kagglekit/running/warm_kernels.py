@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -231,5 +232,9 @@ def _become_kernel(order: dict, output: int, lock: int) -> NoReturn:
         sys.modules["numpy"].random.seed()  # or all forks would draw the same numbers, where none is seeded
     from ipykernel.kernelapp import launch_new_instance
 
-    launch_new_instance([*order["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"])
+    try:
+        launch_new_instance([*order["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"])
+    except Exception:  # the usual end waits for ever where ipykernel (7.4) has opened a part of its sockets
+        traceback.print_exc()
+        os._exit(1)
     sys.exit(0)

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from kagglekit.running import warm_kernels
+from kagglekit.running.jupyter_kernel import Kernel
 from kagglekit.running.notebook import run_notebook
 from kagglekit.running.warm_kernels import find_imports, import_path, warm_process
 
@@ -84,6 +85,28 @@ def test_without_the_forking_process_the_kernel_begins_from_nothing(monkeypatch)
     forked = json.loads(run()[0][0].text)
     assert forked["parent"] == warm_process().process.pid != warm.process.pid
     assert forked["path"] == alone["path"] and forked["argv"][0].split("/")[-1][:18] == "ipykernel_launcher"
+
+
+def test_a_kernel_waits_at_files_of_its_own_and_at_no_port_that_another_process_could_take():
+    told = "from ipykernel.connect import get_connection_info\nknown = get_connection_info(unpack=True)\n"
+    told += "print(json.dumps([known['transport'], known['ip']]))"
+    write_notebook(told, "1")
+    transport, place = json.loads(run()[0][0].text)
+    assert transport == "ipc" and not Path(place).parent.exists()  # it is gone with the run
+
+
+def test_a_kernel_that_cannot_open_its_sockets_ends_with_the_error(monkeypatch):
+    began, launch = time.monotonic(), Kernel._async_launch_kernel
+
+    async def launch_too_late(self, *line, **options):
+        Path(f"{self.ip}-{self.iopub_port}").mkdir()
+        await launch(self, *line, **options)
+
+    monkeypatch.setattr(Kernel, "_async_launch_kernel", launch_too_late)
+    write_notebook("1", "2")
+    with pytest.raises(RuntimeError, match=r"(?s)Address already in use.*ended with exit code 1"):
+        run()
+    assert time.monotonic() - began < 20
 
 
 def test_another_environment_or_library_is_another_process(monkeypatch):
