@@ -29,6 +29,7 @@ from kagglekit.training.recipe import Recipe
 
 PAGE, MARKS = Path(__file__).with_name("README.md"), ("<!-- decoders -->", "<!-- end of decoders -->")
 LENGTHS = {"tweets": 64, "bbc": 128, "drugs": 128}
+SIZES = {"tweets": (600, 1200), "bbc": (300, 600), "drugs": (200, 400)}  # rows learned, and others predicted
 RATING = {"1": ["terrible"], "2": ["okay"], "3": ["great"]}
 MOODS = {"negative": ["negative"], "neutral": ["neutral"], "positive": ["positive"]}
 TOPICS = {name: [name] for name in ("business", "entertainment", "politics", "sports", "tech")}
@@ -52,11 +53,11 @@ class Rows:
     outside: np.ndarray
 
     @classmethod
-    def read(cls, sample: str, folder: Path, learned: int, others: int) -> "Rows":
-        """The first rows of a sample; of a smaller one a third is learned, and the rest predicted."""
+    def read(cls, sample: str, folder: Path) -> "Rows":
+        """The first rows of a sample."""
+        learned, others = SIZES[sample]
         task, _ = infer(write_sample(sample, folder / "data" / sample))
         train = read_train(task)[: learned + others]
-        learned = learned if len(train) == learned + others else len(train) // 3
         return cls(sample, task, train, np.arange(learned), np.arange(learned, len(train)))
 
     @property
@@ -89,11 +90,11 @@ ONCE = ("TF-IDF", "SmolLM2, zero-shot")  # no seed changes them
 BLEND = ("TF-IDF", BASE, "SmolLM2, answer head, LoRA", "SmolLM2, last token, LoRA")
 
 
-def measure(folder: Path, samples: list[str], ways: list[str], learned: int, others: int, seeds: int) -> None:
+def measure(folder: Path, samples: list[str], ways: list[str], seeds: int) -> None:
     """Train what is not in `folder` yet: SAMPLE/WAY.SEED.npz with predictions of the other rows, and seconds."""
     for seed in range(seeds):
         for sample in samples:
-            rows = Rows.read(sample, folder, learned, others)
+            rows = Rows.read(sample, folder)
             for way in ways:
                 file = folder / sample / f"{way}.{seed}.npz"
                 if file.exists() or (seed and way in ONCE):
@@ -130,11 +131,11 @@ def read_cells(folder: Path, sample: str) -> tuple[dict[str, dict[int, np.ndarra
     return cells, times
 
 
-def table(folder: Path, samples: list[str], learned: int, others: int) -> str:
+def table(folder: Path, samples: list[str]) -> str:
     """A row for each sample and way: the score, the gain over MiniLM with its interval, the verdict, and CPU time."""
     lines = ["| sample | way | score | over MiniLM | | CPU |", "|---|---|---:|---:|---|---:|"]
     for sample in samples:
-        rows, (cells, times) = Rows.read(sample, folder, learned, others), read_cells(folder, sample)
+        rows, (cells, times) = Rows.read(sample, folder), read_cells(folder, sample)
         labels, folds = rows.labels[rows.outside], np.zeros(len(rows.outside), dtype=int)
         what = f"{sample}, {rows.task.metric}, {len(rows.inside):,} + {len(rows.outside):,} rows"
         for way, found in cells.items():
@@ -153,15 +154,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--samples", nargs="+", default=list(PROMPTS), choices=PROMPTS)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
-    parser.add_argument("--rows", type=int, default=600, help="rows to learn")
-    parser.add_argument("--others", type=int, default=1200, help="rows to predict")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="put the table into the README")
     options = parser.parse_args()
     if options.what == "measure":
-        measure(options.folder, options.samples, options.ways, options.rows, options.others, options.seeds)
+        measure(options.folder, options.samples, options.ways, options.seeds)
         return
-    found = table(options.folder, options.samples, options.rows, options.others)
+    found = table(options.folder, options.samples)
     print(found)
     if options.write:
         page = PAGE.read_text()
