@@ -20,7 +20,8 @@ from kagglekit.gains.standings import Cell
 from kagglekit.running.command_line import Where
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parallel import GPU_FAILED
-from kagglekit.running.ray_cluster import Cluster, Report, Share, TryElsewhere, connect
+from kagglekit.running.ray_cluster import Cluster, Report, Share, TryElsewhere
+from kagglekit.running.ray_connect import connect
 from kagglekit.running.ray_folds import describe_versions, pack, unpack
 from kagglekit.runs.environment import versions
 

@@ -20,7 +20,8 @@ from kagglekit.files import delete_folder, hash_files, read_json, shorten, tempo
 from kagglekit.running.command_line import Where
 from kagglekit.running.notebook import run_notebook
 from kagglekit.running.parallel import GPU_FAILED, OUT_OF_MEMORY, FoldPlan, one_clock
-from kagglekit.running.ray_cluster import PATIENCE, CellFailed, Cluster, Report, Share, TryElsewhere, connect
+from kagglekit.running.ray_cluster import PATIENCE, CellFailed, Cluster, Report, Share, TryElsewhere
+from kagglekit.running.ray_connect import connect
 from kagglekit.running.ray_storage import Keeper, Storage, state_files
 from kagglekit.running.terminal import REPORTED, FoldsLine, read_reports
 from kagglekit.running.warm_kernels import import_path

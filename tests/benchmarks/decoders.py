@@ -29,7 +29,7 @@ from kagglekit.training.recipe import Recipe
 
 PAGE, MARKS = Path(__file__).with_name("README.md"), ("<!-- decoders -->", "<!-- end of decoders -->")
 LENGTHS = {"tweets": 64, "bbc": 128, "drugs": 128}
-SIZES = {"tweets": (600, 1200), "bbc": (300, 600), "drugs": (200, 400)}  # rows learned, and others predicted
+SIZES = {"tweets": (300, 600), "bbc": (200, 400), "drugs": (200, 400)}  # rows learned, and others predicted
 RATING = {"1": ["terrible"], "2": ["okay"], "3": ["great"]}
 MOODS = {"negative": ["negative"], "neutral": ["neutral"], "positive": ["positive"]}
 TOPICS = {name: [name] for name in ("business", "entertainment", "politics", "sports", "tech")}

@@ -15,7 +15,8 @@ import torch
 
 from kagglekit.files import fold_folders, read_json
 from kagglekit.run import main
-from kagglekit.running.ray_cluster import CellFailed, Share, connect
+from kagglekit.running.ray_cluster import CellFailed, Share
+from kagglekit.running.ray_connect import connect
 from kagglekit.running.ray_storage import Storage
 
 ray = pytest.importorskip("ray")

@@ -8,7 +8,7 @@ import pytest
 
 from kagglekit.kaggle import pack_inputs
 from kagglekit.run import main
-from kagglekit.running import ray_cluster
+from kagglekit.running import ray_connect
 from kagglekit.running.command_line import Where, parse_address
 from kagglekit.running.ray_cluster import Cluster, Share
 from kagglekit.running.ray_folds import pack, unpack
@@ -55,34 +55,34 @@ def test_what_is_wrong_is_one_sentence_before_anything_starts(texts, message, ca
 
 def test_without_ray_and_without_a_cluster_there_is_one_sentence(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: None if name == "ray" else sys)
+    monkeypatch.setattr(ray_connect.importlib.util, "find_spec", lambda name: None if name == "ray" else sys)
     with pytest.raises(ModuleNotFoundError, match=r"on='ray' needs Ray, here and on each node: pip install 'ray\["):
-        ray_cluster.connect("ray").__enter__()
-    monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: sys)
+        ray_connect.connect("ray").__enter__()
+    monkeypatch.setattr(ray_connect.importlib.util, "find_spec", lambda name: sys)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         began, port = time.monotonic(), taken.getsockname()[1]  # nobody listens there
         for on, address in ((f"ray://127.0.0.1:{port}", ""), ("ray", f"127.0.0.1:{port}")):
             monkeypatch.setenv("RAY_ADDRESS", address)
             with pytest.raises(ConnectionError, match=rf"on='{on}': nothing answers at 127\.0\.0\.1:{port} \("):
-                ray_cluster.connect(on).__enter__()
+                ray_connect.connect(on).__enter__()
         assert time.monotonic() - began < 5
 
 
 def test_a_cluster_of_this_machine_is_the_one_that_was_started_here_and_still_answers(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert ray_cluster._local_address() == ""
+    assert ray_connect._local_address() == ""
     (tmp_path / "ray").mkdir()
     with socket.socket() as listens:
         listens.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listens.getsockname()[1]}"
         (tmp_path / "ray/ray_current_cluster").write_text(f"{address}\n")
-        assert ray_cluster._local_address() == ""  # it has died, and left its address
+        assert ray_connect._local_address() == ""  # it has died, and left its address
         listens.listen()
-        assert ray_cluster._local_address() == address
+        assert ray_connect._local_address() == address
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert ray_cluster._local_address() == "head:6379"
+    assert ray_connect._local_address() == "head:6379"
 
 
 class Known(Cluster):
