@@ -16,6 +16,7 @@ from kagglekit.decoders.lora_base import BASE, hash_weights
 from kagglekit.device import choose_precision
 from kagglekit.files import read_json, write_json
 from kagglekit.files.arrays import read_tensors
+from kagglekit.files.parquet import read_metadata
 from kagglekit.kaggle.__main__ import main
 from kagglekit.kaggle.bundle import read_bundle, unpack
 from kagglekit.kaggle.golden_rows import check_golden_rows
@@ -294,6 +295,8 @@ def test_a_run_goes_into_a_kernel_with_its_backbone_once_and_scores_there_as_at_
     for gone in ("runs", "decoder"):
         shutil.rmtree(tmp_path / gone)
     monkeypatch.chdir(tmp_path / "kernel")
+    rounding = read_metadata("runs/w/llm/golden.parquet")["rounding"]
+    assert rounding.keys() == {"llm/fold0", "llm/fold1"} and all(0 < far < 0.1 for far in rounding.values())
     found = check_golden_rows("runs/w", "llm")
     assert found["fold"].tolist() == ["0", "1"] and (found["largest difference"] < 0.1).all()
     shutil.rmtree("inputs")

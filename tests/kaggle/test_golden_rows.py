@@ -17,6 +17,7 @@ from kagglekit.ensembling.blend import blend_runs
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
 from kagglekit.files.arrays import SEAL
+from kagglekit.files.parquet import read_parquet
 from kagglekit.kaggle.golden_rows import FLOOR, TOLERANCE, check_golden_rows, differences, write_golden
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
@@ -168,6 +169,18 @@ def test_a_little_noise_is_found_where_the_precision_can_see_it(work):
     change(work / "minilm" / "fold0" / "model", lambda key, x: x * 1.05 if "layer.3.output.dense.weight" in key else x)
     with pytest.raises(RuntimeError, match=r"spread, and fp16 may differ by 0.015. Versions: all are the same"):
         check_golden_rows(work, "minilm", "fp16")
+
+
+def test_what_bf16_moves_at_home_it_may_move_in_a_kernel(work):
+    """A decoder that learned little gives all rows nearly the same logits, and rounding moves them by more of that."""
+    file = work / "minilm" / "golden.parquet"
+    table, metadata = read_parquet(file), read_metadata(file)
+    assert metadata["rounding"] == {}  # of decoders alone
+    for rounding, limits in ((0.01, (0.1, 0.015)), (0.2, (0.4, 0.06)), (5.0, (1.0, 1.0))):
+        file.unlink()
+        write_parquet(file, table, metadata | {"rounding": {"minilm/fold0": rounding}})
+        for precision, limit in zip(("bf16", "fp16"), limits, strict=True):
+            assert check_golden_rows(work, "minilm", precision)["tolerance"].tolist() == [pytest.approx(limit)]
 
 
 def test_versions_that_differ_are_told(work):
