@@ -156,7 +156,7 @@ def join_rows(rows: Sequence[TrainingRows], sampler: Callable[..., EpochSampler]
         row, place = row + len(known), own.stop
     examples = Examples(tokens, rows[0].inputs.pad_id, labels)
     examples.sampler = sampler
-    return examples, MultiTaskLoss(parts)
+    return examples, MultiTaskLoss(parts, by_rows=True)
 
 
 @dataclass

@@ -37,7 +37,13 @@ class JointRun:
             read_folds(place, one.train["id"]) for place, one in zip(self.others_, self.learner.others, strict=True)
         ]
         ours = choose_folds(self.folds, [])
+        have = {} if self.run.overwrite else fold_folders(run_folder(self.run.work, self.run.run))
         for place, table in zip(self.others_, self.tables_, strict=True):
+            if lost := have.keys() - fold_folders(run_folder(place, self.run.run)).keys():
+                raise ValueError(
+                    f"tasks: {place}/{self.run.run} lacks fold {min(lost)}, which {self.run.work}/{self.run.run} has "
+                    "of the same model: put it back, or train both anew by overwrite=True"
+                )
             if (theirs := choose_folds(table, [])) != ours:
                 raise ValueError(
                     f"tasks: {place} has {len(theirs)} folds and {self.run.work} has {len(ours)}: fold k of every task "
@@ -85,7 +91,8 @@ def make_joint(run: TrainingRun, recipe: Recipe, tuner: dict[str, Any], folds: p
             f"tasks={run.tasks} must be two or more work folders, each once, and work={run.work!r} one of them"
         )
     for name in recipe.tricks:
-        if (traits := read_tricks()[name].traits)["chooses"] or traits["mixes_texts"] or name == "SupCon":
+        traits = read_tricks()[name].traits
+        if traits["chooses"] or traits["mixes_texts"] or traits["reads_labels"]:
             raise ValueError(
                 f"tricks: {name} reads the labels or scores of one task, and tasks has several: leave it out"
             )

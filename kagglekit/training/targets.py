@@ -114,11 +114,18 @@ class MultiTaskLoss:
     log_variances: a parameter with one number s a target, which turns its loss L into exp(-s) * L + s (Kendall, Gal and
     Cipolla, 2018, arXiv 1705.07115, without its factors of 2): exp(-s) settles at 1 / L, so that a noisy target counts
     less. None: fixed weights. A batch without any label of a target changes neither that target nor its weight.
-    weighted: the last column of the labels is the weight of each row.
+    weighted: the last column of the labels is the weight of each row. by_rows: each loss counts by the share of the
+    batch's rows that have a label of it, as where each row has one target and all rows count alike.
     """
 
-    def __init__(self, parts: Sequence[Part], log_variances: torch.Tensor | None = None, weighted: bool = False):
-        self.parts = parts
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        log_variances: torch.Tensor | None = None,
+        weighted: bool = False,
+        by_rows: bool = False,
+    ):
+        self.parts, self.by_rows = parts, by_rows
         self.log_variances = log_variances
         self.weighted = weighted
 
@@ -135,7 +142,8 @@ class MultiTaskLoss:
                 total = total + ours.sum()  # 0, with a gradient: in several processes all parameters need one
                 continue
             loss = part.loss(ours, theirs) if counts is None else part.loss.weighted(ours, theirs, counts)
-            total = total + part.weight * (loss if s is None else (-s).exp() * loss + s)
+            share = len(ours) / len(labels) if self.by_rows else 1.0
+            total = total + part.weight * share * (loss if s is None else (-s).exp() * loss + s)
         return total
 
 

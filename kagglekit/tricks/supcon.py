@@ -50,6 +50,7 @@ class SupCon(Trick):
     one batch: with few of a class in it there is little to learn, and accumulation does not make the batch larger.
     """
 
+    reads_labels = True
     mean = "contrast_", "mean contrastive loss"
     contrast_ = 0.0  # a sum over the steps, on the device: reading it would wait
 

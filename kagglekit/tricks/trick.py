@@ -34,6 +34,7 @@ class Trick(TrainerCallback):
     needs_dropout = False  # it compares passes that differ by dropout alone: without any it does nothing
     fits_chunks = True  # it works on texts that are cut into chunks
     mixes_texts = False  # a row of its batches is more than one text
+    reads_labels = False  # of a batch, which must be classes of one task
     needs_layers = False  # it works on what is trained of the backbone's layers: with tuning="head" there is nothing
     chooses = False  # weights are chosen by scores on the fold: those to save are not the last ones
     mean = ()  # a sum over the steps, and the name of its mean in the receipt

@@ -1,11 +1,18 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from kagglekit.learners.joint import DRAWS, JointSampler, as_task, join, shared_rows
+from kagglekit.learners.joint_run import JointRun, make_joint
 from kagglekit.model.classifier import Classifier
+from kagglekit.runs.run_knobs import TrainingRun
+from kagglekit.runs.tables import read_folds, write_folds
+from kagglekit.training.recipe import Recipe
+from kagglekit.training.targets import MultiTaskLoss, Part
 
 
 @pytest.mark.parametrize("mixed", [True, False])
@@ -23,6 +30,15 @@ def test_batches_are_as_many_as_of_one_task_and_drawn_as_asked(draw, mixed):
             assert sorted(rows) == list(range(130))
         if draw == "even":
             assert abs((rows < 100).sum() - 65) <= 1
+
+
+def test_in_a_mixed_batch_all_rows_count_alike():
+    nan, squares = float("nan"), lambda ours, theirs: ((ours - theirs) ** 2).mean()
+    parts = [Part(squares, slice(0, 1), partial=True), Part(squares, slice(1, 2), partial=True)]
+    labels = torch.tensor([[1.0, nan], [1.0, nan], [1.0, nan], [nan, 4.0]])
+    assert MultiTaskLoss(parts, by_rows=True)(torch.zeros(4, 2), labels) == (3 * 1 + 16) / 4
+    assert MultiTaskLoss(parts, by_rows=True)(torch.zeros(2, 2), labels[2:].flip(0)[:1].repeat(2, 1)) == 16
+    assert MultiTaskLoss(parts)(torch.zeros(4, 2), labels) == 1 + 16
 
 
 def test_a_text_that_another_task_holds_out_is_not_learned():
@@ -110,3 +126,29 @@ def test_a_joint_run_is_one_of_each_folder_and_names_the_others(tmp_path):
     runs = [RunRecord(tmp_path / name / "joint") for name in "ab"]
     assert runs[0].parents["joint"] == [runs[1]] and runs[1].parents["joint"] == [runs[0]]
     assert with_ancestors([runs[0]]) == runs
+
+
+def test_a_fold_that_one_folder_lacks_is_not_left_out_in_silence(tmp_path):
+    ids = pd.Series([f"r{n}" for n in range(6)])
+    for name in "ab":
+        write_folds(tmp_path / name, ids, np.arange(6) % 2)
+        for table in ("oof", "test"):
+            file = tmp_path / name / "joint" / "fold0" / f"{table}.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    run = TrainingRun(work=str(tmp_path / "a"), run="joint", tasks=[str(tmp_path / "a"), str(tmp_path / "b")])
+    learner = SimpleNamespace(others=[SimpleNamespace(train=pd.DataFrame({"id": ids}))])
+    folds = read_folds(tmp_path / "a", ids)
+    JointRun(learner, run, folds)
+    (tmp_path / "b" / "joint" / "fold0" / "oof.parquet").unlink()
+    with pytest.raises(ValueError, match=r"b/joint lacks fold 0, which .*a/joint has .*overwrite=True"):
+        JointRun(learner, run, folds)
+    JointRun(learner, replace(run, overwrite=True), folds)
+
+
+@pytest.mark.parametrize("name", ["SupCon", "Mixup"])
+def test_a_trick_of_one_task_is_refused(tmp_path, name):
+    places = [str(tmp_path / name) for name in "ab"]
+    run = TrainingRun(work=places[0], run="joint", tasks=places)
+    with pytest.raises(ValueError, match=f"tricks: {name} reads the labels or scores of one task"):
+        make_joint(run, Recipe(tricks={name: {}}), {}, pd.DataFrame())
