@@ -37,12 +37,12 @@ class JointRun:
             read_folds(place, one.train["id"]) for place, one in zip(self.others_, self.learner.others, strict=True)
         ]
         ours = choose_folds(self.folds, [])
-        have = {} if self.run.overwrite else fold_folders(run_folder(self.run.work, self.run.run))
+        have = fold_folders(run_folder(self.run.work, self.run.run))
         for place, table in zip(self.others_, self.tables_, strict=True):
             if lost := have.keys() - fold_folders(run_folder(place, self.run.run)).keys():
                 raise ValueError(
-                    f"tasks: {place}/{self.run.run} lacks fold {min(lost)}, which {self.run.work}/{self.run.run} has "
-                    "of the same model: put it back, or train both anew by overwrite=True"
+                    f"tasks: {place}/{self.run.run} lacks fold {min(lost)}, and {self.run.work}/{self.run.run} has it: "
+                    f"put it back, or delete fold{min(lost)} there too, and both are trained again"
                 )
             if (theirs := choose_folds(table, [])) != ours:
                 raise ValueError(

@@ -1,4 +1,4 @@
-from dataclasses import replace
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -141,9 +141,10 @@ def test_a_fold_that_one_folder_lacks_is_not_left_out_in_silence(tmp_path):
     folds = read_folds(tmp_path / "a", ids)
     JointRun(learner, run, folds)
     (tmp_path / "b" / "joint" / "fold0" / "oof.parquet").unlink()
-    with pytest.raises(ValueError, match=r"b/joint lacks fold 0, which .*a/joint has .*overwrite=True"):
+    with pytest.raises(ValueError, match=r"b/joint lacks fold 0, and .*a/joint has it: .*delete fold0 there"):
         JointRun(learner, run, folds)
-    JointRun(learner, replace(run, overwrite=True), folds)
+    shutil.rmtree(tmp_path / "a" / "joint" / "fold0")
+    JointRun(learner, run, folds)
 
 
 @pytest.mark.parametrize("name", ["SupCon", "Mixup"])
