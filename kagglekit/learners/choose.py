@@ -204,7 +204,7 @@ def choose_learner(
         settings |= dict(tasks=run.tasks, joint=run.joint)
     if run.pseudo:
         learner = SelfTrainer(learner, work, folds, run.pseudo)
-    settings |= learner.learner.settings if run.tasks else learner.settings
+    settings |= learner.settings
     if run.tasks:
         learner.settings_ = dict(seed=run.seed) | settings
     return Choice(learner, settings, starts, selection_warning(work, settings), run.seed, extra, without, fixes)

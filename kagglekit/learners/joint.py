@@ -50,8 +50,9 @@ def allot(total: int, parts: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"{len(parts)} tasks need as many batches an epoch, and there are {total}: set a smaller batch_size"
         )
-    exact = 1 + parts * (total - len(parts)) if total < 4 * len(parts) else np.maximum(parts * total, 1)
-    return np.diff(np.round(np.cumsum([0.0, *exact]) * total / exact.sum())).astype(int)
+    rest = np.maximum(parts * total - 1, 0)  # each has one; what is left goes by what the shares give beyond that
+    ends = np.floor(np.cumsum([0.0, *rest]) * (total - len(parts)) / max(rest.sum(), 1e-9) + 0.5)
+    return 1 + np.diff(ends).astype(int)
 
 
 class JointSampler(EpochSampler):
@@ -67,7 +68,7 @@ class JointSampler(EpochSampler):
 
     def batches(self, epoch):
         random, parts = np.random.default_rng([self.seed, epoch, 1]), shares(self.rows, self.draw, epoch, self.epochs)
-        counts = self.rows if self.draw == "size" else allot(len(self.lengths), parts)
+        counts = np.array(self.rows) if self.draw == "size" else allot(len(self.lengths), parts)
         starts = np.cumsum([0, *self.rows])
         drawn = [
             start + np.concatenate([*[np.arange(n)] * (count // n), random.permutation(n)[: count % n]])
@@ -77,11 +78,9 @@ class JointSampler(EpochSampler):
         if self.mixed:
             rows = np.concatenate(drawn)
             return [rows[batch] for batch in training_batches(self.lengths[rows], *how)]
-        numbers, found = allot(len(self), parts), []
-        for rows, batches in zip(drawn, numbers, strict=True):
-            found += [
-                rows[batch] for batch in training_batches(self.lengths[rows], *how, batches=min(batches, len(rows)))
-            ]
+        found = []
+        for rows, batches in zip(drawn, allot(len(self), counts / counts.sum()), strict=True):
+            found += [rows[batch] for batch in training_batches(self.lengths[rows], *how, batches=batches)]
         return [found[i] for i in random.permutation(len(found))]
 
 

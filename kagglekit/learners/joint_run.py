@@ -58,6 +58,10 @@ class JointRun:
     def train(self):
         return self.learner.train
 
+    @property
+    def settings(self):
+        return self.learner.settings
+
     def fit(self, train_rows, valid_rows, folder: Path, seed: int, start: str | None = None) -> Fitted:
         """Train a fold of all tasks, see `JointTuner.fit_all`."""
         fold, seeds = int(self.folds["fold"].iloc[valid_rows[0]]), self.run.seeds

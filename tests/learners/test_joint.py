@@ -1,3 +1,6 @@
+"""One model of several tasks: its batches and loss, a run in each work folder, and what it refuses."""
+
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -6,11 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from kagglekit.learners.joint import DRAWS, JointSampler, as_task, join, shared_rows
+from kagglekit.learners.joint import DRAWS, JointSampler, JointTuner, as_task, join, shared_rows
 from kagglekit.learners.joint_run import JointRun, make_joint
 from kagglekit.model.classifier import Classifier
+from kagglekit.runs.record import RunRecord, with_ancestors
 from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import read_folds, write_folds
+from kagglekit.training.callbacks import SaveEvery
+from kagglekit.training.finetune import FineTuner
+from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.targets import MultiTaskLoss, Part
 
@@ -30,6 +37,21 @@ def test_batches_are_as_many_as_of_one_task_and_drawn_as_asked(draw, mixed):
             assert sorted(rows) == list(range(130))
         if draw == "even":
             assert abs((rows < 100).sum() - 65) <= 1
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_no_batch_is_lost_however_unequal_the_tasks(draw):
+    cases = [[4, 4, 4, 4, 4, 4, 4, 4, 4, 4000]]  # a share of one in a thousand, and batches for a few more than tasks
+    random = np.random.default_rng(0)
+    cases += [np.ceil(10 ** random.uniform(0, 3.5, random.integers(2, 10))).astype(int).tolist() for _ in range(200)]
+    for rows in cases:
+        batch_size = max(1, min(32, sum(rows) // (2 * len(rows))))
+        lengths = random.integers(3, 40, sum(rows))
+        sampler = JointSampler(lengths, batch_size, 0, lambda: 0, rows=rows, draw=draw, mixed=False, epochs=3)
+        batches, ends = sampler.batches(1), np.cumsum(rows)
+        assert len(batches) == len(sampler) and sum(map(len, batches)) == len(lengths), rows
+        assert all(len(batch) for batch in batches), rows
+        assert {int(np.searchsorted(ends, batch[0], "right")) for batch in batches} == set(range(len(rows))), rows
 
 
 def test_in_a_mixed_batch_all_rows_count_alike():
@@ -69,17 +91,12 @@ def test_each_task_of_a_joint_model_is_saved_as_an_ordinary_one(tmp_path, classi
 
 
 def _fit(place, task, tables, backbone, stop=False, **more):
-    from kagglekit.learners.joint import JointTuner
-    from kagglekit.training.finetune import FineTuner
-    from kagglekit.training.recipe import Recipe
-
     one, two = task("multiclass"), task("regression")
     recipe = Recipe(epochs=2, batch_size=4, max_length=32, precision="fp32", learning_rate=1e-3)
     other = FineTuner(two, *tables(two, rows=20), backbone, recipe)
     joint = JointTuner(one, *tables(one), backbone, recipe, others=[other], save_seconds=0.0 if stop else 60.0, **more)
     rows = [np.arange(18), np.arange(15)], [np.arange(18, 24), np.arange(15, 20)]
     if stop:
-        from kagglekit.training.callbacks import SaveEvery
 
         class Kill(SaveEvery):
             def on_step_end(self, args, state, control, **kwargs):
@@ -102,8 +119,6 @@ def _fit(place, task, tables, backbone, stop=False, **more):
 
 
 def test_joint_resumes_bit_for_bit_and_each_task_predicts_alone(tmp_path, task, tables, backbone):
-    from kagglekit.training.predict import SavedModel
-
     joint, plain = _fit(tmp_path / "plain", task, tables, backbone)
     _, resumed = _fit(tmp_path / "resumed", task, tables, backbone, stop=True)
     for one, two in zip(plain, resumed, strict=True):
@@ -115,10 +130,6 @@ def test_joint_resumes_bit_for_bit_and_each_task_predicts_alone(tmp_path, task, 
 
 
 def test_a_joint_run_is_one_of_each_folder_and_names_the_others(tmp_path):
-    import json
-
-    from kagglekit.runs.record import RunRecord, with_ancestors
-
     for name in "ab":
         (tmp_path / name / "joint").mkdir(parents=True)
         recipe = {"backbone": "minilm", "tasks": [str(tmp_path / "a"), str(tmp_path / "b")]}
