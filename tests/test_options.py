@@ -19,7 +19,8 @@ from kagglekit.options import RENAMED, Knob, Knobs, current_names, knob, knobs_o
 from kagglekit.pretraining.masking import MASKINGS
 from kagglekit.pretraining.stage_knobs import HIDING, Stage
 from kagglekit.pretraining.stages import OBJECTIVES
-from kagglekit.runs.run_knobs import READS, EnsembleRun, PretrainingRun, SubmitRun, TrainingRun
+from kagglekit.runs.blend_knobs import EnsembleRun, SubmitRun
+from kagglekit.runs.run_knobs import READS, PretrainingRun, TrainingRun
 from kagglekit.selftraining.distillation_loss import LOSSES
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 from kagglekit.training.recipe import FEATURES, SCHEDULES, Recipe
@@ -138,7 +139,13 @@ def test_no_knob_of_a_notebook_stands_in_two_dataclasses():
 
 
 def test_the_fields_are_read_without_torch_and_the_like():
-    modules = ("training.recipe", "pretraining.stage_knobs", "selftraining.selftraining_knobs", "runs.run_knobs")
+    modules = (
+        "training.recipe",
+        "pretraining.stage_knobs",
+        "selftraining.selftraining_knobs",
+        "runs.run_knobs",
+        "runs.blend_knobs",
+    )
     code = f"import sys, {', '.join(f'kagglekit.{module}' for module in modules)}\n"
     code += "print({'torch', 'transformers', 'pandas', 'numpy', 'sklearn'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])

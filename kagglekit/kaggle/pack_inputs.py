@@ -23,8 +23,9 @@ from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.running import nbformat
 from kagglekit.running.arguments import names_in
 from kagglekit.running.done import fill
+from kagglekit.runs.blend_knobs import EnsembleRun
 from kagglekit.runs.record import RunRecord, count_seeds, seed_models, split_start, with_ancestors
-from kagglekit.runs.run_knobs import EnsembleRun, PretrainingRun, TrainingRun
+from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.tables import FULL, list_runs
 from kagglekit.samples import SAMPLES
 from kagglekit.training.recipe import Recipe
@@ -56,6 +57,11 @@ class Inputs:
     def _step(self, step: Step) -> Step:
         """Find what a step reads, and return the step with the paths of the kernel."""
         values = step.values
+        if values.get("tasks"):
+            raise ValueError(
+                "tasks: a kernel or a cluster gets the files of one competition; train all tasks here, and take the "
+                "run of each folder into a kernel by 5_submit"
+            )
         travels = nbformat.read(step.source, as_version=4).metadata.get("kagglekit", {})
         for template in travels.get("reads", []):
             if template == "{data}":

@@ -5,7 +5,7 @@ import pytest
 
 from kagglekit.ensembling.cascade import Cascade, as_method, least_sure, replay
 from kagglekit.ensembling.ensembler import StackInput
-from kagglekit.runs.run_knobs import EnsembleRun
+from kagglekit.runs.blend_knobs import EnsembleRun
 
 SURE = np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.5], [0.2, 0.8], [0.55, 0.45]])
 OTHER = np.array([[0.0, 1.0]] * 5)

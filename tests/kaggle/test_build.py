@@ -260,6 +260,12 @@ WRONG = {
     "step 2 names no notebook": ["3_train", "work=runs/w", "+", "run=base"],
     "steps of a kernel share a work folder": ["3_train", "work=runs/w", "start=", "+", "5_submit", "work=other"],
     "run 1_eda first": ["5_submit", "work=runs/none", "run=tfidf"],
+    "tasks: a kernel .* gets the files of one competition": [
+        "3_train",
+        "work=runs/w",
+        "start=",
+        'tasks=["runs/w", "v"]',
+    ],
     "cannot name a run": ["3_train", "work=runs/w", "start=", "run=kaggle"],
 }
 
