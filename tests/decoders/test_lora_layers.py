@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from kagglekit.decoders.lora import Adapted, adapters_of, add_adapters, merged
-from kagglekit.decoders.lora_layers import _norm, draw_dropout, quicken_decoder, undo_dropout
+from kagglekit.decoders.lora_layers import _norm, quicken_decoder
+from kagglekit.decoders.lora_products import draw_dropout, undo_dropout
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.fast_layers import quicken
 
