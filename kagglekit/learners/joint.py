@@ -166,6 +166,10 @@ class JointTuner(FineTuner):
     draw: str = "size"
     mixed: bool = True
 
+    def _learned(self, train_rows: np.ndarray) -> int:
+        """Of all tasks, about: a fold learns the same share of each."""
+        return round(len(train_rows) / len(self.train) * sum(len(one.train) for one in (self, *self.others)))
+
     def fit_all(
         self,
         learned: Sequence[np.ndarray],

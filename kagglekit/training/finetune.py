@@ -231,9 +231,12 @@ class FineTuner:
     def plan_rates(self, train_rows: np.ndarray) -> pd.DataFrame:
         """The learning rate of each group of parameters at each step of training on `train_rows`."""
         recipe, groups = self.recipe, self._groups(self.untrained(train_rows))
-        rows = len(train_rows) * (1 + (recipe.augment_copies if recipe.augment else 0))
-        steps = max(1, math.ceil(self._steps(rows) * recipe.epochs))
+        steps = max(1, math.ceil(self._steps(self._learned(train_rows)) * recipe.epochs))
         return learning_rates(groups, recipe.schedule, recipe.warmup, recipe.cycles, steps, recipe.cycle_growth)
+
+    def _learned(self, train_rows: np.ndarray) -> int:
+        """Rows of an epoch of training on `train_rows`."""
+        return len(train_rows) * (1 + (self.recipe.augment_copies if self.recipe.augment else 0))
 
     def _gather(self, rows: np.ndarray, seed: int, **more) -> TrainingRows:
         known = self.rows, self.all_labels, self.recipe, self.tokenizer

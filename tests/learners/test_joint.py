@@ -121,6 +121,7 @@ def _fit(place, task, tables, backbone, stop=False, **more):
 def test_joint_resumes_bit_for_bit_and_each_task_predicts_alone(tmp_path, task, tables, backbone):
     joint, plain = _fit(tmp_path / "plain", task, tables, backbone)
     _, resumed = _fit(tmp_path / "resumed", task, tables, backbone, stop=True)
+    assert len(joint.plan_rates(np.arange(18))) == plain[0].history[-1]["step"] == 2 * 9  # 33 rows, in fours
     for one, two in zip(plain, resumed, strict=True):
         assert np.array_equal(one.oof, two.oof) and np.array_equal(one.test, two.test) and one.history == two.history
     for tuner, place, fitted in zip([joint, *joint.others], ("a", "b"), plain, strict=True):
