@@ -3,12 +3,14 @@
     kagglekit ledger work=runs/bbc base=base [runs=fgm,ema] [margin=0.002] [--html]
 
 Runs whose settings differ in their seed alone count as one recipe with several seeds. How a gain is measured says
-`kagglekit.gains.effect`; of many recipes, false claims are held down as in `kagglekit.gains.comparisons`.
+`kagglekit.gains.effect`; of many recipes, false claims are held down as in `kagglekit.gains.comparisons`. The cells of
+a race are no runs, and are not read: their table is WORK/race/race.csv.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -191,7 +193,8 @@ def write_notes(found: Ledger) -> list[str]:
         fresh = [_again(one) for one in (found.read.base, best.recipe)]
         notes += [f"  {command}" for _, command in fresh]
         (base, _), (recipe, _) = fresh
-        notes.append(f"  {program('ledger')} work={shorten(found.work)} base={base} runs={recipe}")
+        where = shlex.quote(f"work={shorten(found.work)}")
+        notes.append(f"  {program('ledger')} {where} base={base} runs={recipe}")
     return notes
 
 
@@ -199,9 +202,10 @@ def _again(recipe: Replicates) -> tuple[str, str]:
     """A name for a run of a recipe with fresh seeds, and the command that trains it."""
     used = {seed for each in recipe.cells.values() for seed in each}
     seed = next(seed for seed in range(FRESH, 10**6, 10) if not used & {seed + 1000 * number for number in range(3)})
-    command = [word for word in training_command(recipe.records[0]).split(" ") if not word.startswith(("seed", "run="))]
+    words = shlex.split(training_command(recipe.records[0]))  # a value may have spaces, and words such as seed in it
     name = f"{recipe.name}-again"
-    return name, " ".join([*command, f"run={name}", f"seed={seed}", "seeds=3"])
+    own = [word for word in words if not word.startswith(("seed=", "seeds=", "run="))]
+    return name, shlex.join([*own, f"run={name}", f"seed={seed}", "seeds=3"])
 
 
 def write_text(found: Ledger) -> list[str]:

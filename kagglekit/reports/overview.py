@@ -6,6 +6,7 @@ Finished runs come first, by score. Runs of fewer folds were scored on other row
 """
 
 import math
+import shlex
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -277,15 +278,17 @@ def write_facts(found: Overview) -> list[tuple[str, str]]:
 
 def write_next(found: Overview) -> list[tuple[str, str]]:
     """What can be done next, with the line to type."""
-    work, scored = shorten(found.work), [row.name for row in found.rows if row.score is not None]
+    scored, work = [row.name for row in found.rows if row.score is not None], shlex.quote(f"work={shorten(found.work)}")
     if not found.rows:
-        return [("runs", f"none yet: python -m kagglekit.run 3_train work={work} run=base")]
+        return [("runs", f"none yet: python -m kagglekit.run 3_train {work} run=base")]
     lines = []
     if scored and found.task and not (found.work / "submission.csv").is_file():
-        lines.append(("submission", f"none yet: python -m kagglekit.run 5_submit work={work} run={scored[0]}"))
+        lines.append(("submission", f"none yet: python -m kagglekit.run 5_submit {work} run={scored[0]}"))
     if len(scored) > 1:
-        lines.append(("compare", f"python -m kagglekit compare {' '.join(scored[:2])} work={work}"))
-    return [*lines, ("report", f"python -m kagglekit report {work}")] if scored else lines
+        lines.append(("compare", f"python -m kagglekit compare {' '.join(scored[:2])} {work}"))
+    return (
+        [*lines, ("report", f"python -m kagglekit report {shlex.quote(str(shorten(found.work)))}")] if scored else lines
+    )
 
 
 def summarize(work: str | Path) -> str:

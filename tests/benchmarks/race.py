@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -117,8 +118,8 @@ def speed(recipes: int, seeds: int, place: Path) -> None:
     cores, folds, times = len(os.sched_getaffinity(0)), read_folds(work, read_train(task)["id"]), []
     with CellStore(work, task, folds, [0, 1], cores) as store:
         for number, arm in enumerate(arms):
-            words = training_command(work, f"run{number}", arm.settings).split()  # no value has a space
-            command = [word.strip("'") for word in words[4:]] + ["folds=0,1", f"seeds={seeds}"]
+            words = shlex.split(training_command(work, f"run{number}", arm.settings))
+            command = [*words[4:], "folds=0,1", f"seeds={seeds}"]
             cells = [Cell(arm.name, fold, seed) for fold in (0, 1) for seed in range(seeds)]
             one = _time(lambda line=command: _call("kagglekit.run", "3_train", *line, threads="1"))
             all_threads = [f"run=more{number}" if word.startswith("run=") else word for word in command]

@@ -135,3 +135,17 @@ def test_runs_of_other_folds_and_folds_that_none_shares_are_left_out_with_the_re
     left_out = make_ledger(work).read.left_out
     assert "no finished fold in common: 1 of other and 0 of base" in left_out["other"]
     assert "was made with other folds" in left_out["odd"] and "too good" in left_out["oof"]
+
+
+def test_commands_are_taken_by_a_shell_whatever_stands_in_values_and_in_the_path(tmp_path, capsys, monkeypatch):
+    work = make_work(tmp_path / "my runs" / "bbc", "multiclass", {})
+    train(work, "base", 0.5, seeds=2)
+    train(work, "good", 4.0, seeds=2, pattern="{text} seed=1 or run=2? {mask}")
+    train(work, "poor", -1.0, seeds=2, epochs=4.0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["work=my runs/bbc"]) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("  python")]
+    assert [line.count("work=my runs/bbc") for line in lines] == [1, 1, 1]
+    assert "pattern={text} seed=1 or run=2? {mask}" in lines[1] and lines[1][-3:] == [
+        *("run=good-again", "seed=500", "seeds=3")
+    ]

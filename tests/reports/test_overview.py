@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from kagglekit.files import read_json, write_json
-from kagglekit.reports.overview import read_overview, summarize
+from kagglekit.reports.overview import read_overview, summarize, write_next
 from kagglekit.reports.report import write_report
 from kagglekit.reports.run_settings import describe_settings, find_differences, write_value
 from kagglekit.run import main
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import write_folds
-from tests.reports.conftest import add_marker, fake_run
+from tests.reports.conftest import add_marker, fake_run, make_work
 
 
 def lines_of(work):
@@ -216,3 +216,9 @@ def test_a_run_of_several_seeds_says_what_they_score_alone(work):
     fake_run(work, "base", 0.9, recipe={"seeds": 3}, seeds={"scores": [0.88, 0.87, 0.89], "folds": {}})
     fake_run(work, "one", 0.88)
     assert "mean of 3 seeds (0.8700 to 0.8900 alone); seeds=3" in " ".join(" ".join(lines_of(work)).split())
+
+
+def test_commands_are_taken_by_a_shell_whatever_stands_in_the_path(tmp_path, monkeypatch):
+    work = make_work(tmp_path / "my runs", "multiclass", {})
+    monkeypatch.chdir(tmp_path)
+    assert dict(write_next(read_overview(work)))["runs"].endswith("3_train 'work=my runs' run=base")
