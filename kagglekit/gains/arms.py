@@ -22,6 +22,7 @@ from kagglekit.running.arguments import check_each, check_parameters
 from kagglekit.running.beforehand import check_beforehand
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import REST, Parameter, read_parameters
+from kagglekit.runs.leaks import selection_warning
 from kagglekit.runs.record import RunRecord
 
 NOTEBOOK = "3_train"
@@ -133,6 +134,8 @@ def check_arm(work: Path, values: Mapping[str, Any]) -> None:
     changed = check_parameters(NOTEBOOK, known, changed)
     whole = {name: one.default for name, one in known.items() if name != REST} | changed
     check_beforehand(NOTEBOOK, known, whole | {"work": str(work), "run": ""})
+    if chosen := selection_warning(work, whole):  # it would beat any base by that alone
+        raise ValueError(chosen)
 
 
 def make_arms(work: Path, base: Arm, recipes: Mapping[str, RaceRecipe]) -> tuple[list[Arm], dict[str, str]]:

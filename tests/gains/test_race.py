@@ -143,6 +143,15 @@ def test_a_recipe_that_does_not_fit_is_left_out_and_the_others_race(race):
     assert "1 recipe against" in said
 
 
+@pytest.mark.parametrize(("knob", "value"), [("keep_best", "true"), ("tricks", '{"CheckpointSoup": {}}')])
+def test_what_chooses_weights_by_the_fold_does_not_race(race, knob, value):
+    words = "The weights of the models were chosen by their scores on the fold"
+    code, said = race(f'recipes={{"lucky": {{"{knob}": {value}}}}}', "seeds=1")
+    assert code == 2 and f"Left out: lucky: {words}" in said
+    code, said = race(*PLAIN, settings=(f"{knob}={value}",))
+    assert code == 2 and said.startswith(words)
+
+
 def test_a_recipe_that_cannot_be_trained_is_told(race, work, backbone, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(backbone, broken)
