@@ -67,8 +67,8 @@ class Soup:
             )
         if self.how == "folds":
             average_scalers(self._models())
-        self.recipe = _inputs_of(self.sources[0].record.recipe)
-        self.precision, self.scores_ = choose_precision(), {}
+        self.recipe = replace(_inputs_of(self.sources[0].record.recipe), precision=_precision_of(self.sources))
+        self.precision, self.scores_ = choose_precision(wanted=self.recipe.precision.replace("fp16", "auto")), {}
         self.everywhere_: np.ndarray | None = None  # predictions of test by the average over all folds
         train, test = (read(self.task, self.recipe.columns) for read in (read_train, read_test))
         self.labels = encode_labels(self.task, train)
@@ -82,8 +82,8 @@ class Soup:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The runs that are averaged, and what their models read."""
-        read = {knob: getattr(self.recipe, knob) for knob in INPUTS}
+        """The runs that are averaged, what their models read, and in which precision."""
+        read = {knob: getattr(self.recipe, knob) for knob in (*INPUTS, "precision")}
         backbone = self.sources[0].record.recipe["backbone"]
         return {"backbone": backbone, "soup_of": list(self.runs), "soup": self.how, **read}
 
@@ -178,6 +178,12 @@ def read_members(work: str | Path, runs: Sequence[str]) -> list[SourceRun]:
 def _inputs_of(recipe: dict[str, Any]) -> Recipe:
     """The knobs of what the models of a run read; the others have their defaults."""
     return Recipe.read({knob: recipe[knob] for knob in INPUTS if knob in recipe})
+
+
+def _precision_of(sources: Sequence[SourceRun]) -> str:
+    """The precision of the runs; fp32 where one of them asks for it, auto where they differ otherwise."""
+    wanted = {source.record.recipe.get("precision", "auto") for source in sources}
+    return "fp32" if "fp32" in wanted else wanted.pop() if len(wanted) == 1 else "auto"
 
 
 def _shared_folds(sources: Sequence[SourceRun]) -> list[int]:

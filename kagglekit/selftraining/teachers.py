@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import Task
-from kagglekit.device import choose_precision
 from kagglekit.ensembling.base_predictions import RowFeatures
 from kagglekit.ensembling.blend import fit_blend, make_stack_input
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
@@ -44,7 +43,7 @@ class Teacher:
     members: list["Teacher"] = field(default_factory=list)
     makers: dict[int, Ensembler] | None = field(default=None, repr=False)
     cache: Path | None = field(default=None, repr=False)
-    precision: str = field(default_factory=choose_precision, repr=False)
+    precision: str = field(default="", repr=False)  # that of the run
 
     @property
     def folds(self) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kagglekit.competition.task import Task
+from kagglekit.competition.task import Task, read_test
 from kagglekit.data.batches import Examples
 from kagglekit.files import read_json, write_json
 from kagglekit.learners.soup import Soup, average_scalers
@@ -21,7 +21,7 @@ from kagglekit.runs.tables import read_folds, read_parquet, read_run, write_fold
 from kagglekit.scoring.metrics import score
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.model_inputs import FeatureScaler
-from kagglekit.training.predict import predict
+from kagglekit.training.predict import SavedModel, predict
 from kagglekit.training.recipe import Recipe
 
 ROWS, FOLDS = 36, np.arange(36) % 3
@@ -221,6 +221,22 @@ def test_more_folds_of_the_members_change_a_greedy_soup_and_not_a_uniform_one(wo
     assert list(after["inputs"]["weights of base"]) == ["0", "1", "2"]
     with pytest.raises(ValueError, match="the weights of base changed; the weights of other changed"):
         open_run(work, "greedy", soup(work, how="greedy").settings)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "soups"), [("fp32", "fp32", "fp32"), ("bf16", "bf16", "bf16"), ("fp32", "bf16", "fp32")]
+)
+def test_a_soup_predicts_and_is_predicted_again_in_the_precision_of_its_members(trained, work, ours, theirs, soups):
+    for name, precision in (("base", ours), ("other", theirs)):
+        params = read_json(work / name / "params.json")
+        params["recipe"]["precision"] = precision
+        write_json(work / name / "params.json", params)
+    made = Soup(replace(TASK, data=str(trained.parent)), work, ["base", "other"])
+    assert made.precision == made.settings["precision"] == soups
+    fitted = fit(made, 0, work / "soup")
+    saved = SavedModel(work / "soup" / "fold0" / "model", made.settings)
+    assert saved.precision == soups
+    assert np.allclose(saved.predict(read_test(made.task)), fitted.test, atol=1e-6)
 
 
 def test_a_soup_reads_what_its_members_read(work, soup):

@@ -115,6 +115,14 @@ def table_of(work, name, fold, file="test"):
     return read_parquet(work / name / f"fold{fold}" / f"{file}.parquet").iloc[:, 1 if file == "test" else 2 :]
 
 
+def test_a_teacher_reads_in_the_precision_of_its_run(work, tables):
+    params = read_json(work / "base" / "params.json")
+    for precision in ("fp32", "bf16"):
+        write_json(work / "base" / "params.json", params | {"recipe": params["recipe"] | {"precision": precision}})
+        given = TASK, read_folds(work, tables[0]["id"]), tables[1]["id"], encode_labels(TASK, tables[0])
+        assert read_teacher(work, "base", *given).saved(0).precision == precision
+
+
 @pytest.mark.parametrize("name", ["base", "tables", "rank", "nested"])
 def test_a_fold_says_of_test_what_its_own_table_says(trained, read, name):
     teacher = read(trained, name)
