@@ -117,6 +117,14 @@ def keep_allowed(probs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return np.where(every, probs, kept / kept.sum(axis=1, keepdims=True)).astype(probs.dtype)
 
 
+def move_into(probs: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of others, such as pseudo labels (rows, classes), as a loss over allowed classes takes them, and the
+    classes that are allowed then: what lies outside moves inside; where all of a row lies outside, that counts too."""
+    outside = ~((probs > 0) & (allowed > 0)).any(axis=1, keepdims=True)
+    allowed = np.where(outside & (probs > 0), 1, allowed).astype(allowed.dtype)
+    return keep_allowed(probs, allowed), allowed
+
+
 def check_features(
     task: Task, train: pd.DataFrame, test: pd.DataFrame, numbers: Sequence[str] = (), categories: Sequence[str] = ()
 ) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from kagglekit.augment.augmenter import AugmentedExamples, Augmenter
 from kagglekit.augment.catalogue import augment_texts
 from kagglekit.data.batches import EitherOrder, Examples
-from kagglekit.data.features import Candidates
+from kagglekit.data.features import Candidates, move_into
 from kagglekit.data.tokens import Tokens
 from kagglekit.options import check_range
 from kagglekit.training.model_inputs import FeatureScaler, Inputs, read_inputs
@@ -78,12 +78,21 @@ def gather_rows(
     everything = reduce(add, parts)
     if everything.swapped is not None:
         everything, labels, teacher = _both_orders(everything, labels, teacher)
-    own, targets = len(rows) or len(everything), make_targets(labels, recipe.loss, recipe.learned_weights)
+    own, allowed = len(rows) or len(everything), None
     features = FeatureScaler.fit(everything, np.arange(own), recipe.features)
     if recipe.candidates:
         known = labels.values if labels.soft is None else labels.soft
         features.candidates = Candidates.fit(everything.columns[:own], recipe.candidates, known[:own], labels.columns)
+    if recipe.candidates_loss:
+        allowed = features.candidates.allowed(everything.columns)
+        if labels.soft is not None:
+            soft, allowed = move_into(labels.soft, allowed)
+            labels = replace(labels, soft=soft)
+        teacher = None if teacher is None else move_into(teacher, allowed)[0]
+    targets = make_targets(labels, recipe.loss, recipe.learned_weights)
     examples = features.examples(everything, labels=targets.labels)
+    if allowed is not None:
+        examples.arrays["candidates"] = allowed
     if teacher is not None:
         examples.arrays["teacher"] = teacher.astype(np.float32)
     if augmenter and not recipe.augment_copies:

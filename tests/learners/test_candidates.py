@@ -12,6 +12,7 @@ from kagglekit.model.heads import mask_classes
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe
+from kagglekit.training.training_rows import ExtraRows, gather_rows
 
 TRAIN, VALID = np.arange(40), np.arange(40, 60)
 
@@ -57,6 +58,23 @@ def test_a_fine_tuned_model_keeps_what_it_has_learned_of_groups(rows, backbone, 
         assert not np.allclose(plain.oof[14:], fitted.oof[14:], atol=1e-4)
     saved = SavedModel(tmp_path / "fold0" / "model", fine.settings, precision="fp32")
     assert np.allclose(saved.predict(test), fitted.test, atol=1e-5)
+
+
+def test_labels_of_a_teacher_without_candidates_are_learned_within_those_of_the_group(rows, backbone):
+    what, train, test = rows
+    recipe = Recipe(max_length=24, candidates="question", candidates_loss=True)
+    fine = FineTuner(what, train, test, backbone, recipe)
+    labels = np.array([[0.5, 0.3, 0.2], [0, 0, 1], [0, 0.25, 0.75], [0.2, 0.2, 0.6]], np.float32)  # of a, a, b, c
+    extra = ExtraRows(test.iloc[[0, 1, 2, 4]], labels, np.ones(4, np.float32))
+    teacher = np.tile(np.float32([0.2, 0.4, 0.4]), (60, 1))
+    given = TRAIN, fine.rows, fine.all_labels, recipe, fine.tokenizer
+    found = gather_rows(*given, extra=extra, teacher=teacher)
+    soft, allowed, taught = (found.examples.arrays[name] for name in ("labels", "candidates", "teacher"))
+    assert np.allclose(soft[-4:], [[0.625, 0.375, 0], [0, 0, 1], [0, 0.25, 0.75], [0.2, 0.2, 0.6]])
+    assert allowed[-4:].tolist() == [[1, 1, 0], [1, 1, 1], [0, 1, 1], [1, 1, 1]]
+    assert np.allclose(taught[:2], [[1 / 3, 2 / 3, 0], [0, 0.5, 0.5]]) and np.allclose(taught.sum(axis=1), 1)
+    plain = gather_rows(*given).examples.arrays
+    assert np.array_equal(plain["labels"], fine.labels[TRAIN]) and np.array_equal(plain["candidates"], allowed[:40])
 
 
 def test_a_learner_of_tables_does_the_same(rows, tmp_path):
