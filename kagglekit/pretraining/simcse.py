@@ -19,8 +19,8 @@ from kagglekit.data.batches import Examples
 from kagglekit.data.chunks import Chunks
 from kagglekit.data.tokens import Tokens, join_tokens, special_ends, tokenize
 from kagglekit.device import choose_precision
-from kagglekit.model.backbones import token_types
-from kagglekit.model.pooling import make_pooling
+from kagglekit.model.backbones import load_config, token_types
+from kagglekit.model.pooling import choose_pooling, make_pooling
 from kagglekit.model.shallow import embed
 from kagglekit.options import check_range
 from kagglekit.pretraining.objective import Prepared, Setup
@@ -91,6 +91,7 @@ def _prepare(setup: Setup, examples: Examples, name: str = "", further=None, fig
     stage, (temperature, pooling, projection, dropout) = setup.stage, setup.options.values()
     check_range("temperature", temperature, 0 < temperature < math.inf, "above 0")
     check_range("pooling", pooling, pooling in ("mean", "cls"), "mean or cls")
+    choose_pooling(pooling, load_config(setup.backbone))  # the first token of a decoder has read no other
     check_range("dropout", dropout, 0 <= dropout < 1, "from 0 to below 1")
     check_range("batch_size", stage.batch_size, stage.batch_size > 1, "2 or more: texts are compared within a batch")
     whole = setup.load(None, dropout=dropout if stage.dropout == 0 else None)

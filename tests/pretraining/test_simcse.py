@@ -148,6 +148,12 @@ def test_options_out_of_range_are_errors(make, options):
         make("simcse", options)
 
 
+@pytest.mark.parametrize("name", ["simcse", "simcse_supervised"])
+def test_the_first_token_of_a_decoder_is_no_vector_of_a_text(prepare, tiny_decoder, name):
+    with pytest.raises(ValueError, match=r"pooling='cls' reads the first token, and in a decoder .* use last_token"):
+        prepare(name, options={"pooling": "cls"}, path=tiny_decoder("llama"))
+
+
 def test_a_text_that_is_alone_in_its_batch_has_nothing_to_be_told_from(make):
     with pytest.raises(ValueError, match="batch_size=1 is out of range: it must be 2 or more"):
         make("simcse", batch_size=1)
