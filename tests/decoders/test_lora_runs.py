@@ -2,8 +2,6 @@
 
 import itertools
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +21,13 @@ from kagglekit.kaggle.golden_rows import check_golden_rows
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.weight_averages import average_models, fuse_backbones
 from kagglekit.samples import write_sample
-from kagglekit.time_budget import OutOfTime, TimeBudget
+from kagglekit.time_budget import OutOfTime
 from kagglekit.training.build_model import reopen_model
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel, SavedModels
 from kagglekit.training.recipe import Recipe
 from tests.conftest import run_cells
+from tests.training.conftest import Scripted
 
 LORA = {"tuning": "lora", "lora": {"r": 4}, "max_length": 24, "epochs": 2, "batch_size": 6, "learning_rate": 5e-3}
 
@@ -44,17 +43,6 @@ def tuner(task, tables, tiny_decoder, backbones):
         return FineTuner(what, train, test, folder, Recipe(**{**LORA, **knobs}), save_seconds=0.0)
 
     return make
-
-
-@dataclass(frozen=True)
-class Scripted(TimeBudget):
-    """Hours that are over after so many questions."""
-
-    hours: float = 1.0
-    answers: Iterator[bool] = field(default_factory=itertools.count)
-
-    def over(self):
-        return next(self.answers)
 
 
 def fit(tuner, folder, seed=0, **more):

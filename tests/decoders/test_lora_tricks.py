@@ -16,21 +16,13 @@ from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.tricks import TRICKS
 from kagglekit.tricks.mixout import mixed, trained_linears
+from tests.conftest import _Stop
 
 SETTINGS = {  # at work from the first step or two on
     "AWP": {"start": 0.2}, "EMA": {"start": 0.2}, "SWA": {"start": 0.3}, "CheckpointSoup": {"start": 0.0, "keep": 2},
     "GradualUnfreezing": {"until": 0.5}, "Mixup": {"alpha": 0.5}, "TokenMasking": {"probability": 0.3},
     "FGM": {"epsilon": 0.5},
 }  # fmt: skip
-
-
-class Stop(SaveEvery):
-    def __init__(self, at):
-        self.at = at
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.at:
-            control.should_save = control.should_training_stop = True
 
 
 @pytest.fixture
@@ -55,7 +47,7 @@ def run(tmp_path, tiny_decoder, examples):
             adamw(parameter_groups(model, 1e-2)),
             tricks,
             lambda _: {"score": float(trainer.state.global_step * 3 % 5)},
-            [SaveEvery(1e9), *([Stop(stop)] if stop else [])],
+            [SaveEvery(1e9), *([_Stop(stop)] if stop else [])],
         )
         return trainer
 
