@@ -78,7 +78,9 @@ def read_base(work: Path, name: str, given: Mapping[str, Any]) -> Arm:
         values, words = values | {key: recipe[key] for key in values if key in recipe}, f"the run {name!r}"
     elif name != "base":
         there = [path.parent.name for path in work.glob("*/params.json")]
-        meant = did_you_mean(name, there) or (f": there are {', '.join(sorted(there))}" if there else "")
+        meant = did_you_mean(name, there) or (
+            f": there are {', '.join(sorted(there))}" if there else ", which has none yet: leave base= out"
+        )
         raise FileNotFoundError(f"base={name!r} is no run of {shorten(work)}{meant}")
     words += f", with {', '.join(given)} changed" if given else ""
     values = drop_idle(values | given, given)

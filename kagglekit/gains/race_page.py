@@ -19,6 +19,7 @@ from kagglekit.reports.run_settings import write_settings
 from kagglekit.show.style import BLUE, GREEN, ORANGE, PALE, make_axes, name_rows, styled
 
 WIDTH, SOFT = 79, "#999999"
+WIDEST = 30  # standard errors, from which on half an interval is not shown: hardly anything differs yet
 TOGETHER = (
     "The intervals of all recipes hold together, at every look, in 95 % of races; that of the last comparison alone."
 )
@@ -31,8 +32,9 @@ def sort_standings(outcome: Outcome) -> list[Standing]:
 
 
 def write_gain(one: Standing) -> tuple[str, str]:
-    """The gain, and its interval; none where it says nothing yet."""
-    span = f"{one.low:+.4f} to {one.high:+.4f}" if one.high - one.low < 10 else "not known yet"
+    """The gain, and its interval; none where it says nothing yet, in the units of any metric."""
+    known = one.gain is not None and one.high - one.low < 2 * WIDEST * one.gain.error
+    span = f"{one.low:+.4f} to {one.high:+.4f}" if known else "not known yet"
     return f"{one.better_by:+.4f}", span
 
 

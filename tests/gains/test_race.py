@@ -14,9 +14,11 @@ from kagglekit.gains import cells, shortlist
 from kagglekit.gains import race as command
 from kagglekit.gains.arms import choose_recipes, combine, defaults, make_arms, read_base, training_command
 from kagglekit.gains.cells import Job, train_cell
+from kagglekit.gains.gain import Gain
+from kagglekit.gains.race_page import write_gain
 from kagglekit.gains.race_run import read_time
 from kagglekit.gains.recipes import SHIPPED
-from kagglekit.gains.standings import Cell
+from kagglekit.gains.standings import Cell, Standing
 from kagglekit.running.arguments import parse_arguments, read_arguments
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
@@ -123,7 +125,7 @@ def test_a_damaged_table_is_named_with_what_to_do(race, work):
         (['recipes={"a": {"folds": [1]}}'], "folds is the race's"),
         (['recipes={"a": {"loss": {"mse": {}}}}'], "nothing to race. Left out: a: loss='mse' does not fit"),
         (['recipes={"a": {"epochs": 0.25}}'], "nothing to race. Left out: a: the same as the base"),
-        (["recipes=tfidf", "base=bas"], "is no run of"),
+        (["recipes=tfidf", "base=bas"], "is no run of runs/small, which has none yet: leave base= out"),
         (["recipes=tfidf", "folds=7"], "it has 0 to 2"),
         (["budget=soon"], "is no time: write 2h"),
         (["budgt=2h"], "did you mean budget"),
@@ -159,6 +161,14 @@ def test_a_recipe_that_cannot_be_trained_is_told(race, work, backbone, tmp_path)
     code, said = race(f'recipes={{"bad": {{"backbone": "{broken}"}}, "right": {{"backbone": "tfidf"}}}}', "seeds=1")
     assert code == 0 and f"left out: bad: {broken}/model.safetensors is damaged" in " ".join(said.split())
     assert "./broken/model.safetensors is damaged" in (work / "race" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
+def test_an_interval_is_shown_in_the_units_of_any_metric_and_not_where_it_says_nothing(unit):
+    gain = Gain("rmse", 0.2 * unit, (unit, unit), 2, 2, 9, 9, 0.0, unit**2, 0.0, 8.0, 0.0, 0.0)
+    shown = [write_gain(Standing("a", gain=gain, low=(0.2 - w) * unit, high=(0.2 + w) * unit))[1] for w in (2, 100)]
+    assert shown == [f"{-1.8 * unit:+.4f} to {2.2 * unit:+.4f}", "not known yet"]
+    assert write_gain(Standing("a"))[1] == "not known yet"
 
 
 def test_two_races_of_one_folder_are_refused(race, work, monkeypatch):
