@@ -62,7 +62,7 @@ def check_seal(folder: Path, weights: bool = False) -> None:
     for file in [folder / name for name in written if name.endswith(WEIGHTS) == weights]:
         if not file.is_file():
             raise Damaged(file, "does not exist")
-        if checksum_file(file) != written[file.name]:
+        if checksum_file(file) != written[file.relative_to(folder).as_posix()]:
             raise Damaged(file, CHANGED if file.stat().st_size else "is empty (0 bytes)")
 
 
@@ -76,7 +76,7 @@ def loading(folder: str | Path, weights: bool = False) -> Iterator[None]:
     try:
         yield
     except Exception:
-        for file in sorted(folder.glob("*")):
+        for file in sorted(folder.rglob("*")):
             if file.suffix == ".json":
                 read_json(file, Any)
             elif file.suffix == ".safetensors":

@@ -4,7 +4,16 @@ import torch
 
 from kagglekit.data.tokens import tokenize
 from kagglekit.files import Damaged
-from kagglekit.files.arrays import SEAL, cached_arrays, read_arrays, read_tensors, write_arrays
+from kagglekit.files.arrays import (
+    SEAL,
+    cached_arrays,
+    check_seal,
+    loading,
+    read_arrays,
+    read_tensors,
+    seal,
+    write_arrays,
+)
 from kagglekit.learners.frozen import Frozen
 from kagglekit.model.backbones import load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
@@ -122,3 +131,23 @@ def test_every_byte_of_a_sealed_model_counts_and_what_is_gone_is_named(tmp_path,
             file.write_bytes(data)
         (folder / SEAL).unlink()  # by version 0.2
         load(folder)
+
+
+@pytest.mark.parametrize("name", ["image_encoder/config.json", "image_encoder/model.safetensors"])
+def test_files_below_the_folder_of_a_model_are_sealed_too(tmp_path, name):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_bytes(b"[1, 2]")
+    (tmp_path / "config.json").write_text("{}")
+    seal(tmp_path)
+    for weights in (False, True):
+        check_seal(tmp_path, weights)
+    (tmp_path / name).write_bytes(b"[1, 3]")
+    with pytest.raises(Damaged, match=f"^{tmp_path / name} is "):
+        check_seal(tmp_path, weights=name.endswith("safetensors"))
+
+
+def test_a_loader_that_fails_names_a_damaged_file_below_the_folder(tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text('{"cut')
+    with pytest.raises(Damaged, match=r"tokenizer\.json"), loading(tmp_path):
+        raise OSError("cannot be loaded")
