@@ -131,6 +131,10 @@ def _read_recipe(where: str, name: str, settings: Any) -> RaceRecipe:
 
 def check_arm(work: Path, values: Mapping[str, Any]) -> None:
     """Raise ValueError or FileNotFoundError for settings that do not go together, or do not fit the task."""
+    if values["tasks"]:
+        raise ValueError(
+            "tasks: a race trains its cells on one work folder: leave it out, or name a base without tasks"
+        )
     known = read_parameters(find_notebook(NOTEBOOK))
     changed = {name: value for name, value in values.items() if value != known[name].default}
     changed = check_parameters(NOTEBOOK, known, changed)

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import load_task, read_test, read_train
-from kagglekit.declared import read_tricks
 from kagglekit.files import fold_folders, resolve, run_folder, write_json
 from kagglekit.learners.joint import JointTuner, shared_rows
+from kagglekit.learners.joint_check import check_joint
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.initial_weights import find_starts
 from kagglekit.runs.run_knobs import JointOptions, TrainingRun
-from kagglekit.runs.tables import choose_folds, read_folds, read_run, training_rows
+from kagglekit.runs.tables import read_folds, read_run, training_rows
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 
@@ -36,19 +36,6 @@ class JointRun:
         self.tables_ = [
             read_folds(place, one.train["id"]) for place, one in zip(self.others_, self.learner.others, strict=True)
         ]
-        ours = choose_folds(self.folds, [])
-        have = fold_folders(run_folder(self.run.work, self.run.run))
-        for place, table in zip(self.others_, self.tables_, strict=True):
-            if lost := have.keys() - fold_folders(run_folder(place, self.run.run)).keys():
-                raise ValueError(
-                    f"tasks: {place}/{self.run.run} lacks fold {min(lost)}, and {self.run.work}/{self.run.run} has it: "
-                    f"put it back, or delete fold{min(lost)} there too, and both are trained again"
-                )
-            if (theirs := choose_folds(table, [])) != ours:
-                raise ValueError(
-                    f"tasks: {place} has {len(theirs)} folds and {self.run.work} has {len(ours)}: fold k of every task "
-                    "is held out together, so run 1_eda with the same n_folds for each"
-                )
 
     @property
     def task(self):
@@ -89,19 +76,8 @@ class JointRun:
 
 def make_joint(run: TrainingRun, recipe: Recipe, tuner: dict[str, Any], folds: pd.DataFrame) -> JointRun:
     """The learner of `tasks`. tuner: what the fine-tuner of the work folder is made of."""
+    check_joint(run.work, run.run, run.tasks, recipe.tricks)
     places, options = [resolve(one) for one in run.tasks], JointOptions(**run.joint)
-    if len(set(places)) < 2 or len(set(places)) < len(places) or resolve(run.work) not in places:
-        raise ValueError(
-            f"tasks={run.tasks} must be two or more work folders, each once, and work={run.work!r} one of them"
-        )
-    for name in recipe.tricks:
-        traits = read_tricks()[name].traits
-        if traits["chooses"] or traits["mixes_texts"] or traits["reads_labels"]:
-            raise ValueError(
-                f"tricks: {name} reads the labels or scores of one task, and tasks has several: leave it out"
-            )
-    if recipe.head == "flat" or recipe.verbalizer or recipe.head == "answer":
-        raise ValueError(f"head={recipe.head!r} is of one task: with tasks set head to linear, separate or queries")
     others = []
     for place in places:
         if place != resolve(run.work):

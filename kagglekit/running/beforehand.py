@@ -16,6 +16,7 @@ from kagglekit.competition.mounts import mount_root
 from kagglekit.competition.text_columns import template_columns
 from kagglekit.declared import read_names
 from kagglekit.files import read_json, resolve, shorten
+from kagglekit.learners.joint_check import check_joint, read_tasks
 from kagglekit.options import current_names, did_you_mean
 from kagglekit.running.arguments import Asked
 from kagglekit.running.parameters import Parameter
@@ -93,6 +94,12 @@ def check_runs(asked: Asked) -> None:
         from kagglekit.runs.tables import choose_folds, read_parquet  # they take half a second
 
         choose_folds(read_parquet(asked.work / "folds.parquet"), asked.values["folds"])
+
+
+def check_tasks(asked: Asked) -> None:
+    """The work folders of a joint run."""
+    if asked.has("tasks", "tricks") and asked.values["tasks"]:
+        check_joint(*(asked.values[name] for name in ("work", "run", "tasks", "tricks")))
 
 
 def check_files(asked: Asked) -> None:
@@ -210,9 +217,14 @@ def check_task(asked: Asked) -> None:
     if asked.has("learner", "tricks"):
         from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 
-        recipe, task = _fill_in(asked)
-        if values["learner"] == "finetune" and values["backbone"] not in PLAIN:
-            recipe.check_task(task)
+        tuned = values["learner"] == "finetune" and values["backbone"] not in PLAIN
+        for name, one in (read_tasks(values["tasks"]) or {"": asked.task}).items():
+            try:
+                recipe, task = _fill_in(asked, one)
+                if tuned:
+                    recipe.check_task(task)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}" if name else str(error)) from None
         for name, options in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions)):
             if values[name]:
                 options(**values[name]).check_kind(kind)
@@ -225,21 +237,27 @@ def check_task(asked: Asked) -> None:
             BlendPlan(kind, asked.task["metric"], candidates=values["methods"], **given)
 
 
-def _fill_in(asked: Asked) -> tuple[Any, SimpleNamespace]:
-    """The recipe of 3_train, filled in for the task of the work folder; and that task."""
+def _fill_in(asked: Asked, task: Mapping[str, Any]) -> tuple[Any, SimpleNamespace]:
+    """The recipe of 3_train, filled in for a task.json; and that task."""
     from kagglekit.training.column_knobs import fill_in
     from kagglekit.training.recipe import Recipe
 
-    task = SimpleNamespace(**dict(pattern=None, text_separator="\n", label_columns=[]) | asked.task)
+    task = SimpleNamespace(**dict(pattern=None, text_separator="\n", label_columns=[]) | task)
     task.columns = task.classes if task.kind in CLASSES else task.labels
     recipe = Recipe(**{name: asked.values[name] for name, one in asked.known.items() if one.kind is Recipe})
     return fill_in(recipe, task), task
 
 
 def check_settings(asked: Asked) -> None:
-    """The run of that name: made by the same notebook, with the same settings."""
-    values, folder = asked.values, asked.work / asked.values.get("run", "")
-    if not asked.has("work", "run") or folder == asked.work or not folder.is_dir():
+    """The run of that name: made by the same notebook, with the same settings; of a joint run, in each folder."""
+    if asked.has("work", "run") and asked.values["run"]:
+        for work in asked.values.get("tasks") or [asked.work]:
+            _check_settings(asked, resolve(work) / asked.values["run"])
+
+
+def _check_settings(asked: Asked, folder: Path) -> None:
+    values = asked.values
+    if not folder.is_dir():
         return
     if asked.has("method", "methods"):
         trained = (folder / "params.json").is_file() and not (folder / "weights.json").is_file()
@@ -258,7 +276,7 @@ def check_settings(asked: Asked) -> None:
     if ("objective" in recipe) != asked.has("objective"):
         theirs = "2_pretrain" if "objective" in recipe else "3_train"
         raise ValueError(f"run={values['run']!r} is a run of {theirs}: name another run=")
-    filled = _fill_in(asked)[0].as_dict() if asked.task and asked.has("learner", "tricks") else {}
+    filled = _fill_in(asked, asked.task)[0].as_dict() if asked.task and asked.has("learner", "tricks") else {}
     from kagglekit.runs.record import RunRecord  # pandas takes a third of a second, and most runs are new
 
     lost = RunRecord(folder).lost_seeds(values["seeds"]) if asked.has("seeds") else []
@@ -288,6 +306,6 @@ def _near(path: str) -> str:
 
 
 CHECKS = (
-    *(check_places, check_data, check_runs, check_files, check_backbone, check_adapters, check_report),
+    *(check_places, check_tasks, check_data, check_runs, check_files, check_backbone, check_adapters, check_report),
     *(check_columns, check_task, check_settings),
 )

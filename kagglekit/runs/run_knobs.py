@@ -12,6 +12,7 @@ from kagglekit.options import SEEDS, Knob, Knobs, documented, knob
 ONE_TASK = (  # knobs of 3_train that have no meaning for several tasks
     *("start", "pseudo", "distill", "fixes", "extra", "full_fit", "features", "swap", "answers", "auxiliary"),
     *("chunks", "soft_targets", "learned_weights", "candidates", "keep_best", "find_learning_rate", "augment"),
+    *("verbalizer",),
 )
 PLAIN = ("tfidf", "soup")  # values of backbone= that name who learns, and no model
 EVERY = {"work", "run", "backbone", "folds", "hours", "overwrite", "seed"}  # knobs that all learners read
@@ -133,7 +134,7 @@ class TrainingRun(RunKnobs):
     tasks: list[str] = knob(
         [],
         'work folders, work among them, whose tasks one model learns: ["runs/bbc", "runs/tweets"]; empty: one',
-        only=dict.fromkeys(ONE_TASK, False),
+        only=dict.fromkeys(ONE_TASK, False) | {"head": ("linear", "separate", "queries")},
     )
     joint: dict[str, Any] = knob(
         {},

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from kagglekit.learners.joint import DRAWS, JointSampler, JointTuner, as_task, join, shared_rows
-from kagglekit.learners.joint_run import JointRun, make_joint
+from kagglekit.learners.joint_check import check_joint
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.record import RunRecord, with_ancestors
-from kagglekit.runs.run_knobs import TrainingRun
-from kagglekit.runs.tables import read_folds, write_folds
+from kagglekit.runs.tables import write_folds
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel
@@ -140,28 +139,45 @@ def test_a_joint_run_is_one_of_each_folder_and_names_the_others(tmp_path):
     assert with_ancestors([runs[0]]) == runs
 
 
-def test_a_fold_that_one_folder_lacks_is_not_left_out_in_silence(tmp_path):
+@pytest.fixture
+def folders(tmp_path):
+    """Work folders a, b (two folds each) and c (three), as far as they are checked; d has not been through 1_eda."""
     ids = pd.Series([f"r{n}" for n in range(6)])
+    for name, folds in (("a", 2), ("b", 2), ("c", 3)):
+        write_folds(tmp_path / name, ids, np.arange(6) % folds)
+        (tmp_path / name / "task.json").write_text("{}")
+    (tmp_path / "d").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("work", "tasks", "tricks", "told"),
+    [
+        ("a", "aa", {}, "tasks: .*/a is named twice: name each work folder once$"),
+        ("a", "a", {}, r"tasks=.* is one work folder: name two or more, or leave tasks out$"),
+        ("a", "bc", {}, "tasks: work='.*/a' is not among .*/b, .*/c: name it there too$"),
+        ("a", "ad", {}, "tasks: .*/d has no task.json: run 1_eda work=.*/d first$"),
+        ("a", ["a", "bb"], {}, "tasks: .*/bb has no task.json: did you mean .*/b[?]$"),
+        ("a", "abc", {}, "tasks: .*/c has 3 folds and .*/a has 2: fold k of every task is held out together, so run"),
+        ("a", "ab", {"FGM": {}, "SupCon": {}}, "tricks: SupCon reads the labels or scores of one task"),
+        ("a", "ab", {"Mixup": {}}, "tricks: Mixup reads the labels or scores of one task"),
+    ],
+)
+def test_folders_that_one_model_cannot_learn_are_refused(folders, work, tasks, tricks, told):
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        check_joint(str(folders / work), "joint", [str(folders / name) for name in tasks], tricks)
+
+
+def test_a_fold_that_one_folder_lacks_is_not_left_out_in_silence(folders):
     for name in "ab":
-        write_folds(tmp_path / name, ids, np.arange(6) % 2)
         for table in ("oof", "test"):
-            file = tmp_path / name / "joint" / "fold0" / f"{table}.parquet"
+            file = folders / name / "joint" / "fold0" / f"{table}.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-    run = TrainingRun(work=str(tmp_path / "a"), run="joint", tasks=[str(tmp_path / "a"), str(tmp_path / "b")])
-    learner = SimpleNamespace(others=[SimpleNamespace(train=pd.DataFrame({"id": ids}))])
-    folds = read_folds(tmp_path / "a", ids)
-    JointRun(learner, run, folds)
-    (tmp_path / "b" / "joint" / "fold0" / "oof.parquet").unlink()
+    asked = str(folders / "a"), "joint", [str(folders / "a"), str(folders / "b")], {"EMA": {}}
+    check_joint(*asked)
+    (folders / "b" / "joint" / "fold0" / "oof.parquet").unlink()
     with pytest.raises(ValueError, match=r"b/joint lacks fold 0, and .*a/joint has it: .*delete fold0 there"):
-        JointRun(learner, run, folds)
-    shutil.rmtree(tmp_path / "a" / "joint" / "fold0")
-    JointRun(learner, run, folds)
-
-
-@pytest.mark.parametrize("name", ["SupCon", "Mixup"])
-def test_a_trick_of_one_task_is_refused(tmp_path, name):
-    places = [str(tmp_path / name) for name in "ab"]
-    run = TrainingRun(work=places[0], run="joint", tasks=places)
-    with pytest.raises(ValueError, match=f"tricks: {name} reads the labels or scores of one task"):
-        make_joint(run, Recipe(tricks={name: {}}), {}, pd.DataFrame())
+        check_joint(*asked)
+    shutil.rmtree(folders / "a" / "joint" / "fold0")
+    check_joint(*asked)

@@ -99,6 +99,7 @@ DATA = "data=PLACE/data"
             "base was made with other settings: epochs was 2.0 and is 3; .*|.*epochs was 2.0",
         ),
         ("3_train run=tfidf", "made with other settings: backbone was 'tfidf' and is 'minilm'. Name another run="),
+        ("3_train run=new tasks=PLACE/work,PLACE/wrk", r"tasks: .*/wrk has no task.json: did you mean .*/work\?$"),
         ("3_train run=blend", "run='blend' is a blend of 4_ensemble, and stays as it is: name another run="),
         ("3_train run=mlm", "run='mlm' is a run of 2_pretrain: name another run="),
         ("2_pretrain run=base", "run='base' is a run of 3_train: name another run="),
