@@ -99,7 +99,7 @@ def run_line(arguments: list[str], later: list[list[str]]) -> int:
         values = choose_shared(notebook, read_arguments(options.parameters[own:]), values) | values
         how = dict(folder=notebook.parent, force=options.force, limit=options.limit)
         if where.on:
-            from kagglekit.kaggle.pack_inputs import pack_step
+            from kagglekit.kaggle.build import pack_step
             from kagglekit.running.ray_folds import run_on_ray
 
             run_on_ray(notebook, values, where, pack_step, **how)

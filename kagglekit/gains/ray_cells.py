@@ -87,7 +87,7 @@ class RayCells:
     def send(self, work: Path, settings: dict[str, Any]) -> None:
         """Put what an arm with these settings reads into the object store, before its cells are trained. Raises
         FileNotFoundError and ValueError for what is missing."""
-        from kagglekit.kaggle.pack_inputs import pack_step  # it loads the hub's library, which nodes load later
+        from kagglekit.kaggle.build import pack_step  # it loads the hub's library, which nodes load later
 
         plain = defaults()
         changed = {name: value for name, value in settings.items() if value != plain[name]}

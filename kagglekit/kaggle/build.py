@@ -1,19 +1,22 @@
-"""Build the folders to push: a kernel, or one for each fold, from notebooks with parameters, and the data set they
-read."""
+"""Build what travels: the folders of kernels and of the data set they read, and what one step on a cluster needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kagglekit.files import remove, replacing, resolve, temporary_folder, write_json
+from kagglekit.competition.tables import existing_files
+from kagglekit.files import read_json, remove, replacing, resolve, temporary_folder, write_json
 from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
 from kagglekit.kaggle.cells import Step, make_notebook
 from kagglekit.kaggle.cells import parse_steps as parse_steps
 from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, kernel_metadata, slugify
-from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs
-from kagglekit.options import check_range
+from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs, moved_knobs
+from kagglekit.model.catalogue import PACKAGES, SOURCES, cached_folder
+from kagglekit.options import check_range, current_names
 from kagglekit.running import nbformat
+from kagglekit.running.arguments import names_in
 from kagglekit.runs.run_knobs import without_full
 
 HOURS = 11.5  # of the 12 that a session has
@@ -131,3 +134,54 @@ def _default_slug(steps: Sequence[Step]) -> str:
     made = "submit" if last.notebook == "5_submit" else ""
     name = slugify(" ".join([resolve(last.work).name, last.values.get("run", last.notebook), made]))
     return name if len(name) > 5 else f"kernel-{name}"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a step reads, for another machine that has nothing. files: place there -> file here, those of the
+    competition below data/. given: the parameters there. home: a path there -> as it was typed here."""
+
+    files: dict[str, Path]
+    given: dict[str, Any]
+    home: dict[str, str]
+
+    def at_home(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """A recipe that was written there, with the paths of here."""
+        return moved_knobs(recipe, lambda text: self.home.get(text, text))
+
+
+def pack_step(notebook: Path, given: dict[str, Any], run: Path, scratch: Path) -> Parcel:
+    """The parcel of a notebook with these parameters, whose run may have been begun here, in the folder `run`; the
+    folds of it are left out. scratch: a folder for files that are rewritten.
+
+    Raises FileNotFoundError and ValueError as `Inputs` does.
+    """
+    step = Step(notebook.stem, given, notebook.parent)
+    inputs = Inputs([step], "", scratch)
+    task = read_json(inputs.work / "task.json")
+    for file in existing_files(task["data"], task["files"].values()):
+        inputs.files[f"data/{file.relative_to(task['data']).as_posix()}"] = file
+    for file in sorted((inputs.work / "tokens").glob("*.npz")):
+        inputs.files[inputs.places.of(file)] = file
+    for _, name in names_in(step.known, step.values, "model"):
+        inputs.files |= cached_model(name)
+    if (run / "params.json").is_file():
+        params = read_json(run / "params.json")
+        inputs.rewrite(
+            run / "params.json", {**params, "recipe": inputs.places.moved_knobs(current_names(params["recipe"]))}
+        )
+    inputs.files[f"notebooks/{notebook.name}"] = notebook
+    typed = [name for kind in ("model", "file", "run") for _, name in names_in(step.known, step.values, kind)]
+    return Parcel(inputs.files, inputs.steps[0].parameters, {inputs.places.moved(name): name for name in typed})
+
+
+def cached_model(name: str) -> dict[str, Path]:
+    """The files of a model in the cache of the hub, as they stand in a cache below hub/; none of any other."""
+    if name in PACKAGES or resolve(name).exists():
+        return {}
+    snapshot = cached_folder(SOURCES.get(name, name))
+    if snapshot is None:
+        return {}
+    model = snapshot.parents[1]
+    found = [path for path in (*model.glob("refs/*"), *snapshot.rglob("*")) if path.is_file()]
+    return {f"hub/{model.name}/{path.relative_to(model).as_posix()}": path for path in found}

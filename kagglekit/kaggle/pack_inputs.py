@@ -1,36 +1,29 @@
 """Pack the files that a kernel reads: found here, and given a place there, `runs/NAME/...` or `inputs/NAME`."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-
-from kagglekit.competition.tables import existing_files
 from kagglekit.competition.task import load_task
 from kagglekit.decoders.lora_base import BASE, find_base, read_base
 from kagglekit.decoders.packed_weights import PACKED, dense_folder
 from kagglekit.files import read_json, resolve, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
 from kagglekit.kaggle.cells import Step
-from kagglekit.model.catalogue import PACKAGES, SOURCES
-from kagglekit.options import current_names, knobs_of, named
+from kagglekit.model.catalogue import PACKAGES
+from kagglekit.options import knobs_of, named
 from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.running import nbformat
 from kagglekit.running.arguments import names_in
 from kagglekit.running.done import fill
 from kagglekit.runs.blend_knobs import EnsembleRun
-from kagglekit.runs.record import RunRecord, count_seeds, seed_models, split_start, with_ancestors
+from kagglekit.runs.record import RunRecord, split_start, with_ancestors
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
-from kagglekit.runs.tables import FULL, list_runs
+from kagglekit.runs.tables import list_runs
 from kagglekit.samples import SAMPLES
 from kagglekit.training.recipe import Recipe
 
-ASIDE = ("start", "tokens", "__pycache__", GOLDEN_FILE)  # in a run's folder: not read later
 LEARNERS = ("2_pretrain", "3_train")  # they start from models, not from predictions alone
 FIELDS = knobs_of(TrainingRun, Recipe, PretrainingRun, Stage, EnsembleRun).values()
 KNOBS = {knob.name for knob in FIELDS if knob.kinds - {"column"}}  # they name files or runs
@@ -148,13 +141,15 @@ class Inputs:
                     "file",
                 ):
                     self._read_path(file, True, label)
-            for file in run_files(one, one in asked):
+            for file in one.files(models=one in asked):
+                if file.name == GOLDEN_FILE:  # new ones are made
+                    continue
                 self._add(file)
                 if file.name == BASE:
                     self._add_base(file, one.recipe["backbone"])
             if one.params:
                 params = {**one.params, "recipe": self.places.moved_knobs(one.recipe)}
-                self._rewrite(one.folder / "params.json", params)
+                self.rewrite(one.folder / "params.json", params)
 
     def _add_base(self, file: Path, name: str) -> None:
         """Add the frozen backbone that a model stands on, once for all folds, and say in the model where it is."""
@@ -168,7 +163,7 @@ class Inputs:
             self.places.typed(name)
         self._add(here)
         there = self.places.of(here)
-        self._rewrite(file, {**base, "backbone": name if name in PACKED else there, "folder": there})
+        self.rewrite(file, {**base, "backbone": name if name in PACKED else there, "folder": there})
 
     def _add_task(self, work: Path | None = None) -> None:
         """Add task.json, without the local folder of the competition's files."""
@@ -178,7 +173,7 @@ class Inputs:
             digest = measure(Path(task.data, task.files["train"]))["sha256"]
             self.record["train"] = {"name": task.files["train"], "sha256": digest}
         mounted = f"/kaggle/input/competitions/{self.competition}" if self.competition else "/kaggle/input"
-        self._rewrite(work / "task.json", {**read_json(work / "task.json"), "data": mounted})
+        self.rewrite(work / "task.json", {**read_json(work / "task.json"), "data": mounted})
 
     def _add_golden(self, run: str) -> None:
         """Add golden rows, which do not stay here: a run with one more file would count as changed."""
@@ -191,7 +186,8 @@ class Inputs:
         (self.scratch / place).parent.mkdir(parents=True, exist_ok=True)
         self.files[place] = Path(shutil.move(golden, self.scratch / place))
 
-    def _rewrite(self, file: Path, value: dict[str, Any]) -> None:
+    def rewrite(self, file: Path, value: dict[str, Any]) -> None:
+        """Add a JSON file of here with another value."""
         place = self.places.of(file)
         write_json(self.scratch / place, value)
         self.files[place] = self.scratch / place
@@ -208,79 +204,6 @@ class Inputs:
             raise FileNotFoundError(f"{path} does not exist, and the kernel reads it: run 1_eda first")
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """What a step reads, for another machine that has nothing. files: place there -> file here, those of the
-    competition below data/. given: the parameters there. home: a path there -> as it was typed here."""
-
-    files: dict[str, Path]
-    given: dict[str, Any]
-    home: dict[str, str]
-
-    def at_home(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """A recipe that was written there, with the paths of here."""
-        return {name: self._back(value) if name in KNOBS else value for name, value in recipe.items()}
-
-    def _back(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self._back(one) for one in value]
-        if isinstance(value, dict):
-            return {name: self._back(one) for name, one in value.items()}
-        return self.home.get(value, value) if isinstance(value, str) else value
-
-
-def pack_step(notebook: Path, given: dict[str, Any], run: Path, scratch: Path) -> Parcel:
-    """The parcel of a notebook with these parameters, whose run may have been begun here, in the folder `run`; the
-    folds of it are left out. scratch: a folder for files that are rewritten.
-
-    Raises FileNotFoundError and ValueError as `Inputs` does.
-    """
-    step = Step(notebook.stem, given, notebook.parent)
-    inputs = Inputs([step], "", scratch)
-    task = read_json(inputs.work / "task.json")
-    for file in existing_files(task["data"], task["files"].values()):
-        inputs.files[f"data/{file.relative_to(task['data']).as_posix()}"] = file
-    for file in sorted((inputs.work / "tokens").glob("*.npz")):
-        inputs.files[inputs.places.of(file)] = file
-    for _, name in names_in(step.known, step.values, "model"):
-        inputs.files |= cached_model(name)
-    if (run / "params.json").is_file():
-        params = read_json(run / "params.json")
-        inputs._rewrite(
-            run / "params.json", {**params, "recipe": inputs.places.moved_knobs(current_names(params["recipe"]))}
-        )
-    inputs.files[f"notebooks/{notebook.name}"] = notebook
-    typed = [name for kind in ("model", "file", "run") for _, name in names_in(step.known, step.values, kind)]
-    return Parcel(inputs.files, inputs.steps[0].parameters, {inputs.places.moved(name): name for name in typed})
-
-
-def cached_model(name: str) -> dict[str, Path]:
-    """The files of a model in the cache of the hub, as they stand in a cache below hub/; none of any other."""
-    if name in PACKAGES or resolve(name).exists():
-        return {}
-    with suppress(HFValidationError):
-        file = try_to_load_from_cache(SOURCES.get(name, name), "config.json")
-        if isinstance(file, str):
-            model = Path(file).parents[2]
-            found = [path for path in (*model.glob("refs/*"), *Path(file).parent.rglob("*")) if path.is_file()]
-            return {f"hub/{model.name}/{path.relative_to(model).as_posix()}": path for path in found}
-    return {}
-
-
-def run_files(run: RunRecord, models: bool) -> Iterator[Path]:
-    """The files of a run that later steps read: no checkpoints, caches and hidden ones; models only with `models`, and
-    only those of finished folds."""
-    full = run.folder / FULL
-    kept = {run.folder / "model", *seed_models(full, max(1, count_seeds(full, "test.parquet")))} if models else set()
-    kept |= {model for each in run.models.values() for model in each} if models else set()
-    for file in sorted(run.folder.rglob("*")):
-        parts = file.relative_to(run.folder).parts
-        aside = any(part in ASIDE or part.startswith((".", "checkpoint")) for part in parts)  # golden rows are new
-        weights = "model" in parts[:-1] and not kept & set(file.parents)
-        if file.is_file() and not aside and not weights:
-            yield file
-
-
 class Places:
     """Where local files go in a kernel, relative to its working directory. work: the work folder of its steps."""
 
@@ -290,7 +213,7 @@ class Places:
 
     def moved_knobs(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters, or a recipe, with the kernel's paths in place of local ones."""
-        return {name: self.moved(value) if name in KNOBS else value for name, value in values.items()}
+        return moved_knobs(values, self.moved)
 
     def of(self, path: Path) -> str:
         """The place of a local file or folder in the kernel."""
@@ -319,15 +242,24 @@ class Places:
             self.places.setdefault(here, typed.as_posix())
         return self.of(here)
 
-    def moved(self, value: Any) -> Any:
-        """A parameter with the kernel's paths in place of local ones, also in lists and dicts, and in "a+b"."""
+    def moved(self, text: str) -> str:
+        """A path of a parameter with the kernel's in place of the local one, also in "a+b"."""
+        if text in PACKAGES or not text.strip():
+            return text
+        if "+" in text and "/" in text and not resolve(text).exists():
+            return "+".join(map(self.moved, split_start(text)))
+        is_path = text.startswith(("/", "~")) or ("/" in text and resolve(text).exists())
+        return self.typed(text) if is_path else text
+
+
+def moved_knobs(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:
+    """Parameters, or a recipe, with the paths of those that name files or runs moved, also in lists and dicts."""
+
+    def each(value: Any) -> Any:
         if isinstance(value, list):
-            return [self.moved(one) for one in value]
+            return [each(one) for one in value]
         if isinstance(value, dict):
-            return {name: self.moved(one) for name, one in value.items()}
-        if not isinstance(value, str) or value in PACKAGES or not value.strip():
-            return value
-        if "+" in value and "/" in value and not resolve(value).exists():
-            return "+".join(map(self.moved, split_start(value)))
-        is_path = value.startswith(("/", "~")) or ("/" in value and resolve(value).exists())
-        return self.typed(value) if is_path else value
+            return {name: each(one) for name, one in value.items()}
+        return move(value) if isinstance(value, str) else value
+
+    return {name: each(value) if name in KNOBS else value for name, value in values.items()}

@@ -9,9 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
-from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
@@ -20,7 +18,7 @@ from kagglekit.decoders.causal import is_causal
 from kagglekit.decoders.packed_weights import PACKED, dense_folder, missing_package
 from kagglekit.files import Damaged, resolve
 from kagglekit.files.arrays import loading
-from kagglekit.model.catalogue import PACKAGES, SOURCES
+from kagglekit.model.catalogue import PACKAGES, SOURCES, cached_folder
 from kagglekit.model.surgery import split_dropout
 from kagglekit.model.tokenizer_rules import restore_rules
 
@@ -55,7 +53,7 @@ def find_backbone(name: str, inputs: Path | None = None) -> str:
     found = find_mounted({source, name}, inputs)
     if found:
         return str(found)
-    known = next((known for known in (source, name) if _is_cached(known)), "")
+    known = next((known for known in (source, name) if cached_folder(known)), "")
     if name in PACKED and not known and HF_HUB_OFFLINE:
         raise FileNotFoundError(missing_package(name))
     return known or source
@@ -69,18 +67,9 @@ def _with_weights(folder: Path) -> str:
     return str(folder)
 
 
-def _is_cached(name: str) -> bool:
-    try:
-        return isinstance(try_to_load_from_cache(name, "config.json"), str)
-    except HFValidationError:
-        return False
-
-
 def backbone_folder(path: str) -> Path:
     """The folder of a backbone, of a hub name that in the hub's cache."""
-    if Path(path).is_dir() or not _is_cached(path):
-        return Path(path)
-    return Path(try_to_load_from_cache(path, "config.json")).parent
+    return Path(path) if Path(path).is_dir() else cached_folder(path) or Path(path)
 
 
 def _unreachable(path: str, error: Exception) -> OSError:

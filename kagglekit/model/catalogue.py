@@ -5,7 +5,9 @@ published configurations. For each language, the order is that in which to try t
 16 GB first.
 """
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -149,3 +151,14 @@ def backbone_table() -> pd.DataFrame:
     max length, licence, reason, kind, and of each decoder what fits the GPUs of `decoders.memory`."""
     rows = [asdict(one) | (what_fits(one.size) if one.kind == "decoder" else {}) for one in BACKBONES]
     return pd.DataFrame(rows).fillna("").rename(columns={"max_length": "max length"})
+
+
+def cached_folder(name: str) -> Path | None:
+    """The folder of a model of the hub in the hub's cache; None where it is not there."""
+    from huggingface_hub import try_to_load_from_cache  # the catalogue is read where no model is
+    from huggingface_hub.errors import HFValidationError
+
+    with suppress(HFValidationError):
+        file = try_to_load_from_cache(name, "config.json")
+        return Path(file).parent if isinstance(file, str) else None
+    return None

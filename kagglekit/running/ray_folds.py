@@ -98,7 +98,7 @@ def train_on_ray(
 ) -> list[int]:
     """Train the unfinished folds of a run on a cluster; returns those that it finished.
 
-    pack_step: makes the `Parcel` of what the notebook reads, see `kaggle/pack_inputs.py`; each node gets it once. The
+    pack_step: makes the `Parcel` of what the notebook reads, see `kaggle/build.py`; each node gets it once. The
     notebook trains one fold in a process of its own, with a copy of its own such as 3_train.base.fold0.ipynb. A fold
     comes home when it is finished, by `merge_runs`. One whose node has died is trained again on another, from the last
     checkpoint in the storage, with the result that it would have had on like hardware and the same number of threads.

@@ -15,7 +15,9 @@ from kagglekit.files import fold_folders, hash_files, read_json, reading, resolv
 from kagglekit.files.parquet import read_metadata
 from kagglekit.options import current_names, knobs_of, named
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
-from kagglekit.runs.tables import list_runs
+from kagglekit.runs.tables import FULL, list_runs
+
+ASIDE = ("start", "tokens", "__pycache__")  # in the folder of a run: not read later
 
 
 def split_start(start: str) -> list[str]:
@@ -165,6 +167,21 @@ class RunRecord:
         """Fold -> a hash of what the run predicts in it."""
         names = ("oof.parquet", "test.parquet")
         return {str(fold): hash_files(place / name for name in names) for fold, place in self.folds.items()}
+
+    def files(self, models: bool) -> Iterator[Path]:
+        """What later steps read: no checkpoints, caches and hidden files; models only with `models`, and only those
+        that predict or are begun from."""
+        full = self.folder / FULL
+        kept = (
+            {self.folder / "model", *seed_models(full, max(1, count_seeds(full, "test.parquet")))} if models else set()
+        )
+        kept |= {model for each in self.models.values() for model in each} if models else set()
+        for file in sorted(self.folder.rglob("*")):
+            parts = file.relative_to(self.folder).parts
+            aside = any(part in ASIDE or part.startswith((".", "checkpoint")) for part in parts)
+            weights = "model" in parts[:-1] and not kept & set(file.parents)
+            if file.is_file() and not aside and not weights:
+                yield file
 
     @property
     def history(self) -> pd.DataFrame:

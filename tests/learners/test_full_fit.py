@@ -8,7 +8,6 @@ from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, read_test, read_train
 from kagglekit.files import read_json
 from kagglekit.files.parquet import read_metadata, read_parquet
-from kagglekit.kaggle.pack_inputs import run_files
 from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.full_fit import check_full_fit, fit_full
 from kagglekit.learners.inference import Inference
@@ -137,9 +136,9 @@ def test_a_bundle_has_the_extra_rows_and_the_model_of_all_rows_of_a_run_that_pre
     choice = home.choose()
     folder = home.run(choice, "base")
     fit_full(choice, folder, home.task, home.test["id"], None, TimeBudget())
-    files = [str(file.relative_to(folder)) for file in run_files(RunRecord(folder), models=True)]
+    files = [str(file.relative_to(folder)) for file in RunRecord(folder).files(models=True)]
     assert {"full/model/model.safetensors", "full/test.parquet", "fold1/model/model.safetensors"} <= set(files)
-    assert not any("model/" in str(file.relative_to(folder)) for file in run_files(RunRecord(folder), models=False))
+    assert not any("model/" in str(file.relative_to(folder)) for file in RunRecord(folder).files(models=False))
     assert named([knobs_of(TrainingRun)["extra"]], RunRecord(folder).recipe, "file") == [
         ("extra", str(home.folder / "more.csv"))
     ]

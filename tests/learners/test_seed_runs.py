@@ -15,7 +15,6 @@ from kagglekit.competition.task import encode_labels, read_test, read_train
 from kagglekit.files import read_json
 from kagglekit.files.parquet import read_parquet
 from kagglekit.kaggle.golden_rows import check_golden_rows, write_golden
-from kagglekit.kaggle.pack_inputs import run_files
 from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.full_fit import fit_full
 from kagglekit.learners.inference import Inference
@@ -182,11 +181,11 @@ def test_the_golden_rows_and_the_bundle_have_the_models_of_all_seeds(trained):
     table = check_golden_rows(trained.work, "base")
     assert table["fold"].tolist() == [f"{k} seed {n}" for k in (0, 1) for n in (0, 1)]
     record = RunRecord(trained.work / "base")
-    packed = {str(file.relative_to(record.folder)) for file in run_files(record, models=True)}
+    packed = {str(file.relative_to(record.folder)) for file in record.files(models=True)}
     places = [f"fold{k}/{seed}model" for k in (0, 1) for seed in ("", "seed1/")]
     assert {f"{place}/model.safetensors" for place in places} <= packed
     assert {"fold0/seed0/oof.parquet", "fold0/seed1/test.parquet"} <= packed
-    assert not any("model/" in str(file) for file in run_files(record, models=False))
+    assert not any("model/" in str(file) for file in record.files(models=False))
 
 
 def test_a_teacher_asks_all_seeds_and_so_does_the_explanation_of_an_error(trained):
@@ -248,7 +247,7 @@ def test_the_model_of_all_rows_and_the_check_of_extra_rows_have_as_many_seeds(ho
     assert np.allclose((tables[0].iloc[:, 1:] + tables[1].iloc[:, 1:]) / 2, tables[2].iloc[:, 1:], atol=1e-7)
     stored = add_full(home.read("base"), home.task, ids, True)
     assert np.allclose(home.infer("base", "only").test_mean, stored.test_mean, atol=1e-5)
-    packed = {str(file.relative_to(folder)) for file in run_files(RunRecord(folder), models=True)}
+    packed = {str(file.relative_to(folder)) for file in RunRecord(folder).files(models=True)}
     assert {"full/model/model.safetensors", "full/seed1/model/model.safetensors"} <= packed
 
 

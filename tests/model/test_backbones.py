@@ -48,7 +48,7 @@ def test_a_short_name_of_the_catalogue_is_the_model_on_the_hub():
 
 def test_the_name_that_is_in_the_cache_of_the_hub_is_taken(monkeypatch):
     cached = {"roberta-base"}
-    monkeypatch.setattr(module, "try_to_load_from_cache", lambda name, file: "path" if name in cached else None)
+    monkeypatch.setattr(module, "cached_folder", lambda name: Path("path") if name in cached else None)
     assert find_backbone("roberta-base") == "roberta-base"  # as it was once downloaded
     cached.add("FacebookAI/roberta-base")
     assert find_backbone("roberta-base") == "FacebookAI/roberta-base"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kagglekit.kaggle import pack_inputs
+from kagglekit.kaggle import build
 from kagglekit.run import main
 from kagglekit.running import ray_connect
 from kagglekit.running.command_line import Where, parse_address
@@ -134,14 +134,14 @@ def test_a_model_of_the_hubs_cache_comes_along_and_paths_are_those_of_here_again
         asked.append(name)
         return str(model / "snapshots/a1" / file)
 
-    monkeypatch.setattr(pack_inputs, "try_to_load_from_cache", find)
-    found = pack_inputs.cached_model("deberta-v3-base")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", find)
+    found = build.cached_model("deberta-v3-base")
     assert asked == ["microsoft/deberta-v3-base"]
     top = "hub/models--microsoft--deberta-v3-base"
     assert set(found) == {f"{top}/refs/main", f"{top}/snapshots/a1/config.json", f"{top}/snapshots/a1/sub/more.json"}
     assert found[f"{top}/refs/main"].read_text() == "refs/main"
-    assert pack_inputs.cached_model("minilm") == {} == pack_inputs.cached_model(str(tmp_path))
-    parcel = pack_inputs.Parcel({}, {}, {"inputs/more.csv": "/far/more.csv"})
+    assert build.cached_model("minilm") == {} == build.cached_model(str(tmp_path))
+    parcel = build.Parcel({}, {}, {"inputs/more.csv": "/far/more.csv"})
     recipe = {"extra": ["inputs/more.csv"], "features": {"vectors": "inputs/more.csv"}, "epochs": 3, "pooling": "cls"}
     home = {"extra": ["/far/more.csv"], "features": {"vectors": "/far/more.csv"}, "epochs": 3, "pooling": "cls"}
     assert parcel.at_home(recipe) == home
