@@ -62,11 +62,11 @@ class Knob:
     above, least, below, most: of a number, which is finite, or of each in a list; None fits where the type takes it.
     names: what its texts name: "run" (of 2_pretrain, 3_train or 4_ensemble; several joined by +), "file" (or a folder),
     "model" (a folder, or a name of the catalogue or the hub) or "column" (of train); of a dict, key -> one of these,
-    where "*" stands for the options below each key. unless: a knob with which they name none of these. options: of a
-    dict, the dataclass of knobs that it stands for, as "module:class", which may be of a room above. contents: the
-    function that raises ValueError for what a dict may not hold, likewise. only: what other knobs must be for it to
-    have an effect: name -> True (set), False (empty, or 0) or a tuple of values. shown: the heading below which a
-    parameter cell has it; "": it goes into `recipe`.
+    where "*" stands for the options, or the list, below each key. unless: a knob with which they name none of these.
+    options: of a dict, the dataclass of knobs that it stands for, as "module:class", which may be of a room above.
+    contents: the function that raises ValueError for what a dict may not hold, likewise. only: what other knobs must be
+    for it to have an effect: name -> True (set), False (empty, or 0) or a tuple of values. shown: the heading below
+    which a parameter cell has it; "": it goes into `recipe`.
     """
 
     name: str
@@ -282,7 +282,8 @@ def named(knobs: Iterable[Knob], values: Mapping[str, Any], kind: str) -> list[t
             if kind not in what.split(" or ") or not value:
                 continue
             if key == "*":
-                pairs = [(f"{one.name}: {name}", text) for name, options in value.items() for text in options.values()]
+                lists = {name: each.values() if isinstance(each, dict) else each for name, each in value.items()}
+                pairs = [(f"{one.name}: {name}", text) for name, each in lists.items() for text in each]
             else:
                 pairs = [(f"{one.name}: {key}", value.get(key, ""))] if key else [(one.name, value)]
             for label, texts in pairs:

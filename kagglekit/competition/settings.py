@@ -89,6 +89,7 @@ class EdaSettings(Knobs):
     support: dict[str, list[str]] = knob(
         {},
         'columns with labelled examples, made rows for extra of 3_train: {"positive": ["example_1"], ...}',
+        names={"*": "column"},
         shown="task",
     )
     clean: list[str] = knob([], "cleaners, in order; empty: none is applied", choices=CLEANERS, shown="text")

@@ -9,7 +9,8 @@ import pandas as pd
 
 from kagglekit.competition.checks import name_row
 from kagglekit.competition.forms import join_names, names_of, split_labels
-from kagglekit.files import replacing
+from kagglekit.competition.mounts import mount_root
+from kagglekit.files import replacing, resolve
 from kagglekit.scoring.metrics import CLASSES, METRICS
 
 
@@ -149,6 +150,16 @@ def write_submission(frame: pd.DataFrame, path: str | Path, header: bool = True)
     with replacing(path) as part:
         frame.to_csv(part, index=False, header=header, encoding="utf-8", lineterminator="\n")
     return Path(path)
+
+
+def leave_submission(frame: pd.DataFrame, run: str, task, work: str | Path) -> Path:
+    """Write a run's submission.RUN.csv, which is returned, and submission.csv; in a kernel also the one that counts, in
+    the working directory: whatever ends the kernel later, a valid submission is there."""
+    work = resolve(work)
+    places = [work, resolve(".")] if mount_root().is_dir() else [work]
+    for target in (work / f"submission.{run}.csv", *(place / "submission.csv" for place in places)):
+        write_submission(frame, target, task.header)
+    return work / f"submission.{run}.csv"
 
 
 def compare_submissions(task, frame: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

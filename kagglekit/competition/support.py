@@ -24,20 +24,14 @@ def read_support(
 
     support: its classes may be called "positive" and "negative" in a binary task. column: the text column that an
     example takes the place of; empty: the one with most different values. ids: of the rows to look at; None: all.
-    Empty cells are no examples; the ids of examples are "ID:COLUMN".
+    Empty cells are no examples; the ids of examples are "ID:COLUMN". A text that stands under two classes of a group
+    says nothing, and is left out, which is printed.
     Raises ValueError for a task without classes or with labels in another layout, for a class or column that is not
-    there, no example at all, and a text that stands under two classes of a group, with its row.
+    there, a column that is named twice, and for a file without any example.
     """
     table, classes = _expand(task, support, column, what, ids)
     rows = columns_of(table, task, task.files[what], [], []).assign(**{task.labels[0]: classes})
-    known = ["text", *(["group"] if "group" in rows else [])]
-    rows = rows.drop_duplicates([*known, task.labels[0]])
-    if (both := rows.duplicated(known)).any():
-        raise ValueError(
-            f"support: the example {rows['id'][both].iloc[0]!r} of {task.files[what]} stands under two classes: "
-            "correct it, or leave one of the columns out"
-        )
-    return rows.reset_index(drop=True)
+    return _of_one_class(rows, ["text", *(["group"] if "group" in rows else [])], "id", task.labels[0], what)
 
 
 def write_support(task: Task, support: Support, path: Path, column: str = "") -> int:
@@ -45,12 +39,12 @@ def write_support(task: Task, support: Support, path: Path, column: str = "") ->
     all; returns how many there are. Raises ValueError as `read_support` does."""
     parts = []
     for what in ("train", "test"):
-        read_support(task, support, column, what)  # raises for what does not fit
         table, classes = _expand(task, support, column, what)
         keep = [name for name in dict.fromkeys((task.id, task.group, *task.text)) if name and name in table]
         parts.append(table[keep].assign(**{task.labels[0]: classes}))
     rows = pd.concat(parts, ignore_index=True)
-    rows = rows.drop_duplicates([name for name in rows if name != task.id])
+    known = [name for name in rows if name not in (task.id, task.labels[0])]
+    rows = _of_one_class(rows, known, task.id, task.labels[0], "train and test")
     with replacing(path) as part:
         rows.to_csv(part, index=False)
     return len(rows)
@@ -62,6 +56,9 @@ def _expand(
     """The rows of a file once for each example, as written, and the class of each."""
     if task.kind not in CLASSES or task.layout:
         raise ValueError(f"support: examples are of the classes of one column, and the labels are {task.kind}")
+    columns = [one for each in support.values() for one in each]
+    if twice := [one for one in columns if columns.count(one) > 1]:
+        raise ValueError(f"support: the column {twice[0]!r} is named twice: name each once")
     own, (table, parts, classes) = task.id or "id", (as_written(task, what), [], [])
     column = column or max(task.text, key=lambda name: table[name].nunique())
     if column not in task.text:
@@ -69,7 +66,7 @@ def _expand(
     table = table.assign(**{own: row_ids(table, task.id, "row" if what == "train" else "test")})
     table = table if ids is None else table[table[own].isin(ids)]
     for name, columns in support.items():
-        label = name if name in task.classes else _by_sign(task, name)
+        label = class_of(task, name)
         for one in columns:
             if one not in table.columns:
                 meant = did_you_mean(one, table.columns) or f": it has {', '.join(table.columns)}"
@@ -77,12 +74,27 @@ def _expand(
             given = table[table[one].str.strip() != ""]
             parts.append(given.assign(**{column: given[one], own: [f"{id}:{one}" for id in given[own]]}))
             classes += [label] * len(given)
-    if not classes:
+    if not classes and ids is None:
         raise ValueError(f"support: the columns of {task.files[what]} hold no example")
     return pd.concat(parts, ignore_index=True), classes
 
 
-def _by_sign(task: Task, name: str) -> str:
+def _of_one_class(rows: pd.DataFrame, known: list[str], id: str | None, label: str, what: str) -> pd.DataFrame:
+    """Rows that differ in the columns `known`, once each, without those that stand under two classes."""
+    rows = rows.drop_duplicates([*known, label], ignore_index=True)
+    if (both := rows.duplicated(known, keep=False)).any():
+        row = rows[both].iloc[0]
+        named = f", such as {row[id]!r}" if id else ""
+        print(f"support: {both.sum()} examples of {what} stand under two classes, and are left out{named}")
+    if len(rows) and both.all():
+        raise ValueError(f"support: each example of {what} stands under two classes: name other columns")
+    return rows[~both].reset_index(drop=True)
+
+
+def class_of(task: Task, name: str) -> str:
+    """The class that a key of `Support` means. Raises ValueError for one that is none."""
+    if name in task.classes:
+        return name
     if len(task.classes) != 2 or name not in SIGNS:
         raise ValueError(f"support: {name!r} is none of the classes {', '.join(task.classes[:20])}")
     return task.classes[SIGNS[name]]

@@ -20,16 +20,14 @@ from kagglekit.competition.task import BY, Task
 from kagglekit.declared import read_tricks
 from kagglekit.files import read_json, remove, resolve, temporary_folder, write_json
 from kagglekit.files.parquet import read_parquet
-from kagglekit.progress import clock, parts
+from kagglekit.progress import clock, parts, say
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.seeds import mean_predictions
 from kagglekit.runs.tables import Run, read_run, write_predictions
-from kagglekit.scoring.metrics import CLASSES
 from kagglekit.selftraining.selftraining_knobs import LearningOptions
 from kagglekit.time_budget import OutOfTime, TimeBudget, kernel_began
 from kagglekit.training.extra_files import compare, tag_texts
 from kagglekit.training.finetune import FineTuner
-from kagglekit.training.recipe import Recipe
 
 FILE, PLACE = "learn.json", "learned"  # in the folder of a run: what the replay found; and the folds of one in progress
 
@@ -39,8 +37,7 @@ class TestTimeLearner:
     """Trains the models of a run once more, on what test says, and replays that at home.
 
     folds, train, labels: as from `read_folds`, `read_train` and `encode_labels`. Raises ValueError, before anything is
-    trained, for a task without classes, a run without saved models of fine-tuning, and one that reads features or
-    learned further targets, which examples do not have.
+    trained, as `LearningOptions.check_run` does.
     """
 
     __test__ = False  # pytest: no test
@@ -57,17 +54,7 @@ class TestTimeLearner:
     def __post_init__(self):
         self.work = resolve(self.work)
         self.record = RunRecord.open(self.work, self.run)
-        recipe = self.record.recipe
-        if self.task.kind not in CLASSES:
-            raise ValueError(f"learn: examples are of classes, and the task is {self.task.kind}: leave learn out")
-        if not self.record.saved_models or recipe.get("learner") != "finetune":
-            raise ValueError(f"learn: run={self.run!r} has no fine-tuned models that could learn: name another run")
-        knobs = Recipe.read(recipe)
-        if knobs.columns or any(knobs.features.values()) or any(knobs.auxiliary.values()) or knobs.soft_targets:
-            raise ValueError(
-                f"learn: run={self.run!r} reads features or candidates, or learned further targets, and examples have "
-                "none: leave learn out, or name another run"
-            )
+        knobs = self.options.check_run(self.task.kind, self.record)
         rate = self.options.learning_rate or knobs.learning_rate
         tricks = {name: one for name, one in knobs.tricks.items() if not read_tricks()[name].traits["chooses"]}
         plain = dict(augment={}, augment_copies=1, keep_best=False, patience=0, evaluate_every=0, tricks=tricks)
@@ -119,19 +106,29 @@ class TestTimeLearner:
 
     def predict(self, result: Run, test: pd.DataFrame) -> Iterator[Run]:
         """`result`, with one more fold predicted by models that have learned, each time one is ready; the others stay
-        as they were. Ends when the minutes, or the hours of the kernel, are over."""
+        as they were. Ends when the minutes, or the hours of the kernel, are over; in a kernel also at an error, which
+        is told: nobody could mend it there, and the submission that is written counts."""
         budget, tests = self._limit(), dict(result.tests)
         for fold in parts(result.folds, "learning, fold"):
             began = time.monotonic()
             try:
                 budget.check(f"learning in fold {fold}")
                 with temporary_folder() as place:
-                    tests[fold] = self._learn(fold, test, "test", tests[fold], place / f"fold{fold}", budget)
+                    found = self._learn(fold, test, "test", tests[fold], place / f"fold{fold}", budget)
             except OutOfTime:
                 print(
                     f"The minutes to learn are over: folds {list(tests)[list(tests).index(fold) :]} stay as they were"
                 )
                 break
+            except Exception as error:
+                if not mount_root().is_dir():
+                    raise
+                say(f"CAUTION: learning from test failed in fold {fold}, and the submission stays as it is: {error}")
+                break
+            if found is tests[fold]:
+                print(f"fold {fold}: test has nothing to learn")
+                continue
+            tests[fold] = found
             print(f"fold {fold}: learned, and predicted {len(test):,} rows, in {clock(time.monotonic() - began)}")
             yield replace(result, tests=dict(tests))
 
@@ -159,7 +156,7 @@ class TestTimeLearner:
         if sure.any():
             named = [self.task.classes[k] for k in frozen[sure].argmax(axis=1)]
             learned.append(rows[sure].assign(**{label: named}))
-        if not learned:
+        if not any(map(len, learned)):
             return frozen
         table = pd.concat(learned, ignore_index=True)[["id", "text", label]]
         rows = rows.drop(columns=[name for name in (BY, *self.task.labels) if name in rows])

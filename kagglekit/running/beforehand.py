@@ -179,7 +179,7 @@ def check_columns(asked: Asked) -> None:
         if not name or (label == "budget" and asked.has("swap")):  # checked with the task
             continue
         for file, names in headers.items():
-            both = file != "test" or label.startswith(("features", "meta"))
+            both = file != "test" or label.startswith(("features", "meta", "learn: support"))
             if names and both and name.strip().casefold() not in {one.strip().casefold() for one in names}:
                 meant = did_you_mean(name, names) or f"; it has {', '.join(names[:12])}{', ...' if names[12:] else ''}"
                 raise ValueError(f"{label}: {file} has no column {name!r}{meant}")
@@ -228,6 +228,15 @@ def check_task(asked: Asked) -> None:
         for name, options in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions)):
             if values[name]:
                 options(**values[name]).check_kind(kind)
+    if asked.has("learn") and values["learn"]:
+        from kagglekit.competition.support import class_of
+        from kagglekit.runs.record import RunRecord
+        from kagglekit.selftraining.selftraining_knobs import LearningOptions
+
+        options = LearningOptions(**values["learn"])
+        options.check_run(kind, RunRecord.open(asked.work, values["run"]))
+        for name in options.support:
+            class_of(SimpleNamespace(**asked.task), name)
     if asked.has("method", "methods"):
         names = ("method", "methods", "calibrate", "thresholds")
         if any(values[name] != asked.known[name].default for name in names):

@@ -3,8 +3,14 @@
 from __future__ import annotations  # the types of knobs are texts
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kagglekit.options import Knobs, documented, knob, names_file
+from kagglekit.scoring import CLASSES
+
+if TYPE_CHECKING:
+    from kagglekit.runs.record import RunRecord
+    from kagglekit.training.recipe import Recipe
 
 DRAWN = {"passes": 10, "sample": "easy", "size": 0, "dropout": None}  # knobs of ust alone -> how they are left
 KEPT = 0.9  # the usual threshold
@@ -187,9 +193,16 @@ class LearningOptions(Knobs):
     owner = "learn"
 
     support: dict[str, list[str]] = knob(
-        {}, 'columns of test with labelled examples of each class: {"positive": ["example_1"], "negative": [...]}'
+        {},
+        'columns of test with labelled examples of each class: {"positive": ["example_1"], "negative": [...]}',
+        names={"*": "column"},
     )
-    column: str = knob("", "text column that an example takes the place of; empty: the one with most different values")
+    column: str = knob(
+        "",
+        "text column that an example takes the place of; empty: the one with most different values",
+        names="column",
+        only={"support": True},
+    )
     pseudo: float = knob(0.0, "predictions of test that are at least so sure are learned too; 0: none", least=0, most=1)
     minutes: float = knob(0.0, "for all of it, within hours; 0: as long as it takes", least=0)
     epochs: float = knob(1.0, "passes over these rows", above=0)
@@ -200,3 +213,20 @@ class LearningOptions(Knobs):
         super().__post_init__()
         if not self.support and not self.pseudo:
             raise ValueError("learn: there is nothing to learn: name columns in support, or set pseudo=0.95")
+
+    def check_run(self, kind: str, record: RunRecord) -> Recipe:
+        """The recipe of a run that can learn. Raises ValueError for a task without classes, a run without saved models
+        of fine-tuning, and one that reads features or learned further targets, which examples do not have."""
+        from kagglekit.training.recipe import Recipe
+
+        if kind not in CLASSES:
+            raise ValueError(f"learn: examples are of classes, and the task is {kind}: leave learn out")
+        if not record.saved_models or record.recipe.get("learner") != "finetune":
+            raise ValueError(f"learn: run={record.name!r} has no fine-tuned models that could learn: name another run")
+        found = Recipe.read(record.recipe)
+        if found.columns or any(found.features.values()) or any(found.auxiliary.values()) or found.soft_targets:
+            raise ValueError(
+                f"learn: run={record.name!r} reads features or candidates, or learned further targets, and examples "
+                "have none: leave learn out, or name another run"
+            )
+        return found

@@ -9,6 +9,7 @@ from kagglekit.competition.submission import (
     check_submission,
     compare_submissions,
     label_rates,
+    leave_submission,
     make_submission,
     suspicious,
     write_submission,
@@ -152,6 +153,17 @@ def test_a_submission_has_the_samples_form_row_for_row(name, tmp_path):
     back = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert back["id"].tolist() == SAMPLE_IDS
     assert check_submission(back, sample, task).equals(report)  # the file passes too
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_in_a_kernel_a_submission_stands_at_once_where_it_counts(tmp_path, monkeypatch, kernel):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KAGGLEKIT_INPUTS", str(tmp_path if kernel else tmp_path / "none"))
+    frame = pd.DataFrame({"id": ["1"], "label": ["x"]})
+    assert leave_submission(frame, "base", CASES["label"][0], "work") == tmp_path / "work" / "submission.base.csv"
+    found = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.csv")}
+    places = ["work/submission.base.csv", "work/submission.csv", *["submission.csv"] * kernel]
+    assert found == dict.fromkeys(places, "id,label\n1,x\n")
 
 
 @pytest.mark.parametrize("header", [True, False])

@@ -69,13 +69,35 @@ def test_the_file_of_all_examples_is_one_of_labelled_rows(make_task, tmp_path):
         ({"positive": ["good"]}, {}, "train.csv has no column 'good': did you mean good_2"),
         ({"violates": ["good_1"]}, {}, "'violates' is none of the classes 0, 1"),
         ({"positive": ["good_1"]}, {"column": "title"}, "column='title' is none of the text columns rule, body"),
-        ({"positive": ["good_1"], "negative": ["good_1"]}, {}, "'a:good_1' of train.csv stands under two classes"),
-        ({"positive": ["good_2"]}, {"ids": ["b"]}, "hold no example"),
+        ({"positive": ["good_1"], "negative": ["good_1"]}, {}, "the column 'good_1' is named twice"),
+        ({"positive": ["bad_1"], "negative": ["copy"]}, {}, "each example of train stands under two classes"),
+        ({"positive": ["empty"]}, {}, "hold no example"),
     ],
 )
 def test_what_is_no_example_is_told(make_task, support, how, words):
+    columns = {"copy": TRAIN["bad_1"], "empty": [" "] * 4}
     with pytest.raises(ValueError, match=words):
-        read_support(make_task(), support, what="train", **how)
+        read_support(make_task(columns.items()), support, what="train", **how)
+
+
+def test_rows_without_examples_have_none(make_task):
+    assert read_support(make_task(), {"positive": ["good_2"]}, what="train", ids={"b"}).empty
+
+
+def test_examples_under_two_classes_of_a_group_are_left_out(make_task, tmp_path, capsys):
+    both = {
+        "good_2": ["nice film", "", "nice film", "sleep more, he said"]
+    }  # bad in the first group, fine in the other
+    task = make_task(both.items())
+    rows = read_support(task, SUPPORT, what="train").set_index("id")["violation"]
+    assert rows.to_dict() == {
+        "a:good_1": "1", "c:good_1": "1", "c:good_2": "1", "d:good_2": "1", "c:bad_1": "0", "d:bad_1": "0",
+    }  # fmt: skip
+    assert (
+        "2 examples of train stand under two classes, and are left out, such as 'a:good_2'" in capsys.readouterr().out
+    )
+    assert write_support(task, SUPPORT, tmp_path / "support.csv") == 6
+    assert "nice film" in (written := (tmp_path / "support.csv").read_text()) and "nice film,no adverts" not in written
 
 
 def test_values_have_no_examples_of_classes(make_task):

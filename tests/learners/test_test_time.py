@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -175,6 +176,37 @@ def test_in_a_kernel_nothing_is_learned_that_was_not_checked_at_home(make, tmp_p
     assert learner.check() == {} and not learner.pays({})
     assert make(support=SUPPORT, force=True).pays({}) and learner.pays({"verdict": "helps"})
     assert not learner.pays({"verdict": "cannot tell"})
+
+
+def test_in_a_kernel_an_error_leaves_the_submission_that_is_written(make, tmp_path, monkeypatch, capsys):
+    learner, learn = make(support=SUPPORT), TestTimeLearner._learn
+
+    def fail(self, fold, *given):
+        if fold == 1:
+            raise ValueError("the hidden test is another")
+        return learn(self, fold, *given)
+
+    monkeypatch.setattr(TestTimeLearner, "_learn", fail)
+    before, test = stored(learner), read_test(learner.task)
+    with pytest.raises(ValueError, match="is another"):
+        list(learner.predict(before, test))
+    monkeypatch.setenv("KAGGLEKIT_INPUTS", str(tmp_path))
+    [found] = learner.predict(before, test)
+    assert found.tests[1] is before.tests[1] and found.tests[0] is not before.tests[0]
+    told = "failed in fold 1, and the submission stays as it is: the hidden test is another"
+    assert told in capsys.readouterr().out
+
+
+def test_a_test_without_examples_teaches_nothing(make, capsys):
+    learner = make(support=SUPPORT)
+    file = Path(learner.task.data) / "test.csv"
+    whole = file.read_bytes()
+    pd.read_csv(file).assign(yes_1="", yes_2="", no_1=" ").to_csv(file, index=False)
+    try:
+        assert list(learner.predict(stored(learner), read_test(learner.task))) == []
+    finally:
+        file.write_bytes(whole)
+    assert "fold 1: test has nothing to learn" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

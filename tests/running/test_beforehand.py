@@ -111,6 +111,22 @@ DATA = "data=PLACE/data"
         ("4_ensemble run=b meta=starz", r"meta: train has no column 'starz': did you mean stars\?$"),
         ("4_ensemble run=b method=ridge", "method='ridge' is out of range: it must be one that fits a multiclass task"),
         ("5_submit run=blnd", r"run='blnd' does not exist: did you mean blend\?$"),
+        (
+            '5_submit run=base predict=true learn={"support":{"bad":["titel"]}}',
+            r"learn: support: bad: train has no column 'titel': did you mean title",
+        ),
+        (
+            '5_submit run=base predict=true learn={"support":{"bad":["mood"]}}',
+            "learn: support: bad: test has no column 'mood'",
+        ),
+        (
+            '5_submit run=blend predict=true learn={"pseudo":0.9}',
+            "learn: run='blend' has no fine-tuned models that could learn",
+        ),
+        (
+            f'1_eda {DATA} support={{"bad":["title"],"good":["boddy"]}}',
+            r"support: good: .*data has no column 'boddy': did you mean body",
+        ),
         ("5_submit run=base full=only", "full: run='base' has no model of all rows: run 3_train with full_fit=true"),
     ],
 )
