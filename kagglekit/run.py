@@ -129,7 +129,7 @@ def run_line(arguments: list[str], later: list[list[str]]) -> int:
 
 def show_summary(work: str, html: bool) -> None:
     """Print the table of all runs of a work folder; html: write it as a page too."""
-    from kagglekit.reports.overview import summarize  # they load what the other commands do not need
+    from kagglekit.reports.summary import summarize  # they load what the other commands do not need
 
     print(summarize(work))
     if html:

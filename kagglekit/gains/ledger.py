@@ -27,9 +27,10 @@ from kagglekit.gains.gain import CANNOT, HELPS, HURTS, SAME, Gain
 from kagglekit.gains.replicates import SEEDS, Comparable, Replicates, read_recipes
 from kagglekit.options import check_range
 from kagglekit.progress import clock
-from kagglekit.reports.overview import WIDTH, write_score
+from kagglekit.reports.overview import write_score
 from kagglekit.reports.page import Section, listing, paragraph, table, write_page
 from kagglekit.reports.run_settings import find_differences, find_learner, write_settings
+from kagglekit.reports.summary import WIDTH
 from kagglekit.running.arguments import read_arguments
 from kagglekit.running.command_line import Parser, program
 

@@ -15,10 +15,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kagglekit.files import shorten
-from kagglekit.reports.overview import WIDTH, read_overview, write_score
+from kagglekit.reports.overview import read_overview, write_score
 from kagglekit.reports.page import Section, listing, paragraph, picture, table, text_rows, write_page
 from kagglekit.reports.paired import Paired, pair, place_of
 from kagglekit.reports.run_settings import as_given, default_settings, describe_settings, write_value
+from kagglekit.reports.summary import WIDTH
 from kagglekit.running.command_line import Parser, program
 from kagglekit.runs.record import RunRecord
 from kagglekit.show import curves, plots

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from kagglekit.files import resolve, shorten
-from kagglekit.reports.overview import Overview, read_overview, write_facts
+from kagglekit.reports.overview import Overview, read_overview
 from kagglekit.reports.page import Section, listing, paragraph, write_page
 from kagglekit.reports.sections import SECTIONS, Report, fill, show_runs
+from kagglekit.reports.summary import write_facts
 from kagglekit.running.command_line import Parser, program
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from kagglekit.files import read_json, write_json
-from kagglekit.reports.overview import read_overview, summarize, write_next
+from kagglekit.reports.overview import read_overview
 from kagglekit.reports.report import write_report
 from kagglekit.reports.run_settings import describe_settings, find_differences, write_value
+from kagglekit.reports.summary import summarize, write_next
 from kagglekit.run import main
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import write_folds
