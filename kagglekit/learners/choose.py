@@ -146,7 +146,7 @@ def choose_learner(
     The learner's table of train has the rows of `run.extra` behind those of `train`.
     Raises ValueError for parameters that do not go together, before anything is trained.
     """
-    work, backbone, kind = run.work, run.backbone, run.learner
+    work, backbone, kind, asked = run.work, run.backbone, run.learner, recipe
     recipe, more, extra, without, fixes = fill_in(recipe, task), {}, None, None, None
     if run.fixes:
         check_place(run.fixes, run_folder(work, run.run))
@@ -200,7 +200,7 @@ def choose_learner(
     if run.tasks:
         given = dict(task=task, train=train, test=test, backbone=found, recipe=recipe, cache=cache)
         given |= dict(save_seconds=every, vocabulary=vocabulary, budget=budget, report_to=run.report_to)
-        learner = make_joint(run, recipe, given, folds)
+        learner = make_joint(run, asked, given, folds)
         settings |= dict(tasks=run.tasks, joint=run.joint)
     if run.pseudo:
         learner = SelfTrainer(learner, work, folds, run.pseudo)

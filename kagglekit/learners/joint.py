@@ -16,10 +16,12 @@ from torch import nn
 from transformers import set_seed
 
 from kagglekit.data.batches import EpochSampler, Examples, training_batches
-from kagglekit.data.duplicates import normalise
 from kagglekit.device import keep_memory, share_cores
 from kagglekit.files import replacing
+from kagglekit.learners.joint_losses import FallingLosses
+from kagglekit.losses.catalogue import make_loss
 from kagglekit.model.classifier import Classifier
+from kagglekit.model.feature_layers import DocumentVectors
 from kagglekit.runs.folder import Fitted
 from kagglekit.scoring.metrics import score
 from kagglekit.training.callbacks import remove_checkpoints
@@ -85,15 +87,17 @@ class JointSampler(EpochSampler):
 
 
 def shared_rows(
-    learned: Sequence[tuple[Sequence[str], np.ndarray]], held_out: Sequence[tuple[Sequence[str], np.ndarray]]
+    keys: Sequence[Sequence[str]], learned: Sequence[np.ndarray], held_out: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """The rows of each task that are learned, without texts that another task holds out in the same fold, see
-    `normalise`. learned, held_out: of each task, all its texts and row numbers."""
-    away = [{normalise(texts[row]) for row in rows} - {""} for texts, rows in held_out]
+    """The rows of each task that are learned, without texts that another task holds out in the same fold.
+
+    keys: of each task, all its texts, see `normalise`. learned, held_out: its row numbers.
+    """
+    away = [{texts[row] for row in rows} - {""} for texts, rows in zip(keys, held_out, strict=True)]
     found = []
-    for number, (texts, rows) in enumerate(learned):
-        others = set().union(*(keys for other, keys in enumerate(away) if other != number))
-        found.append(np.array([row for row in rows if normalise(texts[row]) not in others], dtype=np.int64))
+    for number, (texts, rows) in enumerate(zip(keys, learned, strict=True)):
+        others = set().union(*(texts for other, texts in enumerate(away) if other != number))
+        found.append(np.array([row for row in rows if texts[row] not in others], dtype=np.int64))
     return found
 
 
@@ -106,8 +110,9 @@ class Heads(nn.ModuleList):
 
 @dataclass
 class JointTask:
-    """One task of a joint model: what makes it an ordinary `Classifier`."""
+    """One task of a joint model: what makes it an ordinary `Classifier`. number: among the tasks."""
 
+    number: int
     head: nn.Module
     link: str
     options: dict[str, Any]
@@ -115,56 +120,94 @@ class JointTask:
     scale: np.ndarray
 
 
-def join(models: Sequence[Classifier], targets: Sequence[Targets]) -> tuple[Classifier, list[JointTask]]:
-    """One model of the backbone and pooling of the first, with the heads of all; and what each task needs alone."""
+def join(
+    models: Sequence[Classifier], targets: Sequence[Targets], flat: bool = False
+) -> tuple[Classifier, list[JointTask]]:
+    """One model of the backbone and pooling of the first, with the heads of all; and what each task needs alone.
+
+    flat: an embedding of the task, which starts at zero, is added to those of the words: the model reads which task a
+    row is of as `embedded` (batch, tasks), one-hot.
+    """
     whole = models[0]
     tasks = [
-        JointTask(model.head, model.link, model.options, of.center, of.scale)
-        for model, of in zip(models, targets, strict=True)
+        JointTask(number, model.head, model.link, model.options, of.center, of.scale)
+        for number, (model, of) in enumerate(zip(models, targets, strict=True))
     ]
     whole.head = Heads(task.head for task in tasks)
     whole.blocks = [(task.link, of.outputs) for task, of in zip(tasks, targets, strict=True)]
+    if flat:
+        whole.embedded_vectors = DocumentVectors(len(tasks), whole.get_input_embeddings().weight.shape[1])
     return whole, tasks
 
 
 @contextmanager
 def as_task(model: Classifier, task: JointTask) -> Iterator[Classifier]:
-    """While the block runs, the model is that of one task: it predicts, and is saved, as an ordinary classifier."""
-    names = ("head", "link", "options", "center", "scale")
-    before = {name: getattr(model, name) for name in names}
+    """While the block runs, the model is that of one task: it predicts, and is saved, as an ordinary classifier. The
+    embedding of the task is then in those of the words, and weights of losses are none of it."""
+    own = vars(task) | {"log_variances": None, "embedded_vectors": None}
+    before = {name: getattr(model, name) for name in own if name != "number"}
+    embeddings, added = model.get_input_embeddings(), model.embedded_vectors
+    words = embeddings.weight.data
     try:
-        for name in names:
-            value = getattr(task, name)
-            setattr(model, name, before[name].new_tensor(value) if isinstance(value, np.ndarray) else value)
+        for name in before:
+            array = isinstance(own[name], np.ndarray)
+            setattr(model, name, before[name].new_tensor(own[name]) if array else own[name])
+        if added is not None:
+            vector = added.projection.weight.data[:, task.number] / getattr(embeddings, "embed_scale", 1.0)
+            embeddings.weight.data = words + vector  # a table of its own
         yield model
     finally:
+        embeddings.weight.data = words
         for name, value in before.items():
             setattr(model, name, value)
 
 
-def join_rows(rows: Sequence[TrainingRows], sampler: Callable[..., EpochSampler]) -> tuple[Examples, MultiTaskLoss]:
-    """The rows of all tasks one after the other, their labels NaN elsewhere; and the loss of a batch."""
+def join_rows(
+    rows: Sequence[TrainingRows],
+    sampler: Callable[..., EpochSampler],
+    weights: Sequence[float] = (),
+    flat: dict[str, Any] | None = None,
+) -> tuple[Examples, MultiTaskLoss]:
+    """The rows of all tasks one after the other, their labels NaN elsewhere; and the loss of a batch.
+
+    weights: of the loss of each task; none: all 1. flat: the loss of a recipe, over the classes of all tasks.
+    """
     targets, tokens = [one.targets for one in rows], reduce(add, (one.examples.tokens for one in rows))
+    weights, of_all, features = weights or [1.0] * len(rows), None, {}
+    if flat is not None:
+        places = np.cumsum([0, *(one.outputs for one in targets)])
+        numbers = [place + one.labels for place, one in zip(places, targets, strict=False)]
+        of_all, _ = make_loss(flat, "multiclass", np.concatenate(numbers), int(places[-1]))
+        of_task = np.repeat(np.arange(len(rows)), [len(one.labels) for one in targets])
+        features["embedded"] = np.eye(len(rows), dtype=np.float32)[of_task]
     labels = np.full((len(tokens), sum(one.outputs for one in targets)), np.nan, dtype=np.float32)
     row, place, parts = 0, 0, []
-    for one in targets:
+    for one, weight in zip(targets, weights, strict=True):
         own = slice(place, place + one.outputs)
         known = one.labels if one.labels.ndim > 1 else np.eye(one.outputs, dtype=np.float32)[one.labels]
         labels[row : row + len(known), own] = known
-        parts.append(Part(one.loss, own, partial=True))
+        parts.append(Part(of_all or one.loss, own, weight, partial=True, flat=flat is not None))
         row, place = row + len(known), own.stop
-    examples = Examples(tokens, rows[0].inputs.pad_id, labels)
+    examples = Examples(tokens, rows[0].inputs.pad_id, labels, features)
     examples.sampler = sampler
     return examples, MultiTaskLoss(parts, by_rows=True)
 
 
 @dataclass
 class JointTuner(FineTuner):
-    """Fine-tunes one model of several tasks a fold. others: the fine-tuners of the other tasks, of the same recipe."""
+    """Fine-tunes one model of several tasks a fold. others: the fine-tuners of the other tasks, of the same recipe.
+    losses: weights of their losses, of this task first; none: all 1; or "learned" or "falling"."""
 
     others: Sequence[FineTuner] = ()
     draw: str = "size"
     mixed: bool = True
+    losses: str | Sequence[float] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.recipe.head == "flat":  # a linear head each, side by side, is one of all classes
+            for one in (self, *self.others):
+                one.options["head"] = "linear"
 
     def _learned(self, train_rows: np.ndarray) -> int:
         """Of all tasks, about: a fold learns the same share of each."""
@@ -185,13 +228,20 @@ class JointTuner(FineTuner):
         set_seed(seed)
         tuners = [self, *self.others]
         rows = [one._gather(own, seed) for one, own in zip(tuners, learned, strict=True)]
+        flat = self.recipe.head == "flat"
         model, tasks = join(
             [one._build(own.targets, own.features, start) for one, own in zip(tuners, rows, strict=True)],
             [own.targets for own in rows],
+            flat,
         )
         counts = [len(own.examples) for own in rows]
         how = dict(rows=counts, draw=self.draw, mixed=self.mixed, epochs=math.ceil(self.recipe.epochs))
-        examples, loss = join_rows(rows, partial(JointSampler, **how))
+        weights, tricks = () if isinstance(self.losses, str) else self.losses, make_tricks(self.recipe.tricks)
+        examples, loss = join_rows(rows, partial(JointSampler, **how), weights, self.recipe.loss if flat else None)
+        if self.losses == "learned":
+            model.log_variances = loss.log_variances = nn.Parameter(torch.zeros(len(tasks)))
+        if self.losses == "falling":
+            tricks = [falling := FallingLosses(loss, self._steps(len(examples))), *tricks]
         pairs = list(zip(tuners, rows, held_out, strict=True))
         valid = [own.features.examples(one.rows, out) for one, own, out in pairs]
         tests = [own.features.examples(one.test_rows) for one, own, _ in pairs]
@@ -208,11 +258,14 @@ class JointTuner(FineTuner):
             return figures
 
         groups, texts = self._groups(model), (valid[0], tests[0])
-        tricks = make_tricks(self.recipe.tricks)
         trainer = self._trainer(model, groups, examples, loss, folders[0], seed, tricks, evaluation, texts, True)
         receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}} | trainer.fit()
         found = []
         with trainer.evaluating():
+            if self.losses == "learned":
+                receipts["loss weights"] = (-model.log_variances.detach()).exp().tolist()
+            if self.losses == "falling":
+                receipts["loss weights"] = torch.stack(falling.weights_, dim=1).tolist()  # (tasks, epochs)
             if latest.get("step") != trainer.state.global_step:
                 evaluation(model)
             for number, (_, own, _) in enumerate(pairs):

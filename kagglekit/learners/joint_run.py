@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import load_task, read_test, read_train
+from kagglekit.data.duplicates import normalise
 from kagglekit.files import fold_folders, resolve, run_folder, write_json
 from kagglekit.learners.joint import JointTuner, shared_rows
 from kagglekit.learners.joint_check import check_joint
+from kagglekit.progress import say
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.initial_weights import find_starts
 from kagglekit.runs.run_knobs import JointOptions, TrainingRun
-from kagglekit.runs.tables import read_folds, read_run, training_rows
+from kagglekit.runs.tables import choose_folds, read_folds, read_run, training_rows
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 
@@ -25,6 +27,7 @@ class JointRun:
     writes that of the others into theirs. learner: of all tasks. folds: of the work folder. settings: of params.json.
 
     The folder of `learner` comes last: a fold that was killed on the way is trained again, with the same result.
+    Raises ValueError for a fold in which a task has nothing to learn, as other tasks hold out all its texts.
     """
 
     learner: JointTuner
@@ -32,10 +35,17 @@ class JointRun:
     folds: pd.DataFrame = field(repr=False)
 
     def __post_init__(self):
-        self.others_ = [place for place in self.run.tasks if resolve(place) != resolve(self.run.work)]
-        self.tables_ = [
-            read_folds(place, one.train["id"]) for place, one in zip(self.others_, self.learner.others, strict=True)
-        ]
+        self.places_, self.tuners_ = order_places(self.run), [self.learner, *self.learner.others]
+        both = list(zip(self.places_, self.tuners_, strict=True))[1:]
+        self.tables_ = [self.folds, *(read_folds(place, one.train["id"]) for place, one in both)]
+        self.keys_ = [[normalise(text) for text in one.train["text"]] for one in self.tuners_]
+        for fold in choose_folds(self.folds, self.run.folds):
+            for place, rows in zip(self.places_, self.split(fold)[0], strict=True):
+                if not len(rows):
+                    raise ValueError(
+                        f"tasks: in fold {fold} nothing is left of {place} to learn: other tasks hold out all its "
+                        "texts. Leave it out, or bring the labels of these texts into one work folder"
+                    )
 
     @property
     def task(self):
@@ -49,24 +59,34 @@ class JointRun:
     def settings(self):
         return self.learner.settings
 
+    def split(self, fold: int) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
+        """The rows of each task that a fold learns, those that it holds out, and how many it does not learn since
+        another task holds out the same texts."""
+        learned = [training_rows(table, fold) for table in self.tables_]
+        held_out = [np.flatnonzero(table["fold"] == fold) for table in self.tables_]
+        kept = shared_rows(self.keys_, learned, held_out)
+        return kept, held_out, [len(before) - len(after) for before, after in zip(learned, kept, strict=True)]
+
     def fit(self, train_rows, valid_rows, folder: Path, seed: int, start: str | None = None) -> Fitted:
         """Train a fold of all tasks, see `JointTuner.fit_all`."""
         fold, seeds = int(self.folds["fold"].iloc[valid_rows[0]]), self.run.seeds
         number = int(folder.name.removeprefix("seed")) if folder.name.startswith("seed") else 0
+        kept, held_out, lost = self.split(fold)
+        if any(lost) and not number:
+            words = ", ".join(f"{count:,} of {place}" for place, count in zip(self.places_, lost, strict=True) if count)
+            say(f"fold {fold}: rows that are not learned, as another task holds out the same texts: {words}")
         settings = self.settings_ | ({"seeds": seeds} if seeds > 1 else {})
-        runs = [open_run(place, self.run.run, settings, self.run.overwrite) for place in self.others_]
+        runs = [  # the prompt of a recipe, for one, is filled in for each task
+            open_run(place, self.run.run, settings | one.settings, self.run.overwrite)
+            for place, one in zip(self.places_[1:], self.learner.others, strict=True)
+        ]
         places = [run / folder.relative_to(run_folder(self.run.work, self.run.run)) for run in runs]
-        held_out = [np.flatnonzero(table["fold"] == fold) for table in self.tables_]
-        learned = [train_rows, *(training_rows(table, fold) for table in self.tables_)]
-        texts = [one.train["text"].tolist() for one in (self.learner, *self.learner.others)]
-        kept = shared_rows(
-            list(zip(texts, learned, strict=True)), list(zip(texts, [valid_rows, *held_out], strict=True))
-        )
-        for place, before, after in zip([self.run.work, *self.others_], learned, kept, strict=True):
-            if lost := len(before) - len(after):
-                print(f"fold {fold}: {lost:,} rows of {place} are not learned: another task holds out the same texts")
-        own, *found = self.learner.fit_all(kept, [valid_rows, *held_out], [folder, *places], seed, start)
-        for one, run, rows, fitted, table in zip(self.learner.others, runs, held_out, found, self.tables_, strict=True):
+        own, *found = self.learner.fit_all(kept, held_out, [folder, *places], seed, start)
+        if weights := own.receipts.get("loss weights"):
+            shown = [f"{place} {words}" for place, words in zip(self.places_, map(_weights, weights), strict=True)]
+            say(f"fold {fold}: weights of the losses: {'; '.join(shown)}")
+        others = self.learner.others, runs, held_out[1:], found, self.tables_[1:]
+        for one, run, rows, fitted, table in zip(*others, strict=True):
             save_fold(run, fold, fitted, one.train["id"].iloc[rows], one.test["id"], one.task, number, seeds)
             if fold in fold_folders(run):
                 result = read_run(run.parent, run.name, one.task, table, one.test["id"])
@@ -74,17 +94,28 @@ class JointRun:
         return own
 
 
+def _weights(found: float | list[float]) -> str:
+    """In the end, or of each epoch."""
+    return ", ".join(f"{one:.2f}" for one in ([found] if isinstance(found, float) else found))
+
+
+def order_places(run: TrainingRun) -> list[str]:
+    """The work folders of a joint run, that of `work` first."""
+    return [run.work, *(place for place in run.tasks if resolve(place) != resolve(run.work))]
+
+
 def make_joint(run: TrainingRun, recipe: Recipe, tuner: dict[str, Any], folds: pd.DataFrame) -> JointRun:
-    """The learner of `tasks`. tuner: what the fine-tuner of the work folder is made of."""
-    check_joint(run.work, run.run, run.tasks, recipe.tricks)
-    places, options = [resolve(one) for one in run.tasks], JointOptions(**run.joint)
-    others = []
-    for place in places:
-        if place != resolve(run.work):
-            task = load_task(place)
-            find_starts(place, "", run.backbone, [])  # a backbone that has seen labels of it
-            others.append(
-                FineTuner(task, read_train(task), read_test(task), tuner["backbone"], recipe, place / "tokens")
-            )
-    joint = JointTuner(**tuner, others=others, draw=options.draw, mixed=options.batches == "mixed")
+    """The learner of `tasks`. recipe: as it was given, which is filled in for each task. tuner: what the fine-tuner of
+    the work folder is made of."""
+    check_joint(vars(run) | vars(recipe))
+    options, places, others = JointOptions(**run.joint), order_places(run), []
+    for place in map(resolve, places[1:]):
+        task = load_task(place)
+        find_starts(place, "", run.backbone, [])  # a backbone that has seen labels of it
+        others.append(FineTuner(task, read_train(task), read_test(task), tuner["backbone"], recipe, place / "tokens"))
+    losses = options.losses
+    if isinstance(losses, dict):
+        given = {resolve(name): float(weight) for name, weight in losses.items()}
+        losses = [given.get(resolve(place), 1.0) for place in places]
+    joint = JointTuner(**tuner, others=others, draw=options.draw, mixed=options.batches == "mixed", losses=losses)
     return JointRun(joint, run, folds)

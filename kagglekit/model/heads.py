@@ -64,8 +64,8 @@ class Separate(nn.Module):
 
 
 class Queries(nn.Module):
-    """Attention over the tokens with a learned query for each target, joined with the text vector (Liu, Johns and
-    Davison, 2019, arXiv 1803.10704, for images; Vaswani et al., 2017, for the form).
+    """Attention over the tokens with a learned query for each target, joined with the text vector (Zheng et al., 2018,
+    arXiv 1804.08139; Vaswani et al., 2017, for the form).
 
     Weights are a softmax of query * state / sqrt(hidden); queries start at zero, which gives the mean. A text without
     tokens gives zeros.

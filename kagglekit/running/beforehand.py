@@ -99,7 +99,7 @@ def check_runs(asked: Asked) -> None:
 def check_tasks(asked: Asked) -> None:
     """The work folders of a joint run."""
     if asked.has("tasks", "tricks") and asked.values["tasks"]:
-        check_joint(*(asked.values[name] for name in ("work", "run", "tasks", "tricks")))
+        check_joint(asked.values)
 
 
 def check_files(asked: Asked) -> None:
@@ -265,7 +265,7 @@ def check_settings(asked: Asked) -> None:
 
 
 def _check_settings(asked: Asked, folder: Path) -> None:
-    values = asked.values
+    values, task = asked.values, asked.task
     if not folder.is_dir():
         return
     if asked.has("method", "methods"):
@@ -278,6 +278,8 @@ def _check_settings(asked: Asked, folder: Path) -> None:
         return
     if (folder / "weights.json").is_file() and not (folder / "params.json").is_file():
         raise ValueError(f"run={values['run']!r} is a blend of 4_ensemble, and stays as it is: name another run=")
+    if values.get("tasks"):
+        task = read_json(folder.parent / "task.json")
     begun = len([path for path in folder.iterdir() if not path.name.startswith(".")]) > 1
     if values["overwrite"] or not begun or not (folder / "params.json").is_file():
         return
@@ -285,7 +287,7 @@ def _check_settings(asked: Asked, folder: Path) -> None:
     if ("objective" in recipe) != asked.has("objective"):
         theirs = "2_pretrain" if "objective" in recipe else "3_train"
         raise ValueError(f"run={values['run']!r} is a run of {theirs}: name another run=")
-    filled = _fill_in(asked, asked.task)[0].as_dict() if asked.task and asked.has("learner", "tricks") else {}
+    filled = _fill_in(asked, task)[0].as_dict() if task and asked.has("learner", "tricks") else {}
     from kagglekit.runs.record import RunRecord  # pandas takes a third of a second, and most runs are new
 
     lost = RunRecord(folder).lost_seeds(values["seeds"]) if asked.has("seeds") else []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations  # the types of knobs are texts
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kagglekit.declared import check_options, read_learner, read_names
-from kagglekit.options import SEEDS, Knob, Knobs, documented, knob
+from kagglekit.options import SEEDS, Knob, Knobs, check_range, documented, knob
 
 ONE_TASK = (  # knobs of 3_train that have no meaning for several tasks
     *("start", "pseudo", "distill", "fixes", "extra", "full_fit", "features", "swap", "answers", "auxiliary"),
@@ -70,6 +71,19 @@ class JointOptions(Knobs):
         "rows of a task in an epoch: by its size, the root of it, evenly, or from the first to nearly the last",
         choices=("size", "sqrt", "annealed", "even"),
     )
+    losses: str | dict[str, float] = knob(
+        {},
+        'weights of the losses: {"runs/bbc": 2}, of the others 1; learned; or falling: more for one that falls slowly',
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.losses, str):
+            rule = 'learned, falling, or a weight for each work folder: {"runs/bbc": 2}'
+            check_range("joint: losses", self.losses, self.losses in ("learned", "falling"), rule)
+        else:
+            for name, weight in self.losses.items():
+                check_range(f"joint: losses: {name}", weight, 0 < weight < math.inf, "above 0")
 
 
 @documented
@@ -134,11 +148,11 @@ class TrainingRun(RunKnobs):
     tasks: list[str] = knob(
         [],
         'work folders, work among them, whose tasks one model learns: ["runs/bbc", "runs/tweets"]; empty: one',
-        only=dict.fromkeys(ONE_TASK, False) | {"head": ("linear", "separate", "queries")},
+        only=dict.fromkeys(ONE_TASK, False) | {"head": ("linear", "separate", "queries", "flat")},
     )
     joint: dict[str, Any] = knob(
         {},
-        'how several tasks are learned: {"draw": "sqrt", "batches": "one"}',
+        'how several tasks are learned: {"draw": "sqrt", "batches": "one", "losses": "learned"}',
         options="kagglekit.runs.run_knobs:JointOptions",
         only={"tasks": True},
     )

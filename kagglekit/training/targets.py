@@ -106,6 +106,7 @@ class Part:
     columns: slice
     weight: float = 1.0
     partial: bool = False  # some rows have no label
+    flat: bool = False  # its loss is over the logits of all targets, of which only its own can be right
 
 
 class MultiTaskLoss:
@@ -137,6 +138,8 @@ class MultiTaskLoss:
             ours, theirs, counts = logits[:, part.columns], labels[:, part.columns], weights
             if part.partial:
                 present = ~theirs.isnan().any(dim=1)
+                if part.flat:
+                    ours, theirs = logits, labels.nan_to_num()
                 ours, theirs, counts = ours[present], theirs[present], None if weights is None else weights[present]
             if not len(ours):
                 total = total + ours.sum()  # 0, with a gradient: in several processes all parameters need one

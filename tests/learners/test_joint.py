@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,16 +10,22 @@ import pandas as pd
 import pytest
 import torch
 
+from kagglekit.data.duplicates import normalise
 from kagglekit.learners.joint import DRAWS, JointSampler, JointTuner, as_task, join, shared_rows
 from kagglekit.learners.joint_check import check_joint
+from kagglekit.learners.joint_losses import falling_weights
+from kagglekit.losses.catalogue import default_loss
+from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.record import RunRecord, with_ancestors
+from kagglekit.runs.run_knobs import JointOptions, TrainingRun
 from kagglekit.runs.tables import write_folds
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.targets import MultiTaskLoss, Part
+from tests.learners.test_seed_runs import Home
 
 
 @pytest.mark.parametrize("mixed", [True, False])
@@ -64,34 +71,64 @@ def test_in_a_mixed_batch_all_rows_count_alike():
 
 def test_a_text_that_another_task_holds_out_is_not_learned():
     a, b = ["One  text", "two", "x"], ["one text", "y", ""]
-    got = shared_rows([(a, np.array([1, 2])), (b, np.array([0, 1]))], [(a, np.array([0])), (b, np.array([2]))])
+    keys = [[normalise(text) for text in texts] for texts in (a, b)]
+    got = shared_rows(keys, [np.array([1, 2]), np.array([0, 1])], [np.array([0]), np.array([2])])
     assert [g.tolist() for g in got] == [[1, 2], [1]]
 
 
-@pytest.mark.parametrize("head", ["linear", "separate", "queries"])
+def test_classes_of_all_tasks_are_one_softmax_where_labels_are_flat():
+    logits, nan = torch.randn(5, 5, generator=torch.Generator().manual_seed(0)), float("nan")
+    classes = torch.tensor([2, 0, 4, 3, 1])  # 0 to 2 of one task, 3 and 4 of another
+    labels = torch.eye(5)[classes]
+    for row, k in enumerate(classes.tolist()):
+        labels[row, slice(3, 5) if k < 3 else slice(0, 3)] = nan
+    parts = [Part(default_loss("multiclass"), own, partial=True, flat=True) for own in (slice(0, 3), slice(3, 5))]
+    expected = torch.nn.functional.cross_entropy(logits, classes, reduction="none")
+    assert MultiTaskLoss(parts, by_rows=True)(logits, labels).allclose(expected.mean())
+    parts[1] = replace(parts[1], weight=3.0)
+    weighted = expected * torch.tensor([1.0, 1, 3, 3, 1])
+    assert MultiTaskLoss(parts, by_rows=True)(logits, labels).allclose(weighted.mean())
+
+
+def test_a_loss_that_falls_slowly_weighs_more():
+    weights = falling_weights(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1.0, 1.0, 0.5]))
+    expected = np.exp([0.25, 0.5, 0.5]) / np.exp([0.25, 0.5, 0.5]).sum() * 3
+    assert np.allclose(weights, expected)
+    assert falling_weights(torch.tensor([3.0, 1.0]), torch.tensor([1.5, 0.5])).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("head", ["linear", "separate", "queries", "flat"])
 def test_each_task_of_a_joint_model_is_saved_as_an_ordinary_one(tmp_path, classifier, batch, head):
     def scaled(n):
         return SimpleNamespace(center=np.full(n, 2, np.float32), scale=np.full(n, 3, np.float32), outputs=n)
 
+    flat, head = head == "flat", "linear" if head == "flat" else head
     one, two = classifier(head=head), classifier("regression", 2, head=head, seed=1)
-    m, tasks = join([one, two], [scaled(3), scaled(2)])
+    m, tasks = join([one, two], [scaled(3), scaled(2)], flat)
     m.eval()
+    m.log_variances = torch.nn.Parameter(torch.ones(2))  # of losses: part of no saved model
     batch.pop("labels")
-    whole = m(**batch)["logits"]
-    assert whole.shape[1] == 5
-    for t, sl in zip(tasks, [slice(0, 3), slice(3, 5)], strict=True):
+    names, words = set(m.state_dict()), m.get_input_embeddings().weight.clone()
+    if flat:
+        torch.nn.init.normal_(m.embedded_vectors.projection.weight)
+        assert set(m.state_dict()) - names == set() and "embedded_vectors.projection.weight" in names
+    for number, (t, sl) in enumerate(zip(tasks, [slice(0, 3), slice(3, 5)], strict=True)):
+        told = {"embedded": torch.eye(2)[[number] * len(batch["input_ids"])]} if flat else {}
+        whole = m(**batch, **told)["logits"]
+        assert whole.shape[1] == 5
         with as_task(m, t):
             m.save(tmp_path / t.link)
             alone = m.predictions(m(**batch)["logits"])
         again = Classifier.load(tmp_path / t.link).eval()
+        assert not {name for name in again.state_dict() if name.startswith(("log_variances", "embedded"))}
         assert torch.allclose(again(**batch)["logits"], whole[:, sl], atol=1e-6)
         assert torch.allclose(again.predictions(again(**batch)["logits"]), alone, atol=1e-5)
-    assert m(**batch)["logits"].equal(whole)
+        assert m(**batch, **told)["logits"].equal(whole) and m.get_input_embeddings().weight.equal(words)
 
 
-def _fit(place, task, tables, backbone, stop=False, **more):
-    one, two = task("multiclass"), task("regression")
-    recipe = Recipe(epochs=2, batch_size=4, max_length=32, precision="fp32", learning_rate=1e-3)
+def _fit(place, task, tables, backbone, stop=0, kind="regression", epochs=2, head="linear", **more):
+    one, two = task("multiclass"), task(kind)
+    recipe = Recipe(epochs=epochs, batch_size=4, max_length=32, precision="fp32", learning_rate=1e-3, head=head)
     other = FineTuner(two, *tables(two, rows=20), backbone, recipe)
     joint = JointTuner(one, *tables(one), backbone, recipe, others=[other], save_seconds=0.0 if stop else 60.0, **more)
     rows = [np.arange(18), np.arange(15)], [np.arange(18, 24), np.arange(15, 20)]
@@ -99,7 +136,7 @@ def _fit(place, task, tables, backbone, stop=False, **more):
 
         class Kill(SaveEvery):
             def on_step_end(self, args, state, control, **kwargs):
-                if state.global_step == 7:
+                if state.global_step == stop:
                     raise KeyboardInterrupt
 
         make = joint._trainer
@@ -117,16 +154,56 @@ def _fit(place, task, tables, backbone, stop=False, **more):
     return joint, joint.fit_all(*rows, [place / "a", place / "b"], 0)
 
 
-def test_joint_resumes_bit_for_bit_and_each_task_predicts_alone(tmp_path, task, tables, backbone):
-    joint, plain = _fit(tmp_path / "plain", task, tables, backbone)
-    _, resumed = _fit(tmp_path / "resumed", task, tables, backbone, stop=True)
-    assert len(joint.plan_rates(np.arange(18))) == plain[0].history[-1]["step"] == 2 * 9  # 33 rows, in fours
+@pytest.mark.parametrize(
+    ("stop", "options"),
+    [
+        (7, {}),
+        (7, {"losses": "learned", "mixed": False}),
+        (22, {"losses": "falling", "epochs": 3}),
+        (7, {"head": "flat", "kind": "binary", "losses": "learned"}),
+    ],
+)
+def test_joint_resumes_bit_for_bit_and_each_task_predicts_alone(tmp_path, task, tables, backbone, stop, options):
+    joint, plain = _fit(tmp_path / "plain", task, tables, backbone, **options)
+    _, resumed = _fit(tmp_path / "resumed", task, tables, backbone, stop=stop, **options)
+    steps, weights = options.get("epochs", 2) * 9, np.array(plain[0].receipts.get("loss weights", []))
+    assert len(joint.plan_rates(np.arange(18))) == plain[0].history[-1]["step"] == steps  # 33 rows, in fours
     for one, two in zip(plain, resumed, strict=True):
         assert np.array_equal(one.oof, two.oof) and np.array_equal(one.test, two.test) and one.history == two.history
+        assert one.receipts == two.receipts
+    if options.get("losses") == "learned":
+        assert len(set(weights)) == 2 and (weights != 1).all()
+    if options.get("losses") == "falling":  # of each epoch, with a sum of 2
+        assert (weights[:, :2] == 1).all() and weights[0, 2] != weights[1, 2] and np.isclose(weights[:, 2].sum(), 2)
     for tuner, place, fitted in zip([joint, *joint.others], ("a", "b"), plain, strict=True):
         model = SavedModel(tmp_path / "plain" / place / "model", tuner.settings)
         assert np.allclose(model.predict(tuner.test), fitted.test, atol=1e-5)
         assert len(fitted.history) and "score" in fitted.history[-1]
+
+
+def test_a_run_in_each_folder_says_what_it_leaves_out_and_is_begun_from(tmp_path, texts, backbone, capsys):
+    folds = np.arange(24) % 3
+    folds[[0, 1]] = 1, 0  # of two texts that both folders have
+    a, b = (
+        Home(make_folder(tmp_path / name), texts, backbone, classes, of)
+        for name, classes, of in (("a", "gb", np.arange(24) % 3), ("b", "yn", folds))
+    )
+    both, pattern = [str(a.work), str(b.work)], "{text} ({classes})"
+    a.fit("joint", 1, [0, 1, 2], tasks=both, head="flat", joint={"losses": {both[1]: 2}}, pattern=pattern)
+    told = f"rows that are not learned, as another task holds out the same texts: 1 of {both[0]}, 1 of {both[1]}"
+    assert f"fold 0: {told}" in capsys.readouterr().out
+    settings = [RunRecord(one.work / "joint").recipe["pattern"] for one in (a, b)]
+    assert settings == ["{text} (b, g)", "{text} (n, y)"]
+    for one in (a, b):
+        assert np.allclose(one.infer("joint").tests[0], one.read("joint").tests[0], atol=1e-5)
+    choice = b.choose("after", start="joint")
+    begin = choice.begin(0, b.work / "after" / "fold0")
+    rows = choice.tuner._gather(np.arange(9), 0)
+    ours = choice.tuner._build(rows.targets, rows.features, begin)
+    saved = Classifier.load(b.work / "joint" / "fold0" / "model")
+    for name, tensor in saved.backbone.state_dict().items():
+        assert ours.backbone.state_dict()[name].equal(tensor), name
+    assert not ours.get_input_embeddings().weight.equal(load_backbone(backbone).get_input_embeddings().weight)
 
 
 def test_a_joint_run_is_one_of_each_folder_and_names_the_others(tmp_path):
@@ -150,6 +227,17 @@ def folders(tmp_path):
     return tmp_path
 
 
+def make_folder(place):
+    place.mkdir()
+    return place
+
+
+def asked(folders, work, tasks, **more):
+    """Parameters of 3_train with these folders."""
+    given = {"work": str(folders / work), "run": "joint", "tasks": [str(folders / name) for name in tasks]}
+    return vars(TrainingRun()) | vars(Recipe()) | given | more
+
+
 @pytest.mark.parametrize(
     ("work", "tasks", "tricks", "told"),
     [
@@ -165,7 +253,30 @@ def folders(tmp_path):
 )
 def test_folders_that_one_model_cannot_learn_are_refused(folders, work, tasks, tricks, told):
     with pytest.raises((ValueError, FileNotFoundError), match=told):
-        check_joint(str(folders / work), "joint", [str(folders / name) for name in tasks], tricks)
+        check_joint(asked(folders, work, tasks, tricks=tricks))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"joint": {"losses": {"c": 2.0}}}, "joint: losses: c is none of tasks"),
+        ({"joint": {"losses": "falling"}, "epochs": 2.0}, "falling compares two epochs, .*: set epochs above 2$"),
+        ({"head": "flat"}, "head='flat' is one softmax .*, and .*/b is regression, .*: set head to separate or"),
+        ({"head": "flat", "tuning": "lora"}, "head='flat' adds to the word embeddings, and tuning='lora' trains none"),
+    ],
+)
+def test_what_several_tasks_cannot_have_is_refused(folders, more, told):
+    (folders / "a" / "task.json").write_text('{"kind": "binary"}')
+    (folders / "b" / "task.json").write_text('{"kind": "regression"}')
+    with pytest.raises(ValueError, match=told):
+        check_joint(asked(folders, "a", "ab", **more))
+
+
+@pytest.mark.parametrize("losses", ["even", {"a": 0.0}, {"a": "2"}])
+def test_weights_of_losses_are_positive_or_one_of_two_words(losses):
+    JointOptions(losses={"a": 2})
+    with pytest.raises(ValueError, match="joint: losses"):
+        JointOptions(losses=losses)
 
 
 def test_a_fold_that_one_folder_lacks_is_not_left_out_in_silence(folders):
@@ -174,10 +285,10 @@ def test_a_fold_that_one_folder_lacks_is_not_left_out_in_silence(folders):
             file = folders / name / "joint" / "fold0" / f"{table}.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-    asked = str(folders / "a"), "joint", [str(folders / "a"), str(folders / "b")], {"EMA": {}}
-    check_joint(*asked)
+    both = asked(folders, "a", "ab", tricks={"EMA": {}})
+    check_joint(both)
     (folders / "b" / "joint" / "fold0" / "oof.parquet").unlink()
     with pytest.raises(ValueError, match=r"b/joint lacks fold 0, and .*a/joint has it: .*delete fold0 there"):
-        check_joint(*asked)
+        check_joint(both)
     shutil.rmtree(folders / "a" / "joint" / "fold0")
-    check_joint(*asked)
+    check_joint(both)

@@ -16,6 +16,7 @@ from kagglekit.running.arguments import (
 from kagglekit.running.done import find_reads
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import knob_classes, read_parameters, write_cell, write_table
+from kagglekit.runs.run_knobs import JointOptions
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 
 KNOBS = ("1_eda", "2_pretrain", "3_train", "4_ensemble", "5_submit")
@@ -505,5 +506,6 @@ def test_the_page_of_knobs_has_every_one_as_its_field_says():
     for name in KNOBS:
         kinds = knob_classes(nbformat.read(find_notebook(name), as_version=4))
         assert page.split(f"## {name}\n\n")[1].split("\n\n## ")[0].strip() == write_table(kinds)
-    for name, kind in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions), ("lora", LoraOptions)):
+    apart = {"pseudo": SelfTrainingOptions, "distill": DistillationOptions, "joint": JointOptions, "lora": LoraOptions}
+    for name, kind in apart.items():
         assert page.split(f"## {name}, of 3_train\n\n")[1].split("\n\n## ")[0].strip() == write_table([kind])
