@@ -17,7 +17,7 @@ from transformers import set_seed
 
 from kagglekit.data.batches import EpochSampler, Examples, training_batches
 from kagglekit.device import keep_memory, share_cores
-from kagglekit.files import replacing
+from kagglekit.files import check_space, replacing
 from kagglekit.learners.joint_losses import FallingLosses
 from kagglekit.losses.catalogue import make_loss
 from kagglekit.model.classifier import Classifier
@@ -31,6 +31,7 @@ from kagglekit.training.targets import MultiTaskLoss, Part, Targets
 from kagglekit.training.trainer import history
 from kagglekit.training.training_rows import TrainingRows
 from kagglekit.tricks import make_tricks
+from kagglekit.tricks.weights import trained
 
 DRAWS = ("size", "sqrt", "annealed", "even")
 
@@ -234,6 +235,7 @@ class JointTuner(FineTuner):
             [own.targets for own in rows],
             flat,
         )
+        check_space(folders[0], (6 + 2 * len(tasks)) * 4 * sum(x.numel() for x in trained(model).values()))
         counts = [len(own.examples) for own in rows]
         how = dict(rows=counts, draw=self.draw, mixed=self.mixed, epochs=math.ceil(self.recipe.epochs))
         weights, tricks = () if isinstance(self.losses, str) else self.losses, make_tricks(self.recipe.tricks)
