@@ -80,6 +80,8 @@ def example(name: str, annotation: str, text: Any) -> str:
     text: what was given in its place; a name alone for a dict of dicts is the key that was meant.
     """
     first = _alternatives(ast.parse(annotation, mode="eval").body)[0]
+    if first.startswith("list[list"):
+        return f", in quotes: {name}='[[\"a\", 0.5], ...]'"
     if first.startswith("list"):
         return f", such as {name}={'0,1' if first == 'list[int]' else 'a,b'}"
     if first == "bool":

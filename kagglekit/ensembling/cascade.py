@@ -75,10 +75,10 @@ class Cascade(Ensembler):
         return found
 
 
-def check_shares(shares: Sequence[float]) -> None:
-    """Raise ValueError unless the shares begin with 1 and fall, and there are two or more."""
+def check_shares(shares: Sequence[float], name: str = "shares") -> None:
+    """Raise ValueError unless the shares begin with 1, none is above the one before, and there are two or more."""
     fits = len(shares) > 1 and shares[0] == 1 and all(0 <= b <= a for a, b in pairwise(shares))
-    check_range("shares", list(shares), fits, "two or more from 0 to 1, the first 1, none above the one before")
+    check_range(name, list(shares), fits, "two or more from 0 to 1, the first 1, none above the one before")
 
 
 def read_cascade(cascade: Sequence[Sequence[Any]]) -> tuple[list[str], list[float]]:
@@ -90,15 +90,18 @@ def read_cascade(cascade: Sequence[Sequence[Any]]) -> tuple[list[str], list[floa
         )
     runs, shares = [pair[0] for pair in cascade], [float(pair[1]) for pair in cascade]
     check_range("cascade", runs, len({*runs}) == len(runs), "made of different runs")
-    check_shares(shares)
+    check_shares(shares, "cascade: shares")
     return runs, shares
 
 
 def as_method(
     cascade: Sequence[Sequence[Any]], options: dict[str, dict[str, Any]]
 ) -> tuple[list[str], str, dict[str, dict[str, Any]]]:
-    """runs=, method= and options= of 4_ensemble that a cascade= stands for, see `read_cascade`."""
+    """runs=, method= and options= of 4_ensemble that a cascade= stands for, see `read_cascade`. Raises ValueError where
+    the options have shares too."""
     runs, shares = read_cascade(cascade)
+    if "shares" in options.get("cascade", {}):
+        raise ValueError("options: cascade: the shares stand in cascade= already: leave them out")
     return runs, "cascade", {**options, "cascade": {"shares": shares, **options.get("cascade", {})}}
 
 

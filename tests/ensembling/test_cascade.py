@@ -62,7 +62,7 @@ def test_without_shares_each_run_reads_half():
     ("cascade", "words"),
     [
         ([["small", 1.0]], "two or more"),
-        ([["small", 0.5], ["large", 0.3]], "the first 1"),
+        ([["small", 0.5], ["large", 0.3]], r"cascade: shares=\[0.5, 0.3\] is out of range: .* the first 1"),
         ([["small", 1.0], ["large", 0.3], ["huge", 0.4]], "none above the one before"),
         ([["small", 1.0], ["large", 1.3]], "none above"),
         ([["small", 1.0], ["small", 0.3]], "different runs"),
@@ -80,6 +80,8 @@ def test_a_cascade_is_a_method_of_its_runs():
     options = {"cascade": {"combine": "mean"}, "classes": {"bags": 3}}
     expected = {"cascade": {"shares": [1.0, 0.3], "combine": "mean"}, "classes": {"bags": 3}}
     assert as_method(given, options) == (["small", "large"], "cascade", expected)
+    with pytest.raises(ValueError, match="shares stand in cascade= already"):
+        as_method(given, {"cascade": {"shares": [1, 0.5]}})
 
 
 def test_the_replay_has_each_share_with_its_score_and_minutes():

@@ -36,6 +36,7 @@ folds: list[int] = []  # [] for all
 runs: list[str] = ["base"]
 tricks = {"FGM": {"epsilon": 0.5}}  # a recipe, "a=b"
 anything = None
+pairs: list[list[str | float]] = []
 """
 
 
@@ -139,6 +140,7 @@ def test_a_value_of_the_wrong_type_is_named_with_what_the_parameter_takes(known,
         ("runs", "a,", r"runs='a,' is of type str, and runs takes list\[str\], such as runs=a,b$"),
         ("decay", "abc", r"decay='abc' is of type str, and decay takes float \| None$"),
         ("folds", "0,x", "folds='0,x' is of type str"),
+        ("pairs", '{"a": 1}', r"""takes list\[list\[str \| float\]\], in quotes: pairs='\[\["a", 0.5\], ...\]'$"""),
         ("tricks", "FGM", """dict, in quotes: tricks='{"key": ...}'$"""),
         ("shuffle", "maybe", "shuffle='maybe' is of type str, and shuffle takes bool: true or false$"),
     ],
