@@ -238,11 +238,12 @@ def check_task(asked: Asked) -> None:
         for name in options.support:
             class_of(SimpleNamespace(**asked.task), name)
     if asked.has("method", "methods"):
-        names = ("method", "methods", "calibrate", "thresholds")
+        names = ("method", "methods", "calibrate", "thresholds", "cascade")
         if any(values[name] != asked.known[name].default for name in names):
             from kagglekit.ensembling.methods import BlendPlan  # takes a second
 
-            given = {name: values[name] for name in names if name != "methods"}
+            given = {name: values[name] for name in ("method", "calibrate", "thresholds")}
+            given |= {"method": "cascade"} if values["cascade"] else {}
             BlendPlan(kind, asked.task["metric"], candidates=values["methods"], **given)
 
 

@@ -76,7 +76,7 @@ def cascade_curve(table: pd.DataFrame, metric: str, cascade: Sequence[Sequence])
     ax.errorbar(x, table["score"], yerr=table["standard_error"], fmt="-o", color=BLUE, markersize=5, capsize=2.5)
     ax.plot(x[own], table["score"][own], "o", color=ORANGE, markersize=9, zorder=3)
     for share in table.index if known else ():
-        note(ax, f"{share:.0%}", x[share], table["score"][share], xytext=(0, 9), ha="center")
+        note(ax, f"{100 * share:.3g}%", x[share], table["score"][share], xytext=(3, 5), ha="left")
     name, better = short([last])[0], "higher" if is_higher_better(metric) else "lower"
     what = f"minutes to predict test, on this machine (at each point: share of rows that {name} reads)"
     ax.set(xlabel=what if known else f"share of rows that {name} reads", ylabel=f"{metric} ({better} is better)")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -133,6 +134,16 @@ DATA = "data=PLACE/data"
 def test_what_is_not_there_or_does_not_fit_is_told_before_a_kernel_starts(place, words, told):
     with pytest.raises((ValueError, FileNotFoundError), match=told):
         ask(place, *words.split(" "))
+
+
+def test_a_cascade_does_not_fit_values(place, tmp_path):
+    work = shutil.copytree(place / "work", tmp_path / "work")
+    task = TASK | {"kind": "regression", "metric": "rmse", "classes": [], "data": str(place / "data")}
+    (work / "task.json").write_text(json.dumps(task))
+    cascade = 'cascade=[["base", 1], ["tfidf", 0.3]]'
+    ask(place, "4_ensemble", "run=b", cascade)
+    with pytest.raises(ValueError, match="method='cascade' is out of range: it must be one that fits a regression"):
+        ask(place, "4_ensemble", f"work={work}", "run=b", cascade)
 
 
 @pytest.mark.parametrize(
