@@ -11,9 +11,9 @@ from kagglekit.declared import check_options, read_learner, read_names
 from kagglekit.options import SEEDS, Knob, Knobs, check_range, documented, knob
 
 ONE_TASK = (  # knobs of 3_train that have no meaning for several tasks
-    *("start", "pseudo", "distill", "fixes", "extra", "full_fit", "features", "swap", "answers", "auxiliary"),
-    *("chunks", "soft_targets", "learned_weights", "candidates", "keep_best", "find_learning_rate", "augment"),
-    *("verbalizer",),
+    *("pseudo", "distill", "fixes", "extra", "full_fit", "features", "swap", "answers", "auxiliary"),
+    *("auxiliary_descriptions", "chunks", "soft_targets", "learned_weights", "candidates", "keep_best"),
+    *("find_learning_rate", "augment", "verbalizer"),
 )
 PLAIN = ("tfidf", "soup")  # values of backbone= that name who learns, and no model
 EVERY = {"work", "run", "backbone", "folds", "hours", "overwrite", "seed"}  # knobs that all learners read
@@ -223,7 +223,10 @@ class PretrainingRun(RunKnobs):
     )
     folds: list[int] = knob([], "folds to train now, where a stage goes fold by fold; empty: all", least=0, shown="run")
     texts: list[str] = knob(
-        [], "files or folders of text; empty: train and test of the competition", names="file", shown="text"
+        [],
+        "files or folders of text, or work folders; empty: train and test of the competition",
+        names="file",
+        shown="text",
     )
     text_column: str = knob("text", "of tables among the texts", only={"texts": True})
     text_split: str = knob(

@@ -1,14 +1,14 @@
-"""The prompt of a recipe: its pattern, the words that answer it, and the other knobs that go with them, checked."""
+"""Checks of a recipe's prompt: its pattern, the words that answer it, what goes with them; and of descriptions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_letters
 from typing import TYPE_CHECKING, Any
 
 from kagglekit.competition.text_columns import rename_template, template_columns
 from kagglekit.losses.catalogue import check_loss
-from kagglekit.options import Knobs
+from kagglekit.options import Knobs, did_you_mean
 
 if TYPE_CHECKING:  # a recipe is checked before a kernel starts
     from kagglekit.competition.task import Task
@@ -174,3 +174,21 @@ def read_prompt(recipe: Knobs, tokenizer):
     shared = [column for column in recipe.budget if column not in recipe.answers]
     columns = [*shared, OPTION] if recipe.answers else shared
     return make_pattern(recipe.pattern, tokenizer, columns, recipe.chat, recipe.system)
+
+
+def check_descriptions(descriptions: Mapping[str, str], task: Task) -> None:
+    """Raise ValueError for descriptions of what is no class or label of a task, of only one, or that are empty."""
+    classes = task.classes or task.labels
+    if descriptions and task.kind == "regression":
+        raise ValueError("auxiliary_descriptions are of classes or labels, and this task has values: leave them out")
+    for name, text in descriptions.items():
+        if name not in classes:
+            meant = did_you_mean(name, classes) or f": the task has {', '.join(map(str, classes))}"
+            raise ValueError(f"auxiliary_descriptions: {name!r} is no class{meant}")
+        if not text.strip():
+            raise ValueError(f"auxiliary_descriptions: that of {name!r} is empty: describe it, or leave it out")
+    if len(descriptions) == 1:
+        raise ValueError(
+            f"auxiliary_descriptions: with that of {next(iter(descriptions))!r} alone there is no other to be less "
+            "like: describe two classes or more"
+        )

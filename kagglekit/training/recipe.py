@@ -17,7 +17,7 @@ from kagglekit.decoders.lora_options import ADAPTED, TUNINGS, LoraOptions
 from kagglekit.losses.catalogue import check_loss
 from kagglekit.options import Knobs, check_range, documented, knob
 from kagglekit.scoring import CLASSES
-from kagglekit.training.prompt import check_prompt, check_words
+from kagglekit.training.prompt import check_descriptions, check_prompt, check_words
 
 if TYPE_CHECKING:  # pandas comes with it: a recipe is checked before a kernel starts
     from kagglekit.competition.task import Task
@@ -177,6 +177,18 @@ class Recipe(Knobs):
     auxiliary: dict[str, float] = knob(
         {}, 'other columns of train to learn too, with the weight of their loss: {"topic": 0.3}', names="column"
     )
+    auxiliary_descriptions: dict[str, str] = knob(
+        {},
+        'a text shall be more like the description of its class than of others: {"sport": "matches, players, results"}',
+        only={"chunks": False, "answers": False, "pattern": False, "features": False},
+    )
+    descriptions_weight: float = knob(0.1, "of that loss", above=0, only={"auxiliary_descriptions": True})
+    descriptions_temperature: float = knob(
+        0.1,
+        "divides the cosines of texts and descriptions; lower: only the nearest ones count",
+        above=0,
+        only={"auxiliary_descriptions": True},
+    )
     learned_weights: bool = knob(False, "learn the weights of the losses of several targets")
     candidates: str = knob(
         "",
@@ -313,6 +325,7 @@ class Recipe(Knobs):
                 f"candidates={self.candidates!r} is the group of the folds: none of its groups is in training and in "
                 "validation, so that nothing would be known of any"
             )
+        check_descriptions(self.auxiliary_descriptions, task)
         several = len(task.labels) + sum(weight > 0 for weight in self.auxiliary.values())
         if self.learned_weights and several < 2:
             raise ValueError("learned_weights are of several targets, and there is one: name others in auxiliary")

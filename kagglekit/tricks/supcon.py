@@ -1,6 +1,7 @@
 """SupCon: texts of one class move together, others apart (Khosla et al., 2020, arXiv 2004.11362).
 
-As a term beside the loss of fine-tuning: Gunel et al., 2021, arXiv 2011.01403.
+As a term beside the loss of fine-tuning: Gunel et al., 2021, arXiv 2011.01403. `Descriptions` compares texts with what
+describes their classes, in place of each other: an idea of practice notes, whose author saw no gain.
 """
 
 import torch
@@ -66,3 +67,56 @@ class SupCon(Trick):
         self.steps_ += 1
         self.contrast_ = self.contrast_ + contrast.detach()
         return (1 - self.weight) * loss + self.weight * contrast, outputs
+
+
+def description_loss(
+    vectors: torch.Tensor, described: torch.Tensor, targets: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """The mean over texts of the cross-entropy of softmax(cosine / temperature) over the descriptions of classes.
+
+    vectors: (batch, width). described: (descriptions, width), their vectors. targets: (batch, descriptions), 1 at the
+    class of a text, several or shares where it has several labels, which count alike in sum; a text with none of these
+    classes does not count. Returns a scalar, 0 where no text counts.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):  # cosines in bf16 would be too coarse
+        scores = F.normalize(vectors.float(), dim=-1) @ F.normalize(described.float(), dim=-1).T / temperature
+    mass = targets.sum(dim=1)
+    losses = -(targets * scores.log_softmax(dim=1)).sum(dim=1) / mass.clamp_min(1)
+    return losses.sum() / mass.clamp_max(1).sum().clamp_min(1)
+
+
+@trick
+class Descriptions(Trick):
+    """The loss plus `weight` times how far texts are from descriptions of their own classes, see `description_loss`.
+
+    `tokens` and `numbers` are set by the fine-tuner, from `auxiliary_descriptions`: a batch of the descriptions, and
+    the number of each one's class. The model reads them in every step, with gradients: as many texts more in a batch.
+    """
+
+    mean = "apart_", "mean loss of descriptions"
+    apart_ = 0.0  # a sum over the steps, on the device
+    tokens = None
+    numbers = ()
+
+    weight: float = knob(0.1, "of the loss of descriptions; 0: plain training", least=0)
+    temperature: float = knob(0.1, "divides the cosines; lower: only the nearest descriptions count", above=0)
+
+    def compute_loss(self, compute, model, inputs):
+        loss, outputs = compute(inputs)
+        vectors = outputs["pooled"]
+        described = model(**{name: given.to(vectors.device) for name, given in self.tokens.items()})["pooled"]
+        apart = description_loss(vectors, described, self._targets(inputs["labels"], model), self.temperature)
+        self.steps_ += 1
+        self.apart_ = self.apart_ + apart.detach()
+        return loss + self.weight * apart, outputs
+
+    def _targets(self, labels: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+        """Which description is that of the class of each text, (batch, descriptions), or with which share."""
+        link, outputs = model.blocks[0]
+        if link in ("identity", "unit"):  # ordered classes that are learned as values
+            labels = (labels.reshape(len(labels), -1)[:, 0] * model.scale + model.center).round()
+        else:
+            labels = find_classes(labels, link, outputs)
+        if labels.dim() > 1:
+            return labels[:, list(self.numbers)].float()
+        return (labels[:, None] == torch.tensor(self.numbers, device=labels.device)).float()

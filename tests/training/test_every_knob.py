@@ -145,6 +145,7 @@ def test_soft_targets_are_learned_by_every_loss_of_classes(tuner, tmp_path, kind
 SOFT = [f"votes {name}" for name in ("bad", "mixed", "good")]
 MASKED = {"pattern": "{text} it was {mask} .", "pooling": "mask"}
 PAIR = {"pair": True, "max_length": 10}
+DESCRIBED = {"bad": "a poor film", "good": "fun, a good plot"}
 VERBALIZER = {"bad": ["bad"], "mixed": ["fine"], "good": ["good"]}
 CHANGES = {  # knob -> knobs with another value of it, and those that it is compared with
     "clean": ({"clean": ["punctuation"]}, {}),
@@ -176,6 +177,15 @@ CHANGES = {  # knob -> knobs with another value of it, and those that it is comp
     "loss": ({"loss": {"focal": {}}}, {}),
     "soft_targets": ({"soft_targets": SOFT}, {}),
     "auxiliary": ({"auxiliary": AUXILIARY}, {}),
+    "auxiliary_descriptions": ({"auxiliary_descriptions": DESCRIBED}, {}),
+    "descriptions_weight": (
+        {"auxiliary_descriptions": DESCRIBED, "descriptions_weight": 0.5},
+        {"auxiliary_descriptions": DESCRIBED},
+    ),
+    "descriptions_temperature": (
+        {"auxiliary_descriptions": DESCRIBED, "descriptions_temperature": 0.5},
+        {"auxiliary_descriptions": DESCRIBED},
+    ),
     "learned_weights": ({"auxiliary": AUXILIARY, "learned_weights": True}, {"auxiliary": AUXILIARY}),
     "epochs": ({"epochs": 2}, {}),
     "batch_size": ({"batch_size": 9}, {}),
@@ -240,6 +250,31 @@ def test_a_knob_in_its_off_position_is_plain_training(tuner, tmp_path, knobs):
     off = {"max_grad_norm": 0} if "max_grad_norm" in knobs else {}
     plain, other = (fit_once(tuner, tmp_path / str(n), options) for n, options in enumerate((off, knobs)))
     assert np.allclose(plain.test, other.test, atol=1e-6) and np.allclose(plain.oof, other.oof, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "ordinal"])
+def test_descriptions_of_some_classes_are_learned_with_other_targets(tuner, tmp_path, kind):
+    what = tuner(kind).task
+    names = [*(what.classes or what.labels)][:2]
+    described = {name: f"it is {name}" for name in reversed(names)}
+    fitted = fit_and_load(tuner(kind, auxiliary_descriptions=described, auxiliary=AUXILIARY), tmp_path)
+    receipt = fitted.receipts["Descriptions"]
+    assert receipt["steps"] == 3 and 0 < receipt["mean loss of descriptions"] < 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "described", "words"),
+    [
+        ("multiclass", {"godo": "fun", "bad": "sad"}, "'godo' is no class: did you mean good[?]"),
+        ("binary", {"sport": "matches", "no": "sad"}, "'sport' is no class: the task has no, yes"),
+        ("multiclass", {"good": " ", "bad": "sad"}, "that of 'good' is empty: describe it, or leave it out"),
+        ("multiclass", {"good": "fun"}, "with that of 'good' alone there is no other to be less like"),
+        ("regression", {"x": "much", "y": "little"}, "are of classes or labels, and this task has values"),
+    ],
+)
+def test_descriptions_that_fit_no_task_are_refused(task, kind, described, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe(auxiliary_descriptions=described).check_task(task(kind))
 
 
 def test_activations_of_chunks_computed_again_change_nothing(tuner, tmp_path):

@@ -1,12 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from kagglekit.model.heads import OUTPUT_LAYERS
 from kagglekit.tricks.mixup import Mixup
 from kagglekit.tricks.rdrop import RDrop
-from kagglekit.tricks.supcon import SupCon, find_classes, supervised_contrastive
+from kagglekit.tricks.supcon import Descriptions, SupCon, description_loss, find_classes, supervised_contrastive
 
 
 @pytest.fixture
@@ -153,3 +155,69 @@ def test_inside_a_doubled_batch_the_other_pass_of_a_text_is_its_like(classifier,
 
     RDrop(0.0, doubled=True).compute_loss(inner, model, {**labels, "labels": torch.eye(8)[:, :3]})
     assert supcon.contrast_ > 0  # text 0, 1 and 2 each are the only one of their class
+
+
+def test_the_loss_of_descriptions_is_a_cross_entropy_over_those_there_are(vectors):
+    described, targets = vectors[:3] + 0.1, F.one_hot(torch.tensor([0, 1, 2, 2, 0, 1, 0]), 3).float()
+    unit = [v / v.norm(dim=1, keepdim=True) for v in (vectors, described)]
+    scores = unit[0] @ unit[1].T / 0.2
+    found = description_loss(vectors, described, targets, 0.2)
+    assert torch.allclose(found, F.cross_entropy(scores, targets.argmax(1)))
+    some = targets.clone()
+    some[4:] = 0  # of classes without a description: they do not count
+    assert torch.allclose(description_loss(vectors, described, some, 0.2), F.cross_entropy(scores[:4], targets[:4]))
+    two = torch.tensor([[1.0, 1.0, 0.0]])
+    assert torch.allclose(description_loss(vectors[:1], described, two, 0.2), F.cross_entropy(scores[:1], two / 2))
+    nothing = description_loss(vectors.requires_grad_(), described, torch.zeros(7, 3), 0.2)
+    nothing.backward()
+    assert nothing == 0 and vectors.grad.abs().sum() == 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(description_loss(vectors, described, targets, 0.2), found)
+
+
+def _describing(weight, **knobs):
+    trick = Descriptions(weight, **knobs)
+    ids = torch.tensor([[2, 6, 7, 3], [2, 9, 3, 0]])
+    trick.tokens, trick.numbers = {"input_ids": ids, "attention_mask": (ids > 0).long()}, [2, 0]
+    return trick
+
+
+def test_descriptions_are_read_with_gradients_and_weighed(classifier, batch, compute):
+    model = classifier()
+    plain, outputs = compute(model)(batch)
+    trick = _describing(0.3, temperature=0.5)
+    loss, _ = trick.compute_loss(compute(model), model, batch)
+    described = model(**trick.tokens)["pooled"]
+    targets = F.one_hot(batch["labels"], 3)[:, [2, 0]].float()
+    assert torch.allclose(loss, plain + 0.3 * description_loss(outputs["pooled"], described, targets, 0.5))
+    (loss - plain.detach()).backward()
+    words = {*trick.tokens["input_ids"].flatten().tolist()} - {*batch["input_ids"].flatten().tolist()}
+    assert words and all(model.get_input_embeddings().weight.grad[word].abs().sum() > 0 for word in words)
+    assert torch.equal(_describing(0.0).compute_loss(compute(model), model, batch)[0], plain)
+
+
+def test_texts_come_nearer_to_the_descriptions_of_their_classes(trainer):
+    apart = [
+        trainer([_describing(weight)], folder=f"weight{weight}", epochs=4).fit()["Descriptions"]
+        for weight in (1.0, 0.0)
+    ]
+    assert (
+        apart[0]["steps"] == 24 and apart[0]["mean loss of descriptions"] < 0.5 * apart[1]["mean loss of descriptions"]
+    )
+
+
+@pytest.mark.parametrize("link", ["identity", "unit", "corn", "cumulative", "expectation", "softmax"])
+def test_the_class_of_a_text_is_found_in_the_labels_of_each_output_layer(classifier, link):
+    model, classes = classifier(), np.array([0, 2, 1, 3])
+    values, center, scale = OUTPUT_LAYERS[link].encode(classes, 4)
+    model.blocks, model.center, model.scale = [(link, len(center))], torch.tensor(center), torch.tensor(scale)
+    found = _describing(1.0)._targets(torch.as_tensor(values), model)  # the descriptions are of the classes 2 and 0
+    assert found.tolist() == [[0, 1], [1, 0], [0, 0], [0, 0]]
+
+
+def test_training_with_descriptions_resumes_bit_for_bit(trainer, weights, same):
+    whole = trainer([_describing(0.5)], folder="whole", dropout=0.1)
+    receipt = whole.fit()
+    trainer([_describing(0.5)], folder="stopped", dropout=0.1, stop=4).train()
+    again = trainer([_describing(0.5)], folder="stopped", dropout=0.1)
+    assert again.fit() == receipt and same(weights(again.model), weights(whole.model))
