@@ -41,7 +41,7 @@ PAGES = {
     if path.parts[len(ROOT.parts)] in ("README.md", "notebooks", "kagglekit", "tests")
 }
 DEFAULT = ("linear",)  # a head that is no trick
-NOTEBOOKS = ("1_eda", "2_pretrain", "3_train", "4_ensemble")
+NOTEBOOKS = ("1_eda", "2_pretrain", "3_train", "4_ensemble", "5_submit")
 COMMANDS = [
     shlex.split(line, comments=True)
     for page in PAGES.values()

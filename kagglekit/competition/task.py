@@ -105,6 +105,11 @@ class Task:
         return path
 
 
+def is_work(place: str | Path) -> bool:
+    """Whether a path is a work folder: it has the task that 1_eda writes."""
+    return (resolve(place) / "task.json").is_file()
+
+
 def load_task(work: str | Path) -> Task:
     """The task of a work folder. Raises FileNotFoundError before 1_eda has run or when the data files are gone, and
     ValueError when they have changed since."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kagglekit.competition.task import load_task
+from kagglekit.competition.task import is_work, load_task
 from kagglekit.decoders.lora_base import BASE, find_base, read_base
 from kagglekit.decoders.packed_weights import PACKED, dense_folder
 from kagglekit.files import read_json, resolve, write_json
@@ -50,10 +50,10 @@ class Inputs:
     def _step(self, step: Step) -> Step:
         """Find what a step reads, and return the step with the paths of the kernel."""
         values = step.values
-        if values.get("tasks"):
+        if several := next((name for name in ("tasks", "suite") if values.get(name)), ""):
             raise ValueError(
-                "tasks: a kernel or a cluster gets the files of one competition; train all tasks here, and take the "
-                "run of each folder into a kernel by 5_submit"
+                f"{several}: a kernel or a cluster gets the files of one competition; train all tasks here, and take "
+                "the run of each folder into a kernel by 5_submit"
             )
         travels = nbformat.read(step.source, as_version=4).metadata.get("kagglekit", {})
         for template in travels.get("reads", []):
@@ -118,6 +118,11 @@ class Inputs:
             return
         if not here.exists():
             raise FileNotFoundError(f"{what} is {path!r}, and {here} does not exist")
+        if is_work(here):
+            raise ValueError(
+                f"{what} is the work folder {path!r}, and a kernel or a cluster gets the files of one competition: "
+                "pretrain here, and let start= begin with that run"
+            )
         self.places.typed(path)
         run = RunRecord.around(here) if here.is_dir() else None
         if run and (run.work / "task.json").is_file():  # the model of a run: its parents count too

@@ -146,4 +146,11 @@ class SubmitRun(Knobs):
         choices=("", "only", "with"),
         shown="run",
     )
+    suite: list[str] = knob(
+        [],
+        'work folders, or runs in them, to submit with it in one zip: ["runs/b", "runs/c/base"]',
+        names="file",
+        only={"predict": False, "full": False},
+        shown="run",
+    )
     hours: float = knob(0.0, "stop cleanly before so many hours since the kernel began; 0: never", least=0, shown="run")

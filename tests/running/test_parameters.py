@@ -20,7 +20,7 @@ from kagglekit.runs.run_knobs import JointOptions
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
 
 KNOBS = ("1_eda", "2_pretrain", "3_train", "4_ensemble", "5_submit")
-SHOWN = {"1_eda": (20, 34), "2_pretrain": (20, 24), "3_train": (20, 26), "4_ensemble": (14, 20), "5_submit": (4, 7)}
+SHOWN = {"1_eda": (20, 34), "2_pretrain": (20, 24), "3_train": (20, 26), "4_ensemble": (14, 20), "5_submit": (4, 8)}
 
 CELL = """\
 # what the training takes
