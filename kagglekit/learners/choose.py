@@ -180,7 +180,7 @@ def choose_learner(
         settings = dict(start="") | soup.settings
         return Choice(soup, settings, {}, selection_warning(work, settings), run.seed)
     cache, found = resolve(work) / "tokens", find_backbone(backbone)
-    starts = find_starts(work, run.start, backbone, to_train)
+    starts = find_starts(work, run.start, backbone, to_train, run.tasks)
     settings = with_seeds(dict(backbone=backbone, start=run.start, learner=kind), run.seeds) | more
     if kind != "finetune":
         learner = in_orders(partial(_make_other, kind, task, found, recipe, cache, run.learner_options))

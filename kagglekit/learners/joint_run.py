@@ -14,7 +14,8 @@ from kagglekit.learners.joint import JointTuner, shared_rows
 from kagglekit.learners.joint_check import check_joint
 from kagglekit.progress import say
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
-from kagglekit.runs.initial_weights import find_starts
+from kagglekit.runs.initial_weights import find_starts, read_sources
+from kagglekit.runs.record import name_start, split_start
 from kagglekit.runs.run_knobs import JointOptions, TrainingRun
 from kagglekit.runs.tables import choose_folds, read_folds, read_run, training_rows
 from kagglekit.training.finetune import FineTuner
@@ -46,6 +47,26 @@ class JointRun:
                         f"tasks: in fold {fold} nothing is left of {place} to learn: other tasks hold out all its "
                         "texts. Leave it out, or bring the labels of these texts into one work folder"
                     )
+        if self.run.start:
+            self._check_starts()
+
+    def _check_starts(self) -> None:
+        """Raise ValueError for a run to begin from that learned texts of one task which another holds out."""
+        tables = zip(self.keys_, self.tables_, strict=True)
+        pairs = [pd.DataFrame({"text": keys, "fold": table["fold"].to_numpy()}) for keys, table in tables]
+        pairs = [pair[pair["text"] != ""].drop_duplicates() for pair in pairs]
+        for source in read_sources(self.run.work, split_start(self.run.start), tasks=self.run.tasks):
+            record, numbers = source.record, range(len(pairs))
+            kept = [*map(resolve, record.recipe.get("tasks", []))]  # their texts it left out
+            own = [n for n in numbers if source.by_fold and record.is_of_data(resolve(self.places_[n]))]
+            for one, other in ((a, b) for a in own for b in numbers if a != b and resolve(self.places_[b]) not in kept):
+                both = pairs[one].merge(pairs[other], on="text", suffixes=("", "_other"))
+                if count := both.loc[both["fold"] != both["fold_other"], "text"].nunique():
+                    raise ValueError(
+                        f"start={source.name!r} learned {count:,} texts that {self.places_[other]} holds out in "
+                        "another fold: begin with a joint run of these tasks, which leaves them out, or take them out "
+                        "of one of the two"
+                    )
 
     @property
     def task(self):
@@ -76,6 +97,7 @@ class JointRun:
             words = ", ".join(f"{count:,} of {place}" for place, count in zip(self.places_, lost, strict=True) if count)
             say(f"fold {fold}: rows that are not learned, as another task holds out the same texts: {words}")
         settings = self.settings_ | ({"seeds": seeds} if seeds > 1 else {})
+        settings["start"] = name_start(self.run.work, self.run.start)
         runs = [  # the prompt of a recipe, for one, is filled in for each task
             open_run(place, self.run.run, settings | one.settings, self.run.overwrite)
             for place, one in zip(self.places_[1:], self.learner.others, strict=True)
@@ -112,7 +134,17 @@ def make_joint(run: TrainingRun, recipe: Recipe, tuner: dict[str, Any], folds: p
     for place in map(resolve, places[1:]):
         task = load_task(place)
         find_starts(place, "", run.backbone, [])  # a backbone that has seen labels of it
-        others.append(FineTuner(task, read_train(task), read_test(task), tuner["backbone"], recipe, place / "tokens"))
+        others.append(
+            FineTuner(
+                task,
+                read_train(task),
+                read_test(task),
+                tuner["backbone"],
+                recipe,
+                place / "tokens",
+                vocabulary=tuner["vocabulary"],
+            )
+        )
     losses = options.losses
     if isinstance(losses, dict):
         given = {resolve(name): float(weight) for name, weight in losses.items()}

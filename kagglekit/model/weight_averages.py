@@ -120,18 +120,24 @@ def fuse_backbones(
     first, to be named as `backbone`. weights: one a folder, None is the plain mean.
     Raises ValueError that names two folders whose backbones or vocabularies differ, and how.
     """
-    check_equal([_read_config(folder) for folder in folders], folders)
-    tokenizers = [load_tokenizer(str(folder)) for folder in folders]
-    check_equal([{f"token {word!r}": n for word, n in t.get_vocab().items()} for t in tokenizers], folders)
+    tokenizer = check_fusable(folders)
     states = (_load_backbone(folder).state_dict() for folder in folders)
     fused = _load_backbone(folders[0])
     fused.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
     if target is not None:
         with replacing(target) as part, quiet():
             fused.save_pretrained(part)
-            tokenizers[0].save_pretrained(part)
+            tokenizer.save_pretrained(part)
             seal(part)
     return fused
+
+
+def check_fusable(folders: Sequence[str | Path]):
+    """Raise as `fuse_backbones` does, before weights are read; return the tokenizer of the first."""
+    check_equal([_read_config(folder) for folder in folders], folders)
+    tokenizers = [load_tokenizer(str(folder)) for folder in folders]
+    check_equal([{f"token {word!r}": n for word, n in t.get_vocab().items()} for t in tokenizers], folders)
+    return tokenizers[0]
 
 
 def check_equal(facts: Sequence[dict], names: Sequence) -> None:

@@ -1,10 +1,11 @@
-"""Text to pretrain on, from files: tables, plain text, or a folder of them."""
+"""Text to pretrain on, from files: tables, plain text, or a folder of them; or from work folders of other tasks."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kagglekit.competition.formats.encodings import PACKED, decode, unpack
 from kagglekit.competition.read import READERS, read_table
+from kagglekit.competition.task import is_work, load_task, read_test, read_train
 from kagglekit.competition.text_columns import is_empty, join_columns
 from kagglekit.files import resolve
 from kagglekit.options import check_range
@@ -17,7 +18,8 @@ def read_corpus(names: Sequence[str], column: str = "text", encoding: str = "utf
     """The texts of files, in the order of `names` and of the rows; texts of white space alone are left out.
 
     names: tables (CSV, TSV, parquet, JSON lines), plain text (.txt), each also as .gz or .zip of one file; or folders,
-    of which all such files are read, also those in folders below, by their names. column: of tables, `text_column` in
+    of which all such files are read, also those in folders below, by their names; or work folders, of which the texts
+    of train and test are read as their tasks say. column: of tables, `text_column` in
     2_pretrain; "title+text" joins two columns, like the text of a task. split: of plain text,
     `text_split`: by "line", by "paragraph" (between blank lines), or "file" (not at all). Equal texts are all kept. All
     text is in memory at once.
@@ -27,6 +29,10 @@ def read_corpus(names: Sequence[str], column: str = "text", encoding: str = "utf
     check_range("text_split", split, split in SPLITS, f"one of {', '.join(SPLITS)}")
     texts = []
     for name in names:
+        if is_work(name):
+            task = load_task(name)
+            texts += [text for text in [*read_train(task)["text"], *read_test(task)["text"]] if not is_empty(text)]
+            continue
         for file in _files(resolve(name)):
             found = [text for text in _read(file, column, encoding, split) if not is_empty(text)]
             if not found:

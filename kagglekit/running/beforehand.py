@@ -15,7 +15,7 @@ from typing import Any
 from kagglekit.competition.mounts import mount_root
 from kagglekit.competition.text_columns import template_columns
 from kagglekit.declared import read_names
-from kagglekit.files import read_json, resolve, shorten
+from kagglekit.files import Damaged, read_json, resolve, shorten
 from kagglekit.learners.joint_check import check_joint, read_tasks
 from kagglekit.options import current_names, did_you_mean
 from kagglekit.running.arguments import Asked
@@ -41,7 +41,7 @@ def check_beforehand(notebook: str, known: dict[str, Parameter], values: Mapping
         try:
             check(asked)
         except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-            if str(error).startswith(f"{notebook}: "):
+            if isinstance(error, Damaged) or str(error).startswith(f"{notebook}: "):
                 raise
             raise type(error)(f"{notebook}: {error}") from None
 
@@ -87,6 +87,10 @@ def check_runs(asked: Asked) -> None:
             )
     if asked.values.get("full") and not (asked.work / asked.values["run"] / "full").is_dir():
         raise ValueError(f"full: run={asked.values['run']!r} has no model of all rows: run 3_train with full_fit=true")
+    if asked.values.get("suite"):
+        from kagglekit.ensembling.suite import find_parts  # a second
+
+        find_parts(asked.work, asked.values["run"], asked.values["suite"])
     for name in ("folds", "runs"):
         if twice := [one for one, count in Counter(asked.values.get(name) or []).items() if count > 1]:
             raise ValueError(f"{name}={asked.values[name]!r} names {twice[0]!r} twice")
@@ -100,6 +104,18 @@ def check_tasks(asked: Asked) -> None:
     """The work folders of a joint run."""
     if asked.has("tasks", "tricks") and asked.values["tasks"]:
         check_joint(asked.values)
+
+
+def check_start(asked: Asked) -> None:
+    """Runs that are begun from: of the same backbone, and none that has seen what it would be validated on."""
+    if asked.values.get("start") and asked.task:
+        from kagglekit.runs.initial_weights import find_starts, read_sources  # they take half a second
+
+        start, tasks = asked.values["start"], asked.values.get("tasks") or []
+        if "+" in start:
+            find_starts(asked.work, start, asked.values["backbone"], asked.values["folds"], tasks)
+        else:
+            read_sources(asked.work, [start], tasks=tasks)[0].check_name(asked.values["backbone"])
 
 
 def check_files(asked: Asked) -> None:
@@ -284,13 +300,15 @@ def _check_settings(asked: Asked, folder: Path) -> None:
     begun = len([path for path in folder.iterdir() if not path.name.startswith(".")]) > 1
     if values["overwrite"] or not begun or not (folder / "params.json").is_file():
         return
+    from kagglekit.runs.record import RunRecord, name_start  # pandas takes a third of a second, and most runs are new
+
     recipe = current_names(read_json(folder / "params.json").get("recipe", {}))
+    if folder.parent != asked.work:
+        values = values | {"start": name_start(values["work"], values["start"])}
     if ("objective" in recipe) != asked.has("objective"):
         theirs = "2_pretrain" if "objective" in recipe else "3_train"
         raise ValueError(f"run={values['run']!r} is a run of {theirs}: name another run=")
     filled = _fill_in(asked, task)[0].as_dict() if task and asked.has("learner", "tricks") else {}
-    from kagglekit.runs.record import RunRecord  # pandas takes a third of a second, and most runs are new
-
     lost = RunRecord(folder).lost_seeds(values["seeds"]) if asked.has("seeds") else []
     if changed := [*_changed(recipe, values | filled), *lost]:
         raise ValueError(
@@ -318,6 +336,16 @@ def _near(path: str) -> str:
 
 
 CHECKS = (
-    *(check_places, check_tasks, check_data, check_runs, check_files, check_backbone, check_adapters, check_report),
+    *(
+        check_places,
+        check_tasks,
+        check_data,
+        check_runs,
+        check_start,
+        check_files,
+        check_backbone,
+        check_adapters,
+        check_report,
+    ),
     *(check_columns, check_task, check_settings),
 )

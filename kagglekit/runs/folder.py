@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kagglekit.competition.task import Task
+from kagglekit.competition.tables import existing_files
+from kagglekit.competition.task import Task, is_work, load_task
 from kagglekit.decoders.packed_weights import PACKED
 from kagglekit.files import (
     Damaged,
@@ -164,7 +165,8 @@ def _hash_inputs(
 def _sources(work: Path, recipe: dict[str, Any]) -> list[SourceRun]:
     names = {"start": split_start(recipe.get("start", "")), "soup_of": recipe.get("soup_of", [])}
     names["scorer"] = [name for name in [recipe.get("scorer")] if name]
-    return [source for what, given in names.items() for source in read_sources(work, given, what)]
+    tasks = recipe.get("tasks", [])
+    return [source for what, given in names.items() for source in read_sources(work, given, what, tasks)]
 
 
 def _teachers(work: Path, recipe: dict[str, Any]) -> list[RunRecord]:
@@ -189,8 +191,13 @@ def _weights(model: Path) -> list[Path]:
 
 
 def _files(names: str | Sequence[str]) -> Iterator[Path]:
-    """The files that parameters name, those of a folder in the order of their paths."""
+    """The files that parameters name, those of a folder in the order of their paths; of a work folder those of its
+    competition."""
     for path in map(resolve, [names] if isinstance(names, str) else names):
+        if is_work(path):
+            task = load_task(path)
+            yield from existing_files(task.data, task.files.values())
+            continue
         yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 

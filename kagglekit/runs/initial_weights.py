@@ -4,7 +4,7 @@ A model of fold k may only be made from models that never saw the rows of fold k
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from kagglekit.runs.record import RunRecord, named_runs, split_start, with_ances
 class SourceRun:
     """A run with models, which `read_sources` has checked.
 
-    name: as it was given. by_fold: it was trained on the folds of the work folder, so fold k uses its model of fold k.
+    name: as it was given. by_fold: it was trained on the folds of the work folder, or of another whose task the run
+    learns, so fold k uses its model of fold k.
     """
 
     name: str
@@ -40,36 +41,44 @@ class SourceRun:
             )
         return self.models[fold]
 
-    def check_backbone(self, backbone: str, what: str = "start") -> None:
-        """Raise ValueError for a run of another backbone, FileNotFoundError for a model without weights."""
+    def check_name(self, backbone: str, what: str = "start") -> None:
+        """Raise ValueError for a run of another backbone."""
         theirs = self.record.recipe["backbone"]
         if SOURCES.get(theirs, theirs) != SOURCES.get(backbone, backbone):
             raise ValueError(
                 f"{what}={self.name!r} was made from the backbone {theirs!r}, not {backbone!r}: name another run"
             )
+
+    def check_backbone(self, backbone: str, what: str = "start") -> None:
+        """Raise ValueError for a run of another backbone, FileNotFoundError for a model without weights."""
+        self.check_name(backbone, what)
         if not self.models:
             from kagglekit.model.backbones import find_backbone  # here: torch takes seconds, and blends need none of it
 
             find_backbone(str(self.record.folder / "model"))
 
 
-def read_sources(work: str | Path, names: Sequence[str], what: str = "start") -> list[SourceRun]:
+def read_sources(
+    work: str | Path, names: Sequence[str], what: str = "start", tasks: Sequence[str] = ()
+) -> list[SourceRun]:
     """The source runs of these names: each a run in `work`, or the path of a run in another work folder.
 
-    what: the parameter that names them. Trained runs of the same data (the fingerprint in task.json) must have the same
-    folds. Runs of other data may have any, but must not be made from a run of this data, as far as params.json shows;
-    whether their files hold some of the same rows is for you to know.
+    what: the parameter that names them. tasks: work folders whose tasks are learned together, fold by fold; those of
+    `work` alone when empty. Trained runs of the same data (the fingerprint in task.json) as one of them must have the
+    same folds. Runs of other data may have any, but must not be made from a run of this data, as far as params.json
+    shows; whether their files hold some of the same rows is for you to know.
     Raises FileNotFoundError for a run that is not there, ValueError for one without models, named twice, or refused.
     """
     reads: dict = {}
-    sources = [_read_source(resolve(work), RunRecord.open(work, name, reads), name, what) for name in names]
+    works = list(dict.fromkeys([resolve(work), *map(resolve, tasks)]))
+    sources = [_read_source(works, RunRecord.open(work, name, reads), name, what) for name in names]
     for folder, times in Counter(source.record.folder for source in sources).items():
         if times > 1:
             raise ValueError(f"{what}: {folder} is named twice")
     return sources
 
 
-def _read_source(work: Path, run: RunRecord, name: str, what: str) -> SourceRun:
+def _read_source(works: Sequence[Path], run: RunRecord, name: str, what: str) -> SourceRun:
     if not run.folder.is_dir():
         notebook = "2_pretrain" if what == "start" else "3_train"
         raise FileNotFoundError(
@@ -80,26 +89,43 @@ def _read_source(work: Path, run: RunRecord, name: str, what: str) -> SourceRun:
             f"{what}={name!r}: {run.folder} has no model: name a run of 2_pretrain that is done, or one of 3_train "
             "with a backbone and a finished fold"
         )
-    lost = [place for place in (run.work, work) if run.models and not (place / "task.json").is_file()]
+    lost = [place for place in (run.work, *works) if run.models and not (place / "task.json").is_file()]
     if lost:
         raise FileNotFoundError(f"{lost[0]} has no task.json: a run is found in the work folder where it was trained")
-    by_fold = bool(run.models) and run.is_of_data(work)
-    if by_fold and not _same_folds(run, work):
+    of = [work for work in works if run.models and run.is_of_data(work)]
+    if other := next((work for work in of if not _same_folds(run, work)), None):
         raise ValueError(
             f"{what}={name!r} was trained on the same data with other folds: its models have seen rows that they would "
-            f"be validated on. Name a run with the folds of {work}"
+            f"be validated on. Name a run with the folds of {other}"
         )
     if what != "start" and (run.folder / "models.json").is_file():
         raise ValueError(f"{what}={name!r} is a run of 2_pretrain: name one of 3_train")
-    if by_fold:
+    if of:
         refuse_leak(run, what, name)
-    for ancestor in [] if by_fold else with_ancestors([run], work):
-        if ancestor.models:
-            raise ValueError(
-                f"{what}={name!r} is made from {ancestor.folder}, a run of this data: its models have seen rows that "
-                "they would be validated on. Name a run that did not"
-            )
-    return SourceRun(name, run, by_fold)
+    for work in (work for work in works if work not in of):
+        for ancestor in _seen(run, work) if of else with_ancestors([run], work):
+            if ancestor.models:
+                raise ValueError(
+                    f"{what}={name!r} is made from {ancestor.folder}, a run of this data: its models have seen rows "
+                    "that they would be validated on. Name a run that did not"
+                )
+    return SourceRun(name, run, bool(of))
+
+
+def _seen(run: RunRecord, work: Path) -> Iterator[RunRecord]:
+    """The runs of a work folder's data that have shown all its rows to the model of each fold of `run`, of other data.
+
+    One of a joint run's other tasks has not: fold k of all of them was held out together.
+    """
+    chain = [run]
+    for one in chain:
+        places = [one.work, *map(resolve, one.recipe.get("tasks", []))]
+        for parent in dict.fromkeys(parent for parents in one.parents.values() for parent in parents):
+            if not any(parent.is_of_data(place) for place in places):
+                yield from with_ancestors([parent], work)
+            elif parent not in chain and parent.folder.is_dir():
+                chain.append(parent)
+    yield from (one for one in chain if one.is_of_data(work) and not _same_folds(one, work))
 
 
 def _same_folds(run: RunRecord, work: Path) -> bool:
@@ -109,21 +135,28 @@ def _same_folds(run: RunRecord, work: Path) -> bool:
     return run.work == work or read_parquet(theirs).equals(read_parquet(work / "folds.parquet"))
 
 
-def find_starts(work: str | Path, start: str, backbone: str, folds: Iterable[int]) -> dict[int, dict[str, float]]:
+def find_starts(
+    work: str | Path, start: str, backbone: str, folds: Iterable[int], tasks: Sequence[str] = ()
+) -> dict[int, dict[str, float]]:
     """The initial weights of each fold: fold -> folder of a model -> its share in their average.
 
     start: a run of 2_pretrain ("mlm"); a trained run ("base"), where fold k starts from the backbone of its fold k (of
     several seeds their average), which never saw the labels of fold k either; the path of a run in another work folder
-    ("runs/other/base"), fold by fold if it is of the same data, else with the average of all its folds; or several of
-    these, each with the same share ("base+runs/other/base"). Empty: no initial weights, the backbone as it is.
-    backbone: that of all these runs. Nothing is loaded yet: errors come before anything is trained.
-    Raises as `read_sources` does, and ValueError for another backbone, a missing fold, or a backbone that has seen
-    labels of this data.
+    ("runs/other/base"), fold by fold if it is of the same data, or of one of `tasks`, the work folders of a joint run,
+    else with the average of all its folds; or several of these, each with the same share ("base+runs/other/base").
+    Empty: no initial weights, the backbone as it is. backbone: that of all these runs. No weights are loaded yet:
+    errors come before anything is trained.
+    Raises as `read_sources` does, and ValueError for another backbone, runs whose weights cannot be averaged, a missing
+    fold, or a backbone that has seen labels of this data.
     """
     _refuse_trained_backbone(work, backbone)
-    sources = read_sources(work, split_start(start))
+    sources = read_sources(work, split_start(start), tasks=tasks)
     for source in sources:
         source.check_backbone(backbone)
+    if len(sources) > 1:
+        from kagglekit.model.weight_averages import check_fusable  # here: torch takes seconds
+
+        check_fusable([next(iter(_shares([source], min(source.models, default=0)))) for source in sources])
     return {fold: _shares(sources, fold) for fold in folds} if sources else {}
 
 

@@ -25,6 +25,11 @@ def split_start(start: str) -> list[str]:
     return [name.strip() for name in start.split("+")] if start.strip() else []
 
 
+def name_start(work: str | Path, start: str) -> str:
+    """A `start` of a run in `work` as it is named in another work folder: by paths."""
+    return "+".join(name if "/" in name else f"{work}/{name}" for name in split_start(start))
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A run: trained (3_train) or pretrained (2_pretrain), with params.json; or blended (4_ensemble): weights.json.

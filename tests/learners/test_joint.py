@@ -3,23 +3,31 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from kagglekit.competition.infer import infer
+from kagglekit.competition.task import load_task, read_test, read_train
 from kagglekit.data.duplicates import normalise
+from kagglekit.files.arrays import seal
+from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.joint import DRAWS, JointSampler, JointTuner, as_task, join, shared_rows
 from kagglekit.learners.joint_check import check_joint
 from kagglekit.learners.joint_losses import falling_weights
 from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
+from kagglekit.model.weight_averages import average_weights
+from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.record import RunRecord, with_ancestors
 from kagglekit.runs.run_knobs import JointOptions, TrainingRun
-from kagglekit.runs.tables import write_folds
+from kagglekit.runs.tables import read_folds, write_folds
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.predict import SavedModel
@@ -292,3 +300,68 @@ def test_a_fold_that_one_folder_lacks_is_not_left_out_in_silence(folders):
         check_joint(both)
     shutil.rmtree(folders / "a" / "joint" / "fold0")
     check_joint(both)
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch, texts):
+    """Two work folders, a and b, with two folds each, below the working directory; the last text is in both."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate("ab"):
+        words, balance = texts(24, seed=number)
+        table = pd.DataFrame({"id": [f"{name}{n}" for n in range(24)], "text": words, "label": balance > 0})
+        table.loc[19, "text"] = "the end of both"
+        (tmp_path / "data" / name).mkdir(parents=True)
+        table[:20].to_csv(tmp_path / "data" / name / "train.csv", index=False)
+        table[20:].drop(columns="label").to_csv(tmp_path / "data" / name / "test.csv", index=False)
+        table[20:][["id", "label"]].to_csv(tmp_path / "data" / name / "sample_submission.csv", index=False)
+        infer(tmp_path / "data" / name)[0].save(tmp_path / "runs" / name)
+        write_folds(tmp_path / "runs" / name, table["id"][:20], np.arange(20) % 2)
+    return tmp_path / "runs"
+
+
+def _train(places, name, run, backbone, **more):
+    """Fold 1 of a run, as 3_train trains it."""
+    work = str(places / name)
+    given, what = TrainingRun(work=work, run=run, backbone=backbone, **more), load_task(work)
+    train, test = read_train(what), read_test(what)
+    recipe = Recipe(max_length=16, epochs=1, batch_size=8, precision="fp32", learning_rate=1e-12)
+    choice = choose_learner(given, recipe, what, train, test, table := read_folds(work, train["id"]), [1])
+    folder, held_out = open_run(work, run, choice.settings), np.flatnonzero(table["fold"] == 1)
+    fitted = choice.fit(np.flatnonzero(table["fold"] != 1), held_out, folder / "fold1", 1)
+    save_fold(folder, 1, fitted, train["id"].iloc[held_out], test["id"], what)
+    return choice
+
+
+def test_a_joint_run_begins_fold_by_fold_with_the_mean_of_runs_of_each_folder(places, backbone):
+    """With a rate next to nothing the backbone stays where it began."""
+    joint = dict(tasks=["runs/a", "runs/b"], start="one+runs/b/two")
+    for name, run, start in (("a", "one", ""), ("b", "two", "")):
+        _train(places, name, run, backbone, start=start)
+        model = places / name / run / "fold1" / "model"
+        states = load_file(model / "model.safetensors")
+        save_file({key: value + (name == "b") for key, value in states.items()}, model / "model.safetensors")
+        (model / "checksums.json").unlink()
+        seal(model)
+    choice = _train(places, "a", "joint", backbone, **joint)
+    begun = [f"runs/{name}/fold1/model" for name in ("a/one", "b/two")]
+    assert choice.starts == {1: {str(places.parent / place): 1.0 for place in begun}}  # not all folds of the other
+    mean = average_weights([Classifier.load(Path(place)).backbone.state_dict() for place in begun])
+    for name in "ab":
+        kept = load_file(places / name / "joint" / "fold1" / "model" / "model.safetensors")
+        assert all(torch.allclose(kept[f"backbone.{key}"], mean[key], atol=1e-5) for key in mean)
+        sources = RunRecord(places / name / "joint").parents["start"]
+        assert [str(one.folder.relative_to(places)) for one in sources] == ["a/one", "b/two"]
+    _train(places, "b", "on", backbone, start="joint")
+    with pytest.raises(ValueError, match=r"on' is made from .*runs/a/.*, a run of this data: its models have seen"):
+        _train(places, "a", "back", backbone, start="runs/b/on")
+
+
+def test_runs_that_learned_texts_which_another_task_holds_out_are_not_begun_from(places, backbone):
+    _train(places, "a", "one", backbone)
+    folds = np.arange(20) % 2
+    folds[18:] = folds[[19, 18]]  # the text that both have lies in fold 1 of a, and now in fold 0 of b
+    write_folds(places / "b", [f"b{n}" for n in range(20)], folds)
+    _train(places, "a", "joint", backbone, tasks=["runs/a", "runs/b"])
+    _train(places, "a", "more", backbone, tasks=["runs/a", "runs/b"], start="joint")
+    with pytest.raises(ValueError, match=r"start='one' learned 1 texts that .*runs/b holds out in another fold"):
+        _train(places, "a", "on", backbone, tasks=["runs/a", "runs/b"], start="one")

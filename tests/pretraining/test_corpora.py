@@ -4,7 +4,9 @@ import zipfile
 import pandas as pd
 import pytest
 
+from kagglekit.competition.infer import infer
 from kagglekit.pretraining.corpora import read_corpus
+from kagglekit.runs.folder import _files
 
 LINES = "first line\nsecond\n\n \nthird\u2028same\r\nfourth"
 
@@ -81,3 +83,27 @@ def test_errors_name_the_file_and_what_is_wrong_with_it(folder):
     (folder / "none").mkdir()
     with pytest.raises(ValueError, match="none holds no file of text"):
         read_corpus([str(folder / "none")])
+
+
+def test_a_work_folder_is_the_texts_of_train_and_test_as_its_task_reads_them(tmp_path):
+    """Whatever the columns are called there; its runs are no text, and its text is no other when a run is added."""
+    (tmp_path / "data").mkdir()
+    for name, more in (("train", {"mood": list("abab")}), ("test", {})):
+        table = pd.DataFrame(
+            {"key": [f"{name}{n}" for n in range(4)], "review": [f"{name} {n} is it" for n in range(4)]}
+        )
+        table.assign(**more).to_csv(tmp_path / "data" / f"{name}.csv", index=False)
+    infer(tmp_path / "data")[0].save(tmp_path / "work")
+    (tmp_path / "more.txt").write_text("one more")
+    names = [str(tmp_path / "work"), str(tmp_path / "more.txt")]
+    assert read_corpus(names) == [f"{name} {n} is it" for name in ("train", "test") for n in range(4)] + ["one more"]
+    before = list(_files(names))
+    (tmp_path / "work" / "base").mkdir()
+    (tmp_path / "work" / "base" / "score.json").write_text("{}")
+    assert (
+        list(_files(names))
+        == before
+        == [*(tmp_path / "data" / f"{n}.csv" for n in ("train", "test")), tmp_path / "more.txt"]
+    )
+    with pytest.raises(ValueError, match="column 'text'"):
+        read_corpus([str(tmp_path / "data")])

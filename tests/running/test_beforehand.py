@@ -7,14 +7,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from kagglekit.files import Damaged, hash_files
 from kagglekit.files.parquet import write_parquet
 from kagglekit.running.arguments import parse_arguments, read_arguments, with_defaults
 from kagglekit.running.beforehand import check_beforehand, read_header
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
+from kagglekit.runs.tables import write_folds
 
 TASK = dict(kind="multiclass", id="id", text=["title", "body"], labels=["mood"], classes=["bad", "good"], metric="f1")
 TASK |= dict(files={"train": "train.csv", "test": "test.csv"}, renamed={"test": {"Title": "title"}}, group=None)
@@ -23,24 +26,26 @@ BASE = dict(backbone="minilm", start="", learner="finetune", epochs=2.0, budget=
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, backbone):
     """A competition, and a work folder with a task and the runs base, tfidf, mlm and blend, as far as they are read."""
     place = tmp_path_factory.mktemp("place")
     (place / "data").mkdir()
     (place / "data" / "train.csv").write_text("id,title,body,mood,stars\n1,a,b,good,3\n")
     (place / "data" / "test.csv").write_text("id,Title,body,stars\n2,a,b,4\n")
+    write_folds(place / "work", ["1"], np.array([0]))
     runs = {
-        "base": {"recipe": BASE},
+        "base": {"recipe": BASE, "inputs": {"folds": hash_files([place / "work" / "folds.parquet"])}},
         "tfidf": {"recipe": {"backbone": "tfidf"}},
-        "mlm": {"recipe": {"objective": "mlm"}},
+        "mlm": {"recipe": {"objective": "mlm", "backbone": "minilm"}, "inputs": {}},
     }
     for name, params in runs.items():
-        (place / "work" / name / ("model" if name == "mlm" else "fold0/model" if name == "base" else "fold0")).mkdir(
-            parents=True
-        )
-        (place / "work" / name / "params.json").write_text(json.dumps(params))
-    for file in ("base/fold0/model/classifier.json", "mlm/model/config.json"):
-        (place / "work" / file).write_text("{}")
+        fold = place / "work" / name / "fold0"
+        fold.mkdir(parents=True) if name != "mlm" else fold.parent.mkdir()
+        (fold.parent / "params.json").write_text(json.dumps(params))
+    for table in ("oof", "test"):
+        write_parquet(place / "work" / "base" / "fold0" / f"{table}.parquet", pd.DataFrame({"id": ["1"]}), {})
+    for model in ("base/fold0/model", "mlm/model"):
+        shutil.copytree(backbone, place / "work" / model)
     (place / "work" / "blend" / "fold0").mkdir(parents=True)
     (place / "work" / "blend" / "weights.json").write_text("{}")
     (place / "work" / "task.json").write_text(json.dumps(TASK | {"data": str(place / "data")}))
@@ -80,6 +85,14 @@ DATA = "data=PLACE/data"
         ("3_train run=new backbone=PLACE/model/minlm", "backbone='.*/minlm': there is no folder|does not exist"),
         ("3_train run=new backbone=PLACE/data", "has no config.json: it is no folder of a model"),
         ("3_train run=new start=bas", r"start='bas' does not exist: did you mean base\?$"),
+        (
+            "3_train run=new start=mlm backbone=bge-small-zh",
+            "start='mlm' was made from the backbone 'minilm', not 'bge-small-zh'",
+        ),
+        (
+            "3_train run=new start=mlm+base backbone=bge-small-zh",
+            "start='mlm' was made from the backbone 'minilm', not 'bge-small-zh'",
+        ),
         ("3_train run=new start=mlm+tfidf", "start='tfidf' has no model to begin from"),
         ('3_train run=new budget={"titel":5}', r"budget: 'titel' is no text column of the task: did you mean title\?"),
         ('3_train run=new truncation={"bdy":"tail"}', r"truncation: 'bdy' is no text column .* did you mean body\?"),
@@ -217,3 +230,10 @@ def test_a_mistake_costs_no_more_than_two_seconds_and_nothing_heavy(place):
     assert time.monotonic() - began < 20  # 0.3 s where the machine is idle
     loaded = {row.split("|")[-1].strip() for row in done.stderr.splitlines() if row.startswith("import time:")}
     assert not loaded & {"torch", "pandas", "sklearn", "transformers", "nbformat", "papermill"}
+
+
+def test_a_damaged_task_is_named_with_what_makes_it_again(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "task.json").write_text("")
+    with pytest.raises(Damaged, match=r"task.json is empty \(0 bytes\): run 1_eda again"):
+        ask(tmp_path, "3_train", "run=new")

@@ -189,9 +189,11 @@ def test_a_model_of_one_fold_is_no_backbone_of_all(work, place, trained, pretrai
 def test_backbones_that_differ_cannot_be_averaged(work, trained, backbone, backbones):
     trained(work, "base")
     trained(work, "other", folder=backbones["electra"])  # which params.json does not tell
-    starts = find_starts(work, "base+other", backbone, [0])
-    with pytest.raises(ValueError, match=r"base/fold0/model and .*other/fold0/model cannot be averaged"):
-        make_start(starts[0], work / "joint" / "fold0")
+    words = r"base/fold0/model and .*other/fold0/model cannot be averaged: model_type is bert in one, electra in the"
+    with pytest.raises(ValueError, match=words):
+        find_starts(work, "base+other", backbone, [0])
+    with pytest.raises(ValueError, match=words):  # of a fold whose models alone differ
+        make_start({str(work / name / "fold0" / "model"): 0.5 for name in ("base", "other")}, work / "on" / "fold0")
 
 
 def test_a_trained_run_with_a_model_of_all_folds_still_goes_fold_by_fold(work, trained, backbone):

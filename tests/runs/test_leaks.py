@@ -74,6 +74,16 @@ class Place:
     def start(self, name, other=None):
         return read_sources(self.work, [str(other.work / name) if other else name])
 
+    def with_tasks(self, other, name="joint"):
+        """A joint run of this folder and another."""
+        for one in (self, other):
+            one.run(name, tasks=[str(self.work), str(other.work)])
+
+    def joint(self, other, *names):
+        """Where a joint run of this folder and another begins."""
+        names = [str(other.work / name) if (other.work / name).is_dir() else name for name in names]
+        return read_sources(self.work, names, tasks=[str(self.work), str(other.work)])
+
     def read(self, name, folds=None):
         return read_run(self.work, name, self.task, self.folds if folds is None else folds, TEST)
 
@@ -213,6 +223,38 @@ def start_from_a_stage_whose_scorer_started_from_ours(place):
     place.start("masked", other)
 
 
+@leak(r"news/base' was trained on the same data with other folds: .*Name a run with the folds of .*news")
+def start_several_tasks_from_a_run_whose_folds_were_changed_since(place):
+    other = place.other("news")
+    change(other.run("base"), "inputs", folds="0123")
+    place.joint(other, "base")
+
+
+@leak(r"start='on' is made from .*news/base, a run of this data")
+def start_several_tasks_from_what_saw_all_rows_of_one_of_them(place):
+    """Our run began with the average of all folds of the other task, whose rows it then must predict."""
+    other = place.other("news")
+    place.run("on", start=str(other.run("base")))
+    place.start("on")
+    place.joint(other, "on")
+
+
+@leak(r"start='after' is made from .*news/joint, a run of this data")
+def start_several_tasks_from_what_was_joint_with_other_folds(place):
+    other = place.other("news")
+    place.with_tasks(other), place.run("after", start="joint")
+    change(other.work / "joint", "inputs", folds="0123")
+    place.joint(other, "after")
+
+
+@leak(r"joint' is made from .*news/joint, a run of this data")
+def start_one_task_from_the_joint_run_of_another_folder(place):
+    """Its models of all folds together saw all of our rows, too."""
+    other = place.other("news")
+    place.with_tasks(other)
+    other.start(str(place.work / "joint"))
+
+
 @leak(r"teacher='crossed' leaks: it learned from out-of-fold predictions")
 def learn_from_a_run_that_crossed(place):
     place.run("crossed", crosses=True)
@@ -294,6 +336,16 @@ def label_rows_of_train_as_if_they_had_no_labels(place):
 def test_it_is_refused_to(place, plant, words):
     with pytest.raises(ValueError, match=words):
         plant(place)
+
+
+def test_several_tasks_begin_fold_by_fold_from_runs_of_each(place):
+    """Also from a joint run, and from what began with it: fold k of all tasks was held out together."""
+    other = place.other("news")
+    place.run("ours"), other.run("theirs"), place.with_tasks(other), place.run("after", start="joint")
+    other.run("again", start="joint")
+    for names in (["ours", "theirs"], ["joint"], ["after", "theirs"], ["after", "again"]):
+        assert all(source.by_fold for source in place.joint(other, *names)), names
+    assert not other.start(str(place.work / "ours"))[0].by_fold
 
 
 def test_what_does_not_leak_is_not_refused(place):
