@@ -12,8 +12,8 @@ TEMPERATURE = 2.0  # of `falling_weights`, that of the paper: the higher, the mo
 
 
 def falling_weights(before: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-    """Dynamic weight average (Liu, Johns and Davison, 2019, arXiv 1803.10704): weights that add up to the
-    number of tasks, higher for a loss that fell less from one epoch to the next.
+    """Dynamic weight average (Liu, Johns and Davison, 2019, arXiv 1803.10704): weights that add up to the number of
+    tasks, higher for a loss that fell less from one epoch to the next.
 
     before, last: (tasks,) mean losses of the last epoch but one, and of the last. A loss of 0 counts as unchanged.
     """

@@ -277,12 +277,12 @@ def _fill_in(asked: Asked, task: Mapping[str, Any]) -> tuple[Any, SimpleNamespac
 def check_settings(asked: Asked) -> None:
     """The run of that name: made by the same notebook, with the same settings; of a joint run, in each folder."""
     if asked.has("work", "run") and asked.values["run"]:
-        for work in asked.values.get("tasks") or [asked.work]:
-            _check_settings(asked, resolve(work) / asked.values["run"])
+        for work, task in (read_tasks(asked.values.get("tasks", [])) or {asked.work: asked.task}).items():
+            _check_settings(asked, resolve(work) / asked.values["run"], task)
 
 
-def _check_settings(asked: Asked, folder: Path) -> None:
-    values, task = asked.values, asked.task
+def _check_settings(asked: Asked, folder: Path, task: Mapping[str, Any]) -> None:
+    values = asked.values
     if not folder.is_dir():
         return
     if asked.has("method", "methods"):
@@ -295,8 +295,6 @@ def _check_settings(asked: Asked, folder: Path) -> None:
         return
     if (folder / "weights.json").is_file() and not (folder / "params.json").is_file():
         raise ValueError(f"run={values['run']!r} is a blend of 4_ensemble, and stays as it is: name another run=")
-    if values.get("tasks"):
-        task = read_json(folder.parent / "task.json")
     begun = len([path for path in folder.iterdir() if not path.name.startswith(".")]) > 1
     if values["overwrite"] or not begun or not (folder / "params.json").is_file():
         return

@@ -148,7 +148,7 @@ class TrainingRun(RunKnobs):
     tasks: list[str] = knob(
         [],
         'work folders, work among them, whose tasks one model learns: ["runs/bbc", "runs/tweets"]; empty: one',
-        only=dict.fromkeys(ONE_TASK, False) | {"head": ("linear", "separate", "queries", "flat")},
+        only={"head": ("linear", "separate", "queries", "flat")},
     )
     joint: dict[str, Any] = knob(
         {},
@@ -200,13 +200,16 @@ class TrainingRun(RunKnobs):
 
     @classmethod
     def idle(cls, values: Mapping[str, Any], known: Mapping[str, Knob]) -> dict[str, str]:
-        """Knobs that the learner does not read, those of a `Recipe` among them -> why, see `Knobs.idle`."""
+        """Knobs that the learner does not read, those of a `Recipe` among them, or that are of one task where there are
+        several -> why, see `Knobs.idle`."""
         at = "backbone" if values["backbone"] in PLAIN else "learner"
         reads = EVERY | READS.get(values[at], known.keys())
         changed = [name for name, one in known.items() if values.get(name, one.default) != one.default]
         unread = [name for name in changed if name not in reads]
         why = f"with {at}={values[at]!r}: leave it out"
-        return super().idle(values, known) | dict.fromkeys(unread, why)
+        found = super().idle(values, known) | dict.fromkeys(unread, why)
+        of_one = [name for name in changed if name in ONE_TASK] if values.get("tasks") else []
+        return found | dict.fromkeys(of_one, "on several tasks: leave it out, or train without tasks")
 
 
 @documented

@@ -24,6 +24,7 @@ from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.weight_averages import average_weights
+from kagglekit.options import make_knobs
 from kagglekit.runs.folder import open_run, save_fold
 from kagglekit.runs.record import RunRecord, with_ancestors
 from kagglekit.runs.run_knobs import JointOptions, TrainingRun
@@ -278,6 +279,22 @@ def test_what_several_tasks_cannot_have_is_refused(folders, more, told):
     (folders / "b" / "task.json").write_text('{"kind": "regression"}')
     with pytest.raises(ValueError, match=told):
         check_joint(asked(folders, "a", "ab", **more))
+
+
+@pytest.mark.parametrize(
+    ("knob", "told"),
+    [
+        ({"extra": "x.csv"}, "extra='x.csv' has no effect on several tasks"),
+        ({"features": {"numbers": ["age"]}}, "features=.* has no effect on several tasks"),
+        ({"verbalizer": {"a": ["b"]}, "pattern": "{text} {mask}"}, "verbalizer=.* has no effect on several tasks"),
+        ({"head": "answer", "pattern": "{text} {mask}"}, "tasks=.* has no effect with head='answer'"),
+        ({"learner": "frozen"}, "tasks=.* has no effect with learner='frozen'"),
+    ],
+)
+def test_knobs_of_one_task_are_refused(knob, told):
+    make_knobs(TrainingRun, Recipe, shown={}, rest=knob)
+    with pytest.raises(ValueError, match=told):
+        make_knobs(TrainingRun, Recipe, shown={}, rest={"tasks": ["a", "b"]} | knob)
 
 
 @pytest.mark.parametrize("losses", ["even", {"a": 0.0}, {"a": "2"}])
