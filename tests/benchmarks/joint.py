@@ -33,6 +33,26 @@ SIZES = {"bbc": (300, 600), "tweets": (300, 600), "drugs": (200, 400)}  # rows l
 BASE = {"max_length": 128, "learning_rate": 1.6e-4, "evaluate_every": 10**6}  # evaluated at the end alone
 ALONE, LONGER, JOINT = "alone", "alone, 6 epochs", "joint"
 EVENLY, AFTER, FUSED = "joint, drawn evenly", "joint, then alone", "alone, fused, then joint"
+WITH = "alone, with descriptions of classes"
+DESCRIBED = {
+    "bbc": {
+        "business": "companies, banks, markets, prices and the economy",
+        "entertainment": "films, music, actors, awards and television",
+        "politics": "parties, elections, ministers and laws",
+        "sports": "matches, players, teams and results",
+        "tech": "computers, software, phones and the internet",
+    },
+    "tweets": {
+        "negative": "I hate this, it is bad and makes me angry",
+        "neutral": "a question, a link or news, without a feeling",
+        "positive": "I love this, it is great and makes me happy",
+    },
+    "drugs": {
+        "1": "it did not work, or had terrible side effects",
+        "2": "it helped a little, with some side effects",
+        "3": "it worked very well, and I recommend it",
+    },
+}
 Found = dict[str, np.ndarray]  # sample -> predictions of its other rows
 
 
@@ -57,10 +77,11 @@ class Suite:
         """Where the model of a sample is, trained in a way."""
         return self.place / way / sample / "model"
 
-    def alone(self, way: str, start: str = "", **knobs) -> Found:
+    def alone(self, way: str, start: str = "", described: bool = False, **knobs) -> Found:
         """Each by itself. start: the way whose model of the sample it begins with."""
+        texts = DESCRIBED if described else {}
         return {
-            name: FineTuner(*self._given(name, **knobs))
+            name: FineTuner(*self._given(name, auxiliary_descriptions=texts.get(name, {}), **knobs))
             .fit(
                 *self._rows(name),
                 self.model(way, name).parent,
@@ -93,6 +114,7 @@ WAYS: dict[str, Callable[[Suite, str], Found]] = {
     AFTER: lambda suite, way: suite.alone(way, start=JOINT),
     FUSED: Suite.fused,
     LONGER: lambda suite, way: suite.alone(way, epochs=6.0),
+    WITH: lambda suite, way: suite.alone(way, described=True),
     EVENLY: lambda suite, way: suite.joint(way, draw="even"),
 }
 NEEDS = {AFTER: JOINT, FUSED: ALONE}  # whose models it begins with
@@ -100,7 +122,7 @@ NEEDS = {AFTER: JOINT, FUSED: ALONE}  # whose models it begins with
 
 def measure(folder: Path, seeds: int, ways: list[str]) -> None:
     """Train what is not in `folder` yet: SEED/WAY.npz with predictions of the other rows of each sample, and seconds.
-    The models of a seed go when all of these ways are there."""
+    The models of a seed go when all ways are there."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
         suite, files = Suite(folder, seed), {way: folder / str(seed) / f"{way}.npz" for way in ways}
@@ -117,7 +139,8 @@ def measure(folder: Path, seeds: int, ways: list[str]) -> None:
             np.savez(part, **found, seconds=seconds, cpu=cpu)
             os.replace(part, file)
             print(f"seed {seed} {way}: {seconds:.0f} s, {cpu:.0f} s of CPU", flush=True)
-        shutil.rmtree(suite.place, ignore_errors=True)
+        if all((folder / str(seed) / f"{way}.npz").exists() for way in WAYS):
+            shutil.rmtree(suite.place, ignore_errors=True)
 
 
 def table(folder: Path) -> str:

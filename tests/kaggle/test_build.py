@@ -266,6 +266,8 @@ WRONG = {
         "start=",
         'tasks=["runs/w", "v"]',
     ],
+    "suite: a kernel .* gets the files of one competition": ["5_submit", "work=runs/w", "run=tfidf", "suite=runs/v"],
+    "texts is the work folder 'runs/w', and a kernel": ["2_pretrain", "work=runs/w", "run=next", "texts=runs/w"],
     "cannot name a run": ["3_train", "work=runs/w", "start=", "run=kaggle"],
 }
 
