@@ -50,10 +50,10 @@ class KnownClasses:
 def describe_candidates(columns: Mapping[str, Sequence[str]], labels: np.ndarray, classes: Sequence[str]) -> str:
     """Which of these columns of train have groups of few classes each, in a sentence; empty where none has.
 
-    Groups of every second row are compared with the labels of the others, so that a column of many small groups, which
-    have few classes by chance, is none.
+    Groups of half of the rows, drawn at random, are compared with the labels of the others, so that a column of many
+    small groups, which have few classes by chance, is none.
     """
-    half, found = np.arange(len(labels)) % 2 == 0, []
+    half, found = np.random.default_rng(0).permutation(len(labels)) % 2 == 0, []
     for name, column in columns.items() if len(classes) > 2 and labels.ndim == 1 else ():
         table = pd.DataFrame({name: list(column)})
         allowed = Candidates.fit(table[half], name, labels[half], len(classes)).allowed(table[~half])

@@ -196,7 +196,8 @@ def check_columns(asked: Asked) -> None:
             continue
         for file, names in headers.items():
             both = file != "test" or label.startswith(("features", "meta", "learn: support"))
-            if names and both and name.strip().casefold() not in {one.strip().casefold() for one in names}:
+            case = str if not asked.has("data") or label.startswith("support") else str.casefold  # 1_eda: in any case
+            if names and both and case(name.strip()) not in {case(one.strip()) for one in names}:
                 meant = did_you_mean(name, names) or f"; it has {', '.join(names[:12])}{', ...' if names[12:] else ''}"
                 raise ValueError(f"{label}: {file} has no column {name!r}{meant}")
 

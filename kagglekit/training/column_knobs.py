@@ -49,11 +49,13 @@ def fill_in(recipe: Knobs, task: Task) -> Knobs:
 def order_options(options: list[str], task: Task) -> list[str]:
     """The columns of candidate answers in the order of the classes: by name, else as they are given.
 
-    Raises ValueError for a task whose label is none of so many classes.
+    Raises ValueError for a column that is named twice, and a task whose label is none of so many classes.
     """
-    if len(options) != len(set(options)) or len(options) != len(task.classes):
+    if twice := [name for name in options if options.count(name) > 1]:
+        raise ValueError(f"answers={options} name {twice[0]!r} twice: name each column once")
+    if len(options) != len(task.classes):
         raise ValueError(
-            f"answers={options} are {len(set(options))} columns, and the label of the task ({task.kind}) has "
+            f"answers={options} are {len(options)} columns, and the label of the task ({task.kind}) has "
             f"{len(task.classes)} classes: name the column of each"
         )
     if len(options) == len(task.text):

@@ -133,9 +133,8 @@ class FineTuner:
         targets, features = rows.targets, rows.features
         given = (Path(start), self.tokenizer, recipe) if reopened else (targets, features, start)
         model = (reopen_model if reopened else self._build)(*given)
-        check_space(
-            folder, 8 * 4 * sum(x.numel() for x in trained(model).values())
-        )  # Adam's state twice, the model twice
+        copies = 8 if recipe.epochs else 2  # Adam's state twice, the model twice; untrained, there are no checkpoints
+        check_space(folder, copies * 4 * sum(x.numel() for x in trained(model).values()))
         scored, test = len(valid_rows) > 0, features.examples(self.test_rows)
         looks = scored and (self.keep or recipe.keep_best or any(one.chooses for one in make_tricks(recipe.tricks)))
         valid = features.examples(self.rows, valid_rows) if scored else None

@@ -22,14 +22,14 @@ OPTION = "option"  # another, where candidate answers are scored
 def check_prompt(recipe: Knobs) -> None:
     """Raise ValueError where a pattern, the words that answer it and the other knobs contradict each other."""
     answers = "verbalizer" if recipe.verbalizer else "head='answer'" if recipe.head == "answer" else ""
+    if recipe.answers:
+        _check_options(recipe, answers)
     if answers and not recipe.pattern:
         raise ValueError(f"{answers} has words for the mask of a pattern, and there is no pattern: set {EXAMPLE}")
     if not recipe.epochs and not answers:
         raise ValueError("epochs=0 predicts with a new head, which knows nothing: set head='answer', or a verbalizer")
     if recipe.pooling == "mask" and not recipe.pattern:
         raise ValueError(f"pooling='mask' reads the masks of a pattern, and there is no pattern: set {EXAMPLE}")
-    if recipe.answers:
-        _check_options(recipe, answers)
     if not recipe.pattern:
         return
     from kagglekit.data.patterns import count_masks
@@ -74,6 +74,7 @@ def _check_options(recipe: Knobs, answers: str) -> None:
     joined = [name for name in ("numbers", "categories", "vectors", "word_vectors") if recipe.features.get(name)]
     against = {
         answers: "words are of classes, and each option has a score",
+        "epochs=0": not recipe.epochs and "the score of an option is of a new layer, which knows nothing",
         "head": recipe.head != "linear" and "each option has one linear layer",
         "chunks": recipe.chunks and "an option is read in one piece",
         f"features: {joined[:1]}": joined and "a score is of the text of an option alone",

@@ -128,6 +128,7 @@ def test_options_are_learned_and_read_again_from_the_saved_model(tuner, tmp_path
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
+        ({"answers": ["A", "B", "A"]}, r"answers=\['A', 'B', 'A'\] name 'A' twice"),
         ({"answers": ["A", "B"]}, r"are 2 columns, and the label of the task \(multiclass\) has 3 classes"),
         ({"answers": ["A", "B", "D"]}, "answers: 'D' is no text column of the task"),
         ({"pattern": "{question} {A}"}, "read once for each of the answers: write {option} where it stands"),

@@ -136,3 +136,7 @@ def test_a_column_with_such_groups_is_told_and_one_of_chance_is_not():
     said = describe_candidates(columns, labels, [str(n) for n in range(12)])
     assert said.startswith("Groups with few classes: question (3.0 of 12 classes in a group); candidates=question")
     assert describe_candidates(columns, labels % 2, ["0", "1"]) == ""
+    turns = np.arange(600) % 4  # the rows of a file go round the questions
+    labels = turns * 3 + random.integers(0, 3, 600)
+    said = describe_candidates({"turn": turns.astype(str)}, labels, [str(n) for n in range(12)])
+    assert "turn (3.0 of 12 classes in a group)" in said

@@ -101,6 +101,7 @@ DATA = "data=PLACE/data"
             '3_train run=new features={"numbers":["star"]}',
             r"numbers: train has no column 'star': did you mean stars\?$",
         ),
+        ("3_train run=new candidates=Stars", r"candidates: train has no column 'Stars': did you mean stars\?$"),
         ('3_train run=new auxiliary={"moods":0.5}', r"auxiliary: train has no column 'moods': did you mean mood\?$"),
         ('3_train run=new features={"numbers":["mood"]}', "features: numbers: test has no column 'mood'; it has"),
         ('3_train run=new loss={"mse":{}}', "loss='mse' does not fit kind='multiclass'"),

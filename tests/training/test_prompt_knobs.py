@@ -17,6 +17,8 @@ VERBAL = {"pattern": "{text} it was {mask} .", "verbalizer": {"no": ["bad"], "ye
         ({"pooling": "mask"}, "pooling='mask' reads the masks of a pattern, and there is no pattern: set pattern="),
         ({"pattern": "{text}"}, "pattern='{text}' adds nothing to the text"),
         ({"pattern": "it was {mask}"}, "has no text: write {text}"),
+        ({"answers": ["A", "B"], "head": "answer"}, "answers and head='answer' do not go together: words are"),
+        ({"answers": ["A", "B"], "epochs": 0}, "answers and epochs=0 do not go together"),
         ({"epochs": 0}, "epochs=0 predicts with a new head, which knows nothing: set head='answer'"),
         ({"pattern": "{text} {text}"}, "has {text} twice"),
         ({**VERBAL, "pattern": "a {text}"}, "verbalizer goes with the mask of a pattern, and 'a {text}' has none"),
