@@ -52,9 +52,11 @@ class Parameter:
         return accepts(self.takes, value)
 
     def parse(self, text: str):
-        """The value that `text` stands for on a command line, see `read_text`."""
+        """The value that `text` stands for on a command line, see `read_text`; in a text, \\n is a line break, as it is
+        in the patterns that a notebook holds."""
         try:
-            return read_text(text, self.takes)
+            value = read_text(text, self.takes)
+            return value.replace("\\n", "\n") if isinstance(value, str) else value
         except Twice as error:
             raise ValueError(f"{self.name}: {error}") from None
 

@@ -76,6 +76,7 @@ def test_a_notebook_without_a_tagged_cell_has_no_parameters(tmp_path):
         ("007", "work", "007"),
         ("2e-5", "work", "2e-5"),
         ("none", "work", "none"),
+        (r"Q: {q}\nA: {mask}", "work", "Q: {q}\nA: {mask}"),
         ("[0]", "work", "[0]"),
         ("FALSE", "shuffle", False),
         ("[0, 2]", "folds", [0, 2]),
