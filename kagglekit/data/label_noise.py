@@ -91,7 +91,8 @@ def write_suspects(
     the file takes the place of the one that they are from. Others as for `show_suspects`; read back by `fixes.Fixes`.
     """
     fixes = dict(fixes or {})
-    if path.is_file() and "fix" in (there := read_table(path)):
+    rows = path.is_file() and b"\n" in path.read_bytes().strip()  # a run without suspects has a header alone
+    if rows and "fix" in (there := read_table(path)):
         filled = there[there["fix"].str.strip() != ""]
         if set(zip(filled["id"], filled["fix"], strict=True)) - {(id, fix) for (id, _), fix in fixes.items()}:
             return f"{shorten(path)} has {len(filled):,} fixes and stays as it is."

@@ -164,6 +164,15 @@ def test_suspects_are_written_to_be_edited_and_edits_stay(task, tables, tmp_path
     assert kind != "multilabel" or table["column"].tolist() == ["x", "x"]
 
 
+def test_a_file_without_suspects_is_written_again(task, tables, tmp_path):
+    one = task("multiclass")
+    train, _ = tables(one, 60)
+    labels = np.arange(60) % 3
+    for _ in range(2):
+        said = write_suspects(tmp_path / "suspects.csv", one, train, labels, np.eye(3)[labels])
+        assert said == "No label looks wrong."
+
+
 def test_what_does_not_fit_is_refused(task):
     labels, probs = np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, 0.5]])
     with pytest.raises(ValueError, match="row 1 has no prediction"):
