@@ -76,7 +76,7 @@ def learning_rates(table: pd.DataFrame) -> Figure:
 
 @styled
 def rate_trial(table: pd.DataFrame, suggestion: float) -> Figure:
-    """Loss against learning rate, from a table of `lr_finder.find_learning_rate`, with the rate that it suggests. The
+    """Loss against learning rate, from a table of `find_learning_rate`, with the rate that it suggests. The
     axis ends where the smoothed loss is a third above the first one."""
     ax = make_axes(6.5, 3.2)
     rates, smoothed = table["learning_rate"], table["smoothed"]

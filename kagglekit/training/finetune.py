@@ -29,8 +29,13 @@ from kagglekit.training.build_model import build_model, reopen_model
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.column_knobs import fill_in
 from kagglekit.training.early_stopping import KeepBest, RecordEvaluations
-from kagglekit.training.learning_rates import adamw, learning_rates, parameter_groups, suggest_learning_rate
-from kagglekit.training.lr_finder import find_learning_rate
+from kagglekit.training.learning_rates import (
+    adamw,
+    find_learning_rate,
+    learning_rates,
+    parameter_groups,
+    suggest_learning_rate,
+)
 from kagglekit.training.model_inputs import FeatureScaler, read_inputs, vector_files, word_vector_options
 from kagglekit.training.predict import predict
 from kagglekit.training.prompt import prompt_options
@@ -214,7 +219,7 @@ class FineTuner:
         return Trainer(model, arguments, examples, loss, optimizer, tricks, evaluation, callbacks)
 
     def find_learning_rate(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
-        """The loss in a short trial while the learning rate grows, see `lr_finder`; all of it is undone."""
+        """The loss in a short trial while the learning rate grows; all of it is undone."""
         with random_state_kept():
             set_seed(seed)
             rows = self._gather(train_rows, seed)

@@ -8,8 +8,7 @@ import torch
 
 from kagglekit.data.batches import training_batches
 from kagglekit.losses.catalogue import default_loss
-from kagglekit.training.learning_rates import adamw, parameter_groups
-from kagglekit.training.lr_finder import find_learning_rate, smooth, suggest_rate
+from kagglekit.training.learning_rates import adamw, find_learning_rate, parameter_groups, smooth, suggest_rate
 
 
 @pytest.fixture
@@ -49,7 +48,9 @@ def test_the_rates_grow_by_equal_factors(tried):
 def test_it_is_the_loop_one_would_write(classifier, examples, tried, monkeypatch):
     """Each group keeps its ratio to the fastest of the backbone: here the head has ten times its rate."""
     steps = []
-    monkeypatch.setattr("kagglekit.training.lr_finder.adamw", lambda groups: steps.append(adamw(groups)) or steps[0])
+    monkeypatch.setattr(
+        "kagglekit.training.learning_rates.adamw", lambda groups: steps.append(adamw(groups)) or steps[0]
+    )
     _, groups, table = tried(classifier(), steps=8, lowest=1e-4, highest=1e-2)
     rates = {group["name"]: group["lr"] for group in steps[0].param_groups}
     assert rates == pytest.approx({"embeddings": 0.0025, "layer 1": 0.005, "layer 2": 0.01, "head": 0.1})
