@@ -15,6 +15,8 @@ from kagglekit.data.batches import Examples, training_batches
 from kagglekit.device import autocast
 from kagglekit.tricks.weights import changeable, restored
 
+FEATURES_RATE = 3e-3  # of the layer that reads features, which is new: at the rate of a backbone it hardly moves
+
 
 def parameter_groups(
     model: nn.Module,
@@ -27,12 +29,14 @@ def parameter_groups(
 
     The top layer of `model.backbone` gets `learning_rate`, each layer below `layer_decay` times the rate of the one
     above (1: all the same), the embeddings one step less than the lowest layer, and everything outside the backbone
-    `head_learning_rate` (None: `learning_rate`). Biases and norms, which are vectors, have no weight decay. Layers are
-    the longest ModuleList of the module tree. Every trainable parameter is in exactly one group, frozen ones in none.
+    `head_learning_rate` (None: `learning_rate`, but `model.features` FEATURES_RATE, where that is more). Biases and
+    norms, which are vectors, have no weight decay. Layers are the longest ModuleList of the module tree. Every
+    trainable parameter is in exactly one group, frozen ones in none.
     """
     layers = max((m for m in model.backbone.modules() if isinstance(m, nn.ModuleList)), key=len, default=[])
     depth_of = {id(p): depth for depth, layer in enumerate(layers, start=1) for p in layer.parameters()}
     in_backbone = {id(p) for p in model.backbone.parameters()}
+    features = {id(p) for p in features.parameters()} if (features := getattr(model, "features", None)) else set()
     groups: dict[tuple, dict] = {}
     seen_layers = False
     for parameter in model.parameters():
@@ -41,6 +45,8 @@ def parameter_groups(
             continue
         if id(parameter) not in in_backbone:
             name, rate = "head", learning_rate if head_learning_rate is None else head_learning_rate
+            if id(parameter) in features and head_learning_rate is None:
+                name, rate = "features", max(learning_rate, FEATURES_RATE)
         else:  # what comes after the layers, such as a last norm, goes with the topmost
             depth = depth_of.get(id(parameter), len(layers) if seen_layers else 0)
             name = f"layer {depth}" if depth else "embeddings"
