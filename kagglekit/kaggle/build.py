@@ -157,6 +157,8 @@ def pack_step(notebook: Path, given: dict[str, Any], run: Path, scratch: Path) -
     Raises FileNotFoundError and ValueError as `Inputs` does.
     """
     step = Step(notebook.stem, given, notebook.parent)
+    if step.values.get("features", {}).get("images"):
+        raise ValueError("features: images stay on this machine: train the run here, without Ray")
     inputs = Inputs([step], "", scratch)
     task = read_json(inputs.work / "task.json")
     for file in existing_files(task["data"], task["files"].values()):

@@ -60,10 +60,9 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
     for name, model in models.items():
         place = run_folder(work, name.split("/")[0])
         recipe = RunRecord(place).recipe
-        vectors = recipe.get("features", {}).get("vectors") or None
         saved = SavedModel(model, recipe, precision="fp32")
-        inputs = read_inputs(table, saved.tokenizer, saved.knobs, vectors=vectors)
-        if vectors:
+        inputs = saved.inputs(table, of_train=True)
+        if inputs.vectors is not None:
             table[f"{place.name}/vectors"] = list(inputs.vectors)
         golden = _logits(saved, saved.features.examples(inputs))
         table[name] = list(golden)

@@ -55,6 +55,11 @@ class Inputs:
                 f"{several}: a kernel or a cluster gets the files of one competition; train all tasks here, and take "
                 "the run of each folder into a kernel by 5_submit"
             )
+        if values.get("objective") == "itc_itm":
+            raise ValueError(
+                f"{step.title}: the images of pairs={values['pairs']!r} stay on this machine: run 2_pretrain here, and "
+                "let the kernel start from it"
+            )
         travels = nbformat.read(step.source, as_version=4).metadata.get("kagglekit", {})
         for template in travels.get("reads", []):
             if template == "{data}":
@@ -146,6 +151,8 @@ class Inputs:
                     "file",
                 ):
                     self._read_path(file, True, label)
+                for label, encoder in named([knobs_of(Recipe)["features"]], one.recipe, "model"):
+                    self._read_path(encoder, False, label)
             for file in one.files(models=one in asked):
                 if file.name == GOLDEN_FILE:  # new ones are made
                     continue

@@ -32,7 +32,7 @@ from kagglekit.selftraining.distiller import Distiller
 from kagglekit.selftraining.nested_folds import check_shared
 from kagglekit.selftraining.selftrainer import SelfTrainer
 from kagglekit.time_budget import TimeBudget
-from kagglekit.training.column_knobs import describe_swap, fill_in
+from kagglekit.training.column_knobs import describe_swap, fill_in, fill_in_images
 from kagglekit.training.extra_files import WITHOUT, ExtraFiles
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.fixes import Fixes, check_place
@@ -148,6 +148,7 @@ def choose_learner(
     """
     work, backbone, kind, asked = run.work, run.backbone, run.learner, recipe
     recipe, more, extra, without, fixes = fill_in(recipe, task), {}, None, None, None
+    recipe = fill_in_images(recipe, work, run.start)
     if run.fixes:
         check_place(run.fixes, run_folder(work, run.run))
         fixes, more = Fixes.read(task, train, test["id"], run.fixes), dict(fixes=run.fixes)

@@ -76,7 +76,7 @@ class Soup:
         self.tokenizer = load_tokenizer(str(self.sources[0].models[self.folds[0]][0]))
         files = vector_files(self.recipe.features, train["id"], test["id"])
         self.rows, self.test_rows = (
-            read_inputs(table, self.tokenizer, self.recipe, resolve(self.work) / "tokens", file)
+            read_inputs(table, self.tokenizer, self.recipe, resolve(self.work) / "tokens", file, self.task.data)
             for table, file in zip((train, test), files, strict=True)
         )
 

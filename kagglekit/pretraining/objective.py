@@ -33,7 +33,8 @@ class Setup:
 
     options: of the objective, those that are not given at their defaults. backbone: a folder or a hub name. tokenizer:
     with the new tokens. texts: to train on. held_out: texts to measure with. masking: a `Masking`, None for objectives
-    that hide no tokens. labels: `LabelledTexts`, for objectives that learn from labels.
+    that hide no tokens. labels: `LabelledTexts`, for objectives that learn from labels, or `ImagePairs`, for those that
+    learn from images.
     """
 
     stage: Stage
@@ -78,7 +79,7 @@ class Prepared:
     on, with labels. loss: f(logits, labels) -> scalar, a batch mean. tricks: of the objective, the outermost first.
     measure: figures on held-out text, equal at every call for equal weights; mode and random state stay as they were.
     saved: the part of the model that goes on, with its head where transformers has a class for it. state: its weights,
-    where they are not simply its own.
+    where they are not simply its own. beside: writes what goes on beside it into the same folder.
     """
 
     model: nn.Module
@@ -88,11 +89,13 @@ class Prepared:
     measure: Callable[[], dict[str, float]]
     saved: PreTrainedModel
     state: Callable[[], dict[str, torch.Tensor] | None] = lambda: None
+    beside: Callable[[Path], None] = lambda folder: None
 
     def save(self, folder: Path) -> None:
         """Write the model to a folder as transformers reads it, without a tokenizer."""
         with quiet():
             self.saved.save_pretrained(folder, state_dict=self.state())
+        self.beside(folder)
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,11 @@ class Objective:
     """An entry of OBJECTIVES, which tests and checks go through.
 
     prepare: f(setup) -> Prepared. options: names and defaults of its `objective_options`. hides_tokens: it takes a
-    masking. needs_labels: it learns from `LabelledTexts`.
+    masking. needs_labels: it learns from `LabelledTexts`. needs_images: from `ImagePairs`.
     """
 
     prepare: Callable[[Setup], Prepared]
     options: dict[str, Any] = field(default_factory=dict)
     hides_tokens: bool = True
     needs_labels: bool = False
+    needs_images: bool = False

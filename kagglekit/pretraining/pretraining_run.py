@@ -1,5 +1,6 @@
 """A run of 2_pretrain: one training for all folds, or one for each group of folds where labels are used."""
 
+import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,18 +11,25 @@ import pandas as pd
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.tokens import tokenize
-from kagglekit.files import read_json, remove, write_json
+from kagglekit.files import read_json, remove, resolve, write_json
 from kagglekit.model.backbones import check_max_length, find_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.vocabulary import add_tokens
 from kagglekit.options import check_range
+from kagglekit.pretraining.image_text import COLUMNS, ImagePairs, check_pairs, read_image_pairs
 from kagglekit.pretraining.masking import Masking, make_masking
 from kagglekit.pretraining.probe import Probe
 from kagglekit.pretraining.selective import train_token_scorer
 from kagglekit.pretraining.simcse import LabelledTexts, read_pairs
 from kagglekit.pretraining.stage_knobs import SCORED, Stage
 from kagglekit.pretraining.stages import OBJECTIVES, Pretrained, pretrain
-from kagglekit.runs.initial_weights import find_scorer, find_starts, make_backbone, read_sources
+from kagglekit.runs.initial_weights import (
+    find_scorer,
+    find_starts,
+    make_backbone,
+    read_sources,
+    refuse_trained_encoder,
+)
 from kagglekit.runs.record import split_start
 from kagglekit.runs.tables import choose_folds, goes_forward, read_folds, training_rows
 from kagglekit.time_budget import TimeBudget
@@ -52,8 +60,9 @@ class StageRun:
     """A stage for the folds of a work folder: what it reads, starts from and asks.
 
     train: as from `read_train`. texts: to pretrain on. backbone, start, folds, scorer: as in the notebook. pairs: a
-    file for supervised SimCSE, see `read_pairs`; without one, texts of one class are pairs. probe_every: steps; 0 is no
-    probe. budget: when it is over, training stops with a checkpoint and OutOfTime.
+    file for supervised SimCSE, see `read_pairs`; without one, texts of one class are pairs. Or a file of texts with
+    images in `pair_columns`, see `read_image_pairs`; `texts` are then the texts of its rows, cleaned. probe_every:
+    steps; 0 is no probe. budget: when it is over, training stops with a checkpoint and OutOfTime.
     Supervised SimCSE by classes, and masking by a scorer, use labels of training rows: then each fold has a training,
     which has seen none of its labels. So it is where the start differs by fold; folds that start from the same model
     share a training. With a probe the training is shared, and each fold has its own best step; folds of a time series
@@ -71,6 +80,7 @@ class StageRun:
     folds: Sequence[int] = ()
     scorer: str = ""
     pairs: str = ""
+    pair_columns: Sequence[str] = ()
     probe_every: int = 0
     save_seconds: float = field(default=60.0, repr=False)
     budget: TimeBudget = field(default_factory=TimeBudget, repr=False)
@@ -85,7 +95,7 @@ class StageRun:
         self.apart = by_class or bool(self.scorer)
         self.by_fold = bool(self.apart or matched or self.probe_every)
         self.scorers_ = find_scorer(self.work, self.scorer, self.backbone) if self.scorer else None
-        self.pairs_ = read_pairs(self.pairs) if self.pairs else None
+        self.pairs_ = self._read_pairs() if self.pairs else None
         self.labels = encode_labels(self.task, self.train) if by_class or self.probe_every else None
         self.table_, chosen, there = None, [0], [0]
         if self.by_fold:
@@ -113,8 +123,26 @@ class StageRun:
                 f"masking={masking!r} asks no scorer: leave scorer={self.scorer!r} out, or set masking to "
                 f"{' or '.join(SCORED)}"
             )
-        if self.pairs and not OBJECTIVES[name].needs_labels:
-            raise ValueError(f"pairs are for simcse_supervised, and the objective is {name}")
+        if self.pairs and not (OBJECTIVES[name].needs_labels or OBJECTIVES[name].needs_images):
+            raise ValueError(f"pairs are for simcse_supervised and itc_itm, and the objective is {name}")
+        if OBJECTIVES[name].needs_images and not self.pairs:
+            raise ValueError(f'objective="{name}" reads texts with images: name a table of them, pairs="posts.csv"')
+
+    def _read_pairs(self):
+        if not OBJECTIVES[self.stage.objective].needs_images:
+            return read_pairs(self.pairs)
+        task, columns = self.task, self.pair_columns or COLUMNS
+        refuse_trained_encoder(
+            self.work, self.stage.objective_options["image_encoder"], "objective_options: image_encoder"
+        )
+        texts, files = read_image_pairs(self.pairs, columns)
+        ours = any(file.is_relative_to(resolve(task.data)) for file in files)  # images of the competition
+        if columns[0] in (*task.labels, *task.label_columns) or (ours and set(texts) <= set(task.classes)):
+            raise ValueError(
+                f"pair_columns: column {columns[0]!r} of {self.pairs} holds labels of this task: the backbone would "
+                "know those of rows that it is validated on. Name a column of text"
+            )
+        return check_pairs(self.texts, files, self.pairs, columns)
 
     def _group(self, chosen: list[int], there: list[int], starts: dict[int, dict], matched: bool) -> list[FoldGroup]:
         """The trainings for the `chosen` folds, with the others of `there` that share them."""
@@ -132,6 +160,9 @@ class StageRun:
     def settings(self) -> dict[str, Any]:
         """What params.json records of the run; the notebook adds the texts."""
         given = {name: getattr(self, name) for name in ("backbone", "start", "scorer", "pairs", "probe_every")}
+        if OBJECTIVES[self.stage.objective].needs_images:  # other images are another run
+            digest = hashlib.sha256("".join(self.pairs_.hashes).encode()).hexdigest()[:16]
+            given |= {"pair_columns": list(self.pair_columns), "images": digest}
         return given | asdict(self.stage)
 
     def fit(self, folder: Path) -> dict[str, Pretrained]:
@@ -211,7 +242,7 @@ class StageRun:
         how = {"save_seconds": self.save_seconds, "budget": self.budget}
         return train_token_scorer(task_model, tokens, tokenizer, place, **options, **how)
 
-    def labels_of(self, group: FoldGroup) -> LabelledTexts | None:
+    def labels_of(self, group: FoldGroup) -> LabelledTexts | ImagePairs | None:
         if not OBJECTIVES[self.stage.objective].needs_labels or self.pairs_:
             return self.pairs_
         (fold,) = group.folds

@@ -19,6 +19,7 @@ OPTIONS = {  # objective -> names of its objective_options; their values are che
     **dict.fromkeys(("mlm_sop", "mlm_nsp"), ("weight",)),
     **dict.fromkeys(("simcse", "simcse_supervised"), read_names("pretraining/simcse.py", "OPTIONS")),
     "rtd": read_names("pretraining/rtd.py", "OPTIONS"),
+    "itc_itm": read_names("pretraining/image_text.py", "OPTIONS"),
 }
 
 
@@ -33,10 +34,14 @@ class Stage(Knobs):
     objective: str = knob(
         "mlm",
         "what is learned",
-        choices=("mlm", "mlm_sop", "mlm_nsp", "simcse", "simcse_supervised", "rtd"),
+        choices=("mlm", "mlm_sop", "mlm_nsp", "simcse", "simcse_supervised", "rtd", "itc_itm"),
         shown="model",
     )
-    objective_options: dict[str, Any] = knob({}, 'such as {"temperature": 0.05} of simcse')
+    objective_options: dict[str, Any] = knob(
+        {},
+        'such as {"temperature": 0.05} of simcse, or {"image_encoder": "openai/clip-vit-base-patch32"} of itc_itm',
+        names={"image_encoder": "model", "generator": "model"},
+    )
     masking: str = knob(
         "dynamic",
         "which tokens are hidden",
@@ -67,6 +72,11 @@ class Stage(Knobs):
         super().__post_init__()
         known = {name: Knob(name, "Any", None) for name in OPTIONS[self.objective]}
         check_options(f"objective_options: {self.objective}", self.objective_options, known)
+        if self.objective == "itc_itm" and not self.objective_options.get("image_encoder"):
+            raise ValueError(
+                'objective="itc_itm" reads images: name a vision model, a folder or a name of the hub, '
+                'objective_options={"image_encoder": "google/vit-base-patch16-224"}'
+            )
         if self.masking_options:
             check_options(f"masking_options: {self.masking}", self.masking_options, read_masking(self.masking).knobs)
 

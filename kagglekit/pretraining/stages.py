@@ -16,7 +16,7 @@ from kagglekit.device import choose_device, choose_precision, keep_memory, share
 from kagglekit.files import check_space, read_json, remove, replacing, write_json
 from kagglekit.files.arrays import seal
 from kagglekit.model.backbones import check_max_length, load_config
-from kagglekit.pretraining import rtd, simcse
+from kagglekit.pretraining import image_text, rtd, simcse
 from kagglekit.pretraining.masking import Masking, make_masking
 from kagglekit.pretraining.mlm import prepare_mlm
 from kagglekit.pretraining.objective import Objective, Prepared, Setup
@@ -39,6 +39,7 @@ OBJECTIVES = {
         simcse.prepare_simcse_supervised, simcse.OPTIONS, hides_tokens=False, needs_labels=True
     ),
     "rtd": Objective(rtd.prepare_rtd, rtd.OPTIONS),
+    "itc_itm": Objective(image_text.prepare_image_text, image_text.OPTIONS, hides_tokens=False, needs_images=True),
 }
 
 
@@ -49,7 +50,7 @@ def prepare(
     texts: list[str],
     held_out: list[str],
     masking: Masking | None = None,
-    labels: LabelledTexts | None = None,
+    labels: LabelledTexts | image_text.ImagePairs | None = None,
 ) -> Prepared:
     """The objective of a stage, ready for the training loop; see `Setup`. masking: None is the one of the stage.
 
@@ -112,7 +113,7 @@ def pretrain(
     folder: Path,
     *,
     masking: Masking | None = None,
-    labels: LabelledTexts | None = None,
+    labels: LabelledTexts | image_text.ImagePairs | None = None,
     probe: Probe | None = None,
     folds: Sequence[int] = (),
     save_seconds: float = 60.0,

@@ -29,7 +29,15 @@ RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a ru
 OTHER_TABLES = (  # not looked into
     *(".parquet", ".json", ".jsonl", ".ndjson", ".zip", ".gz", ".txt", ".dat", ".tab", ".psv"),
 )
-FILLED_IN = ("budget", "truncation", "swap", "pseudo", "distill", "learner_options")  # params.json has more of them
+FILLED_IN = (
+    "budget",
+    "truncation",
+    "swap",
+    "features",
+    "pseudo",
+    "distill",
+    "learner_options",
+)  # params.json has more of them
 
 
 def check_beforehand(notebook: str, known: dict[str, Parameter], values: Mapping[str, Any]) -> None:
@@ -266,13 +274,13 @@ def check_task(asked: Asked) -> None:
 
 def _fill_in(asked: Asked, task: Mapping[str, Any]) -> tuple[Any, SimpleNamespace]:
     """The recipe of 3_train, filled in for a task.json; and that task."""
-    from kagglekit.training.column_knobs import fill_in
+    from kagglekit.training.column_knobs import fill_in, fill_in_images
     from kagglekit.training.recipe import Recipe
 
     task = SimpleNamespace(**dict(pattern=None, text_separator="\n", label_columns=[]) | task)
     task.columns = task.classes if task.kind in CLASSES else task.labels
     recipe = Recipe(**{name: asked.values[name] for name, one in asked.known.items() if one.kind is Recipe})
-    return fill_in(recipe, task), task
+    return fill_in_images(fill_in(recipe, task), asked.values["work"], asked.values["start"]), task
 
 
 def check_settings(asked: Asked) -> None:

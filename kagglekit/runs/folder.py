@@ -63,8 +63,8 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     """The folder of a run made by `recipe`, with params.json in it: new, or resumed with the folds that it has already.
 
     params.json holds the recipe, hashes of the inputs (task, folds unless `folds` is False, weights of the backbone and
-    of source runs, predictions and weights of teachers, files of vectors, texts, extra rows, fixes and augmenters),
-    package versions, and the library's git commit. Processes may open a run at the same time.
+    of source runs, predictions and weights of teachers, files of vectors, image encoder, texts, extra rows, fixes and
+    augmenters), package versions, and the library's git commit. Processes may open a run at the same time.
     Raises ValueError when the folder holds a run of another recipe or other inputs, unless `overwrite`: then it is
     deleted, and a run that is the same is kept. Source runs that go fold by fold may have more folds since, and a run
     more `seeds` than it had; fewer only while no fold is the mean of more. A folder without params.json is never
@@ -134,6 +134,8 @@ def _hash_inputs(
     for name in ("vectors", "test_vectors", "word_vectors"):
         if file := recipe.get("features", {}).get(name):
             found[name.replace("_", " ")] = hash_files([resolve(file)])
+    if (encoder := recipe.get("features", {}).get("images_by")) and resolve(encoder).is_dir():
+        found["image encoder"] = hash_files(_weights(resolve(encoder)))
     found |= {
         name: hash_files(_files(recipe[name])) for name in ("texts", "pairs", "extra", "fixes") if recipe.get(name)
     }

@@ -198,6 +198,18 @@ def _refuse_trained_backbone(work: str | Path, backbone: str) -> None:
             )
 
 
+def refuse_trained_encoder(work: str | Path, encoder: str, what: str) -> None:
+    """Raise ValueError for an image encoder of a run of this data that has a model for each fold, or is made from one:
+    the model of one fold has seen rows of the others. what: the knob that names it."""
+    for run in with_ancestors(named_runs(work, {"features": {"images_by": encoder}})["images"], resolve(work)):
+        if run.models:
+            raise ValueError(
+                f"{what}={encoder!r} is made from {run.folder}, a run of this data with a model for each fold: it has "
+                "seen rows that it would be validated on. Name another, or pretrain it without probe_every and without "
+                "a start that goes fold by fold"
+            )
+
+
 def make_start(models: dict[str, float], place: Path) -> str:
     """The folder with a fold's initial weights: the one in `models`, or the average of their backbones, which goes to
     `place/start`.

@@ -223,16 +223,19 @@ def seed_models(fold: Path, seeds: int) -> list[Path]:
 def named_runs(
     work: str | Path, recipe: dict[str, Any], reads: dict[Path, Any] | None = None
 ) -> dict[str, list[RunRecord]]:
-    """The runs that a recipe names, by role: to start from, to average, to mask by, to learn labels from; and the run
-    whose model is its `backbone`."""
+    """The runs that a recipe names, by role: to start from, to average, to mask by, to learn labels from; and the runs
+    whose models are its `backbone` and the encoder of its `images`."""
     reads = {} if reads is None else reads
     knobs = [knob for knob in knobs_of(TrainingRun, PretrainingRun).values() if "run" in knob.kinds]
     knobs.sort(key=lambda knob: bool(knob.options))  # teachers are named last
     names = {knob.name: [name for _, name in named([knob], recipe, "run")] for knob in knobs}
     found = {role: [RunRecord.open(work, name, reads) for name in each] for role, each in names.items()}
-    backbone = recipe.get("backbone", "")
-    run = RunRecord.around(backbone, reads) if backbone and resolve(backbone).is_dir() else None
-    return found | {"backbone": [run] if run and (run.work / "task.json").is_file() else []}
+    images = {**(recipe.get("features") or {}), **(recipe.get("objective_options") or {})}
+    images = images.get("images_by") or images.get("image_encoder")
+    for role, model in (("backbone", recipe.get("backbone")), ("images", images)):
+        run = RunRecord.around(model, reads) if model and resolve(model).is_dir() else None
+        found[role] = [run] if run and (run.work / "task.json").is_file() else []
+    return found
 
 
 def with_ancestors(runs: Iterable[RunRecord], work: Path | None = None) -> list[RunRecord]:

@@ -229,6 +229,7 @@ class PretrainingRun(RunKnobs):
         [],
         "files or folders of text, or work folders; empty: train and test of the competition",
         names="file",
+        only={"objective": ("mlm", "mlm_sop", "mlm_nsp", "simcse", "simcse_supervised", "rtd")},
         shown="text",
     )
     text_column: str = knob("text", "of tables among the texts", only={"texts": True})
@@ -247,9 +248,14 @@ class PretrainingRun(RunKnobs):
     )
     pairs: str = knob(
         "",
-        "file of pairs for simcse_supervised; empty: texts of a class are alike, fold by fold",
+        "file of pairs: texts with images, or texts for simcse_supervised; empty: texts of a class, fold by fold",
         names="file",
-        only={"objective": ("simcse_supervised",)},
+        only={"objective": ("simcse_supervised", "itc_itm")},
+    )
+    pair_columns: list[str] = knob(
+        [],
+        'columns of such pairs, text and file of the image below the folder of the table; empty: ["text", "image"]',
+        only={"objective": ("itc_itm",)},
     )
     probe_every: int = knob(
         0,

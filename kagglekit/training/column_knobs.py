@@ -1,4 +1,4 @@
-"""Knobs of several text columns: a budget and a truncation for each, two that are swapped; checked and filled in."""
+"""Knobs of columns: a budget and a truncation for each text, two that are swapped, images; checked and filled in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kagglekit.competition.text_columns import SEPARATOR, split_columns, swap_columns
 from kagglekit.data.truncation import TRUNCATIONS
+from kagglekit.files import resolve
 from kagglekit.options import Knobs, check_range, did_you_mean
 from kagglekit.training.prompt import OPTION, fill_in_prompt, pattern_columns
 
@@ -44,6 +45,29 @@ def fill_in(recipe: Knobs, task: Task) -> Knobs:
     if swapped:
         changed["swap"] = _fill_swap(recipe, swapped, task)
     return replace(recipe, **changed) if changed else recipe
+
+
+def fill_in_images(recipe: Knobs, work: str, start: str) -> Knobs:
+    """A `Recipe` of images with the folder of their encoder: where it names none, that of the run `start`.
+
+    Raises ValueError where there is none, and as `refuse_trained_encoder` does.
+    """
+    if not recipe.features.get("images"):
+        return recipe
+    from kagglekit.runs.initial_weights import refuse_trained_encoder  # pandas comes with them
+    from kagglekit.runs.record import split_start
+
+    encoder, starts = recipe.features.get("images_by"), split_start(start)
+    if not encoder:
+        name = starts[0] if len(starts) == 1 else ""
+        encoder = f"{name if '/' in name else f'{work}/{name}'}/model/image_encoder"
+        if not name or not (resolve(encoder) / "config.json").is_file():
+            raise ValueError(
+                "features: images are read by a vision model: name one as images_by, or as start a run of 2_pretrain "
+                'with objective="itc_itm"'
+            )
+    refuse_trained_encoder(work, encoder, "features: images_by")
+    return replace(recipe, features={**recipe.features, "images_by": encoder})
 
 
 def order_options(options: list[str], task: Task) -> list[str]:

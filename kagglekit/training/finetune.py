@@ -83,7 +83,8 @@ class FineTuner:
         self.recipe.check_task(self.task)
         self.recipe = recipe = fill_in(self.recipe, self.task)
         columns = [recipe.features.get(kind, ()) for kind in ("numbers", "categories")]
-        check_features(self.task, self.train, self.test, *columns)
+        images = [name for name in [recipe.features.get("images")] if name]
+        check_features(self.task, self.train, self.test, columns[0], [*columns[1], *images])
         self.precision = choose_precision(wanted=recipe.precision)
         self.tokenizer = load_tokenizer(self.vocabulary or self.backbone)
         check_max_length(self.backbone, recipe.max_length)
@@ -92,7 +93,7 @@ class FineTuner:
         self.labels = self.all_labels.values
         self.files = vector_files(recipe.features, self.train["id"], self.test["id"])
         self.rows, self.test_rows = (
-            read_inputs(table, self.tokenizer, recipe, self.cache, file)
+            read_inputs(table, self.tokenizer, recipe, self.cache, file, self.task.data)
             for table, file in zip((self.train, self.test), self.files, strict=True)
         )
         self.augmenter = make_augmenter(recipe.augment, self.backbone) if recipe.augment else None
@@ -257,6 +258,7 @@ class FineTuner:
     def _gather(self, rows: np.ndarray, seed: int, **more) -> TrainingRows:
         known = self.rows, self.all_labels, self.recipe, self.tokenizer
         options = {"augmenter": self.augmenter, "cache": self.cache, "extra_vectors": self.files[1], "seed": seed}
+        options["images"] = self.task.data
         return gather_rows(rows, *known, **options, **more)
 
     def _build(self, targets: Targets, features: FeatureScaler, start: str | None = None, untrained: bool = False):

@@ -19,6 +19,7 @@ from kagglekit.data.tokens import WHOLE, Tokens, tokenize
 from kagglekit.data.vectors import read_document_vectors, read_word_vectors
 from kagglekit.files import read_json, write_json
 from kagglekit.training.column_knobs import each_option, of_options, swap_table
+from kagglekit.training.images import image_vectors
 from kagglekit.training.prompt import read_prompt
 from kagglekit.training.recipe import Recipe
 
@@ -61,14 +62,24 @@ class Inputs:
 
 
 def read_inputs(
-    table: pd.DataFrame, tokenizer, recipe: Recipe, cache: Path | None = None, vectors: str | None = None
+    table: pd.DataFrame,
+    tokenizer,
+    recipe: Recipe,
+    cache: Path | None = None,
+    vectors: str | None = None,
+    images: str | Path | None = None,
 ) -> Inputs:
     """Clean and tokenise the texts of a table (columns id, text): truncated, in chunks or in a pattern, by the recipe.
 
-    cache: folder for tokens. vectors: file with the document vectors of these ids, see `read_document_vectors`.
+    cache: folder for tokens and vectors of images. vectors: file with the document vectors of these ids, see
+    `read_document_vectors`. images: folder of the competition, in which the files of a column of images are; None: they
+    are not read.
     """
     table = table.assign(text=clean_texts(table["text"], recipe.clean))
     found = read_document_vectors(vectors, table["id"]) if vectors else None
+    if images is not None and (column := recipe.features.get("images")):
+        ids, cells = table["id"].tolist(), table[column].tolist()
+        found = image_vectors(recipe.features["images_by"], cells, ids, Path(images), column, cache)
     inputs = Inputs(_read_tokens(table["text"], tokenizer, recipe, cache), tokenizer.pad_token_id, table, found)
     if recipe.swap:
         inputs.swap = recipe.swap
@@ -142,7 +153,7 @@ class FeatureScaler:
         center = scale = None
         if inputs.vectors is not None:
             scaler = StandardScaler().fit(inputs.vectors[rows])
-            center, scale = scaler.mean_.tolist(), scaler.scale_.tolist()
+            center, scale = (np.nan_to_num(one).tolist() for one in (scaler.mean_, scaler.scale_))
         return cls(features, center, scale, asked.get("vectors_at") == "embeddings")
 
     def examples(self, inputs: Inputs, rows: np.ndarray | None = None, labels: np.ndarray | None = None) -> Examples:
@@ -156,7 +167,7 @@ class FeatureScaler:
             width = 0 if inputs.vectors is None else inputs.vectors.shape[1]
             if width != len(self.center):
                 raise ValueError(f"features: the vectors have {width} numbers, those of train {len(self.center)}")
-            standard = (inputs.vectors[rows] - self.center) / self.scale  # (rows, width)
+            standard = np.nan_to_num((inputs.vectors[rows] - self.center) / self.scale)  # (rows, width); 0: no image
             arrays["embedded" if self.at_embeddings else "vectors"] = standard.clip(-1e4, 1e4).astype(np.float32)
         if self.candidates:
             arrays["candidates"] = self.candidates.allowed(inputs.columns.iloc[rows])

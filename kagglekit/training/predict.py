@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from kagglekit.competition.task import load_task
 from kagglekit.data.batches import Examples, prediction_batches
 from kagglekit.decoders.halving import halved
 from kagglekit.decoders.lora import merge_adapters, merged, narrow_frozen
@@ -24,7 +25,7 @@ from kagglekit.progress import Progress
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.seeds import mean_predictions
 from kagglekit.training.extra_files import tag_texts
-from kagglekit.training.model_inputs import FeatureScaler, read_inputs
+from kagglekit.training.model_inputs import FeatureScaler, Inputs, read_inputs
 from kagglekit.training.recipe import Recipe
 
 
@@ -123,9 +124,14 @@ class SavedModel:
                     f"the model of {self.folder} reads the column {name!r}, which the rows do not have: set features "
                     "of this run to those of the run that the model is from"
                 )
+        return self.features.examples(self.inputs(table, of_train))
+
+    def inputs(self, table: pd.DataFrame, of_train: bool = False) -> Inputs:
+        """The rows of a table, see `examples`, before they are scaled."""
         features, own = self.knobs.features, tag_texts(table) if self.recipe.get("extra_source") else table
         vectors = (not of_train and features.get("test_vectors")) or features.get("vectors") or None
-        return self.features.examples(read_inputs(own, self.tokenizer, self.knobs, self.cache, vectors))
+        images = load_task(RunRecord.around(self.folder).work).data if features.get("images") else None
+        return read_inputs(own, self.tokenizer, self.knobs, self.cache, vectors, images)
 
     def predict(self, table: pd.DataFrame, of_train: bool = False) -> np.ndarray:
         """Predictions of the rows of a table, see `examples`: (rows, columns) float32."""

@@ -28,11 +28,18 @@ FEATURES = {  # what a model may read besides the text -> its type
     "vectors": "str",  # a file with a vector for each document, see `read_document_vectors`
     "test_vectors": "str",  # the same for the rows of test, where it is another file
     "vectors_at": "Literal['last', 'embeddings']",  # joined before the head, or added to the word embeddings
+    "images": "str",  # a column of train and test with files of images, below the folder of the competition
+    "images_by": "str",  # a vision model; empty: the image encoder of the run that `start` names
     "word_vectors": "str",  # a file with a vector for each word, see `read_word_vectors`
     "word_vectors_at": "Literal['last', 'embeddings']",
 }
-GOES_WITH = {"vectors_at": "vectors", "test_vectors": "vectors", "word_vectors_at": "word_vectors"}
-NAMES = {"numbers": "column", "categories": "column"} | dict.fromkeys(
+GOES_WITH = {
+    "images_by": "images",
+    "vectors_at": "vectors",
+    "test_vectors": "vectors",
+    "word_vectors_at": "word_vectors",
+}
+NAMES = {"numbers": "column", "categories": "column", "images": "column", "images_by": "model"} | dict.fromkeys(
     ("vectors", "test_vectors", "word_vectors"), "file"
 )
 CLEANERS = read_names("data/clean.py", "CLEANERS")
@@ -160,7 +167,7 @@ class Recipe(Knobs):
     freeze_embeddings: bool = knob(False, "the word embeddings are not trained", only={"tuning": ("full",)})
     features: dict[str, Any] = knob(
         {},
-        'besides the text: {"numbers": ["age"], "categories": ["site"], "vectors": "file", "word_vectors": "file"}',
+        'besides the text: {"numbers": ["age"], "categories": ["site"], "images": "photo", "vectors": "file", ...}',
         choices=tuple(FEATURES),
         names=NAMES,
     )
@@ -208,7 +215,7 @@ class Recipe(Knobs):
     learning_rate: float | None = knob(
         None, "of the topmost layer; None: by the size of the backbone", above=0, below=1, shown="training"
     )
-    head_learning_rate: float | None = knob(None, "of the head; None: the same", above=0, below=1)
+    head_learning_rate: float | None = knob(None, "of the head; None: the same, and 3e-3 of features", above=0, below=1)
     layer_decay: float = knob(
         0.95,
         "rate of a layer to that of the layer above it; 1: no difference",
@@ -274,6 +281,8 @@ class Recipe(Knobs):
         for name, needed in GOES_WITH.items():
             if self.features.get(name) and not self.features.get(needed):
                 raise ValueError(f"features: {name} goes with {needed}, and there are none: name their file")
+        if self.features.get("images") and self.features.get("vectors"):
+            raise ValueError("features: images are read as vectors, and there are others: leave images or vectors out")
         if self.chunks and self.features.get("vectors_at") == "embeddings":
             raise ValueError("features: vectors of documents cannot be added to the embeddings of chunks: set chunks=0")
         twice = [name for name, times in Counter(self.train_columns).items() if times > 1]
@@ -334,6 +343,7 @@ class Recipe(Knobs):
     def columns(self) -> list[str]:
         """The columns of test that are read besides those of the task."""
         read = [*self.features.get("numbers", []), *self.features.get("categories", [])]
+        read += [name for name in [self.features.get("images")] if name]
         return read + [self.candidates] * bool(self.candidates and self.candidates not in read)
 
     @property

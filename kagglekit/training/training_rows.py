@@ -45,13 +45,15 @@ def gather_rows(
     cache: Path | None = None,
     extra: "ExtraRows | None" = None,
     extra_vectors: str | None = None,
+    images: str | None = None,
     teacher: np.ndarray | None = None,
     seed: int = 0,
 ) -> TrainingRows:
     """Training rows from `rows` (row numbers of train) and extra ones; no other row's label is looked at.
 
     inputs, labels: of all rows of train. augmenter: of the recipe; its copies are kept in the folder `cache`. A copy
-    has all that its row has but the text. extra_vectors: a file with the document vectors of the extra rows. teacher:
+    has all that its row has but the text. extra_vectors: a file with the document vectors of the extra rows. images:
+    the folder of their images, see `read_inputs`. teacher:
     (rows of train, columns) predictions of another model, which each batch then carries under this name; for extra
     rows their labels. Raises ValueError without any row, and for an extra row that is a copy of one that is left out.
     """
@@ -72,7 +74,7 @@ def gather_rows(
     repeated = np.tile(rows, max(1, len(parts)))
     labels, teacher = labels[repeated], None if teacher is None else teacher[repeated]
     if extra is not None:
-        parts.append(read_inputs(extra.table, tokenizer, recipe, vectors=extra_vectors))
+        parts.append(read_inputs(extra.table, tokenizer, recipe, cache=cache, vectors=extra_vectors, images=images))
         teacher = None if teacher is None else np.concatenate([teacher, labels.soften(extra.labels)])
         labels = labels.extended(extra.labels, extra.weights)
     everything = reduce(add, parts)

@@ -231,6 +231,18 @@ def test_files_from_elsewhere_get_a_place_and_the_parameters_name_it(work, tmp_p
     )
 
 
+def test_the_encoder_of_images_comes_with_the_kernel_and_the_images_are_those_of_the_competition(work, tmp_path):
+    far = tmp_path.parent / f"{tmp_path.name}.far"
+    write(far / "vit" / "config.json", Path("far/bbc/photos/0.png"))
+    features = {"images": "photo", "images_by": f"{far}/vit"}
+    built = make("3_train", "work=runs/w", "run=next", "start=mlm", f"features={json.dumps(features)}")
+    unpack(built.bundle, tmp_path / "kernel")
+    assert (tmp_path / "kernel/inputs/vit/config.json").is_file()
+    assert 'images_by": "inputs/vit"' in str(read_notebook(built.kernels[0])).replace("'", '"')
+    assert not [name for name in packed(built) if "photos" in name]
+    assert_no_local_path(built, far)
+
+
 def test_a_run_that_was_made_from_a_far_folder_names_its_place_in_the_kernel_too(work, tmp_path):
     far = tmp_path.parent / f"{tmp_path.name}.far"
     write(far / "tiny" / "config.json")
@@ -268,6 +280,13 @@ WRONG = {
     ],
     "suite: a kernel .* gets the files of one competition": ["5_submit", "work=runs/w", "run=tfidf", "suite=runs/v"],
     "texts is the work folder 'runs/w', and a kernel": ["2_pretrain", "work=runs/w", "run=next", "texts=runs/w"],
+    "the images of pairs='posts.csv' stay on this machine": [
+        "2_pretrain",
+        "work=runs/w",
+        "objective=itc_itm",
+        "pairs=posts.csv",
+        'objective_options={"image_encoder": "vit"}',
+    ],
     "cannot name a run": ["3_train", "work=runs/w", "start=", "run=kaggle"],
 }
 

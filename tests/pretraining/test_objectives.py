@@ -125,8 +125,8 @@ def test_a_stage_knows_every_objective_and_every_masking_and_no_other():
 def test_the_catalogue_says_what_an_objective_needs(name, prepare):
     made, objective = prepare(name), OBJECTIVES[name]
     assert any(isinstance(trick, Masking) for trick in made.tricks) == objective.hides_tokens
-    if objective.needs_labels:
-        with pytest.raises(ValueError, match=f"{name} needs labels"):
+    if objective.needs_labels or objective.needs_images:
+        with pytest.raises(ValueError, match=f"{name} needs (labels|pairs)"):
             prepare(name, labels=None)
     else:
         prepare(name, labels=None)

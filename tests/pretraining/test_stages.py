@@ -24,6 +24,7 @@ from kagglekit.training.callbacks import last_checkpoint
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer
+from tests.pretraining.conftest import make_pairs
 
 CORPUS = [
     f"the {a} film was {b} !" for a in ("good", "old", "new", "fun", "sad") for b in ("good", "bad", "fine", "poor")
@@ -308,9 +309,16 @@ def test_a_stage_that_begins_from_a_trained_run_goes_fold_by_fold(place, backbon
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_leaves_a_model_to_go_on_from(place, backbone, name):
+def test_every_objective_leaves_a_model_to_go_on_from(place, backbone, vit, tmp_path, name):
     texts = [f"{one} {other} {one}" for one, other in zip(CORPUS, CORPUS[::-1], strict=True)]
-    folder = place.run(name, texts, replace(QUICK, objective=name, steps=1), folds=[0])
+    options, knobs = {}, {}
+    if OBJECTIVES[name].needs_images:
+        texts, files, _ = make_pairs(tmp_path, 12)
+        rows = [f"{text},{file.name}\n" for text, file in zip(texts, files, strict=True)]
+        (tmp_path / "posts.csv").write_text("".join(["text,image\n", *rows]))
+        options, knobs = {"image_encoder": vit, "width": 16}, {"pairs": str(tmp_path / "posts.csv")}
+    stage = replace(QUICK, objective=name, objective_options=options, steps=1)
+    folder = place.run(name, texts, stage, folds=[0], **knobs)
     starts = find_starts(place.work, name, backbone, [0])
     (model,) = starts[0]
     assert load_backbone(model).config.hidden_size == 16
@@ -342,7 +350,7 @@ def test_a_scorer_masks_for_the_fold_that_it_has_not_seen(place, masking):
 @pytest.mark.parametrize(
     ("knobs", "stage", "words"),
     [
-        ({}, {"objective": "mlmm"}, "objective='mlmm' is out of range: it must be one of mlm, mlm_sop"),
+        ({}, {"objective": "mlmm"}, "objective='mlmm' is out of range: did you mean mlm?"),
         ({"probe_every": -1}, {}, "probe_every=-1 is out of range"),
         ({}, {"objective": "simcse", "masking": "span"}, "masking='span' has no effect with objective='simcse'"),
         ({}, {"masking": "selective"}, "masking='selective' asks a model what matters: set scorer"),
@@ -356,7 +364,7 @@ def test_a_scorer_masks_for_the_fold_that_it_has_not_seen(place, masking):
         ),
         ({}, {"max_length": 2}, "max_length=2 is out of range: .* reads from 3 to 40 tokens"),
         ({"scorer": "none"}, {"masking": "entropy"}, "scorer='none': .* does not exist: run 3_train with run='none'"),
-        ({"pairs": "a.csv"}, {}, "pairs are for simcse_supervised, and the objective is mlm"),
+        ({"pairs": "a.csv"}, {}, "pairs are for simcse_supervised and itc_itm, and the objective is mlm"),
         ({"start": "none"}, {}, "start='none': .* does not exist: run 2_pretrain with run='none' first"),
         ({"probe_every": 3, "folds": [7]}, {}, "fold 7 is not in folds.parquet"),
     ],

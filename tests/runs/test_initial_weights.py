@@ -20,6 +20,7 @@ from kagglekit.runs.initial_weights import (
     make_backbone,
     make_start,
     read_sources,
+    refuse_trained_encoder,
 )
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import write_folds, write_predictions
@@ -184,6 +185,27 @@ def test_a_model_of_one_fold_is_no_backbone_of_all(work, place, trained, pretrai
     assert find_starts(work, "", str(pretrained(work) / "model"), [0]) == {}  # has read our texts, and no labels
     with pytest.raises(ValueError, match="is a trained model, whose backbone has other names of weights: set start"):
         find_starts(elsewhere, "", str(run / "fold0" / "model"), [0])
+
+
+def test_an_image_encoder_of_one_fold_reads_no_images_of_all(work, place, pretrained, staged, backbone):
+    """Nor one that was learned from it on other data; `staged` has a model for each fold."""
+    elsewhere = place("news", "theirs")
+    probed, whole = staged(work, "probed", {"0": "step40/model", "1": "model"}), pretrained(work, "pics")
+    folders = [run / "model/image_encoder" for run in (probed, whole)]
+    for folder in folders:
+        folder.mkdir()
+    refused, known = map(str, folders)
+    with pytest.raises(ValueError, match=r"images_by='.*' is made from .*probed, a run of this data with a model for"):
+        refuse_trained_encoder(work, refused, "images_by")
+    for place_, encoder in ((elsewhere, refused), (work, known), (work, "openai/clip"), (work, str(place))):
+        refuse_trained_encoder(place_, encoder, "images_by")
+    on = pretrained(elsewhere, "on")
+    write_json(on / "params.json", {"recipe": {"objective_options": {"image_encoder": refused}}, "inputs": {}})
+    (on / "model/image_encoder").mkdir()
+    with pytest.raises(ValueError, match=r"image_encoder'.* is made from .*probed, a run of this data"):
+        refuse_trained_encoder(work, str(on / "model/image_encoder"), "images_by")
+    with pytest.raises(ValueError, match=r"start='runs/news/on' is made from .*probed, a run of this data"):
+        find_starts(work, "runs/news/on", backbone, [0])
 
 
 def test_backbones_that_differ_cannot_be_averaged(work, trained, backbone, backbones):
