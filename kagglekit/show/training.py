@@ -25,7 +25,8 @@ def show_recipe(*knobs: Knobs, model: Classifier | None = None) -> pd.DataFrame:
         for name, knob in knobs_of(type(kind)).items():
             value = getattr(kind, name)
             if name == "learning_rate" and value is None and model is not None:
-                value = f"{suggest_learning_rate(model.backbone):.2g}, by the size of the backbone"
+                rate = suggest_learning_rate(model.backbone, getattr(kind, "tuning", "full"))
+                value = f"{rate:.2g}, by the size of the backbone"
             elif name in NEVER or (value == knob.default and (name not in ALWAYS or value is None)):
                 continue
             table[name] = (str(value), str(knob.default), knob.words)
