@@ -38,7 +38,8 @@ PROMPTS = {  # the answer head is a distribution over classes, also where they a
     "bbc": {"pattern": "Article: {text}\nTopic ({classes}): {mask}", "verbalizer": TOPICS},
     "drugs": {"pattern": "Review: {text}\nThis drug is {mask}", "verbalizer": RATING, "loss": {"cross_entropy": {}}},
 }
-LORA = {"tuning": "lora", "learning_rate": 2e-4, "batch_size": 16}
+LORA = {"tuning": "lora", "learning_rate": 1e-3, "batch_size": 16}
+SLOWER = LORA | {"learning_rate": 2e-4}
 BASE = "MiniLM"
 
 
@@ -74,6 +75,10 @@ class Rows:
         """The same with the answer head of the decoder."""
         return self.tune("smollm2-135m", place, seed, **{"head": "answer", **PROMPTS[self.sample], **knobs})
 
+    def last_token(self, place: Path, seed: int, **knobs) -> Fitted:
+        """The same with a linear head at its last token."""
+        return self.tune("smollm2-135m", place, seed, pooling="last_token", **knobs)
+
 
 WAYS: dict[str, Callable[[Rows, Path, int], Fitted]] = {
     "TF-IDF": lambda rows, place, seed: Baseline(rows.task, rows.train, rows.train[:8]).fit(
@@ -82,9 +87,11 @@ WAYS: dict[str, Callable[[Rows, Path, int], Fitted]] = {
     BASE: lambda rows, place, seed: rows.tune("minilm", place, seed),
     "SmolLM2, zero-shot": lambda rows, place, seed: rows.answer(place, seed, epochs=0),
     "SmolLM2, answer head, LoRA": lambda rows, place, seed: rows.answer(place, seed, **LORA),
-    "SmolLM2, last token, LoRA": lambda rows, place, seed: rows.tune(
-        "smollm2-135m", place, seed, pooling="last_token", **LORA
-    ),
+    "SmolLM2, last token, LoRA": lambda rows, place, seed: rows.last_token(place, seed, **LORA),
+    "MiniLM, LoRA": lambda rows, place, seed: rows.tune("minilm", place, seed, **LORA),
+    "SmolLM2, answer head, LoRA at 2e-4": lambda rows, place, seed: rows.answer(place, seed, **SLOWER),
+    "SmolLM2, last token, LoRA at 2e-4": lambda rows, place, seed: rows.last_token(place, seed, **SLOWER),
+    "MiniLM, LoRA at 2e-4": lambda rows, place, seed: rows.tune("minilm", place, seed, **SLOWER),
 }
 ONCE = ("TF-IDF", "SmolLM2, zero-shot")  # no seed changes them
 BLEND = ("TF-IDF", BASE, "SmolLM2, answer head, LoRA", "SmolLM2, last token, LoRA")
