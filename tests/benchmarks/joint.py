@@ -144,7 +144,8 @@ def measure(folder: Path, seeds: int, ways: list[str]) -> None:
 
 
 def table(folder: Path) -> str:
-    """A row for each way: its score on each sample, the gain over each alone, the mean gain, and CPU time."""
+    """A row for each way of two seeds or more: its score on each sample, the gain over each alone, the mean gain, and
+    CPU time."""
     seeds = sorted(int(place.name) for place in folder.iterdir() if place.name.isdigit())
     cells = {
         way: {seed: np.load(file) for seed in seeds if (file := folder / str(seed) / f"{way}.npz").is_file()}
@@ -153,7 +154,9 @@ def table(folder: Path) -> str:
     tables, gains = Suite(folder, 0).tables, {}
     for sample, (task, train) in tables.items():
         labels = encode_labels(task, train)[SIZES[sample][0] :]
-        found = {way: {0: {seed: one[sample] for seed, one in each.items()}} for way, each in cells.items() if each}
+        found = {
+            way: {0: {seed: one[sample] for seed, one in each.items()}} for way, each in cells.items() if len(each) > 1
+        }
         known = task.metric, labels, np.zeros(len(labels), dtype=int)
         for way, each in found.items():
             gains.setdefault(way, []).append(measure_gain(*known, found[ALONE], each))
