@@ -155,6 +155,10 @@ def _read_json(text: Text, delimiter: str | None, quotes: bool | None, notes: li
 def _read_parquet(path: Path, data: bytes, notes: list[Note]) -> tuple[list[str], list[list[str]]]:
     with reading(path):
         table = pa.parquet.read_table(pa.BufferReader(data))
+        about = (table.schema.pandas_metadata or {}).get("index_columns", [])
+        for one in (one for one in about if isinstance(one, dict) and one["name"]):  # an index of 1, 2, 3: not a column
+            index = range(one["start"], one["stop"], one["step"])
+            table = table.add_column(0, one["name"], pa.array(index, pa.int64()))
         while any(pa.types.is_struct(column.type) for column in table.columns):
             table = table.flatten()
     columns = []

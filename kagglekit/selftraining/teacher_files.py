@@ -70,7 +70,7 @@ class FileTeacher:
         missing = np.isnan(found).any(axis=1)
         if not missing.any():
             return found
-        where = f"{name_row(int(missing.argmax()), table['id'])} of train ({missing.sum():,} such rows)"
+        where = f"{name_row(int(at[missing.argmax()]), self.ids)} of train ({missing.sum():,} such rows)"
         if None in self.tables:
             raise ValueError(f"{self.name} has no prediction of {where}: predict every row of train")
         if not np.isnan(self.oof).any():
@@ -156,11 +156,16 @@ def _to_predictions(values: np.ndarray, kind: str, name: str, ids: pd.Series) ->
     """Predictions of a task of this kind, and what they were taken for."""
     if kind not in (*CLASSES, "multilabel"):
         return values, "values"
+    sums = values.sum(axis=1, keepdims=True)
+    if kind in CLASSES and values.min() >= 0 and values.max() > 1 and np.ptp(sums) <= NEAR_ONE * sums[0, 0]:
+        raise ValueError(
+            f"{name}: the columns of the classes are {sums[0, 0]:g} in sum in each row, and none is below 0: they are "
+            "percent or votes, most likely; divide them by their sum"
+        )
     if ((values < 0) | (values > 1)).any():
         return (softmax(values, axis=1), "logits, through a softmax,") if kind in CLASSES else (
             expit(values), "logits, through a sigmoid,"
         )  # fmt: skip
-    sums = values.sum(axis=1, keepdims=True)
     if kind not in CLASSES:
         return values, "probabilities"
     if (far := abs(sums[:, 0] - 1) > NEAR_ONE).any():

@@ -97,6 +97,15 @@ def test_a_megabyte_in_one_cell_survives(tmp_path):
     assert table["text"][0] == text and table["n"].tolist() == ["1", "2"]
 
 
+@pytest.mark.parametrize("ids", [[5, 6, 7], [7, 9, 8], ["a", "b", "c"]])
+def test_the_index_of_a_parquet_file_is_a_column(tmp_path, ids):
+    pd.DataFrame({"id": ids, "x": ["p", "q", "r"]}).set_index("id").to_parquet(tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table["id"].tolist() == [str(one) for one in ids] and table["x"].tolist() == ["p", "q", "r"]
+    pd.DataFrame({"x": ["p", "q"]}).to_parquet(tmp_path / "n.parquet")
+    assert rows(read_table(tmp_path / "n.parquet")) == [["x"], ["p"], ["q"]]
+
+
 def test_missing_values_of_parquet_and_json_are_empty_text(tmp_path):
     pd.DataFrame({"id": [1, 2], "x": ["a", None], "y": [0.5, None]}).to_parquet(tmp_path / "t.parquet")
     assert rows(read_table(tmp_path / "t.parquet")) == [["id", "x", "y"], ["1", "a", "0.5"], ["2", "", ""]]
