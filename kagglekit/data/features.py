@@ -87,10 +87,12 @@ class Candidates:
         probabilities (rows, classes), of which those above 0 count."""
         own = labels > 0 if labels.ndim == 2 else labels[:, None] == np.arange(classes)  # (rows, classes)
         found = pd.DataFrame(own).groupby(table[column].str.strip().to_numpy()).any()
-        return cls(column, {str(group): np.flatnonzero(row).tolist() for group, row in found.iterrows()}, classes)
+        known = {str(group): np.flatnonzero(row).tolist() for group, row in found.iterrows() if group}
+        return cls(column, known, classes)
 
     def allowed(self, table: pd.DataFrame) -> np.ndarray:
-        """The classes that each row of any table can have, (rows, classes) float32: 1, or 0; all in an unseen group."""
+        """The classes that each row of any table can have, (rows, classes) float32: 1, or 0; all in an unseen group
+        and where the cell is empty."""
         masks = {group: np.isin(np.arange(self.classes), known) for group, known in self.known.items()}
         every = np.ones(self.classes, dtype=bool)
         rows = [masks.get(group, every) for group in table[self.column].str.strip()]

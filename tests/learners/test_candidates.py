@@ -112,6 +112,12 @@ def test_probabilities_and_logits_are_masked_alike():
     assert nothing.tolist() == [[0, 0.5, 0.5]]
 
 
+def test_a_row_without_a_group_can_have_every_class():
+    table = pd.DataFrame({"q": ["a", "", " ", "a"]})
+    known = Candidates.fit(table, "q", np.array([0, 1, 1, 2]), 3)
+    assert known.allowed(table).tolist() == [[1, 0, 1], [1, 1, 1], [1, 1, 1], [1, 0, 1]]
+
+
 @pytest.mark.parametrize(
     ("kind", "knobs", "words"),
     [
