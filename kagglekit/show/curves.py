@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kagglekit.show.style import BLUE, COLOURS, ORANGE, PALE, SHADES, make_axes, make_panels, note, short, styled
+from kagglekit.training.learning_rates import FEATURES, HEAD
 
 
 @styled
@@ -54,18 +55,21 @@ def learning_curves(history: pd.DataFrame, metric: str = "score", by: str = "fol
 
 @styled
 def learning_rates(table: pd.DataFrame) -> Figure:
-    """The learning rate of every parameter group over the run, from `optim.learning_rates`: the deeper, the paler.
+    """The learning rate of every parameter group over the run, from a table of `learning_rates`: the deeper, the paler.
 
-    The head has its own colour. The legend names the head, and the highest and the lowest of the others.
+    The head has its own colour. The legend names the head, the highest and the lowest of the others, and the rate of
+    features, which would flatten all lines and is not drawn.
     """
     ax = make_axes(7.0, 3.4)
-    others = [name for name in table if name != "head"]
+    others = [name for name in table if name not in (HEAD, FEATURES)]
     for place, name in enumerate(others):
         colour = SHADES(0.25 + 0.75 * (place + 1) / len(others))
         label = f"{name}: {table[name].max():.2g}" if place in (0, len(others) - 1) else None
         ax.plot(table.index, table[name], color=colour, linewidth=1.3, label=label)
-    if "head" in table:
-        ax.plot(table.index, table["head"], "--", color=ORANGE, label=f"head: {table['head'].max():.2g}")
+    if HEAD in table:
+        ax.plot(table.index, table[HEAD], "--", color=ORANGE, label=f"{HEAD}: {table[HEAD].max():.2g}")
+    if FEATURES in table:
+        ax.plot([], [], " ", label=f"{FEATURES}: {table[FEATURES].max():.2g}, not drawn")
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[::-1], labels[::-1], title="highest rate", loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set(xlabel="step", ylabel="learning rate", title="The rate of each group over the run", ylim=(0, None))

@@ -15,6 +15,7 @@ from kagglekit.data.batches import Examples, training_batches
 from kagglekit.device import autocast
 from kagglekit.tricks.weights import changeable, restored
 
+HEAD, FEATURES = "head", "features"  # groups outside the backbone
 FEATURES_RATE = 3e-3  # of the layer that reads features, which is new: at the rate of a backbone it hardly moves
 
 
@@ -44,9 +45,9 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         if id(parameter) not in in_backbone:
-            name, rate = "head", learning_rate if head_learning_rate is None else head_learning_rate
+            name, rate = HEAD, learning_rate if head_learning_rate is None else head_learning_rate
             if id(parameter) in features and head_learning_rate is None:
-                name, rate = "features", max(learning_rate, FEATURES_RATE)
+                name, rate = FEATURES, max(learning_rate, FEATURES_RATE)
         else:  # what comes after the layers, such as a last norm, goes with the topmost
             depth = depth_of.get(id(parameter), len(layers) if seen_layers else 0)
             name = f"layer {depth}" if depth else "embeddings"
@@ -129,14 +130,15 @@ def find_learning_rate(
     equal factors in `steps` steps, all undone afterwards.
 
     groups: as of `parameter_groups`; the fastest group of the backbone has the rate of the table, and the others keep
-    their ratio to it. The trial ends early when the smoothed loss is four times its minimum, or not a number. No tricks
-    are applied. Weights, mode and random state are restored, and no gradients are left. Costs the time of `steps`
-    steps and one copy of the weights.
+    their ratio to it, but features their own rate. The trial ends early when the smoothed loss is four times its
+    minimum, or not a number. No tricks are applied. Weights, mode and random state are restored, and no gradients are
+    left. Costs the time of `steps` steps and one copy of the weights.
 
     Returns one row a step: learning_rate, loss, and smoothed, its moving average.
     """
     device, training = next(model.parameters()).device, model.training
-    top = max([g["lr"] for g in groups if g["name"] != "head"] or [g["lr"] for g in groups])
+    inside = [group["lr"] for group in groups if group["name"] not in (HEAD, FEATURES)]
+    top = max(inside or [group["lr"] for group in groups])
     rates, losses = np.geomspace(lowest, highest, steps), []
     batches = chain.from_iterable(training_batches(examples.tokens.lengths, batch_size, seed, n) for n in count())
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -146,7 +148,7 @@ def find_learning_rate(
             optimizer = adamw([{**group} for group in groups])
             for rate, rows in zip(rates, batches, strict=False):
                 for group, given in zip(optimizer.param_groups, groups, strict=True):
-                    group["lr"] = rate * given["lr"] / top
+                    group["lr"] = given["lr"] if given["name"] == FEATURES else rate * given["lr"] / top
                 batch = {name: tensor.to(device) for name, tensor in examples.__getitems__(rows.tolist()).items()}
                 labels = batch.pop("labels")
                 with autocast(device, precision):

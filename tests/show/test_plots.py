@@ -200,6 +200,9 @@ def test_there_is_a_line_for_every_group_and_a_name_for_the_first_and_the_last()
     assert np.allclose(ax.lines[12].get_ydata(), rates()["layer 12"])
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["head: 2.1e-05", "layer 12: 2e-05", "embeddings: 1.1e-05"]
+    with_features = [*GROUPS, {"name": "features", "lr": 3e-3}]  # a hundred times as high as all others
+    (ax,) = curves.learning_rates(rates(groups=with_features)).axes
+    assert ax.get_legend().get_texts()[0].get_text() == "features: 0.003, not drawn" and ax.get_ylim()[1] < 1e-4
 
 
 def test_the_deeper_the_layer_the_paler_its_line():

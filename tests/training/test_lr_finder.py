@@ -73,6 +73,20 @@ def test_it_is_the_loop_one_would_write(classifier, examples, tried, monkeypatch
     assert np.allclose(table["loss"], losses, atol=1e-5)
 
 
+def test_features_keep_their_rate_in_a_trial_and_the_backbone_has_that_of_the_table(classifier, examples, monkeypatch):
+    steps = []
+    monkeypatch.setattr(
+        "kagglekit.training.learning_rates.adamw", lambda groups: steps.append(adamw(groups)) or steps[0]
+    )
+    model, rows = classifier(features={"numbers": 1}), examples()
+    rows.arrays["numbers"] = np.zeros((len(rows), 1), dtype=np.float32)
+    groups = parameter_groups(model, 1e-3, layer_decay=0.5)
+    find_learning_rate(model, groups, rows, default_loss("multiclass"), 4, steps=8, lowest=1e-4, highest=1e-2)
+    rates = {group["name"]: group["lr"] for group in steps[0].param_groups}
+    expected = {"embeddings": 0.0025, "layer 1": 0.005, "layer 2": 0.01, "head": 0.01, "features": 3e-3}
+    assert rates == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_it_leaves_no_trace(classifier, tried, weights, same, training):
     model = classifier(dropout=0.1).train(training)
