@@ -61,13 +61,13 @@ def parameter_groups(
 def suggest_learning_rate(backbone: nn.Module, tuning: str = "full") -> float:
     """A usual learning rate for a backbone: 2e-5 for BERT-base, in inverse proportion to the size of the layers.
 
-    Between 1e-5 (large models) and 2e-4; MiniLM-L6-H384 gets 1.6e-4. tuning: adapters get 2e-4, those of a backbone
-    above a billion parameters 1e-4, and a head alone 1e-3. A start, not an optimum.
+    Between 1e-5 (large models) and 2e-4; MiniLM-L6-H384 gets 1.6e-4. tuning: adapters get 1e-3, those of a backbone
+    above 0.3 billion parameters 2e-4, above a billion 1e-4, and a head alone 1e-3. A start, not an optimum.
     """
     table = backbone.get_input_embeddings().weight.numel()
     layers = sum(p.numel() for p in backbone.parameters()) - table
     if tuning != "full":
-        return 1e-3 if tuning == "head" else 2e-4 if layers < 1e9 else 1e-4
+        return 1e-3 if tuning == "head" or layers < 3e8 else 2e-4 if layers < 1e9 else 1e-4
     return float(f"{min(2e-4, max(1e-5, 2e-5 * 86e6 / layers)):.1e}")
 
 

@@ -78,8 +78,18 @@ def test_a_backbone_without_layers_is_all_embeddings():
     assert rates(model, parameter_groups(model, 1.0, 2.0, 0.5))["backbone.weight"] == (1.0, 0.01, "embeddings")
 
 
-@pytest.mark.parametrize(("layers", "rate"), [(10_000, 2e-4), (10_600_000, 1.6e-4), (86_000_000, 2e-5), (10**9, 1e-5)])
-def test_the_suggested_rate_falls_with_the_size_of_the_layers(layers, rate):
+@pytest.mark.parametrize(
+    ("layers", "full", "lora"),
+    [
+        (10_000, 2e-4, 1e-3),
+        (10_600_000, 1.6e-4, 1e-3),
+        (86_000_000, 2e-5, 1e-3),
+        (106_000_000, 1.6e-5, 1e-3),
+        (440_000_000, 1e-5, 2e-4),
+        (10**9, 1e-5, 1e-4),
+    ],
+)
+def test_the_suggested_rate_falls_with_the_size_of_the_layers(layers, full, lora):
     class Backbone(nn.Module):
         def __init__(self):
             super().__init__()
@@ -89,7 +99,9 @@ def test_the_suggested_rate_falls_with_the_size_of_the_layers(layers, rate):
         def get_input_embeddings(self):
             return self.words
 
-    assert suggest_learning_rate(Backbone()) == pytest.approx(rate)
+    assert suggest_learning_rate(Backbone()) == pytest.approx(full)
+    assert suggest_learning_rate(Backbone(), "lora") == suggest_learning_rate(Backbone(), "qlora") == lora
+    assert suggest_learning_rate(Backbone(), "head") == 1e-3
 
 
 def test_adamw_is_that_of_torch_group_by_group(classifier):
