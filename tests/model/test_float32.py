@@ -23,6 +23,8 @@ from kagglekit.model.weight_averages import average_models, fuse_backbones
 from kagglekit.pretraining.selective import TokenScorer
 from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import prepare
+from kagglekit.training.images import ImageEncoder
+from tests.pretraining.conftest import make_vit
 
 
 def saved_in(folder, target, dtype):
@@ -84,7 +86,9 @@ LOADERS = {  # what is stored -> file that loads it -> how
     },
     "scorer": {"pretraining/selective.py": lambda folder, *_: TokenScorer.load(folder)},
     "translator": {"augment/back_translation.py": lambda folder, *_: Translator(str(folder)).model},
+    "image encoder": {"training/images.py": lambda folder, *_: ImageEncoder.load(str(folder)).model},
 }
+TABLES = (30, 16), (24, 3, 8, 8)  # the words of the models of text, the patches of the image encoder
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,7 @@ def stored(backbones, tmp_path_factory, tokenizer):
         translator = T5ForConditionalGeneration(T5Config(**sizes, pad_token_id=0, decoder_start_token_id=0))
         translator.save_pretrained(place / "translator")
     tokenizer.save_pretrained(place / "translator")
+    make_vit(place / "image encoder")
     return {"backbone": Path(backbones["bert"])} | {name: place / name for name in list(LOADERS)[1:]}
 
 
@@ -109,7 +114,7 @@ def test_every_loader_gives_float32_with_the_values_of_the_file(what, file, dtyp
     folder = saved_in(stored[what], tmp_path / "model", dtype)
     model = LOADERS[what][file](folder, task, tables)
     assert {x.dtype for x in [*model.parameters(), *model.buffers()] if x.is_floating_point()} == {torch.float32}
-    (words,) = [x for name, x in load_file(folder / "model.safetensors").items() if x.shape == (30, 16)][:1]
+    (words,) = [x for name, x in load_file(folder / "model.safetensors").items() if x.shape in TABLES][:1]
     tables = [x for x in model.state_dict().values() if x.shape == words.shape]
     assert any(torch.equal(x, words.float()) for x in tables)
     config = next(module.config for module in model.modules() if hasattr(module, "config"))
