@@ -267,9 +267,7 @@ class JointTuner(FineTuner):
             if self.losses == "learned":
                 receipts["loss weights"] = (-model.log_variances.detach()).exp().tolist()
             if self.losses == "falling":
-                receipts["loss weights"] = np.array(
-                    [each.tolist() for each in falling.weights_]
-                ).T.tolist()  # (tasks, epochs)
+                receipts["loss weights"] = torch.stack(falling.weights_, dim=1).tolist()  # (tasks, epochs)
             if latest.get("step") != trainer.state.global_step:
                 evaluation(model)
             for number, (_, own, _) in enumerate(pairs):

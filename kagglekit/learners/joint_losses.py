@@ -62,7 +62,8 @@ class FallingLosses(Trick):
     def on_step_end(self, args, state, control, **kwargs):
         self.steps_ += 1
         if state.global_step % self.steps == 0 and state.global_step < state.max_steps:
-            self.means_ = [*self.means_, self.sums_[:, 0] / self.sums_[:, 1].clamp_min(1)]
+            means = (self.sums_[:, 0] / self.sums_[:, 1].clamp_min(1)).cpu()  # as those of a checkpoint are
+            self.means_ = [*self.means_, means]
             self.sums_ = torch.zeros_like(self.sums_)
             last = self.means_[-2:]
             weights = falling_weights(*last) if len(last) == 2 else torch.ones_like(self.weights_[-1])
