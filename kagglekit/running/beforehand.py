@@ -29,15 +29,8 @@ RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a ru
 OTHER_TABLES = (  # not looked into
     *(".parquet", ".json", ".jsonl", ".ndjson", ".zip", ".gz", ".txt", ".dat", ".tab", ".psv"),
 )
-FILLED_IN = (
-    "budget",
-    "truncation",
-    "swap",
-    "features",
-    "pseudo",
-    "distill",
-    "learner_options",
-)  # params.json has more of them
+# params.json has more of these than was given
+FILLED_IN = ("budget", "truncation", "swap", "features", "pseudo", "distill", "learner_options")
 
 
 def check_beforehand(notebook: str, known: dict[str, Parameter], values: Mapping[str, Any]) -> None:
@@ -343,16 +336,6 @@ def _near(path: str) -> str:
 
 
 CHECKS = (
-    *(
-        check_places,
-        check_tasks,
-        check_data,
-        check_runs,
-        check_start,
-        check_files,
-        check_backbone,
-        check_adapters,
-        check_report,
-    ),
-    *(check_columns, check_task, check_settings),
+    *(check_places, check_tasks, check_data, check_runs, check_start, check_files),
+    *(check_backbone, check_adapters, check_report, check_columns, check_task, check_settings),
 )

@@ -176,11 +176,10 @@ class RunRecord:
     def files(self, models: bool) -> Iterator[Path]:
         """What later steps read: no checkpoints, caches and hidden files; models only with `models`, and only those
         that predict or are begun from."""
-        full = self.folder / FULL
-        kept = (
-            {self.folder / "model", *seed_models(full, max(1, count_seeds(full, "test.parquet")))} if models else set()
-        )
-        kept |= {model for each in self.models.values() for model in each} if models else set()
+        full, kept = self.folder / FULL, set()
+        if models:
+            kept = {self.folder / "model", *seed_models(full, max(1, count_seeds(full, "test.parquet")))}
+            kept |= {model for each in self.models.values() for model in each}
         for file in sorted(self.folder.rglob("*")):
             parts = file.relative_to(self.folder).parts
             aside = any(part in ASIDE or part.startswith((".", "checkpoint")) for part in parts)
