@@ -10,7 +10,7 @@ import argparse
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,10 @@ from kagglekit.competition.task import encode_labels, read_train
 from kagglekit.gains.comparisons import mean_gain
 from kagglekit.gains.effect import measure_gain
 from kagglekit.learners.joint import JointTuner
-from kagglekit.model.backbones import find_backbone
+from kagglekit.model.backbones import find_backbone, load_tokenizer
 from kagglekit.model.weight_averages import fuse_backbones
+from kagglekit.pretraining.stage_knobs import Stage
+from kagglekit.pretraining.stages import pretrain
 from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
@@ -34,6 +36,8 @@ BASE = {"max_length": 128, "learning_rate": 1.6e-4, "evaluate_every": 10**6}  # 
 ALONE, LONGER, JOINT = "alone", "alone, 6 epochs", "joint"
 EVENLY, AFTER, FUSED = "joint, drawn evenly", "joint, then alone", "alone, fused, then joint"
 WITH = "alone, with descriptions of classes"
+TEXTS, THEN_JOINT = "texts of all first, then alone", "texts of all first, then joint"
+TWO = ("bbc", "tweets")  # with classes: `head="flat"` takes no grades
 DESCRIBED = {
     "bbc": {
         "business": "companies, banks, markets, prices and the economy",
@@ -78,7 +82,7 @@ class Suite:
         return self.place / way / sample / "model"
 
     def alone(self, way: str, start: str = "", described: bool = False, **knobs) -> Found:
-        """Each by itself. start: the way whose model of the sample it begins with."""
+        """Each by itself. start: the way whose model of the sample it begins with, or the folder of a model."""
         texts = DESCRIBED if described else {}
         return {
             name: FineTuner(*self._given(name, auxiliary_descriptions=texts.get(name, {}), **knobs))
@@ -86,26 +90,35 @@ class Suite:
                 *self._rows(name),
                 self.model(way, name).parent,
                 self.seed,
-                str(self.model(start, name)) if start else None,
+                (str(self.model(start, name)) if start in WAYS else start) or None,
             )
             .oof
             for name in SIZES
         }
 
-    def joint(self, way: str, start: str | None = None, **options) -> Found:
-        """One model of all."""
-        first, *others = SIZES
-        tuners = [FineTuner(*self._given(name)) for name in others]
-        joint = JointTuner(*self._given(first), others=tuners, **options)
-        learned, held_out = zip(*map(self._rows, SIZES), strict=True)
-        places = [self.model(way, name).parent for name in SIZES]
+    def joint(
+        self, way: str, start: str | None = None, samples: Sequence[str] = (*SIZES,), head: str = "linear", **options
+    ) -> Found:
+        """One model of all, or of some `samples`."""
+        first, *others = samples
+        tuners = [FineTuner(*self._given(name, head=head)) for name in others]
+        joint = JointTuner(*self._given(first, head=head), others=tuners, **options)
+        learned, held_out = zip(*map(self._rows, samples), strict=True)
+        places = [self.model(way, name).parent for name in samples]
         fitted = joint.fit_all(learned, held_out, places, self.seed, start)
-        return {name: one.oof for name, one in zip(SIZES, fitted, strict=True)}
+        return {name: one.oof for name, one in zip(samples, fitted, strict=True)}
 
     def fused(self, way: str) -> Found:
         """One model of all, that begins with the mean of the backbones of each alone."""
         fuse_backbones([self.model(ALONE, name) for name in SIZES], self.place / way / "start")
         return self.joint(way, str(self.place / way / "start"))
+
+    def pretrained(self) -> str:
+        """A backbone that hid and guessed words of all texts, those that are predicted among them, for 150 steps."""
+        backbone, place = find_backbone("minilm"), self.place / "texts"
+        texts = [text for _, train in self.tables.values() for text in train["text"]]
+        pretrain(Stage(steps=150, seed=self.seed), backbone, load_tokenizer(backbone), texts, place)
+        return str(place / "model")
 
 
 WAYS: dict[str, Callable[[Suite, str], Found]] = {
@@ -116,6 +129,13 @@ WAYS: dict[str, Callable[[Suite, str], Found]] = {
     LONGER: lambda suite, way: suite.alone(way, epochs=6.0),
     WITH: lambda suite, way: suite.alone(way, described=True),
     EVENLY: lambda suite, way: suite.joint(way, draw="even"),
+    "joint, a query each": lambda suite, way: suite.joint(way, head="queries"),
+    "joint, learned losses": lambda suite, way: suite.joint(way, losses="learned"),
+    "joint, falling losses": lambda suite, way: suite.joint(way, losses="falling"),
+    "bbc and tweets joint": lambda suite, way: suite.joint(way, samples=TWO),
+    "bbc and tweets joint, flat": lambda suite, way: suite.joint(way, samples=TWO, head="flat"),
+    TEXTS: lambda suite, way: suite.alone(way, start=suite.pretrained()),
+    THEN_JOINT: lambda suite, way: suite.joint(way, suite.pretrained()),
 }
 NEEDS = {AFTER: JOINT, FUSED: ALONE}  # whose models it begins with
 
@@ -128,8 +148,9 @@ def measure(folder: Path, seeds: int, ways: list[str]) -> None:
         suite, files = Suite(folder, seed), {way: folder / str(seed) / f"{way}.npz" for way in ways}
         for way, file in files.items():
             unmade = [other for other in ways if not files[other].exists()]
-            lost = not all(suite.model(way, name).is_dir() for name in SIZES)
-            if way not in unmade and not (lost and any(NEEDS.get(other) == way for other in unmade)):
+            needed = any(NEEDS.get(other) == way for other in unmade)
+            lost = needed and not all(suite.model(way, name).is_dir() for name in SIZES)
+            if way not in unmade and not lost:
                 continue
             began = time.monotonic(), time.process_time()
             found = WAYS[way](suite, way)
@@ -155,16 +176,23 @@ def table(folder: Path) -> str:
     for sample, (task, train) in tables.items():
         labels = encode_labels(task, train)[SIZES[sample][0] :]
         found = {
-            way: {0: {seed: one[sample] for seed, one in each.items()}} for way, each in cells.items() if len(each) > 1
+            way: {0: {seed: one[sample] for seed, one in each.items()}}
+            for way, each in cells.items()
+            if len(each) > 1 and all(sample in one for one in each.values())
         }
         known = task.metric, labels, np.zeros(len(labels), dtype=int)
         for way, each in found.items():
-            gains.setdefault(way, []).append(measure_gain(*known, found[ALONE], each))
+            gains.setdefault(way, {})[sample] = measure_gain(*known, found[ALONE], each)
     heads = [f"{sample}, {task.metric}" for sample, (task, _) in tables.items()]
     lines = [f"| way | {' | '.join(heads)} | mean | seeds | CPU |", f"|---|{'---:|' * (len(heads) + 3)}"]
     for way, each in gains.items():
-        shown = [f"{gain.scores[1]:.3f}" + (f", {write_cell(gain)}" if way != ALONE else "") for gain in each]
-        mean = write_cell(mean_gain(each)) if way != ALONE else ""
+        shown = [
+            f"{each[sample].scores[1]:.3f}" + (f", {write_cell(each[sample])}" if way != ALONE else "")
+            if sample in each
+            else ""
+            for sample in tables
+        ]
+        mean = write_cell(mean_gain([*each.values()])) if way != ALONE else ""
         cpu = np.median([float(one["cpu"]) for one in cells[way].values()])
         lines.append(f"| {way} | {' | '.join(shown)} | {mean} | {len(cells[way])} | {cpu:,.0f} s |")
     return "\n".join(lines)
