@@ -77,7 +77,6 @@ def read_image_pairs(path: str | Path, columns: Sequence[str], encoding: str = "
     a file that is not there.
     """
     columns = columns or COLUMNS
-    check_range("pair_columns", list(columns), len(columns) == 2, "two columns: that of the text and that of the image")
     file = resolve(path)
     table = read_table(file, encoding)
     for name in columns:

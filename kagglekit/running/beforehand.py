@@ -7,7 +7,9 @@ params.json and the first line of tables. What only the data or a model can tell
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from glob import escape
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -216,15 +218,67 @@ def _headers_of(task: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def read_header(path: Path, delimiter: str | None = None) -> list[str]:
     """The columns of a CSV or TSV in UTF-8; none where only the whole file would tell."""
+    return next(iter(_first_lines(path, delimiter, 1)), [])
+
+
+def _first_lines(path: Path, delimiter: str | None, count: int) -> list[list[str]]:
+    """The header of a table and the rows behind it, so many lines in all; none where `read_header` has none."""
     kinds = {".csv": ",", ".tsv": "\t"}
     if path.suffix.lower() not in kinds:
         return []
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            names = next(csv.reader(stream, delimiter=delimiter or kinds[path.suffix.lower()]), [])
+            lines = list(islice(csv.reader(stream, delimiter=delimiter or kinds[path.suffix.lower()]), count))
     except (OSError, ValueError, csv.Error):
         return []
-    return names if len(names) > 1 else []
+    return lines if lines and len(lines[0]) > 1 else []
+
+
+def check_pairs(asked: Asked) -> None:
+    """The tables that 2_pretrain reads: the columns of texts and of pairs, and the first images."""
+    if not asked.has("objective", "pairs"):
+        return
+    values, tables = asked.values, []
+    pairs, of_images = values["pairs"], values["objective"] == "itc_itm"
+    if of_images and not pairs:
+        raise ValueError('objective="itc_itm" reads texts with images: name a table of them, pairs="posts.csv"')
+    both = values["pair_columns"] or read_names("pretraining/image_text.py", "COLUMNS")
+    if pairs:
+        tables = [("pair_columns", pairs, both) if of_images else ("pairs", pairs, ("anchor", "positive"))]
+    for label, file, columns in [*tables, *(("text_column", one, [values["text_column"]]) for one in values["texts"])]:
+        names = read_header(resolve(file))
+        for name in (part for one in columns for part in ([one] if one in names else one.split("+"))):
+            if names and name not in names:
+                meant = did_you_mean(name, names) or f"; it has {', '.join(names)}"
+                raise ValueError(f"{label}: {file} has no column {name!r}{meant}")
+    if of_images:
+        _check_images(pairs, resolve(pairs), both[1], resolve(pairs).parent)
+
+
+def check_images(asked: Asked) -> None:
+    """The first images beside the texts of a task."""
+    column = asked.values["features"].get("images") if asked.has("features") and asked.task else ""
+    for what, names in _headers_of(asked.task).items() if column else ():
+        place = Path(asked.task["data"])
+        delimiter = asked.task.get("reading", {}).get("delimiter")
+        _check_images(f"features: images: {what}", place / asked.task["files"][what], column, place, delimiter, names)
+
+
+def _check_images(
+    label: str, path: Path, column: str, folder: Path, delimiter: str | None = None, names: Sequence[str] = ()
+) -> None:
+    """The files that the first three rows of a table name: below `folder`, see `find_images`. names: of its columns."""
+    header, *rows = _first_lines(path, delimiter, 4) or [[]]
+    place = list(names or header).index(column) if header else 0
+    for number, cells in enumerate(rows, start=1):
+        cell = cells[place].strip() if place < len(cells) else ""
+        if cell and not (folder / cell).is_file():
+            below = () if "/" in cell else folder.rglob(f"{escape(cell)}*")
+            if not any(cell in (one.name, one.stem) for one in below):
+                raise FileNotFoundError(
+                    f"{label}: column {column!r} in row {number} is {cell!r}: there is no such file in {folder} nor "
+                    "below it"
+                )
 
 
 def check_task(asked: Asked) -> None:
@@ -337,5 +391,6 @@ def _near(path: str) -> str:
 
 CHECKS = (
     *(check_places, check_tasks, check_data, check_runs, check_start, check_files),
-    *(check_backbone, check_adapters, check_report, check_columns, check_task, check_settings),
+    *(check_backbone, check_adapters, check_report, check_columns, check_pairs, check_images),
+    *(check_task, check_settings),
 )

@@ -263,3 +263,8 @@ class PretrainingRun(RunKnobs):
         least=0,
         shown="training",
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        rule = "two columns: that of the text and that of the image"
+        check_range("pair_columns", self.pair_columns, len(self.pair_columns) in (0, 2), rule)

@@ -18,6 +18,7 @@ from kagglekit.pretraining.image_text import (
 from kagglekit.pretraining.pretraining_run import StageRun
 from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.pretraining.stages import pretrain
+from kagglekit.runs.run_knobs import PretrainingRun
 from tests.pretraining.conftest import make_pairs
 
 NONE_ALIKE = torch.arange(8).reshape(4, 2)
@@ -151,7 +152,7 @@ def test_columns_can_be_named_and_one_that_lacks_is_an_error(posts):
     with pytest.raises(ValueError, match="has no column 'photo': it has text, image"):
         read_image_pairs(posts(), ["text", "photo"])
     with pytest.raises(ValueError, match=r"pair_columns=.* is out of range: .*two columns"):
-        read_image_pairs(posts(), ["text"])
+        PretrainingRun(pair_columns=["text"])
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,11 @@ def place(tmp_path_factory, backbone):
     """A competition, and a work folder with a task and the runs base, tfidf, mlm and blend, as far as they are read."""
     place = tmp_path_factory.mktemp("place")
     (place / "data").mkdir()
-    (place / "data" / "train.csv").write_text("id,title,body,mood,stars\n1,a,b,good,3\n")
-    (place / "data" / "test.csv").write_text("id,Title,body,stars\n2,a,b,4\n")
+    (place / "data" / "train.csv").write_text("id,title,body,mood,stars,photo\n1,a,b,good,3,x\n")
+    (place / "data" / "test.csv").write_text("id,Title,body,stars,photo\n2,a,b,4,img/z.png\n")
+    (place / "data" / "img").mkdir()
+    (place / "data" / "img" / "x.png").touch()  # named without its ending, in a folder below
+    (place / "posts.csv").write_text("text,image,photo\na,x,data/img/x.png\n\nb,,\n")
     write_folds(place / "work", ["1"], np.array([0]))
     runs = {
         "base": {"recipe": BASE, "inputs": {"folds": hash_files([place / "work" / "folds.parquet"])}},
@@ -61,6 +64,7 @@ def ask(place, notebook, *words):
 
 
 DATA = "data=PLACE/data"
+ITC = '2_pretrain run=new objective=itc_itm objective_options={"image_encoder":"PLACE/work/mlm/model"}'
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ DATA = "data=PLACE/data"
             f"1_eda {DATA} template={{titel}}",
             r"template: .* has no column 'titel': did you mean title or Title\?|title\?$",
         ),
-        (f"1_eda {DATA} group=zzz", "has no column 'zzz'; it has id, Title, body, stars, title, mood"),
+        (f"1_eda {DATA} group=zzz", "has no column 'zzz'; it has id, Title, body, stars, photo, title, mood"),
         (f"1_eda {DATA} metric=roc_auc_by:star", r"metric: .* has no column 'star': did you mean stars\?$"),
         (f"1_eda {DATA} train=trian.csv", r"train='.*trian.csv' does not exist: .*: did you mean train.csv"),
         (f"1_eda {DATA} backbone=minlm", r"backbone='minlm' is .*: did you mean minilm\?$"),
@@ -142,6 +146,19 @@ DATA = "data=PLACE/data"
             f'1_eda {DATA} support={{"bad":["title"],"good":["boddy"]}}',
             r"support: good: .*data has no column 'boddy': did you mean body",
         ),
+        (ITC, 'objective="itc_itm" reads texts with images: name a table of them, pairs="posts.csv"$'),
+        (f"{ITC} pairs=PLACE/posts.csv pair_columns=text,fotos", r"pair_columns: .*'fotos': did you mean photo\?$"),
+        (f"{ITC} pairs=PLACE/data/train.csv", "pair_columns: .*train.csv has no column 'text'; it has id, title, "),
+        (
+            f"{ITC} pairs=PLACE/data/test.csv pair_columns=body,photo",
+            "test.csv: column 'photo' in row 1 is 'img/z.png': there is no such file in .*/data nor below it$",
+        ),
+        ("2_pretrain objective=simcse_supervised pairs=PLACE/posts.csv", "pairs: .*posts.csv has no column 'anchor'"),
+        ("2_pretrain texts=PLACE/posts.csv text_column=text+boddy", "text_column: .*posts.csv has no column 'boddy'"),
+        (
+            '3_train run=new features={"images":"photo"} start=mlm',
+            "features: images: test: column 'photo' in row 1 is 'img/z.png': there is no such file in .*/data nor",
+        ),
         ("5_submit run=base full=only", "full: run='base' has no model of all rows: run 3_train with full_fit=true"),
     ],
 )
@@ -170,6 +187,9 @@ def test_a_cascade_does_not_fit_values(place, tmp_path):
         "3_train run=new backbone=someone/some-model",
         "3_train run=base epochs=3 overwrite=true",
         "4_ensemble run=blend runs=base,tfidf meta=words,stars",
+        f"{ITC} pairs=PLACE/posts.csv",
+        f"{ITC} pairs=PLACE/posts.csv pair_columns=text,photo",
+        "2_pretrain run=new texts=PLACE/posts.csv,PLACE/data text_column=text+photo",
         "4_ensemble run=base files=PLACE/data",
         "5_submit run=blend",
     ],
