@@ -3,7 +3,7 @@
 `python -m tests.benchmarks.decoders measure FOLDER` trains each on the same rows of each sample, once a seed, and
 predicts the same other rows of train; what is in FOLDER is not trained again, so that it can be stopped and goes on.
 `table FOLDER` compares all with MiniLM, seed by seed on the same rows, with intervals; `--write` puts the rows into
-tests/benchmarks/README.md.
+tests/benchmarks/README.md. `--rows 600 1200` learns and predicts more rows than SIZES (a folder for each).
 """
 
 import argparse
@@ -54,9 +54,9 @@ class Rows:
     outside: np.ndarray
 
     @classmethod
-    def read(cls, sample: str, folder: Path) -> "Rows":
-        """The first rows of a sample."""
-        learned, others = SIZES[sample]
+    def read(cls, sample: str, folder: Path, sizes: tuple[int, int] | None = None) -> "Rows":
+        """The first rows of a sample: `sizes` to learn and to predict, or those of SIZES."""
+        learned, others = sizes or SIZES[sample]
         task, _ = infer(write_sample(sample, folder / "data" / sample))
         train = read_train(task)[: learned + others]
         return cls(sample, task, train, np.arange(learned), np.arange(learned, len(train)))
@@ -97,11 +97,13 @@ ONCE = ("TF-IDF", "SmolLM2, zero-shot")  # no seed changes them
 BLEND = ("TF-IDF", BASE, "SmolLM2, answer head, LoRA", "SmolLM2, last token, LoRA")
 
 
-def measure(folder: Path, samples: list[str], ways: list[str], seeds: int) -> None:
+def measure(
+    folder: Path, samples: list[str], ways: list[str], seeds: int, sizes: tuple[int, int] | None = None
+) -> None:
     """Train what is not in `folder` yet: SAMPLE/WAY.SEED.npz with predictions of the other rows, and seconds."""
     for seed in range(seeds):
         for sample in samples:
-            rows = Rows.read(sample, folder)
+            rows = Rows.read(sample, folder, sizes)
             for way in ways:
                 file = folder / sample / f"{way}.{seed}.npz"
                 if file.exists() or (seed and way in ONCE):
@@ -138,11 +140,11 @@ def read_cells(folder: Path, sample: str) -> tuple[dict[str, dict[int, np.ndarra
     return cells, times
 
 
-def table(folder: Path, samples: list[str]) -> str:
+def table(folder: Path, samples: list[str], sizes: tuple[int, int] | None = None) -> str:
     """A row for each sample and way: the score, the gain over MiniLM with its interval, the verdict, and CPU time."""
     lines = ["| sample | way | score | over MiniLM | | CPU |", "|---|---|---:|---:|---|---:|"]
     for sample in samples:
-        rows, (cells, times) = Rows.read(sample, folder), read_cells(folder, sample)
+        rows, (cells, times) = Rows.read(sample, folder, sizes), read_cells(folder, sample)
         labels, folds = rows.labels[rows.outside], np.zeros(len(rows.outside), dtype=int)
         what = f"{sample}, {rows.task.metric}, {len(rows.inside):,} + {len(rows.outside):,} rows"
         for way, found in cells.items():
@@ -162,12 +164,13 @@ def main() -> None:
     parser.add_argument("--samples", nargs="+", default=list(PROMPTS), choices=PROMPTS)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", nargs=2, type=int, metavar=("LEARNED", "PREDICTED"), help="in place of SIZES")
     parser.add_argument("--write", action="store_true", help="put the table into the README")
     options = parser.parse_args()
     if options.what == "measure":
-        measure(options.folder, options.samples, options.ways, options.seeds)
+        measure(options.folder, options.samples, options.ways, options.seeds, options.rows)
         return
-    found = table(options.folder, options.samples)
+    found = table(options.folder, options.samples, options.rows)
     print(found)
     if options.write:
         page = PAGE.read_text()
