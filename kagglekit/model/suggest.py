@@ -40,22 +40,17 @@ class TextProfile:
 
 
 def suggest_backbones(
-    texts: Sequence[str],
-    n: int = 5,
-    max_size: float | None = None,
-    lengths: np.ndarray | None = None,
-    kind: str = "encoder",
+    profile: TextProfile, n: int = 5, max_size: float | None = None, kind: str = "encoder"
 ) -> pd.DataFrame:
-    """`n` backbones for texts, best first: name, size (millions of parameters), max length, reason; attrs:
+    """`n` backbones for texts of a profile, best first: name, size (millions of parameters), max length, reason; attrs:
     language, in words. kind: "decoder" gives language models in the order of the catalogue, and how each can be tuned,
     and predict, on the GPUs of `decoders.memory`.
 
     First come those that read long texts, where more than a quarter of the texts have more than 512 tokens; then those
     trained on the domain; then the order of the catalogue. Only the texts are read: which backbone scores best, only a
-    run can show. max_size: in millions of parameters. lengths: tokens of each text; None estimates them.
+    run can show. max_size: in millions of parameters.
     Raises ValueError when no backbone is as small as `max_size`.
     """
-    profile = profile_texts(texts, lengths)
     rank = {profile.language: 0, "multilingual": 1}
     fitting = [one for one in BACKBONES if one.kind == kind and one.language in rank]
     fitting = [one for one in fitting if max_size is None or one.size <= max_size]
@@ -90,7 +85,7 @@ def _reason(one: Backbone, profile: TextProfile) -> str:
 
 def profile_texts(texts: Sequence[str], lengths: np.ndarray | None = None) -> TextProfile:
     """Profile texts by the first 2,000 characters of up to 2,000 of them, and by the full length of all. Every language
-    other than Chinese and English is "multilingual"."""
+    other than Chinese and English is "multilingual". lengths: tokens of each text; None estimates them."""
     texts = list(texts)
     some = [text[:2000] for text in texts[:: max(1, len(texts) // 2000)]]
     language = find_languages(some)

@@ -6,6 +6,12 @@ from kagglekit.model.catalogue import BACKBONES
 from kagglekit.model.suggest import estimate_tokens, profile_texts, suggest_backbones
 
 SIZES = {backbone.name: backbone.size for backbone in BACKBONES}
+
+
+def suggest(texts: list[str], **wanted):
+    return suggest_backbones(profile_texts(texts), **wanted)
+
+
 GENERAL = {
     "en": "The bus to the station was late again, and it is not the first time that we have been waiting for it.",
     "zh": "这家餐厅的服务很好,菜也不错,就是等的时间太长了。",
@@ -34,7 +40,7 @@ def test_english_and_chinese_are_recognised_by_their_letters_and_words(language,
 @pytest.mark.parametrize("language", ["es", "de", "ja", "ru", "ko"])
 def test_any_other_language_is_multilingual(language):
     assert profile_texts([GENERAL[language]] * 5).language == "multilingual"
-    assert suggest_backbones([GENERAL[language]] * 5)["name"][0] == "mdeberta-v3-base"
+    assert suggest([GENERAL[language]] * 5)["name"][0] == "mdeberta-v3-base"
 
 
 def test_english_and_another_language_in_one_table_are_multilingual():
@@ -49,14 +55,14 @@ def test_chinese_with_english_names_in_it_is_chinese():
 @pytest.mark.parametrize("texts", [[""], ["123 456", "!!!"], ["😀"]])
 def test_texts_without_letters_get_a_suggestion_too(texts):
     assert profile_texts(texts).language == "multilingual"
-    assert len(suggest_backbones(texts)) == 5
+    assert len(suggest(texts)) == 5
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_domain_is_recognised_by_its_words_and_its_model_comes_first(domain):
     texts = [DOMAINS[domain], GENERAL["en"]] * 10
     assert profile_texts(texts).domain == domain
-    table = suggest_backbones(texts)
+    table = suggest(texts)
     first = next(backbone for backbone in BACKBONES if backbone.name == table["name"][0])
     assert first.domain == domain
     assert "50% of the texts" in table["reason"][0]
@@ -64,7 +70,7 @@ def test_a_domain_is_recognised_by_its_words_and_its_model_comes_first(domain):
 
 
 def test_plain_english_gets_general_models_in_the_order_of_the_catalogue():
-    table = suggest_backbones([GENERAL["en"]] * 5, n=3)
+    table = suggest([GENERAL["en"]] * 5, n=3)
     assert list(table) == ["name", "size", "max length", "reason"]
     general = [backbone for backbone in BACKBONES if backbone.language == "en" and backbone.domain == "general"]
     assert table["name"].tolist() == [backbone.name for backbone in general[:3]]
@@ -72,37 +78,39 @@ def test_plain_english_gets_general_models_in_the_order_of_the_catalogue():
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_decoders_come_with_what_fits_each_gpu(language):
-    table = suggest_backbones([GENERAL[language]] * 5, n=3, kind="decoder")
+    table = suggest([GENERAL[language]] * 5, n=3, kind="decoder")
     assert table["name"].tolist() == ["qwen3-4b", "qwen3-8b", "qwen3-1.7b"]
     assert list(table) == ["name", "size", "max length", "T4", "two T4s", "L4", "H100", "reason"]
     assert table.loc[1, ["T4", "two T4s", "H100"]].tolist() == ["qlora / int8", "lora / predict", "lora / predict"]
-    english = suggest_backbones([GENERAL["en"]] * 5, n=99, kind="decoder")["name"]
+    english = suggest([GENERAL["en"]] * 5, n=99, kind="decoder")["name"]
     assert english.tolist()[-1] == "smollm2-135m"
 
 
 def test_models_for_long_texts_come_first_when_a_quarter_of_the_texts_is_long():
     short, long = GENERAL["en"], GENERAL["en"] * 60
-    few = suggest_backbones([short] * 4 + [long])
+    few = suggest([short] * 4 + [long])
     assert few["name"][0] == "deberta-v3-base"
     assert "truncates the 20% of the texts that have more than 512 tokens" in few["reason"][0]
-    many = suggest_backbones([short] * 2 + [long])
+    many = suggest([short] * 2 + [long])
     assert many["name"][0] == "modernbert-base" and many["max length"][0] == 8192
     assert "truncates" not in many["reason"][0]
-    assert suggest_backbones([GENERAL["zh"] * 60])["name"].tolist()[:3] == [
+    assert suggest([GENERAL["zh"] * 60])["name"].tolist()[:3] == [
         *("mmbert-base", "mmbert-small", "chinese-macbert-base"),  # none of the Chinese ones reads so much
     ]
 
 
 def test_lengths_that_are_known_are_not_estimated():
-    assert suggest_backbones([GENERAL["en"]] * 3, lengths=np.array([600, 600, 10]))["name"][0] == "modernbert-base"
+    assert (
+        suggest_backbones(profile_texts([GENERAL["en"]] * 3, np.array([600, 600, 10])))["name"][0] == "modernbert-base"
+    )
 
 
 def test_size_and_number_are_limits():
-    table = suggest_backbones([GENERAL["en"]], n=30, max_size=130)
+    table = suggest([GENERAL["en"]], n=30, max_size=130)
     assert max(SIZES[name] for name in table["name"]) <= 130 and "roberta-base" in set(table["name"])
-    assert len(suggest_backbones([GENERAL["en"]], n=2)) == 2
+    assert len(suggest([GENERAL["en"]], n=2)) == 2
     with pytest.raises(ValueError, match="max_size=5: no backbone of the catalogue"):
-        suggest_backbones([GENERAL["en"]], max_size=5)
+        suggest([GENERAL["en"]], max_size=5)
 
 
 def test_tokens_are_about_as_many_as_the_packaged_tokenizer_makes():
