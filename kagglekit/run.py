@@ -100,7 +100,7 @@ def run_line(arguments: list[str], later: list[list[str]]) -> int:
         how = dict(folder=notebook.parent, force=options.force, limit=options.limit)
         if where.on:
             from kagglekit.kaggle.build import pack_step
-            from kagglekit.running.ray_folds import run_on_ray
+            from kagglekit.running.on_ray.train_folds import run_on_ray
 
             run_on_ray(notebook, values, where, pack_step, **how)
             return 0

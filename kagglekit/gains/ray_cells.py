@@ -19,10 +19,11 @@ from kagglekit.gains.cells import Job, train_cell
 from kagglekit.gains.standings import Cell
 from kagglekit.running.command_line import Where
 from kagglekit.running.notebook import find_notebook
+from kagglekit.running.on_ray.cluster import Cluster, Report, Share, TryElsewhere
+from kagglekit.running.on_ray.connect import connect
+from kagglekit.running.on_ray.node import pack, unpack
+from kagglekit.running.on_ray.train_folds import describe_versions
 from kagglekit.running.parallel import GPU_FAILED
-from kagglekit.running.ray_cluster import Cluster, Report, Share, TryElsewhere
-from kagglekit.running.ray_connect import connect
-from kagglekit.running.ray_folds import describe_versions, pack, unpack
 from kagglekit.runs.environment import versions
 
 HUB = "hub/"  # where models of the cache of the hub are, beside the homes

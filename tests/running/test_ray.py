@@ -15,9 +15,9 @@ import torch
 
 from kagglekit.files import fold_folders, read_json
 from kagglekit.run import main
-from kagglekit.running.ray_cluster import CellFailed, Share
-from kagglekit.running.ray_connect import connect
-from kagglekit.running.ray_storage import Storage
+from kagglekit.running.on_ray.cluster import CellFailed, Share
+from kagglekit.running.on_ray.connect import connect
+from kagglekit.running.on_ray.storage import Storage
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402

@@ -8,10 +8,10 @@ import pytest
 
 from kagglekit.kaggle import build
 from kagglekit.run import main
-from kagglekit.running import ray_connect
 from kagglekit.running.command_line import Where, parse_address
-from kagglekit.running.ray_cluster import Cluster, Share
-from kagglekit.running.ray_folds import pack, unpack
+from kagglekit.running.on_ray import connect as ray_connect
+from kagglekit.running.on_ray.cluster import Cluster, Share
+from kagglekit.running.on_ray.node import pack, unpack
 from kagglekit.running.terminal import FoldsLine
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kagglekit.running import ray_storage
-from kagglekit.running.ray_storage import Keeper, Storage, copy_state, state_files
+from kagglekit.running.on_ray import storage as ray_storage
+from kagglekit.running.on_ray.storage import Keeper, Storage, copy_state, state_files
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from typing import Any
 
 from kagglekit.options import check_range
 from kagglekit.running.command_line import parse_address
-from kagglekit.running.ray_cluster import Cluster
+from kagglekit.running.on_ray.cluster import Cluster
 
 INSTALL = "pip install 'ray[client]>=2.49'"
-LIBRARY = Path(__file__).parents[1]
+LIBRARY = Path(__file__).parents[2]
 # Since 2.50 a task that asks for no GPU sees all of them: as before, none
 SETTINGS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 OWN_SETTINGS = {  # where the user has none; the times of Ray's client add up to half a minute

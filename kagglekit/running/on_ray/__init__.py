@@ -1,0 +1,1 @@
+"""Runs on a Ray cluster: its nodes train what this machine would."""
