@@ -38,7 +38,7 @@ from kagglekit.gains.arms import Arm
 from kagglekit.gains.standings import BASE, Cell
 from kagglekit.options import knobs_of
 from kagglekit.runs.environment import commit, versions
-from kagglekit.runs.folder import identify
+from kagglekit.runs.identity import identify
 from kagglekit.runs.run_knobs import PLAIN, TrainingRun
 from kagglekit.runs.tables import first_difference, hash_folds, read_folds, training_rows, write_predictions
 from kagglekit.training.recipe import Recipe

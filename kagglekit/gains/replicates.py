@@ -14,7 +14,7 @@ from kagglekit.files import read_json, resolve, seed_folder
 from kagglekit.options import did_you_mean
 from kagglekit.reports.overview import read_overview
 from kagglekit.runs.best_epoch import FILE, choose_evaluations, read_evaluations
-from kagglekit.runs.folder import changes
+from kagglekit.runs.identity import changes
 from kagglekit.runs.leaks import score_warning
 from kagglekit.runs.record import RunRecord, trained_runs
 from kagglekit.runs.seeds import seed_tables

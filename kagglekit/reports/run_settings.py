@@ -7,7 +7,7 @@ from typing import Any
 from kagglekit.declared import read_learner
 from kagglekit.options import knobs_of
 from kagglekit.pretraining.stage_knobs import Stage
-from kagglekit.runs.folder import changes
+from kagglekit.runs.identity import changes
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import PLAIN, PretrainingRun, TrainingRun
 from kagglekit.training.recipe import Recipe

@@ -1,24 +1,19 @@
 """The folder of a run: opened with its parameters, filled fold by fold, scored."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kagglekit.competition.tables import existing_files
-from kagglekit.competition.task import Task, is_work, load_task
-from kagglekit.decoders.packed_weights import PACKED
+from kagglekit.competition.task import Task
 from kagglekit.files import (
     Damaged,
     delete_folder,
     file_lock,
-    hash_files,
     name_training,
     read_json,
     remove,
@@ -29,14 +24,12 @@ from kagglekit.files import (
     write_json,
 )
 from kagglekit.files.parquet import read_parquet
-from kagglekit.options import current_names, find_named, knobs_of, names_file
 from kagglekit.progress import say
 from kagglekit.runs.best_epoch import honest_run, write_evaluations
 from kagglekit.runs.environment import commit, versions
-from kagglekit.runs.initial_weights import SourceRun, read_sources
+from kagglekit.runs.identity import changes, find_sources, find_teachers, identify, more_folds
 from kagglekit.runs.leaks import table_metadata
-from kagglekit.runs.record import RunRecord, count_seeds, named_runs, split_start, with_seeds
-from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
+from kagglekit.runs.record import RunRecord, count_seeds, with_seeds
 from kagglekit.runs.seeds import join_seeds, score_seeds, table_folder
 from kagglekit.runs.tables import Run, write_predictions
 from kagglekit.scoring.bootstrap import standard_error
@@ -73,18 +66,12 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     folder, work = run_folder(work, run), resolve(work)
     if folder.is_file():
         raise ValueError(f"run={run!r}: {folder} is a file: give the run another name")
-    identity, sources = identify(work, recipe, folds), _sources(work, recipe)
-    if folder in [one.folder for one in (*_teachers(work, recipe), *(source.record for source in sources))]:
+    identity, sources = identify(work, recipe, folds), [source.record for source in find_sources(work, recipe)]
+    if folder in [one.folder for one in (*find_teachers(work, recipe), *sources)]:
         raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
     with file_lock(folder):
         _write_params(folder, identity, overwrite)
     return folder
-
-
-def identify(work: Path, recipe: dict[str, Any], folds: bool = True) -> dict[str, Any]:
-    """What a run is made of, as params.json has it: its recipe, and the hashes of its inputs."""
-    inputs = _hash_inputs(work, recipe, folds, _sources(work, recipe), _teachers(work, recipe))
-    return {"recipe": json.loads(json.dumps(recipe)), "inputs": inputs}
 
 
 def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
@@ -118,119 +105,6 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> No
     elif now != before["inputs"] or identity["recipe"].get("seeds") != before["recipe"].get("seeds"):
         recipe = with_seeds(before["recipe"], identity["recipe"].get("seeds", 1))
         write_json(file, {**before, "recipe": recipe, "inputs": more_folds(before["inputs"], now)})
-
-
-def _hash_inputs(
-    work: Path, recipe: dict[str, Any], folds: bool, sources: Sequence[SourceRun], teachers: Sequence[RunRecord]
-) -> dict[str, str | dict[str, str]]:
-    """The inputs of a run, name -> hash, or name -> fold -> hash where each fold has its own. The place of the
-    competition's files does not count."""
-    task = {name: value for name, value in read_json(work / "task.json").items() if name != "data"}
-    found = {"task": hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:16]}
-    if folds:
-        found["folds"] = hash_files([work / "folds.parquet"])
-    if recipe["backbone"] not in PACKED and resolve(recipe["backbone"]).is_dir():  # of these the name says all
-        found["backbone"] = hash_files(_weights(resolve(recipe["backbone"])))
-    for name in ("vectors", "test_vectors", "word_vectors"):
-        if file := recipe.get("features", {}).get(name):
-            found[name.replace("_", " ")] = hash_files([resolve(file)])
-    if (encoder := recipe.get("features", {}).get("images_by")) and resolve(encoder).is_dir():
-        found["image encoder"] = hash_files(_weights(resolve(encoder)))
-    found |= {
-        name: hash_files(_files(recipe[name])) for name in ("texts", "pairs", "extra", "fixes") if recipe.get(name)
-    }
-    for name, options in recipe.get("augment", {}).items():
-        places = [resolve(value) for value in options.values() if isinstance(value, str) and value]
-        found |= {f"file {place.name} of {name}": hash_files([place]) for place in places if place.is_file()}
-        found |= {f"model {place.name} of {name}": hash_files(_weights(place)) for place in places if place.is_dir()}
-    if names_file(teacher := recipe.get("distill", {}).get("teacher", "")):
-        found["teacher"] = hash_files(_files(teacher))
-    if unlabelled := recipe.get("pseudo", {}).get("unlabelled"):
-        found["unlabelled files"] = hash_files(_files(unlabelled))
-    for teacher in teachers:
-        files = {
-            fold: [
-                *(place / name for name in ("oof.parquet", "test.parquet")),
-                *(file for model in teacher.seed_models(fold) for file in sorted(model.glob("*.safetensors"))),
-            ]
-            for fold, place in teacher.folds.items()
-        }
-        found[f"predictions of {teacher.name}"] = _hash(files, by_fold=not recipe.get("crosses"))
-    by_fold = recipe.get("soup", "uniform") == "uniform"  # the other soups look at all folds
-    for source in sources:
-        models = source.models or {"": [source.record.folder / "model"]}
-        files = {fold: [file for model in each for file in _weights(model)] for fold, each in models.items()}
-        found[f"weights of {source.name}"] = _hash(files, by_fold and source.by_fold)
-    return found
-
-
-def _sources(work: Path, recipe: dict[str, Any]) -> list[SourceRun]:
-    names = {"start": split_start(recipe.get("start", "")), "soup_of": recipe.get("soup_of", [])}
-    names["scorer"] = [name for name in [recipe.get("scorer")] if name]
-    tasks = recipe.get("tasks", [])
-    return [source for what, given in names.items() for source in read_sources(work, given, what, tasks)]
-
-
-def _teachers(work: Path, recipe: dict[str, Any]) -> list[RunRecord]:
-    """The runs whose predictions a run learns from, and of a blend its members, which it asks about new rows."""
-    named = named_runs(work, recipe)
-    found = list(dict.fromkeys([*named["pseudo"], *named["distill"]]))
-    for teacher in found:
-        found += [member for member in teacher.members if member not in found]
-    return found
-
-
-def _hash(files: dict[Any, list[Path]], by_fold: bool) -> str | dict[str, str]:
-    """A hash for each fold, or one of the files of all."""
-    if by_fold:
-        return {str(fold): hash_files(group) for fold, group in files.items()}
-    return hash_files(chain(*files.values()))
-
-
-def _weights(model: Path) -> list[Path]:
-    """The files with the weights of a model."""
-    return [file for pattern in ("*.safetensors", "pytorch_model*.bin") for file in sorted(model.glob(pattern))]
-
-
-def _files(names: str | Sequence[str]) -> Iterator[Path]:
-    """The files that parameters name, those of a folder in the order of their paths; of a work folder those of its
-    competition."""
-    for path in map(resolve, [names] if isinstance(names, str) else names):
-        if is_work(path):
-            task = load_task(path)
-            yield from existing_files(task.data, task.files.values())
-            continue
-        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-
-
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """How two params.json differ in recipe and inputs, in words; hashes by fold count where both have the fold. The
-    number of seeds does not count: those that both have are the same. A knob that an earlier version did not have is
-    at its default there."""
-    ours, theirs = (with_seeds(current_names(one["recipe"]), 1) for one in (before, now))
-    pretrained = "objective" in theirs
-    place = "pretraining.stage_knobs:Stage" if pretrained else "training.recipe:Recipe"  # of rooms above
-    known = knobs_of(PretrainingRun if pretrained else TrainingRun, find_named(f"kagglekit.{place}"))
-    added = {name: known[name].default for name in theirs.keys() & known.keys() if name not in ours}
-    changed = differences(added | ours, theirs)
-    then, there = before["inputs"], now["inputs"]
-    for name in {**then, **there}:
-        hashes = [then.get(name), there.get(name)]
-        if all(isinstance(each, dict) for each in hashes):
-            hashes = [{fold: each[fold] for fold in hashes[0].keys() & hashes[1].keys()} for each in hashes]
-        changed += [f"the {name} changed"] if hashes[0] != hashes[1] else []
-    return changed
-
-
-def more_folds(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs `ours`, with the hashes of folds that `theirs` has in addition."""
-    return {name: value | theirs[name] if isinstance(value, dict) else value for name, value in ours.items()}
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The differences between two recipes, in words."""
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return [f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names]
 
 
 def save_fold(

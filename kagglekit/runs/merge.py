@@ -17,7 +17,7 @@ from kagglekit.competition.task import Task
 from kagglekit.files import PART, file_lock, fold_folders, hash_files, read_json, remove, replacing, resolve, write_json
 from kagglekit.files.parquet import read_metadata, read_parquet
 from kagglekit.options import current_names
-from kagglekit.runs.folder import changes, differences, more_folds
+from kagglekit.runs.identity import changes, differences, more_folds
 from kagglekit.runs.record import count_seeds, with_seeds
 from kagglekit.runs.seeds import TABLES, own_tables
 from kagglekit.runs.tables import hash_folds, read_run

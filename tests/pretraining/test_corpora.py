@@ -6,7 +6,7 @@ import pytest
 
 from kagglekit.competition.infer import infer
 from kagglekit.pretraining.corpora import read_corpus
-from kagglekit.runs.folder import _files
+from kagglekit.runs.identity import _files
 
 LINES = "first line\nsecond\n\n \nthird\u2028same\r\nfourth"
 

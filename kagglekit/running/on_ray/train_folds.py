@@ -19,7 +19,7 @@ from kagglekit.running.on_ray.storage import Storage, state_files
 from kagglekit.running.parallel import FoldPlan, one_clock
 from kagglekit.running.terminal import FoldsLine
 from kagglekit.runs.environment import commit, versions
-from kagglekit.runs.folder import changes
+from kagglekit.runs.identity import changes
 from kagglekit.runs.merge import merge_runs
 from kagglekit.time_budget import kernel_began
 
