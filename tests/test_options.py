@@ -23,7 +23,8 @@ from kagglekit.runs.blend_knobs import EnsembleRun, SubmitRun
 from kagglekit.runs.run_knobs import READS, PretrainingRun, TrainingRun
 from kagglekit.selftraining.distillation_loss import LOSSES
 from kagglekit.selftraining.selftraining_knobs import DistillationOptions, SelfTrainingOptions
-from kagglekit.training.recipe import FEATURES, SCHEDULES, Recipe
+from kagglekit.training.recipe import SCHEDULES, Recipe
+from kagglekit.training.recipe_checks import FEATURES
 
 KINDS = (Recipe, TrainingRun, Stage, PretrainingRun, EnsembleRun, SubmitRun, SelfTrainingOptions, DistillationOptions)
 

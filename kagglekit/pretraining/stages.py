@@ -24,10 +24,10 @@ from kagglekit.pretraining.probe import OVERALL, KeepCandidates, Probe
 from kagglekit.pretraining.sentence_pairs import prepare_pairs
 from kagglekit.pretraining.simcse import LabelledTexts
 from kagglekit.pretraining.stage_knobs import Stage
+from kagglekit.runs.tracking import report_callbacks
 from kagglekit.time_budget import UNLIMITED, TimeBudget
 from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, remove_checkpoints
 from kagglekit.training.learning_rates import adamw, parameter_groups, suggest_learning_rate
-from kagglekit.training.tracking import report_callbacks
 from kagglekit.training.trainer import Trainer, history, training_arguments
 
 OBJECTIVES = {

@@ -22,8 +22,8 @@ from kagglekit.running.arguments import Asked
 from kagglekit.running.contradictions import check_adapters, check_settings, check_start, check_task, check_tasks
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.run_knobs import PLAIN
+from kagglekit.runs.tracking import check_tracker
 from kagglekit.scoring.names import split_by
-from kagglekit.training.tracking import check_tracker
 
 RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a run
 # not looked into

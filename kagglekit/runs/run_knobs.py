@@ -9,6 +9,7 @@ from typing import Any
 
 from kagglekit.declared import check_options, read_learner, read_names
 from kagglekit.options import SEEDS, Knob, Knobs, check_range, documented, knob
+from kagglekit.runs.tracking import TRACKERS
 
 ONE_TASK = (  # knobs of 3_train that have no meaning for several tasks
     *("pseudo", "distill", "fixes", "extra", "full_fit", "features", "swap", "answers", "auxiliary"),
@@ -40,7 +41,6 @@ def without_full(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 CLEANERS = read_names("data/clean.py", "CLEANERS")
-TRACKERS = ("", *read_names("training/tracking.py", "TRACKERS"))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RunKnobs(Knobs):
     hours: float = knob(0.0, "stop cleanly before so many hours since the kernel began; 0: never", least=0, shown="run")
     checkpoint_every: float = knob(60.0, "seconds between checkpoints, and at least 1/40 of the steps", least=0)
     overwrite: bool = knob(False, "begin again where this run was made with other settings", shown="run")
-    report_to: str = knob("", "tracker that gets losses and scores; empty: none", choices=TRACKERS)
+    report_to: str = knob("", "tracker that gets losses and scores; empty: none", choices=("", *TRACKERS))
 
 
 @documented

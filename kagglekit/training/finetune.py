@@ -23,6 +23,7 @@ from kagglekit.model.backbones import check_max_length, load_config, load_tokeni
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import choose_pooling
 from kagglekit.runs.folder import Fitted
+from kagglekit.runs.tracking import report_callbacks
 from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
 from kagglekit.training.build_model import build_model, reopen_model
@@ -41,7 +42,6 @@ from kagglekit.training.predict import predict
 from kagglekit.training.prompt import prompt_options
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.targets import Targets, make_targets, read_labels
-from kagglekit.training.tracking import report_callbacks
 from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.training.training_rows import ExtraRows, TrainingRows, gather_rows
 from kagglekit.tricks import make_tricks

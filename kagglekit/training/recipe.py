@@ -7,41 +7,20 @@ In `3_train`, the most used of them stand in the parameter cell; any other goes 
 from __future__ import annotations  # the types of knobs are texts: a notebook's parameters are checked in the same way
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kagglekit.annotations import accepts
-from kagglekit.declared import read_names, read_tricks
-from kagglekit.decoders.lora_options import ADAPTED, TUNINGS, LoraOptions
+from kagglekit.declared import read_names
+from kagglekit.decoders.lora_options import ADAPTED, TUNINGS
 from kagglekit.losses.catalogue import check_loss
 from kagglekit.options import Knobs, check_range, documented, knob
 from kagglekit.scoring import CLASSES
 from kagglekit.training.prompt import check_descriptions, check_prompt, check_words
+from kagglekit.training.recipe_checks import FEATURES, NAMES, check_contradictions, check_features
 
 if TYPE_CHECKING:  # pandas comes with it: a recipe is checked before a kernel starts
     from kagglekit.competition.task import Task
 
-FEATURES = {  # what a model may read besides the text -> its type
-    "numbers": "list[str]",  # columns of train and test
-    "categories": "list[str]",
-    "vectors": "str",  # a file with a vector for each document, see `read_document_vectors`
-    "test_vectors": "str",  # the same for the rows of test, where it is another file
-    "vectors_at": "Literal['last', 'embeddings']",  # joined before the head, or added to the word embeddings
-    "images": "str",  # a column of train and test with files of images, below the folder of the competition
-    "images_by": "str",  # a vision model; empty: the image encoder of the run that `start` names
-    "word_vectors": "str",  # a file with a vector for each word, see `read_word_vectors`
-    "word_vectors_at": "Literal['last', 'embeddings']",
-}
-GOES_WITH = {
-    "images_by": "images",
-    "vectors_at": "vectors",
-    "test_vectors": "vectors",
-    "word_vectors_at": "word_vectors",
-}
-NAMES = {"numbers": "column", "categories": "column", "images": "column", "images_by": "model"} | dict.fromkeys(
-    ("vectors", "test_vectors", "word_vectors"), "file"
-)
 CLEANERS = read_names("data/clean.py", "CLEANERS")
 SCHEDULES = (
     *("linear", "cosine", "constant_with_warmup", "constant", "polynomial"),
@@ -271,50 +250,9 @@ class Recipe(Knobs):
             from kagglekit.training.column_knobs import check_rules
 
             check_rules(self)
-        self._check_features()
-        self._check_contradictions()
+        check_features(self)
+        check_contradictions(self)
         check_prompt(self)
-
-    def _check_features(self):
-        for name, value in self.features.items():
-            check_range(f"features: {name}", value, accepts(FEATURES[name], value), FEATURES[name])
-        for name, needed in GOES_WITH.items():
-            if self.features.get(name) and not self.features.get(needed):
-                raise ValueError(f"features: {name} goes with {needed}, and there are none: name their file")
-        if self.features.get("images") and self.features.get("vectors"):
-            raise ValueError("features: images are read as vectors, and there are others: leave images or vectors out")
-        if self.chunks and self.features.get("vectors_at") == "embeddings":
-            raise ValueError("features: vectors of documents cannot be added to the embeddings of chunks: set chunks=0")
-        twice = [name for name, times in Counter(self.train_columns).items() if times > 1]
-        if twice:
-            raise ValueError(f"column {twice[0]!r} is named twice, among features or what is learned")
-
-    def _check_contradictions(self):
-        drops = self.dropout != 0 or self.attention_dropout not in (0, None) or self.head_dropout != 0
-        drops |= self.tuning in ADAPTED and LoraOptions(**self.lora).dropout > 0
-        for name in self.tricks:
-            traits = read_tricks()[name].traits
-            if traits["needs_dropout"] and not drops:
-                raise ValueError(f"tricks: {name} compares two passes through dropout, and dropout=0: set dropout=0.1")
-            if traits["needs_layers"] and self.tuning == "head":
-                raise ValueError(
-                    f"tricks: {name} works on the layers of the backbone, and tuning='head' trains none: leave it out"
-                )
-            if traits["chooses"] and self.keep_best:
-                raise ValueError(f"keep_best and {name} both say which weights are kept in the end: choose one")
-            if not traits["fits_chunks"] and (self.chunks or self.answers):
-                what = "chunks are several texts: set chunks=0" if self.chunks else "answers are several texts"
-                raise ValueError(f"tricks: {name} mixes token by token, and {what}")
-        if self.chunks and self.truncation != "head":
-            raise ValueError(
-                f"truncation={self.truncation!r} and chunks={self.chunks} are two ways to read a long text: choose one"
-            )
-        if self.chunks and self.chunk_stride >= self.max_length:
-            raise ValueError(f"chunk_stride={self.chunk_stride} must be below max_length={self.max_length}, of a chunk")
-        if self.chunks and self.augment and not self.augment_copies:
-            raise ValueError("augment: texts in chunks are changed ahead only: set augment_copies=1, or chunks=0")
-        if self.cycle_growth > 1 and self.cycles == 1:
-            raise ValueError(f"cycle_growth={self.cycle_growth} is of two cycles or more: set cycles=2 too")
 
     def check_task(self, task: Task) -> None:
         """Raise ValueError when the loss, or what else is learned, does not fit a task."""

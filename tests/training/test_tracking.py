@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from transformers.integrations import integration_utils
 
-from kagglekit.training import tracking
-from kagglekit.training.tracking import TRACKERS, check_tracker, report_callbacks
+from kagglekit.runs import tracking
+from kagglekit.runs.tracking import TRACKERS, check_tracker, report_callbacks
 
 TRAIN, VALID = np.arange(6, 24), np.arange(6)
 
