@@ -33,7 +33,7 @@ import numpy as np
 
 from kagglekit.gains.comparisons import share_noise
 from kagglekit.gains.effect import measure_gain
-from kagglekit.gains.gain import SAME, Gain, Noise, combine
+from kagglekit.gains.gain import SAME, Gain, Noise
 from kagglekit.gains.standings import (
     AHEAD,
     BASE,
@@ -52,14 +52,6 @@ ALPHA = 0.05  # of all statements before the last one together
 NEW = 1.3  # how long an arm takes that was not trained yet, to the base
 BEST = 3  # arms that are combined pairwise
 RESERVED = 0.25, 0.15  # of the time: at most for the last comparison, and for combinations
-
-
-def with_noise(gain: Gain, usual: Noise | None) -> Gain:
-    """A gain whose training noise is estimated together with that which is usual."""
-    if usual is None or gain.noise is None:
-        return gain
-    known = combine(gain.noise, usual)
-    return replace(gain, by_seeds=known.variance * gain.cell_weight, seeds_df=known.df)
 
 
 @dataclass
@@ -230,7 +222,7 @@ class Race:
         self.noise = share_noise(found.values()) or self.noise
         for arm in self.racing:
             one = self.outcome.standings[arm]
-            one.gain, one.cells = with_noise(found[arm], self.noise), self.rounds
+            one.gain, one.cells = found[arm].with_noise(self.noise), self.rounds
             half = one.gain.half_width(level)
             one.low, one.high = one.better_by - half, one.better_by + half
             one.state = AHEAD if one.low > 0 and one.gain.knows_seeds else RACING

@@ -72,6 +72,13 @@ class Gain:
             both = math.sqrt(each @ [self.common, self.by_seeds])
         return float(max(rows, both))
 
+    def with_noise(self, usual: Noise | None) -> Gain:
+        """The same gain, whose training noise is estimated together with that which is usual."""
+        if usual is None or self.noise is None:
+            return self
+        known = combine(self.noise, usual)
+        return replace(self, by_seeds=known.variance * self.cell_weight, seeds_df=known.df)
+
     @property
     def low(self) -> float:
         """The lower end of the interval."""

@@ -16,11 +16,11 @@ from kagglekit.data.truncation import TRUNCATIONS
 from kagglekit.device import choose_device, choose_precision
 from kagglekit.files.arrays import cached_arrays
 from kagglekit.model.backbones import check_max_length, load_backbone, load_config, load_tokenizer, without_pooler
-from kagglekit.model.classifier import load_encoder
 from kagglekit.model.deberta_attention import fast_deberta
 from kagglekit.model.shallow import PLAIN, SHALLOW, embed, fit_shallow
 from kagglekit.options import check_range
 from kagglekit.runs.folder import Fitted
+from kagglekit.training.build_model import load_encoder
 
 
 @dataclass

@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from kagglekit.data.tokens import Tokens
 from kagglekit.decoders.causal import Prefix, is_causal, move_left, shared_prefix
-from kagglekit.decoders.lora import add_adapters, merge_adapters
+from kagglekit.decoders.lora import add_adapters
 from kagglekit.decoders.lora_base import find_base, load_trained, read_base, trained_state, write_base
 from kagglekit.decoders.lora_layers import quicken_decoder
 from kagglekit.decoders.lora_options import pack_options
@@ -292,19 +292,3 @@ class Classifier(nn.Module):
             return False
         load_trained(self, self.backbone, read_tensors(folder / "model.safetensors"))
         return True
-
-
-def load_encoder(backbone: nn.Module, folder: Path) -> None:
-    """Load the encoder of a folder of `Classifier.save` into a backbone of the same architecture, and its pooler where
-    both have one; adapters that it has are merged."""
-    if read_base(folder) or read_json(folder / "classifier.json").get("adapters"):
-        model = Classifier.load(folder)
-        merge_adapters(model.backbone)
-        saved = model.state_dict().items()
-    else:
-        saved = read_tensors(folder / "model.safetensors").items()
-    places = {"backbone.": "", "pooling.pooler.": "pooler."}  # prefix in a classifier -> in a backbone
-    theirs = {to + name.removeprefix(at): x for at, to in places.items() for name, x in saved if name.startswith(at)}
-    ours = {name: x for name, x in backbone.state_dict().items() if name.startswith("pooler.")}
-    theirs = {name: x for name, x in theirs.items() if name in ours or not name.startswith("pooler.")}
-    backbone.load_state_dict(ours | theirs)

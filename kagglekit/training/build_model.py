@@ -4,16 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from kagglekit.decoders.causal import is_causal
-from kagglekit.decoders.lora import begin_adapters, check_layers, narrow_frozen
+from kagglekit.decoders.lora import begin_adapters, check_layers, merge_adapters, narrow_frozen
 from kagglekit.decoders.lora_base import describe_base, read_base
 from kagglekit.decoders.lora_options import ADAPTED, LoraOptions, pack_options
 from kagglekit.device import PRECISIONS, checkpoint_activations, choose_attention, choose_device, choose_precision
 from kagglekit.files import read_json
 from kagglekit.files.arrays import read_tensors
 from kagglekit.model.backbones import backbone_folder, load_backbone
-from kagglekit.model.classifier import Classifier, load_encoder
+from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import POOLINGS
 from kagglekit.model.surgery import freeze, reinit_layers
 from kagglekit.model.verbalizer import load_language_model, load_words
@@ -147,3 +148,19 @@ def _adapters(backbone: torch.nn.Module, recipe: Recipe) -> dict[str, Any] | Non
     options = LoraOptions(**recipe.lora)
     check_layers(backbone, options)
     return {**options.as_dict(), "above": recipe.freeze_layers, "bits": 4 if recipe.tuning == "qlora" else 16}
+
+
+def load_encoder(backbone: nn.Module, folder: Path) -> None:
+    """Load the encoder of a folder of `Classifier.save` into a backbone of the same architecture, and its pooler where
+    both have one; adapters that it has are merged."""
+    if read_base(folder) or read_json(folder / "classifier.json").get("adapters"):
+        model = Classifier.load(folder)
+        merge_adapters(model.backbone)
+        saved = model.state_dict().items()
+    else:
+        saved = read_tensors(folder / "model.safetensors").items()
+    places = {"backbone.": "", "pooling.pooler.": "pooler."}  # prefix in a classifier -> in a backbone
+    theirs = {to + name.removeprefix(at): x for at, to in places.items() for name, x in saved if name.startswith(at)}
+    ours = {name: x for name, x in backbone.state_dict().items() if name.startswith("pooler.")}
+    theirs = {name: x for name, x in theirs.items() if name in ours or not name.startswith("pooler.")}
+    backbone.load_state_dict(ours | theirs)

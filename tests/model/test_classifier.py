@@ -12,9 +12,10 @@ from transformers import AutoTokenizer
 
 from kagglekit.data.chunks import Chunks
 from kagglekit.model.backbones import load_backbone
-from kagglekit.model.classifier import Classifier, load_encoder
+from kagglekit.model.classifier import Classifier
 from kagglekit.model.heads import HEADS, OUTPUT_LAYERS
 from kagglekit.model.pooling import POOLINGS
+from kagglekit.training.build_model import load_encoder
 
 KINDS = ["binary", "multiclass", "multilabel", "regression", "ordinal"]
 TARGETS = {"auxiliary": [["softmax", 4], ["identity", 1]], "learned_weights": True}

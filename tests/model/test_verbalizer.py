@@ -7,9 +7,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from kagglekit.data.patterns import fill_pattern, find_words, make_pattern
 from kagglekit.model.backbones import find_backbone, load_backbone, quiet
-from kagglekit.model.classifier import Classifier, load_encoder
+from kagglekit.model.classifier import Classifier
 from kagglekit.model.verbalizer import load_language_model
 from kagglekit.model.weight_averages import average_models
+from kagglekit.training.build_model import load_encoder
 from kagglekit.training.learning_rates import parameter_groups
 
 PATTERN, WORDS = "{text} it was {mask} .", {"no": ["bad", "poor"], "yes": ["good"]}

@@ -12,8 +12,9 @@ from transformers import (
 
 from kagglekit.data.tokens import tokenize
 from kagglekit.model.backbones import load_backbone, load_tokenizer, quiet
-from kagglekit.model.classifier import Classifier, load_encoder
+from kagglekit.model.classifier import Classifier
 from kagglekit.model.vocabulary import LIST, add_tokens, resize_embeddings, split_word, suggest_tokens
+from kagglekit.training.build_model import load_encoder
 
 TEXT = "the Oldfilm was\n\nbad oldfilms , new-ish :)"
 WORDS = ["\n", "oldfilm", "new-ish", ":)"]
