@@ -1,0 +1,265 @@
+"""Shapes of labels that competitions really have: how train writes them, and how the sample does."""
+
+import pytest
+
+from tests.competition.shapes import (
+    ID,
+    ONE,
+    TEXT,
+    check_shape,
+    one_hot,
+    prose,
+    quoted,
+    shares,
+    topic_list,
+    topics,
+    turn,
+)
+
+SHAPES = {
+    "a fraction of readers, and a metric of classes": (
+        ID | TEXT | {"target": turn(0.0, 0.7, 0.25, 0.5)},
+        ID | TEXT,
+        ID | {"prediction": 0.0},
+        {"metric": "roc_auc"},
+        dict(kind="binary", layout="threshold", classes=["0", "1"], form="probability", reads=["0", "1", "0", "1"]),
+    ),
+    "a fraction of readers": (
+        ID | TEXT | {"target": turn(0.0, 0.7, 0.25, 0.5)},
+        ID | TEXT,
+        ID | {"prediction": 0.0},
+        {},
+        dict(kind="regression", bounds=[[0.0, 0.7]], metric="rmse", layout=""),
+    ),
+    "one 1 a row, and a sample that names the winner": (
+        ID | TEXT | one_hot("m1", "m2", "tie"),
+        ID | TEXT,
+        ID | {"winner": "tie"},
+        {"labels": ["m1", "m2", "tie"]},
+        dict(kind="multiclass", labels=["label"], classes=["m1", "m2", "tie"], form="label", mapping={})
+        | dict(writes=["id,winner", "1000,m1"]),
+    ),
+    "one 1 in nearly every row": (
+        ID | TEXT | {"x": turn(1, 0, 0), "y": turn(0, 1, 0), "z": turn(0, 0, 1, 0, 0, 1, 0, 1)},
+        ID | TEXT,
+        ID | {"x": 0.5, "y": 0.5, "z": 0.5},
+        {},
+        dict(kind="multilabel", layout="", labels=["x", "y", "z"], metric="roc_auc"),
+    ),
+    "one 1 a row, and several labels all the same": (
+        ID | TEXT | one_hot("x", "y", "z"),
+        ID | TEXT,
+        ID | {"x": 0.5, "y": 0.5, "z": 0.5},
+        {"kind": "multilabel"},
+        dict(kind="multilabel", layout="", labels=["x", "y", "z"]),
+    ),
+    "votes that sum to 1": (
+        ID | TEXT | shares("yes", "no", "other"),
+        ID | TEXT,
+        ID | {"yes": 0.3, "no": 0.3, "other": 0.4},
+        {},
+        dict(kind="multiclass", layout="largest", classes=["yes", "no", "other"], metric="log_loss")
+        | dict(reads=["yes", "no", "other"]),
+    ),
+    "votes that sum to 1, as numbers": (
+        ID | TEXT | shares("yes", "no", "other"),
+        ID | TEXT,
+        ID | {"yes": 0.3, "no": 0.3, "other": 0.4},
+        {"metric": "rmse"},
+        dict(kind="regression", layout="", labels=["yes", "no", "other"]),
+    ),
+    "fractions of several labels, and a metric of classes": (
+        ID | TEXT | {"rude": turn(0.2, 0.8), "mild": turn(1.0, 0.1, 0.3)},
+        ID | TEXT,
+        ID | {"rude": 0.5, "mild": 0.5},
+        {"metric": "log_loss"},
+        dict(kind="multilabel", layout="threshold", labels=["rude", "mild"], reads=[["0", "1"], ["1", "0"]]),
+    ),
+    "stars, and a metric of probabilities": (
+        ID | TEXT | {"stars": turn(1, 2, 3)},
+        ID | TEXT,
+        ID | {"stars": 1},
+        {"metric": "log_loss"},
+        dict(kind="multiclass", classes=["1", "2", "3"], metric="log_loss"),
+    ),
+    "labels with blanks between": (
+        ID | TEXT | {"tags": topics(" ")}, ID | TEXT, ID | {"tags": turn("", "news sport")}, {},
+        dict(kind="multilabel", labels=["music", "news", "sport"], separator=" ", form="list", metric="f1_samples")
+        | dict(reads=[["0", "1", "0"], ["0", "1", "1"], ["0", "0", "0"]], writes=["id,tags", "1000,music"]),
+    ),
+    "labels with commas between": (
+        ID | TEXT | {"tags": topics(", ")}, ID | TEXT, ID | {"tags": "news"}, {},
+        dict(kind="multilabel", labels=["music", "news", "sport"], separator=","),
+    ),
+    "labels as a JSON list": (
+        ID | TEXT | {"tags": topic_list(quoted)}, ID | TEXT, ID | {"tags": "[]"}, {},
+        dict(kind="multilabel", labels=["music", "news", "sport"], joiner="list", may_be_empty=True)
+        | dict(writes=["id,tags", '1000,"[""music""]"']),
+    ),
+    "labels as a list of Python": (
+        ID | TEXT | {"tags": topic_list(str)}, ID | TEXT, ID | {"tags": "['news']"}, {},
+        dict(kind="multilabel", joiner="python", writes=["id,tags", "1000,['music']"]),
+    ),
+    "labels in one cell, and a column each in the sample": (
+        ID | TEXT | {"tags": topics("|")}, ID | TEXT, ID | dict.fromkeys(["sport", "news", "music", "travel"], 0),
+        {"labels": "tags"},
+        dict(error=r"column 'travel' is '0' in every row"),
+    ),
+    "labels in one cell, and columns that the sample has": (
+        ID | TEXT | {"tags": topics("|")}, ID | TEXT, ID | {"sport": 0, "news": 0, "music": 0}, {},
+        dict(kind="multilabel", labels=["sport", "news", "music"], form="columns", separator="|", metric="roc_auc"),
+    ),
+    "classes of two words": (
+        ID | TEXT | {"mood": turn("very good", "good", "very bad", "bad")}, ID | TEXT, ID | {"mood": "good"}, {},
+        dict(kind="multiclass", layout="", classes=["bad", "good", "very bad", "very good"]),
+    ),
+    "classes of two words, said to be one label": (
+        ID | TEXT | {"mood": topics(" ")}, ID | TEXT, ID | {"mood": "news"}, {"label_sep": "", "drop_unlabelled": True},
+        dict(kind="multiclass", layout="", classes=["music", "news", "news sport", "sport", "sport music"]),
+    ),
+    "the three likeliest": (
+        ID | TEXT | {"species": turn("ash", "elm", "fir", "oak")}, ID | TEXT, ID | {"species": "ash elm fir"}, {},
+        dict(kind="multiclass", form="top3", joiner=" ", metric="map@3", writes=["id,species", "1000,ash elm fir"]),
+    ),
+    "the three likeliest, as asked": (
+        ID | TEXT | {"species": turn("ash", "elm", "fir", "oak")}, ID | TEXT, ID | {"species": "ash"}, {"form": "top3"},
+        dict(kind="multiclass", form="top3", writes=["id,species", "1000,ash elm fir"]),
+    ),
+    "words in train, numbers in the sample": (
+        ID | TEXT | {"label": turn("none", "hate", "rude")}, ID | TEXT, ID | {"label": 0}, {},
+        dict(form="label", unclear="holds '0', which is none of the classes hate, none, rude; run 1_eda again"),
+    ),
+    "words in train, numbers in the sample, and a mapping": (
+        ID | TEXT | {"label": turn("none", "hate", "rude")}, ID | TEXT, ID | {"label": 0},
+        {"mapping": {"none": 0, "rude": 1, "hate": 2}},
+        dict(unclear="", mapping={"none": "0", "rude": "1", "hate": "2"}, writes=["id,label", "1000,2", "1001,0"]),
+    ),
+    "words in train, numbers in the sample, and a form": (
+        ID | TEXT | {"label": turn("none", "hate", "rude")}, ID | TEXT, ID | {"label": 0}, {"form": "label"},
+        dict(unclear="", mapping={}, writes=["id,label", "1000,hate"]),
+    ),
+    "ham and spam, and a probability": (
+        ID | TEXT | {"label": turn("ham", "spam")}, ID | TEXT, ID | {"label": 0}, {"form": "probability"},
+        dict(unclear="", kind="binary", classes=["ham", "spam"], metric="roc_auc"),
+    ),
+    "a probability, and a metric that counts classes": (
+        ID | TEXT | {"label": turn(0, 1)}, ID | TEXT, ID | {"label": 0.5}, {"metric": "accuracy"},
+        dict(error="metric='accuracy' counts classes, and form='probability' submits none: say form='label'"),
+    ),
+    "true and false in train": (
+        ID | TEXT | {"fake": turn("True", "False")}, ID | TEXT, ID | {"fake": 0}, {},
+        dict(kind="binary", mapping={"False": "0", "True": "1"}, unclear="", writes=["id,fake", "1000,0", "1001,1"]),
+    ),
+    "true and false in the sample": (
+        ID | TEXT | {"fake": turn(1, 0)}, ID | TEXT, ID | {"fake": "False"}, {},
+        dict(kind="binary", mapping={"0": "False", "1": "True"}, writes=["id,fake", "1000,False", "1001,True"]),
+    ),
+    "numbers that the sample writes with decimals": (
+        ID | TEXT | {"label": turn(0, 1, 2)}, ID | TEXT, ID | {"label": turn("1.0", "0.0")}, {},
+        dict(kind="multiclass", classes=["0", "1", "2"], writes=["id,label", "1000,0.0", "1001,1.0"]),
+    ),
+    "numbers with decimals that the sample writes without": (
+        ID | TEXT | {"label": turn("0.0", "1.0")}, ID | TEXT, ID | {"label": 1}, {},
+        dict(kind="binary", classes=["0.0", "1.0"], form="label", writes=["id,label", "1000,0", "1001,1"]),
+    ),
+    "words that the sample writes in small letters": (
+        ID | TEXT | {"label": turn("No", "Yes")}, ID | TEXT, ID | {"label": "yes"}, {},
+        dict(mapping={"No": "no", "Yes": "yes"}, writes=["id,label", "1000,no", "1001,yes"]),
+    ),
+    "true and false in several columns": (
+        ID | TEXT | {"hot": turn("True", "False"), "mild": turn("False", "True", "True")}, ID | TEXT,
+        ID | {"hot": 0.5, "mild": 0.5}, {},
+        dict(kind="multilabel", labels=["hot", "mild"], reads=[["1", "0"], ["0", "1"]], metric="roc_auc"),
+    ),
+    "one true a row": (
+        ID | TEXT | {"x": turn("true", "false", "false"), "y": turn("false", "true", "true")}, ID | TEXT,
+        ID | {"x": 0.5, "y": 0.5}, {},
+        dict(kind="binary", layout="largest", classes=["x", "y"], reads=["x", "y", "y"], metric="log_loss"),
+    ),
+    "from -1 to 1, as classes": (
+        ID | TEXT | {"label": turn(-1, 0, 1)}, ID | TEXT, ID | {"label": turn("1.0", "0.0")}, {"kind": "multiclass"},
+        dict(kind="multiclass", classes=["-1", "0", "1"], writes=["id,label", "1000,-1.0", "1001,0.0", "1002,1.0"]),
+    ),
+    "a class without a row in train": (
+        ID | TEXT | {"label": turn("news", "sport")}, ID | TEXT, ID | {"sport": 0.3, "news": 0.3, "music": 0.4}, {},
+        dict(kind="multiclass", classes=["sport", "news", "music"], writes=["id,sport,news,music"]),
+    ),
+    "three classes, and one more in the sample": (
+        ID | TEXT | {"label": ONE}, ID | TEXT, ID | {"a": 0.2, "b": 0.2, "c": 0.3, "d": 0.3}, {},
+        dict(kind="multiclass", classes=["a", "b", "c", "d"], form="columns", metric="log_loss"),
+    ),
+    "columns that begin alike": (
+        ID | TEXT | {"label": turn("cat", "dog", "cow")}, ID | TEXT,
+        ID | {"prob_cat": 0.3, "prob_dog": 0.3, "prob_cow": 0.4}, {},
+        dict(labels=["label"], classes=["cat", "dog", "cow"], form="columns", writes=["id,prob_cat,prob_dog,prob_cow"])
+        | dict(mapping={"cat": "prob_cat", "dog": "prob_dog", "cow": "prob_cow"}),
+    ),
+    "columns with numbers for classes": (
+        ID | TEXT | {"label": ONE}, ID | TEXT, ID | {"0": 0.3, "1": 0.3, "2": 0.4},
+        {"mapping": {"a": 1, "b": 0, "c": 2}, "classes": ["a", "b", "c"]},
+        dict(form="columns", mapping={"a": "1", "b": "0", "c": "2"}, writes=["id,0,1,2"]),
+    ),
+    "labels that are written in two ways": (
+        ID | TEXT | {"label": turn("good", "bad", "Good", "good ", "bad")}, ID | TEXT, ID | {"label": "good"},
+        {"merge_spellings": True},
+        dict(kind="binary", classes=["bad", "good"], reads=["good", "bad", "good", "good"]),
+    ),
+    "numbers that are written in two ways": (
+        ID | TEXT | {"label": turn("1", "1.0", "0", "0")}, ID | TEXT, ID | {"label": "0"}, {"merge_spellings": True},
+        dict(kind="binary", classes=["0", "1"], reads=["1", "1", "0"]),
+    ),
+    "a class that is called NA": (
+        ID | TEXT | {"region": turn("NA", "EU")}, ID | TEXT, ID | {"region": "NA"}, {},
+        dict(kind="binary", classes=["EU", "NA"]),
+    ),
+    "rows without a label": (
+        ID | TEXT | {"label": turn("a", "nan", "b", "", "N/A", "NULL")}, ID | TEXT, ID | {"label": "a"},
+        {"drop_unlabelled": True},
+        dict(kind="binary", classes=["a", "b"], reads=["a", "b", "a"], ids=["0", "2", "6"]),
+    ),
+    "relevance from 1 to 4": (
+        ID | TEXT | {"relevance": turn(1, 2, 3, 4)}, ID | TEXT, ID | {"prediction": 4}, {},
+        dict(kind="ordinal", metric="qwk", writes=["id,prediction", "1000,1"]),
+    ),
+    "numbers of many categories": (
+        ID | TEXT | {"category_id": lambda row: 7000 + row % 25}, ID | TEXT, ID | {"category_id": 7001}, {},
+        dict(kind="multiclass", metric="accuracy", writes=["id,category_id", "1000,7000", "1001,7001"]),
+    ),
+    "labels with blanks around, and a sample without": (
+        ID | TEXT | {"label": turn(" pos", "neg ")}, ID | TEXT, ID | {"label": "pos"}, {},
+        dict(mapping={" pos": "pos", "neg ": "neg"}, writes=["id,label", "1000,pos", "1001,neg"]),
+    ),
+    "labels with blanks around, and a sample with them": (
+        ID | TEXT | {"label": turn(" pos", "neg ")}, ID | TEXT, ID | {"label": " pos"}, {},
+        dict(mapping={}, writes=["id,label", "1000, pos", "1001,neg "]),
+    ),
+    "the three likeliest, some of which train lacks": (
+        ID | TEXT | {"species": turn("ash", "elm", "fir")}, ID | TEXT, ID | {"species": "ash elm yew"}, {},
+        dict(form="top3", metric="map@3", unclear="holds 'yew', which is none of the classes"),
+    ),
+    "two columns of train that the sample joins": (
+        ID | TEXT | {"Category": ONE, "Mistake": turn("NA", "x")}, ID | TEXT, ID | {"Category:Mistake": "a:NA b:x"}, {},
+        dict(error=r"give it a column 'Category:Mistake' of both, train\['Category'\] \+ ':' \+ train\['Mistake'\]"),
+    ),
+    "spans of the text as labels": (
+        ID | TEXT | {"selected": lambda row: prose(row)[4:30]}, ID | TEXT, ID | {"selected": ""}, {},
+        dict(error="'selected' of train holds 49 different values in 60 rows: these are no classes, but texts"),
+    ),
+    "percentages": (
+        ID | TEXT | {"share": lambda row: f"{row}%"}, ID | TEXT, ID | {"share": "50%"}, {},
+        dict(error=r"column 'share' holds '0%' in data row 1 \(id '0'\), .* write 0, or say kind='multiclass'"),
+    ),
+    "prices": (
+        ID | TEXT | {"price": lambda row: f"$ {1000 + row:,}.50"}, ID | TEXT, ID | {"price": "$ 5.00"}, {},
+        dict(error=r"column 'price' holds '\$ 1,000.50' in data row 1 .* write 1000.50, or"),
+    ),
+    "decimal commas": (
+        ID | TEXT | {"price": lambda row: f"0,{100 + row}"}, ID | TEXT, ID | {"price": "0,5"}, {},
+        dict(error="'0,100' in data row 1 .* a number with a comma for its point .* write 0.5, not 0,5"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_labels_are_inferred_read_and_submitted(tmp_path, name):
+    check_shape(tmp_path, SHAPES[name])
