@@ -33,6 +33,7 @@ from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.trainer import Trainer, training_arguments
 from tests.decoders.families import make_decoder
 
+pytest.register_assert_rewrite("tests.competition.shapes")  # it asserts, and its name does not begin with test_
 torch.set_num_threads(1)
 os.fsync = lambda file: None  # 3 ms for each of thousands of files, against a power cut in a test
 

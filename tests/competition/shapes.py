@@ -17,6 +17,7 @@ from kagglekit.competition.task import encode_labels, load_task, read_sample, re
 from kagglekit.scoring.metrics import CLASSES
 
 ROWS, TESTS = 60, 12
+TEXTS = ["the first text of all", "a second one, longer", "and this is the third", "number four comes here"]
 NOUNS = ["kettle", "window", "garden", "ferry", "lamp", "market", "waiter"]
 
 
@@ -121,3 +122,28 @@ def check_shape(folder, shape):
     check_submission(frame, shown, task)
     lines = frame.to_csv(index=False, header=task.header, lineterminator="\n").split("\n")
     assert writes is None or lines[: len(writes)] == writes
+
+
+def competition(folder, labels=None, sample="", train=None, test=None, columns=None):
+    """A folder with four rows of train and three of test; `train`, `test`, `columns` (of the sample) set columns."""
+    labels = {"label": ["a", "b", "a", "b"]} if labels is None else labels
+    rows = max(4, *(len(values) for values in labels.values())) if labels else 4
+    texts = [TEXTS[row % 4] for row in range(rows)]
+    tables = {
+        "train": {"id": [f"{row:03}" for row in range(rows)], "text": texts, **labels, **(train or {})},
+        "test": {"id": ["7", "8", "9"], "text": TEXTS[:3], **(test or {})},
+        "sample_submission": {"id": ["7", "8", "9"], **(columns or {next(iter(labels), "label"): [sample] * 3})},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, columns in tables.items():
+        columns = {column: values for column, values in columns.items() if values is not None}
+        pd.DataFrame(columns).to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def found(folder, **given):
+    return infer(folder, **given)[0]
+
+
+def repeated(values, rows=60):
+    return [values[row % len(values)] for row in range(rows)]

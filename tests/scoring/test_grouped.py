@@ -14,7 +14,7 @@ from kagglekit.scoring.bootstrap import bootstrap_scores, standard_error
 from kagglekit.scoring.check import check_metric, describe_groups
 from kagglekit.scoring.grouped import LabelsBy
 from kagglekit.scoring.metrics import find_metric, make_scorer, score
-from tests.competition.test_task import competition
+from tests.competition.shapes import competition
 from tests.scoring.examples import COLUMNS, PAIRS, make_rows
 
 every_pair = pytest.mark.parametrize(("metric", "kind"), PAIRS)
