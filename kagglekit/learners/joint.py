@@ -259,9 +259,10 @@ class JointTuner(FineTuner):
                 figures |= {f"{name}{_end(number)}": value for name, value in ends.items()}
             return figures
 
-        groups, texts = self._groups(model), (valid[0], tests[0])
+        groups, texts = self._groups(model, folders[0]), (valid[0], tests[0])
         trainer = self._trainer(model, groups, examples, loss, folders[0], seed, tricks, evaluation, texts, True)
-        receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}} | trainer.fit()
+        receipts = trainer.fit()
+        receipts = {"learning rates": trainer.rates_} | receipts
         found = []
         with trainer.evaluating():
             if self.losses == "learned":

@@ -18,7 +18,7 @@ from kagglekit.files import PART, file_lock, fold_folders, hash_files, read_json
 from kagglekit.files.parquet import read_metadata, read_parquet
 from kagglekit.options import current_names
 from kagglekit.runs.identity import changes, differences, more_folds
-from kagglekit.runs.record import count_seeds, with_seeds
+from kagglekit.runs.record import RunRecord, count_seeds, with_seeds
 from kagglekit.runs.seeds import TABLES, own_tables
 from kagglekit.runs.tables import hash_folds, read_run
 from kagglekit.time_budget import UNFINISHED
@@ -116,7 +116,9 @@ def _plan_run(run: Path, work: Path) -> MergePlan:
         ours, theirs = read_json(home / "params.json"), read_json(run / "params.json")
         known, came = (current_names(params["recipe"]) for params in (ours, theirs))
         recipe = {name: _at_home(known.get(name), value) for name, value in came.items()}
-        if changed := changes(ours, {**theirs, "recipe": recipe}):
+        rates = [{f"the rate of {name}": rate for name, rate in RunRecord(one).rates.items()} for one in (home, run)]
+        changed = changes(ours, {**theirs, "recipe": recipe}) + (differences(*rates)[:1] if all(rates) else [])
+        if changed:
             raise ValueError(
                 f"{home} was made with other settings than {run}: {'; '.join(changed)}. Give one of them another name"
             )

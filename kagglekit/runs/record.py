@@ -78,6 +78,13 @@ class RunRecord:
         return current_names(self.params.get("recipe", {}))
 
     @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates that its first finished fold began with, group of parameters -> rate; empty before one is
+        finished, and for a run without steps."""
+        receipts = self.params.get("receipts", {}).values()
+        return next((one["learning rates"] for one in receipts if "learning rates" in one), {})
+
+    @property
     def weights(self) -> dict[str, Any]:
         """weights.json: how a blend was made. Empty for any other run."""
         return self._read(self.folder / "weights.json")

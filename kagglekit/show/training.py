@@ -10,22 +10,22 @@ from kagglekit.data.tokens import Tokens
 from kagglekit.model.classifier import Classifier
 from kagglekit.options import Knobs, knobs_of
 from kagglekit.show.texts import shorten
-from kagglekit.training.learning_rates import suggest_learning_rate
+from kagglekit.training.learning_rates import FEATURES, HEAD
 from kagglekit.training.model_inputs import Inputs
 
 ALWAYS = ("backbone", "learning_rate", "objective")  # knobs that are shown at their defaults too
 NEVER = ("work", "run", "folds", "hours", "overwrite", "checkpoint_every")  # they change nothing of a model
 
 
-def show_recipe(*knobs: Knobs, model: Classifier | None = None) -> pd.DataFrame:
-    """The knobs that differ from their defaults: value, default, meaning. model: whose learning rate is meant where it
-    is None; without one the learning rate has no line."""
+def show_recipe(*knobs: Knobs, rates: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """The knobs that differ from their defaults: value, default, meaning. rates: group of parameters -> learning rate,
+    of which that of the topmost layer is meant where it is None; without them it has no line."""
     table = {}
     for kind in knobs:
         for name, knob in knobs_of(type(kind)).items():
             value = getattr(kind, name)
-            if name == "learning_rate" and value is None and model is not None:
-                rate = suggest_learning_rate(model.backbone, getattr(kind, "tuning", "full"))
+            if name == "learning_rate" and value is None and rates:
+                rate = max([one for group, one in rates.items() if group not in (HEAD, FEATURES)] or [rates[HEAD]])
                 value = f"{rate:.2g}, by the size of the backbone"
             elif name in NEVER or (value == knob.default and (name not in ALWAYS or value is None)):
                 continue

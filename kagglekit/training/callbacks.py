@@ -8,10 +8,11 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
-from kagglekit.files import Damaged, checksum_files, read_json, remove, write_json
+from kagglekit.files import Damaged, checksum_files, name_training, read_json, remove, write_json
 from kagglekit.files.arrays import read_tensors
-from kagglekit.progress import Progress
+from kagglekit.progress import Progress, say
 from kagglekit.time_budget import OutOfTime, TimeBudget
+from kagglekit.training.learning_rates import describe_rates, group_rates
 
 COMPLETE = "complete"  # file in a checkpoint that was written to its end: the checksums of the others
 UNLOGGED = "unlogged.json"  # file in a checkpoint between two logged steps: the losses since the last one
@@ -31,6 +32,9 @@ class Checkpoints(TrainerCallback):
         trainer.losses_, trainer.logged_ = torch.zeros(()), state.global_step
         if not state.global_step:
             return
+        usual, trainer.rates_ = trainer.rates_, group_rates(trainer.optimizer)  # as the checkpoint has them
+        if trainer.rates_ != usual and args.process_index == 0:
+            say(f"{name_training(Path(args.output_dir).parent)} {describe_rates(trainer.rates_, usual)}")
         if (folder / HALVED).is_file():
             trainer.halving.parts = read_json(folder / HALVED)["parts"]
         if (folder / UNLOGGED).is_file():

@@ -22,7 +22,9 @@ from kagglekit.files import check_space, name_training, replacing
 from kagglekit.model.backbones import check_max_length, load_config, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import choose_pooling
+from kagglekit.progress import say
 from kagglekit.runs.folder import Fitted
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tracking import report_callbacks
 from kagglekit.scoring.metrics import is_higher_better, score
 from kagglekit.time_budget import TimeBudget
@@ -31,7 +33,10 @@ from kagglekit.training.callbacks import SaveEvery, ShowProgress, StopInTime, re
 from kagglekit.training.column_knobs import fill_in
 from kagglekit.training.early_stopping import KeepBest, RecordEvaluations
 from kagglekit.training.learning_rates import (
+    FEATURES,
+    HEAD,
     adamw,
+    describe_rates,
     find_learning_rate,
     learning_rates,
     parameter_groups,
@@ -144,7 +149,7 @@ class FineTuner:
         scored, test = len(valid_rows) > 0, features.examples(self.test_rows)
         looks = scored and (self.keep or recipe.keep_best or any(one.chooses for one in make_tricks(recipe.tricks)))
         valid = features.examples(self.rows, valid_rows) if scored else None
-        latest, groups = {}, self._groups(model)
+        latest, groups = {}, self._groups(model, None if reopened else folder)
         metrics = (("score", self.task.metric), ("loss", VALID_LOSS.get(self.task.kind, "log_loss")))
         record = RecordEvaluations(latest)
 
@@ -160,8 +165,8 @@ class FineTuner:
             model, groups, rows.examples, targets.loss, folder, seed, tricks, evaluation, texts, looks
         )
         zero_shot = {"before training": evaluation(model)} if recipe.verbalizer and scored else {}
-        receipts = {"learning rates": {group["name"]: group["lr"] for group in groups}, **zero_shot}
-        receipts |= trainer.fit() if recipe.epochs else {}
+        receipts = zero_shot | (trainer.fit() if recipe.epochs else {})
+        receipts = {"learning rates": trainer.rates_} | receipts
         with trainer.evaluating():
             chosen = any(trick.chooses for trick in trainer.tricks)
             if scored and (chosen or latest.get("step") != trainer.state.global_step):
@@ -235,9 +240,13 @@ class FineTuner:
             targets = make_targets(self.all_labels[train_rows], recipe.loss, recipe.learned_weights)
             return self._build(targets, features, untrained=True)
 
-    def plan_rates(self, train_rows: np.ndarray) -> pd.DataFrame:
-        """The learning rate of each group of parameters at each step of training on `train_rows`."""
-        recipe, groups = self.recipe, self._groups(self.untrained(train_rows))
+    def plan_rates(self, train_rows: np.ndarray, folder: Path | None = None) -> pd.DataFrame:
+        """The learning rate of each group of parameters at each step of training on `train_rows`. folder: in that of
+        the run, which may have begun at others."""
+        recipe, model = self.recipe, self.untrained(train_rows)
+        groups, (begun, usual) = self._groups(model, folder), (self.rates(model, one) for one in (folder, None))
+        if begun != usual:
+            say(f"this run {describe_rates(begun, usual)}")
         steps = max(1, math.ceil(self._steps(self._learned(train_rows)) * recipe.epochs))
         return learning_rates(groups, recipe.schedule, recipe.warmup, recipe.cycles, steps, recipe.cycle_growth)
 
@@ -266,12 +275,20 @@ class FineTuner:
         given = self.backbone, self.tokenizer, self.recipe, targets, options, self.word_table
         return build_model(*given, start, untrained)
 
-    def _groups(self, model: Classifier) -> list[dict]:
-        """Parameter groups, without the weights of losses."""
-        recipe = self.recipe
+    def rates(self, model: Classifier, folder: Path | None = None) -> dict[str, float]:
+        """The learning rate of each group of parameters, see `plan_rates`."""
+        return {group["name"]: group["lr"] for group in self._groups(model, folder)}
+
+    def _groups(self, model: Classifier, folder: Path | None = None) -> list[dict]:
+        """Parameter groups, without the weights of losses. folder: in that of a run, which goes on at the rates that it
+        began with: those that no knob names were others in earlier versions."""
+        recipe, run = self.recipe, None if folder is None else RunRecord.around(folder / "model")
         rate = recipe.learning_rate or suggest_learning_rate(model.backbone, recipe.tuning)
         groups = parameter_groups(model, rate, recipe.head_learning_rate, recipe.layer_decay, recipe.weight_decay)
+        begun = run.rates if run else {}
+        begun = {FEATURES: begun[HEAD], **begun} if HEAD in begun else begun  # features had the rate of the head once
         for group in groups:
+            group["lr"] = begun.get(group["name"], group["lr"])
             group["params"] = [parameter for parameter in group["params"] if parameter is not model.log_variances]
         return groups
 

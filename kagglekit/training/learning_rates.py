@@ -76,6 +76,20 @@ def adamw(groups: list[dict]) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, fused=True)
 
 
+def group_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The learning rate that each group of parameters began with, before any schedule; group of `parameter_groups`."""
+    return {group["name"]: group.get("initial_lr", group["lr"]) for group in optimizer.param_groups}
+
+
+def describe_rates(begun: dict[str, float], usual: dict[str, float]) -> str:
+    """In words, that a training goes on at other rates than it would begin with now. Both: group -> rate."""
+    name = max((name for name in begun.keys() & usual.keys() if begun[name] != usual[name]), key=begun.get)
+    return (
+        f"goes on at the learning rates that it began with, {begun[name]:.2g} of {name}; now it would begin at "
+        f"{usual[name]:.2g}"
+    )
+
+
 def make_schedule(
     optimizer: torch.optim.Optimizer, schedule: str, steps: int, warmup: int, cycles: int = 1, cycle_growth: int = 1
 ) -> LRScheduler:

@@ -22,7 +22,7 @@ from kagglekit.device import choose_device, not_a_number, padding_known
 from kagglekit.files import name_training, reading
 from kagglekit.model.row_gradients import clip_norm
 from kagglekit.training.callbacks import Checkpoints, last_checkpoint
-from kagglekit.training.learning_rates import make_schedule
+from kagglekit.training.learning_rates import group_rates, make_schedule
 from kagglekit.tricks.trick import Trick
 
 PADDED = "padded"  # of a batch: whether it has padding, as the CPU sees it
@@ -63,6 +63,7 @@ class Trainer(transformers.Trainer):
         self.loss, self.tricks, self.evaluation = loss, list(tricks), evaluation
         self.losses_, self.logged_ = torch.zeros(()), 0  # the sum in this process since that step
         self.halving = Halving()
+        self.rates_ = group_rates(optimizer)  # of a resumed training those that it began with
         self.rows = getattr(model, "row_gradients", None)
         if self.rows is not None and self.args.device.type == "cpu" and self.args.world_size == 1:
             self.accelerator.clip_grad_norm_ = lambda parameters, most: clip_norm(model, most)

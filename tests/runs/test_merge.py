@@ -80,6 +80,7 @@ def test_an_empty_work_folder_gets_task_folds_and_runs_by_moving_them(place, two
     ("what", "message"),
     [
         ("recipe", r"made with other settings than .*epochs was 2.0 and is 3.0\. Give one of them another name"),
+        ("rates", r"made with other settings than .*: the rate of head was 0.0002 and is 0.001\. Give one of them"),
         ("task", r"made for another task than .*metric was 'accuracy' and is 'f1_macro'"),
         ("folds", "made with other folds than"),
         ("predictions", r"fold0.oof.parquet.* hold other predictions of the same fold"),
@@ -103,6 +104,10 @@ def test_a_run_that_does_not_fit_is_refused_by_name_before_anything_is_written(p
                recipe={**RECIPE, "epochs": 3.0 if what == "recipe" else 2.0})  # fmt: skip
     if what == "blend":
         (home / "base" / "params.json").rename(home / "base" / "weights.json")
+    for work, rate in ((home, 2e-4), (there, 1e-3)) if what == "rates" else ():
+        params = read_json(work / "base" / "params.json")
+        params["receipts"]["0"]["learning rates"] = {"head": rate}
+        write_json(work / "base" / "params.json", params)
     before = contents(home)
     with pytest.raises(ValueError, match=message):
         merge_runs(there, home)

@@ -22,7 +22,7 @@ def test_a_recipe_shows_what_differs_and_the_learning_rate_that_it_comes_to(tune
     fine = tuner(pooling="max")
     model = fine.untrained(np.arange(20))
     run = TrainingRun(work="runs/x", run="other", folds=[1], hours=2.0, seed=4)
-    table = show_recipe(run, fine.recipe, model=model)
+    table = show_recipe(run, fine.recipe, rates=fine.rates(model))
     assert list(table.index) == ["backbone", "seed", "max_length", "pooling", "learning_rate"]
     assert table.loc["pooling"].tolist()[:2] == ["max", "auto"] and table.loc["backbone", "value"] == "minilm"
     rate = fine.plan_rates(np.arange(20))["head"].max()
@@ -30,7 +30,9 @@ def test_a_recipe_shows_what_differs_and_the_learning_rate_that_it_comes_to(tune
     assert words.endswith("by the size of the backbone") and float(words.split(",")[0]) == pytest.approx(rate, rel=0.05)
     assert list(show_recipe(TrainingRun(), Recipe()).index) == ["backbone"]
     adapted = tuner(tuning="lora")  # not the rate of all weights
-    shown = show_recipe(adapted.recipe, model=adapted.untrained(np.arange(20))).loc["learning_rate", "value"]
+    shown = show_recipe(adapted.recipe, rates=adapted.rates(adapted.untrained(np.arange(20)))).loc[
+        "learning_rate", "value"
+    ]
     assert shown == f"{adapted.plan_rates(np.arange(20))['head'].max():.2g}, by the size of the backbone"
     fixed = show_recipe(TrainingRun(), Recipe(learning_rate=1e-4))
     assert fixed.loc["learning_rate", "value"] == "0.0001"

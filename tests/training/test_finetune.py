@@ -20,6 +20,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.scoring.metrics import score
 from kagglekit.training.predict import predict
 from kagglekit.training.trainer import Trainer
+from kagglekit.tricks.trick import Trick
 
 TWO_TARGETS = {"labels": ["x", "y"], "metric": "mcrmse"}
 KINDS = {  # name -> kind, options of the task, columns of its predictions
@@ -222,3 +223,43 @@ def test_the_trainer_is_given_what_the_knobs_say(tuner, tmp_path, monkeypatch):
     assert rates == pytest.approx({"embeddings": 2.5e-4, "layer 1": 5e-4, "layer 2": 1e-3, "head": 1e-2})
     assert seen["args"].gradient_accumulation_steps == 2 and seen["args"].lr_scheduler_type == "cosine"
     assert {group["weight_decay"] for group in seen["groups"]} == {0.0, 0.1}
+
+
+class KilledAt(Trick):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 4:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "knobs", [{}, {"tuning": "lora"}, {"features": {"numbers": ["number"]}, "learning_rate": 1e-3}]
+)
+def test_a_run_goes_on_at_the_rates_that_it_began_with(tuner, tmp_path, monkeypatch, capsys, knobs):
+    """Rates that no knob names were others when the run began, in an earlier version."""
+
+    def rates_are(suggested, features):
+        monkeypatch.setattr("kagglekit.training.finetune.suggest_learning_rate", lambda *_: suggested)
+        monkeypatch.setattr("kagglekit.training.learning_rates.FEATURES_RATE", features)
+
+    made, now, killed = (tuner(**{"epochs": 2, "learning_rate": None} | knobs) for _ in range(3))
+    killed.save_seconds = 0.0
+    for run in ("straight", "run"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "params.json").write_text('{"receipts": {}}')
+    rates_are(2e-3, 5e-3)
+    plain = made.fit(TRAIN, VALID, tmp_path / "straight" / "fold0", 0)
+    other = made.fit(VALID, TRAIN, tmp_path / "straight" / "fold1", 0)
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(TRAIN, VALID, tmp_path / "run" / "fold0", 0, tricks=[KilledAt()])
+    rates_are(1e-2, 2e-2)
+    capsys.readouterr()
+    found = now.fit(TRAIN, VALID, tmp_path / "run" / "fold0", 0)
+    assert "fold 0 goes on at the learning rates that it began with, 0.00" in capsys.readouterr().out
+    assert found.history == plain.history and found.receipts == plain.receipts and np.array_equal(found.oof, plain.oof)
+    (tmp_path / "run" / "params.json").write_text(json.dumps({"receipts": {"0": found.receipts}}))
+    planned = now.plan_rates(TRAIN, tmp_path / "run" / "fold1").max().to_dict()
+    assert planned == {name: pytest.approx(rate, rel=1e-6) for name, rate in plain.receipts["learning rates"].items()}
+    assert "this run goes on at the learning rates that it began with, 0.00" in capsys.readouterr().out
+    assert now.fit(VALID, TRAIN, tmp_path / "run" / "fold1", 0).receipts == other.receipts
+    assert now.fit(VALID, TRAIN, tmp_path / "new" / "fold1", 0).receipts != other.receipts
+    assert "goes on" not in capsys.readouterr().out
