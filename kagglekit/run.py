@@ -66,7 +66,9 @@ def run_line(arguments: list[str], later: list[list[str]]) -> int:
     parser.add_argument("--force", action="store_true", help="run it, also when it is done and nothing has changed")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="for the whole run; then the exit code is 124")
     parser.add_argument("--notebooks", type=Path, metavar="DIR", help="where the notebooks are")
-    parser.add_argument("--slots", metavar="GPUS", help="auto, or numbers of GPUs such as 0,1: one fold on each")
+    parser.add_argument(
+        "--slots", metavar="SLOTS", help="auto or GPUs such as 0,1: a fold on each; cpu:2: two at a time"
+    )
     parser.add_argument("--part", default="", help="what is run of a run that several processes make; see --slots")
     parser.add_argument("--summary", metavar="WORK", help="print what came out in this work folder")
     parser.add_argument("--html", action="store_true", help="with --summary: as a page too, WORK/summary.html")
@@ -105,9 +107,9 @@ def run_line(arguments: list[str], later: list[list[str]]) -> int:
             run_on_ray(notebook, values, where, pack_step, **how)
             return 0
         if options.slots:
-            from kagglekit.running.parallel import parse_gpus, run_in_parallel  # it needs this module
+            from kagglekit.running.parallel import parse_slots, run_in_parallel  # it needs this module
 
-            run_in_parallel(notebook, values, parse_gpus(options.slots), **how)
+            run_in_parallel(notebook, values, parse_slots(options.slots), **how)
             return 0
         for one in (notebook, *following) if (warm := warm_process()) else ():
             warm.load(find_imports(one))

@@ -1,4 +1,4 @@
-"""Train the folds of a run in parallel, one on each GPU: a GPU takes the next fold as soon as it is free."""
+"""Train the folds of a run in parallel: one on each GPU, or some at a time on the CPU."""
 
 import json
 import os
@@ -36,19 +36,24 @@ OUT_OF_MEMORY = re.compile(r"was killed \(SIGKILL\)")  # of the machine, which a
 PATIENCE = 20  # seconds that workers have to end when they are asked to
 
 
-def parse_gpus(text: str) -> list[int] | None:
-    """The GPUs of `--slots`: "auto" -> None, "0,1" -> [0, 1]."""
+def parse_slots(text: str) -> list[int | str] | None:
+    """Where folds are trained: "auto" -> None, the GPUs "0,1" -> [0, 1], two at a time on the CPU "cpu:2" -> ["cpu0",
+    "cpu1"]."""
     if text == "auto":
         return None
+    if match := re.fullmatch(r"cpu:(\d+)", text):
+        count, cores = int(match[1]), os.cpu_count() or 1
+        check_range("slots", text, 1 <= count <= cores, f"cpu:1 to cpu:{cores}, which has a core for each fold")
+        return [f"cpu{number}" for number in range(count)]
     fits = re.fullmatch(r"\d+(,\d+)*", text) is not None and len(set(text.split(","))) == text.count(",") + 1
-    check_range("slots", text, fits, "auto, or the numbers of GPUs, each once, such as 0,1")
+    check_range("slots", text, fits, "auto, the numbers of GPUs, each once, such as 0,1, or cpu:2")
     return [int(number) for number in text.split(",")]
 
 
 def run_in_parallel(
     notebook: str,
     parameters: dict[str, Any],
-    gpus: Sequence[int] | None = None,
+    slots: Sequence[int | str] | None = None,
     folder: Path | None = None,
     *,
     force: bool = False,
@@ -62,7 +67,7 @@ def run_in_parallel(
     began = time.monotonic()
     with one_clock():
         if not _missing(find_notebook(notebook, folder)):
-            train_in_parallel(notebook, parameters, gpus, folder, limit=limit)
+            train_in_parallel(notebook, parameters, slots, folder, limit=limit)
         left = None if limit is None else max(limit - (time.monotonic() - began), 0.001)
         return run_notebook(notebook, parameters, folder=folder, force=force, limit=left)
 
@@ -70,38 +75,39 @@ def run_in_parallel(
 def train_in_parallel(
     notebook: str,
     parameters: dict[str, Any],
-    gpus: Sequence[int] | None = None,
+    slots: Sequence[int | str] | None = None,
     folder: Path | None = None,
     *,
     limit: float | None = None,
 ) -> list[int]:
     """Train the unfinished folds of a run, one on each GPU at a time; returns those that it finished.
 
-    notebook: such as 3_train; parameters: those that differ from its defaults. gpus: their numbers in this process;
-    None: those that work. With fewer than two of these, or a single fold, nothing is done: the notebook trains the
-    folds one after another. folder: of the notebooks. limit: seconds for all.
+    notebook: such as 3_train; parameters: those that differ from its defaults. slots: numbers of GPUs in this process,
+    or "cpu0", "cpu1" and so on, which share the cores; None: the GPUs that work. With fewer than two of these, or a
+    single fold, nothing is done: the notebook trains the folds one after another. folder: of the notebooks. limit:
+    seconds for all.
 
-    Each fold is a run of the notebook in a worker process that sees one GPU, with a copy of its own such as
-    3_train.base.fold0.ipynb; its lines begin with the GPU. When a GPU fails, or a kernel is killed for the machine's
+    Each fold is a run of the notebook in a worker process that sees one GPU or none, with a copy of its own such as
+    3_train.base.fold0.ipynb; its lines begin with the slot. When a GPU fails, or a kernel is killed for the machine's
     memory while others run, that GPU is given up and its fold resumes from its checkpoint on another. Any other error
     ends all workers, as NotebookFailed with its message. When the notebook's `hours` are over, no further fold begins.
     All workers end when this process does.
     """
     plan = FoldPlan.make(notebook, parameters, folder)
     to_do = plan.to_do
-    if gpus is None:
+    if slots is None:
         if len(to_do) < 2:
             return []
-        gpus = working_gpus().indices
-        if len(gpus) < 2:
-            print(f"{len(gpus)} working GPUs: the folds are trained one after another", flush=True)
+        slots = working_gpus().indices
+        if len(slots) < 2:
+            print(f"{len(slots)} working GPUs: the folds are trained one after another", flush=True)
             return []
-    check_range("slots", list(gpus), len(gpus) > 0, "the number of one GPU at least")
+    check_range("slots", list(slots), len(slots) > 0, "the number of one GPU at least")
     with plan.locked(), temporary_folder() as place:
         line = [sys.executable, "-m", "kagglekit.run", *plan.arguments(plan.given, plan.source.parent)]
         workers = Workers(lambda fold: [*line, *plan.part(fold)], plan.is_finished, place)
         try:
-            return workers.train(to_do, [_cuda_name(gpu) for gpu in gpus], limit)
+            return workers.train(to_do, [_name(slot) for slot in slots], limit)
         finally:
             workers.stop()
 
@@ -164,48 +170,48 @@ class FoldPlan:
 
 
 class Workers:
-    """Processes that train the folds of a run, one on each GPU; see `train_in_parallel`.
+    """Processes that train the folds of a run, one in each slot; see `train_in_parallel`.
 
     command: fold -> its command line, which exits with 0 also when its time is over, and ends when its input is closed.
-    finished: fold -> whether it is trained. place: a folder for the workers' stderr. GPUs are named as in
-    CUDA_VISIBLE_DEVICES.
+    finished: fold -> whether it is trained. place: a folder for the workers' stderr. Slots are GPUs as in
+    CUDA_VISIBLE_DEVICES, or cpu0, cpu1 and so on.
     """
 
     def __init__(self, command: Callable[[int], list[str]], finished: Callable[[int], bool], place: Path):
         self.command, self.finished, self.place = command, finished, place
-        self.running: dict[str, tuple[int, subprocess.Popen]] = {}  # GPU -> fold and process
-        self.lines: SimpleQueue[tuple[str, str | None]] = SimpleQueue()  # GPU and line; None: end of output
+        self.running: dict[str, tuple[int, subprocess.Popen]] = {}  # slot -> fold and process
+        self.lines: SimpleQueue[tuple[str, str | None]] = SimpleQueue()  # slot and line; None: end of output
 
-    def train(self, folds: list[int], gpus: list[str], limit: float | None) -> list[int]:
-        """Train folds, each on the first free GPU; returns those that are finished when all are done or time is over.
+    def train(self, folds: list[int], slots: list[str], limit: float | None) -> list[int]:
+        """Train folds, each in the first free slot; returns those that are finished when all are done or time is over.
 
-        limit: seconds. Raises NotebookFailed over the limit, and for an error that another GPU would not avoid.
+        limit: seconds. Raises NotebookFailed over the limit, and for an error that another slot would not avoid.
         """
-        to_do, free, done = deque(folds), list(gpus), []
+        to_do, free, done = deque(folds), list(slots), []
         end = None if limit is None else time.monotonic() + limit
-        threads = max(1, (os.cpu_count() or 1) // min(len(gpus), len(folds) or 1))
+        threads = max(1, (os.cpu_count() or 1) // min(len(slots), len(folds) or 1))
         while to_do or self.running:
             while to_do and free:
                 self._begin(to_do.popleft(), free.pop(0), threads)
             try:
-                gpu, line = self.lines.get(timeout=None if end is None else max(end - time.monotonic(), 0.001))
+                slot, line = self.lines.get(timeout=None if end is None else max(end - time.monotonic(), 0.001))
             except Empty:
                 raise NotebookFailed(f"the limit of {limit:g} seconds is over", 124) from None
             if line is not None:
-                print(f"GPU {gpu}  {line}", flush=True)
+                print(f"{_title(slot)}  {line}", flush=True)
                 continue
-            fold, code, message = self._end(gpu)
+            fold, code, message = self._end(slot)
             if not code and self.finished(fold):
                 done.append(fold)
-                free.append(gpu)
+                free.append(slot)
             elif not code:
-                print(f"GPU {gpu}  time is over: fold {fold} is not finished, and no other begins", flush=True)
+                print(f"{_title(slot)}  time is over: fold {fold} is not finished, and no other begins", flush=True)
                 to_do.clear()
             elif (self.running or free) and (GPU_FAILED.search(message) or OUT_OF_MEMORY.search(message)):
-                print(f"GPU {gpu}  is given up, fold {fold} resumes on another: {message}", flush=True)
+                print(f"{_title(slot)}  is given up, fold {fold} resumes on another: {message}", flush=True)
                 to_do.appendleft(fold)
             else:
-                raise NotebookFailed(f"fold {fold} on GPU {gpu}: {message}", code if code > 0 else 1)
+                raise NotebookFailed(f"fold {fold} on {_title(slot)}: {message}", code if code > 0 else 1)
         return sorted(done)
 
     def stop(self) -> None:
@@ -223,31 +229,31 @@ class Workers:
                 process.stdin.close()
         self.running.clear()
 
-    def _begin(self, fold: int, gpu: str, threads: int) -> None:
+    def _begin(self, fold: int, slot: str, threads: int) -> None:
         environment = {"OMP_NUM_THREADS": str(threads), STARTED: repr(kernel_began()), **os.environ, **import_path()}
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
+        environment["CUDA_VISIBLE_DEVICES"] = "" if slot.startswith("cpu") else slot
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace")
-        with open(self.place / gpu, "w") as errors:
+        with open(self.place / slot, "w") as errors:
             process = subprocess.Popen(
                 self.command(fold), env=environment, stderr=errors, start_new_session=True, **pipes
             )
-        self.running[gpu] = fold, process
-        Thread(target=self._listen, args=(gpu, process.stdout), daemon=True).start()
-        print(f"GPU {gpu}  fold {fold} begins", flush=True)
+        self.running[slot] = fold, process
+        Thread(target=self._listen, args=(slot, process.stdout), daemon=True).start()
+        print(f"{_title(slot)}  fold {fold} begins", flush=True)
 
-    def _listen(self, gpu: str, stream) -> None:
+    def _listen(self, slot: str, stream) -> None:
         with stream:
             for line in stream:
-                self.lines.put((gpu, line.rstrip("\n")))
-        self.lines.put((gpu, None))
+                self.lines.put((slot, line.rstrip("\n")))
+        self.lines.put((slot, None))
 
-    def _end(self, gpu: str) -> tuple[int, int, str]:
+    def _end(self, slot: str) -> tuple[int, int, str]:
         """Fold, exit code and last lines of a worker that has closed its output."""
-        fold, process = self.running.pop(gpu)
+        fold, process = self.running.pop(slot)
         code = process.wait()
         with suppress(BrokenPipeError):
             process.stdin.close()
-        lines = (self.place / gpu).read_text(errors="replace").strip().splitlines()
+        lines = (self.place / slot).read_text(errors="replace").strip().splitlines()
         return fold, code, "\n".join(lines[-25:]) or f"the process ended with code {code}"
 
 
@@ -276,14 +282,20 @@ def _folds_to_do(values: Mapping[str, Any]) -> list[int]:
     return [fold for fold in folds if values.get("overwrite") or count_seeds(run / f"fold{fold}") < seeds]
 
 
-def _cuda_name(gpu: int) -> str:
-    """The name for CUDA_VISIBLE_DEVICES of GPU number `gpu` in this process."""
+def _title(slot: str) -> str:
+    return slot if slot.startswith("cpu") else f"GPU {slot}"
+
+
+def _name(slot: int | str) -> str:
+    """The name for CUDA_VISIBLE_DEVICES of a GPU that has this number in this process; a slot of the CPU as it is."""
+    if isinstance(slot, str):
+        return slot
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     if names is None:
-        return str(gpu)
+        return str(slot)
     shown = [name for name in names.split(",") if name]
-    check_range("slot", gpu, gpu < len(shown), f"below {len(shown)}, for CUDA_VISIBLE_DEVICES={names}")
-    return shown[gpu]
+    check_range("slot", slot, slot < len(shown), f"below {len(shown)}, for CUDA_VISIBLE_DEVICES={names}")
+    return shown[slot]
 
 
 @contextmanager

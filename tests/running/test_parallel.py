@@ -17,7 +17,7 @@ from kagglekit.files import fold_folders, read_json
 from kagglekit.run import main
 from kagglekit.running.jupyter_kernel import NotebookFailed
 from kagglekit.running.notebook import notebook_folder
-from kagglekit.running.parallel import Workers, parse_gpus, run_in_parallel, train_in_parallel, write_argument
+from kagglekit.running.parallel import Workers, parse_slots, run_in_parallel, train_in_parallel, write_argument
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds
@@ -32,7 +32,8 @@ for fold in folds or [0, 1]:
         print("finished", fold)
         continue
     gpu, end = os.environ["CUDA_VISIBLE_DEVICES"], time.time() + 60
-    Path(work, f"begun{fold}.json").write_text(json.dumps([gpu, os.environ["KAGGLEKIT_STARTED"]]))
+    seen = [gpu, os.environ["KAGGLEKIT_STARTED"], os.environ["OMP_NUM_THREADS"]]
+    Path(work, f"begun{fold}.json").write_text(json.dumps(seen))
     while len(list(Path(work).glob("begun*.json"))) < 2:
         assert time.time() < end, "the other fold is not trained at this time"
         time.sleep(0.02)
@@ -94,7 +95,7 @@ def test_two_folds_are_trained_at_a_time_each_on_its_gpu_and_the_whole_notebook_
     write_folds("real", [str(n) for n in range(6)], np.arange(6) % 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert main(["3_train", "work=real", "--slots", "0,1", "--notebooks", "notebooks"]) == 0
-    (gpu, clock), (other, same) = (read_json(f"real/begun{fold}.json", list) for fold in (0, 1))
+    (gpu, clock, _), (other, same, _) = (read_json(f"real/begun{fold}.json", list) for fold in (0, 1))
     assert {gpu, other} == {"4", "7"} and clock == same
     assert "KAGGLEKIT_STARTED" not in os.environ
     assert list(fold_folders(Path("real/base"))) == [0, 1]
@@ -112,6 +113,19 @@ def test_two_folds_are_trained_at_a_time_each_on_its_gpu_and_the_whole_notebook_
     assert train_in_parallel("3_train", {"work": "real"}, [0, 1], Path("notebooks")) == []  # nothing is left to do
     with pytest.raises(ValueError, match="slot=2 is out of range: it must be below 2"):
         train_in_parallel("3_train", {"work": "real", "overwrite": True}, [2], Path("notebooks"))
+
+
+def test_on_the_cpu_folds_share_the_cores(monkeypatch, capfd):
+    write_folds("real", [str(n) for n in range(6)], np.arange(6) % 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert main(["3_train", "work=real", "--slots", "cpu:2", "--notebooks", "notebooks"]) == 0
+    begun = [read_json(f"real/begun{fold}.json", list) for fold in (0, 1)]
+    assert [(gpu, threads) for gpu, _, threads in begun] == [("", "3"), ("", "3")]
+    printed = capfd.readouterr().out
+    assert "cpu0  fold 0 begins\ncpu1  fold 1 begins\n" in printed and "GPU" not in printed
+    assert main(["3_train", "work=real", "--slots", "cpu:8", "--notebooks", "notebooks"]) == 2
+    assert "slots='cpu:8' is out of range: it must be cpu:1 to cpu:7" in capfd.readouterr().err
 
 
 def test_a_fold_takes_the_next_free_gpu(train, capfd):
@@ -161,7 +175,8 @@ def test_without_two_gpus_the_notebook_trains_the_folds_one_after_another(monkey
 
 
 def test_gpus_are_numbers_and_parameters_reach_the_processes_as_they_are():
-    assert parse_gpus("auto") is None and parse_gpus("1") == [1] and parse_gpus("0,1") == [0, 1]
+    assert parse_slots("auto") is None and parse_slots("1") == [1] and parse_slots("0,1") == [0, 1]
+    assert parse_slots("cpu:2") == ["cpu0", "cpu1"]
     values = {"dict": {"a": [1, 2.5, None, True], "ü": "'\n"}, "float": 3.0, "list": [], "bool": False, "str": "none"}
     for kind, value in values.items():
         parameter = Parameter("x", value, kind)
