@@ -51,6 +51,12 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8, seed: in
     return pd.factorize(connected_components(links, directed=False)[1][groups])[0].astype(np.int64)
 
 
+def count_range(counts: Sequence[int]) -> str:
+    """Counts of several folds in words: "3", or "3 to 1,200"."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def duplicate_summary(
     train_texts: Sequence[str],
     test_texts: Sequence[str],

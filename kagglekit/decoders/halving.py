@@ -38,6 +38,8 @@ class Halving:
     share: of the rows of a batch, in the part that runs; its loss, a mean over rows, is multiplied by it.
     """
 
+    said = 1
+
     def __init__(self):
         self.parts, self.share, self.number, self.waiting = 1, 1.0, -1, []
 
@@ -55,8 +57,10 @@ class Halving:
             model.zero_grad()
             free()
             most = -(-rows // self.parts)
-            say(f"the memory is too small for {rows} texts at once: each batch is read in {self.parts} parts, here of")
-            say(f"{most} texts or fewer; an optimizer step is still that of whole batches")
+            if self.parts > Halving.said:  # of several folds the first says it
+                Halving.said = self.parts
+                say(f"the memory is too small for {rows} texts at once: each batch is read in {self.parts} parts, here")
+                say(f"of {most} texts or fewer; an optimizer step is still that of whole batches")
             if self._fits(losses, waiting, step):
                 self.waiting = waiting
                 return losses[-1]

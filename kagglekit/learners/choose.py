@@ -63,10 +63,8 @@ class Choice:
         begin = {"start": self.begin(fold, folder)} if self.starts else {}
         rows, receipts = self.learned(train_rows, valid_rows), {}
         if self.extra is not None:
-            left_out = self.extra.left_out(valid_rows)
-            for why, count in left_out.items() if not number else ():
-                print(f"fold {fold}: {count:,} extra rows left out, {why}")
-            receipts["extra rows"] = {"learned": len(self.extra.rows(valid_rows)), "left out": left_out}
+            learned, left_out = len(self.extra.rows(valid_rows)), self.extra.left_out(valid_rows)
+            receipts["extra rows"] = {"learned": learned, "left out": left_out}
         if self.fixes is not None:
             receipts["fixes"] = self.fixes.count(train_rows)
         cost: dict[str, Any] = {"resumed": (folder / "checkpoints").is_dir()}
@@ -161,6 +159,8 @@ def choose_learner(
         prefix = run.extra_source == "prefix"
         extra = ExtraFiles.read(task, train, test, run.extra, recipe, prefix, run.extra_weight)
         train, test = extra.train, extra.test
+        if words := extra.describe_left_out([np.flatnonzero(folds["fold"] == fold) for fold in to_train]):
+            print(words)
         more |= dict(extra=run.extra, extra_source=run.extra_source, extra_weight=run.extra_weight)
     labelled = train if fixes is None else fixes.apply(train)  # what is learned; fine-tuning also validates on `train`
     cleaned = [clean_table(table, recipe.clean) for table in (labelled, test)] if recipe.clean else [labelled, test]

@@ -88,17 +88,17 @@ class JointSampler(EpochSampler):
 
 
 def shared_rows(
-    keys: Sequence[Sequence[str]], learned: Sequence[np.ndarray], held_out: Sequence[np.ndarray]
+    copies: Sequence[np.ndarray], learned: Sequence[np.ndarray], held_out: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """The rows of each task that are learned, without texts that another task holds out in the same fold.
 
-    keys: of each task, all its texts, see `normalise`. learned, held_out: its row numbers.
+    copies: of each task (rows,), numbers of `near_duplicate_groups` over the texts of all. learned, held_out: its row
+    numbers.
     """
-    away = [{texts[row] for row in rows} - {""} for texts, rows in zip(keys, held_out, strict=True)]
-    found = []
-    for number, (texts, rows) in enumerate(zip(keys, learned, strict=True)):
-        others = set().union(*(texts for other, texts in enumerate(away) if other != number))
-        found.append(np.array([row for row in rows if texts[row] not in others], dtype=np.int64))
+    away, found = [groups[rows] for groups, rows in zip(copies, held_out, strict=True)], []
+    for number, (groups, rows) in enumerate(zip(copies, learned, strict=True)):
+        others = np.concatenate([each for other, each in enumerate(away) if other != number])
+        found.append(rows[~np.isin(groups[rows], others)])
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.task import load_task, read_test, read_train
-from kagglekit.data.duplicates import normalise
+from kagglekit.data.duplicates import count_range, near_duplicate_groups
 from kagglekit.files import fold_folders, resolve, run_folder, write_json
 from kagglekit.learners.joint import JointTuner, shared_rows
 from kagglekit.learners.joint_check import check_joint
@@ -39,22 +39,36 @@ class JointRun:
         self.places_, self.tuners_ = order_places(self.run), [self.learner, *self.learner.others]
         both = list(zip(self.places_, self.tuners_, strict=True))[1:]
         self.tables_ = [self.folds, *(read_folds(place, one.train["id"]) for place, one in both)]
-        self.keys_ = [[normalise(text) for text in one.train["text"]] for one in self.tuners_]
+        self.copies_, lost = self._find_copies(), []
         for fold in choose_folds(self.folds, self.run.folds):
-            for place, rows in zip(self.places_, self.split(fold)[0], strict=True):
+            kept, _, left_out = self.split(fold)
+            lost.append(left_out)
+            for place, rows in zip(self.places_, kept, strict=True):
                 if not len(rows):
                     raise ValueError(
-                        f"tasks: in fold {fold} nothing is left of {place} to learn: other tasks hold out all its "
-                        "texts. Leave it out, or bring the labels of these texts into one work folder"
+                        f"tasks: in fold {fold} nothing is left of {place} to learn: other tasks hold out (nearly) all "
+                        "its texts. Leave it out, or bring the labels of these texts into one work folder"
                     )
+        counts = {place: [one[number] for one in lost] for number, place in enumerate(self.places_)}
+        if words := ", ".join(f"{count_range(each)} of {place}" for place, each in counts.items() if any(each)):
+            say(f"rows that a fold does not learn, as another task holds out (nearly) the same texts: {words}")
         if self.run.start:
             self._check_starts()
 
+    def _find_copies(self) -> list[np.ndarray]:
+        """Of each task, numbers of its rows (rows,): equal ones are copies, see `near_duplicate_groups`."""
+        tables = [one.train for one in self.tuners_]
+        for number, one in enumerate(self.tuners_):
+            if one.task.pattern:  # its own words would make all texts alike
+                tables[number] = read_train(one.task.by_columns)
+        copies = near_duplicate_groups([text for table in tables for text in table["text"]])
+        return np.split(copies, np.cumsum([len(table) for table in tables])[:-1])
+
     def _check_starts(self) -> None:
         """Raise ValueError for a run to begin from that learned texts of one task which another holds out."""
-        tables = zip(self.keys_, self.tables_, strict=True)
-        pairs = [pd.DataFrame({"text": keys, "fold": table["fold"].to_numpy()}) for keys, table in tables]
-        pairs = [pair[pair["text"] != ""].drop_duplicates() for pair in pairs]
+        tables = zip(self.copies_, self.tables_, strict=True)
+        pairs = [pd.DataFrame({"text": copies, "fold": table["fold"].to_numpy()}) for copies, table in tables]
+        pairs = [pair.drop_duplicates() for pair in pairs]
         for source in read_sources(self.run.work, split_start(self.run.start), tasks=self.run.tasks):
             record, numbers = source.record, range(len(pairs))
             kept = [*map(resolve, record.recipe.get("tasks", []))]  # their texts it left out
@@ -82,20 +96,17 @@ class JointRun:
 
     def split(self, fold: int) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
         """The rows of each task that a fold learns, those that it holds out, and how many it does not learn since
-        another task holds out the same texts."""
+        another task holds out (nearly) the same texts."""
         learned = [training_rows(table, fold) for table in self.tables_]
         held_out = [np.flatnonzero(table["fold"] == fold) for table in self.tables_]
-        kept = shared_rows(self.keys_, learned, held_out)
+        kept = shared_rows(self.copies_, learned, held_out)
         return kept, held_out, [len(before) - len(after) for before, after in zip(learned, kept, strict=True)]
 
     def fit(self, train_rows, valid_rows, folder: Path, seed: int, start: str | None = None) -> Fitted:
         """Train a fold of all tasks, see `JointTuner.fit_all`."""
         fold, seeds = int(self.folds["fold"].iloc[valid_rows[0]]), self.run.seeds
         number = int(folder.name.removeprefix("seed")) if folder.name.startswith("seed") else 0
-        kept, held_out, lost = self.split(fold)
-        if any(lost) and not number:
-            words = ", ".join(f"{count:,} of {place}" for place, count in zip(self.places_, lost, strict=True) if count)
-            say(f"fold {fold}: rows that are not learned, as another task holds out the same texts: {words}")
+        kept, held_out, _ = self.split(fold)
         settings = self.settings_ | ({"seeds": seeds} if seeds > 1 else {})
         settings["start"] = name_start(self.run.work, self.run.start)
         runs = [  # the prompt of a recipe, for one, is filled in for each task

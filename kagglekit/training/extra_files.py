@@ -13,7 +13,7 @@ import pandas as pd
 
 from kagglekit.competition.labelled import read_labelled
 from kagglekit.competition.task import Task, read_test, read_train
-from kagglekit.data.duplicates import near_duplicate_groups
+from kagglekit.data.duplicates import count_range, near_duplicate_groups
 from kagglekit.data.features import check_features
 from kagglekit.files import resolve
 from kagglekit.files.parquet import read_parquet
@@ -103,6 +103,13 @@ class ExtraFiles:
     def left_out(self, valid_rows: np.ndarray) -> dict[str, int]:
         """How many extra rows it does not learn, by reason."""
         return {why: int(rows.sum()) for why, rows in self._reasons(valid_rows).items() if rows.any()}
+
+    def describe_left_out(self, folds: Sequence[np.ndarray]) -> str:
+        """How many extra rows folds do not learn, in words, by reason; empty where there are none. folds: the rows that
+        each is validated on."""
+        each = pd.DataFrame([self.left_out(rows) for rows in folds]).fillna(0).astype(int)
+        found = [f"{count_range(counts.tolist())} {why}" for why, counts in each.items()]
+        return f"extra: rows that a fold does not learn: {', '.join(found)}" if found else ""
 
     def _reasons(self, valid_rows: np.ndarray) -> dict[str, np.ndarray]:
         copied = np.isin(self.copies[self.own :], self.copies[valid_rows])

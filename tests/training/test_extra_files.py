@@ -106,6 +106,9 @@ def test_copies_and_groups_of_validation_rows_are_left_out_of_that_fold_alone(co
         "of groups of validation rows": 1,
     }
     assert extra.rows(np.array([0, 9])).tolist() == [10, 11, 12, 13] and not extra.left_out(np.array([0, 9]))
+    told = extra.describe_left_out([np.array([4]), np.array([0, 9])])
+    assert told.startswith("extra: rows that a fold does not learn: 0 to ") and "of validation rows" in told
+    assert extra.describe_left_out([np.array([0, 9])]) == ""
 
 
 def test_columns_that_the_recipe_reads_must_be_there_and_a_template_does_not_make_all_rows_copies(compete, tmp_path):
