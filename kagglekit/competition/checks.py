@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from kagglekit.competition.guess import are_numbers
+from kagglekit.competition.formats.csv_tables import count
+from kagglekit.competition.guess import UNSPACED, are_numbers
 
 AMOUNT = re.compile(r"[%$€£¥₹]|\b(?:USD|EUR|GBP)\b|(?<=\d),(?=\d{3}(?!\d))")  # what stands around digits
 DECIMAL_COMMA = re.compile(r"\b0,|,(?!\d{3}\b)")  # no comma between thousands
+PROSE = 6  # words that no name of a column has
+NAME = re.compile(r"[A-Za-z_#][\w#.-]*( [\w#.-]+){0,2}", re.ASCII)
 LARGEST = 1e15  # a number beyond it is a mistake, and its square too much for single precision
 
 
@@ -31,16 +34,50 @@ def first_bad(bad: np.ndarray, column: pd.Series, ids: Iterable[str] | None, why
     return f"{where}, {why} ({np.sum(bad):,} such rows)"
 
 
-def check_header(train: pd.DataFrame, name: str, test: pd.DataFrame, test_name: str) -> None:
-    """Train has a header: its first line is none where it shares no name with test but numbers, and one of its cells is
-    a value of its own column, such as a label."""
+def check_header(train: pd.DataFrame, name: str, test: pd.DataFrame, test_name: str) -> bool:
+    """Whether both tables have a header, and False where none has; see `_row_in_header`. Where train has one, that of
+    test is none if it shares no name with it, and holds a number or a text. Raises ValueError where one alone has."""
+    if row := _row_in_header(train, test):
+        if any(column in set(test[column]) or not NAME.fullmatch(column) for column in test.columns):
+            return False
+        raise ValueError(
+            f"{name} has no header: its first line holds {row}. Put a line of {count(train.columns, 'name')} above it; "
+            f"the texts need the same names in {test_name}"
+        )
+    apart = not {*_plain(train)} & {*_plain(test)}
+    if cells := [column for column in test.columns if apart and (are_numbers([column]).all() or _is_text(column))]:
+        raise ValueError(
+            f"{test_name} has no header: its first line holds {cells[0][:60]!r}, and no name of {name}. Put a line of "
+            f"{count(test.columns, 'name')} above it, as {name} calls them: {listed(list(train.columns))}"
+        )
+    return True
+
+
+def _row_in_header(train: pd.DataFrame, test: pd.DataFrame) -> str:
+    """What shows that the first line of train is a row; "" where it is a header.
+
+    One of its cells is a value of its own column, such as a label, and none is a name in test; numbers, and other
+    values of a column, are no names. Or it shares none at all with test, and has a text.
+    """
+    if list(train.columns) == [str(place) for place in range(len(train.columns))]:
+        return ""  # as pandas names them
     values = [column for column in train.columns if column.strip() and column in set(train[column])]
     shared = [column for column in train.columns if column in test.columns and not are_numbers([column]).all()]
-    if values and not shared:
-        raise ValueError(
-            f"{name} has no header: its first line holds {values[0]!r}, as rows below do. Put a line of "
-            f"{len(train.columns)} names above it; the texts need the same names in {test_name}"
-        )
+    shared = [column for column in shared if not re.fullmatch(r"column \d+", column)]  # a cell without a name
+    same = [column for column in shared if column in values]
+    if values and same == shared and (len(same) > 1 or len(values) > len(same)):
+        return f"{values[0]!r}, as rows below do"
+    texts = [column for column in train.columns if _is_text(column)]
+    return f"{texts[0][:60]!r}, which is a text" if texts and not {*_plain(train)} & {*_plain(test)} else ""
+
+
+def _plain(table: pd.DataFrame) -> list[str]:
+    return [column.strip().casefold() for column in table.columns]
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name has more words than any column."""
+    return len(name.split()) + len(UNSPACED.findall(name)) / 2 >= PROSE
 
 
 def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -> None:

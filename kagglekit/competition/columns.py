@@ -1,7 +1,8 @@
 """Which column is which: names that are equal but for case, the id, columns of text, a group, and what is left out."""
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ DATES = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}\b.*|([A-Z][a-z]{2,8} )?\d{1,
 LINKS = re.compile(r"(https?://|www\.)\S*")
 PEOPLE = re.compile(r"user|author|name|mail|url|link|page|host|phone|date|time", re.IGNORECASE)
 IDS = re.compile(r"(.*[\W_])?id|.*[a-z]I[dD]", re.IGNORECASE)
-TITLES = re.compile(r"title|headline|subject|query|question|summary", re.IGNORECASE)
+TITLES = re.compile(r"title|headline|subject|query|question|summary|search|phrase|keyword", re.IGNORECASE)
 FEW = 5  # so many different values are categories, whatever they say
 
 
@@ -33,6 +34,29 @@ def match_names(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]
                 if name != column:
                     renamed[what][column] = name
     return renamed
+
+
+def name_columns(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, list[str]]:
+    """Names for tables without a header, "column 1", "column 2" ...; those of test are the columns of train that are
+    most like its own, in their order. Raises ValueError where test has more columns, or three less."""
+    ours, theirs = ([_describe(table[column]) for column in table.columns] for table in (train, test))
+    names = [f"column {number}" for number in range(1, len(ours) + 1)]
+    if not len(ours) - 3 < len(theirs) <= len(ours):
+        raise ValueError(
+            f"train has {len(ours)} columns and test {len(theirs)}, and neither has a header: put a line of names above"
+        )
+
+    def alike(places: Sequence[int]) -> float:
+        pairs = ((ours[place], one) for place, one in zip(places, theirs, strict=True))
+        return sum((a[0] == b[0]) + min(a[1], b[1]) / max(a[1], b[1]) for a, b in pairs)
+
+    best = max(itertools.combinations(range(len(ours)), len(theirs)), key=alike)
+    return {"train": names, "test": [names[place] for place in best]}
+
+
+def _describe(column: pd.Series) -> tuple[str, float]:
+    """What a column holds, and the mean number of characters, with one more."""
+    return kind_of_cells(column)[0], 1 + column.str.len().mean()
 
 
 def rename(
@@ -89,12 +113,20 @@ def find_id(tables: Mapping[str, pd.DataFrame], given: str | None) -> tuple[str,
     elif given is None and len(sample) == len(test) and sample[first].tolist() in (count[1:], count[:-1]):
         id, reason = "", f"{first!r} of the sample submission counts the rows of test, which has no such column"
         renamed["sample_submission"][first] = ""
+    if given is None and id == "" and (shared or same):  # an index that pandas wrote
+        id = next(name for name in ("index", "nameless index") if name not in (*train.columns, *test.columns))
+        for what in (what for what, table in tables.items() if "" in table.columns):
+            renamed[what][""] = id
+        renamed["sample_submission"] = {column: name or id for column, name in renamed["sample_submission"].items()}
+        tables = {what: table.rename(columns=renamed[what]) for what, table in tables.items()}
+        train, test, sample = tables.values()
     if id in test.columns and not test[id].is_unique and id in sample and sample[id].tolist() == test[id].tolist():
         renamed["sample_submission"][id] = ""
         id, reason = "", f"{id!r} repeats in test: rows go by order, which is that of the sample submission"
-    copied = [column for column in shared if column != id and sample[column].nunique() > 1 and id]
+    left = [column for column in shared if column != id and column not in renamed["sample_submission"]]
+    copied = [column for column in left if sample[column].nunique() > 1]
     copied = [column for column in copied if sample[column].tolist() == test[column].tolist()]
-    renamed["sample_submission"] |= dict.fromkeys(copied, "") if len(copied) + 1 < len(sample.columns) else {}
+    renamed["sample_submission"] |= dict.fromkeys(copied, "") if len(copied) < len(sample.columns) - 1 else {}
     if id not in train.columns:
         others = [column for column in train.columns if column not in test.columns and column not in sample.columns]
         others = [column for column in others if IDS.fullmatch(column) and train[column].is_unique]
@@ -129,12 +161,30 @@ def has_few_values(column: pd.Series) -> bool:
     return values < len(cells) / 2 and cells.str.len().mean() < 60 and (values <= FEW or values < len(cells) / 100)
 
 
-def guess_text(train: pd.DataFrame, test: pd.DataFrame, taken: set, id: str) -> tuple[list[str], str]:
+def match_texts(train: pd.DataFrame, test: pd.DataFrame, taken: set) -> dict[str, str]:
+    """The text of test under its name in train, {"content": "comment_text"}, where they share no column of words and
+    each has one alone."""
+
+    def texts(one: pd.DataFrame, names: Iterable[str]) -> Iterator[str]:
+        for name in (name for name in names if name not in taken):
+            if kind_of_cells(one[name])[0] == "words" and not has_few_values(one[name]):
+                yield name
+
+    if next(texts(train, (name for name in train.columns if name in test.columns)), None) is not None:
+        return {}
+    ours = [*texts(train, (name for name in train.columns if name not in test.columns))]
+    theirs = [*texts(test, (name for name in test.columns if name not in train.columns))]
+    return {theirs[0]: ours[0]} if len(ours) == len(theirs) == 1 else {}
+
+
+def guess_text(
+    train: pd.DataFrame, test: pd.DataFrame, taken: set, id: str, elsewhere: str = ""
+) -> tuple[list[str], str]:
     """Columns of words that train and test share, unless they have few values; at least the longest that is no number.
 
     Three words on average are prose. Phrases of fewer words are text where no column has four times as many or they are
     called a title or a query, and where their name is not that of a person, a link or a time. The id is the text where
-    no other column is.
+    no other column is. elsewhere: what could be joined, for the error where there is none.
     """
     words, length = {}, {}
     for column in (column for column in train.columns if column in test.columns and column not in taken):
@@ -160,7 +210,8 @@ def guess_text(train: pd.DataFrame, test: pd.DataFrame, taken: set, id: str) -> 
         raise ValueError(
             f"train and test share no column of text, while {has}: give a text the same name in both files"
         )
-    raise ValueError("train and test share no column of text: every one besides the id is numeric or empty. Say text=")
+    none = "train and test share no column of text: every one besides the id is numeric or empty"
+    raise ValueError(f"{none}. {elsewhere or 'Say text='}")
 
 
 def possible_groups(

@@ -20,8 +20,9 @@ WORDS = {
     "test": {"test", "testing", "testset", "testdata", "测试", "测试集"},
     "sample_submission": {"submission", "submissions", "submit", "submittion", "sub", "提交"},
 }
-FILLING = {"data", "set", "public", "labeled", "labelled", "file", "full", "final", "new", "all", "nolabel"}
+FILLING = {"data", "set", "public", "private", "labeled", "labelled", "file", "full", "final", "new", "all", "nolabel"}
 FILLING |= {"unlabeled", "unlabelled", "without", "sample", "example", "format", "template", "dataset", "csv"}
+ABOUT = ("dataset_info.json", "state.json")  # what the library datasets writes beside its tables
 BELOW = 3  # levels of folders that are searched
 LOOKED_INTO = 8  # files of one name that are read to choose among them
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[\u3400-\u9fff]+")
@@ -84,10 +85,19 @@ def find_files(
             notes.append((role, found[role].name, f"{reasons[role]}, of {others}; {PARAMETERS[role]}= names another"))
         elif could[role]:
             found[role] = could[role][0]
+    if not could["sample_submission"] and (unread := _unread(folder, "sample_submission")):
+        notes.append(("sample_submission", "none", unread))
     for role in (role for role in ROLES if role in found and not given.get(role)):
         if plain(split_name(found[role].name)[0]) != plain(role) and not any(note[0] == role for note in notes):
             where = str(found[role].relative_to(folder))
             notes.append((role, where, f"by its name; {PARAMETERS[role]}= names another"))
+    texts = [{path.name for path in found[role].iterdir()} for role in ("train", "test") if found[role].is_dir()]
+    if len(texts) == 2 and texts[0] == texts[1]:
+        names = ", ".join(sorted(texts[0])[:5])
+        raise ValueError(
+            f"train and test in {folder} hold files of the same names ({names}), which are no texts with ids of their "
+            "own: make a table of each, train.csv and test.csv, with a row for each text"
+        )
     return {role: found[role] for role in ROLES if role in found}, notes
 
 
@@ -101,7 +111,7 @@ def find_candidates(folder: Path, role: str, places: Iterable[Path] | None = Non
     """
     places = [folder, *_folders(folder)] if places is None else list(places)
     for place in places:
-        tables = [path for path in sorted(place.iterdir()) if is_table(path)]
+        tables = [path for path in sorted(place.iterdir()) if is_table(path) and path.name not in ABOUT]
         ranked = [(fit, path) for path in tables if (fit := _fit(path, role))]
         if place != folder and not ranked and role_of(place.name) == role:
             ranked = [(3, path) for path in tables if split_name(path.name)[1] != ".txt"]
@@ -218,9 +228,8 @@ def _missing(folder: Path, role: str) -> str:
     name = PARAMETERS[role]
     kinds = f"{', '.join(READERS)}, also with {' or '.join(PACKED)}"
     message = f"{folder} has no table named {role}* ({kinds}): say {name}= the name of that file; {_held(folder)}"
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in ELSEWHERE and role_of(path.stem) == role:
-            return f"{message}. {path.name} is not read: {ELSEWHERE[path.suffix.lower()]}"
+    if unread := _unread(folder, role):
+        return f"{message}. {unread}"
     for place in sorted(inside for inside in folder.iterdir() if inside.is_dir() and role_of(inside.name) == role):
         return (
             f"{message}. {place.name} is a folder without tables: make one of it, {role}.csv, with a row for each text"
@@ -230,7 +239,24 @@ def _missing(folder: Path, role: str) -> str:
             names = [inside for inside in opened.namelist() if role_of(split_name(Path(inside).name)[0]) == role]
             if names:
                 return f"{message}. {archive.name} holds {names[0]}: unpack it: python -m zipfile -e {archive} {folder}"
+    tables = [path.name for path in folder.iterdir() if is_table(path)]
+    if len(tables) == 1 and not (role == "train" and role_of(tables[0])):
+        return (
+            f"{message}. Train and test are two files: write the rows to predict, such as a tenth of all, into test.csv"
+        )
     return message
+
+
+def _unread(folder: Path, role: str) -> str:
+    """The first file that is called like a role, or lies in a folder called so, and is not read, and what to do."""
+    inside = [place for place in sorted(folder.iterdir()) if place.is_dir() and role_of(place.name) == role]
+    named = [path for path in sorted(folder.iterdir()) if role_of(path.stem) == role and path.is_file()]
+    for path in [*named, *(path for place in inside for path in sorted(place.iterdir()))]:
+        kind = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
+        if kind in ELSEWHERE or (path in named and not kind):
+            advice = ELSEWHERE.get(kind, "give its name an ending, such as .csv")
+            return f"{path.relative_to(folder)} is not read: {advice}"
+    return ""
 
 
 def _held(folder: Path) -> str:

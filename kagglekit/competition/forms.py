@@ -1,14 +1,17 @@
 """The form of a submission: which columns it has, and what it writes for each class, found in the sample's cells."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from kagglekit.competition.guess import are_numbers
-from kagglekit.competition.labels import SEPARATORS, split_labels, strip_affixes
+from kagglekit.competition.labels import SEPARATORS, match_columns, split_labels
 from kagglekit.competition.settings import TOP
+
+CASES = (str.strip, str.lower, str.upper, str.capitalize, str.title)
 
 
 def names_of(form: str) -> int:
@@ -36,6 +39,8 @@ def guess_form(kind: str, classes: list[str], layout: str, sample: pd.DataFrame,
     if kind != "binary":
         return "label", "one column of classes"
     values = set(cells)
+    if not values:
+        return "label", "the sample submission leaves the cells blank"
     if values <= set(classes):
         advice = "say form='probability' if it wants probabilities"
         return "label", f"the sample submission holds classes ({', '.join(sorted(values))}); {advice}"
@@ -57,9 +62,9 @@ def guess_mapping(
     written as they are.
     """
     if form == "columns":
-        bare = {short: name for name, short in strip_affixes(targets).items()}
-        if set(targets) != set(names) and set(bare) == set(names):
-            return bare, "the columns of the sample submission without what all of them begin or end with", ""
+        called = match_columns(names, targets)
+        if set(targets) != set(names) and set(called) == set(names):
+            return called, "the columns of the sample submission but for beginning, end, case or signs", ""
         return {}, "", ""
     filled = [cell for cell in sample[targets[0]] if cell.strip()]
     sep = find_joiner(sample[targets[0]], form, "").replace("python", "list")
@@ -72,8 +77,11 @@ def guess_mapping(
         styled = {name: f"{float(name):.{decimals}f}" for name in names}
         fits = all(float(name) == float(value) for name, value in styled.items())
         return styled if fits else {}, "the same numbers as in the sample submission, which writes them so", ""
-    for style in (str.strip, str.lower, str.upper, str.capitalize):
-        styled = {name: style(name) for name in names}
+    if are_numbers(names).all() and len(names) > 2 and len(cells) == 1 and are_numbers(cells).all():
+        return {}, f"the sample submission holds {min(cells)} alone, which is no class: written as in train", ""
+    styles = [(case, "") for case in CASES] + [(case, sign) for sign in "_-" for case in CASES]
+    for case, sign in styles:
+        styled = {name: re.sub(r"[\W_]+", sign, case(name.strip())) if sign else case(name) for name in names}
         if cells <= {*styled.values()} and len({*styled.values()}) == len(names):
             return styled, "the same words, as the sample submission writes them", ""
     plain, held = {name.casefold(): name for name in names}, {cell.casefold() for cell in cells}

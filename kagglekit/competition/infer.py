@@ -168,8 +168,7 @@ class Draft:
         checks.check_kind(kind, train, name, self.found["id"], made, bool(settings.classes))
         classes, shown = [str(one) for one in settings.classes or []], []
         if kind in ("binary", "multiclass", "ordinal"):
-            shown = [*labels.strip_affixes(self.targets).values()] if len(self.targets) > 1 else []
-            shown = shown if set(train[made[0]]) <= set(shown) else self.targets
+            shown = [*labels.match_columns(set(train[made[0]]), self.targets)] or self.targets
             classes = self.choose("classes", classes or None, guess.guess_classes, train[made[0]], shown)
             shown = shown if len(shown) > 1 else []
         checks.check_classes(kind, classes, train, name, self.found["id"], made, shown)
@@ -189,7 +188,7 @@ class Draft:
         names, mapping, reason, unclear = found["classes"] or made, {}, "", ""
         if settings.mapping:
             mapping, reason = forms.check_mapping(settings.mapping, names), "given"
-        elif kind != "regression" and form != "probability":
+        elif form == "columns" or (kind != "regression" and form != "probability"):
             rule = (form, made if kind == "ordinal" and form == "columns" else names, sample, targets, file)
             mapping, reason, unclear = forms.guess_mapping(*rule, certain=settings.form is not None)
         if mapping or reason:
@@ -215,8 +214,15 @@ class Draft:
         settings, found, train, test = self.settings, self.found, self.train, self.test
         answers = {*found["labels"], *found["label_columns"]}
         taken = {found["id"], *answers}
+        if other := columns.match_texts(train, test, taken):
+            more = {what: other if what == "test" else {} for what in self.tables}
+            self.tables, self.renamed = columns.rename(self.tables, self.renamed, more)
+            test = self.test = self.tables["test"]
+            found["renamed"] = {what: names for what, names in self.renamed.items() if names}
+            self.tell("text of test", [*other], f"the only column of words, as {next(iter(other.values()))!r} in train")
         group = self.named(settings.group) or [settings.group]
-        rule = (columns.guess_text, train, test, taken | {*group}, found["id"])
+        joins = [f"{name}: {why}" for what, name, why in self.findings if what == "not used" and "join={" in why]
+        rule = (columns.guess_text, train, test, taken | {*group}, found["id"], "; ".join(joins))
         pattern = settings.template and rename_template(settings.template, lambda name: self.named(name)[0])
         text = self.choose("text", template_columns(pattern) if pattern else self.named(settings.text), *rule)
         checks.check_text(text, answers, train, test, self.names, pattern)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from kagglekit.competition.columns import has_few_values, kind_of_cells
 from kagglekit.competition.find_files import is_text_folder, role_of, unused_tables
 from kagglekit.competition.read import Note, split_name
 
+ASIDE = "if they are labels in its order, write them into it as a column"
 SMALL = 50_000_000  # bytes of a table that is read to see whether it could be joined
 
 
@@ -121,6 +123,14 @@ class Joiner:
                 more = self.read(path)
             except ValueError:
                 continue
+            own = [column for column in train.columns if column in more.columns]
+            words = [column for column in own if kind_of_cells(train[column])[0] == "words"]
+            words = [column for column in words if not has_few_values(train[column])]
+            if words and {*own} - {*shared, words[0]}:
+                self.notes.append(
+                    ("not used", path.name, "labelled rows as of train: extra= of 3_train learns them too")
+                )
+                continue
             keys = [column for column in more.columns if column in shared and more[column].is_unique]
             labels = [key for key in keys if train[key].is_unique and set(train[key]) <= set(more[key])]
             if len(shared) == len(train.columns) and labels and not test[labels[0]].isin(more[labels[0]]).any():
@@ -128,13 +138,16 @@ class Joiner:
             keys = [key for key in keys if not train[key].is_unique and len(more.columns) > 1]
             if keys:
                 could.setdefault(keys[0], {})[path.name] = more
-            elif any(set(test[one]) <= set(more[one]) for one in more if one in shared and test[one].is_unique):
-                self.notes.append(("not used", path.name, "columns of the rows of test, such as their labels"))
+            elif rows := [c for c in more if c in shared and test[c].is_unique and set(test[c]) <= set(more[c])]:
+                why = "columns of the rows of test, such as their labels"
+                if not more[rows[0]].is_unique:
+                    why = f"several rows for one {rows[0]!r}: with one row each, join= would add its columns"
+                self.notes.append(("not used", path.name, why))
             else:
-                columns = ", ".join(more.columns[:6])
-                self.notes.append(
-                    ("not used", path.name, f"has {columns}; train=, test=, sample= or join= would use it")
-                )
+                why = f"has {', '.join(more.columns[:6])}; train=, test=, sample= or join= would use it"
+                if len(more) == len(train) and not own and role_of(split_name(path.name)[0]) == "train":
+                    why = f"has {', '.join(more.columns[:6])}, and as many rows as train: {ASIDE}"
+                self.notes.append(("not used", path.name, why))
         for key, files in could.items():
             known = {value for more in files.values() for value in more[key]}
             lacking = [role for role in ("train", "test") if not set(tables[role][key]) <= known]

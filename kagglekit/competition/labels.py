@@ -18,13 +18,17 @@ from kagglekit.competition.read import NAMELESS
 from kagglekit.scoring.metrics import find_metric
 
 MISSING = {"", "nan", "na", "n/a", "#n/a", "null", "<na>"}  # what no label is, in any case, unless it is a known class
+SIGNS = {"-", "--", "?"}  # nor these beside labels of letters or digits, but for + and -
 SEPARATORS = {";": "semicolons", "|": "bars", ",": "commas", " ": "blanks", "list": "brackets, as a list"}
 USUAL = re.compile(r"labels?|targets?|class(es)?|y|category", re.IGNORECASE)
 
 
 def is_missing(column: pd.Series, known: Iterable[str]) -> np.ndarray:
-    """Which cells are no labels: blank, or a word for a missing value that is no `known` class; bool (n,)."""
-    return (column.str.strip().str.casefold().isin(MISSING) & ~column.isin(set(known))).to_numpy()
+    """Which cells are no labels: blank, or a word or sign for a missing value that is no `known` class; bool (n,)."""
+    cells = column.str.strip().str.casefold()
+    values = {*cells} - MISSING
+    signs = SIGNS if "+" not in values and any(sign.isalnum() for value in values for sign in value) else set()
+    return (cells.isin(MISSING | signs) & ~column.isin(set(known))).to_numpy()
 
 
 def guess_labels(
@@ -34,6 +38,9 @@ def guess_labels(
     the only such column, or the only one that is called label or target."""
     if set(targets) <= set(train.columns):
         return targets, "in train and in the sample submission"
+    called = {plain_label(column): column for column in train.columns if column not in test.columns}
+    if len({called.get(plain_label(target)) for target in targets} - {None}) == len(targets):
+        return [called[plain_label(target)] for target in targets], "in train and, written otherwise, in the sample"
     parts = re.split(r"[^\w ]", targets[0])
     if len(targets) == 1 and len(parts) > 1 and set(parts) <= set(train.columns):
         sep = targets[0][len(parts[0])]
@@ -44,10 +51,16 @@ def guess_labels(
         )
     only = [column for column in train.columns if column not in test.columns and column not in taken]
     only = [column for column in only if not NAMELESS.fullmatch(column)]
-    names = {*targets, *strip_affixes(targets).values(), ""}
-    holding = [column for column in only if len(targets) > 1 and set(train[column].str.strip()) <= names]
+    values = {column: set(train[column].str.strip()) - {""} for column in only if len(targets) > 1}
+    holding = [column for column, found in values.items() if found and match_columns(found, targets)]
     if len(holding) == 1:
         return holding, "its values are the columns of the sample submission"
+    lacking = [target for target in targets if target not in train.columns]
+    if len(targets) > len(lacking) > 0:
+        raise ValueError(
+            f"the sample submission asks for {', '.join(targets[:9])}, and train has no column {lacking[0]!r}: leave "
+            "it out of the sample, or say labels="
+        )
     if len(only) == 1:
         return only, "the only column that train has and test has not"
     shown = set(sample[targets[0]]) - {""} if len(targets) == 1 else set()
@@ -64,9 +77,39 @@ def guess_labels(
 
 
 def strip_affixes(names: Sequence[str]) -> dict[str, str]:
-    """Names without the beginning and the end that all of them share: {"prob_cat": "cat", "prob_dog": "dog"}."""
+    """Names without the beginning and the end that all of them share: {"prob_cat": "cat", "prob_dog": "dog"}; of a word
+    and a number the number: {"class1": "1", "class2": "2"}."""
+    numbered = [re.fullmatch(r"([^\W\d]+)(\d+)", name) for name in names]
+    if len(names) > 1 and all(numbered) and len({found[1] for found in numbered}) == 1:
+        return {name: found[2] for name, found in zip(names, numbered, strict=True)}
     start, end = shared_start(names), shared_start([name[::-1] for name in names])
     return {name: name[len(start) : len(name) - len(end)] if len(names) > 1 else name for name in names}
+
+
+def match_columns(names: Iterable[str], targets: Sequence[str]) -> dict[str, str]:
+    """Columns of the sample submission by the name that they stand for: {"cat": "prob_cat", "Dog": "prob_dog"}.
+
+    They stand for `names`, and for others beside. A name is the column, the column without what all of them begin or
+    end with, or one of the two but for case, blanks and signs. Empty where a name is none of these.
+    """
+    names, bare = {*names}, strip_affixes(targets)
+    for short in ({one: one for one in targets}, bare):
+        if names <= {*short.values()}:
+            return {short[one]: one for one in targets}
+    for short in ({one: one for one in targets}, bare):
+        keys = {plain_label(one): target for target, one in short.items()}
+        found = {name: keys.get(plain_label(name)) for name in sorted(names)}
+        if None not in found.values() and len({*found.values()}) == len(found) and len(keys) == len(targets):
+            written = {target: name for name, target in found.items()}
+            return {written.get(target, short[target]): target for target in targets}
+    return {}
+
+
+def plain_label(name: str) -> str:
+    """A label without case, blanks and signs: "Bad smell" and "bad_smell" are "badsmell"; 1 is "1.0"."""
+    if are_numbers([name]).all():
+        return str(float(name))
+    return re.sub(r"[\W_]+", "", name.casefold()) or name.strip()
 
 
 def shared_start(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from kagglekit.competition.formats.csv_tables import count, read_csv
+from kagglekit.competition.formats.csv_tables import NUMBER, count, read_csv
 from kagglekit.competition.formats.encodings import PACKED, Text, find_encoding, unpack
 from kagglekit.competition.formats.json_tables import as_text, describe_lists, join_lists, read_json_table
 from kagglekit.files import reading
@@ -23,8 +23,14 @@ ELSEWHERE = {  # endings of tables that are not read, and what to do
     ".xls": "save the sheet as CSV UTF-8 beside it",
     ".ods": "save the sheet as CSV UTF-8 beside it",
     ".feather": "write it with pandas.read_feather(...).to_parquet(...)",
+    ".arrow": "write it with datasets.load_from_disk(...).to_parquet(...)",
+    ".sqlite": "write its table with pandas.read_sql(...).to_csv(...)",
+    ".db": "write its table with pandas.read_sql(...).to_csv(...)",
+    ".xml": "write it with pandas.read_xml(...).to_csv(...)",
+    **dict.fromkeys((".7z", ".rar", ".tar", ".tgz"), "unpack it"),
     ".pkl": "write it with pandas.read_pickle(...).to_parquet(...), if you trust it",
 }
+FASTTEXT = re.compile(r"\s*((?:__label__\S*(?:\s+|$))*)(.*?)\s*", re.DOTALL)  # labels and text of a line
 NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # names of a column without a name, and of one that pandas wrote again
 Note = tuple[str, str, str]  # what, found, reason: a row of the findings
 
@@ -95,6 +101,13 @@ def is_table(path: Path) -> bool:
 def _checked(path: Path, header: list[str], columns: list, notes: list[Note]) -> pd.DataFrame:
     """The columns as a table. Left out are nameless columns without any value, and copies of a column; told is a first
     column without a name."""
+    first = enumerate(columns[0]) if len(columns) > 1 else ()
+    again = [row for row, cell in first if cell == header[0] and [column[row] for column in columns] == header]
+    if again:
+        why = "they are the header again, as in joined files"
+        notes.append((path.name, f"{count(again, 'row')} left out", why))
+        gone = set(again)
+        columns = [[cell for row, cell in enumerate(column) if row not in gone] for column in columns]
     named: dict[str, list[str]] = {}
     for place, (name, column) in enumerate(zip(header, columns, strict=True), 1):
         if not name.strip() and len(header) > 1 and not any(column):
@@ -113,7 +126,9 @@ def _checked(path: Path, header: list[str], columns: list, notes: list[Note]) ->
         if name in named and list(named[name]) == list(column):
             notes.append((f"{name!r} of {path.name}", "read once", "two columns have this name and the same values"))
         elif name in named:
-            raise ValueError(f"{path}: column {name!r} is named twice in the header; rename one of them")
+            row = NUMBER.fullmatch(name) is not None
+            why = "the first line is a row, it seems: put names above it" if row else "rename one of them"
+            raise ValueError(f"{path}: column {name!r} is named twice in the header; {why}")
         else:
             named[name] = column
     if not columns or not len(columns[0]):
@@ -144,6 +159,19 @@ def _filled(row: list[str]) -> bool:
 
 def _read_tsv(text: Text, delimiter: str | None, quotes: bool | None, notes: list[Note]):
     return _read_csv(text, delimiter, quotes, notes, "\t")
+
+
+def _read_txt(text: Text, delimiter: str | None, quotes: bool | None, notes: list[Note]):
+    """CSV; JSON where the first line begins so; or lines of fastText, `__label__x __label__y text`."""
+    first = next((line.strip() for line in text.lines() if line.strip()), "")
+    if re.match(r'\{\s*("|$)|\[\s*(\{|$)', first):
+        return _read_json(text, delimiter, quotes, notes)
+    if not first.startswith("__label__"):
+        return _read_csv(text, delimiter, quotes, notes)
+    rows = [FASTTEXT.fullmatch(line) for line in text.lines() if line.strip()]
+    notes.append((text.path.name, "columns label and text", "its lines are those of fastText, __label__x ..."))
+    labels = [" ".join(row[1].replace("__label__", "").split()) for row in rows]
+    return ["label", "text"], [labels, [row[2] for row in rows]]
 
 
 def _read_json(text: Text, delimiter: str | None, quotes: bool | None, notes: list[Note]):
@@ -188,5 +216,5 @@ READERS = {  # suffix -> reader: the one list of the kinds of files
     ".tab": _read_tsv,
     ".psv": _read_csv,
     ".dat": _read_csv,
-    ".txt": _read_csv,
+    ".txt": _read_txt,
 }

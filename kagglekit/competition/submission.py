@@ -145,10 +145,10 @@ def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.Data
     return pd.DataFrame(results, columns=["check", "result"])
 
 
-def write_submission(frame: pd.DataFrame, path: str | Path, header: bool = True) -> Path:
-    """Write the submission as CSV (UTF-8, no index), whole or not at all. header: of the task. Returns the path."""
+def write_submission(frame: pd.DataFrame, path: str | Path, header: bool = True, sep: str = ",") -> Path:
+    """Write the submission as CSV (UTF-8, no index), whole or not at all. header, sep: `Task.csv`. Returns the path."""
     with replacing(path) as part:
-        frame.to_csv(part, index=False, header=header, encoding="utf-8", lineterminator="\n")
+        frame.to_csv(part, index=False, header=header, sep=sep, encoding="utf-8", lineterminator="\n")
     return Path(path)
 
 
@@ -158,7 +158,7 @@ def leave_submission(frame: pd.DataFrame, run: str, task, work: str | Path) -> P
     work = resolve(work)
     places = [work, resolve(".")] if mount_root().is_dir() else [work]
     for target in (work / f"submission.{run}.csv", *(place / "submission.csv" for place in places)):
-        write_submission(frame, target, task.header)
+        write_submission(frame, target, **task.csv)
     return work / f"submission.{run}.csv"
 
 

@@ -1,6 +1,6 @@
 """The tables of a competition: found, read alike, joined with other files; a sample is made where there is none."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,17 @@ from typing import Any
 import pandas as pd
 
 from kagglekit.competition import checks
-from kagglekit.competition.columns import find_header
+from kagglekit.competition.columns import find_header, left_out, name_columns
 from kagglekit.competition.find_files import ROLES, find_files, plain
-from kagglekit.competition.formats.csv_ways import PLAIN
+from kagglekit.competition.formats.csv_ways import NAMES, PLAIN
 from kagglekit.competition.formats.encodings import decode
 from kagglekit.competition.guess import UNSPACED
-from kagglekit.competition.join import Joiner
+from kagglekit.competition.join import ASIDE, Joiner
 from kagglekit.competition.labels import USUAL, is_missing
-from kagglekit.competition.read import NAMELESS, Note, read_table
+from kagglekit.competition.read import NAMELESS, Note, read_table, split_name
 from kagglekit.competition.settings import TaskSettings
+
+EXAMPLES = 10  # rows of a sample submission that are fewer than those of test: they show its form
 
 
 @dataclass
@@ -59,15 +61,18 @@ def open_tables(folder: Path, settings: TaskSettings) -> Tables:
         again: list[Note] = []
         known[test] = read_one(test, encoding, **reading, notes=again), again
     tables = {"train": known[train][0], "test": known[test][0]}
-    checks.check_header(tables["train"], train.name, tables["test"], test.name)
-    notes += [*known[train][1], *known[test][1]]
+    told = [*known[train][1], *known[test][1]]
+    if not checks.check_header(tables["train"], train.name, tables["test"], test.name):
+        told = []
+        rows = {role: read_one(paths[role], encoding, **reading, notes=told, header=False) for role in tables}
+        reading["headless"] = name_columns(rows["train"], rows["test"])
+        tables = {role: rows[role].set_axis(names, axis=1) for role, names in reading["headless"].items()}
+        for role, names in reading["headless"].items():
+            told.append((f"header of {paths[role].name}", "none", f"columns are called {', '.join(names)}"))
+    notes += told
     header = True
     if sample := paths.get("sample_submission"):
-        rows = read_one(sample, encoding, settings.delimiter, header=False)
-        names = find_header(rows, *tables.values())
-        header = names is None
-        how = (sample, encoding, settings.delimiter)
-        tables["sample_submission"] = read_one(*how, notes=notes) if header else rows.set_axis(names, axis=1)
+        tables["sample_submission"], header = _open_sample(sample, encoding, settings.delimiter, tables, reading, notes)
         encoding = encoding or next((note[1] for note in notes if note[0] == f"encoding of {sample.name}"), None)
     files = {role: str(path.relative_to(folder)) for role, path in paths.items()}
     more = _joiner(folder, encoding, reading)
@@ -80,15 +85,56 @@ def open_tables(folder: Path, settings: TaskSettings) -> Tables:
         tables[role] = more.apply(steps, tables[role], role)
     files |= {f"join {name}": name for name in join}
     if "sample_submission" not in tables:
-        tables["sample_submission"], note = make_sample(tables["train"], tables["test"], settings)
+        keys = [step["key"] for step in steps if step["roles"] == ["train"] and step["key"] in tables["test"]]
+        names = (
+            f"; they are {', '.join(left_out(tables['train'], tables['test'], ()))}" if "headless" in reading else ""
+        )
+        aside = names + "".join(f". {name} {why}" for _, name, why in more.notes if why.endswith(ASIDE))
+        tables["sample_submission"], note = make_sample(tables["train"], tables["test"], settings, keys, aside)
         notes.append(note)
     return Tables({role: tables[role] for role in ROLES}, files, encoding or "utf-8", reading, header, notes)
+
+
+def _open_sample(
+    path: Path,
+    encoding: str | None,
+    delimiter: str | None,
+    tables: Mapping[str, pd.DataFrame],
+    reading: dict[str, Any],
+    notes: list[Note],
+) -> tuple[pd.DataFrame, bool]:
+    """The sample submission with a row for each of test, and whether it has a header. reading, notes: take what divides
+    its cells, and what was found."""
+    told: list[Note] = []
+    rows = read_one(path, encoding, delimiter, notes=told, header=False)
+    kind, dividers = split_name(path.name)[1], {name: sign for sign, name in NAMES.items()}
+    found = [dividers[found] for what, found, _ in told if what.startswith("delimiter of ") and found in dividers]
+    divider = next(iter(found), "\t" if kind in (".tsv", ".tab") else ",")
+    if divider != ",":
+        reading["sample_delimiter"] = divider
+        notes.append((f"delimiter of {path.name}", NAMES[divider], "the submission is written with it too"))
+    if kind in (".json", ".jsonl", ".ndjson", ".parquet"):
+        notes.append((f"format of {path.name}", "not that of a CSV", "the submission is written as CSV"))
+    names = find_header(rows, *tables.values())
+    if names is None:
+        told = []
+        sample = read_one(path, encoding, delimiter, notes=told)
+    else:
+        sample = rows.set_axis(names, axis=1)
+    notes += [note for note in told if not note[0].startswith("delimiter of ")]
+    if (full := fill_sample(sample, tables["test"])) is None:
+        return sample, names is None
+    why = f"it shows the form; the submission has a row for each of the {len(full):,} of test"
+    notes.append((f"rows of {path.name}", f"{len(sample)} examples", why))
+    return full, names is None
 
 
 def read_again(folder: str | Path, files: Mapping[str, str], encoding: str, reading: dict[str, Any], role: str):
     """The table of a role, as `open_tables` gave it."""
     how = {name: reading.get(name) for name in ("delimiter", "quotes")}
-    table = read_one(Path(folder) / files[role], encoding, **how)
+    names = reading.get("headless", {}).get(role)
+    table = read_one(Path(folder) / files[role], encoding, **how, header=names is None)
+    table = table if names is None else table.set_axis(names, axis=1)
     if Path(folder, files[role]).is_dir():
         table = table.rename(columns={"id": reading["names"]})
     return join_again(folder, encoding, reading, table, role)
@@ -130,14 +176,20 @@ def existing_files(folder: str | Path, files: Iterable[str]) -> list[Path]:
     return paths
 
 
-def make_sample(train: pd.DataFrame, test: pd.DataFrame, settings: TaskSettings) -> tuple[pd.DataFrame, Note]:
+def make_sample(
+    train: pd.DataFrame, test: pd.DataFrame, settings: TaskSettings, keys: Sequence[str] = (), more: str = ""
+) -> tuple[pd.DataFrame, Note]:
     """A sample submission for a competition without one: ids of test, and the labels with their most frequent value.
+    keys: by which labels of train were found, as they stand in a file of their own: the first is the id. more: where
+    labels may be, for the error.
 
     Raises ValueError where it cannot be told which columns are the labels.
     """
-    id = settings.id if settings.id is not None else guess_id(test)
+    id = settings.id if settings.id is not None else keys[0] if keys else guess_id(train, test)
     labels = [settings.labels] if isinstance(settings.labels, str) else settings.labels
     labels = labels or [c for c in train.columns if c not in test.columns and c != id and not NAMELESS.fullmatch(c)]
+    blank = [c for c in test.columns if c in train.columns and is_missing(test[c], ()).all()]
+    labels = labels or [c for c in blank if not is_missing(train[c], ()).all()]
     usual = [label for label in labels if USUAL.fullmatch(label.strip())] if settings.labels is None else []
     labels = usual if len(usual) == 1 else labels
     lacking = [label for label in labels if label not in train.columns]
@@ -145,7 +197,7 @@ def make_sample(train: pd.DataFrame, test: pd.DataFrame, settings: TaskSettings)
         which = f"train has no column {lacking[0]!r}" if lacking else f"train has {', '.join(labels) or 'no column'}"
         raise ValueError(
             f"there is no sample submission to say what to predict, and {which} that test has not: say labels=, or "
-            "sample= the name of its file"
+            f"sample= the name of its file{more}"
         )
     columns = {id: test[id]} if id in test.columns else {}
     filled = {label: train[label][~is_missing(train[label], settings.classes or ())] for label in labels}
@@ -155,11 +207,26 @@ def make_sample(train: pd.DataFrame, test: pd.DataFrame, settings: TaskSettings)
     return sample, ("sample submission", f"made: {', '.join(sample.columns)}", why)
 
 
-def guess_id(test: pd.DataFrame) -> str:
-    """The column of test with ids: filled in, different in every row, and named so; else the first such column of
-    single words; "" where there is none."""
+def fill_sample(sample: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame | None:
+    """A sample submission with a row for each of test, of one that has a few rows of it alone, or labels alone, as an
+    example of the form; None where it is no such example."""
+    names = {column.strip().casefold(): column for column in test.columns}
+    held = {column: names.get(column.strip().casefold()) for column in sample.columns}
+    held = {column: of for column, of in held.items() if of is not None and set(sample[column]) <= set(test[of])}
+    few = len(sample) <= EXAMPLES and len(sample) < len(test)
+    if not few or len(held) == len(sample.columns) or (not held and len(sample.columns) > 1):
+        return None
+    full = sample.iloc[[row % len(sample) for row in range(len(test))]].reset_index(drop=True)
+    return full.assign(**{column: test[of].to_numpy() for column, of in held.items()})
+
+
+def guess_id(train: pd.DataFrame, test: pd.DataFrame) -> str:
+    """The column of test with ids: filled in, different in every row, also of train, and named so; else the first such
+    column of single words; "" where there is none."""
     could = [c for c in test.columns if test[c].is_unique and (test[c].str.strip() != "").all()]
-    named = [column for column in could if plain(column).endswith("id") or plain(column) in ("index", "key")]
+    could = [column for column in could if column not in train.columns or train[column].is_unique]
+    named = [column for column in could if plain(column).endswith("id") or plain(column) in ("index", "idx", "key")]
+    named.sort(key=lambda column: plain(column) != "id")
     words = [column for column in could if not test[column].str.strip().str.contains(rf"\s|{UNSPACED.pattern}").any()]
     return next(iter([*named, *words]), "")
 

@@ -12,7 +12,7 @@ import pandas as pd
 from kagglekit.competition.checks import first_bad
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.labels import decode, is_missing
-from kagglekit.competition.tables import existing_files, read_again, read_one
+from kagglekit.competition.tables import EXAMPLES, existing_files, fill_sample, read_again, read_one
 from kagglekit.competition.text_columns import SEPARATOR, join_columns
 from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
 from kagglekit.scoring.grouped import LabelsBy
@@ -62,6 +62,11 @@ class Task:
     def columns(self) -> list[str]:
         """The columns of a predictions table: one per class for binary and multiclass, else one per label."""
         return self.classes if self.kind in CLASSES else self.labels
+
+    @property
+    def csv(self) -> dict[str, Any]:
+        """How the submission is written: whether it has a header, and what divides its cells, as in the sample."""
+        return {"header": self.header, "sep": self.reading.get("sample_delimiter", ",")}
 
     @property
     def by_columns(self) -> "Task":
@@ -160,16 +165,23 @@ def read_test(task: Task, more: Sequence[str] = ()) -> pd.DataFrame:
 
 def read_sample(task: Task) -> pd.DataFrame:
     """The sample submission as it is, all str; where there is none, the ids of test with one value in all rows."""
+    sample = None
     if "sample_submission" in task.files:
-        return read_submission(task, Path(task.data) / task.files["sample_submission"])
+        sample = read_submission(task, Path(task.data) / task.files["sample_submission"])
+        if len(sample) > EXAMPLES:
+            return sample
     test = read_again(task.data, task.files, task.encoding, task.reading, "test")
+    if sample is not None:
+        full = fill_sample(sample, test)
+        return sample if full is None else full
     value = task.classes[0] if task.classes and task.form == "label" else "0"
     return pd.DataFrame({c: test[c] if c == task.sample_id else value for c in task.submission}, index=test.index)
 
 
 def read_submission(task: Task, path: str | Path) -> pd.DataFrame:
     """A submission as it is, all str; one without a header gets the names of `task.submission`."""
-    table = read_one(Path(path), task.encoding, task.reading.get("delimiter"), header=task.header)
+    delimiter = task.reading.get("sample_delimiter") or task.reading.get("delimiter")
+    table = read_one(Path(path), task.encoding, delimiter, header=task.header)
     return table if task.header else table.set_axis(task.submission, axis=1)
 
 

@@ -99,7 +99,7 @@ def _make_part(place: Path, run: str, task: Task, name: str) -> SuitePart:
 def _write(task: Task, frame: pd.DataFrame, name: str) -> bytes:
     """The file of a submission. In JSON, what is a number in the first object of the sample is one here."""
     if Path(name).suffix.lower() not in JSON:
-        return frame.to_csv(index=False, header=task.header, lineterminator="\n").encode()
+        return frame.to_csv(index=False, **task.csv, lineterminator="\n").encode()
     path = Path(task.data) / task.files["sample_submission"]
     text = decode(path, unpack(path)[1], task.encoding).lstrip()
     array = text.startswith("[")

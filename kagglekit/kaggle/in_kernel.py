@@ -203,10 +203,10 @@ def write_last_submission(work: str | Path, runs: Sequence[str] = ()) -> dict[st
         except (FileNotFoundError, ValueError) as error:
             why.append(str(error))
             continue
-        write_submission(frame, target, task.header)
+        write_submission(frame, target, **task.csv)
         print(f"submission.csv is the mean of the finished folds {result.folds} of {run}")
         return {"from": "folds", "run": run, "folds": result.folds}
-    write_submission(sample, target, task.header)
+    write_submission(sample, target, **task.csv)
     why = "; ".join(why)
     print(f"WARNING: submission.csv is the SAMPLE SUBMISSION itself and will score as that. No fold to use: {why}")
     return {"from": "sample", "run": runs[-1], "why": why}

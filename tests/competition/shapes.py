@@ -120,7 +120,7 @@ def check_shape(folder, shape):
         return
     frame = make_submission(task, shown, tests["id"], likely(task, len(tests)))
     check_submission(frame, shown, task)
-    lines = frame.to_csv(index=False, header=task.header, lineterminator="\n").split("\n")
+    lines = frame.to_csv(index=False, **task.csv, lineterminator="\n").split("\n")
     assert writes is None or lines[: len(writes)] == writes
 
 

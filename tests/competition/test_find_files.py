@@ -177,6 +177,79 @@ SHAPES = {  # files, parameters, (train, test, sample), what is told
         "",
         "join train, test | train.text | found by 'essay'",
     ),
+    "labels apart, no sample": (
+        {
+            "X_train_v2.csv": {"": IDS[:4], "key": list("wxyz"), "text": TRAIN["text"][:4]},
+            "Y_train_v2.csv": {"": IDS[:4], "label": list("abab")},
+            "X_test_v2.csv": {"": TEST_IDS, "key": list("abcd"), "text": TEST["text"]},
+        },
+        {},
+        "X_train_v2.csv X_test_v2.csv",
+        "sample submission | made: , label",
+    ),
+    "examples": (
+        {"train.csv": TRAIN, "test.csv": TEST, "sample_submission.csv": {"ID": TEST_IDS[2:], "label": ["b", "a"]}},
+        {},
+        "",
+        "rows of sample_submission.csv | 2 examples | it shows the form; the submission has a row for each of the 4",
+    ),
+    "examples without ids": (
+        {"train.csv": TRAIN, "test.csv": TEST, "sample_submission.csv": {"label": ["b", "a"]}},
+        {},
+        "",
+        "rows of sample_submission.csv | 2 examples",
+    ),
+    "a sample of Excel": (
+        {"train.csv": TRAIN, "test.csv": TEST, "Sample_Submission.xlsx": "PK"},
+        {},
+        "train.csv test.csv",
+        "sample_submission | none | Sample_Submission.xlsx is not read: save the sheet as CSV UTF-8 beside it",
+    ),
+    "a sample with tabs": (
+        {"train.csv": TRAIN, "test.csv": TEST, "sample_submit.tsv": SAMPLE},
+        {},
+        "train.csv test.csv sample_submit.tsv",
+        "delimiter of sample_submit.tsv | a tab | the submission is written with it too",
+    ),
+    "a sample in JSON": (
+        {"train.csv": TRAIN, "test.csv": TEST, "sample.json": pd.DataFrame(SAMPLE).to_json(orient="records")},
+        {},
+        "train.csv test.csv sample.json",
+        "format of sample.json | not that of a CSV | the submission is written as CSV",
+    ),
+    "labelled rows beside": (
+        {
+            "train.csv": TRAIN,
+            "test.csv": TEST,
+            "dev.csv": {**TRAIN, "id": TEST_IDS * 3},
+            "labels.csv": {"label": ["a"]},
+        },
+        {},
+        "train.csv test.csv",
+        "not used | dev.csv | labelled rows as of train: extra= of 3_train learns them too\n"
+        "not used | labels.csv | has label;",
+    ),
+    "several rows for one of test": (
+        {"train.csv": TRAIN, "test.csv": TEST, "things.csv": {"id": TEST_IDS * 2, "price": range(8)}},
+        {},
+        "train.csv test.csv",
+        "not used | things.csv | several rows for one 'id': with one row each, join= would add its columns",
+    ),
+    "lines of fastText": (
+        {
+            "train.ft.txt": "".join(f"__label__{b} {a}\n" for a, b in zip(TRAIN["text"], TRAIN["label"], strict=True)),
+            "test.csv": TEST,
+        },
+        {},
+        "train.ft.txt test.csv",
+        "train.ft.txt | columns label and text | its lines are those of fastText",
+    ),
+    "JSON in .txt": (
+        {"train.txt": pd.DataFrame(TRAIN).to_json(orient="records", lines=True), "test.csv": TEST},
+        {},
+        "train.txt test.csv",
+        "made: id, label",
+    ),
     "prompts": (
         {
             "a_train.csv": PROMPTED[0],
@@ -234,6 +307,39 @@ WRONG = [
     ),
     ({"train.xlsx": "PK", "test.csv": TEST}, {}, r"train\.xlsx is not read: save the sheet as CSV UTF-8 beside it"),
     ({"train.csv": TRAIN, "test.csv": TEST}, {"train": "/etc/hostname"}, r"train='/etc/hostname' is not in .*"),
+    ({"train.sqlite": "x", "test.csv": TEST}, {}, r"train\.sqlite is not read: write its table with pandas\.read_sql"),
+    ({"training_text": "ID,Text\n0||a\n", "test_text": "x"}, {}, r"training_text is not read: give its name an ending"),
+    ({"data.csv": TRAIN}, {}, r"Train and test are two files: write the rows to predict, .*, into test\.csv"),
+    (
+        {"train/data-00000-of-00001.arrow": "x", "train/state.json": "{}", "test.csv": TEST},
+        {},
+        r"train/data-00000-of-00001\.arrow is not read: write it with datasets\.load_from_disk",
+    ),
+    (
+        {"train.csv": TRAIN, "public_test.csv": TEST, "private_test.csv": {**TEST, "id": list("wxyz")}},
+        {},
+        r"2 files that could be test: private_test\.csv, public_test\.csv\. Say which",
+    ),
+    (
+        {f"{role}/{name}.txt": "x y z" for role in ("train", "test") for name in ("sents", "topics")},
+        {},
+        r"train and test in .* hold files of the same names \(sents\.txt, topics\.txt\), which are no texts with ids",
+    ),
+    (
+        {
+            "train.csv": {**BARE, "note": [1, 2] * 6},
+            "test.csv": {"id": TEST_IDS, "note": [3] * 4},
+            "notes.csv": {"note": [1, 2, 3], "about": ["write of a day", "write of a night", "write of both"]},
+        },
+        {},
+        r"share no column of text: .* numeric or empty\. notes\.csv: join=\{'notes\.csv': 'note'\} would add",
+    ),
+    (
+        {"x_train.csv": {"text": TRAIN["text"]}, "y_train.csv": {"label": TRAIN["label"]}, "x_test.csv": TEST},
+        {},
+        r"train has no column .*\. y_train\.csv has label, and as many rows as train: if they are labels in its order",
+    ),
+    ({"train.csv.tar.gz": "x", "test.csv": TEST}, {}, r"train\.csv\.tar\.gz is not read: unpack it"),
     ({"all.zip": archive()}, {}, r"all\.zip holds train\.csv: unpack it: python -m zipfile -e .*all\.zip"),
     (
         {"train/pos/1.txt": "good", "test.csv": TEST},

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.infer import infer
-from kagglekit.competition.labels import MISSING
+from kagglekit.competition.labels import MISSING, SIGNS
 from kagglekit.competition.task import encode_labels, read_train
 from tests.competition.shapes import TEXTS, competition, found, repeated
 
@@ -142,8 +142,8 @@ def test_what_is_given_is_taken_and_says_so(tmp_path):
 
 
 def is_label(word):
-    """Whether it is neither blank, a word for a missing value, nor an object."""
-    return word.strip().casefold() not in MISSING and not word.strip().startswith("{")
+    """Whether it is neither blank, a word or sign for a missing value, nor an object."""
+    return word.strip().casefold() not in MISSING | SIGNS and not word.strip().startswith("{")
 
 
 @settings(max_examples=20, deadline=None)

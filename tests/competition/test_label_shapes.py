@@ -7,6 +7,7 @@ from tests.competition.shapes import (
     ONE,
     TEXT,
     check_shape,
+    number,
     one_hot,
     prose,
     quoted,
@@ -129,6 +130,14 @@ SHAPES = {
         ID | TEXT | {"label": turn("none", "hate", "rude")}, ID | TEXT, ID | {"label": 0}, {},
         dict(form="label", unclear="holds '0', which is none of the classes hate, none, rude; run 1_eda again"),
     ),
+    "numbers in train, and one number in the sample that is no class": (
+        ID | TEXT | {"label": turn(0, 1, 2)}, ID | TEXT, ID | {"prediction": 7}, {},
+        dict(kind="multiclass", mapping={}, unclear="", writes=["id,prediction", "1000,0", "1001,1", "1002,2"]),
+    ),
+    "two numbers in train, and another in the sample": (
+        ID | TEXT | {"label": turn(1, 2)}, ID | TEXT, ID | {"label": 0}, {},
+        dict(unclear="form='probability' for that of '2'"),
+    ),
     "words in train, numbers in the sample, and a mapping": (
         ID | TEXT | {"label": turn("none", "hate", "rude")}, ID | TEXT, ID | {"label": 0},
         {"mapping": {"none": 0, "rude": 1, "hate": 2}},
@@ -166,6 +175,23 @@ SHAPES = {
         ID | TEXT | {"label": turn("No", "Yes")}, ID | TEXT, ID | {"label": "yes"}, {},
         dict(mapping={"No": "no", "Yes": "yes"}, writes=["id,label", "1000,no", "1001,yes"]),
     ),
+    "words that the sample writes with other signs between": (
+        ID | TEXT | {"label": turn("Not Effective", "Too Dry")}, ID | TEXT, ID | {"label": "not_effective"}, {},
+        dict(mapping={"Not Effective": "not_effective", "Too Dry": "too_dry"})
+        | dict(writes=["id,label", "1000,not_effective", "1001,too_dry"]),
+    ),
+    "signs where nobody agreed on a label": (
+        ID | TEXT | {"label": turn("neutral", "-", "entailment", "?")}, ID | TEXT, ID | {"label": "neutral"}, {},
+        dict(error=r"'label' holds '-' in data row 2 \(id '1'\), which is no label \(30 such rows\); .* drop_unl"),
+    ),
+    "signs where nobody agreed on a label, left out": (
+        ID | TEXT | {"label": turn("neutral", "-", "entailment")}, ID | TEXT, ID | {"label": "neutral"},
+        {"drop_unlabelled": True}, dict(kind="binary", ids=["0", "2", "3"], classes=["entailment", "neutral"]),
+    ),
+    "plus and minus": (
+        ID | TEXT | {"label": turn("+", "-", "0")}, ID | TEXT, ID | {"label": "+"}, {},
+        dict(kind="multiclass", classes=["+", "-", "0"]),
+    ),
     "true and false in several columns": (
         ID | TEXT | {"hot": turn("True", "False"), "mild": turn("False", "True", "True")}, ID | TEXT,
         ID | {"hot": 0.5, "mild": 0.5}, {},
@@ -193,6 +219,31 @@ SHAPES = {
         ID | {"prob_cat": 0.3, "prob_dog": 0.3, "prob_cow": 0.4}, {},
         dict(labels=["label"], classes=["cat", "dog", "cow"], form="columns", writes=["id,prob_cat,prob_dog,prob_cow"])
         | dict(mapping={"cat": "prob_cat", "dog": "prob_dog", "cow": "prob_cow"}),
+    ),
+    "columns that write the classes otherwise": (
+        ID | TEXT | {"topic": turn("Bad smell", "Too dry", "Texture")}, ID | TEXT,
+        ID | {"texture": 0.3, "bad_smell": 0.3, "too_dry": 0.4}, {},
+        dict(labels=["topic"], classes=["Texture", "Bad smell", "Too dry"], form="columns")
+        | dict(mapping={"Texture": "texture", "Bad smell": "bad_smell", "Too dry": "too_dry"})
+        | dict(writes=["id,texture,bad_smell,too_dry"], reads=["Bad smell", "Too dry", "Texture"]),
+    ),
+    "columns of one word and a number": (
+        ID | TEXT | {"Class": turn(1, 3, 2)}, ID | TEXT, ID | {"class1": 0, "class2": 0, "class3": 0}, {},
+        dict(labels=["Class"], classes=["1", "2", "3"], mapping={"1": "class1", "2": "class2", "3": "class3"}),
+    ),
+    "columns of labels that the sample writes otherwise": (
+        ID | TEXT | {"Very hot": turn(0, 0, 1), "Mild": turn(0, 1)}, ID | TEXT, ID | {"mild": 0, "very_hot": 0}, {},
+        dict(kind="multilabel", labels=["Mild", "Very hot"], mapping={"Mild": "Mild", "Very hot": "very_hot"})
+        | dict(reads=[["0", "0"], ["1", "0"], ["0", "1"]], writes=["id,mild,very_hot", "1000,0.9,0.1"]),
+    ),
+    "columns of numbers that the sample writes otherwise": (
+        ID | TEXT | {"Depth Score": number, "Care Score": number}, ID | TEXT,
+        ID | {"care_score": 0.0, "depth_score": 0.0}, {"clip": False},
+        dict(kind="regression", labels=["Care Score", "Depth Score"], writes=["id,care_score,depth_score"]),
+    ),
+    "a column of the sample that train has not": (
+        ID | TEXT | {"label": turn(0, 1)}, ID | TEXT, ID | {"label": 0, "Usage": "Public"}, {},
+        dict(error="asks for label, Usage, and train has no column 'Usage': leave it out of the sample, or say"),
     ),
     "columns with numbers for classes": (
         ID | TEXT | {"label": ONE}, ID | TEXT, ID | {"0": 0.3, "1": 0.3, "2": 0.4},

@@ -1,6 +1,8 @@
+import bz2
 import csv
 import gzip
 import json
+import lzma
 import zipfile
 
 import pandas as pd
@@ -49,7 +51,7 @@ WRITERS = {  # a new kind in READERS needs an example here
 }
 
 
-@pytest.mark.parametrize("packed", ["", ".gz", ".zip"])
+@pytest.mark.parametrize("packed", ["", ".gz", ".zip", ".bz2", ".xz"])
 @pytest.mark.parametrize("kind", READERS)
 def test_odd_text_survives_in_every_kind_of_file_packed_or_not(tmp_path, kind, packed):
     table = [["id", "text"], *([str(n), text] for n, text in enumerate(ODD))]
@@ -58,6 +60,8 @@ def test_odd_text_survives_in_every_kind_of_file_packed_or_not(tmp_path, kind, p
     path = plain.with_name(f"{plain.name}{packed}")
     if packed == ".gz":
         path.write_bytes(gzip.compress(plain.read_bytes()))
+    elif packed in (".bz2", ".xz"):
+        path.write_bytes({".bz2": bz2, ".xz": lzma}[packed].compress(plain.read_bytes()))
     elif packed == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             archive.write(plain, plain.name)
@@ -113,6 +117,22 @@ def test_missing_values_of_parquet_and_json_are_empty_text(tmp_path):
     assert rows(read_table(path)) == [["id", "x", "y"], ["7.10", "", ""], ["07", "", "true"]]
 
 
+def test_the_header_again_within_a_file_is_left_out_and_told(tmp_path):
+    notes = []
+    table = read_table(written(tmp_path / "t.csv", "id,x\n1,a\nid,x\n2,x\nid,x\n"), notes=notes)
+    assert rows(table) == [["id", "x"], ["1", "a"], ["2", "x"]]
+    assert notes == [("t.csv", "2 rows left out", "they are the header again, as in joined files")]
+    assert rows(read_table(written(tmp_path / "one.csv", "x\na\nx\n"))) == [["x"], ["a"], ["x"]]
+
+
+def test_what_a_txt_holds_says_how_it_is_read(tmp_path):
+    fast = written(tmp_path / "t.txt", "__label__salt __label__rice_dish How  long, for rice?\n\n__label__x\n")
+    assert rows(read_table(fast)) == [["label", "text"], ["salt rice_dish", "How  long, for rice?"], ["x", ""]]
+    for text in ('{"id": 1, "x": "a,b"}\n{"id": 2, "x": "c"}\n', '[{"id": 1, "x": "a,b"}, {"id": 2, "x": "c"}]'):
+        assert rows(read_table(written(tmp_path / "j.txt", text))) == [["id", "x"], ["1", "a,b"], ["2", "c"]]
+    assert rows(read_table(written(tmp_path / "p.txt", "[id]\tx\n1\ta\n"))) == [["[id]", "x"], ["1", "a"]]
+
+
 def test_half_an_emoji_in_json_becomes_the_replacement_character(tmp_path):
     assert read_table(written(tmp_path / "t.jsonl", '{"x": "a\\ud83d"}'))["x"][0] == "a\ufffd"
 
@@ -124,7 +144,12 @@ def test_half_an_emoji_in_json_becomes_the_replacement_character(tmp_path):
         ("t.csv", "\n\n", "it has no header"),
         ("t.csv", "id,x\n", "has a header and no rows"),
         ("t.jsonl", "\n", "has a header and no rows"),
-        ("t.csv", "id,x,id\n1,2,3\n", "column 'id' is named twice"),
+        ("t.csv", "id,x,id\n1,2,3\n", "column 'id' is named twice in the header; rename one"),
+        (
+            "t.csv",
+            "a.json,0,0\n1,2,3\n",
+            "column '0' is named twice .* the first line is a row, it seems: put names above",
+        ),
         ("t.jsonl", '{"a": 1}\n{"a": 1, "a": 2}\n', "line 2: a key is named twice"),
         ("t.csv", 'id,x\n1,"a\nb"\n2,b,c\n', r"line 4: the row has 3 cells and the header has 2; a cell with a comma"),
         ("t.tsv", "id\tx\n1\n", r"line 2: the row has 1 cells and the header has 2; a cell with a tab"),

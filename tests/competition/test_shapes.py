@@ -210,14 +210,37 @@ SHAPES = {
         {"": lambda row: row + 1} | ID | {"stars": 1}, {},
         dict(id="id", kind="ordinal", labels=["stars"], writes=[",id,stars", "1001,1000,1", "1002,1001,2"]),
     ),
+    "an index without a name, and a sample in another order": (
+        {"": lambda row: row} | TEXT | {"y": ONE}, {"": lambda row: row} | TEXT,
+        {"id": lambda row: 2011 - row, "y": "a"}, {},
+        dict(id="index", labels=["y"], ids=["0", "1"], writes=["id,y", "1011,c", "1010,b"]),
+    ),
+    "names that are numbers, as pandas writes them": (
+        {"0": prose, "1": turn(0, 1)}, {"0": prose}, None, {}, dict(text=["0"], labels=["1"], kind="binary"),
+    ),
     "titles of two words and long descriptions": (
         ID | {"title": lambda row: f"{NOUNS[row % 7]} mk{row}", "description": lambda row: prose(row) * 3, "y": ONE},
         ID | {"title": lambda row: f"{NOUNS[row % 7]} mk{row}", "description": lambda row: prose(row) * 3},
         ID | {"y": "a"}, {}, dict(text=["title", "description"]),
     ),
     "a text that train and test call otherwise": (
-        ID | {"comment": prose, "y": turn(0, 1)}, ID | {"content": prose}, ID | {"y": 0.5}, {},
-        dict(error="train alone has 'comment' and test alone has 'content': give a text the same name in both"),
+        ID | {"comment": prose, "y": turn(0, 1)}, ID | {"content": prose, "lang": "tr"}, ID | {"y": 0.5}, {},
+        dict(text=["comment"], renamed={"test": {"content": "comment"}}, kind="binary"),
+    ),
+    "texts that train and test call otherwise": (
+        ID | {"comment": prose, "y": turn(0, 1)}, ID | {"content": prose, "title": prose}, ID | {"y": 0.5}, {},
+        dict(error="train alone has 'comment' and test alone has 'content', 'title': give a text the same name"),
+    ),
+    "a sample with texts that repeat, and no ids": (
+        {"title": turn("So good", "So bad")} | TEXT | {"y": ONE}, {"title": turn("So good", "So bad")} | TEXT,
+        {"title": turn("So good", "So bad")} | TEXT | {"y": "a"}, {},
+        dict(id="", labels=["y"], writes=["title,text,y", f"So good,{prose(1000)},a", f"So bad,{prose(1001)},b"]),
+    ),
+    "search terms of two words": (
+        ID | {"term": "x", "search_term": lambda row: f"{NOUNS[row % 7]} mk{row}", "title": lambda row: prose(row) * 2}
+        | {"y": ONE},
+        ID | {"term": "x", "search_term": lambda row: f"{NOUNS[row % 7]} mk{row}", "title": lambda row: prose(row) * 2},
+        ID | {"y": "a"}, {}, dict(text=["search_term", "title"]),
     ),
     "several rows of the sample for one of test": (
         ID | TEXT | {"y": ONE}, ID | TEXT, {"id_part": lambda row: f"{row}_A", "y": "a"}, {},
@@ -230,6 +253,39 @@ SHAPES = {
     "no header in train": (
         {"gj04": "gj04", "1": turn(0, 1), "A rat sat.": prose}, {"index": lambda row: row, "sentence": prose}, None, {},
         dict(error="train.csv has no header: its first line holds 'gj04', .* 3 names above it; .* in test.csv"),
+    ),
+    "no header in train and test, which have all columns": (
+        {"4": turn(4, 0), "NO_QUERY": "NO_QUERY", prose(70): prose},
+        {"0": turn(0, 4), "NO_QUERY": "NO_QUERY", prose(71): prose}, None, {"labels": "column 1"},
+        dict(text=["column 3"], labels=["column 1"], kind="binary", reads=["4", "4", "0"], id="")
+        | dict(left="column 2 (1 value)", writes=["column 1", "0", "4"]),
+    ),
+    "no header in train and test, and pairs": (
+        {"0": turn(0, 1), "怎么办": lambda row: f"怎么{row}办理", "如何是好呢": lambda row: f"如何是{row}"},
+        {"如何退款": lambda row: f"如何{row}退款", "怎么改名呢": lambda row: f"怎么改{row}"}, None, {},
+        dict(text=["column 2", "column 3"], labels=["column 1"], kind="binary", writes=["column 1", "0", "1"]),
+    ),
+    "no header in train and test, and no labels": (
+        {prose(70): prose}, {prose(71): prose}, None, {},
+        dict(error=r"train has no column that test has not: say labels=, .*; they are column 1 \(words\)"),
+    ),
+    "no header in train and test, of which test has too few columns": (
+        {"0": turn(0, 1), "x": turn("x", "y"), "y": "y", prose(70): prose}, {prose(71): prose}, None, {},
+        dict(error="train has 4 columns and test 1, and neither has a header: put a line of names above"),
+    ),
+    "no header in test": (
+        ID | TEXT | {"y": ONE}, {"1000": lambda row: row, prose(0): prose}, ID | {"y": "a"}, {},
+        dict(error="test.csv has no header: its first line holds '1000', and no name of train.csv. .* id, text, y"),
+    ),
+    "a text that is called as its column, and no header lacks": (
+        {"text": turn("text", *map(prose, range(59)))} | {"y": ONE}, TEXT, None, {}, dict(text=["text"], labels=["y"]),
+    ),
+    "no sample, a word that repeats in train, and a count": (
+        {"word": lambda row: f"w{row % 20}"} | TEXT | {"y": ONE, "idx": lambda row: row},
+        {"word": lambda row: f"w{row}"} | TEXT | {"idx": lambda row: row}, None, {}, dict(id="idx", labels=["y"]),
+    ),
+    "no sample, and a test with a blank column of labels": (
+        ID | TEXT | {"y": ONE}, ID | TEXT | {"y": ""}, None, {}, dict(id="id", labels=["y"], writes=["id,y", "1000,a"]),
     ),
     "no sample, and pairs without spaces": (
         {"q1": lambda row: f"怎么办{row}", "q2": lambda row: f"如何是{row}", "label": turn(0, 1)},

@@ -14,7 +14,7 @@ from kagglekit.competition.submission import (
     suspicious,
     write_submission,
 )
-from kagglekit.competition.task import Task
+from kagglekit.competition.task import Task, read_submission
 
 TEST_IDS = ["007", "12", 'a,"b"']
 SAMPLE_IDS = ["12", 'a,"b"', "007"]
@@ -164,6 +164,14 @@ def test_in_a_kernel_a_submission_stands_at_once_where_it_counts(tmp_path, monke
     found = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.csv")}
     places = ["work/submission.base.csv", "work/submission.csv", *["submission.csv"] * kernel]
     assert found == dict.fromkeys(places, "id,label\n1,x\n")
+
+
+def test_a_submission_is_divided_as_the_sample_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLEKIT_INPUTS", str(tmp_path / "none"))
+    task = replace(CASES["label"][0], reading={"sample_delimiter": ";"})
+    path = leave_submission(pd.DataFrame({"id": ["1"], "label": ["x, y"]}), "base", task, tmp_path)
+    assert path.read_text() == "id;label\n1;x, y\n"
+    assert read_submission(task, path).to_numpy().tolist() == [["1", "x, y"]]
 
 
 @pytest.mark.parametrize("header", [True, False])

@@ -1,8 +1,10 @@
-"""Bytes of a file as text: unpacked (.gz, .zip), and decoded by its byte order mark, as UTF-8, or as it was guessed."""
+"""Bytes of a file as text: unpacked (.gz, .zip ...), and decoded by its byte order mark, as UTF-8, or as guessed."""
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import re
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from charset_normalizer import from_bytes
 from kagglekit.competition.settings import check_encoding
 from kagglekit.files import reading
 
-PACKED = (".gz", ".zip")
+PACKED = (".gz", ".zip", ".bz2", ".xz")
 MARKS = {  # byte order mark -> encoding; UTF-32 first, since its mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -41,6 +43,8 @@ def unpack(path: Path) -> tuple[str, bytes]:
     with reading(path):
         if path.suffix.lower() == ".gz" or data[:3] == b"\x1f\x8b\x08":
             return path.name, gzip.decompress(data)
+        if path.suffix.lower() in (".bz2", ".xz"):
+            return path.name, (bz2 if path.suffix.lower() == ".bz2" else lzma).decompress(data)
         if path.suffix.lower() != ".zip" and data[:4] != b"PK\x03\x04":
             return path.name, data
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
