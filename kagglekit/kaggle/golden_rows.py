@@ -21,6 +21,7 @@ from kagglekit.model.classifier import Classifier
 from kagglekit.options import check_range
 from kagglekit.runs.environment import versions
 from kagglekit.runs.record import RunRecord
+from kagglekit.runs.tables import FULL
 from kagglekit.training.model_inputs import read_inputs
 from kagglekit.training.predict import SavedModel, feature_columns, free_memory, predict
 
@@ -38,10 +39,11 @@ FARTHEST = 1.0  # at most: a row is not as far as another row is
 FLOOR = 0.05  # the smallest spread: a model may give all rows nearly the same logits
 
 
-def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
+def write_golden(work: str | Path, run: str, rows: int = 16, full: str = "") -> Path | None:
     """Write RUN/golden.parquet: rows of train with the logits that the models of a run give them, in float32.
 
-    rows: from the shortest text to the longest; more take longer and find no more. The table has id, text, the feature
+    rows: from the shortest text to the longest; more take longer and find no more. full: of 5_submit, which models
+    predict; that of all rows is `base/full`. The table has id, text, the feature
     columns, and for each model (of a blend: of each run in it) a column such as `base/fold0`, of several seeds
     `base/fold0 seed 1`, with a list of logits in every row; document vectors are in `base/vectors`. Its metadata
     (`read_metadata`) has versions, tolerances, and how far bf16 moves the logits of a decoder here. None, and no file,
@@ -51,7 +53,7 @@ def write_golden(work: str | Path, run: str, rows: int = 16) -> Path | None:
     """
     check_range("rows", rows, rows >= 1, "1 or more")
     work, folder = resolve(work), run_folder(work, run)
-    path, models = folder / FILE, _models(folder)
+    path, models = folder / FILE, _models(folder, full)
     if not models:
         path.unlink(missing_ok=True)
         return None
@@ -121,14 +123,15 @@ def differences(here: np.ndarray, golden: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(far), np.inf, far)
 
 
-def _models(folder: Path) -> dict[str, Path]:
-    """The models of a run, or of the runs in a blend: `base/fold0` -> folder."""
+def _models(folder: Path, full: str) -> dict[str, Path]:
+    """The models of a run, or of the runs in a blend, that predict: `base/fold0` -> folder."""
     found = {}
     for run in dict.fromkeys(RunRecord(folder).leaves()):
         models = run.saved_models
         one = run.recipe.get("soup") == "folds" and len(models) > 1
-        for fold, each in models.items():
-            name = f"{run.name}/{'all' if one else f'fold{fold}'}"
+        named = {"all" if one else f"fold{fold}": each for fold, each in models.items()} if full != "only" else {}
+        for place, each in (named | {FULL: run.full_models} if full else named).items():
+            name = f"{run.name}/{place}"
             found |= {f"{name} seed {number}" if len(each) > 1 else name: model for number, model in enumerate(each)}
     return found
 

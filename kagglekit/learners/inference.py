@@ -19,7 +19,7 @@ from kagglekit.learners.choose import Choice, choose_learner
 from kagglekit.learners.full_fit import predict_full
 from kagglekit.model.classifier import Classifier
 from kagglekit.progress import clock, parts
-from kagglekit.runs.record import RunRecord, count_seeds, seed_models
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import FULL, Run, find_full, read_run, training_rows
 from kagglekit.selftraining.teachers import check_unchanged, refit_blend
@@ -156,12 +156,12 @@ class Inference:
 
     def _predict_full(self, run: Run) -> np.ndarray:
         """What the model of all rows predicts: the saved one, or one that is fitted again."""
-        place, recipe = find_full(run), RunRecord(run.folder).recipe
+        find_full(run)
+        recipe = RunRecord(run.folder).recipe
         if recipe["backbone"] == "tfidf" or recipe.get("learner") == "frozen":
             with temporary_folder() as scratch:
                 return predict_full(self._choose_again(run, recipe), scratch / FULL).test.astype(np.float32)
-        models = seed_models(place, count_seeds(place, "test.parquet"))
-        if not all((model / "classifier.json").is_file() for model in models):
+        if not (models := RunRecord(run.folder).full_models):
             raise ValueError(
                 f"run={run.name!r} has kept no model of all rows that could predict new ones: setfit keeps none, and a "
                 'copy may lack it. Say full="", or predict=False'

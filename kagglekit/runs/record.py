@@ -175,18 +175,24 @@ class RunRecord:
         found = {fold: one or self.seed_models(fold) for fold in self.folds}
         return {k: each for k, each in found.items() if all((one / "classifier.json").is_file() for one in each)}
 
+    @property
+    def full_models(self) -> list[Path]:
+        """The classifiers of all rows (`full_fit`), one a seed; none where there are none, or they are not kept."""
+        full = self.folder / FULL
+        found = seed_models(full, max(1, count_seeds(full, "test.parquet")))
+        return found if all((one / "classifier.json").is_file() for one in found) else []
+
     def hash_tables(self) -> dict[str, str]:
         """Fold -> a hash of what the run predicts in it."""
         names = ("oof.parquet", "test.parquet")
         return {str(fold): hash_files(place / name for name in names) for fold, place in self.folds.items()}
 
-    def files(self, models: bool) -> Iterator[Path]:
+    def files(self, models: bool, full: str = "") -> Iterator[Path]:
         """What later steps read: no checkpoints, caches and hidden files; models only with `models`, and only those
-        that predict or are begun from."""
-        full, kept = self.folder / FULL, set()
-        if models:
-            kept = {self.folder / "model", *seed_models(full, max(1, count_seeds(full, "test.parquet")))}
-            kept |= {model for each in self.models.values() for model in each}
+        that predict or are begun from, with that of all rows as `full` of 5_submit says."""
+        kept = {*self.full_models} if models and full else set()
+        if models and full != "only":
+            kept |= {self.folder / "model", *(model for each in self.models.values() for model in each)}
         for file in sorted(self.folder.rglob("*")):
             parts = file.relative_to(self.folder).parts
             aside = any(part in ASIDE or part.startswith((".", "checkpoint")) for part in parts)

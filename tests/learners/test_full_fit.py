@@ -136,9 +136,15 @@ def test_a_bundle_has_the_extra_rows_and_the_model_of_all_rows_of_a_run_that_pre
     choice = home.choose()
     folder = home.run(choice, "base")
     fit_full(choice, folder, home.task, home.test["id"], None, TimeBudget())
-    files = [str(file.relative_to(folder)) for file in RunRecord(folder).files(models=True)]
-    assert {"full/model/model.safetensors", "full/test.parquet", "fold1/model/model.safetensors"} <= set(files)
-    assert not any("model/" in str(file.relative_to(folder)) for file in RunRecord(folder).files(models=False))
+    ours, whole = "fold1/model/model.safetensors", "full/model/model.safetensors"
+    for models, full, kept in (
+        (True, "with", (ours, whole)),
+        (True, "", (ours,)),
+        (True, "only", (whole,)),
+        (False, "with", ()),
+    ):
+        files = {str(file.relative_to(folder)) for file in RunRecord(folder).files(models, full)}
+        assert "full/test.parquet" in files and {ours, whole} & files == {*kept}
     assert named([knobs_of(TrainingRun)["extra"]], RunRecord(folder).recipe, "file") == [
         ("extra", str(home.folder / "more.csv"))
     ]
