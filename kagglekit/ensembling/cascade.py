@@ -18,6 +18,7 @@ from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
 
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)  # shares of the last run that are replayed
 COMBINE = ("last", "mean")
+UNITS = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}  # from two of them on
 
 
 def least_sure(predictions: np.ndarray, kind: str, share: float, among: np.ndarray | None = None) -> np.ndarray:
@@ -124,7 +125,8 @@ def replay(
 ) -> pd.DataFrame:
     """The cascade on out-of-fold rows with other shares of its last run: a row a share, with `score`, `difference` to
     the last run on all rows that it may read (above 0: better), the `standard_error` of that (bootstrap over the same
-    rows), and `minutes` for so many rows of test by the `prediction_cost` of each run; NaN where one is not known."""
+    rows), and the time for so many rows of test by the `prediction_cost` of each run, in three digits: a column
+    `seconds`, `minutes` or `hours`, by the longest; without it where a cost is not known, or test has no rows."""
     *first, own = cascade.shares_
     shares = sorted({*(share for share in GRID if share < first[-1]), own, first[-1]})
     ways = [[*first, share] for share in shares]
@@ -135,15 +137,17 @@ def replay(
     table = pd.DataFrame({"share": shares, "score": scores, "difference": sign * (scores - scores[-1])})
     table["standard_error"] = [spread(drawn[:, k] - drawn[:, -1]) for k in range(len(found))]
     fixed, row = np.array([one or (np.nan, np.nan) for one in costs]).T
-    minutes = [np.where(np.array(way) > 0, fixed + np.array(way) * row * test_rows, 0).sum() / 60 for way in ways]
-    table["minutes"] = minutes
+    times = [float(np.where(np.array(way) > 0, fixed + np.array(way) * row * test_rows, 0).sum()) for way in ways]
+    if max(times) > 0 and not np.isnan(times).any():
+        unit, long = next((name, long) for name, long in UNITS.items() if max(times) >= 2 * long or long == 1)
+        table[unit] = [float(f"{time / long:.3g}") for time in times]
     return table.set_index("share")
 
 
 def replay_runs(
     runs: Sequence[Run], options: dict[str, Any], inputs: StackInput, labels: np.ndarray, test_rows: int
-) -> pd.DataFrame:
-    """`replay` of the cascade with these options, of runs as 4_ensemble read them."""
+) -> tuple[pd.DataFrame, float]:
+    """`replay` of the cascade with these options, of runs as 4_ensemble read them; and the share of its last run."""
     costs = [None if run.folder is None else prediction_cost(RunRecord(run.folder)) for run in runs]
-    cascade = Cascade(**options)
-    return replay(cascade.fit(inputs, labels, labels), inputs, labels, costs, test_rows)
+    cascade = Cascade(**options).fit(inputs, labels, labels)
+    return replay(cascade, inputs, labels, costs, test_rows), cascade.shares_[-1]

@@ -1,12 +1,11 @@
 """The methods to blend: what each does, and its in-sample and cross-fitted scores, as a table and a chart."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kagglekit.ensembling.cascade import UNITS
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.methods import EVERYTHING, BlendPlan
@@ -64,20 +63,22 @@ def optimism(table: pd.DataFrame, metric: str) -> Figure:
 
 
 @styled
-def cascade_curve(table: pd.DataFrame, metric: str, cascade: Sequence[Sequence]) -> Figure:
-    """The table of `replay`: scores against minutes, or against the share of the last run where minutes are not known.
+def cascade_curve(table: pd.DataFrame, metric: str, last: str, own: float, rows: int) -> Figure:
+    """The table of `replay`: scores against the time, or against the share of the last run where that is not known.
 
-    The bars are standard errors of the difference to the last run on all rows that it may read. cascade: as in
-    4_ensemble; its own share is the orange point.
+    The bars are standard errors of the difference to the last run on all rows that it may read. last: its name. own:
+    the share that it has in the cascade, the orange point. rows: of test.
     """
-    known, (last, own) = table["minutes"].notna().all() and table["minutes"].max() > 0, cascade[-1]
-    x = table["minutes"] if known else pd.Series(table.index, index=table.index)
+    unit = next((name for name in UNITS if name in table), "")
+    x = table[unit] if unit else pd.Series(table.index, index=table.index)
     ax = make_axes(6.4, 3.6)
     ax.errorbar(x, table["score"], yerr=table["standard_error"], fmt="-o", color=BLUE, markersize=5, capsize=2.5)
     ax.plot(x[own], table["score"][own], "o", color=ORANGE, markersize=9, zorder=3)
-    for share in table.index if known else ():
-        note(ax, f"{100 * share:.3g}%", x[share], table["score"][share], xytext=(3, 5), ha="left")
+    away, side = (-4, "right") if table["score"].iloc[-1] >= table["score"].iloc[0] else (4, "left")  # from the line
+    for share in table.index if unit else ():
+        note(ax, f"{100 * share:.3g}%", x[share], table["score"][share], xytext=(away, 5), ha=side)
+    ax.margins(x=0.08)
     name, better = short([last])[0], "higher" if is_higher_better(metric) else "lower"
-    what = f"minutes to predict test, on this machine (at each point: share of rows that {name} reads)"
-    ax.set(xlabel=what if known else f"share of rows that {name} reads", ylabel=f"{metric} ({better} is better)")
+    what = f"{unit} to predict {rows:,} rows of test, on this machine\n(at each point: share of rows that {name} reads)"
+    ax.set(xlabel=what if unit else f"share of rows that {name} reads", ylabel=f"{metric} ({better} is better)")
     return ax.figure

@@ -84,7 +84,7 @@ def test_a_cascade_is_a_method_of_its_runs():
         as_method(given, {"cascade": {"shares": [1, 0.5]}})
 
 
-def test_the_replay_has_each_share_with_its_score_and_minutes():
+def test_the_replay_has_each_share_with_its_score_and_time():
     random = np.random.default_rng(0)
     labels = random.integers(2, size=400)
     small, large = (np.clip(labels + random.normal(0, noise, 400), 0.01, 0.99) for noise in (0.9, 0.4))
@@ -97,4 +97,7 @@ def test_the_replay_has_each_share_with_its_score_and_minutes():
     assert table["difference"][1.0] == 0 == table["standard_error"][1.0]
     assert table["difference"][0.0] < 0 < table["standard_error"][0.0]
     assert alone[0] < table["score"][0.3] <= alone[1] + 0.02
-    assert replay(cascade, inputs, labels, [None, (0.0, 0.1)], 60_000)["minutes"].isna().all()
+    for rows, unit, longest in ((60, "seconds", 66.1), (2_000_000, "hours", 56.1)):
+        other = replay(cascade, inputs, labels, [(0.0, 0.001), (60.0, 0.1)], rows)
+        assert other.columns[-1] == unit and other[unit][1.0] == longest
+    assert replay(cascade, inputs, labels, [None, (0.0, 0.1)], 60_000).columns[-1] == "standard_error"
