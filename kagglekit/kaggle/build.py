@@ -12,11 +12,12 @@ from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
 from kagglekit.kaggle.cells import Step, make_notebook
 from kagglekit.kaggle.cells import parse_steps as parse_steps
 from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, kernel_metadata, slugify
-from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs, moved_knobs
+from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs, moved_knobs, refuse
 from kagglekit.model.catalogue import PACKAGES, SOURCES, cached_folder
 from kagglekit.options import check_range, current_names
 from kagglekit.running import nbformat
 from kagglekit.running.arguments import names_in
+from kagglekit.running.beforehand import check_backbone, check_beforehand, check_data, check_images, check_report
 from kagglekit.runs.run_knobs import without_full
 
 HOURS = 11.5  # of the 12 that a session has
@@ -56,7 +57,8 @@ def build(
     owner/slug[/version], a model as its five parts. wheels: the data set that the kernel installs from, by default
     OWNER/kagglekit-wheels, see `wheels_folder`.
     An older build of this slug is replaced, whole or not at all. Weights are linked, not copied.
-    Raises FileNotFoundError and ValueError for what a step reads and is not here, and for settings that do not fit.
+    Raises FileNotFoundError and ValueError, before anything is packed, for what a step reads and is not here, and for
+    settings that do not fit, see `check_steps`.
     """
     if not (competition or datasets or kernels):
         raise ValueError(
@@ -74,9 +76,10 @@ def build(
     ends = [f"-fold{fold}" for fold in folds] if each_fold else [""]
     for name in (*(slug + end for end in ends), f"{slug}-inputs"):
         check_range("slug", name, slugify(name) == name and 6 <= len(name) <= 50, "6 to 50 of a-z, 0-9 and -")
+    check_steps(steps, kernels, [*datasets, *models])
     wheels, bundle = wheels or f"{owner}/kagglekit-wheels", Ref.parse(f"{owner}/{slug}-inputs")
     with temporary_folder() as scratch, ExitStack() as stack:
-        inputs = Inputs(steps, competition, scratch, elsewhere=bool(kernels))
+        inputs = Inputs(steps, competition, scratch)
         options = {
             "gpu": gpu,
             "internet": internet,
@@ -102,6 +105,30 @@ def build(
     if folder is None and (place / bundle.slug / BUNDLE_FILE).is_file():
         remove(place / bundle.slug)  # of an older build, and not read any more
     return Built([place / (slug + end) for end in ends], folder)
+
+
+def check_steps(steps: Sequence[Step], kernels: Sequence[str] = (), sources: Sequence[str] = ()) -> None:
+    """Raise ValueError and FileNotFoundError for what `kagglekit run` would refuse before each step, and for what no
+    kernel can run.
+
+    kernels: attached, whose runs need not be here. sources: that may have the backbone."""
+    made: set[Path] = set()
+    elsewhere = (
+        check_data,
+        check_images,
+        check_report,
+        *([check_backbone] if sources else []),
+    )  # of files and packages there
+    for step in steps:
+        refuse(step)
+        check_beforehand(
+            step.notebook,
+            step.known,
+            step.values,
+            lambda path, made=frozenset(made): path in made or (bool(kernels) and not path.exists()),
+            elsewhere,
+        )
+        made |= step.writes
 
 
 def find_folds(steps: Sequence[Step]) -> list[int]:

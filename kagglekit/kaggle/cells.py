@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kagglekit.files import resolve
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.running import nbformat
 from kagglekit.running.arguments import (
@@ -16,6 +17,7 @@ from kagglekit.running.arguments import (
     read_arguments,
     with_defaults,
 )
+from kagglekit.running.done import fill
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import Parameter, read_parameters
 
@@ -82,6 +84,16 @@ class Step:
     def values(self) -> dict[str, Any]:
         """All its parameters: the defaults, and over them those given."""
         return with_defaults(self.known, self.parameters)
+
+    @cached_property
+    def travels(self) -> dict[str, Any]:
+        """What the notebook declares in its metadata: the paths that it reads and writes."""
+        return nbformat.read(self.source, as_version=4).metadata.get("kagglekit", {})
+
+    @property
+    def writes(self) -> set[Path]:
+        """The files and folders that it makes."""
+        return {resolve(path) for path in fill(self.travels.get("writes", []), self.values)}
 
     @property
     def work(self) -> str:

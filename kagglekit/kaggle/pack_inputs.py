@@ -14,7 +14,6 @@ from kagglekit.kaggle.cells import Step
 from kagglekit.model.catalogue import PACKAGES
 from kagglekit.options import knobs_of, named
 from kagglekit.pretraining.stage_knobs import Stage
-from kagglekit.running import nbformat
 from kagglekit.running.arguments import names_in
 from kagglekit.running.done import fill
 from kagglekit.runs.blend_knobs import EnsembleRun
@@ -29,17 +28,31 @@ FIELDS = knobs_of(TrainingRun, Recipe, PretrainingRun, Stage, EnsembleRun).value
 KNOBS = {knob.name for knob in FIELDS if knob.kinds - {"column"}}  # they name files or runs
 
 
+def refuse(step: Step) -> None:
+    """Raise ValueError for a step that no kernel can run: it reads more than one competition, or pairs of images."""
+    values = step.values
+    if several := next((name for name in ("tasks", "suite") if values.get(name)), ""):
+        raise ValueError(
+            f"{several}: a kernel or a cluster gets the files of one competition; train all tasks here, and take the "
+            "run of each folder into a kernel by 5_submit"
+        )
+    if values.get("objective") == "itc_itm":
+        raise ValueError(
+            f"{step.title}: the images of pairs={values['pairs']!r} stay on this machine: run 2_pretrain here, and let "
+            "the kernel start from it"
+        )
+
+
 class Inputs:
     """The files that the steps of a kernel read: `files`, path in the kernel -> file here.
 
-    steps: of one kernel, in order. scratch: a folder for files that are rewritten without local paths. elsewhere: runs
-    that are not here may come with another source.
+    steps: of one kernel, in order. scratch: a folder for files that are rewritten without local paths. A run that is
+    not here comes with another source: `check_steps` has told any other.
     Raises FileNotFoundError and ValueError for what is missing, or cannot be in a kernel.
     """
 
-    def __init__(self, steps: Sequence[Step], competition: str, scratch: Path, elsewhere: bool = False):
-        self.work, self.competition = resolve(steps[0].work), competition
-        self.scratch, self.elsewhere = scratch, elsewhere
+    def __init__(self, steps: Sequence[Step], competition: str, scratch: Path):
+        self.work, self.competition, self.scratch = resolve(steps[0].work), competition, scratch
         self.files: dict[str, Path] = {}
         self.record: dict[str, Any] = {}  # more for bundle.json
         self.places = Places(self.work)
@@ -50,18 +63,8 @@ class Inputs:
     def _step(self, step: Step) -> Step:
         """Find what a step reads, and return the step with the paths of the kernel."""
         values = step.values
-        if several := next((name for name in ("tasks", "suite") if values.get(name)), ""):
-            raise ValueError(
-                f"{several}: a kernel or a cluster gets the files of one competition; train all tasks here, and take "
-                "the run of each folder into a kernel by 5_submit"
-            )
-        if values.get("objective") == "itc_itm":
-            raise ValueError(
-                f"{step.title}: the images of pairs={values['pairs']!r} stay on this machine: run 2_pretrain here, and "
-                "let the kernel start from it"
-            )
-        travels = nbformat.read(step.source, as_version=4).metadata.get("kagglekit", {})
-        for template in travels.get("reads", []):
+        refuse(step)
+        for template in step.travels.get("reads", []):
             if template == "{data}":
                 values["data"] = self._data(values["data"])
             elif template.startswith("{work}/"):
@@ -77,9 +80,9 @@ class Inputs:
         named = names_in(step.known, values, "run")
         if values.get("runs") == [] and not values.get("files"):
             named = [("runs", name) for name in list_runs(self.work)]
-        for label, name in named:
-            self._read_run(step, name, hint="; or say start= to begin without it" if label == "start" else "")
-        self.written |= {resolve(path) for path in fill(travels.get("writes", []), step.values)}
+        for _, name in named:
+            self._read_run(step, name)
+        self.written |= step.writes
         values = self.places.moved_knobs(values)
         values["work"] = self.places.of(self.work)
         given = {name: values[name] for name in step.known if name in {*step.parameters, "work"} or name == "data"}
@@ -95,20 +98,15 @@ class Inputs:
             )
         return data
 
-    def _read_run(self, step: Step, name: str, hint: str = "") -> None:
+    def _read_run(self, step: Step, name: str) -> None:
         run = RunRecord.open(self.work, name)
-        if run.folder in self.written:
+        if run.folder in self.written or not run.folder.is_dir():
             return
-        if run.folder.is_dir():
-            asked = self.predicts and step.notebook not in LEARNERS
-            self.add_run(run, models=asked or step.notebook in LEARNERS)
-            if asked:
-                self._add_golden(name)
-        elif not self.elsewhere:
-            raise FileNotFoundError(
-                f"{step.title} reads the run {name!r}, and {run.folder} does not exist: make it here, make it in "
-                f"an earlier step of the kernel, or attach the kernel that made it (--kernel){hint}"
-            )
+        asked = self.predicts and step.notebook not in LEARNERS
+        full = step.values.get("full", "") if asked else ""
+        self.add_run(run, models=asked or step.notebook in LEARNERS, full=full)
+        if asked:
+            self._add_golden(name, full)
 
     def _read_path(self, path: str, required: bool, what: str) -> None:
         """Add a file or a folder that a parameter names, unless it is a name on the hub or in the catalogue."""
@@ -130,13 +128,12 @@ class Inputs:
             )
         self.places.typed(path)
         run = RunRecord.around(here) if here.is_dir() else None
-        if run and (run.work / "task.json").is_file():  # the model of a run: its parents count too
-            self.add_run(run, models=True)
-        else:
-            self._add(here)
+        if run and (run.work / "task.json").is_file():  # a model of a run: what that was made from counts too
+            self.add_run(run, models=False)
+        self._add(here)
 
-    def add_run(self, run: RunRecord, models: bool) -> None:
-        """Add a run, the base runs of a blend, and without their models all parents."""
+    def add_run(self, run: RunRecord, models: bool, full: str = "") -> None:
+        """Add a run, the base runs of a blend, and without their models all parents. full: of 5_submit."""
         asked = {run} if models else set()
         while models and (more := {member for one in asked for member in one.members} - asked):
             asked |= more
@@ -145,29 +142,27 @@ class Inputs:
                 self._add_task(one.work)
                 self._add(one.work / "folds.parquet")
             if one in asked:
-                for label, file in named(
-                    [knobs_of(Recipe)["features"], *(knobs_of(TrainingRun)[name] for name in ("extra", "fixes"))],
-                    one.recipe,
-                    "file",
-                ):
+                for label, file in files_to_predict(one):
                     self._read_path(file, True, label)
                 for label, encoder in named([knobs_of(Recipe)["features"]], one.recipe, "model"):
                     self._read_path(encoder, False, label)
-            for file in one.files(models=one in asked):
+            for file in one.files(models=one in asked, full=full):
                 if file.name == GOLDEN_FILE:  # new ones are made
                     continue
                 self._add(file)
-                if file.name == BASE:
-                    self._add_base(file, one.recipe["backbone"])
             if one.params:
                 params = {**one.params, "recipe": self.places.moved_knobs(one.recipe)}
                 self.rewrite(one.folder / "params.json", params)
 
-    def _add_base(self, file: Path, name: str) -> None:
-        """Add the frozen backbone that a model stands on, once for all folds, and say in the model where it is."""
+    def _add_base(self, file: Path) -> None:
+        """Add the frozen backbone that a model stands on, where `file` names it: once for all folds; and say in the
+        model where it is."""
+        if file.name != BASE:
+            return
         from kagglekit.model.backbones import backbone_folder, find_backbone  # as for golden rows
 
-        base = read_base(file.parent)
+        base, run = read_base(file.parent), RunRecord.around(file)
+        name = run.recipe["backbone"] if run else base["backbone"]
         here = backbone_folder(find_base(file.parent, base, find_backbone, backbone_folder))
         if name in PACKED:
             self.places.places.setdefault(here, name)
@@ -187,11 +182,11 @@ class Inputs:
         mounted = f"/kaggle/input/competitions/{self.competition}" if self.competition else "/kaggle/input"
         self.rewrite(work / "task.json", {**read_json(work / "task.json"), "data": mounted})
 
-    def _add_golden(self, run: str) -> None:
+    def _add_golden(self, run: str, full: str) -> None:
         """Add golden rows, which do not stay here: a run with one more file would count as changed."""
         from kagglekit.kaggle.golden_rows import write_golden  # torch comes with it, and takes seconds
 
-        golden = write_golden(self.work, run)
+        golden = write_golden(self.work, run, full=full)
         if golden is None:
             return
         place = self.places.of(golden)
@@ -210,10 +205,20 @@ class Inputs:
             for file in sorted(path.rglob("*")):
                 if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
                     self.files.setdefault(f"{self.places.of(path)}/{file.relative_to(path).as_posix()}", file)
+                    self._add_base(file)
         elif path.is_file():
             self.files.setdefault(self.places.of(path), path)
+            self._add_base(path)
         else:
             raise FileNotFoundError(f"{path} does not exist, and the kernel reads it: run 1_eda first")
+
+
+def files_to_predict(run: RunRecord) -> list[tuple[str, str]]:
+    """The files that a run reads to predict, each with its knob. Saved models hold the rows that they have learned and
+    their vectors of words; a learner that is fitted again reads all."""
+    knobs = [knobs_of(Recipe)["features"], *(knobs_of(TrainingRun)[name] for name in ("extra", "fixes"))]
+    needless = ("features: word_vectors", "extra", "fixes") if run.saved_models else ()
+    return [(label, file) for label, file in named(knobs, run.recipe, "file") if label not in needless]
 
 
 class Places:

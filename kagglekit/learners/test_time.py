@@ -7,7 +7,7 @@ fold's model learns the examples of its own held-out rows, and predicts these wi
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from kagglekit.progress import clock, parts, say
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.seeds import mean_predictions
 from kagglekit.runs.tables import Run, read_run, write_predictions
-from kagglekit.selftraining.selftraining_knobs import LearningOptions
+from kagglekit.selftraining.selftraining_knobs import REPLAY, LearningOptions
 from kagglekit.time_budget import OutOfTime, TimeBudget, kernel_began
 from kagglekit.training.extra_files import compare, tag_texts
 from kagglekit.training.finetune import FineTuner
 
-FILE, PLACE = "learn.json", "learned"  # in the folder of a run: what the replay found; and the folds of one in progress
+PLACE = "learned"  # in the folder of a run: the folds of a replay in progress
 
 
 @dataclass(eq=False)
@@ -61,23 +61,14 @@ class TestTimeLearner:
         plain |= dict(augment_share=0.5, learned_weights=False)
         self.recipe = replace(knobs, epochs=self.options.epochs, learning_rate=rate, **plain)
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a replay depends on: the options that count, and what the models predict."""
-        options = {name: one for name, one in asdict(self.options).items() if name not in ("minutes", "force")}
-        return {"options": options, "tables": self.record.hash_tables()}
-
     def check(self) -> dict[str, Any]:
         """What the replay of these settings found, see `compare`: the one that is on disk, or at home a new one, which
         is written to learn.json and goes with the run into kernels. Empty in a kernel without one."""
-        file = self.record.folder / FILE
-        found = read_json(file) if file.is_file() else {}
-        if found.get("settings") == self.settings:
-            return found["found"]
-        if mount_root().is_dir():
-            return {}
+        found = self.options.read_replay(self.record)
+        if found or mount_root().is_dir():
+            return found
         found = self.replay()
-        write_json(file, {"settings": self.settings, "found": found})
+        write_json(self.record.folder / REPLAY, {"settings": self.options.settings(self.record), "found": found})
         remove(self.record.folder / PLACE)
         return found
 
@@ -85,10 +76,10 @@ class TestTimeLearner:
         """Each fold's models learn from the examples of the rows that were held out from them, and predict these: the
         score with and without, and the gain with its 95 % interval (paired bootstrap; rows of a group are drawn
         together). A fold that is finished is not trained again. Raises OutOfTime."""
-        place, run = self.record.folder / PLACE, self._stored()
-        if not (place / FILE).is_file() or read_json(place / FILE) != self.settings:
+        place, run, settings = self.record.folder / PLACE, self._stored(), self.options.settings(self.record)
+        if not (place / REPLAY).is_file() or read_json(place / REPLAY) != settings:
             remove(place)
-            write_json(place / FILE, self.settings)
+            write_json(place / REPLAY, settings)
         learned = np.empty_like(run.oof_array)
         for fold in parts(run.folds, "replay, fold"):
             ours, file = (run.oof["fold"] == fold).to_numpy(), place / f"fold{fold}.parquet"
@@ -99,10 +90,6 @@ class TestTimeLearner:
             learned[ours] = read_parquet(file)[self.task.columns].to_numpy()
         groups = self.folds["group"].to_numpy()[run.rows]
         return compare(self.task.metric, self.labels[run.rows], learned, run.oof_array, groups)
-
-    def pays(self, found: dict[str, Any]) -> bool:
-        """Whether predictions of models that have learned are submitted."""
-        return self.options.force or found.get("verdict") == "helps"
 
     def predict(self, result: Run, test: pd.DataFrame) -> Iterator[Run]:
         """`result`, with one more fold predicted by models that have learned, each time one is ready; the others stay
@@ -172,20 +159,3 @@ class TestTimeLearner:
             found.append(fitted.test)
         remove(place)
         return mean_predictions(found)
-
-
-def describe_learning(metric: str, found: dict[str, Any]) -> str:
-    """What a replay found, in a sentence; empty: there was none."""
-    if not found:
-        return (
-            "Whether learning from test helps was not checked at home: predict there once with the same learn=, or say "
-            'learn={..., "force": true}'
-        )
-    low, high = found["interval"]
-    what = {"helps": "learning from test helps", "hurts": "learning from test hurts"}.get(
-        found["verdict"], "learning from test: cannot tell whether it helps"
-    )
-    return (
-        f"{what}: {metric} {found['with']:.4f} with and {found['without']:.4f} without, on held-out rows; the gain is "
-        f"{found['gain']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
-    )

@@ -1,6 +1,6 @@
 """Arguments of a notebook: texts of the command line as values, checked one by one and together before a kernel."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,19 @@ from kagglekit.running.parameters import REST, Parameter, read_parameters
 
 @dataclass(frozen=True)
 class Asked:
-    """What a notebook is asked for. known: its parameters. values: of all of them."""
+    """What a notebook is asked for. known: its parameters. values: of all of them. comes: of a step of a kernel, says
+    whether a file or a run will be there, by an earlier step or by what is attached; None: it runs here."""
 
     notebook: str
     known: dict[str, Parameter]
     values: Mapping[str, Any]
+    comes: Callable[[Path], bool] | None = None
+
+    def awaits(self, *names: str) -> bool:
+        """Whether any of these, files of the work folder or runs, is made later than now."""
+        return self.comes is not None and any(
+            self.comes(resolve(name) if "/" in name else self.work / name) for name in names
+        )
 
     @cached_property
     def work(self) -> Path:
@@ -28,7 +36,7 @@ class Asked:
     @cached_property
     def task(self) -> dict[str, Any]:
         """task.json of the work folder; empty where there is none, or the notebook reads none."""
-        reads = "data" not in self.values and not self.values.get("files")
+        reads = "data" not in self.values and not self.values.get("files") and not self.awaits("task.json")
         return read_json(self.work / "task.json") if reads and (self.work / "task.json").is_file() else {}
 
     def has(self, *names: str) -> bool:

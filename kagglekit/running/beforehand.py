@@ -7,7 +7,7 @@ params.json and the first line of tables. What only the data or a model can tell
 import csv
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from glob import escape
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,14 @@ from kagglekit.declared import read_names
 from kagglekit.files import Damaged, resolve, shorten
 from kagglekit.options import did_you_mean
 from kagglekit.running.arguments import Asked
-from kagglekit.running.contradictions import check_adapters, check_settings, check_start, check_task, check_tasks
+from kagglekit.running.contradictions import (
+    check_adapters,
+    check_learning,
+    check_settings,
+    check_start,
+    check_task,
+    check_tasks,
+)
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.run_knobs import PLAIN
 from kagglekit.runs.tracking import check_tracker
@@ -30,12 +37,19 @@ RUN_FILES = ("params.json", "weights.json")  # a folder with one of them is a ru
 OTHER_TABLES = (".parquet", ".json", ".jsonl", ".ndjson", ".zip", ".gz", ".txt", ".dat", ".tab", ".psv")
 
 
-def check_beforehand(notebook: str, known: dict[str, Parameter], values: Mapping[str, Any]) -> None:
+def check_beforehand(
+    notebook: str,
+    known: dict[str, Parameter],
+    values: Mapping[str, Any],
+    comes: Callable[[Path], bool] | None = None,
+    without: Collection[Callable[[Asked], None]] = (),
+) -> None:
     """Raise FileNotFoundError for a run, file, folder or model that the parameters name and that is not there, and
     ValueError for columns that are not in the tables, for what does not fit the task, and for a run of that name that
-    was made with other settings or by another notebook; with what may have been meant."""
-    asked = Asked(notebook, known, values)
-    for check in CHECKS:
+    was made with other settings or by another notebook; with what may have been meant. comes: of a step of a kernel,
+    see `Asked`. without: checks of this machine, where the notebook runs on another."""
+    asked = Asked(notebook, known, values, comes)
+    for check in (one for one in CHECKS if one not in without):
         try:
             check(asked)
         except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
@@ -51,7 +65,8 @@ def check_places(asked: Asked) -> None:
         raise ValueError(f"work={asked.values['work']!r} is a file: name a folder")
     if run and (work / run).is_file():
         raise ValueError(f"{work / run} is a file: give the run another name")
-    if asked.has("work", "run") and not asked.values.get("files") and not (work / "task.json").is_file():
+    there = (work / "task.json").is_file() or asked.awaits("task.json")
+    if asked.has("work", "run") and not asked.values.get("files") and not there:
         there = [path.parent.name for path in work.parent.glob("*/task.json")]
         meant = did_you_mean(work.name, there).replace("did you mean ", f"did you mean work={shorten(work.parent)}/")
         raise FileNotFoundError(
@@ -74,16 +89,20 @@ def check_runs(asked: Asked) -> None:
     """Runs that are named: there, with a model where one is begun from, and each once."""
     for label, name in asked.named("run"):
         folder = resolve(name) if "/" in name else asked.work / name
+        if asked.awaits(name):
+            continue
         if not folder.is_dir():
             there = sorted(path.parent.name for file in RUN_FILES for path in asked.work.glob(f"*/{file}"))
             none = "no runs yet" if (asked.work / "task.json").is_file() else "no runs yet: begin with 1_eda"
             meant = did_you_mean(name, there) or f"; {shorten(asked.work)} has {', '.join(there) or none}"
-            raise FileNotFoundError(f"{label}={name!r} does not exist{meant}")
+            more = "; a kernel has what is here, what its earlier steps make, and what is attached (--kernel)"
+            raise FileNotFoundError(f"{label}={name!r} does not exist{meant}{more * (asked.comes is not None)}")
         if label in ("start", "soup_of") and not any(next(folder.glob(at), "") for at in ("model/*", "*/model/*")):
             raise ValueError(
                 f"{label}={name!r} has no model to begin from: name a run of 2_pretrain, or a fine-tuned one"
             )
-    if asked.values.get("full") and not (asked.work / asked.values["run"] / "full").is_dir():
+    run = asked.values.get("run", "")
+    if asked.values.get("full") and not (asked.work / run / "full").is_dir() and not asked.awaits(run):
         raise ValueError(f"full: run={asked.values['run']!r} has no model of all rows: run 3_train with full_fit=true")
     if asked.values.get("suite"):
         from kagglekit.ensembling.suite import find_parts  # a second
@@ -92,7 +111,8 @@ def check_runs(asked: Asked) -> None:
     for name in ("folds", "runs"):
         if twice := [one for one, count in Counter(asked.values.get(name) or []).items() if count > 1]:
             raise ValueError(f"{name}={asked.values[name]!r} names {twice[0]!r} twice")
-    if asked.values.get("folds") and (asked.work / "folds.parquet").is_file():
+    known = (asked.work / "folds.parquet").is_file() and not asked.awaits("folds.parquet")
+    if asked.values.get("folds") and known:
         from kagglekit.runs.tables import choose_folds, read_parquet  # they take half a second
 
         choose_folds(read_parquet(asked.work / "folds.parquet"), asked.values["folds"])
@@ -252,5 +272,5 @@ def _near(path: str) -> str:
 CHECKS = (
     *(check_places, check_tasks, check_data, check_runs, check_start, check_files),
     *(check_backbone, check_adapters, check_report, check_columns, check_pairs, check_images),
-    *(check_task, check_settings),
+    *(check_task, check_learning, check_settings),
 )

@@ -29,8 +29,11 @@ def check_start(asked: Asked) -> None:
     """Runs that are begun from: of the same backbone, and none that has seen what it would be validated on."""
     if asked.values.get("start") and asked.task:
         from kagglekit.runs.initial_weights import find_starts, read_sources  # they take half a second
+        from kagglekit.runs.record import split_start
 
         start, tasks = asked.values["start"], asked.values.get("tasks") or []
+        if asked.awaits(*split_start(start)):
+            return
         if "+" in start:
             find_starts(asked.work, start, asked.values["backbone"], asked.values["folds"], tasks)
         else:
@@ -71,15 +74,6 @@ def check_task(asked: Asked) -> None:
         for name, options in (("pseudo", SelfTrainingOptions), ("distill", DistillationOptions)):
             if values[name]:
                 options(**values[name]).check_kind(kind)
-    if asked.has("learn") and values["learn"]:
-        from kagglekit.competition.support import class_of
-        from kagglekit.runs.record import RunRecord
-        from kagglekit.selftraining.selftraining_knobs import LearningOptions
-
-        options = LearningOptions(**values["learn"])
-        options.check_run(kind, RunRecord.open(asked.work, values["run"]))
-        for name in options.support:
-            class_of(SimpleNamespace(**asked.task), name)
     if asked.has("method", "methods"):
         names = ("method", "methods", "calibrate", "thresholds", "cascade")
         if any(values[name] != asked.known[name].default for name in names):
@@ -90,15 +84,34 @@ def check_task(asked: Asked) -> None:
             BlendPlan(kind, asked.task["metric"], candidates=values["methods"], **given)
 
 
+def check_learning(asked: Asked) -> None:
+    """What a run learns from test, against the task and the run; for a kernel, that the replay here said it helps."""
+    if asked.has("learn") and asked.values["learn"]:
+        from kagglekit.competition.support import class_of
+        from kagglekit.runs.record import RunRecord
+        from kagglekit.selftraining.selftraining_knobs import LearningOptions
+
+        options, record = LearningOptions(**asked.values["learn"]), RunRecord.open(asked.work, asked.values["run"])
+        if asked.task and not asked.awaits(asked.values["run"]):
+            options.check_run(asked.task["kind"], record)
+            for name in options.support:
+                class_of(SimpleNamespace(**asked.task), name)
+        if asked.comes is not None:
+            options.check_replay(asked.task.get("metric", ""), record)
+
+
 def _fill_in(asked: Asked, task: Mapping[str, Any]) -> tuple[Any, SimpleNamespace]:
     """The recipe of 3_train, filled in for a task.json; and that task."""
+    from kagglekit.runs.record import split_start
     from kagglekit.training.column_knobs import fill_in, fill_in_images
     from kagglekit.training.recipe import Recipe
 
     task = SimpleNamespace(**dict(pattern=None, text_separator="\n", label_columns=[]) | task)
     task.columns = task.classes if task.kind in CLASSES else task.labels
     recipe = Recipe(**{name: asked.values[name] for name, one in asked.known.items() if one.kind is Recipe})
-    return fill_in_images(fill_in(recipe, task), asked.values["work"], asked.values["start"]), task
+    recipe = fill_in(recipe, task)
+    known = not asked.awaits(*split_start(asked.values["start"]))
+    return fill_in_images(recipe, asked.values["work"], asked.values["start"]) if known else recipe, task
 
 
 def check_settings(asked: Asked) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations  # the types of knobs are texts
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
+from kagglekit.files import read_json
 from kagglekit.options import Knobs, documented, knob, names_file
 from kagglekit.scoring import CLASSES
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from kagglekit.training.recipe import Recipe
 
 DRAWN = {"passes": 10, "sample": "easy", "size": 0, "dropout": None}  # knobs of ust alone -> how they are left
+REPLAY = "learn.json"  # in the folder of a run: what the replay of learning from test found
 KEPT = 0.9  # the usual threshold
 PROBABLE = ("binary", "multiclass", "multilabel")  # kinds of task whose predictions are probabilities
 
@@ -230,3 +232,41 @@ class LearningOptions(Knobs):
                 "have none: leave learn out, or name another run"
             )
         return found
+
+    def settings(self, record: RunRecord) -> dict[str, Any]:
+        """What a replay depends on: the options that count, and what the models of a run predict."""
+        options = {name: one for name, one in asdict(self).items() if name not in ("minutes", "force")}
+        return {"options": options, "tables": record.hash_tables()}
+
+    def read_replay(self, record: RunRecord) -> dict[str, Any]:
+        """What the replay of these settings found, see `TestTimeLearner.replay`; empty: there was none."""
+        file = record.folder / REPLAY
+        written = read_json(file) if file.is_file() else {}
+        return written["found"] if written.get("settings") == self.settings(record) else {}
+
+    def pays(self, found: dict[str, Any]) -> bool:
+        """Whether predictions of models that have learned are submitted."""
+        return self.force or found.get("verdict") == "helps"
+
+    def check_replay(self, metric: str, record: RunRecord) -> None:
+        """Raise ValueError, with what the replay found, where a kernel with these options would not learn."""
+        if not self.pays(found := self.read_replay(record)):
+            more = ': leave learn out, or say learn={..., "force": true}' if found else ""
+            raise ValueError(f"learn: {describe_replay(metric, found)}{more}")
+
+
+def describe_replay(metric: str, found: dict[str, Any]) -> str:
+    """What a replay found, in a sentence; empty: there was none."""
+    if not found:
+        return (
+            "whether learning from test helps was not checked at home: predict there once with the same learn=, or say "
+            'learn={..., "force": true}'
+        )
+    low, high = found["interval"]
+    what = {"helps": "learning from test helps", "hurts": "learning from test hurts"}.get(
+        found["verdict"], "learning from test: cannot tell whether it helps"
+    )
+    return (
+        f"{what}: {metric} {found['with']:.4f} with and {found['without']:.4f} without, on held-out rows; the gain is "
+        f"{found['gain']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
+    )

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -9,7 +10,8 @@ from folders import write_competition
 
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import read_train
-from kagglekit.files import read_json, write_json
+from kagglekit.files import hash_files, read_json, write_json
+from kagglekit.files.parquet import write_parquet
 from kagglekit.kaggle.build import Step, build, parse_steps
 from kagglekit.kaggle.bundle import read_bundle, unpack
 from kagglekit.kaggle.cells import MARK
@@ -32,9 +34,11 @@ def work(tmp_path, monkeypatch):
     recipes = {"tfidf": {"backbone": "tfidf"}, "mlm": {"backbone": "minilm"}}
     recipes["base"] = {"backbone": "minilm", "start": "mlm", "pattern": "a + b / {text}", "features": {}}
     for name, recipe in recipes.items():
-        write_json(work / name / "params.json", {"recipe": recipe, "inputs": {}, "receipts": {}})
+        inputs = {"folds": hash_files([work / "folds.parquet"])} if name != "mlm" else {}
+        write_json(work / name / "params.json", {"recipe": recipe, "inputs": inputs, "receipts": {}})
         for fold in (0, 1) if name != "mlm" else ():
-            write(work / name / f"fold{fold}" / "oof.parquet", work / name / f"fold{fold}" / "test.parquet")
+            for table in ("oof", "test"):
+                write_parquet(work / name / f"fold{fold}" / f"{table}.parquet", pd.DataFrame({"id": ["1"]}))
     write(work / "mlm/model/model.safetensors", work / "base/checkpoints/step.pt", work / "base/fold2/start/x.bin")
     for fold in (0, 1):
         write(
@@ -135,13 +139,58 @@ def test_what_a_step_reads_is_packed_models_only_where_training_goes_on_from_the
     assert_no_local_path(onward, tmp_path)
 
 
-def test_to_predict_anew_the_models_of_all_members_travel_with_golden_rows(work, classifier, tokenizer):
-    params = read_json(work / "base" / "params.json")
-    write_json(work / "base" / "params.json", {**params, "recipe": {"backbone": "minilm", "max_length": 20}})
+@pytest.fixture
+def saved(work, classifier, tokenizer):
+    """saved(**recipe): the run base has models that can predict, of all rows too, and this recipe."""
+
+    def save(**recipe):
+        params = read_json(work / "base" / "params.json")
+        write_json(
+            work / "base" / "params.json", {**params, "recipe": {"backbone": "minilm", "max_length": 20, **recipe}}
+        )
+        for place in ("fold0", "fold1", "full"):
+            classifier(outputs=2, seed=len(place)).save(work / "base" / place / "model")
+            tokenizer.save_pretrained(work / "base" / place / "model")
+            FeatureScaler(None, None, None, False).save(work / "base" / place / "model")
+        write_parquet(work / "base/full/test.parquet", pd.DataFrame({"id": ["1"]}))
+
+    return save
+
+
+def test_a_kernel_that_predicts_has_the_models_that_are_asked_and_not_what_they_have_learned(work, saved, tmp_path):
+    write(tmp_path / "more.csv", tmp_path / "glove.txt", work / "base/full/seed0/checkpoints/step.pt")
+    saved(extra=f"{tmp_path}/more.csv", features={"word_vectors": f"{tmp_path}/glove.txt"})
+    for full, places in (("", {"fold0", "fold1"}), ("only", {"full"}), ("with", {"fold0", "fold1", "full"})):
+        built = make("5_submit", "work=runs/w", "run=base", "predict=true", f"full={full}")
+        files = packed(built)
+        assert {path.split("/")[1] for path in files if path.endswith("model.safetensors")} == places
+        assert not any(path.endswith((".csv", ".txt", ".pt")) for path in files)
+        unpack(built.bundle, tmp_path / f"kernel-{full}")
+        golden = pd.read_parquet(tmp_path / f"kernel-{full}/runs/w/base/golden.parquet")
+        assert {one for one in golden.columns if "/" in one} == {f"base/{place}" for place in places}
+    write_json(work / "base/params.json", {"recipe": {"backbone": "tfidf", "extra": f"{tmp_path}/more.csv"}})
+    shutil.rmtree(work / "base/full")
     for fold in (0, 1):
-        classifier(outputs=2, seed=fold).save(work / f"base/fold{fold}/model")
-        tokenizer.save_pretrained(work / f"base/fold{fold}/model")
-        FeatureScaler(None, None, None, False).save(work / f"base/fold{fold}/model")
+        shutil.rmtree(work / f"base/fold{fold}/model")
+    again = packed(make("5_submit", "work=runs/w", "run=base", "predict=true"))  # which learns these rows again
+    assert "more.csv" in {path.split("/")[-1] for path in again}
+
+
+def test_of_a_run_whose_image_encoder_is_used_no_other_weights_travel(work):
+    place = work / "itc" / "model"
+    write(place / "model.safetensors", place / "image_encoder" / "model.safetensors")
+    write_json(work / "itc" / "params.json", {"recipe": {"backbone": "minilm", "start": "mlm"}, "inputs": {}})
+    params = read_json(work / "base" / "params.json")
+    features = {"images": "photo", "images_by": "runs/w/itc/model/image_encoder"}
+    write_json(work / "base" / "params.json", {**params, "recipe": {"backbone": "minilm", "features": features}})
+    files = packed(make("3_train", "work=runs/w", "run=next", "start=base"))
+    assert {path for path in files if path.startswith(("itc", "mlm"))} == {
+        *("itc/params.json", "itc/model/image_encoder/model.safetensors", "mlm/params.json")
+    }
+
+
+def test_to_predict_anew_the_models_of_all_members_travel_with_golden_rows(work, saved):
+    saved()
     built = make("5_submit", "work=runs/w", "run=blend", "predict=true")
     files = packed(built)
     assert {
@@ -181,8 +230,9 @@ def test_the_baseline_begins_from_nothing_and_a_start_that_is_not_here_is_missed
     assert packed(built) == {"task.json", "folds.parquet"}
     with pytest.raises(ValueError, match="start='gone' has no effect with backbone='tfidf': leave it out"):
         make("3_train", "work=runs/w", "run=next", "backbone=tfidf", "start=gone")
-    with pytest.raises(FileNotFoundError, match="or say start= to begin without it"):
+    with pytest.raises(FileNotFoundError, match=r"start='gone' does not exist; runs/w has .*attached \(--kernel\)$"):
         make("3_train", "work=runs/w", "run=next", "start=gone")
+    assert make("3_train", "work=runs/w", "run=next", "start=gone", kernels=["me/before"]).bundle
 
 
 def test_each_fold_gets_a_kernel_and_all_share_what_they_read(work):
@@ -234,6 +284,11 @@ def test_files_from_elsewhere_get_a_place_and_the_parameters_name_it(work, tmp_p
 def test_the_encoder_of_images_comes_with_the_kernel_and_the_images_are_those_of_the_competition(work, tmp_path):
     far = tmp_path.parent / f"{tmp_path.name}.far"
     write(far / "vit" / "config.json", Path("far/bbc/photos/0.png"))
+    for name in ("train", "test"):
+        table = pd.read_csv(f"far/bbc/{name}.csv", dtype=str)
+        table.assign(photo="photos/0.png").to_csv(f"far/bbc/{name}.csv", index=False)
+    (work / "task.json").unlink()
+    infer("far/bbc", text="text")[0].save("runs/w")
     features = {"images": "photo", "images_by": f"{far}/vit"}
     built = make("3_train", "work=runs/w", "run=next", "start=mlm", f"features={json.dumps(features)}")
     unpack(built.bundle, tmp_path / "kernel")
@@ -253,10 +308,12 @@ def test_a_run_that_was_made_from_a_far_folder_names_its_place_in_the_kernel_too
     assert_no_local_path(built, far)
 
 
-def test_a_run_of_another_work_folder_comes_with_its_task(work, tmp_path):
+def test_a_run_of_another_work_folder_comes_with_its_task(work, tmp_path, backbone):
     other = tmp_path / "elsewhere" / "w"  # of the same name
     write_json(other / "task.json", read_json(work / "task.json"))
-    write(other / "folds.parquet", other / "lm" / "model" / "model.safetensors")
+    write(other / "folds.parquet")
+    for run in (other / "lm", work / "mlm"):
+        shutil.copytree(backbone, run / "model", dirs_exist_ok=True)
     write_json(other / "lm" / "params.json", {"recipe": {"backbone": "minilm"}, "inputs": {}})
     built = make("3_train", "work=runs/w", "run=next", "start=elsewhere/w/lm+mlm")
     assert 'start = "runs/2-w/lm+mlm"' in read_notebook(built.kernels[0]).cells[3].source
@@ -266,8 +323,26 @@ def test_a_run_of_another_work_folder_comes_with_its_task(work, tmp_path):
 
 WRONG = {
     "did you mean epochs": ["3_train", "work=runs/w", "epohcs=3"],
-    "reads the run 'nowhere'": ["3_train", "work=runs/w", "start=nowhere"],
-    r"backbone.* is '/no/such', and /no/such does not exist": ["3_train", "work=runs/w", "start=", "backbone=/no/such"],
+    "start='nowhere' does not exist": ["3_train", "work=runs/w", "start=nowhere"],
+    r"backbone='/no/such' does not exist": ["3_train", "work=runs/w", "start=", "backbone=/no/such"],
+    r"backbone='deberta-v3-bas' is .*: did you mean deberta-v3-base": [
+        *("3_train", "work=runs/w", "run=next", "backbone=deberta-v3-bas")
+    ],
+    "numbers: train has no column 'txet'.*: did you mean text": [
+        *("3_train", "work=runs/w", "run=next", 'features={"numbers": ["txet"]}')
+    ],
+    "base was made with other settings: pattern was": ["3_train", "work=runs/w", "run=base", "start=mlm", "epochs=9"],
+    "loss='mse' does not fit kind='": ["3_train", "work=runs/w", "run=next", 'loss={"mse": {}}'],
+    "2_pretrain: run='base' is a run of 3_train": ["2_pretrain", "work=runs/w", "run=base"],
+    "'tfidf' is a trained run, or one of those blended": ["4_ensemble", "work=runs/w", "run=tfidf", "runs=base"],
+    "full: run='base' has no model of all rows": ["5_submit", "work=runs/w", "run=base", "full=only"],
+    "1_eda: text: .*has no column 'txt'": ["1_eda", "work=runs/w", "data=far/bbc", "text=txt"],
+    "learn: run='blend' has no fine-tuned models that could learn": [
+        *("5_submit", "work=runs/w", "run=blend", "predict=true", 'learn={"pseudo": 0.9}')
+    ],
+    "learn: whether learning from test helps was not checked at home": [
+        *("3_train", "work=runs/w", "run=next", "+", "5_submit", "run=next", "predict=true", 'learn={"pseudo": 0.9}')
+    ],
     "needs work=": ["3_train", "start="],
     "step 2 names no notebook": ["3_train", "work=runs/w", "+", "run=base"],
     "steps of a kernel share a work folder": ["3_train", "work=runs/w", "start=", "+", "5_submit", "work=other"],

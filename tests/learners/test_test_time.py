@@ -10,10 +10,10 @@ import pytest
 
 from kagglekit.competition.task import encode_labels, load_task, read_test, read_train
 from kagglekit.files import hash_files, read_json, write_json
-from kagglekit.learners.test_time import FILE, TestTimeLearner
+from kagglekit.learners.test_time import TestTimeLearner
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import read_folds, read_run
-from kagglekit.selftraining.selftraining_knobs import LearningOptions
+from kagglekit.selftraining.selftraining_knobs import REPLAY, LearningOptions
 from kagglekit.time_budget import STARTED, OutOfTime, TimeBudget
 from kagglekit.training.finetune import FineTuner
 
@@ -116,7 +116,7 @@ def test_a_replay_that_was_cut_off_goes_on_with_the_next_fold(make, trainings, m
     monkeypatch.setattr(TestTimeLearner, "_learn", cut)
     with pytest.raises(OutOfTime):
         learner.check()
-    assert len(trainings) == 2 and not (learner.record.folder / FILE).exists()
+    assert len(trainings) == 2 and not (learner.record.folder / REPLAY).exists()
     monkeypatch.undo()
     found = make(support=SUPPORT).check()
     assert found == learner.replay() and not (learner.record.folder / "learned" / "fold0").exists()
@@ -173,9 +173,9 @@ def test_when_the_minutes_are_over_the_other_folds_stay_as_they_were(make, monke
 def test_in_a_kernel_nothing_is_learned_that_was_not_checked_at_home(make, tmp_path, monkeypatch):
     learner = make(support=SUPPORT)
     monkeypatch.setenv("KAGGLEKIT_INPUTS", str(tmp_path))
-    assert learner.check() == {} and not learner.pays({})
-    assert make(support=SUPPORT, force=True).pays({}) and learner.pays({"verdict": "helps"})
-    assert not learner.pays({"verdict": "cannot tell"})
+    assert learner.check() == {} and not learner.options.pays({})
+    assert make(support=SUPPORT, force=True).options.pays({}) and learner.options.pays({"verdict": "helps"})
+    assert not learner.options.pays({"verdict": "cannot tell"})
 
 
 def test_in_a_kernel_an_error_leaves_the_submission_that_is_written(make, tmp_path, monkeypatch, capsys):
