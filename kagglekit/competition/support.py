@@ -54,15 +54,9 @@ def _expand(
     task: Task, support: Support, column: str, what: str, ids: Collection[str] | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
     """The rows of a file once for each example, as written, and the class of each."""
-    if task.kind not in CLASSES or task.layout:
-        raise ValueError(f"support: examples are of the classes of one column, and the labels are {task.kind}")
-    columns = [one for each in support.values() for one in each]
-    if twice := [one for one in columns if columns.count(one) > 1]:
-        raise ValueError(f"support: the column {twice[0]!r} is named twice: name each once")
+    check_support(task, support, column)
     own, (table, parts, classes) = task.id or "id", (as_written(task, what), [], [])
     column = column or max(task.text, key=lambda name: table[name].nunique())
-    if column not in task.text:
-        raise ValueError(f"support: column={column!r} is none of the text columns {', '.join(task.text)}")
     table = table.assign(**{own: row_ids(table, task.id, "row" if what == "train" else "test")})
     table = table if ids is None else table[table[own].isin(ids)]
     for name, columns in support.items():
@@ -89,6 +83,23 @@ def _of_one_class(rows: pd.DataFrame, known: list[str], id: str | None, label: s
     if len(rows) and both.all():
         raise ValueError(f"support: each example of {what} stands under two classes: name other columns")
     return rows[~both].reset_index(drop=True)
+
+
+def check_support(task: Task, support: Support, column: str = "") -> None:
+    """Raise ValueError for a task without classes, or whose labels are in several columns or cells, for what is none of
+    its classes, and for columns that are named twice or are no text. task: also one of the fields of task.json."""
+    if task.kind not in CLASSES:
+        raise ValueError(f"support: examples are of classes, and the labels are {task.kind}")
+    if task.layout:
+        made = ", ".join(task.label_columns[:12])
+        raise ValueError(f"support: examples are of the classes of one column, and the labels were made from {made}")
+    for name in support:
+        class_of(task, name)
+    columns = [one for each in support.values() for one in each]
+    if twice := [one for one in columns if columns.count(one) > 1]:
+        raise ValueError(f"support: the column {twice[0]!r} is named twice: name each once")
+    if column and column not in task.text:
+        raise ValueError(f"support: column={column!r} is none of the text columns {', '.join(task.text)}")
 
 
 def class_of(task: Task, name: str) -> str:

@@ -87,15 +87,16 @@ def check_task(asked: Asked) -> None:
 def check_learning(asked: Asked) -> None:
     """What a run learns from test, against the task and the run; for a kernel, that the replay here said it helps."""
     if asked.has("learn") and asked.values["learn"]:
-        from kagglekit.competition.support import class_of
+        from kagglekit.competition.support import check_support
         from kagglekit.runs.record import RunRecord
         from kagglekit.selftraining.selftraining_knobs import LearningOptions
 
         options, record = LearningOptions(**asked.values["learn"]), RunRecord.open(asked.work, asked.values["run"])
         if asked.task and not asked.awaits(asked.values["run"]):
             options.check_run(asked.task["kind"], record)
-            for name in options.support:
-                class_of(SimpleNamespace(**asked.task), name)
+            if options.support:
+                task = SimpleNamespace(**{"layout": "", "label_columns": []} | asked.task)
+                check_support(task, options.support, options.column)
         if asked.comes is not None:
             options.check_replay(asked.task.get("metric", ""), record)
 

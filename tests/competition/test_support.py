@@ -101,5 +101,8 @@ def test_examples_under_two_classes_of_a_group_are_left_out(make_task, tmp_path,
 
 
 def test_values_have_no_examples_of_classes(make_task):
+    shares = {"violation": [0.75, 0.25, 0.5, 1.0]}
+    with pytest.raises(ValueError, match="of the classes of one column, and the labels were made from violation"):
+        read_support(make_task(shares.items(), kind="binary"), SUPPORT)
     with pytest.raises(ValueError, match="the labels are regression"):
         read_support(make_task({"violation": [0.5, 2.25, 1.75, 9.5]}.items(), kind="regression"), SUPPORT)
