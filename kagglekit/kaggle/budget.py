@@ -21,6 +21,7 @@ from kagglekit.files.parquet import read_parquet
 from kagglekit.model.backbones import count_weights, find_backbone, load_config
 from kagglekit.options import check_range
 from kagglekit.running.arguments import check_parameters, with_defaults
+from kagglekit.running.beforehand import check_beforehand
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.training.finetune import FineTuner
@@ -141,11 +142,12 @@ def measure(
     model predicts. The sample is drawn at random, since a step is as long as its texts. The weights that a run starts
     from change no time and are left out.
     limit: hours, for the warning. test_rows: of the hidden test; None: as many as test has.
-    Raises ValueError for a run that does not fine-tune, or fine-tunes more than once.
+    Raises ValueError for a run that does not fine-tune, or fine-tunes more than once, and as `check_beforehand` does.
     """
     check_range("seconds", seconds, seconds > 0, "above 0")
     known = read_parameters(find_notebook("3_train"))
-    parameters = with_defaults(known, check_parameters("3_train", known, parameters))
+    parameters = with_defaults(known, check_parameters("3_train", known, parameters)) | {"work": str(work), "run": ""}
+    check_beforehand("3_train", known, parameters | {"start": ""})
     for name, plain in (("learner", "finetune"), ("pseudo", {}), ("distill", {})):
         fits = parameters[name] == plain
         check_range(name, parameters[name], fits, f"{plain!r}, for the time of one fine-tuning is measured")

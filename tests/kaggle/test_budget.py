@@ -85,3 +85,5 @@ def test_what_is_not_one_fine_tuning_is_refused(work, backbone):
     ):
         with pytest.raises(ValueError, match=f"{next(iter(given))}=.* is out of range"):
             measure(work, {"backbone": backbone, **given})
+    with pytest.raises(FileNotFoundError, match="did you mean deberta-v3-base"):
+        measure(work, {"backbone": "deberta-v3-bas"})
