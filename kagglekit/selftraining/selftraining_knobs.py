@@ -10,6 +10,8 @@ from kagglekit.options import Knobs, documented, knob, names_file
 from kagglekit.scoring import CLASSES
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kagglekit.runs.record import RunRecord
     from kagglekit.training.recipe import Recipe
 
@@ -270,3 +272,14 @@ def describe_replay(metric: str, found: dict[str, Any]) -> str:
         f"{what}: {metric} {found['with']:.4f} with and {found['without']:.4f} without, on held-out rows; the gain is "
         f"{found['gain']:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
     )
+
+
+def replay_table(metric: str, found: dict[str, Any]) -> pd.DataFrame:
+    """What a replay found, as a table of one row; none where there was none."""
+    import pandas as pd  # here: options are checked before a kernel starts
+
+    if not found:
+        return pd.DataFrame()
+    shown = {"as trained": found["without"], "learned": found["with"], "gain": found["gain"]}
+    shown |= {"low, 95 %": found["interval"][0], "high, 95 %": found["interval"][1]}
+    return pd.DataFrame(shown, index=[metric]).round(4)

@@ -242,4 +242,6 @@ def test_the_notebook_writes_a_submission_before_and_after_it_learns(make, run_h
     after = pd.read_csv(work / "submission.csv")
     assert before["id"].equals(after["id"]) and not np.allclose(before["label"], after["label"])
     assert json.loads((work / "submission.json").read_text())["learned"] is True
-    assert "the submission is of models that have learned from test" in capsys.readouterr().out
+    told, found = capsys.readouterr().out, read_json(work / "base" / REPLAY)["found"]
+    assert "the submission is of models that have learned from test" in told
+    assert str(round(found["with"], 4)) in told.split("low, 95 %")[1].split("learning from test")[0]
