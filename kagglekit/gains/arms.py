@@ -197,7 +197,8 @@ def combine(work: Path, base: Arm, first: Arm, second: Arm) -> Arm:
 
 def training_command(work: Path, run: str, settings: Mapping[str, Any]) -> str:
     """What to type to train a run with these settings, quoted for a shell."""
-    changed = {name: value for name, value in settings.items() if value != defaults()[name]}
+    plain = defaults()
+    changed = {name: value for name, value in settings.items() if value != plain[name]}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in changed.items()}
     return command(NOTEBOOK, work=shorten(work), run=run, **texts)
 

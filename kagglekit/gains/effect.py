@@ -27,12 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from kagglekit.gains.gain import Gain, Noise, combine
 from kagglekit.scoring.bootstrap import bootstrap_scores
-from kagglekit.scoring.metrics import find_metric, is_higher_better, prepare, score
+from kagglekit.scoring.metrics import Scorer, find_metric, is_higher_better, make_scorer, prepare, score
 
 DRAWS = 500  # bootstrap samples: the standard error of rows is known within 3 %
 TINY = 1e-9  # of a score: less is rounding
@@ -76,7 +77,7 @@ def measure_gain(
     drawn = bootstrap_scores(metric, labels, layers, groups, draws)
     drawn = drawn[~np.isnan(drawn).any(axis=1)]
     sign = 1.0 if is_higher_better(metric) else -1.0
-    scores = tuple(float(np.mean([score(metric, labels, layer) for layer in side.layers])) for side in sides)
+    scores = tuple(float(np.mean(side.score(side.layers))) for side in sides)
     better_by = sign * (scores[1] - scores[0])
     better_by = 0.0 if abs(better_by) < TINY * max(map(abs, scores)) else better_by
     units = len(labels) if groups is None else len(np.unique(groups))
@@ -126,14 +127,23 @@ class _Side:
             made[self.rows[k]] = one.reshape(len(one), -1)
         return made
 
+    @cached_property
+    def scorer(self) -> Scorer:
+        return make_scorer(self.metric, self.labels, self.layers[0].shape[1])
+
+    def score(self, layers: Sequence[np.ndarray]) -> list[float]:
+        """The scores of predictions of all rows; one that is not defined is an error, as of `metrics.score`."""
+        values = self.scorer.sign * self.scorer.gains(self.scorer.view(np.stack(layers)))
+        return [
+            float(value) if np.isfinite(value) else score(self.metric, self.labels, layer)
+            for value, layer in zip(values, layers, strict=True)
+        ]
+
     def swapped(self, k: int) -> list[float]:
         """The score of all rows with each cell of a fold in turn, where the other folds have their first."""
-        found = []
-        for cell in self.cells[k]:
-            made = self.layers[0].copy()
-            made[self.rows[k]] = cell.reshape(len(cell), -1)
-            found.append(score(self.metric, self.labels, made))
-        return found
+        made = np.repeat(self.layers[0][None], len(self.cells[k]), axis=0)
+        made[:, self.rows[k]] = [cell.reshape(len(cell), -1) for cell in self.cells[k]]
+        return self.score(made)
 
 
 def _add_training(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from scipy import optimize, stats
+from scipy import optimize, special
 
 HELPS, HURTS, SAME, CANNOT = "helps", "hurts", "makes no difference that matters", "cannot tell"
 MOST = 100  # seeds that are proposed
@@ -61,14 +61,14 @@ class Gain:
         tail = (1 + (self.level if level is None else level)) / 2
         if not self.by_rows > 0 or self.rows_df < 1:
             return math.inf
-        rows = stats.t.ppf(tail, self.rows_df) * math.sqrt(self.by_rows)
+        rows = special.stdtrit(self.rows_df, tail) * math.sqrt(self.by_rows)
         if not self.seeds_df or not self.by_seeds:
             return float(rows)
         total = self.common + self.by_seeds
         df = total**2 / (self.by_seeds**2 / self.seeds_df + self.common**2 / self.rows_df)
-        both = stats.t.ppf(tail, df) * math.sqrt(total)
+        both = special.stdtrit(df, tail) * math.sqrt(total)
         if self.seeds_df < 2:  # a single difference says too little for Satterthwaite's df: Howe (1974), wider
-            each = stats.t.ppf(tail, [self.rows_df, self.seeds_df]) ** 2
+            each = special.stdtrit([self.rows_df, self.seeds_df], tail) ** 2
             both = math.sqrt(each @ [self.common, self.by_seeds])
         return float(max(rows, both))
 
