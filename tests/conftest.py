@@ -4,11 +4,14 @@ import copy
 import gc
 import os
 from functools import cache
+from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # also for the notebooks: processes of two threads each would wait for each other
 
+import accelerate.utils.imports
+import accelerate.utils.memory
 import nbformat
 import numpy as np
 import pandas as pd
@@ -36,6 +39,8 @@ from tests.decoders.families import make_decoder
 pytest.register_assert_rewrite("tests.competition.shapes")  # it asserts, and its name does not begin with test_
 torch.set_num_threads(1)
 os.fsync = lambda file: None  # 3 ms for each of thousands of files, against a power cut in a test
+accelerate.utils.memory.gc = SimpleNamespace(collect=lambda: 0)  # 20 ms before each training, for memory of GPUs
+accelerate.utils.imports._is_package_available = cache(accelerate.utils.imports._is_package_available)
 
 WORDS = ["a", "the", "good", "bad", "fine", "poor", "film", "plot", "sad", "fun", "no", "yes", "it", "was", "is"]
 WORDS += ["very", "old", "new", "end", "!", ".", ",", "?", "##s", "##ed"]
@@ -229,31 +234,32 @@ class _Stop(SaveEvery):
             control.should_save = control.should_training_stop = True
 
 
+def make_task(kind, **options):
+    """A Task of a kind, with the labels and columns that go with it."""
+    classes = {"binary": ["no", "yes"], "multiclass": ["bad", "mixed", "good"], "ordinal": ["1", "2", "3"]}
+    metrics = {"binary": "roc_auc", "multiclass": "accuracy", "multilabel": "roc_auc", "regression": "rmse"}
+    values = {
+        "kind": kind,
+        "id": "id",
+        "text": ["text"],
+        "labels": ["x", "y"] if kind == "multilabel" else ["label"],
+        "classes": classes.get(kind, []),
+        "form": "label",
+        "submission": ["id", "label"],
+        "metric": metrics.get(kind, "qwk"),
+        "group": None,
+        "data": "",
+        "files": {},
+        "encoding": "utf-8",
+        "fingerprint": "",
+    }
+    return Task(**{**values, **options})
+
+
 @pytest.fixture
 def task():
-    """task(kind): a Task of a kind, with the labels and columns that go with it."""
-
-    def make(kind, **options):
-        classes = {"binary": ["no", "yes"], "multiclass": ["bad", "mixed", "good"], "ordinal": ["1", "2", "3"]}
-        metrics = {"binary": "roc_auc", "multiclass": "accuracy", "multilabel": "roc_auc", "regression": "rmse"}
-        values = {
-            "kind": kind,
-            "id": "id",
-            "text": ["text"],
-            "labels": ["x", "y"] if kind == "multilabel" else ["label"],
-            "classes": classes.get(kind, []),
-            "form": "label",
-            "submission": ["id", "label"],
-            "metric": metrics.get(kind, "qwk"),
-            "group": None,
-            "data": "",
-            "files": {},
-            "encoding": "utf-8",
-            "fingerprint": "",
-        }
-        return Task(**{**values, **options})
-
-    return make
+    """task(kind): `make_task`."""
+    return make_task
 
 
 @pytest.fixture

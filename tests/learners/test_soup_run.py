@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kagglekit.competition.task import Task, read_test
+from kagglekit.competition.task import read_test
 from kagglekit.data.batches import Examples
 from kagglekit.files import read_json, write_json
 from kagglekit.learners.soup import Soup, average_scalers
@@ -23,23 +23,11 @@ from kagglekit.training.finetune import FineTuner
 from kagglekit.training.model_inputs import FeatureScaler
 from kagglekit.training.predict import SavedModel, predict
 from kagglekit.training.recipe import Recipe
+from tests.conftest import make_task
 
 ROWS, FOLDS = 36, np.arange(36) % 3
-TASK = Task(
-    kind="multiclass",
-    id="id",
-    text=["text"],
-    labels=["label"],
-    classes=["bad", "mixed", "good"],
-    form="label",
-    submission=["id", "label"],
-    metric="log_loss",
-    group=None,
-    data="",
-    files={"train": "train.csv", "test": "test.csv", "sample_submission": "sample_submission.csv"},
-    encoding="utf-8",
-    fingerprint="f",
-)
+FILES = {"train": "train.csv", "test": "test.csv", "sample_submission": "sample_submission.csv"}
+TASK = make_task("multiclass", metric="log_loss", files=FILES, fingerprint="f")
 KNOBS = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 5e-3}
 
 

@@ -1,11 +1,13 @@
-"""Learners for tests of what students are given: a fine-tuner that counts its models, and one that trains nothing."""
+"""Learners and teachers for tests of students: one that counts its models, one that trains nothing, and runs."""
 
 import hashlib
 
 import numpy as np
 
-from kagglekit.runs.folder import Fitted
+from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.training.finetune import FineTuner
+
+FOLDS = np.arange(24) % 3
 
 
 class Counting(FineTuner):
@@ -46,3 +48,15 @@ class Echo(Counting):
             made = [x / x.sum(axis=1, keepdims=True) for x in made]
         made = [x * {"ordinal": 3, "regression": 10}.get(kind, 1) for x in made]
         return Fitted(*made, [{"step": 1, "given": words}], {"given": {"words": words}})
+
+
+def save_teacher(work, tuner, folds=(0, 1, 2), seed=0):
+    """A run whose folds predict at random, each in its own way."""
+    folder = open_run(work, "base", {"backbone": "tfidf", "start": ""})
+    task, count = tuner.task, len(tuner.task.columns)
+    for fold in folds:
+        draw, rows = np.random.default_rng([seed, fold]), int((fold == FOLDS).sum())
+        made = [draw.dirichlet(np.full(count, 0.3), n) if task.classes else draw.random((n, count)) for n in (rows, 12)]
+        made = [100 + 10 * x for x in made] if task.kind == "regression" else made
+        made = [3 * x[:, :1] for x in made] if task.kind == "ordinal" else made
+        save_fold(folder, fold, Fitted(*made), tuner.train["id"][fold == FOLDS], tuner.test["id"], task)

@@ -21,9 +21,8 @@ from kagglekit.show.selftraining import read_added, show_added, show_rounds
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.training_rows import ExtraRows
-from tests.selftraining.students import Counting, Echo
+from tests.selftraining.students import FOLDS, Counting, Echo, save_teacher
 
-FOLDS = np.arange(24) % 3
 TRAIN, VALID = np.flatnonzero(FOLDS != 1), np.flatnonzero(FOLDS == 1)
 KNOBS = {"max_length": 16, "epochs": 1, "batch_size": 8, "learning_rate": 1e-2}
 
@@ -43,18 +42,6 @@ def place(tmp_path, task, tables, backbone, monkeypatch):
         return work, learner(what, train, test, backbone, Recipe(**{**KNOBS, **knobs}))
 
     return make
-
-
-def save_teacher(work, tuner, folds=(0, 1, 2), seed=0):
-    """A run whose folds predict at random, each in its own way."""
-    folder = open_run(work, "base", {"backbone": "tfidf", "start": ""})
-    task, count = tuner.task, len(tuner.task.columns)
-    for fold in folds:
-        draw, rows = np.random.default_rng([seed, fold]), int((fold == FOLDS).sum())
-        made = [draw.dirichlet(np.full(count, 0.3), n) if task.classes else draw.random((n, count)) for n in (rows, 12)]
-        made = [100 + 10 * x for x in made] if task.kind == "regression" else made
-        made = [3 * x[:, :1] for x in made] if task.kind == "ordinal" else made
-        save_fold(folder, fold, Fitted(*made), tuner.train["id"][fold == FOLDS], tuner.test["id"], task)
 
 
 def trainer_of(work, tuner, **options):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kagglekit.competition.task import Task, encode_labels
+from kagglekit.competition.task import encode_labels
 from kagglekit.ensembling.blend import blend_runs
 from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
@@ -17,23 +17,11 @@ from kagglekit.runs.tables import read_folds, read_parquet, read_run, write_fold
 from kagglekit.selftraining.teachers import read_teacher
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
+from tests.conftest import make_task
 
 FOLDS = np.arange(24) % 3
-TASK = Task(
-    kind="multiclass",
-    id="id",
-    text=["text"],
-    labels=["label"],
-    classes=["bad", "mixed", "good"],
-    form="label",
-    submission=["id", "label"],
-    metric="accuracy",
-    group=None,
-    data="",
-    files={"train": "train.csv", "test": "test.csv", "sample_submission": "sample_submission.csv"},
-    encoding="utf-8",
-    fingerprint="f",
-)
+FILES = {"train": "train.csv", "test": "test.csv", "sample_submission": "sample_submission.csv"}
+TASK = make_task("multiclass", files=FILES, fingerprint="f")
 
 
 def save_tables(work, name, tables, recipe=None, folds=(0, 1), seed=0):

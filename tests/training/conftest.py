@@ -1,18 +1,30 @@
 """A fine-tuner of a tiny model, and training that is stopped and goes on."""
 
 import itertools
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from kagglekit.competition.text_columns import SEPARATOR
+from kagglekit.model.classifier import Classifier
 from kagglekit.time_budget import OutOfTime, TimeBudget
 from kagglekit.training.callbacks import StopInTime, last_checkpoint
 from kagglekit.training.early_stopping import RecordEvaluations
 from kagglekit.training.finetune import FineTuner
+from kagglekit.training.model_inputs import FeatureScaler, read_inputs
+from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import history
+
+TRAIN, VALID = np.arange(6, 24), np.arange(6)
+COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 2, "regression": 2, "ordinal": 1}  # of predictions
+AUXILIARY = {"colour": 0.5, "price": 2.0}
+EVERYTHING = {"numbers": ["stars"], "categories": ["place"], "vectors": "vectors.csv", "word_vectors": "words.txt"}
+AT_EMBEDDINGS = {**EVERYTHING, "vectors_at": "embeddings", "word_vectors_at": "embeddings"}
 
 
 @dataclass(frozen=True)
@@ -105,3 +117,61 @@ def alike(trainer, weights, same, tmp_path, over_after):
         return straight, receipts
 
     return check
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """vectors.csv and words.txt in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    ids = [*(str(n) for n in range(24)), *(f"t{n}" for n in range(7))]
+    vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(31, 3)), columns=["x", "y", "z"])
+    vectors.insert(0, "id", ids)
+    vectors.to_csv("vectors.csv", index=False)
+    (tmp_path / "words.txt").write_text("good 1 2\nbad -1 -2\nfilm 0 3\n")
+
+
+@pytest.fixture
+def feature_tuner(task, tables, backbone, files):
+    """feature_tuner(kind, **knobs): a FineTuner of the tiny model on 24 rows, three steps an epoch, with features."""
+
+    def make(kind="multiclass", folder=backbone, pair=False, **knobs):
+        labels = {"labels": ["x", "y"], "metric": "mcrmse"} if kind == "regression" else {}
+        what = task(kind, files={"train": "train.csv", "test": "test.csv"}, **labels)
+        train, test = tables(what)
+        if pair:
+            what = replace(what, text=["text", "other"], text_separator=SEPARATOR)
+            train["text"], test["text"] = (
+                table["text"] + SEPARATOR + table["text"][::-1].to_numpy() for table in (train, test)
+            )
+        for table in (train, test):
+            rows = np.arange(len(table))
+            table["text"] = table["text"].str.replace("!", "！")
+            table["stars"], table["place"] = (rows % 5).astype(str), np.array(["a", "b", "c"])[rows % 3]
+        rows = np.arange(24)
+        train["colour"] = np.array(["red", "blue", ""])[rows % 3]
+        train["price"] = [str(n * n) if n % 12 else "" for n in rows]
+        for n, name in enumerate(what.classes):
+            train[f"votes {name}"] = ((rows + n) % 4 + 1).astype(str)
+        knobs = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 5e-3, **knobs}
+        if knobs.get("chunks"):
+            knobs.setdefault("chunk_stride", 2)
+        made = FineTuner(what, train, test, folder, Recipe(**knobs))
+        made.precision = "fp32"
+        return made
+
+    return make
+
+
+def fit_and_load(fine, folder, seed=0, **options):
+    """Fit one fold; its predictions are finite, and those of the saved model, which reads the rows anew."""
+    fitted = fine.fit(TRAIN, VALID, folder / "fold0", seed, **options)
+    columns = COLUMNS[fine.task.kind]
+    assert fitted.oof.shape == (6, columns) and fitted.test.shape == (7, columns)
+    assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all()
+    place = folder / "fold0" / "model"
+    model, beside, vectors = Classifier.load(place), FeatureScaler.load(place), fine.recipe.features.get("vectors")
+    test = beside.examples(read_inputs(fine.test, fine.tokenizer, fine.recipe, vectors=vectors))
+    assert np.allclose(predict(model, test, "fp32"), fitted.test, rtol=1e-4, atol=1e-5)
+    assert np.allclose(predict(model, beside.examples(fine.rows, VALID), "fp32"), fitted.oof, rtol=1e-4, atol=1e-5)
+    json.dumps(fitted.receipts)
+    return fitted

@@ -55,7 +55,7 @@ class Stop(SaveEvery):
 
 
 def train(model, examples, folder, name):
-    """What a run of 12 steps leaves behind."""
+    """What a run of 8 steps leaves behind."""
     recipe, options = RECIPES[name]
     stop = options.get("stop") if CAN_GO_ON else None
     for at in (stop, None) if stop else (None,):
@@ -103,9 +103,9 @@ def work(process, port, model, examples, folder):
 
 @pytest.fixture(scope="module")
 def rows():
-    """24 texts of 3 to 23 tokens, most of them short: batches of 1 to 7 texts, even and odd numbers of them."""
+    """14 texts of 3 to 23 tokens, most of them short: batches of 1 to 6 texts, even and odd numbers of them."""
     random = np.random.default_rng(0)
-    lengths = np.where(np.arange(24) % 8 == 0, 20, 3) + np.arange(24) % 4
+    lengths = np.where(np.arange(14) % 8 == 0, 20, 3) + np.arange(14) % 4
     texts = [random.integers(5, 30, n).astype(np.int32) for n in lengths]
     return Examples(Tokens(np.concatenate(texts), lengths), 0, np.array([text[1] % 3 for text in texts], np.int64))
 
@@ -166,8 +166,8 @@ def test_the_receipts_and_the_last_checkpoint_are_those_of_one_process(together,
 
 def test_what_keeps_the_best_did_not_keep_the_last(together):
     for name in ("KeepBest", "patience"):
-        assert all(found[name]["receipts"]["KeepBest"]["best step"] not in (0, 12) for found in together)
-    assert all(found["patience"]["history"][-1]["step"] < 12 for found in together)
+        assert all(found[name]["receipts"]["KeepBest"]["best step"] not in (0, 8) for found in together)
+    assert all(found["patience"]["history"][-1]["step"] < 8 for found in together)
 
 
 def test_the_batches_have_even_and_odd_numbers_of_texts_and_one_alone(rows):

@@ -1,92 +1,26 @@
 """Every knob of a recipe from the tables to the predictions of a saved model."""
 
-import json
-import random
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import fields
 from itertools import cycle
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 
-from kagglekit.competition.text_columns import SEPARATOR
 from kagglekit.losses.catalogue import LOSSES
-from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.heads import HEADS
 from kagglekit.model.pooling import POOLINGS
-from kagglekit.training.finetune import FineTuner
-from kagglekit.training.model_inputs import FeatureScaler, read_inputs
-from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
+from tests.training.conftest import AT_EMBEDDINGS, AUXILIARY, EVERYTHING, TRAIN, VALID, fit_and_load
 
-TRAIN, VALID = np.arange(6, 24), np.arange(6)
-COLUMNS = {"binary": 2, "multiclass": 3, "multilabel": 2, "regression": 2, "ordinal": 1}  # of predictions
 PAIRS = [(kind, name) for name, kinds in LOSSES.items() for kind in kinds]
-AUXILIARY = {"colour": 0.5, "price": 2.0}
-EVERYTHING = {"numbers": ["stars"], "categories": ["place"], "vectors": "vectors.csv", "word_vectors": "words.txt"}
-AT_EMBEDDINGS = {**EVERYTHING, "vectors_at": "embeddings", "word_vectors_at": "embeddings"}
 
 
 @pytest.fixture
-def files(tmp_path, monkeypatch):
-    """vectors.csv and words.txt in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    ids = [*(str(n) for n in range(24)), *(f"t{n}" for n in range(7))]
-    vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(31, 3)), columns=["x", "y", "z"])
-    vectors.insert(0, "id", ids)
-    vectors.to_csv("vectors.csv", index=False)
-    (tmp_path / "words.txt").write_text("good 1 2\nbad -1 -2\nfilm 0 3\n")
-
-
-@pytest.fixture
-def tuner(task, tables, backbone, files):
-    """tuner(kind, **knobs): a FineTuner of the tiny model on 24 rows, three steps an epoch, with columns beside."""
-
-    def make(kind="multiclass", folder=backbone, pair=False, **knobs):
-        labels = {"labels": ["x", "y"], "metric": "mcrmse"} if kind == "regression" else {}
-        what = task(kind, files={"train": "train.csv", "test": "test.csv"}, **labels)
-        train, test = tables(what)
-        if pair:
-            what = replace(what, text=["text", "other"], text_separator=SEPARATOR)
-            train["text"], test["text"] = (
-                table["text"] + SEPARATOR + table["text"][::-1].to_numpy() for table in (train, test)
-            )
-        for table in (train, test):
-            rows = np.arange(len(table))
-            table["text"] = table["text"].str.replace("!", "！")
-            table["stars"], table["place"] = (rows % 5).astype(str), np.array(["a", "b", "c"])[rows % 3]
-        rows = np.arange(24)
-        train["colour"] = np.array(["red", "blue", ""])[rows % 3]
-        train["price"] = [str(n * n) if n % 12 else "" for n in rows]
-        for n, name in enumerate(what.classes):
-            train[f"votes {name}"] = ((rows + n) % 4 + 1).astype(str)
-        knobs = {"max_length": 24, "epochs": 1, "batch_size": 6, "learning_rate": 5e-3, **knobs}
-        if knobs.get("chunks"):
-            knobs.setdefault("chunk_stride", 2)
-        made = FineTuner(what, train, test, folder, Recipe(**knobs))
-        made.precision = "fp32"
-        return made
-
-    return make
-
-
-def fit_and_load(fine, folder, seed=0, **options):
-    """Fit one fold; its predictions are finite, and those of the saved model, which reads the rows anew."""
-    fitted = fine.fit(TRAIN, VALID, folder / "fold0", seed, **options)
-    columns = COLUMNS[fine.task.kind]
-    assert fitted.oof.shape == (6, columns) and fitted.test.shape == (7, columns)
-    assert np.isfinite(fitted.oof).all() and np.isfinite(fitted.test).all()
-    place = folder / "fold0" / "model"
-    model, beside, vectors = Classifier.load(place), FeatureScaler.load(place), fine.recipe.features.get("vectors")
-    test = beside.examples(read_inputs(fine.test, fine.tokenizer, fine.recipe, vectors=vectors))
-    assert np.allclose(predict(model, test, "fp32"), fitted.test, rtol=1e-4, atol=1e-5)
-    assert np.allclose(predict(model, beside.examples(fine.rows, VALID), "fp32"), fitted.oof, rtol=1e-4, atol=1e-5)
-    json.dumps(fitted.receipts)
-    return fitted
+def tuner(feature_tuner):
+    """tuner(kind, **knobs): see `feature_tuner`."""
+    return feature_tuner
 
 
 FITTED: dict[str, Any] = {}  # knobs -> what they were fitted to; many knobs are compared with the same plain run
@@ -347,138 +281,3 @@ def test_a_fold_that_was_cut_off_goes_on_as_if_it_had_never_been(tuner, tmp_path
     again = fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
     assert np.array_equal(again.test, straight.test) and np.array_equal(again.oof, straight.oof)
     assert again.history == straight.history and again.receipts == straight.receipts
-
-
-# What is an error before anything is trained
-
-
-@pytest.mark.parametrize(
-    ("kind", "knobs", "words"),
-    [
-        ("multiclass", {"auxiliary": {"nowhere": 1.0}}, "auxiliary: train has no column 'nowhere'"),
-        ("multiclass", {"auxiliary": {"label": 1.0}}, "column 'label' is the id, a label or part of the text"),
-        ("multiclass", {"soft_targets": SOFT[:2]}, "soft_targets: 2 columns for 3 classes"),
-        ("multiclass", {"features": {"numbers": ["place"]}}, "train.csv: column 'place' holds 'a' in data row 1"),
-        ("multiclass", {"features": {"numbers": ["price"]}}, "test.csv has no column 'price'"),
-        ("multiclass", {"features": {"categories": ["label"]}}, "column 'label' is a label"),
-        ("multiclass", {"features": {"vectors": "nowhere.csv"}}, "nowhere.csv does not exist"),
-        ("multiclass", {"features": {"word_vectors": "nowhere.txt"}}, "nowhere.txt does not exist"),
-        ("multiclass", {"learned_weights": True}, "learned_weights are of several targets"),
-        ("multiclass", {"loss": {"corn": {}}}, "loss='corn' does not fit kind='multiclass'"),
-        ("multiclass", {"loss": {"focal": {"class_weights": [1.0, 2.0]}}}, "a list of 3 numbers"),
-        ("multilabel", {"loss": {"bce": {"pos_weight": [1.0]}}, "learned_weights": True}, "a list of 2 numbers"),
-        ("multiclass", {"chunks": 2, "max_length": 6, "chunk_stride": 5}, "stride=5 is out of range"),
-        ("multiclass", {"max_length": 41}, "max_length=41 is out of range"),
-    ],
-)
-def test_what_does_not_fit_is_an_error_when_the_fine_tuner_is_made(tuner, kind, knobs, words):
-    with pytest.raises((ValueError, FileNotFoundError), match=words):
-        tuner(kind, **knobs)
-
-
-def test_ids_that_are_in_train_and_in_test_need_a_file_each(tuner, tmp_path):
-    pd.read_csv("vectors.csv").iloc[:7].to_csv("test_vectors.csv", index=False)
-    fine = tuner()
-    test = fine.test.assign(id=fine.train["id"][:7])
-    make = partial(FineTuner, fine.task, fine.train, test, fine.backbone)
-    with pytest.raises(ValueError, match="name a file for each of them"):
-        make(Recipe(max_length=24, features={"vectors": "vectors.csv"}))
-    both = make(Recipe(max_length=24, features={"vectors": "vectors.csv", "test_vectors": "test_vectors.csv"}))
-    assert np.array_equal(both.rows.vectors[:7], both.test_rows.vectors)
-
-
-def test_test_vectors_of_another_width_are_an_error_before_training(tuner, tmp_path):
-    pd.read_csv("vectors.csv").drop(columns="z").to_csv("narrow.csv", index=False)
-    fine = tuner(features={"vectors": "vectors.csv", "test_vectors": "narrow.csv"})
-    with pytest.raises(ValueError, match="the vectors have 2 numbers, those of train 3"):
-        fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
-    assert not (tmp_path / "fold0").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "knobs", "words"),
-    [
-        ("bert", {"reinit_layers": 3}, "reinit_layers=3 is out of range: it must be from 0 to 2, the layers of this"),
-        ("bert", {"freeze_layers": 3}, "freeze_layers=3 is out of range: it must be from 0 to 2"),
-        ("distilbert", {"pooling": "pooler"}, "DistilBertModel has no pooler of its own"),
-    ],
-)
-def test_what_a_backbone_lacks_is_an_error_before_training(tuner, tmp_path, backbones, name, knobs, words):
-    fine = tuner(folder=backbones[name], **knobs)
-    with pytest.raises(ValueError, match=words):
-        fine.fit(TRAIN, VALID, tmp_path / "fold0", 0)
-    assert not (tmp_path / "fold0").exists()
-
-
-# A start from another run
-
-
-def still(tuner, **knobs):
-    """A FineTuner that leaves the weights as they are."""
-    return tuner(learning_rate=1e-12, weight_decay=0.0, **knobs)
-
-
-def alike(model, other, weights):
-    ours, theirs = weights(model), weights(other)
-    return ours.keys() == theirs.keys() and all(np.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
-
-
-@pytest.mark.parametrize("pooling", ["mean", "pooler"])
-def test_a_fold_starts_from_the_model_of_another_run(tuner, tmp_path, weights, pooling):
-    tuner(pooling=pooling, head="queries", features=AT_EMBEDDINGS).fit(TRAIN, VALID, tmp_path / "first", 0)
-    fit_and_load(still(tuner), tmp_path, start=str(tmp_path / "first" / "model"))
-    ours, theirs = (Classifier.load(tmp_path / name / "model").backbone for name in ("fold0", "first"))
-    assert alike(ours, theirs, weights) and not alike(ours, load_backbone(still(tuner).backbone), weights)
-
-
-def test_a_fold_starts_from_a_folder_of_transformers(tuner, tmp_path, backbone, weights):
-    other = load_backbone(backbone)
-    for parameter in other.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    other.save_pretrained(tmp_path / "other")
-    fit_and_load(still(tuner), tmp_path, start=str(tmp_path / "other"))
-    assert alike(Classifier.load(tmp_path / "fold0" / "model").backbone, other, weights)
-
-
-def test_a_start_from_the_backbone_itself_is_no_start_bit_for_bit(tuner, tmp_path, backbone):
-    fine = tuner(dropout=0.1, reinit_layers=1)
-    fits = [fine.fit(TRAIN, VALID, tmp_path / str(n), 0, start) for n, start in enumerate((None, backbone))]
-    assert np.array_equal(fits[0].test, fits[1].test) and fits[0].history == fits[1].history
-
-
-# Plans and trials
-
-
-def random_states():
-    return [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine_warm_restarts"])
-def test_a_plan_has_the_rates_of_training_and_leaves_no_trace(tuner, tmp_path, schedule):
-    cycles = 2 if schedule == "cosine_warm_restarts" else 1
-    knobs = {"epochs": 2.5, "warmup": 0.3, "reinit_layers": 1, "schedule": schedule, "cycles": cycles}
-    fine = tuner(accumulation=2, head_learning_rate=1e-2, cycle_growth=cycles, **knobs)
-    before = random_states()
-    plan = fine.plan_rates(TRAIN)
-    assert random_states() == before
-    fitted = fit_and_load(fine, tmp_path)
-    assert plan.columns.tolist() == list(fitted.receipts["learning rates"])
-    assert len(plan) == fitted.history[-1]["step"] == 5
-    used = [row["learning_rate"] for row in fitted.history if "learning_rate" in row]
-    assert used == pytest.approx(plan["embeddings"].tolist())
-
-
-def test_weights_of_losses_are_not_in_the_plan(tuner):
-    plan = tuner(auxiliary=AUXILIARY, learned_weights=True).plan_rates(TRAIN)
-    assert set(plan.columns) == {"embeddings", "layer 1", "layer 2", "head"}
-
-
-def test_a_trial_of_rates_leaves_no_trace(tuner, tmp_path):
-    fine = tuner(dropout=0.1, features=EVERYTHING, auxiliary=AUXILIARY, learned_weights=True)
-    plain = fine.fit(TRAIN, VALID, tmp_path / "one", 0)
-    before = random_states()
-    table = fine.find_learning_rate(TRAIN, seed=0)
-    assert random_states() == before and len(table) > 10 and np.isfinite(table["loss"]).all()
-    assert table.equals(fine.find_learning_rate(TRAIN, seed=0))
-    again = fine.fit(TRAIN, VALID, tmp_path / "two", 0)
-    assert np.array_equal(again.test, plain.test) and again.history == plain.history
