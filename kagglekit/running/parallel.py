@@ -1,36 +1,27 @@
 """Train the folds of a run in parallel: one on each GPU, or some at a time on the CPU."""
 
-import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from kagglekit.files import resolve, run_folder, temporary_folder
-from kagglekit.files.parquet import read_parquet
+from kagglekit.files import temporary_folder
 from kagglekit.options import check_range
-from kagglekit.running.arguments import check_parameters, with_defaults
-from kagglekit.running.beforehand import check_beforehand
+from kagglekit.running.fold_plan import FoldPlan, missing_parameters, one_clock
 from kagglekit.running.gpus import working_gpus
-from kagglekit.running.jupyter_kernel import NotebookFailed, locked
+from kagglekit.running.jupyter_kernel import NotebookFailed
 from kagglekit.running.notebook import find_notebook, run_notebook
-from kagglekit.running.parameters import Parameter, read_parameters
 from kagglekit.running.warm_kernels import import_path
-from kagglekit.runs.record import count_seeds
-from kagglekit.runs.run_knobs import without_full
-from kagglekit.runs.tables import choose_folds
 from kagglekit.time_budget import STARTED, kernel_began
 
-NEEDS = ("work", "run", "folds", "learner")  # parameters of a notebook that trains fold by fold
 GPU_FAILED = re.compile(r"CUDA error|CUDA driver|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|no kernel image")
 OUT_OF_MEMORY = re.compile(r"was killed \(SIGKILL\)")  # of the machine, which all workers share
 PATIENCE = 20  # seconds that workers have to end when they are asked to
@@ -66,7 +57,7 @@ def run_in_parallel(
     """
     began = time.monotonic()
     with one_clock():
-        if not _missing(find_notebook(notebook, folder)):
+        if not missing_parameters(find_notebook(notebook, folder)):
             train_in_parallel(notebook, parameters, slots, folder, limit=limit)
         left = None if limit is None else max(limit - (time.monotonic() - began), 0.001)
         return run_notebook(notebook, parameters, folder=folder, force=force, limit=left)
@@ -110,63 +101,6 @@ def train_in_parallel(
             return workers.train(to_do, [_name(slot) for slot in slots], limit)
         finally:
             workers.stop()
-
-
-@dataclass(frozen=True)
-class FoldPlan:
-    """A run whose folds are trained apart, each by the notebook with that fold alone.
-
-    source: the notebook; known: its parameters; given: those that differ from its defaults, without the model of all
-    rows, which is trained once, by the notebook itself; values: of all; to_do: the folds that the run lacks.
-    """
-
-    source: Path
-    known: dict[str, Parameter]
-    given: dict[str, Any]
-    values: dict[str, Any]
-    to_do: list[int]
-
-    @classmethod
-    def make(cls, notebook: str, parameters: dict[str, Any], folder: Path | None = None) -> "FoldPlan":
-        """Raises ValueError for a notebook that does not train fold by fold, and for what `run_notebook` refuses."""
-        source = find_notebook(notebook, folder)
-        if missing := _missing(source):
-            raise ValueError(f"{source.stem} does not train fold by fold: it has no parameter {missing[0]!r}")
-        known = read_parameters(source)
-        given = check_parameters(source.stem, known, parameters)
-        values = with_defaults(known, given)
-        check_beforehand(source.stem, known, values)
-        return cls(source, known, {**given, **without_full(given)}, values, _folds_to_do(values))
-
-    @property
-    def run(self) -> Path:
-        """The folder of the run."""
-        return run_folder(self.values["work"], self.values["run"])
-
-    @property
-    def title(self) -> str:
-        return f"{self.source.stem} {self.run.name}"
-
-    def is_finished(self, fold: int) -> bool:
-        return count_seeds(self.run / f"fold{fold}") >= self.values.get("seeds", 1)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """While its folds are trained nobody else runs the same."""
-        copies = self.run.parent / "notebooks"
-        copies.mkdir(exist_ok=True)
-        with locked(copies / f".{self.title.replace(' ', '.')}.lock", self.title):
-            yield
-
-    def arguments(self, given: Mapping[str, Any], notebooks: str | Path) -> list[str]:
-        """The notebook with these parameters as arguments of `kagglekit.run`, all but those of `part`."""
-        texts = [write_argument(self.known[name], value) for name, value in given.items() if name != "folds"]
-        return [self.source.stem, *texts, "--notebooks", str(notebooks)]
-
-    @staticmethod
-    def part(fold: int) -> list[str]:
-        """What makes it one fold: with a copy of its own; it ends when its input is closed."""
-        return [f"folds=[{fold}]", "--part", f"fold{fold}"]
 
 
 class Workers:
@@ -257,31 +191,6 @@ class Workers:
         return fold, code, "\n".join(lines[-25:]) or f"the process ended with code {code}"
 
 
-def write_argument(parameter: Parameter, value) -> str:
-    """A parameter as `kagglekit.run` reads it back. Raises ValueError for a value that it would read as another."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    back = parameter.parse(text)
-    if json.dumps(back) != json.dumps(value):
-        problem = f"{parameter.name}={value!r} cannot stand on a command line, where it would be {back!r}"
-        raise ValueError(f"{problem}: choose another value")
-    return f"{parameter.name}={text}"
-
-
-def _missing(source: Path) -> list[str]:
-    known = read_parameters(source)
-    return [name for name in NEEDS if name not in known]
-
-
-def _folds_to_do(values: Mapping[str, Any]) -> list[int]:
-    """The chosen folds that the run lacks; with `overwrite` all, as finished ones may be of another run."""
-    path = resolve(values["work"]) / "folds.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: run 1_eda first, with the same work=")
-    folds = choose_folds(read_parquet(path), values["folds"])
-    run, seeds = run_folder(values["work"], values["run"]), values.get("seeds", 1)
-    return [fold for fold in folds if values.get("overwrite") or count_seeds(run / f"fold{fold}") < seeds]
-
-
 def _title(slot: str) -> str:
     return slot if slot.startswith("cpu") else f"GPU {slot}"
 
@@ -296,15 +205,3 @@ def _name(slot: int | str) -> str:
     shown = [name for name in names.split(",") if name]
     check_range("slot", slot, slot < len(shown), f"below {len(shown)}, for CUDA_VISIBLE_DEVICES={names}")
     return shown[slot]
-
-
-@contextmanager
-def one_clock() -> Iterator[None]:
-    """Make all processes that are started in the block count their hours from the start of this one."""
-    before = os.environ.get(STARTED)
-    os.environ[STARTED] = before or repr(kernel_began())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[STARTED]

@@ -39,6 +39,7 @@ from kagglekit.training.learning_rates import (
     describe_rates,
     find_learning_rate,
     learning_rates,
+    loss_weights_group,
     parameter_groups,
     suggest_learning_rate,
 )
@@ -56,7 +57,6 @@ from kagglekit.tricks.weights import trained
 
 LOOP = ("epochs", "batch_size", "accumulation", "schedule", "warmup", "cycles", "cycle_growth", "max_grad_norm")
 VALID_LOSS = {"regression": "mse", "ordinal": "mse"}  # of the held-out rows; of probabilities the log loss
-WEIGHTS_RATE = 1e-2  # learning rate of the weights of losses: at a backbone's they would stay near 1
 
 
 @dataclass
@@ -221,7 +221,7 @@ class FineTuner:
             *report_callbacks(self.report_to, arguments, folder),
             StopInTime(self.budget, phase),
         ]
-        optimizer = adamw([*groups, *_loss_weights_group(model)])
+        optimizer = adamw([*groups, *loss_weights_group(model)])
         return Trainer(model, arguments, examples, loss, optimizer, tricks, evaluation, callbacks)
 
     def find_learning_rate(self, train_rows: np.ndarray, seed: int, start: str | None = None) -> pd.DataFrame:
@@ -295,10 +295,3 @@ class FineTuner:
     def _steps(self, rows: int) -> int:
         """Optimizer steps of an epoch."""
         return math.ceil(math.ceil(rows / self.recipe.batch_size) / self.recipe.accumulation)
-
-
-def _loss_weights_group(model: Classifier) -> list[dict]:
-    """The weights of losses, if they are learned, with a learning rate of their own."""
-    if model.log_variances is None:
-        return []
-    return [{"params": [model.log_variances], "lr": WEIGHTS_RATE, "weight_decay": 0.0, "name": "loss weights"}]

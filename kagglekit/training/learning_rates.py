@@ -15,6 +15,7 @@ from kagglekit.data.batches import Examples, training_batches
 from kagglekit.device import autocast
 from kagglekit.tricks.weights import changeable, restored
 
+WEIGHTS_RATE = 1e-2  # of the weights of losses: at a backbone's rate they would stay near 1
 HEAD, FEATURES = "head", "features"  # groups outside the backbone
 FEATURES_RATE = 3e-3  # of the layer that reads features, which is new: at the rate of a backbone it hardly moves
 
@@ -56,6 +57,13 @@ def parameter_groups(
         group = groups.setdefault((name, decay), {"params": [], "lr": rate, "weight_decay": decay, "name": name})
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def loss_weights_group(model: nn.Module) -> list[dict]:
+    """The weights of losses, if they are learned, with a learning rate of their own."""
+    if model.log_variances is None:
+        return []
+    return [{"params": [model.log_variances], "lr": WEIGHTS_RATE, "weight_decay": 0.0, "name": "loss weights"}]
 
 
 def suggest_learning_rate(backbone: nn.Module, tuning: str = "full") -> float:

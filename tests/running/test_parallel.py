@@ -15,9 +15,10 @@ import pytest
 
 from kagglekit.files import fold_folders, read_json
 from kagglekit.run import main
+from kagglekit.running.fold_plan import write_argument
 from kagglekit.running.jupyter_kernel import NotebookFailed
 from kagglekit.running.notebook import notebook_folder
-from kagglekit.running.parallel import Workers, parse_slots, run_in_parallel, train_in_parallel, write_argument
+from kagglekit.running.parallel import Workers, parse_slots, run_in_parallel, train_in_parallel
 from kagglekit.running.parameters import Parameter
 from kagglekit.runs.folder import Fitted, open_run, save_fold
 from kagglekit.runs.tables import write_folds

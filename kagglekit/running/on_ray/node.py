@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kagglekit.files import read_json, temporary_folder, write_json
+from kagglekit.running.fold_plan import FoldPlan
 from kagglekit.running.on_ray.cluster import PATIENCE, CellFailed, Report, TryElsewhere
 from kagglekit.running.on_ray.storage import Keeper, Storage, state_files
-from kagglekit.running.parallel import GPU_FAILED, OUT_OF_MEMORY, FoldPlan
+from kagglekit.running.parallel import GPU_FAILED, OUT_OF_MEMORY
 from kagglekit.running.terminal import REPORTED, read_reports
 from kagglekit.running.warm_kernels import import_path
 from kagglekit.runs.record import count_seeds

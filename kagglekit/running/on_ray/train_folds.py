@@ -11,12 +11,12 @@ from typing import Any
 
 from kagglekit.files import delete_folder, hash_files, read_json, shorten, temporary_folder, write_json
 from kagglekit.running.command_line import Where
+from kagglekit.running.fold_plan import FoldPlan, one_clock
 from kagglekit.running.notebook import run_notebook
 from kagglekit.running.on_ray.cluster import CellFailed, Cluster, Share
 from kagglekit.running.on_ray.connect import connect
 from kagglekit.running.on_ray.node import Job, Trained, pack, train_fold, unpack
 from kagglekit.running.on_ray.storage import Storage, state_files
-from kagglekit.running.parallel import FoldPlan, one_clock
 from kagglekit.running.terminal import FoldsLine
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.identity import changes
