@@ -17,7 +17,7 @@ from kagglekit.options import current_names, knobs_of, named
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.tables import FULL, list_runs
 
-ASIDE = ("start", "tokens", "__pycache__")  # in the folder of a run: not read later
+ASIDE = ("start", "tokens", "learned", "suspects.csv", "__pycache__")  # in the folder of a run: not read later
 
 
 def split_start(start: str) -> list[str]:

@@ -44,6 +44,7 @@ def work(tmp_path, monkeypatch):
         write(
             work / f"base/fold{fold}/model/model.safetensors", work / f"base/fold{fold}/teachers/0/model/m.safetensors"
         )
+    write(work / "base/suspects.csv", work / "base/learned/fold0.parquet", work / "mlm/suspects.csv")
     write(work / "base/.hidden", work / "base/golden.parquet", work / "blend/fold0/oof.parquet", work / "tokens/cache")
     write_json(work / "blend" / "weights.json", {"members": ["tfidf", "base"]})
     return work
