@@ -147,13 +147,13 @@ def measure(
     check_range("seconds", seconds, seconds > 0, "above 0")
     known = read_parameters(find_notebook("3_train"))
     parameters = with_defaults(known, check_parameters("3_train", known, parameters)) | {"work": str(work), "run": ""}
-    check_beforehand("3_train", known, parameters | {"start": ""})
     for name, plain in (("learner", "finetune"), ("pseudo", {}), ("distill", {})):
         fits = parameters[name] == plain
         check_range(name, parameters[name], fits, f"{plain!r}, for the time of one fine-tuning is measured")
     fits = parameters["backbone"] not in ("tfidf", "soup")
     check_range("backbone", parameters["backbone"], fits, "one that is fine-tuned")
     check_range("epochs", parameters["epochs"], parameters["epochs"] > 0, "above 0, for steps of training are timed")
+    check_beforehand("3_train", known, parameters | {"start": ""})
     task, recipe = load_task(work), Recipe.read(parameters)
     train, test = read_train(task, recipe.train_columns), read_test(task, recipe.columns)
     path = resolve(work) / "folds.parquet"
