@@ -241,7 +241,8 @@ def check_classes(
     unknown = ~values.isin(classes).to_numpy()
     if unknown.any():
         cell = first_bad(unknown, values, train.get(id), f"which is none of the classes {listed(classes)}")
-        raise ValueError(f"{name}: {cell}; correct it, or say classes=")
+        which = f", or which column is which: mapping={{{min(values)!r}: {shown[0]!r}, ...}}" if shown else ""
+        raise ValueError(f"{name}: {cell}; correct it, or say classes={which}")
     without = [one for one in classes if one not in set(values) and one not in shown]
     twice = [one for one in classes if classes.count(one) > 1]
     if without or twice:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.guess import UNSPACED, are_numbers
+from kagglekit.competition.labels import plain_label
 from kagglekit.competition.read import NAMELESS
 
 NO_LETTERS = re.compile(r"[\s\d!-/:-@\[-`{-~]+")
@@ -20,14 +21,14 @@ FEW = 5  # so many different values are categories, whatever they say
 
 
 def match_names(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
-    """Columns that are called alike but for case and outer blanks get the name of the first table that has one.
+    """Columns that are called alike but for case, blanks and signs get the name of the first table that has one.
 
     Returns what to rename, table by table: {"sample_submission": {"Id": "id"}}. Two such columns within one table
     keep their names.
     """
     known, renamed = {}, {what: {} for what in tables}
     for what, table in tables.items():
-        plain = [column.strip().casefold() for column in table.columns]
+        plain = [plain_label(column) for column in table.columns]
         for column, key in zip(table.columns, plain, strict=True):
             if plain.count(key) == 1:
                 name = known.setdefault(key, column.strip() or column)

@@ -168,7 +168,9 @@ class Draft:
         checks.check_kind(kind, train, name, self.found["id"], made, bool(settings.classes))
         classes, shown = [str(one) for one in settings.classes or []], []
         if kind in ("binary", "multiclass", "ordinal"):
+            said = {str(column): one for one, column in settings.mapping.items()}
             shown = [*labels.match_columns(set(train[made[0]]), self.targets)] or self.targets
+            shown = [said[column] for column in self.targets] if {*said} == {*self.targets} else shown
             classes = self.choose("classes", classes or None, guess.guess_classes, train[made[0]], shown)
             shown = shown if len(shown) > 1 else []
         checks.check_classes(kind, classes, train, name, self.found["id"], made, shown)
@@ -188,7 +190,7 @@ class Draft:
         names, mapping, reason, unclear = found["classes"] or made, {}, "", ""
         if settings.mapping:
             mapping, reason = forms.check_mapping(settings.mapping, names), "given"
-        elif form == "columns" or (kind != "regression" and form != "probability"):
+        elif kind != "regression" and form != "probability":
             rule = (form, made if kind == "ordinal" and form == "columns" else names, sample, targets, file)
             mapping, reason, unclear = forms.guess_mapping(*rule, certain=settings.form is not None)
         if mapping or reason:

@@ -38,9 +38,6 @@ def guess_labels(
     the only such column, or the only one that is called label or target."""
     if set(targets) <= set(train.columns):
         return targets, "in train and in the sample submission"
-    called = {plain_label(column): column for column in train.columns if column not in test.columns}
-    if len({called.get(plain_label(target)) for target in targets} - {None}) == len(targets):
-        return [called[plain_label(target)] for target in targets], "in train and, written otherwise, in the sample"
     parts = re.split(r"[^\w ]", targets[0])
     if len(targets) == 1 and len(parts) > 1 and set(parts) <= set(train.columns):
         sep = targets[0][len(parts[0])]

@@ -233,7 +233,7 @@ SHAPES = {
     ),
     "columns of labels that the sample writes otherwise": (
         ID | TEXT | {"Very hot": turn(0, 0, 1), "Mild": turn(0, 1)}, ID | TEXT, ID | {"mild": 0, "very_hot": 0}, {},
-        dict(kind="multilabel", labels=["Mild", "Very hot"], mapping={"Mild": "Mild", "Very hot": "very_hot"})
+        dict(kind="multilabel", labels=["Mild", "Very hot"], mapping={})
         | dict(reads=[["0", "0"], ["1", "0"], ["0", "1"]], writes=["id,mild,very_hot", "1000,0.9,0.1"]),
     ),
     "columns of numbers that the sample writes otherwise": (
@@ -244,6 +244,16 @@ SHAPES = {
     "a column of the sample that train has not": (
         ID | TEXT | {"label": turn(0, 1)}, ID | TEXT, ID | {"label": 0, "Usage": "Public"}, {},
         dict(error="asks for label, Usage, and train has no column 'Usage': leave it out of the sample, or say"),
+    ),
+    "columns with words for numbers": (
+        ID | TEXT | {"label": turn(0, 1, 2)}, ID | TEXT, ID | {"neutral": 0.3, "bad": 0.3, "good": 0.4}, {},
+        dict(error="none of the classes neutral, bad, good .* or which column is which: mapping={'0': 'neutral', ...}"),
+    ),
+    "columns with words for numbers, and a mapping": (
+        ID | TEXT | {"label": turn(0, 1, 2)}, ID | TEXT, ID | {"neutral": 0.3, "bad": 0.3, "good": 0.4},
+        {"mapping": {"0": "bad", "1": "neutral", "2": "good"}},
+        dict(classes=["1", "0", "2"], mapping={"0": "bad", "1": "neutral", "2": "good"}, form="columns")
+        | dict(writes=["id,neutral,bad,good"]),
     ),
     "columns with numbers for classes": (
         ID | TEXT | {"label": ONE}, ID | TEXT, ID | {"0": 0.3, "1": 0.3, "2": 0.4},

@@ -223,6 +223,11 @@ SHAPES = {
         ID | {"title": lambda row: f"{NOUNS[row % 7]} mk{row}", "description": lambda row: prose(row) * 3},
         ID | {"y": "a"}, {}, dict(text=["title", "description"]),
     ),
+    "names that are written otherwise in test": (
+        {"Review Title": prose, "Review Text": prose, "ID": lambda row: row, "Y": ONE},
+        {"review_title": prose, "review_text": prose, "id": lambda row: row}, ID | {"y": "a"}, {},
+        dict(id="ID", text=["Review Title", "Review Text"], labels=["Y"], writes=["id,y", "1000,a"]),
+    ),
     "a text that train and test call otherwise": (
         ID | {"comment": prose, "y": turn(0, 1)}, ID | {"content": prose, "lang": "tr"}, ID | {"y": 0.5}, {},
         dict(text=["comment"], renamed={"test": {"content": "comment"}}, kind="binary"),
