@@ -85,8 +85,9 @@ def find_header(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> 
         held = [column for column in test.columns if first in set(test[column])]
     else:
         held = [column for column in train.columns if column not in test.columns and first in set(train[column])]
-    numbers = [f"column {number}" for number in range(2, len(others) + 2)]
-    return [held[0], *numbers] if held else None
+    taken = {*train.columns, *test.columns}
+    names = [f"column {number}" for number in range(2, len(others) + 2)]
+    return [held[0], *(f"{name} of the sample" if name in taken else name for name in names)] if held else None
 
 
 def find_id(tables: Mapping[str, pd.DataFrame], given: str | None) -> tuple[str, str, dict[str, dict[str, str]]]:

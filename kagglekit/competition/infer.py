@@ -190,7 +190,7 @@ class Draft:
         names, mapping, reason, unclear = found["classes"] or made, {}, "", ""
         if settings.mapping:
             mapping, reason = forms.check_mapping(settings.mapping, names), "given"
-        elif kind != "regression" and form != "probability":
+        elif form == "columns" or (kind != "regression" and form != "probability"):
             rule = (form, made if kind == "ordinal" and form == "columns" else names, sample, targets, file)
             mapping, reason, unclear = forms.guess_mapping(*rule, certain=settings.form is not None)
         if mapping or reason:

@@ -38,6 +38,9 @@ def guess_labels(
     the only such column, or the only one that is called label or target."""
     if set(targets) <= set(train.columns):
         return targets, "in train and in the sample submission"
+    bare = [*strip_affixes(targets).values()]
+    if {*bare} <= {*train.columns}:
+        return bare, "in train, and in the sample submission with one beginning or end"
     parts = re.split(r"[^\w ]", targets[0])
     if len(targets) == 1 and len(parts) > 1 and set(parts) <= set(train.columns):
         sep = targets[0][len(parts[0])]

@@ -383,6 +383,16 @@ def test_what_cannot_be_found_is_an_error_that_says_the_parameter(tmp_path, file
         infer(written(tmp_path, files), **given)
 
 
+def test_no_file_has_a_header(tmp_path):
+    train = "".join(f"{id}\t{text}\t{label}\n" for id, text, label in zip(*TRAIN.values(), strict=True))
+    test = "".join(f"{id}\t{text}\n" for id, text in zip(*TEST.values(), strict=True))
+    sample = "".join(f"{id},a\n" for id in reversed(TEST_IDS))
+    task, _ = infer(written(tmp_path, {"train.tsv": train, "test.tsv": test, "sample_submit.csv": sample}))
+    assert (task.id, task.text, task.labels, task.header) == ("column 1", ["column 2"], ["column 3"], False)
+    frame = make_submission(task, read_sample(task), read_test(task)["id"], np.eye(2)[[0, 1, 1, 1]])
+    assert frame.to_numpy().tolist() == [["t3", "b"], ["t2", "b"], ["t1", "b"], ["t0", "a"]]
+
+
 def test_what_could_be_joined_is_told_with_the_parameter_that_would(tmp_path):
     files = {"train.csv": PROMPTED[0], "test.csv": {**TEST, "prompt": ["p1"] * 4}, "prompts.csv": PROMPTS}
     _, findings = infer(written(tmp_path, files))

@@ -245,6 +245,15 @@ SHAPES = {
         ID | TEXT | {"label": turn(0, 1)}, ID | TEXT, ID | {"label": 0, "Usage": "Public"}, {},
         dict(error="asks for label, Usage, and train has no column 'Usage': leave it out of the sample, or say"),
     ),
+    "columns of labels that begin alike": (
+        ID | TEXT | {"hot": turn(0, 0, 1), "mild": turn(0, 1)}, ID | TEXT, ID | {"pred_mild": 0.5, "pred_hot": 0.5}, {},
+        dict(kind="multilabel", labels=["mild", "hot"], mapping={"mild": "pred_mild", "hot": "pred_hot"})
+        | dict(writes=["id,pred_mild,pred_hot", "1000,0.9,0.1"]),
+    ),
+    "columns of numbers that begin alike": (
+        ID | TEXT | {"depth": number, "care": number}, ID | TEXT, ID | {"care_hat": 0.0, "depth_hat": 0.0}, {},
+        dict(kind="regression", labels=["care", "depth"], writes=["id,care_hat,depth_hat"]),
+    ),
     "columns with words for numbers": (
         ID | TEXT | {"label": turn(0, 1, 2)}, ID | TEXT, ID | {"neutral": 0.3, "bad": 0.3, "good": 0.4}, {},
         dict(error="none of the classes neutral, bad, good .* or which column is which: mapping={'0': 'neutral', ...}"),
