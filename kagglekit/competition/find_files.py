@@ -10,7 +10,7 @@ import pandas as pd
 
 from kagglekit.competition.formats.encodings import PACKED
 from kagglekit.competition.mounts import find_competition, folders_below
-from kagglekit.competition.read import ELSEWHERE, READERS, Note, is_table, split_name
+from kagglekit.competition.read import ELSEWHERE, READERS, Note, is_table, parts_of, split_name
 from kagglekit.files import Damaged, reading
 
 ROLES = ("train", "test", "sample_submission")
@@ -119,6 +119,7 @@ def find_candidates(folder: Path, role: str, places: Iterable[Path] | None = Non
         if ranked:
             best = [path for fit, path in ranked if fit == min(ranked)[0]]
             stems = {split_name(path.name)[0] for path in best if path.suffix.lower() not in PACKED}
+            best = [path for path in best if path == parts_of(path)[0]]
             return [path for path in best if path.suffix.lower() not in PACKED or split_name(path.name)[0] not in stems]
     return [place for place in places if place != folder and role_of(place.name) == role and is_text_folder(place)]
 

@@ -31,6 +31,7 @@ ELSEWHERE = {  # endings of tables that are not read, and what to do
     ".pkl": "write it with pandas.read_pickle(...).to_parquet(...), if you trust it",
 }
 FASTTEXT = re.compile(r"\s*((?:__label__\S*(?:\s+|$))*)(.*?)\s*", re.DOTALL)  # labels and text of a line
+PART = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")
 NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # names of a column without a name, and of one that pandas wrote again
 Note = tuple[str, str, str]  # what, found, reason: a row of the findings
 
@@ -90,6 +91,20 @@ def split_name(name: str) -> tuple[str, str]:
         stem = stem.with_suffix("")
     kind = stem.suffix.lower()
     return (stem.stem, kind) if kind in READERS else (str(stem), "")
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of a table that is written in parts, train-00000-of-00002.parquet, by any of them; else the path alone.
+    Raises FileNotFoundError where some are missing."""
+    named = PART.fullmatch(path.name)
+    if not named:
+        return [path]
+    found = sorted(path.parent.glob(f"{named[1]}-?????-of-{named[2]}{named[3]}"))
+    if len(found) != int(named[2]):
+        raise FileNotFoundError(
+            f"{path.parent} holds {len(found)} of the {int(named[2])} parts of {path.name}: add them"
+        )
+    return found
 
 
 def is_table(path: Path) -> bool:

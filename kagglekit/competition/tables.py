@@ -15,7 +15,7 @@ from kagglekit.competition.formats.encodings import decode
 from kagglekit.competition.guess import UNSPACED
 from kagglekit.competition.join import ASIDE, Joiner
 from kagglekit.competition.labels import USUAL, is_missing
-from kagglekit.competition.read import NAMELESS, Note, read_table, split_name
+from kagglekit.competition.read import NAMELESS, Note, parts_of, read_table, split_name
 from kagglekit.competition.settings import TaskSettings
 
 EXAMPLES = 10  # rows of a sample submission that are fewer than those of test: they show its form
@@ -154,6 +154,13 @@ def read_one(
     path: Path, encoding: str | None, delimiter=None, quotes=None, notes: list[Note] | None = None, header: bool = True
 ) -> pd.DataFrame:
     """A table, or a folder of texts as one, with the columns id (the name of the file) and text."""
+    if len(parts := parts_of(path)) > 1:
+        tables = [
+            read_table(part, encoding, delimiter, quotes, notes if part == path else None, header) for part in parts
+        ]
+        if notes is not None:
+            notes.append((f"rows of {path.name}", f"{len(parts)} parts", "their names say that they are one table"))
+        return pd.concat(tables, ignore_index=True).fillna("")
     if not path.is_dir():
         return read_table(path, encoding, delimiter, quotes, notes, header)
     names = sorted(name for name in path.iterdir() if name.suffix.lower() == ".txt" and not name.name.startswith("."))
@@ -172,7 +179,7 @@ def existing_files(folder: str | Path, files: Iterable[str]) -> list[Path]:
         path = Path(folder) / name
         if not path.exists():
             raise FileNotFoundError(f"{path} is gone: put it back, or run 1_eda again with data= where it is now")
-        paths += sorted(path.glob("*.txt")) if path.is_dir() else [path]
+        paths += sorted(path.glob("*.txt")) if path.is_dir() else parts_of(path)
     return paths
 
 

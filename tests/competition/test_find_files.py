@@ -217,6 +217,16 @@ SHAPES = {  # files, parameters, (train, test, sample), what is told
         "train.csv test.csv sample.json",
         "format of sample.json | not that of a CSV | the submission is written as CSV",
     ),
+    "parts of one table": (
+        {
+            "data/train-00000-of-00002.csv": {name: cells[:5] for name, cells in TRAIN.items()},
+            "data/train-00001-of-00002.csv": {name: cells[5:] for name, cells in TRAIN.items()},
+            "data/test-00000-of-00001.csv": TEST,
+        },
+        {},
+        "data/train-00000-of-00002.csv data/test-00000-of-00001.csv",
+        "rows of train-00000-of-00002.csv | 2 parts | their names say that they are one table",
+    ),
     "labelled rows beside": (
         {
             "train.csv": TRAIN,
@@ -340,6 +350,7 @@ WRONG = [
         r"train has no column .*\. y_train\.csv has label, and as many rows as train: if they are labels in its order",
     ),
     ({"train.csv.tar.gz": "x", "test.csv": TEST}, {}, r"train\.csv\.tar\.gz is not read: unpack it"),
+    ({"train-00001-of-00003.csv": TRAIN, "test.csv": TEST}, {}, r"holds 1 of the 3 parts of train-00001-of-00003\.csv"),
     ({"all.zip": archive()}, {}, r"all\.zip holds train\.csv: unpack it: python -m zipfile -e .*all\.zip"),
     (
         {"train/pos/1.txt": "good", "test.csv": TEST},
