@@ -262,7 +262,7 @@ def task():
     return make_task
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tables(texts):
     """tables(task, rows): train and test of a task, whose labels hang on the balance of good and bad words."""
 

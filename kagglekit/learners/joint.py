@@ -223,7 +223,7 @@ class JointTuner(FineTuner):
         start: str | None = None,
     ) -> list[Fitted]:
         """Train on the rows `learned` of each task, and predict `held_out` and test of each. The model of each task
-        goes to its folder as an ordinary one; checkpoints stand in the first."""
+        goes to its folder as an ordinary one; checkpoints stand in the first. Several processes: see `Trainer`."""
         keep_memory()
         share_cores()
         set_seed(seed)
@@ -273,15 +273,18 @@ class JointTuner(FineTuner):
                 evaluation(model)
             for number, (_, own, _) in enumerate(pairs):
                 with as_task(model, tasks[number]):
-                    with replacing(folders[number] / "model") as part:
-                        model.save(part, self.tokenizer)
-                        own.features.save(part)
+                    if trainer.args.should_save:  # the first of several processes
+                        with replacing(folders[number] / "model") as part:
+                            model.save(part, self.tokenizer)
+                            own.features.save(part)
                     began = time.monotonic()
                     predictions = predict(model, tests[number], self.precision)
                 logged = history(trainer.state.log_history, _end(number))
                 took = time.monotonic() - began
                 found.append(Fitted(latest["own"][number], predictions, logged, receipts, {}, took))
-        remove_checkpoints(folders[0] / "checkpoints")
+        trainer.accelerator.wait_for_everyone()
+        if trainer.args.should_save:
+            remove_checkpoints(folders[0] / "checkpoints")
         return found
 
 

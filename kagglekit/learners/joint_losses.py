@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from accelerate.utils import reduce
 
 from kagglekit.training.targets import MultiTaskLoss, Part
 from kagglekit.tricks.trick import Trick
@@ -34,6 +35,7 @@ class FallingLosses(Trick):
         self.plain = list(loss.parts)
         loss.parts = [replace(part, loss=self._watched(part, k)) for k, part in enumerate(self.plain)]
         self.sums_ = torch.zeros(len(self.plain), 2)  # of this epoch: of the losses, and rows
+        self.new = torch.zeros_like(self.sums_)  # of this step, in this process
         self.means_: list[torch.Tensor] = []  # of the epochs before
         self.weights_ = [torch.ones(len(self.plain))]  # of each epoch
 
@@ -41,9 +43,9 @@ class FallingLosses(Trick):
         def loss(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
             value = part.loss(ours, theirs)
             if self.counts:
-                self.sums_ = self.sums_.to(value.device)
-                self.sums_[k, 0] += value.detach() * len(ours)
-                self.sums_[k, 1] += len(ours)
+                self.new = self.new.to(value.device)
+                self.new[k, 0] += value.detach() * len(ours)
+                self.new[k, 1] += len(ours)
             return value
 
         return loss
@@ -61,6 +63,8 @@ class FallingLosses(Trick):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.steps_ += 1
+        self.sums_ = self.sums_.to(args.device) + reduce(self.new.to(args.device), "sum")  # of all processes
+        self.new = torch.zeros_like(self.new)
         if state.global_step % self.steps == 0 and state.global_step < state.max_steps:
             means = (self.sums_[:, 0] / self.sums_[:, 1].clamp_min(1)).cpu()  # as those of a checkpoint are
             self.means_ = [*self.means_, means]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from accelerate import PartialState
 
 from kagglekit.competition.task import load_task, read_test, read_train
 from kagglekit.data.duplicates import count_range, near_duplicate_groups
@@ -115,6 +116,8 @@ class JointRun:
         ]
         places = [run / folder.relative_to(run_folder(self.run.work, self.run.run)) for run in runs]
         own, *found = self.learner.fit_all(kept, held_out, [folder, *places], seed, start)
+        if not PartialState().is_main_process:  # of several processes the first writes
+            return own
         if weights := own.receipts.get("loss weights"):
             shown = [f"{place} {words}" for place, words in zip(self.places_, map(_weights, weights), strict=True)]
             say(f"fold {fold}: weights of the losses: {'; '.join(shown)}")

@@ -14,15 +14,19 @@ from torch.multiprocessing import start_processes
 
 from kagglekit.data.batches import Examples, training_batches
 from kagglekit.data.tokens import Tokens
+from kagglekit.learners.joint import JointTuner
 from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import load_backbone
 from kagglekit.model.classifier import Classifier
 from kagglekit.training.callbacks import SaveEvery, last_checkpoint
 from kagglekit.training.early_stopping import KeepBest
+from kagglekit.training.finetune import FineTuner
 from kagglekit.training.learning_rates import parameter_groups
 from kagglekit.training.predict import predict
+from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.tricks import TRICKS, make_tricks
+from tests.conftest import make_task
 
 EVALUATED = {"evaluate_every": 2}
 RECIPES = {  # name -> tricks, and options: stop and go on at that step, dropout, patience, or an argument of the loop
@@ -40,6 +44,12 @@ ROWS = ["RDrop", "FreeLB", "Mixup", "NEFTune", "TokenMasking", "SupCon"]  # draw
 START = "spawn" if torch.cuda.is_available() else "fork"  # a fork need not import everything again
 CAN_GO_ON = Version(transformers.__version__) >= Version("5.18")  # before, only on GPUs: it looks for a device cpu:0
 ALIKE = [name for name in RECIPES if name not in [*ROWS, "stopped, with dropout"]]
+
+
+JOINT = {  # how two tasks are learned by one model
+    "learned": {"losses": "learned"},
+    "falling": {"losses": "falling", "mixed": False, "save_seconds": 0.0},
+}
 
 
 class Stop(SaveEvery):
@@ -91,13 +101,23 @@ def make_trainer(model, examples, folder, recipe, at, stop=None, dropout=0.0, pa
     return run
 
 
-def work(process, port, model, examples, folder):
+def train_jointly(joints, folder):
+    """What a model of two tasks predicts for each, and what it leaves behind, for each entry of JOINT."""
+    rows, found = ([np.arange(18), np.arange(15)], [np.arange(18, 24), np.arange(15, 20)]), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kagglekit.training.finetune.adamw", lambda groups: torch.optim.SGD(groups, momentum=0.9))
+        for name, joint in joints.items():
+            found[name] = joint.fit_all(*rows, [folder / name / task for task in "ab"], 0)
+    return found
+
+
+def work(process, port, model, examples, joints, folder):
     """One of two processes."""
     where = {"RANK": process, "LOCAL_RANK": process, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {name: str(value) for name, value in where.items()}
     torch.set_num_threads(1)
     found = {recipe: train(model, examples, folder / recipe, recipe) for recipe in RECIPES}
-    torch.save(found, folder / f"process{process}.pt")
+    torch.save({**found, "joint": train_jointly(joints, folder)}, folder / f"process{process}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -111,7 +131,20 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def together(backbone, rows, tmp_path_factory):
+def joints(backbone, tables):
+    """A `JointTuner` of two tasks for each entry of JOINT."""
+    recipe = Recipe(epochs=3, batch_size=4, max_length=32, precision="fp32", learning_rate=0.1)
+    one, two = (
+        FineTuner(kind, *tables(kind), backbone, recipe) for kind in (make_task("multiclass"), make_task("regression"))
+    )
+    return {
+        name: JointTuner(one.task, one.train, one.test, backbone, recipe, others=[two], **options)
+        for name, options in JOINT.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def together(backbone, rows, joints, tmp_path_factory):
     """What each of two processes, and one alone, found for each recipe."""
     torch.manual_seed(0)
     model = Classifier(load_backbone(backbone, 0.0, attention="eager"), "softmax", 3)
@@ -120,13 +153,14 @@ def together(backbone, rows, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    pair = start_processes(work, (port, model, rows, folder), 2, join=False, daemon=True, start_method=START)
+    pair = start_processes(work, (port, model, rows, joints, folder), 2, join=False, daemon=True, start_method=START)
     deadline = time.monotonic() + 300
     while not pair.join(timeout=5):
         assert time.monotonic() < deadline, "the two processes wait for each other"
     pair = [torch.load(folder / f"process{n}.pt", weights_only=False) for n in range(2)]
     alone = tmp_path_factory.mktemp("alone")
-    return *pair, {recipe: train(model, rows, alone / recipe, recipe) for recipe in RECIPES}
+    found = {recipe: train(model, rows, alone / recipe, recipe) for recipe in RECIPES}
+    return *pair, {**found, "joint": train_jointly(joints, alone), "places": (folder, alone)}
 
 
 @pytest.mark.parametrize("recipe", ALIKE)
@@ -173,3 +207,16 @@ def test_what_keeps_the_best_did_not_keep_the_last(together):
 def test_the_batches_have_even_and_odd_numbers_of_texts_and_one_alone(rows):
     sizes = {len(batch) for epoch in (0, 1) for batch in training_batches(rows.tokens.lengths, 4, 0, epoch)}
     assert 1 in sizes and {size % 2 for size in sizes} == {0, 1}
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_two_processes_learn_several_tasks_as_one_does(together, name):
+    first, second, alone = (found["joint"][name] for found in together)
+    for ours, same, other in zip(first, second, alone, strict=True):
+        assert np.allclose(ours.oof, other.oof, atol=1e-4) and np.allclose(ours.test, other.test, atol=1e-4)
+        assert np.array_equal(ours.oof, same.oof) and ours.history == same.history
+        weights = [np.array(one.receipts["loss weights"]) for one in (ours, same, other)]
+        assert np.array_equal(*weights[:2]) and np.allclose(weights[0], weights[2], atol=1e-5)
+        assert len(np.unique(weights[0])) > 1
+    shared, own = (sorted(path.relative_to(at) for path in (at / name).rglob("*")) for at in together[2]["places"])
+    assert shared == own and any(path.name == "model.safetensors" for path in own)
