@@ -73,8 +73,10 @@ def test_the_last_token_is_that_of_the_family_own_model_on_the_text_alone(family
             torch.testing.assert_close(ours[[row]], model.head(last, None, None, model.dropout), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("pad", ["own", "eos", "none"])
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize(
+    ("family", "pad"),
+    [*((one, "eos") for one in BOTH), *((one, pad) for one in ("llama", "qwen3") for pad in ("own", "none"))],
+)
 def test_a_text_that_ends_in_the_pad_token_is_read_to_its_end(family, pad, make):
     model, tokenizer = make(family, pad)
     texts = [f"the good film{tokenizer.pad_token}", "the good film", "it was a very old plot"]
@@ -177,7 +179,7 @@ def test_a_prefix_that_is_read_once_gives_the_states_of_reading_it_again(family,
     assert len(ids) >= 8 and Prefix.encode(model.backbone, ids[:7]) is None
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma3_text"])
 def test_numbers_that_exceed_fp16_are_named_with_what_to_do(family, make):
     """As of Gemma 3 and Qwen2.5, whose states exceed 65,504."""
     model, tokenizer = make(family)

@@ -29,10 +29,10 @@ def build(path, **dropouts):
 
 @pytest.fixture
 def train(tmp_path, tiny_decoder, examples):
-    """train(tricks, folder, stop): a trainer of a tiny Llama, before its training of 6 steps, stopped at one."""
+    """train(tricks, folder, stop, family): a trainer of a tiny decoder, before its 6 steps; it stops behind one."""
 
-    def make(tricks, folder, stop=None):
-        model, rows = build(tiny_decoder("llama"), attention_dropout=0.1), examples()
+    def make(tricks, folder, stop=None, family="llama"):
+        model, rows = build(tiny_decoder(family), attention_dropout=0.1), examples()
         model.mask_id, model.special_ids = 4, (0, 1, 2)
         options = {"epochs": 1, "batch_size": 4, "precision": "fp32", "seed": 0, "log_every": 1, "evaluate_every": 3}
         return Trainer(
@@ -49,10 +49,12 @@ def train(tmp_path, tiny_decoder, examples):
     return make
 
 
-@pytest.mark.parametrize("name", [None, *TRICKS])
-def test_every_trick_trains_a_decoder_and_goes_on_after_a_stop(name, train, weights, same):
-    def make(*place):
-        return train([TRICKS[name](**CASES[name].usual)] if name else [], *place)
+@pytest.mark.parametrize(
+    ("name", "family"), [*((name, "llama") for name in TRICKS), *((None, family) for family in FAMILIES)]
+)
+def test_every_trick_and_every_family_trains_and_goes_on_after_a_stop(name, family, train, weights, same):
+    def make(folder, stop=None):
+        return train([TRICKS[name](**CASES[name].usual)] if name else [], folder, stop, family)
 
     whole = make("whole")
     before = weights(whole.model)
