@@ -160,10 +160,8 @@ class FineTuner:
 
         tricks = [*make_tricks(recipe.tricks), *self._descriptions(), *tricks]
         tricks = [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks
-        texts = (valid, test) if scored else (None, test)
-        trainer = self._trainer(
-            model, groups, rows.examples, targets.loss, folder, seed, tricks, evaluation, texts, looks
-        )
+        how = folder, seed, tricks, evaluation, (valid, test), looks
+        trainer = self._trainer(model, groups, rows.examples, targets.loss, *how)
         zero_shot = {"before training": evaluation(model)} if recipe.verbalizer and scored else {}
         receipts = zero_shot | (trainer.fit() if recipe.epochs else {})
         receipts = {"learning rates": trainer.rates_} | receipts
@@ -241,8 +239,7 @@ class FineTuner:
             return self._build(targets, features, untrained=True)
 
     def plan_rates(self, train_rows: np.ndarray, folder: Path | None = None) -> pd.DataFrame:
-        """The learning rate of each group of parameters at each step of training on `train_rows`. folder: in that of
-        the run, which may have begun at others."""
+        """The learning rate of each group of parameters at each step of training on some rows. folder: see `rates`."""
         recipe, model = self.recipe, self.untrained(train_rows)
         groups, (begun, usual) = self._groups(model, folder), (self.rates(model, one) for one in (folder, None))
         if begun != usual:
@@ -266,22 +263,20 @@ class FineTuner:
 
     def _gather(self, rows: np.ndarray, seed: int, **more) -> TrainingRows:
         known = self.rows, self.all_labels, self.recipe, self.tokenizer
-        options = {"augmenter": self.augmenter, "cache": self.cache, "extra_vectors": self.files[1], "seed": seed}
-        options["images"] = self.task.data
-        return gather_rows(rows, *known, **options, **more)
+        more |= {"augmenter": self.augmenter, "cache": self.cache, "extra_vectors": self.files[1], "seed": seed}
+        return gather_rows(rows, *known, images=self.task.data, **more)
 
     def _build(self, targets: Targets, features: FeatureScaler, start: str | None = None, untrained: bool = False):
-        options = {**self.options, **features.options()}
-        given = self.backbone, self.tokenizer, self.recipe, targets, options, self.word_table
-        return build_model(*given, start, untrained)
+        given = self.backbone, self.tokenizer, self.recipe, targets, {**self.options, **features.options()}
+        return build_model(*given, self.word_table, start, untrained)
 
     def rates(self, model: Classifier, folder: Path | None = None) -> dict[str, float]:
-        """The learning rate of each group of parameters, see `plan_rates`."""
+        """The learning rate of each group of parameters. folder: in that of a run, which goes on at those that it began
+        with: rates that no knob names were others in earlier versions."""
         return {group["name"]: group["lr"] for group in self._groups(model, folder)}
 
     def _groups(self, model: Classifier, folder: Path | None = None) -> list[dict]:
-        """Parameter groups, without the weights of losses. folder: in that of a run, which goes on at the rates that it
-        began with: those that no knob names were others in earlier versions."""
+        """Parameter groups, without the weights of losses. folder: see `rates`."""
         recipe, run = self.recipe, None if folder is None else RunRecord.around(folder / "model")
         rate = recipe.learning_rate or suggest_learning_rate(model.backbone, recipe.tuning)
         groups = parameter_groups(model, rate, recipe.head_learning_rate, recipe.layer_decay, recipe.weight_decay)
