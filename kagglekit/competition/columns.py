@@ -14,6 +14,7 @@ from kagglekit.competition.read import NAMELESS
 NO_LETTERS = re.compile(r"[\s\d!-/:-@\[-`{-~]+")
 DATES = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}\b.*|([A-Z][a-z]{2,8} )?\d{1,2}[ ,]+([A-Z][a-z]{2,8},? )?\d{4}\b.*")
 LINKS = re.compile(r"(https?://|www\.)\S*")
+IMAGES = re.compile(r"[^\n,;|]+\.(jpe?g|png|gif|bmp|webp|tiff?)", re.IGNORECASE)
 PEOPLE = re.compile(r"user|author|name|mail|url|link|page|host|phone|date|time", re.IGNORECASE)
 IDS = re.compile(r"(.*[\W_])?id|.*[a-z]I[dD]", re.IGNORECASE)
 TITLES = re.compile(r"title|headline|subject|query|question|summary|search|phrase|keyword", re.IGNORECASE)
@@ -137,15 +138,16 @@ def find_id(tables: Mapping[str, pd.DataFrame], given: str | None) -> tuple[str,
 
 
 def kind_of_cells(column: pd.Series) -> tuple[str, float]:
-    """What a column holds, in words ("words", "numbers", "dates", "links", "codes", "nothing"), and the mean number of
-    words of a cell that is not blank; in scripts without spaces two characters count as a word."""
+    """What a column holds, in words ("words", "numbers", "dates", "links", "images", "codes", "nothing"), and the mean
+    number of words of a cell that is not blank; in scripts without spaces two characters count as a word. Images are
+    names of their files."""
     cells = [cell for cell in column if cell.strip()]
     some = [cell[:2000] for cell in cells[:: max(1, len(cells) // 1000)]]
     if not some:
         return "nothing", 0.0
     words = float(np.mean([len(cell.split()) + len(UNSPACED.findall(cell)) / 2 for cell in some]))
     letters = np.mean([len(NO_LETTERS.sub("", cell)) / len("".join(cell.split())) for cell in some])
-    for kind, pattern in (("dates", DATES), ("links", LINKS)):
+    for kind, pattern in (("dates", DATES), ("links", LINKS), ("images", IMAGES)):
         if np.mean([pattern.fullmatch(cell.strip()) is not None for cell in some]) > 0.9:
             return kind, words
     if are_numbers(some).all() and are_numbers(cells).all():
@@ -191,7 +193,7 @@ def guess_text(
     words, length = {}, {}
     for column in (column for column in train.columns if column in test.columns and column not in taken):
         kind, mean = kind_of_cells(train[column])
-        if kind in ("nothing", "numbers"):
+        if kind in ("nothing", "numbers", "images"):
             continue
         length[column] = (kind == "words", train[column].str.len().mean())
         if kind == "words" and not has_few_values(train[column]) and (mean >= 3 or not PEOPLE.search(column)):
@@ -286,6 +288,6 @@ def left_out(train: pd.DataFrame, test: pd.DataFrame, used: Iterable[str]) -> li
         kind = kind_of_cells(train[column])[0]
         count = train[column][train[column].str.strip() != ""].nunique()
         values = f"{count:,} value{'s' * (count != 1)}"
-        what = values if has_few_values(train[column]) and kind != "dates" else kind
+        what = values if has_few_values(train[column]) and kind not in ("dates", "images") else kind
         found.append(f"{column or 'the nameless one'} ({what}{'' if column in test.columns else ', in train only'})")
     return found

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition import checks, columns, forms, guess, labels
+from kagglekit.competition.mounts import is_below
 from kagglekit.competition.settings import TaskSettings
 from kagglekit.competition.tables import existing_files, open_tables
 from kagglekit.competition.task import BY, Task, encode_labels, row_ids
@@ -248,6 +249,12 @@ class Draft:
         used = {*taken, *text, group, metric_column(found["metric"])}
         if rest := columns.left_out(self.tables["train"], test, used):
             self.tell("not used", rest, "text=, group= or time= here, and features= of 3_train, would use them")
+        shared = [name for name in train if name in test and name not in used]
+        for name in (one for one in shared if columns.kind_of_cells(train[one])[0] == "images"):
+            first = next(cell.strip() for cell in train[name] if cell.strip())
+            there = "lies" if is_below(Path(found["data"]), first) else "does not lie"
+            how = f'features={{"images": "{name}", "images_by": "google/vit-base-patch16-224"}} of 3_train reads them'
+            self.tell("images", name, f"{first} {there} below {found['data']}; {how}")
 
     def try_metric(self, task: Task) -> None:
         """Whether the metric works on these labels, and which groups it is a mean over."""

@@ -8,6 +8,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from glob import escape
 from itertools import islice
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def folders_below(folder: Path, depth: int = DEPTH, skipped: Path | None = None)
         if level < depth:
             seen += 1
             waiting += [(Path(path), level + 1) for path in _folders(folder) if Path(path) != skipped]
+
+
+def is_below(folder: Path, name: str) -> bool:
+    """Whether a file lies there: by its path from `folder`, or by its name alone, also without its ending, in any
+    folder below."""
+    found = () if "/" in name else folder.rglob(f"{escape(name)}*")
+    return (folder / name).is_file() or any(name in (one.name, one.stem) for one in found)
 
 
 def _folders(folder: Path) -> list[str]:

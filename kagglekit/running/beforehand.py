@@ -8,12 +8,11 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kagglekit.competition.mounts import mount_root
+from kagglekit.competition.mounts import is_below, mount_root
 from kagglekit.competition.text_columns import template_columns
 from kagglekit.declared import read_names
 from kagglekit.files import Damaged, resolve, shorten
@@ -254,13 +253,11 @@ def _check_images(
     place = list(names or header).index(column) if header else 0
     for number, cells in enumerate(rows, start=1):
         cell = cells[place].strip() if place < len(cells) else ""
-        if cell and not (folder / cell).is_file():
-            below = () if "/" in cell else folder.rglob(f"{escape(cell)}*")
-            if not any(cell in (one.name, one.stem) for one in below):
-                raise FileNotFoundError(
-                    f"{label}: column {column!r} in row {number} is {cell!r}: there is no such file in {folder} nor "
-                    "below it"
-                )
+        if cell and not is_below(folder, cell):
+            raise FileNotFoundError(
+                f"{label}: column {column!r} in row {number} is {cell!r}: there is no such file in {folder} nor "
+                "below it"
+            )
 
 
 def _near(path: str) -> str:

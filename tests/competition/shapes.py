@@ -1,8 +1,8 @@
 """Made-up competitions, one row a shape: what must be inferred of it, and what its submission looks like.
 
 A shape is (train, test, sample, given, expected), see `write`. expected has fields of the task, `left`: the finding
-"not used", `reads`: the labels of the first rows, `ids`: theirs, `writes`: the first lines of the submission of likely
-predictions, `unclear`: words of it, `error`: instead of all these, the message.
+"not used", `images`: the finding of that name, `reads`: the labels of the first rows, `ids`: theirs, `writes`: the
+first lines of the submission of likely predictions, `unclear`: words of it, `error`: instead of all these, the message.
 """
 
 import re
@@ -54,6 +54,7 @@ PAIR = {"first": prose, "second": lambda row: prose(row, "a")}
 TWO = {"question": lambda row: prose(row % 20), "answer": lambda row: prose(row, "an")}
 PHRASES = {"anchor": lambda row: f"{NOUNS[row % 7]} frame", "target": lambda row: f"{NOUNS[row % 7]} frame {row}x"}
 NEW = {"question": lambda row: prose(row // 2, "every"), "answer": lambda row: prose(row, "an")}
+PHOTOS = {"photo": lambda row: f"photos/IMG_{row}.JPG", "badge": turn("new badge.png", "old.webp")}
 TOPICS = turn("news", "news sport", "", "music", "sport music", "sport")
 
 
@@ -103,6 +104,7 @@ def check_shape(folder, shape):
     told = findings.set_index("what")["found"]
     left, reads, ids = expected.pop("left", None), expected.pop("reads", None), expected.pop("ids", None)
     writes, unclear = expected.pop("writes", None), expected.pop("unclear", "")
+    assert (images := expected.pop("images", None)) is None or told["images"].tolist() == images
     assert {field: getattr(task, field) for field in expected} == expected
     assert left is None or told["not used"] == left
     assert unclear in task.unclear and bool(task.unclear) == bool(unclear) and "\n" not in summarise(task, findings)

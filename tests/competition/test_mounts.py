@@ -3,7 +3,7 @@
 import pytest
 
 from kagglekit.competition import mounts
-from kagglekit.competition.mounts import find_competition, find_marked, folders_below, show_inputs
+from kagglekit.competition.mounts import find_competition, find_marked, folders_below, is_below, show_inputs
 from kagglekit.samples import find_data, write_sample
 
 FILES = ("train.csv", "test.csv", "sample_submission.csv")
@@ -116,3 +116,10 @@ def test_without_inputs_the_name_of_data_is_a_folder_as_it_always_was(tmp_path, 
     monkeypatch.setenv("KAGGLEKIT_INPUTS", str(tmp_path / "nowhere"))
     monkeypatch.chdir(tmp_path)
     assert find_data("spooky", "w") == tmp_path / "spooky"
+
+
+def test_a_file_is_found_by_its_path_or_by_its_name_alone(tmp_path):
+    (tmp_path / "img" / "more").mkdir(parents=True)
+    (tmp_path / "img" / "more" / "a [1].JPG").touch()
+    there = ["img/more/a [1].JPG", "a [1].JPG", "a [1]"]
+    assert [name for name in [*there, "more/a [1].JPG", "a", "a [1].png", "a [1"] if is_below(tmp_path, name)] == there

@@ -8,6 +8,7 @@ from tests.competition.shapes import (
     NOUNS,
     ONE,
     PAIR,
+    PHOTOS,
     PHRASES,
     TEXT,
     TWO,
@@ -109,6 +110,14 @@ SHAPES = {
         ID | {"good": 0.1},
         {},
         dict(text=["question", "answer"], group="question", left="topic (2 values)"),
+    ),
+    "posts with photos, one of few files too": (
+        ID | PHOTOS | {"post": prose, "mood": turn("bad", "good")},
+        ID | PHOTOS | {"post": prose},
+        ID | {"mood": "bad"},
+        {},
+        dict(text=["post"], group=None, left="photo (images), badge (images)")
+        | dict(images=["photo", "badge"]),
     ),
     "questions with several answers, and no group": (
         ID | NEW | {"good": number}, ID | NEW, ID | {"good": 0.1}, {"group": ""}, dict(group=None, metric="rmse"),
