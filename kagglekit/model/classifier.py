@@ -179,6 +179,8 @@ class Classifier(nn.Module):
             logits = sum(self.head(vector, states, mask, self.dropout).float() for _ in range(draws)) / draws
         if allowed is not None and (self.candidates_loss or not self.training):
             logits = mask_classes(logits, allowed, None if not self.training else UNLIKELY)
+        if self.log_variances is not None and self.training:  # the loss reads them: that they are used must be seen
+            logits = logits + 0 * self.log_variances.sum()  # here, or several processes count them twice
         return {"logits": logits, "pooled": pooled}
 
     def _states(
