@@ -114,6 +114,12 @@ def measure(file: Path) -> dict:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
+def show_size(size: float) -> str:
+    """4_200_000 bytes -> "4.2 MB"."""
+    unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB") if size >= 1e6 else (1e3, "kB")
+    return f"{size / unit:,.1f} {name}"
+
+
 def is_unpacked(name: str) -> bool:
     """Whether Kaggle unpacks a file of this name on arrival, so that a kernel finds a folder in its place."""
     return name.lower().endswith(UNPACKED)

@@ -14,6 +14,7 @@ from kagglekit.competition.read import read_table
 from kagglekit.competition.submission import check_submission
 from kagglekit.competition.task import load_task, read_sample, read_submission
 from kagglekit.files import check_space, reading, replacing, resolve, shorten
+from kagglekit.kaggle.bundle import show_size
 from kagglekit.kaggle.client import KaggleError, asked, connect
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.kaggle.secrets import redact
@@ -43,7 +44,7 @@ def download(competition: str, folder: str | Path = "", api=None) -> Path:
         raise ValueError(f"{shorten(folder)} is there and holds other files: name another folder behind {name}")
     size = sum(files.values())
     check_space(folder, 2 * size)  # packed and unpacked at once
-    print(f"downloading {name}: {len(files)} file{'s' * (len(files) > 1)}, {size / 1e6:,.1f} MB", flush=True)
+    print(f"downloading {name}: {len(files)} file{'s' * (len(files) > 1)}, {show_size(size)}", flush=True)
     with replacing(folder) as part:
         part.mkdir()
         packed = part / ".download"

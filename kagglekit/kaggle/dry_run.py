@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from kagglekit.files import resolve
+from kagglekit.kaggle.bundle import show_size
 from kagglekit.kaggle.dry_run_result import find_error, judge_submission, where_it_was
 from kagglekit.kaggle.fresh_environment import MARK, clean_environment, make_environment, prove_fresh
 from kagglekit.kaggle.input_tree import attach, check_sources, release
@@ -59,14 +60,14 @@ class DryRun:
     limit: float = HOURS
 
     def __str__(self):
-        files = ", ".join(f"{name} {_shown(size)}" for name, size in self.biggest)
+        files = ", ".join(f"{name} {show_size(size)}" for name, size in self.biggest)
         more = f": MORE than the {MEMORY / 1e9:.0f} GB that Kaggle has" if self.memory > MEMORY else ""
         how = "ended well" if self.ok else "FAILED"
         lines = [
             f"dry run: {how} after {self.seconds:,.0f} s (the limit: {self.limit:g} hours)",
             f"  network     {NETWORK[self.isolation]}",
-            f"  output      {_shown(self.bytes)}{': ' + files if files else ''}",
-            f"  memory      {_shown(self.memory)} at most{more}",
+            f"  output      {show_size(self.bytes)}{': ' + files if files else ''}",
+            f"  memory      {show_size(self.memory)} at most{more}",
             f"  submission  {self.submission}",
         ]
         lines += [f"  kept        {self.output}"] if self.output.is_dir() else []
@@ -260,7 +261,7 @@ def _explain(watched: Watched, size: int, notebook: Path, log: str, limit: float
     if watched.over == "time":
         return f"the limit of {limit:g} hours is over {where_it_was(notebook)}"
     if watched.over == "disk" or size > disk:
-        return f"the output has {_shown(size)}, and Kaggle keeps {_shown(disk)}: {where_it_was(notebook)}"
+        return f"the output has {show_size(size)}, and Kaggle keeps {show_size(disk)}: {where_it_was(notebook)}"
     error = find_error(notebook, watched.code, log)
     if re.search(r"(?<![\w.-])/kaggle/(input|working)\b", error):
         error += (
@@ -288,8 +289,3 @@ def _make_root(root: str | Path | None) -> Path:
         (place / name).mkdir(parents=True)
     (place / MARKER).touch()
     return place
-
-
-def _shown(size: float) -> str:
-    unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB") if size >= 1e6 else (1e3, "kB")
-    return f"{size / unit:,.1f} {name}"

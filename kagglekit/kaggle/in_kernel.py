@@ -14,7 +14,7 @@ from kagglekit.competition.task import load_task, read_sample, read_test, read_t
 from kagglekit.device import choose_precision
 from kagglekit.files import fold_folders, read_json, remove, replacing, resolve, run_folder, write_json
 from kagglekit.files.parquet import read_metadata
-from kagglekit.kaggle.bundle import GOLDEN_FILE, differs, read_bundle
+from kagglekit.kaggle.bundle import GOLDEN_FILE, differs, read_bundle, show_size
 from kagglekit.kaggle.fresh_environment import MARK as DRY_RUN
 from kagglekit.kaggle.gather import KERNEL_FILE, describe_train, find_bundles, gather, is_copied, settle_task
 from kagglekit.running import nbformat
@@ -162,9 +162,9 @@ def leave(work: str | Path, *runs: str) -> None:
         print(scores.round(4).to_string())
     sizes = {file: file.stat().st_size for file in _files(resolve("."))}
     total = sum(sizes.values())
-    print(f"output     {total / 1e6:,.1f} MB in {len(sizes)} files; Kaggle keeps {DISK / 1e9:g} GB")
+    print(f"output     {show_size(total)} in {len(sizes)} files; Kaggle keeps {DISK / 1e9:g} GB")
     for file in sorted(sizes, key=sizes.get, reverse=True)[:5]:
-        print(f"           {sizes[file] / 1e6:10,.1f} MB  {file.relative_to(resolve('.'))}")
+        print(f"           {show_size(sizes[file]):>13}  {file.relative_to(resolve('.'))}")
     if total > DISK:
         print("WARNING: that is more than Kaggle keeps")
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from kagglekit.competition.task import encode_labels, load_task, read_test, read_train
 from kagglekit.files import check_space, read_json, replacing, resolve, write_json
+from kagglekit.kaggle.bundle import show_size
 from kagglekit.kaggle.client import FAILED, KaggleError, asked, connect, read_log, status
 from kagglekit.kaggle.metadata import Ref
 from kagglekit.runs.folder import score_run
@@ -65,7 +66,7 @@ def _fetch(api, ref: Ref, work: Path) -> Path:
             if name:
                 number += 1
                 size = _download(url, part / name, f"{ref}: {name}")
-                print(f"{ref}: {number}. {name}, {size / 1e6:,.2f} MB", flush=True)
+                print(f"{ref}: {number}. {name}, {show_size(size)}", flush=True)
     with replacing(work / LOGS / ref.owner / f"{ref.slug}.log") as part:
         part.write_text(read_log(log), encoding="utf-8")
     executed = next((place / name for name in (*EXECUTED, f"{ref.slug}.ipynb") if (place / name).is_file()), None)

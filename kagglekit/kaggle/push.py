@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kagglekit.files import file_lock, read_json, resolve, write_json
+from kagglekit.kaggle.bundle import show_size
 from kagglekit.kaggle.client import ENDED, KaggleError, asked, connect, status, wait
 from kagglekit.kaggle.lint import lint_all, show
 from kagglekit.kaggle.metadata import (
@@ -99,7 +100,7 @@ def _send_dataset(api, folder: Path, message: str, every: float) -> Pushed:
     if before and last.get("content") == content and last["version"] == before:
         return Pushed(ref, before, last["url"], "dataset", new=False)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    print(f"data set {ref}: sending {size / 1e6:,.1f} MB", flush=True)
+    print(f"data set {ref}: sending {show_size(size)}", flush=True)
     place, notes = str(folder), message or content[:16]
     if not state:
         answer = asked(lambda: api.dataset_create_new(place, quiet=True), f"make data set {ref}", patience=0)

@@ -6,6 +6,7 @@ import pytest
 from folders import write_competition
 
 from kagglekit.kaggle import __main__ as command_line
+from kagglekit.kaggle.bundle import show_size
 from kagglekit.kaggle.client import KaggleError
 from kagglekit.kaggle.competition import MARK, describe_files, download, find_slug, submit_command
 
@@ -38,7 +39,7 @@ def test_the_files_come_unpacked_and_once_and_the_next_command_is_named(
     assert listed(place) == listed(data) and len(listed(data)) == 4
     assert f"--competition {NAME} " in submit_command(tmp_path / "submission.csv", "first", place)
     told = capsys.readouterr().out
-    assert f"downloading {NAME}: 4 files, 0.0 MB" in told
+    assert f"downloading {NAME}: 4 files, {show_size(sum(map(len, listed(data).values())))}" in told
     assert f"data/{NAME}: train is train.csv, test is test.csv, sample submission is sample_submission.csv" in told
     assert told.splitlines()[-1].startswith(f"next: ./run_all.sh data/{NAME} ")
     calls = server.calls.count("DownloadDataFiles")

@@ -106,7 +106,7 @@ def test_leave_keeps_what_is_new_and_nothing_that_is_attached_and_kernel_json_sa
     assert told["work"] == "runs/bbc" and told["runs"] == {"base": [1]} and 60 <= told["seconds"] < 90
     assert told["train"] == read_json(kernel.parent / "input/datasets/me/bbc-inputs/bundle.json")["train"]
     assert told["submission"] == {"from": "folds", "run": "base", "folds": [0, 1]}
-    assert "MB  kernel.json" in capsys.readouterr().out
+    assert "kB  kernel.json" in capsys.readouterr().out
 
 
 def check_written(kernel):
