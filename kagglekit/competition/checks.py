@@ -174,6 +174,16 @@ def check_lists(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
         raise ValueError(f"{name}: {cell}; write one label there, or lists in every row")
 
 
+def check_label_list(made: Sequence[str], column: pd.Series, name: str) -> None:
+    """The labels of a column of lists are fewer than its rows; spans and answers are of one row each."""
+    if len(made) > max(20, len(column) / 2):
+        raise ValueError(
+            f"{name}: column {column.name!r} lists {len(made):,} different labels in {len(column):,} rows "
+            f"({listed(made, 3)}): these are no classes, but spans or answers, which are not predicted. Say labels= "
+            "another column"
+        )
+
+
 def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
     """A column that holds nearly only numbers holds nothing else: no decimal comma, and no "%" or "$"."""
     bad = ~are_numbers(column)
@@ -241,7 +251,11 @@ def check_classes(
     unknown = ~values.isin(classes).to_numpy()
     if unknown.any():
         cell = first_bad(unknown, values, train.get(id), f"which is none of the classes {listed(classes)}")
-        which = f", or which column is which: mapping={{{min(values)!r}: {shown[0]!r}, ...}}" if shown else ""
+        which = (
+            f", or which column is which: mapping={{{min(values)!r}: {shown[0]!r}, ...}}"
+            if len(shown) == values.nunique()
+            else ""
+        )
         raise ValueError(f"{name}: {cell}; correct it, or say classes={which}")
     without = [one for one in classes if one not in set(values) and one not in shown]
     twice = [one for one in classes if classes.count(one) > 1]

@@ -137,6 +137,7 @@ class Draft:
             )
             train = train[~without]
         made = labels.name_labels(train, written, layout, separator, targets)
+        checks.check_label_list(made if layout == "list" else [], train[written[0]], name)
         if layout:
             self.tell("layout of the labels", made, reason)
         if not layout and len(made) == 1:

@@ -311,6 +311,10 @@ SHAPES = {
         ID | TEXT | {"Category": ONE, "Mistake": turn("NA", "x")}, ID | TEXT, ID | {"Category:Mistake": "a:NA b:x"}, {},
         dict(error=r"give it a column 'Category:Mistake' of both, train\['Category'\] \+ ':' \+ train\['Mistake'\]"),
     ),
+    "places in the text as labels": (
+        ID | TEXT | {"location": lambda row: f"['{row} {row + 7}']"}, ID | TEXT, ID | {"location": "0 100"}, {},
+        dict(error=r"'location' lists 60 different labels in 60 rows \(0 7, .*: these are no classes, but spans"),
+    ),
     "spans of the text as labels": (
         ID | TEXT | {"selected": lambda row: prose(row)[4:30]}, ID | TEXT, ID | {"selected": ""}, {},
         dict(error="'selected' of train holds 49 different values in 60 rows: these are no classes, but texts"),
