@@ -79,9 +79,10 @@ class Draft:
 
     def named(self, given: str | list[str] | None) -> list[str] | None:
         """Columns that were given, with the names that they have here."""
-        plain = {column.casefold(): column for table in self.tables.values() for column in table.columns}
+        plain = {labels.plain_label(column): column for table in self.tables.values() for column in table.columns}
         given = [given] if isinstance(given, str) else given
-        return [plain.get(column.strip().casefold(), column) for column in given] if given else None
+        names = {column for table in self.tables.values() for column in table.columns}
+        return [one if one in names else plain.get(labels.plain_label(one), one) for one in given] if given else None
 
     def find_ids(self) -> None:
         """The id, and the columns to submit."""

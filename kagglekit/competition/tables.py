@@ -14,7 +14,7 @@ from kagglekit.competition.formats.csv_ways import NAMES, PLAIN
 from kagglekit.competition.formats.encodings import decode
 from kagglekit.competition.guess import UNSPACED
 from kagglekit.competition.join import ASIDE, Joiner
-from kagglekit.competition.labels import USUAL, is_missing
+from kagglekit.competition.labels import USUAL, is_missing, plain_label
 from kagglekit.competition.read import NAMELESS, Note, parts_of, read_table, split_name
 from kagglekit.competition.settings import TaskSettings
 
@@ -193,7 +193,9 @@ def make_sample(
     Raises ValueError where it cannot be told which columns are the labels.
     """
     id = settings.id if settings.id is not None else keys[0] if keys else guess_id(train, test)
+    called = {plain_label(column): column for column in train.columns}
     labels = [settings.labels] if isinstance(settings.labels, str) else settings.labels
+    labels = [one if one in train.columns else called.get(plain_label(one), one) for one in labels or ()]
     labels = labels or [c for c in train.columns if c not in test.columns and c != id and not NAMELESS.fullmatch(c)]
     blank = [c for c in test.columns if c in train.columns and is_missing(test[c], ()).all()]
     labels = labels or [c for c in blank if not is_missing(train[c], ()).all()]

@@ -315,8 +315,8 @@ SHAPES = {
         dict(error=r"'b' holds 'NULL' in data row 1 .* drop_unlabelled=True, or name it in classes="),
     ),
     "no sample, and a test with labels": (
-        TEXT | {"label": turn(0, 1)}, {"text": lambda row: prose(row % 3)} | {"label": turn(0, 1)}, None,
-        {"labels": "label"}, dict(id="", text=["text"], labels=["label"], writes=["label", "0", "1"]),
+        TEXT | {"The Label": turn(0, 1)}, {"text": lambda row: prose(row % 3)} | {"The Label": turn(0, 1)}, None,
+        {"labels": "the_label"}, dict(id="", text=["text"], labels=["The Label"], writes=["The Label", "0", "1"]),
     ),
     "several columns, of which one holds what the sample shows": (
         ID | TEXT | {"source": ONE, "mood": turn("x", "y")}, ID | TEXT, ID | {"answer": "y"}, {}, dict(labels=["mood"]),
