@@ -174,11 +174,14 @@ def match_texts(train: pd.DataFrame, test: pd.DataFrame, taken: set) -> dict[str
             if kind_of_cells(one[name])[0] == "words" and not has_few_values(one[name]):
                 yield name
 
-    if next(texts(train, (name for name in train.columns if name in test.columns)), None) is not None:
+    theirs = [*texts(test, (name for name in test.columns if name not in train.columns))]
+    if (
+        len(theirs) != 1
+        or next(texts(train, (name for name in train.columns if name in test.columns)), None) is not None
+    ):
         return {}
     ours = [*texts(train, (name for name in train.columns if name not in test.columns))]
-    theirs = [*texts(test, (name for name in test.columns if name not in train.columns))]
-    return {theirs[0]: ours[0]} if len(ours) == len(theirs) == 1 else {}
+    return {theirs[0]: ours[0]} if len(ours) == 1 else {}
 
 
 def guess_text(
