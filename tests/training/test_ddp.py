@@ -48,7 +48,7 @@ ALIKE = [name for name in RECIPES if name not in [*ROWS, "stopped, with dropout"
 
 JOINT = {  # how two tasks are learned by one model
     "learned": {"losses": "learned"},
-    "falling": {"losses": "falling", "mixed": False, "save_seconds": 0.0},
+    "falling": {"losses": "falling", "mixed": False},
 }
 
 
