@@ -353,6 +353,20 @@ def compute():
     return make
 
 
+LONG = (
+    "notebooks",
+    "round_trip",
+    "battery",
+    "pairs",
+    "every_knob",
+    "combinations",
+    "fifty_steps",
+    "benchmarks",
+    "resume",
+)
+
+
 def pytest_collection_modifyitems(items):
-    """The notebooks first: of two processes that share the files, one is busy with them most of the time."""
-    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+    """The longest files first: of two processes that share the files, none has a long one alone at the end."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))

@@ -19,7 +19,7 @@ from kagglekit.tricks import EMA, FGM, SWA, TRICKS, make_tricks
 OPTIONS = {  # of every trick; each begins at the fourth of 12 steps
     **{name: {} for name in TRICKS},
     "FreeLB": {"steps": 2},
-    "PGD": {"steps": 2},
+    "PGD": {"steps": 1},  # passes of all that attack multiply
     "SWA": {"rate": 0.5, "cycle": 2},
 }
 ALL = {name: {**options, "start": 0.25} for name, options in OPTIONS.items()}

@@ -14,7 +14,8 @@ BF16 = {"accumulation": 4, "precision": "bf16"}
 ACTING = [name for name, case in CASES.items() if case.seam in ("step", "loss")]
 ATTACKS, AVERAGING = [trick.__name__ for trick in ADVERSARIAL], [trick.__name__ for trick in AVERAGES]
 RESUMED = [(name, knobs, stop, {}) for name, case in CASES.items() for knobs, stop in case.resumed]
-RESUMED += [(name, knobs, 2, BF16) for name, knobs, stop, _ in RESUMED if stop <= 4]
+RESUMED += [(name, knobs, 2, BF16) for place, (name, knobs, stop, _) in enumerate(RESUMED)
+            if stop <= 4 and (name, knobs) not in [one[:2] for one in RESUMED[:place]]]  # fmt: skip
 CHANGING = [("Mixup", {"alpha": 1.0, "layer": layer}) for layer in (0, 1, -1)]  # what layers are given, as they run
 CHANGING += [("NEFTune", {"alpha": 20.0}), ("Mixout", {"probability": 0.4}), ("FreeLB", {"magnitude": 0.3})]
 OFF = [(name, off, options) for name, case in CASES.items() for off in case.off for options in ({}, BF16)]
