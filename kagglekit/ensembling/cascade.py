@@ -11,6 +11,7 @@ import pandas as pd
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.files import read_json
 from kagglekit.options import check_range
+from kagglekit.progress import time_unit
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import Run
 from kagglekit.scoring.bootstrap import bootstrap_scores, spread
@@ -18,7 +19,6 @@ from kagglekit.scoring.metrics import CLASSES, is_higher_better, score
 
 GRID = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)  # shares of the last run that are replayed
 COMBINE = ("last", "mean")
-UNITS = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}  # from two of them on
 
 
 def least_sure(predictions: np.ndarray, kind: str, share: float, among: np.ndarray | None = None) -> np.ndarray:
@@ -139,7 +139,7 @@ def replay(
     fixed, row = np.array([one or (np.nan, np.nan) for one in costs]).T
     times = [float(np.where(np.array(way) > 0, fixed + np.array(way) * row * test_rows, 0).sum()) for way in ways]
     if max(times) > 0 and not np.isnan(times).any():
-        unit, long = next((name, long) for name, long in UNITS.items() if max(times) >= 2 * long or long == 1)
+        unit, long = time_unit(max(times))
         table[unit] = [float(f"{time / long:.3g}") for time in times]
     return table.set_index("share")
 

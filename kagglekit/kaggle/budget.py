@@ -20,6 +20,7 @@ from kagglekit.files import resolve, temporary_folder
 from kagglekit.files.parquet import read_parquet
 from kagglekit.model.backbones import count_weights, find_backbone, load_config
 from kagglekit.options import check_range
+from kagglekit.progress import time_unit
 from kagglekit.running.arguments import check_parameters, with_defaults
 from kagglekit.running.beforehand import check_beforehand
 from kagglekit.running.notebook import find_notebook
@@ -83,9 +84,10 @@ class Budget:
         return {name: seconds / 3600 for name, seconds in found.items()}
 
     def table(self) -> pd.DataFrame:
-        """`hours` with one fold at a time and with two, on a GPU each."""
-        columns = {"1 at a time": self.hours(), "2 at a time": self.hours(gpus=2)}
-        return pd.DataFrame(columns).rename_axis("hours")
+        """`hours` with one fold at a time and with two, each on a GPU, in a unit that reads well."""
+        found = pd.DataFrame({"1 at a time": self.hours(), "2 at a time": self.hours(gpus=2)})
+        unit, long = time_unit(3600 * found.max(axis=None))
+        return (found * 3600 / long).rename_axis(unit)
 
     def advice(self) -> list[str]:
         """What exceeds the limit, and what would fit, in lines."""

@@ -8,12 +8,20 @@ from contextlib import suppress
 from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
+UNITS = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
+
 
 def clock(seconds: float) -> str:
     """72 -> `1:12`, 3672 -> `1:01:12`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def time_unit(longest: float) -> tuple[str, float]:
+    """The unit in which times up to `longest` seconds are easily read, of which it has two or more, and its seconds:
+    ("minutes", 60.0)."""
+    return next((name, long) for name, long in UNITS.items() if longest >= 2 * long or long == 1)
 
 
 def compose(words: Mapping[str, Any], title: str = "", width: int = 79) -> str:

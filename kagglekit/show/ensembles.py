@@ -5,11 +5,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kagglekit.ensembling.cascade import UNITS
 from kagglekit.ensembling.ensembler import Ensembler, StackInput
 from kagglekit.ensembling.estimate import make_estimate
 from kagglekit.ensembling.methods import EVERYTHING, BlendPlan
-from kagglekit.progress import Progress
+from kagglekit.progress import UNITS, Progress
 from kagglekit.scoring.metrics import is_higher_better
 from kagglekit.show.style import BLUE, ORANGE, PALE, legend_above, make_axes, name_rows, note, short, styled
 

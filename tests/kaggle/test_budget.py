@@ -38,6 +38,9 @@ def test_what_fits_is_no_warning_and_what_does_not_is_one_with_what_would():
     assert BUDGET.advice() == [] and "WARNING" not in str(BUDGET)
     assert "made-up GPU: 500 ms a step (± 10), 11 ms a row of test" in str(BUDGET)
     assert list(BUDGET.table().columns) == ["1 at a time", "2 at a time"]
+    assert BUDGET.table().loc["training", "1 at a time"] == pytest.approx(60 * BUDGET.hours()["training"])
+    units = [replace(BUDGET, epochs=epochs).table().index.name for epochs in (0.05, 3.0, 30.0)]
+    assert units == ["minutes", "minutes", "hours"] and replace(BUDGET, rows=9, test_rows=9).table().max(axis=None) > 1
     long = replace(BUDGET, step=8.0, limit=9.0)  # 3.4 hours a fold, 16.8 for all
     told = str(long)
     assert "WARNING: training takes 16.8 hours of 9, a fold at a time" in told
