@@ -113,12 +113,8 @@ def check_steps(steps: Sequence[Step], kernels: Sequence[str] = (), sources: Seq
 
     kernels: attached, whose runs need not be here. sources: that may have the backbone."""
     made: set[Path] = set()
-    elsewhere = (
-        check_data,
-        check_images,
-        check_report,
-        *([check_backbone] if sources else []),
-    )  # of files and packages there
+    elsewhere = [check_data, check_images, check_report]  # files and packages of there
+    elsewhere += [check_backbone] if sources else []
     for step in steps:
         refuse(step)
         check_beforehand(
