@@ -227,7 +227,7 @@ def _choose(folder: Path, role: str, could: list[Path], rule: Callable[[Path], f
 
 def _missing(folder: Path, role: str) -> str:
     name = PARAMETERS[role]
-    kinds = f"{', '.join(READERS)}, also with {' or '.join(PACKED)}"
+    kinds = f"{', '.join(READERS)}, also with {', '.join(PACKED)}"
     message = f"{folder} has no table named {role}* ({kinds}): say {name}= the name of that file; {_held(folder)}"
     if unread := _unread(folder, role):
         return f"{message}. {unread}"

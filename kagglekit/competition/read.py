@@ -67,7 +67,7 @@ def read_table(
         advice = ELSEWHERE.get(Path(name.removesuffix(".gz")).suffix.lower())
         raise ValueError(
             f"{path} is no table that can be read: its name should end with {', '.join(READERS)}, also with "
-            f"{' or '.join(PACKED)}" + (f"; {advice}" if advice else "")
+            f"{', '.join(PACKED)}" + (f"; {advice}" if advice else "")
         )
     if kind == ".parquet":
         names, columns = _read_parquet(path, data, notes)

@@ -79,7 +79,8 @@ def test_a_kind_that_nobody_registered_is_an_error_that_names_the_file_and_the_k
     with pytest.raises(ValueError) as raised:
         read_table(path)
     assert str(raised.value).startswith(
-        f"{path} is no table that can be read: its name should end with {', '.join(READERS)}, also with .gz or .zip"
+        f"{path} is no table that can be read: its name should end with {', '.join(READERS)}, "
+        "also with .gz, .zip, .bz2, .xz"
     )
     assert ("save the sheet as CSV UTF-8" in str(raised.value)) == ("xlsx" in name)
     with pytest.raises(FileNotFoundError, match=rf"{tmp_path} has no table named train\* \(\.csv, \.tsv.* say train="):
