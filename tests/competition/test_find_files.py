@@ -1,8 +1,6 @@
 """Which file is which, and columns that stand in other files: competitions in the shapes in which people find them."""
 
-import io
 import shutil
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -14,28 +12,7 @@ from kagglekit.competition.infer import infer
 from kagglekit.competition.submission import check_submission, make_submission
 from kagglekit.competition.task import load_task, read_sample, read_test, read_train
 from kagglekit.competition.text_columns import SEPARATOR
-
-IDS, TEST_IDS = [f"r{n}" for n in range(12)], [f"t{n}" for n in range(4)]
-TRAIN = {"id": IDS, "text": [f"the kettle was quite good, number {n}" for n in range(12)], "label": ["a", "b"] * 6}
-TEST = {"id": TEST_IDS, "text": [f"the garden looked dull, number {n}" for n in range(4)]}
-SAMPLE = {"id": TEST_IDS, "label": ["a"] * 4}
-BARE = {"id": IDS, "label": TRAIN["label"]}
-TEXTS = {f"train/{id}.txt": text for id, text in zip(IDS, TRAIN["text"], strict=True)}
-TEXTS |= {f"test/{id}.txt": text for id, text in zip(TEST_IDS, TEST["text"], strict=True)}
-PROMPTED = {**TRAIN, "prompt": ["p1", "p2"] * 6}, {**TEST, "prompt": ["p3"] * 4}
-PROMPTS = {"prompt": ["p1", "p2"], "about": ["write of a day", "write of a night"]}
-
-
-def written(folder, files):
-    """A folder with files: columns of a table, or text."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, dict):
-            content = pd.DataFrame(content).to_csv(index=False, sep="\t" if name.endswith("tsv") else ",")
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder
-
+from tests.competition.folders import BARE, IDS, PROMPTED, PROMPTS, SAMPLE, TEST, TEST_IDS, TEXTS, TRAIN, written
 
 SHAPES = {  # files, parameters, (train, test, sample), what is told
     "usual": ({"train.csv": TRAIN, "test.csv": TEST, "sample_submission.csv": SAMPLE}, {}, "", ""),
@@ -294,104 +271,6 @@ def test_a_competition_goes_from_its_files_to_a_submission_of_its_form(tmp_path,
     submission = make_submission(task, sample, test["id"], np.full((4, 2), 0.5, dtype=np.float32))
     check_submission(submission, sample, task)
     assert len(submission) == 4 and "label" in submission
-
-
-def archive():
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as opened:
-        opened.writestr("train.csv", "x\n1\n")
-        opened.writestr("test.csv", "x\n1\n")
-    return stream.getvalue()
-
-
-WRONG = [
-    (
-        {"a-train.csv": TRAIN, "b-train.csv": TRAIN, "test.csv": TEST},
-        {},
-        r"could be train: a-train\.csv, b-train\.csv\. Say which: train=",
-    ),
-    (
-        {"train.csv": TRAIN, "dev.csv": TEST},
-        {},
-        r"no table named test\* .*say test= the name of that file; it holds dev\.csv",
-    ),
-    ({"train.xlsx": "PK", "test.csv": TEST}, {}, r"train\.xlsx is not read: save the sheet as CSV UTF-8 beside it"),
-    ({"train.csv": TRAIN, "test.csv": TEST}, {"train": "/etc/hostname"}, r"train='/etc/hostname' is not in .*"),
-    ({"train.sqlite": "x", "test.csv": TEST}, {}, r"train\.sqlite is not read: write its table with pandas\.read_sql"),
-    ({"training_text": "ID,Text\n0||a\n", "test_text": "x"}, {}, r"training_text is not read: give its name an ending"),
-    ({"data.csv": TRAIN}, {}, r"Train and test are two files: write the rows to predict, .*, into test\.csv"),
-    (
-        {"train/data-00000-of-00001.arrow": "x", "train/state.json": "{}", "test.csv": TEST},
-        {},
-        r"train/data-00000-of-00001\.arrow is not read: write it with datasets\.load_from_disk",
-    ),
-    (
-        {"train.csv": TRAIN, "public_test.csv": TEST, "private_test.csv": {**TEST, "id": list("wxyz")}},
-        {},
-        r"2 files that could be test: private_test\.csv, public_test\.csv\. Say which",
-    ),
-    (
-        {f"{role}/{name}.txt": "x y z" for role in ("train", "test") for name in ("sents", "topics")},
-        {},
-        r"train and test in .* hold files of the same names \(sents\.txt, topics\.txt\), which are no texts with ids",
-    ),
-    (
-        {
-            "train.csv": {**BARE, "note": [1, 2] * 6},
-            "test.csv": {"id": TEST_IDS, "note": [3] * 4},
-            "notes.csv": {"note": [1, 2, 3], "about": ["write of a day", "write of a night", "write of both"]},
-        },
-        {},
-        r"share no column of text: .* numeric or empty\. notes\.csv: join=\{'notes\.csv': 'note'\} would add",
-    ),
-    (
-        {"x_train.csv": {"text": TRAIN["text"]}, "y_train.csv": {"label": TRAIN["label"]}, "x_test.csv": TEST},
-        {},
-        r"train has no column .*\. y_train\.csv has label, and as many rows as train: if they are labels in its order",
-    ),
-    ({"train.csv.tar.gz": "x", "test.csv": TEST}, {}, r"train\.csv\.tar\.gz is not read: unpack it"),
-    ({"train-00001-of-00003.csv": TRAIN, "test.csv": TEST}, {}, r"holds 1 of the 3 parts of train-00001-of-00003\.csv"),
-    ({"all.zip": archive()}, {}, r"all\.zip holds train\.csv: unpack it: python -m zipfile -e .*all\.zip"),
-    (
-        {"train/pos/1.txt": "good", "test.csv": TEST},
-        {},
-        r"train is a folder without tables: make one of it, train\.csv",
-    ),
-    ({"train.csv": TRAIN, "test.csv": TEST}, {"sample": "x.csv"}, r"has no file 'x\.csv' \(sample=\); it holds"),
-    (
-        {"train.csv": {**TRAIN, "target": TRAIN["label"]}, "test.csv": TEST},
-        {},
-        r"no sample submission .* train has label, target .*: say labels=",
-    ),
-    ({"train.csv": TRAIN, "runs/x/task.json": "{}", "runs/x/base/fold0/test.csv": TEST}, {}, r"no table named test\*"),
-    (
-        {"train.csv": PROMPTED[0], "test.csv": PROMPTED[1], "p.csv": PROMPTS},
-        {"join": {"p.csv": "prompt"}},
-        r"join: 'prompt' in data row 1 of test is 'p3', which p\.csv has not \(4 such rows\)",
-    ),
-    (
-        {"train.csv": TRAIN, "test.csv": TEST, "p.csv": PROMPTS},
-        {"join": {"p.csv": "prompt"}},
-        "join: train has no column 'prompt'",
-    ),
-    (
-        {"train.csv": TRAIN, "test.csv": TEST, "p.csv": PROMPTS},
-        {"join": {"p.csv": "x"}},
-        r"p\.csv has no column 'x'; it has prompt, about",
-    ),
-    ({"train.csv": TRAIN, "test.csv": TEST}, {"join": {"p.csv": "x"}}, r"has no file 'p\.csv'"),
-    (
-        {"train.csv": PROMPTED[0], "test.csv": PROMPTED[1], "p.csv": {"prompt": ["p1", "p1"], "about": ["x", "y"]}},
-        {"join": {"p.csv": "prompt"}},
-        r"p\.csv has several rows with prompt='p1'",
-    ),
-]
-
-
-@pytest.mark.parametrize(("files", "given", "message"), WRONG)
-def test_what_cannot_be_found_is_an_error_that_says_the_parameter(tmp_path, files, given, message):
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        infer(written(tmp_path, files), **given)
 
 
 def test_no_file_has_a_header(tmp_path):
