@@ -247,8 +247,11 @@ def test_the_model_of_all_rows_and_the_check_of_extra_rows_have_as_many_seeds(ho
     assert np.allclose((tables[0].iloc[:, 1:] + tables[1].iloc[:, 1:]) / 2, tables[2].iloc[:, 1:], atol=1e-7)
     stored = add_full(home.read("base"), home.task, ids, True)
     assert np.allclose(home.infer("base", "only").test_mean, stored.test_mean, atol=1e-5)
-    packed = {str(file.relative_to(folder)) for file in RunRecord(folder).files(models=True)}
-    assert {"full/model/model.safetensors", "full/seed1/model/model.safetensors"} <= packed
+    weights = {"full/model/model.safetensors", "full/seed1/model/model.safetensors"}
+    for full in ("", "add", "only"):
+        packed = {str(file.relative_to(folder)) for file in RunRecord(folder).files(models=True, full=full)}
+        assert weights & packed == (weights if full else set())
+        assert ("fold0/model/model.safetensors" in packed) == (full != "only")
 
 
 @pytest.mark.parametrize(
