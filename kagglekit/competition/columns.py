@@ -14,6 +14,7 @@ from kagglekit.competition.read import NAMELESS
 NO_LETTERS = re.compile(r"[\s\d!-/:-@\[-`{-~]+")
 DATES = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}\b.*|([A-Z][a-z]{2,8} )?\d{1,2}[ ,]+([A-Z][a-z]{2,8},? )?\d{4}\b.*")
 LINKS = re.compile(r"(https?://|www\.)\S*")
+PARSES = re.compile(r"\(\s*([A-Z]+ *)?\(.*", re.DOTALL)  # trees of a parser: ( ( The dog ) runs ), (ROOT (S ...
 IMAGES = re.compile(r"[^\n,;|]+\.(jpe?g|png|gif|bmp|webp|tiff?)", re.IGNORECASE)
 PEOPLE = re.compile(r"user|author|name|mail|url|link|page|host|phone|date|time", re.IGNORECASE)
 IDS = re.compile(r"(.*[\W_])?id|.*[a-z]I[dD]", re.IGNORECASE)
@@ -138,16 +139,16 @@ def find_id(tables: Mapping[str, pd.DataFrame], given: str | None) -> tuple[str,
 
 
 def kind_of_cells(column: pd.Series) -> tuple[str, float]:
-    """What a column holds, in words ("words", "numbers", "dates", "links", "images", "codes", "nothing"), and the mean
-    number of words of a cell that is not blank; in scripts without spaces two characters count as a word. Images are
-    names of their files."""
+    """What a column holds, in words ("words", "numbers", "dates", "links", "images", "parses", "codes", "nothing"), and
+    the mean number of words of a cell that is not blank; in scripts without spaces two characters count as a word.
+    Images are names of their files, parses trees of a parser in brackets."""
     cells = [cell for cell in column if cell.strip()]
     some = [cell[:2000] for cell in cells[:: max(1, len(cells) // 1000)]]
     if not some:
         return "nothing", 0.0
     words = float(np.mean([len(cell.split()) + len(UNSPACED.findall(cell)) / 2 for cell in some]))
     letters = np.mean([len(NO_LETTERS.sub("", cell)) / len("".join(cell.split())) for cell in some])
-    for kind, pattern in (("dates", DATES), ("links", LINKS), ("images", IMAGES)):
+    for kind, pattern in (("dates", DATES), ("links", LINKS), ("images", IMAGES), ("parses", PARSES)):
         if np.mean([pattern.fullmatch(cell.strip()) is not None for cell in some]) > 0.9:
             return kind, words
     if are_numbers(some).all() and are_numbers(cells).all():

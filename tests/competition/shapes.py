@@ -51,6 +51,10 @@ def write(folder, train, test, sample, header=True):
 ID, TEXT = {"id": lambda row: row}, {"text": prose}
 ONE = turn("a", "b", "c")
 PAIR = {"first": prose, "second": lambda row: prose(row, "a")}
+PARSED = {
+    "tree": lambda row: f"( ( {' '.join(prose(row).split()[:3])} ) ( {' '.join(prose(row).split()[3:])} ) )",
+    "parse": lambda row: f"(ROOT (S (NP (DT {prose(row).replace(' ', ') (NN ')}))))",
+}
 TWO = {"question": lambda row: prose(row % 20), "answer": lambda row: prose(row, "an")}
 PHRASES = {"anchor": lambda row: f"{NOUNS[row % 7]} frame", "target": lambda row: f"{NOUNS[row % 7]} frame {row}x"}
 NEW = {"question": lambda row: prose(row // 2, "every"), "answer": lambda row: prose(row, "an")}

@@ -8,6 +8,7 @@ from tests.competition.shapes import (
     NOUNS,
     ONE,
     PAIR,
+    PARSED,
     PHOTOS,
     PHRASES,
     TEXT,
@@ -49,6 +50,13 @@ SHAPES = {
         ID | {"toxic": 0.5, "threat": 0.5, "insult": 0.5},
         {},
         dict(kind="multilabel", labels=["toxic", "threat", "insult"], metric="roc_auc", form="columns"),
+    ),
+    "pairs of sentences with their parses": (
+        ID | PAIR | PARSED | {"gold": ONE},
+        ID | PAIR | PARSED,
+        ID | {"gold": "a"},
+        {},
+        dict(text=["first", "second"], labels=["gold"], left="tree (parses), parse (parses)"),
     ),
     "pairs of questions, train with ids of its own": (
         ID | {"qid1": lambda row: 2 * row} | PAIR | {"same": turn(0, 1)},
