@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import ks_2samp
 
 LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)  # values of max_length, of which the first that is enough is named
+CLOSE = 0.1  # lengths that differ by a smaller share are alike
 FEW = 10  # rows of a class: below, a fold validates on one or two
 
 
@@ -79,12 +80,17 @@ def describe_lengths(lengths: np.ndarray, default: int = 192) -> str:
 
 
 def describe_test_lengths(train: np.ndarray, test: np.ndarray) -> str:
-    """Whether texts of test are as long as those of train, by the KS distance (Kolmogorov-Smirnov), in tokens."""
+    """Whether texts of test are as long as those of train, by the KS distance (Kolmogorov-Smirnov) and quantiles."""
     found, medians = ks_2samp(train, test), [float(np.median(lengths)) for lengths in (train, test)]
+    ours, theirs = (np.quantile(lengths, (0.05, 0.25, 0.5, 0.75, 0.95)) for lengths in (train, test))
     figures = f"the median has {medians[1]:,.0f} tokens, that of train {medians[0]:,.0f}"
-    if found.pvalue >= 0.01 or found.statistic < 0.1:
+    apart = np.abs(theirs - ours) > CLOSE * ours
+    if found.pvalue >= 0.01 or found.statistic < 0.1 or not apart.any():
         return f"Texts of test are as long as those of train: {figures}."
     more = "shorter" if medians[1] < medians[0] else "longer" if medians[1] > medians[0] else "of other lengths"
+    if medians[1] == medians[0]:
+        spans = [f"{span[0]:,.0f} to {span[-1]:,.0f}" for span in (theirs, ours)]
+        figures = f"nine in ten have {spans[0]} tokens, those of train {spans[1]}"
     return (
         f"Texts of test are {more}: {figures} (KS distance {found.statistic:.2f}). The local score is that of other "
         "lengths: look at the scores by length in 3_train."

@@ -79,6 +79,12 @@ def test_lengths(lengths, words):
         (range(100), range(50, 150), "test are longer: the median has 100 tokens, that of train 50 (KS distance 0.50)"),
         (range(100), range(3, 103), "Texts of test are as long as those of train: the median has 52 tokens, that of "),
         ([5, 9], [100], "as long as those of train"),  # too few to tell
+        ([18] * 60 + [19] * 40, [18] * 90 + [19] * 110, "as long as those of train: the median has 19 tokens, that of"),
+        (
+            [20] * 30 + [25] * 100 + [30] * 30,
+            [10] * 50 + [25] * 100 + [90] * 50,
+            "of other lengths: nine in ten have 10 to 90 tokens, those of train 20 to 30 (KS distance 0.25)",
+        ),
     ],
 )
 def test_lengths_of_test(train, test, words):
