@@ -6,7 +6,6 @@ predicts the same other rows of train; what is in FOLDER is not trained again, s
 tests/benchmarks/README.md. `--rows 600 1200` learns and predicts more rows than SIZES (a folder for each).
 """
 
-import argparse
 import os
 import shutil
 import time
@@ -26,8 +25,8 @@ from kagglekit.runs.folder import Fitted
 from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
+from tests.benchmarks.page import measure_or_table
 
-PAGE, MARKS = Path(__file__).with_name("README.md"), ("<!-- decoders -->", "<!-- end of decoders -->")
 LENGTHS = {"tweets": 64, "bbc": 128, "drugs": 128}
 SIZES = {"tweets": (300, 600), "bbc": (200, 400), "drugs": (200, 400)}  # rows learned, and others predicted
 RATING = {"1": ["terrible"], "2": ["okay"], "3": ["great"]}
@@ -156,26 +155,21 @@ def table(folder: Path, samples: list[str], sizes: tuple[int, int] | None = None
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=["measure", "table"])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--samples", nargs="+", default=list(PROMPTS), choices=PROMPTS)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", nargs=2, type=int, metavar=("LEARNED", "PREDICTED"), help="in place of SIZES")
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
-    options = parser.parse_args()
-    if options.what == "measure":
-        measure(options.folder, options.samples, options.ways, options.seeds, options.rows)
-        return
-    found = table(options.folder, options.samples, options.rows)
-    print(found)
-    if options.write:
-        page = PAGE.read_text()
-        before, behind = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
-        PAGE.write_text(f"{before}{MARKS[0]}\n\n{found}\n\n{MARKS[1]}{behind}")
+    more = {
+        "--samples": {"nargs": "+", "default": list(PROMPTS), "choices": PROMPTS},
+        "--ways": {"nargs": "+", "default": list(WAYS), "choices": WAYS, "help": "to measure"},
+        "--rows": {"nargs": 2, "type": int, "metavar": ("LEARNED", "PREDICTED"), "help": "in place of SIZES"},
+    }
+    measure_or_table(
+        __doc__,
+        "decoders",
+        lambda options: measure(options.folder, options.samples, options.ways, options.seeds, options.rows),
+        lambda options: table(options.folder, options.samples, options.rows),
+        arguments,
+        more,
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModel
 
 from tests.benchmarks import gpu_systems
 from tests.benchmarks.deberta_speed import PUBLISHED, SHAPES
+from tests.benchmarks.page import write_table
 from tests.benchmarks.train_speed import machine
 
 HERE = Path(__file__).parent
@@ -164,15 +165,6 @@ def find_waits(system: System, models: dict[str, dict], tiny: bool) -> str:
     return f"Of {len(waits)} recipes {which} for the GPU between logged steps."
 
 
-def write_table(text: str, readme: Path, marks: tuple[str, str] = MARKS) -> None:
-    """Replace what stands between the marks of a page. Raises ValueError for a page without them."""
-    before, mark, rest = readme.read_text().partition(marks[0])
-    _, last, after = rest.partition(marks[1])
-    if not mark or not last:
-        raise ValueError(f"{readme} has no {marks[0].strip()} and {marks[1]}")
-    readme.write_text(f"{before}{mark}{text}\n{last}{after}")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=__doc__.split("\n\n")[0])
@@ -218,7 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
     text = "\n\n".join(lines)
     print(text)
     if not options.cpu or options.readme != HERE / "README.md":
-        write_table(text, options.readme)
+        write_table(text, options.readme, MARKS)
 
 
 if __name__ == "__main__":

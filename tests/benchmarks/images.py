@@ -6,7 +6,6 @@ is right in half of the rows at most. Other pictures, with captions of their col
 again. `table FOLDER` compares on the held-back labels; `--write` puts the table into tests/benchmarks/README.md.
 """
 
-import argparse
 import itertools
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from transformers import ViTConfig, ViTImageProcessor, ViTModel
 from kagglekit.files import read_json
 from kagglekit.gains.effect import measure_gain
 from kagglekit.running.notebook import run_notebook
-from tests.benchmarks.gpu import write_table
+from tests.benchmarks.page import measure_or_table
 from tests.benchmarks.trick_gain import write_cell
 
-PAGE, MARKS = Path(__file__).with_name("README.md"), ("<!-- images -->\n", "<!-- end of images -->")
 WARM, COLD = ("red", "orange", "yellow", "pink"), ("blue", "green", "purple", "gray")
 FORMS = {"circle": "ellipse", "square": "rectangle"}
 CAPTIONS = [(*both, form) for both in itertools.permutations(WARM + COLD, 2) for form in FORMS]  # on, ground, form
@@ -135,18 +133,13 @@ def table(folder: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=["measure", "table"])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
-    options = parser.parse_args(arguments)
-    if options.what == "measure":
-        measure(options.folder, options.seeds)
-        return
-    print(found := table(options.folder))
-    if options.write:
-        write_table(found, PAGE, MARKS)
+    measure_or_table(
+        __doc__,
+        "images",
+        lambda options: measure(options.folder, options.seeds),
+        lambda options: table(options.folder),
+        arguments,
+    )
 
 
 if __name__ == "__main__":

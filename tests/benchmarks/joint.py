@@ -6,7 +6,6 @@ a seed, and predicts other rows of train; what is in FOLDER is not trained again
 table into tests/benchmarks/README.md.
 """
 
-import argparse
 import os
 import shutil
 import time
@@ -27,10 +26,9 @@ from kagglekit.pretraining.stages import pretrain
 from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
-from tests.benchmarks.gpu import write_table
+from tests.benchmarks.page import measure_or_table
 from tests.benchmarks.trick_gain import write_cell
 
-PAGE, MARKS = Path(__file__).with_name("README.md"), ("<!-- joint -->\n", "<!-- end of joint -->")
 SIZES = {"bbc": (300, 600), "tweets": (300, 600), "drugs": (200, 400)}  # rows learned, and others predicted
 BASE = {"max_length": 128, "learning_rate": 1.6e-4, "evaluate_every": 10**6}  # evaluated at the end alone
 ALONE, LONGER, JOINT = "alone", "alone, 6 epochs", "joint"
@@ -200,19 +198,15 @@ def table(folder: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=["measure", "table"])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="to measure")
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
-    options = parser.parse_args(arguments)
-    if options.what == "measure":
-        measure(options.folder, options.seeds, options.ways)
-        return
-    print(found := table(options.folder))
-    if options.write:
-        write_table(found, PAGE, MARKS)
+    more = {"--ways": {"nargs": "+", "default": list(WAYS), "choices": WAYS, "help": "to measure"}}
+    measure_or_table(
+        __doc__,
+        "joint",
+        lambda options: measure(options.folder, options.seeds, options.ways),
+        lambda options: table(options.folder),
+        arguments,
+        more,
+    )
 
 
 if __name__ == "__main__":

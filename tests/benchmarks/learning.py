@@ -7,7 +7,6 @@ by the notebooks; what is in FOLDER is not done again. `table FOLDER` compares w
 the held-back labels; `--write` puts the table into tests/benchmarks/README.md.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,9 @@ from kagglekit.gains.effect import measure_gain
 from kagglekit.running.notebook import run_notebook
 from kagglekit.samples import write_sample
 from kagglekit.scoring.grouped import LabelsBy
-from tests.benchmarks.gpu import write_table
+from tests.benchmarks.page import measure_or_table
 from tests.benchmarks.trick_gain import write_cell
 
-PAGE, MARKS = Path(__file__).with_name("README.md"), ("<!-- learning -->\n", "<!-- end of learning -->")
 RULES = {  # what is forbidden -> sample, and the label of the texts that break the rule
     "No news about business": ("bbc", "business"),
     "No angry or sad posts": ("tweets", "negative"),
@@ -146,20 +144,18 @@ def table(folder: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=["measure", "table"])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--splits", type=int, default=3)
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, help="to measure")
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
-    options = parser.parse_args(arguments)
-    if options.what == "measure":
-        measure(options.folder, options.seeds, options.splits, options.ways)
-        return
-    print(found := table(options.folder))
-    if options.write:
-        write_table(found, PAGE, MARKS)
+    more = {
+        "--splits": {"type": int, "default": 3},
+        "--ways": {"nargs": "+", "default": list(WAYS), "choices": WAYS, "help": "to measure"},
+    }
+    measure_or_table(
+        __doc__,
+        "learning",
+        lambda options: measure(options.folder, options.seeds, options.splits, options.ways),
+        lambda options: table(options.folder),
+        arguments,
+        more,
+    )
 
 
 if __name__ == "__main__":

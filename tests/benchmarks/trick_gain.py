@@ -27,7 +27,7 @@ from kagglekit.model.backbones import find_backbone
 from kagglekit.samples import write_sample
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.recipe import Recipe
-from tests.benchmarks.gpu import write_table
+from tests.benchmarks.page import write_table
 
 BASE = {"max_length": 64, "learning_rate": 1.6e-4, "epochs": 3.0}  # what `suggest_learning_rate` gives for MiniLM
 SAMPLES = {"tweets": (300, 600), "drugs": (200, 400), "bbc": (200, 400), "reviews-zh": (200, 400)}  # learned, others
