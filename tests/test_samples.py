@@ -3,14 +3,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from kagglekit import samples
 from kagglekit.competition.infer import infer
 from kagglekit.competition.read import read_table
-from kagglekit.competition.task import read_train
-from kagglekit.samples import SAMPLES, read_answers, write_sample
+from kagglekit.competition.task import encode_labels, read_test, read_train
+from kagglekit.samples import SAMPLES, describe_held_back, read_answers, score_held_back, write_sample
 
 SIZES = {"bbc": (1490, 735), "tweets": (30526, 7632), "reviews-zh": (28098, 7025), "drugs": (600, 379)}
 FOUND = {  # kind, labels, form, metric, text, classes
@@ -52,6 +53,29 @@ def test_a_sample_is_inferred_as_what_it_is(written):
     assert (task.kind, task.labels, task.form, task.metric, task.text, task.classes) == FOUND[name]
     assert task.kind == SAMPLES[name].kind
     assert read_train(task)["text"].str.strip().ne("").all()
+
+
+NEW = {"bbc": 695, "tweets": 7411, "reviews-zh": 1575, "drugs": 378}  # rows of test whose text is not in train
+
+
+def test_rows_whose_text_is_in_train_are_scored_apart(written):
+    """Four of five test rows of the Chinese reviews stand in train: a model that knows its texts by heart and guesses
+    all others looks good there, and is chance on the new ones."""
+    name, folder = written
+    task, _ = infer(folder)
+    train, test = read_train(task), read_test(task)
+    known = dict(zip(train["text"], encode_labels(task, train), strict=True))
+    width = len(task.classes)
+    predictions = np.full((len(test), width), 1 / width)
+    for row, text in enumerate(test["text"]):
+        if text in known:
+            predictions[row] = np.eye(width)[known[text]]
+    found = score_held_back(task, test, predictions)
+    assert found["new_rows"] == NEW[name]
+    if name == "reviews-zh":
+        assert found["true_score"] == pytest.approx(0.9702, abs=1e-4) and found["new_score"] == 0.5
+        words = "on the held-back test labels; 0.5000 on the 1,575 rows whose text is not in train"
+        assert describe_held_back({"metric": task.metric, **found}).endswith(words)
 
 
 def test_a_sample_is_the_same_bytes_again_and_is_not_written_twice(written, tmp_path):

@@ -25,6 +25,7 @@ from kagglekit.reports.paired import pair, read_data, write_label, write_predict
 from kagglekit.reports.reproduce import show_way
 from kagglekit.reports.run_settings import describe_method
 from kagglekit.running.notebook import LAB
+from kagglekit.samples import describe_held_back
 from kagglekit.scoring.metrics import CLASSES, is_higher_better
 from kagglekit.show import classes, plots
 from kagglekit.show.reliability import expected_calibration_error, reliability, reliability_table
@@ -263,8 +264,8 @@ def show_submission(report: Report) -> list[str]:
     words = f"submission.csv has {len(frame):,} rows{f', made from {made}' if made else ''}, and passes all checks"
     report.findings.append(f"{words}{f', with {len(cautions)} cautions' if cautions else ''}.")
     parts = [paragraph(f"{words}."), listing(f"CAUTION: {one}" for one in cautions)]
-    if (true := view.submission.get("true_score")) is not None:
-        sentence = f"On the held-back test labels: {view.submission['metric']} {write_score(true)}."
+    if view.submission.get("true_score") is not None:
+        sentence = f"True score: {describe_held_back(view.submission)}."
         parts.append(paragraph(sentence))
         report.findings.append(sentence)
     parts.append(table(checks, "Checks of the written file"))

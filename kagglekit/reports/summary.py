@@ -10,6 +10,7 @@ from pathlib import Path
 from kagglekit.files import shorten
 from kagglekit.progress import clock
 from kagglekit.reports.overview import Overview, read_overview, write_score
+from kagglekit.samples import describe_held_back
 
 WIDTH, NARROW = 80, 28  # columns of a terminal, and the fewest in which settings stand beside the figures
 
@@ -58,8 +59,8 @@ def write_facts(found: Overview) -> list[tuple[str, str]]:
         words = [str(shorten(found.work / "submission.csv")), f"from {run}" if run else ""]
         words += [f"beside it {', '.join(others)}" if others else ""]
         facts.append(("submission", ", ".join(filter(None, words))))
-    if (true := found.submission.get("true_score")) is not None:
-        facts.append(("true score", f"{found.submission['metric']} {write_score(true)} (on the held-back test labels)"))
+    if found.submission.get("true_score") is not None:
+        facts.append(("true score", describe_held_back(found.submission)))
     others = {stem: mark for stem, mark in found.markers.items() if stem[0] in "15"}
     times = ", ".join(f"{stem} {clock(mark.get('seconds', 0.0))}" for stem, mark in others.items())
     if (found.work / "notebooks").is_dir():

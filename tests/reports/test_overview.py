@@ -51,7 +51,10 @@ def test_all_runs_stand_in_one_table_the_best_first_and_partial_ones_below(work,
     (work / "notebooks/lab").mkdir()
     for name in ("submission.csv", "submission.blend.csv", "submission.ema.csv"):
         (work / name).write_text("id\n")
-    write_json(work / "submission.json", {"run": "blend", "metric": "accuracy", "true_score": 0.94})
+    write_json(
+        work / "submission.json",
+        {"run": "blend", "metric": "accuracy", "true_score": 0.94, "new_score": 0.93, "new_rows": 90},
+    )
     assert main(["--summary", "runs/bbc"]) == 0
     assert capsys.readouterr().out.splitlines() == lines_of(work)
     assert lines_of(work) == [
@@ -69,7 +72,8 @@ def test_all_runs_stand_in_one_table_the_best_first_and_partial_ones_below(work,
         "",
         "blend       95 % interval 0.9000 to 0.9600; the plain mean does as well",
         "submission  runs/bbc/submission.csv, from blend, beside it submission.ema.csv",
-        "true score  accuracy 0.9400 (on the held-back test labels)",
+        "true score  accuracy 0.9400 on the held-back test labels; 0.9300 on the 90 rows",
+        "            whose text is not in train",
         "notebooks   runs/bbc/notebooks/: 1_eda 0:20",
         "compare     python -m kagglekit compare blend ema work=runs/bbc",
         "report      python -m kagglekit report runs/bbc",
