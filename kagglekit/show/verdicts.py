@@ -116,7 +116,8 @@ def describe_copies(summary: pd.DataFrame) -> str:
     if both["rows"]:
         found.append(
             f"Rows of test with a copy in train: {both['rows']:,} ({both['share']:.1%}). Their labels stand there: "
-            "the score on test will be a little better than the local one."
+            f"the score on test will be {'much' if both['share'] >= 0.1 else 'a little'} better than the local one, "
+            "which holds for the others."
         )
     one = lines["within test"]
     return " ".join(found) or f"{copies} within test: {one['rows']:,} rows ({one['share']:.1%}); none is in train."

@@ -95,7 +95,12 @@ def test_copies():
     train, test = ["one text", "One  text", "other", "third"], ["third", "fourth"]
     assert describe_copies(duplicate_summary(train, test)) == (
         "Copies within train: 2 rows (50.0%), which share a fold. Rows of test with a copy in train: 1 (50.0%). Their "
-        "labels stand there: the score on test will be a little better than the local one."
+        "labels stand there: the score on test will be much better than the local one, which holds for the others."
+    )
+    few = describe_copies(duplicate_summary(train, ["third", *"abcdefghij"]))
+    assert few.endswith(
+        "1 (9.1%). Their labels stand there: the score on test will be a little better than the local "
+        "one, which holds for the others."
     )
     groups = np.array([0, 0, 1, 1, 2, 3])
     assert describe_copies(duplicate_summary(train, test, groups=groups)) == (
