@@ -54,6 +54,10 @@ def _rows(function: Callable, higher: bool, kinds: tuple[str, ...], decides: boo
     return Metric(mean, higher, kinds, decides, sums=counts.mean_sums(function), views=views)
 
 
+def _logs(values: np.ndarray) -> np.ndarray:
+    return np.log1p(values.clip(0))
+
+
 _ANY = (*CLASSES, "multilabel", "ordinal")
 _CHANCES = (*CLASSES, "multilabel")
 _NUMBERS = ("regression",)
@@ -65,12 +69,15 @@ _SHARES = counts.mean_sums(lambda labels, values: (np.abs(labels - values) / fas
 METRICS = {
     "accuracy": _decision(sk.accuracy_score, _ANY, counts.accuracy),
     "balanced_accuracy": _decision(sk.balanced_accuracy_score, (*CLASSES, "ordinal"), counts.balanced_accuracy),
-    "f1": _decision(functions.f1_second, ("binary",), counts.f1_second),
+    "f1": _decision(functions.f_second(1), ("binary",), counts.f_second(1)),
+    "f0.5": _decision(functions.f_second(0.5), ("binary",), counts.f_second(0.5)),
+    "f2": _decision(functions.f_second(2), ("binary",), counts.f_second(2)),
     "f1_macro": _decision(functions.f1("macro"), _ANY, counts.f1_macro),
     "f1_micro": _decision(functions.f1("micro"), _ANY, counts.f1_micro),
     "f1_weighted": _decision(functions.f1("weighted"), _ANY, counts.f1_weighted),
     "f1_samples": _rows(functions.f1_rows, True, ("multilabel",), decides=True),
     "jaccard_samples": _rows(functions.jaccard_rows, True, ("multilabel",), decides=True),
+    "hamming": Metric(sk.hamming_loss, False, ("multilabel",), decides=True, from_counts=counts.hamming),
     "mcc": _decision(sk.matthews_corrcoef, (*CLASSES, "ordinal"), counts.mcc),
     "qwk": _decision(functions.kappa("quadratic"), ("multiclass", "ordinal"), counts.qwk, ordered=True),
     "kappa_linear": _decision(functions.kappa("linear"), ("multiclass", "ordinal"), counts.kappa_linear, ordered=True),
@@ -91,6 +98,12 @@ METRICS = {
         False,
         lambda errors, _: np.sqrt(fast_forms.mean_square(errors)).mean(axis=1),
         counts.mcrmse_sums,
+    ),
+    "rmsle": _values(
+        functions.rmsle,
+        False,
+        lambda errors, truth: np.sqrt(fast_forms.mean_square(_logs(truth + errors) - _logs(truth))).mean(axis=1),
+        lambda labels, values: counts.mcrmse_sums(_logs(labels), _logs(values)),
     ),
     "mse": _values(
         sk.mean_squared_error, False, lambda errors, _: fast_forms.mean_square(errors).mean(axis=1), _SQUARES

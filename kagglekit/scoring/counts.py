@@ -54,10 +54,19 @@ def balanced_accuracy(counts: Counts) -> np.ndarray:
     return ratio(counts.right, counts.true).sum(axis=-1) / np.count_nonzero(counts.true, axis=-1)
 
 
-def f1_second(counts: Counts) -> np.ndarray:
-    """F1 of the second class; 0 where no row has it or is given it."""
-    true, chosen, right = (some[..., 1:2].sum(axis=-1) for some in (counts.true, counts.chosen, counts.right))
-    return ratio(2 * right, true + chosen)
+def f_second(beta: float) -> Callable[[Counts], np.ndarray]:
+    """F beta of the second class; 0 where no row has it or is given it."""
+
+    def value(counts: Counts) -> np.ndarray:
+        true, chosen, right = (some[..., 1:2].sum(axis=-1) for some in (counts.true, counts.chosen, counts.right))
+        return ratio((1 + beta**2) * right, beta**2 * true + chosen)
+
+    return value
+
+
+def hamming(counts: Counts) -> np.ndarray:
+    """The share of cells, a row and a label, that are wrong."""
+    return (counts.true + counts.chosen - 2 * counts.right).mean(axis=-1) / counts.rows
 
 
 def f1_macro(counts: Counts) -> np.ndarray:

@@ -37,9 +37,9 @@ def f1(average: str) -> Callable:
     return lambda labels, decisions: sk.f1_score(labels, decisions, average=average, zero_division=0.0)
 
 
-def f1_second(labels: np.ndarray, decisions: np.ndarray) -> float:
-    """F1 of the second of two classes."""
-    return sk.f1_score(labels == 1, decisions == 1, zero_division=0.0)
+def f_second(beta: float) -> Callable:
+    """F beta of the second of two classes: 0.5 counts precision more, 2 recall."""
+    return lambda labels, decisions: sk.fbeta_score(labels == 1, decisions == 1, beta=beta, zero_division=0.0)
 
 
 def one_hot(labels: np.ndarray, columns: int) -> np.ndarray:
@@ -78,6 +78,14 @@ def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
 def rmse(labels: np.ndarray, values: np.ndarray) -> float:
     """Over all cells."""
     return float(np.sqrt(np.mean((labels - values) ** 2)))
+
+
+def rmsle(labels: np.ndarray, values: np.ndarray) -> float:
+    """The root mean squared error of log(1 + value), the mean over the targets; a value below 0 counts as 0. Raises
+    ValueError for a label below 0."""
+    if labels.min() < 0:
+        raise ValueError(f"rmsle is of labels from 0 on, and the smallest is {labels.min():g}: use rmse or mae")
+    return sk.root_mean_squared_log_error(labels, values.clip(0))
 
 
 def brier_rows(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:

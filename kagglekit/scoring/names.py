@@ -8,8 +8,10 @@ from kagglekit.declared import read_names
 
 OTHERS = {
     "acc": ["accuracy"],
-    "bac bacc balancedacc": ["balanced_accuracy"],
+    "bac bacc balancedacc uar averagerecall avgrec recallmacro": ["balanced_accuracy"],
     "f fscore fmeasure f1score f1binary binaryf1": ["f1"],
+    "fbeta fbetascore": ["f0.5", "f2"],
+    "hammingloss": ["hamming"],
     "meanf1 meanfscore f1sample f1example f1examples": ["f1_samples", "f1_macro"],
     "jaccard iou jaccardscore": ["jaccard_samples"],
     "matthews matthewscorrcoef phi matthewscorrelation": ["mcc"],
@@ -23,6 +25,7 @@ OTHERS = {
     "brierscore brierscoreloss brierloss": ["brier"],
     "meansquarederror l2": ["mse"],
     "rootmeansquarederror": ["rmse"],
+    "rootmeansquaredlogerror rmsloge msle meansquaredlogerror": ["rmsle"],
     "meancolumnwisermse columnwisermse": ["mcrmse"],
     "meanabsoluteerror l1": ["mae"],
     "meanabsolutepercentageerror": ["mape"],

@@ -44,7 +44,8 @@ def test_thresholds_are_never_worse_on_the_fitted_rows_and_help_where_they_shoul
     before = predictions.copy()
     method, inputs = fitted(method, predictions, labels, kind, metric)
     after = method.predict(inputs)
-    gain = score(metric, labels, after) - score(metric, labels, predictions)
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    gain = sign * (score(metric, labels, after) - score(metric, labels, predictions))
     assert after.shape == predictions.shape and np.array_equal(predictions, before)
     assert gain > (0.01 if metric in ("f1_macro", "qwk", "mcc") and not isinstance(method, TopK) else -1e-12)
     if kind in ("binary", "multiclass"):

@@ -17,7 +17,7 @@ METRIC |= {"regression": "rmse"}
 
 def make_labels(kind, rng, n=200):
     if kind == "regression":
-        return rng.normal(size=(n, COLUMNS[kind])).astype(np.float32)
+        return np.maximum(4 + rng.normal(size=(n, COLUMNS[kind])), 0).astype(np.float32)  # not below 0, for rmsle
     if kind == "multilabel":
         return (rng.random((n, COLUMNS[kind])) < 0.4).astype(np.float32)
     return rng.integers(0, {"binary": 2, "multiclass": 3, "ordinal": 5}[kind], n)

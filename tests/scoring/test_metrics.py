@@ -226,3 +226,22 @@ def every_class(labels, predictions):
 def test_a_metric_that_gives_no_number_is_an_error_in_words():
     with pytest.raises(ValueError, match="no_number is nan on these 2 rows, and cannot be compared"):
         score(f"{__name__}:no_number", np.array([0, 1]), np.full((2, 2), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "predictions", "expected"),
+    [
+        ("rmsle", [0.0, 1.0, 3.0], [[1.0], [3.0], [-2.0]], np.log(2) * np.sqrt((1 + 1 + 4) / 3)),
+        ("rmsle", [[0.0, 1.0], [1.0, 3.0]], [[1.0, 3.0], [3.0, 3.0]], np.log(2) * (1 + np.sqrt(1 / 2)) / 2),
+        ("f0.5", [1, 1, 1, 0], [[0.1, 0.9], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9]], 1.25 * 1 / (0.25 * 3 + 2)),
+        ("f2", [1, 1, 1, 0], [[0.1, 0.9], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9]], 5 * 1 / (4 * 3 + 2)),
+        ("hamming", [[1.0, 0, 0], [0, 1.0, 1.0]], [[0.9, 0.9, 0.1], [0.1, 0.2, 0.8]], 2 / 6),
+    ],
+)
+def test_values_worked_out_by_hand(metric, labels, predictions, expected):
+    assert score(metric, np.array(labels), np.array(predictions)) == pytest.approx(expected)
+
+
+def test_labels_below_zero_are_refused_for_rmsle():
+    with pytest.raises(ValueError, match=r"rmsle is of labels from 0 on, and the smallest is -2: use rmse or mae"):
+        check_metric("rmsle", "regression", np.array([[1.0], [-2.0]]), 1)
