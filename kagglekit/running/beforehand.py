@@ -209,10 +209,12 @@ def _first_lines(path: Path, delimiter: str | None, count: int) -> list[list[str
         return []
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            lines = list(islice(csv.reader(stream, delimiter=delimiter or kinds[path.suffix.lower()]), count))
+            rows = csv.reader(stream, delimiter=delimiter or kinds[path.suffix.lower()])
+            header, *lines = islice(rows, max(2, count))
     except (OSError, ValueError, csv.Error):
         return []
-    return lines if lines and len(lines[0]) > 1 else []
+    title = {"", "#"} & {*header[1:], "".join(header)[:1]} or any(len(row) != len(header) for row in lines)
+    return [] if title or len(header) < 2 else [header, *lines][:count]
 
 
 def check_pairs(asked: Asked) -> None:

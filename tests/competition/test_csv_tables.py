@@ -52,6 +52,33 @@ DIVIDED = [
 ]
 
 
+TABLE = "id,text,n\n" + "".join(f"r{row},it was day {row},{row}\n" for row in range(3))
+WORDS = "key,body\n" + "".join(f"r{row},it was day {row}\n" for row in (8, 9, 10))
+NAMED = ["id", "text", "n"]
+TITLED = [  # text, header, the title that is told
+    ("Reviews, exported\n" + TABLE, NAMED, "Reviews, exported"),
+    ("Reviews of May\n\n" + TABLE, NAMED, "Reviews of May"),
+    ("Reviews of May,,\n,,\n" + TABLE, NAMED, "Reviews of May,, ,,"),
+    ("Post,,Label\n" + TABLE, NAMED, "Post,,Label"),
+    ("# by us, 2024, CC BY\n# all\n" + TABLE, NAMED, "# by us, 2024, CC BY # all"),
+    ("// by us\n" + WORDS, ["key", "body"], "// by us"),
+    ("sep=;\n# by us\n" + TABLE.replace(",", ";"), NAMED, "# by us"),
+    ("\n" + TABLE, NAMED, ""),
+    ("Towns\nRome, Italy\nParis, France\nLyon, France\nNice, France\nLille, France\n", ["Towns"], ""),
+    ("#id,text\nr1,a b\nr2,b b\nr10,c d\n", ["#id", "text"], ""),
+    (",text,n\na1,x y,1\na2,y y,2\na3,z y,3\n", ["", "text", "n"], ""),
+    ("text,n,text\nx,1,x\ny,2,y\nz,3,z\n", ["text", "n"], ""),
+]
+
+
+@pytest.mark.parametrize(("text", "header", "title"), TITLED)
+def test_what_stands_above_the_header_is_no_row_and_told(tmp_path, text, header, title):
+    table, notes = read(tmp_path, text)
+    assert table[0] == header and (f"title of t.csv | {title} | left out" if title else "") in notes
+    assert "title of" in notes or not title
+    assert len(table) == text[text.index(header[-1]) :].count("\n")
+
+
 @pytest.mark.parametrize(("name", "text", "header", "told"), DIVIDED)
 def test_the_delimiter_divides_header_and_rows_into_as_many_cells(tmp_path, name, text, header, told):
     table, notes = read(tmp_path, text, name)
@@ -129,6 +156,11 @@ LOST = [
     ('id,text\n1,"a" b, c\n2,"d, e"\n', "line 2: a quote opens in this row and closes in the middle of the cell"),
     ('id,text\n1,"a\nb "c", d"\n2,"d, e"\n', "line 2: a quote opens in this row and closes in the middle of line 3"),
     ("id,text\n1,a\n2,b,c\n3,d\n", "line 3: the row has 3 cells and the header has 2; a cell with a comma"),
+    (
+        "Title, of us\n\n" + lines() + "1,2,3\n",
+        "line 34: the row has 3 cells and the header has 2; a cell with a comma",
+    ),
+    ("A, B\nx,y,z\nq,r,s\nt,u\n", "line 2: the row has 3 cells .* has 2; if the first line is a title, delete it"),
 ]
 
 

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Sized
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
 from kagglekit.competition.formats.csv_ways import ENCLOSED, ENCLOSING, NAMES, PLAIN, WAYS, Misread, Rows
@@ -12,6 +13,9 @@ from kagglekit.competition.formats.encodings import Text
 ALONE = "\x1f"  # divides nothing: a file of one column
 SOME = 200  # rows that show the delimiter
 MANY = 10  # lines in one cell that could all be rows
+ABOVE = 20  # lines above a header, at most
+SEP = re.compile(r"sep=(.)\s*")  # the line that Excel reads
+COMMENT = re.compile(r"#+\s|//|%\s|sep=")
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -27,7 +31,8 @@ def read_csv(
     delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ValueError(f"delimiter={delimiter!r} must be one character, such as ';' or a tab")
-    divider, more = find_delimiter(text, own, delimiter)
+    text, titles = _skip_titles(text, delimiter)
+    divider, more = find_delimiter(text, own, delimiter or next(iter(SEP.findall(titles)), None))
     try:
         name, rows, problem = _read(text, divider, own, quotes)
         more = 0
@@ -39,6 +44,8 @@ def read_csv(
         except ValueError:
             raise error from None
     notes, file = _delimiter_note(text, own, divider), text.path.name
+    if shown := " ".join(SEP.sub("", titles).split()):
+        notes.append((f"title of {file}", shown[:60], f"left out: the header is line {text.above + 1}"))
     if name != ENCLOSING:
         reason = f"else, in line {problem.line}, {problem.why}" if problem else "given, or as in train"
         notes.append((f"quotes in {file}", name, f"each row has the cells of the header; {reason}"))
@@ -104,8 +111,6 @@ def find_delimiter(text: Text, own: str, given: str | None = None) -> tuple[str,
     lines = list(islice((line for line in text.lines() if line.strip()), SOME))
     if len(lines) < 2 and "\r" in "".join(lines).strip():
         lines = list(islice((line for line in text.lines("") if line.strip()), SOME))
-    said = re.fullmatch(r"sep=(.)\s*", lines[0]) if lines else None
-    lines, given = (lines[1:], said[1]) if said else (lines, given)
     header = lines[0] if lines else ""
     found = {one: _share(lines, one) for one in ([given] if given and given in header else NAMES) if one in header}
     if given in found:
@@ -114,6 +119,40 @@ def find_delimiter(text: Text, own: str, given: str | None = None) -> tuple[str,
     if share:
         return best, more
     return (own, 0) if own in found else (ALONE, 0)
+
+
+def _skip_titles(text: Text, given: str | None) -> tuple[Text, str]:
+    """The text without what stands above its header, and that: a title, comments, names over several columns, `sep=;`.
+
+    Those have more or fewer cells than the rows, blank ones, or begin as comments do. The header is a line of names, as
+    many as most rows have cells, no number; and where not all above are comments, some name fits no cell of its column.
+    """
+    lines = [(n, line) for n, line in enumerate(islice(text.lines(), SOME + ABOVE)) if line.strip()]
+    for place, (number, line) in enumerate(lines[:ABOVE]):
+        below = [line for _, line in lines[place:]]
+        rows = max((_rows(below, one) for one in ([given] if given else NAMES) if one in line), key=len, default=[])
+        names = [cell.strip() for cell in rows[0]] if rows else []
+        named = "" not in names and len({*names}) == len(names) > 1
+        comments = all(COMMENT.match(above) for _, above in lines[:place])
+        if place == 0 and named and not COMMENT.match(line):
+            break
+        shapes = map(_shape, zip(*rows[1:], strict=True))
+        odd = comments or any(shape and not shape(name) for name, shape in zip(names, shapes, strict=False))
+        if place and named and odd and not any(map(NUMBER.fullmatch, names)):
+            return replace(text, above=number), "".join(line for _, line in lines[:place])
+    return text, ""
+
+
+def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
+    """The lines as rows, where most have as many cells as the first; else none."""
+    ways = [[line.rstrip("\r\n").split(delimiter) for line in lines]]
+    with suppress(csv.Error):
+        ways.insert(0, [row for row in csv.reader(lines, delimiter=delimiter) if row])
+    for rows in ways:
+        same = [row for row in rows if len(row) == len(rows[0])]
+        if len(same) > 0.9 * len(rows):
+            return same
+    return []
 
 
 def _rank(score: tuple[float, int, int, str]) -> tuple:

@@ -64,10 +64,9 @@ def _enclosed(
         if not row:
             pass
         elif not found.header:
-            if not _names_delimiter(row):
-                found.header, width = row, len(row) + more
+            found.header, width = row, len(row) + more
         elif len(row) != width:
-            raise _ragged(start, row, width, delimiter)
+            raise _ragged(start, row, found.header, delimiter, not found.rows)
         else:
             found.rows.append(row)
             if reader.line_num != start:
@@ -87,10 +86,9 @@ def _plain(text: Text, delimiter: str, more: int) -> Rows:
             continue
         row = line.split(delimiter)
         if not found.header:
-            if not _names_delimiter(row):
-                found.header, width = row, len(row) + more
+            found.header, width = row, len(row) + more
         elif len(row) != width:
-            raise _ragged(number, row, width, delimiter)
+            raise _ragged(number, row, found.header, delimiter, not found.rows)
         else:
             found.rows.append(row)
     return found
@@ -138,11 +136,6 @@ def _remember(lines: Iterable[str], last: list[str]) -> Iterator[str]:
         yield line
 
 
-def _names_delimiter(row: list[str]) -> bool:
-    """The line `sep=;` that Excel reads."""
-    return row[0].startswith("sep=") and len("".join(row)) <= 5
-
-
 def _unquote(cell: str) -> str:
     enclosed = ENCLOSED.fullmatch(cell)
     return enclosed[1].replace('""', '"') if enclosed else cell
@@ -157,9 +150,7 @@ def _explain(error: str, start: int, line: int, delimiter: str) -> Misread:
     return Misread(start, f"a quote opens in this row and closes {where}", "double the quotes inside a cell")
 
 
-def _ragged(line: int, row: list[str], width: int, delimiter: str) -> Misread:
-    return Misread(
-        line,
-        f"the row has {len(row)} cells and the header has {width}",
-        f"a cell with {NAMES.get(delimiter, repr(delimiter))} or a line break inside must stand in quotes",
-    )
+def _ragged(line: int, row: list[str], header: list[str], delimiter: str, first: bool) -> Misread:
+    advice = f"a cell with {NAMES.get(delimiter, repr(delimiter))} or a line break inside must stand in quotes"
+    advice = "if the first line is a title, delete it" if first and len(row) > len(header) else advice
+    return Misread(line, f"the row has {len(row)} cells and the header has {len(header)}", advice)

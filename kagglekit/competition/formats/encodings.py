@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 
 from charset_normalizer import from_bytes
@@ -63,12 +64,14 @@ def unpack(path: Path) -> tuple[str, bytes]:
 
 @dataclass(frozen=True)
 class Text:
-    """The text of a file. guessed: the encoding was neither given nor said by the file, and is not UTF-8."""
+    """The text of a file. guessed: the encoding was neither given nor said by the file, and is not UTF-8. above: how
+    many lines stand above the table; they are read as blank ones."""
 
     path: Path
     data: bytes
     encoding: str
     guessed: bool = False
+    above: int = 0
 
     @cached_property
     def whole(self) -> str:
@@ -77,7 +80,8 @@ class Text:
     def lines(self, newline: str = "\n") -> Iterator[str]:
         """The lines with their ends, one at a time. newline: "\\n", or "" where a lone \\r ends a line too."""
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-        return io.TextIOWrapper(io.BytesIO(self.data), encoding, newline=newline)
+        lines = io.TextIOWrapper(io.BytesIO(self.data), encoding, newline=newline)
+        return chain(("\n" for _ in islice(lines, self.above)), lines)
 
 
 def find_encoding(path: Path, data: bytes, encoding: str | None = "utf-8") -> Text:
