@@ -10,7 +10,6 @@ from kagglekit.competition.formats.csv_tables import count
 from kagglekit.competition.guess import UNSPACED, are_numbers
 
 AMOUNT = re.compile(r"[%$€£¥₹]|\b(?:USD|EUR|GBP)\b|(?<=\d),(?=\d{3}(?!\d))")  # what stands around digits
-DECIMAL_COMMA = re.compile(r"\b0,|,(?!\d{3}\b)")  # no comma between thousands
 PROSE = 6  # words that no name of a column has
 NAME = re.compile(r"[A-Za-z_#][\w#.-]*( [\w#.-]+){0,2}", re.ASCII)
 LARGEST = 1e15  # a number beyond it is a mistake, and its square too much for single precision
@@ -161,7 +160,7 @@ def check_missing(missing: np.ndarray, column: pd.Series, name: str, id: Iterabl
 
 def check_objects(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
     """No label is an object of JSON."""
-    if (objects := column.str.strip().str.fullmatch(r"\{.*:.*\}", flags=re.DOTALL).to_numpy(bool)).any():
+    if (objects := column.str.strip().str.fullmatch(r"\[?\s*\{.*:.*\}\s*\]?", flags=re.DOTALL).to_numpy(bool)).any():
         cell = first_bad(objects, column, id, "which is an object and no label")
         raise ValueError(f"{name}: {cell}; make it one column a label, and name these in labels=")
 
@@ -184,14 +183,11 @@ def check_label_list(made: Sequence[str], column: pd.Series, name: str) -> None:
         )
 
 
-def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
-    """A column that holds nearly only numbers holds nothing else: no decimal comma, and no "%" or "$"."""
-    bad = ~are_numbers(column)
-    comma, many = column.str.contains(",", regex=False).to_numpy(), column.nunique() > 20
-    bare, points = column.str.replace(AMOUNT, "", regex=True), column.str.replace(",", ".", regex=False)
-    if many and column.str.contains(DECIMAL_COMMA).any() and are_numbers(points).all():
-        cell = first_bad(comma, column, id, "a number with a comma for its point")
-        raise ValueError(f"{name}: {cell}; write 0.5, not 0,5, also in the sample submission")
+def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None, shown: Iterable[str]) -> None:
+    """A column that holds nearly only numbers holds nothing else: no "%" or "$". shown: cells of the sample; where they
+    are numbers, so are the labels, however few there are."""
+    bad, bare, shown = ~are_numbers(column), column.str.replace(AMOUNT, "", regex=True), [*shown]
+    many = column.nunique() > (20 if not shown or not are_numbers(shown).all() else 2)
     if many and bad.any() and are_numbers(bare).all():
         cell, plain = first_bad(bad, column, id, "a number with a sign or commas"), bare.iloc[int(bad.argmax())].strip()
         raise ValueError(f"{name}: {cell}; write {plain}, or say kind='multiclass' if these are names of classes")

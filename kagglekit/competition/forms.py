@@ -34,7 +34,7 @@ def guess_form(kind: str, classes: list[str], layout: str, sample: pd.DataFrame,
         rows = [split_labels(cell, sep) or [] for cell in cells]
         named = {one for row in rows for one in row}
         some = 2 * len(named & set(classes)) >= len(named) and not set(cells) <= set(classes)
-        if rows and min(map(len, rows)) > 1 and some:
+        if rows and min(map(len, rows)) > 1 and some and kind != "ordinal":
             return f"top{max(map(len, rows))}", f"each cell of the sample submission names classes ({cells[0]})"
     if kind != "binary":
         return "label", "one column of classes"

@@ -25,6 +25,13 @@ def guess_kind(
     """From the labels' values and names, the sample submission's placeholders, and the metric where it was given."""
     kinds = find_metric(metric).kinds if metric else ()
     if len(labels) > 1:
+        words = [label for label in labels if not are_numbers(set(train[label])).any()]
+        if words:
+            raise ValueError(
+                f"columns {', '.join(labels[:9])} of train hold several labels, {words[0]!r} of them in words: one "
+                f"work folder predicts one. Say labels={words[0]!r} with a sample= of the id and this column, and so "
+                "for each in a folder of its own; tasks= of 3_train learns them in one model"
+            )
         binary = (float(v) in (0, 1) for label in labels for v in set(train[label]) if are_numbers([v]).all())
         if kinds != ("regression",) and all(binary):
             return "multilabel", "several columns of 0 and 1"
@@ -95,3 +102,25 @@ def guess_metric(kind: str, form: str, labels: list[str]) -> tuple[str, str]:
     if kind == "multilabel" or form == "probability":
         return "roc_auc", f"usual for {'several labels' if kind == 'multilabel' else 'a probability'}"
     return ("log_loss", "usual for a column per class") if form == "columns" else ("accuracy", "usual for a label")
+
+
+def find_booleans(train: pd.DataFrame, columns: list[str]) -> dict[str, str]:
+    """The words for true and false in several columns, as "1" and "0"; empty where there are other words."""
+    words = {value for column in columns for value in set(train[column]) if not are_numbers([value]).all()}
+    if len(columns) < 2 or not {word.strip().casefold() for word in words} <= {"true", "false"}:
+        return {}
+    return {word: "1" if word.strip().casefold() == "true" else "0" for word in words}
+
+
+def find_spellings(values: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Labels that differ from another by case, blanks, or the writing of a number: each, and the most usual one, or the
+    one that is among the `known`."""
+    counts, groups, known = pd.Series(list(values)).value_counts(), {}, set(known)
+    for value in sorted(counts.index):
+        number = are_numbers([value]).all()
+        groups.setdefault(float(value) if number else " ".join(value.casefold().split()), []).append(value)
+    found = {}
+    for group in groups.values():
+        main = max(group, key=lambda value: (value in known, counts[value]))
+        found |= {value: main for value in group if value != main}
+    return found

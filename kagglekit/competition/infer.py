@@ -115,22 +115,23 @@ class Draft:
         written = self.choose("labels", self.named(settings.labels), *rule)
         checks.check_columns(train, name, self.found["id"], None, written)
         self.ids = pd.Series(row_ids(train, self.found["id"]), index=train.index)
-        shown = self.sample[targets[0]] if len(targets) == 1 else targets
-        self.known = {*map(str, settings.classes or []), *shown} - {""}
+        shown = self.shown = {column: self.sample[column][self.sample[column] != ""] for column in targets}
+        self.known = {*map(str, settings.classes or []), *(shown[targets[0]] if len(targets) == 1 else targets)}
         for label in written:
             checks.check_objects(train[label], name, self.ids)
-        missing = {label: labels.is_missing(train[label], self.known) for label in written}
-        without = np.any([*missing.values()], axis=0)
-        spellings = labels.find_booleans(train[~without], written)
+        votes = "votes" if len(targets) == 1 and labels.find_votes(train, written) == written else ""
+        without = labels.unlabelled(train, written, votes, self.known)
+        spellings = guess.find_booleans(train[~without], written)
         plain = train[~without].replace({label: spellings for label in written}) if spellings else train[~without]
-        rule = (plain, written, targets, settings.kind, settings.metric, settings.label_sep)
+        rule = (plain, written, shown, settings.kind, settings.metric, settings.label_sep)
         layout, separator, reason = labels.guess_layout(*rule)
         if not layout:
             for label in written:
                 checks.check_lists(train[label], name, self.ids)
         if layout != "list" and without.any():
             if not settings.drop_unlabelled:
-                for label, rows in missing.items():
+                for label in written:
+                    rows = without & labels.is_missing(train[label], self.known)
                     checks.check_missing(rows, train[label], name, self.ids)
             first = checks.name_row(int(without.argmax()), self.ids)
             self.tell(
@@ -151,7 +152,7 @@ class Draft:
 
     def _spellings(self, column: pd.Series) -> dict[str, str]:
         """Labels that are written in several ways, if they are to be one."""
-        variants = labels.find_spellings(column, self.known)
+        variants = guess.find_spellings(column, self.known)
         if not variants or column.nunique() > len(column) / 2:  # values, and no classes
             return {}
         merge = self.settings.merge_spellings
@@ -165,7 +166,7 @@ class Draft:
         settings, train, name, made = self.settings, self.train, self.names["train"], self.found["labels"]
         if settings.kind is None and not self.found["layout"]:
             for label in made:
-                checks.check_numbers(train[label], name, self.ids[train.index])
+                checks.check_numbers(train[label], name, self.ids[train.index], self.shown.get(label, ()))
         rule = (guess.guess_kind, train, made, self.sample, self.targets, settings.metric)
         kind = self.choose("kind", settings.kind, *rule)
         checks.check_kind(kind, train, name, self.found["id"], made, bool(settings.classes))
@@ -191,8 +192,13 @@ class Draft:
             "form", settings.form, forms.guess_form, kind, found["classes"], found["layout"], sample, targets
         )
         names, mapping, reason, unclear = found["classes"] or made, {}, "", ""
+        if found["layout"] == "comma" and not any("." in cell for cells in self.shown.values() for cell in cells):
+            found["reading"]["sample_decimal"] = ","
+            self.tell("point of the numbers", "a comma", "as in train; the submission is written with it too")
         if settings.mapping:
             mapping, reason = forms.check_mapping(settings.mapping, names), "given"
+        elif kind == "ordinal" and "sample_decimal" in found["reading"]:
+            mapping = {name: name.replace(".", ",") for name in names}
         elif form == "columns" or (kind != "regression" and form != "probability"):
             rule = (form, made if kind == "ordinal" and form == "columns" else names, sample, targets, file)
             mapping, reason, unclear = forms.guess_mapping(*rule, certain=settings.form is not None)

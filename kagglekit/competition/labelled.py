@@ -9,7 +9,7 @@ import pandas as pd
 
 from kagglekit.competition.checks import first_bad
 from kagglekit.competition.guess import are_numbers
-from kagglekit.competition.labels import is_missing, split_labels
+from kagglekit.competition.labels import is_missing, split_labels, unlabelled
 from kagglekit.competition.read import read_table
 from kagglekit.competition.tables import join_again
 from kagglekit.competition.task import Task, columns_of
@@ -26,12 +26,12 @@ def read_labelled(task: Task, path: str | Path, more: Sequence[str] = ()) -> pd.
     """
     path, written = resolve(path), task.label_columns or task.labels
     table = _open(task, "train", path, written, more, ["source"])
-    if task.layout != "list":
-        missing = {name: is_missing(table[name], task.classes) for name in written}
-        if task.drop_unlabelled:
-            table = table[~np.any(list(missing.values()), axis=0)]
-        else:
-            _refuse(path, table, missing, "which is no label; add it, or take such rows out of the file")
+    missing = unlabelled(table, written, task.layout, task.classes)
+    if task.drop_unlabelled:
+        table = table[~missing]
+    else:
+        blank = {name: missing & is_missing(table[name], task.classes) for name in written}
+        _refuse(path, table, blank, "which is no label; add it, or take such rows out of the file")
     numbers = task.layout in ("largest", "threshold") or not (task.classes or task.layout)
     bad = {name: ~are_numbers(table[name]) for name in written if numbers}
     _refuse(path, table, bad, "and the labels of train are numbers; correct it")
@@ -48,6 +48,9 @@ def read_labelled(task: Task, path: str | Path, more: Sequence[str] = ()) -> pd.
         bad = ~rows[task.labels[0]].isin(task.classes).to_numpy()
         of = f"which is none of the classes {', '.join(task.classes[:20])}"
         _refuse(path, table, {written[0]: bad}, f"{of}; correct it, or take such rows out of the file")
+    elif task.layout == "comma":
+        bad = {name: ~are_numbers(rows[name]) for name in written}
+        _refuse(path, table, bad, "and the labels of train are numbers; correct it")
     elif task.kind == "multilabel":
         bad = {name: ~np.isin(rows[name].astype(float), (0, 1)) for name in task.labels if name in written}
         _refuse(path, table, bad, "and the labels of train are 0 or 1; correct it")

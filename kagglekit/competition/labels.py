@@ -2,13 +2,15 @@
 
 A layout says how train holds them: "" is a column of its own for each label; "largest": the class is the column with
 the largest number, such as the only 1 of a row; "list": several labels in one cell; "threshold": fractions, of which
-those from 0.5 on are 1.
+those from 0.5 on are 1; "votes" and "mean": columns of several annotators, of which the most frequent answer counts, or
+the mean of their numbers; "comma": numbers with a comma for the point.
 """
 
 import ast
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,13 @@ from kagglekit.competition.read import NAMELESS
 from kagglekit.scoring.metrics import find_metric
 
 MISSING = {"", "nan", "na", "n/a", "#n/a", "null", "<na>"}  # what no label is, in any case, unless it is a known class
+COMMA = re.compile(r"\b0,|,(?!\d{3}\b)")  # of decimals, not between thousands
 SIGNS = {"-", "--", "?"}  # nor these beside labels of letters or digits, but for + and -
 SEPARATORS = {";": "semicolons", "|": "bars", ",": "commas", " ": "blanks", "list": "brackets, as a list"}
+VOTE = re.compile(  # "label_1", "rater2", "annotator_b", "coder-anna": name, and which annotator
+    r"(.*?)[\W_]*\d+|(.*?)[\W_]+[a-z]|(annotator|rater|coder|judge|worker|expert|reviewer|labell?er|vote)s?[\W_].+",
+    re.I,
+)
 USUAL = re.compile(r"labels?|targets?|class(es)?|y|category", re.IGNORECASE)
 
 
@@ -70,10 +77,36 @@ def guess_labels(
     usual = [column for column in only if len(targets) == 1 and USUAL.fullmatch(column.strip())]
     if len(usual) == 1:
         return usual, "test has no such column, and of those that train alone has it is called a label"
+    if len(targets) == 1 and (votes := find_votes(train, only)):
+        return votes, "answers of several annotators, and test has no such columns"
     found = f"train has {', '.join(only)} and test has not" if only else "train has no column that test has not"
     raise ValueError(
         f"which column holds the labels? The sample submission asks for {', '.join(targets[:9])}; {found}. Say labels="
     )
+
+
+def find_votes(train: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Three or more columns in which several annotators say which class a row is of: named alike but for a number, a
+    letter or who they are, with few values, that others have too. Empty where there are none."""
+    named: dict[str, list[str]] = {}
+    for column, found in ((column, VOTE.fullmatch(column.strip())) for column in columns):
+        if found:
+            named.setdefault(next(filter(None, found.groups()), "").casefold(), []).append(column)
+    group = max(named.values(), key=len, default=[])
+    values = [{*train[column][~is_missing(train[column], ())]} for column in group]
+    shared = [one & {value for other in values if other is not one for value in other} for one in values]
+    alike = all(0 < len(one) <= 20 and 2 * len(same) > len(one) for one, same in zip(values, shared, strict=True))
+    if len(group) < 3 or not alike:
+        return []
+    one_hot = set().union(*values) <= {"0", "1"} and (train[group] == "1").sum(axis=1).eq(1).all()
+    return [] if one_hot else group
+
+
+def unlabelled(table: pd.DataFrame, columns: Sequence[str], layout: str, known: Iterable[str]) -> np.ndarray:
+    """Which rows have no label, bool (n,): a column of theirs is blank, and of several annotators all are."""
+    missing = [is_missing(table[column], known) for column in columns if layout != "list"]
+    rule = np.all if layout in ("votes", "mean") else np.any
+    return rule(missing, axis=0) if missing else np.zeros(len(table), dtype=bool)
 
 
 def strip_affixes(names: Sequence[str]) -> dict[str, str]:
@@ -120,15 +153,36 @@ def shared_start(names: Sequence[str]) -> str:
 
 
 def guess_layout(
-    train: pd.DataFrame, columns: list[str], targets: list[str], kind: str | None, metric: str | None, sep: str | None
+    train: pd.DataFrame,
+    columns: list[str],
+    targets: Mapping[str, Iterable[str]],
+    kind: str | None,
+    metric: str | None,
+    sep: str | None,
 ) -> tuple[str, str, str]:
-    """Layout, separator of several labels in one cell, and the reason. kind, metric, sep: as given."""
+    """Layout, separator of several labels in one cell, and the reason. targets: columns of the sample, and their cells;
+    kind, metric, sep: as given."""
     kinds = find_metric(metric).kinds if metric else ()
     of_classes = kind in ("binary", "multiclass", "multilabel") or (bool(kinds) and "regression" not in kinds)
+    if len(targets) == 1 and kind != "multilabel" and find_votes(train, columns) == columns:
+        cells = [cell for column in (train[one] for one in columns) for cell in column[~is_missing(column, ())]]
+        shown = [cell for cells in targets.values() for cell in cells]
+        fractions = are_numbers(shown).all() and any(float(cell) % 1 for cell in shown)
+        if are_numbers(cells).all() and not of_classes and (fractions or kind == "regression" or kinds):
+            return "mean", "", f"the mean of {len(columns)} annotators"
+        return "votes", "", f"what most of {len(columns)} annotators say, the first of them where as many say another"
     if len(columns) == 1 and kind not in ("regression", "ordinal"):
         found = find_separator(train[columns[0]], targets) if sep is None else sep
         if found:
             return "list", found, f"several labels in one cell, divided by {SEPARATORS.get(found, repr(found))}"
+    cells = {cell for column in columns for cell in set(train[column])}
+    if (
+        not sep
+        and not of_classes
+        and are_numbers(cell.replace(",", ".", 1) for cell in cells).all()
+        and any(map(COMMA.search, cells))
+    ):
+        return "comma", "", "numbers with a comma for the point; label_sep=',' if they are several labels"
     if sep or kind in ("regression", "ordinal") or not all(are_numbers(train[column]).all() for column in columns):
         return "", "", ""
     values = train[columns].to_numpy(dtype=object).astype(np.float64)
@@ -149,7 +203,7 @@ def guess_layout(
     return "", "", ""
 
 
-def find_separator(column: pd.Series, targets: Sequence[str]) -> str:
+def find_separator(column: pd.Series, targets: Iterable[str]) -> str:
     """What divides several labels within a cell, one of `SEPARATORS`; "" where a cell is one label.
 
     Labels are fewer than their combinations, and divided by blanks they mostly stand alone too, as words of a name do
@@ -159,17 +213,32 @@ def find_separator(column: pd.Series, targets: Sequence[str]) -> str:
     if len(cells) and all(split_labels(cell, "list") is not None for cell in cells.index):
         return "list"
     for sep in (";", "|", ",", " "):
-        rows = [frozenset(split_labels(cell, sep)) for cell in cells.index]
+        written = [split_labels(cell, sep) for cell in cells.index]
+        rows = [frozenset(row) for row in written]
         labels = frozenset().union(*rows)
         several = sum(count for row, count in zip(rows, cells, strict=True) if len(row) > 1)
-        decimals = sep == "," and are_numbers(labels).all() and max(map(len, rows), default=0) == 2
-        if several < 2 or decimals or len(labels) > cells.sum() / 2:
+        numbers = sep == "," and are_numbers(labels).all() and not labels <= set(targets) and not _list_numbers(written)
+        if several < 2 or numbers or len(labels) > cells.sum() / 2:
             continue
         alone = {label for row in rows if len(row) == 1 for label in row}
         fewer = len(labels) < len(set(rows)) and (sep != " " or len(alone) >= 0.8 * len(labels))
         if labels <= set(targets) or fewer:
             return sep
     return ""
+
+
+def _list_numbers(rows: list[list[str]]) -> bool:
+    """Whether numbers divided by commas are labels, and neither decimals (3,7) nor thousands (1,500,000).
+
+    What follows a comma is a number like those at the start, and more than one is; in pairs the smaller one goes first,
+    and none is twice in a cell. Half points (1,5 2,5 3) have one number behind, tenths (4,8) have some that stand only
+    there.
+    """
+    first, behind = {row[0] for row in rows if row}, {part for row in rows for part in row[1:]}
+    plain = all(part.isdecimal() and part == str(int(part)) for part in first | behind)
+    if max(map(len, rows), default=0) > 2:
+        return plain and (behind <= first or any(len(part) != 3 for part in behind))
+    return plain and len(behind) > 1 and behind <= first and all(int(row[0]) < int(row[-1]) for row in rows if row[1:])
 
 
 def split_labels(cell: str, sep: str) -> list[str] | None:
@@ -188,12 +257,14 @@ def split_labels(cell: str, sep: str) -> list[str] | None:
 
 def name_labels(train: pd.DataFrame, columns: list[str], layout: str, sep: str, targets: list[str]) -> list[str]:
     """The label columns that `decode` makes: for a list one a label (in the order of the sample's columns where it has
-    them), for "largest" one with the beginning that all columns share."""
+    them), for annotators the sample's column, for "largest" one with the beginning that all columns share."""
     if layout == "list":
         found = {label for cell in train[columns[0]] for label in split_labels(cell, sep) or []}
         numbers = are_numbers(found).all()
         return targets if found <= set(targets) else sorted(found, key=float if numbers else str)
-    if layout == "largest":
+    if layout in ("votes", "mean") and targets[0] not in train.columns:
+        return targets
+    if layout in ("largest", "votes", "mean"):
         name = re.sub(r"[\W_]+$", "", shared_start(columns))
         return [name if name and name not in train.columns else "label"]
     return columns
@@ -216,26 +287,12 @@ def decode(
             raise ValueError(f"{cell}, which is no list of labels")
         sets = [{spellings.get(label, label) for label in row} for row in rows]
         return {label: ["1" if label in row else "0" for row in sets] for label in labels}
+    if layout in ("votes", "mean"):
+        columns = [train[column].mask(is_missing(train[column], ())).str.strip() for column in columns]
+        rows = [[vote for vote in row if isinstance(vote, str)] for row in zip(*columns, strict=True)]
+        if layout == "mean":
+            return {labels[0]: [f"{np.mean([*map(float, row)]):.9g}" for row in rows]}
+        return {labels[0]: [Counter(row).most_common(1)[0][0] if row else "" for row in rows]}
+    if layout == "comma":
+        return {label: [cell.replace(",", ".") for cell in train[label]] for label in labels}
     return {label: [spellings.get(cell, cell) for cell in train[label]] for label in labels}
-
-
-def find_booleans(train: pd.DataFrame, columns: list[str]) -> dict[str, str]:
-    """The words for true and false in several columns, as "1" and "0"; empty where there are other words."""
-    words = {value for column in columns for value in set(train[column]) if not are_numbers([value]).all()}
-    if len(columns) < 2 or not {word.strip().casefold() for word in words} <= {"true", "false"}:
-        return {}
-    return {word: "1" if word.strip().casefold() == "true" else "0" for word in words}
-
-
-def find_spellings(values: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """Labels that differ from another by case, blanks, or the writing of a number: each, and the most usual one, or the
-    one that is among the `known`."""
-    counts, groups, known = pd.Series(list(values)).value_counts(), {}, set(known)
-    for value in sorted(counts.index):
-        number = are_numbers([value]).all()
-        groups.setdefault(float(value) if number else " ".join(value.casefold().split()), []).append(value)
-    found = {}
-    for group in groups.values():
-        main = max(group, key=lambda value: (value in known, counts[value]))
-        found |= {value: main for value in group if value != main}
-    return found

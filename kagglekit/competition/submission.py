@@ -145,10 +145,10 @@ def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.Data
     return pd.DataFrame(results, columns=["check", "result"])
 
 
-def write_submission(frame: pd.DataFrame, path: str | Path, header: bool = True, sep: str = ",") -> Path:
-    """Write the submission as CSV (UTF-8, no index), whole or not at all. header, sep: `Task.csv`. Returns the path."""
+def write_submission(frame: pd.DataFrame, path: str | Path, header: bool = True, sep=",", decimal=".") -> Path:
+    """Write the submission as CSV (UTF-8, no index), whole or not at all; the rest: `Task.csv`. Returns the path."""
     with replacing(path) as part:
-        frame.to_csv(part, index=False, header=header, sep=sep, encoding="utf-8", lineterminator="\n")
+        frame.to_csv(part, index=False, header=header, sep=sep, decimal=decimal, encoding="utf-8", lineterminator="\n")
     return Path(path)
 
 

@@ -14,7 +14,7 @@ from kagglekit.competition.formats.csv_ways import NAMES, PLAIN
 from kagglekit.competition.formats.encodings import decode
 from kagglekit.competition.guess import UNSPACED
 from kagglekit.competition.join import ASIDE, Joiner
-from kagglekit.competition.labels import USUAL, is_missing, plain_label
+from kagglekit.competition.labels import USUAL, VOTE, find_votes, is_missing, plain_label
 from kagglekit.competition.read import NAMELESS, Note, parts_of, read_table, split_name
 from kagglekit.competition.settings import TaskSettings
 
@@ -199,8 +199,9 @@ def make_sample(
     labels = labels or [c for c in train.columns if c not in test.columns and c != id and not NAMELESS.fullmatch(c)]
     blank = [c for c in test.columns if c in train.columns and is_missing(test[c], ()).all()]
     labels = labels or [c for c in blank if not is_missing(train[c], ()).all()]
+    votes = find_votes(train, labels) if settings.labels is None else []
     usual = [label for label in labels if USUAL.fullmatch(label.strip())] if settings.labels is None else []
-    labels = usual if len(usual) == 1 else labels
+    labels = usual if len(usual) == 1 else votes[:1] or labels
     lacking = [label for label in labels if label not in train.columns]
     if (len(labels) != 1 and settings.labels is None) or lacking:
         which = f"train has no column {lacking[0]!r}" if lacking else f"train has {', '.join(labels) or 'no column'}"
@@ -211,6 +212,7 @@ def make_sample(
     columns = {id: test[id]} if id in test.columns else {}
     filled = {label: train[label][~is_missing(train[label], settings.classes or ())] for label in labels}
     shown = {label: cells.mode().get(0, "") for label, cells in filled.items()}
+    shown = {VOTE.fullmatch(votes[0])[1] or "label": shown[votes[0]]} if labels == votes[:1] != [] else shown
     sample = pd.DataFrame({**columns, **shown}, index=test.index)
     why = "there is no file of one; sample= names it"
     return sample, ("sample submission", f"made: {', '.join(sample.columns)}", why)

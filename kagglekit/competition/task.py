@@ -11,7 +11,7 @@ import pandas as pd
 
 from kagglekit.competition.checks import first_bad
 from kagglekit.competition.guess import are_numbers
-from kagglekit.competition.labels import decode, is_missing
+from kagglekit.competition.labels import decode, unlabelled
 from kagglekit.competition.tables import EXAMPLES, existing_files, fill_sample, read_again, read_one
 from kagglekit.competition.text_columns import SEPARATOR, join_columns
 from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
@@ -65,8 +65,9 @@ class Task:
 
     @property
     def csv(self) -> dict[str, Any]:
-        """How the submission is written: whether it has a header, and what divides its cells, as in the sample."""
-        return {"header": self.header, "sep": self.reading.get("sample_delimiter", ",")}
+        """How the submission is written: header or not, what divides cells, and the decimal point, as in the sample."""
+        how = {name: self.reading.get(f"sample_{name}") for name in ("delimiter", "decimal")}
+        return {"header": self.header, "sep": how["delimiter"] or ",", "decimal": how["decimal"] or "."}
 
     @property
     def by_columns(self) -> "Task":
@@ -182,7 +183,9 @@ def read_submission(task: Task, path: str | Path) -> pd.DataFrame:
     """A submission as it is, all str; one without a header gets the names of `task.submission`."""
     delimiter = task.reading.get("sample_delimiter") or task.reading.get("delimiter")
     table = read_one(Path(path), task.encoding, delimiter, header=task.header)
-    return table if task.header else table.set_axis(task.submission, axis=1)
+    table = table if task.header else table.set_axis(task.submission, axis=1)
+    points = {name: table[name].str.replace(",", ".") for name in task.targets if task.csv["decimal"] == ","}
+    return table.assign(**points)
 
 
 def read_other_submissions(task: Task, path: Path) -> dict[str, pd.DataFrame]:
@@ -218,8 +221,8 @@ def as_written(task: Task, what: str) -> pd.DataFrame:
 def _read(task: Task, what: str, labels: Sequence[str], more: Sequence[str]) -> pd.DataFrame:
     table, written = as_written(task, what), task.label_columns or task.labels
     prefix, keep = "row" if what == "train" else "test", None
-    if labels and task.drop_unlabelled and task.layout != "list":
-        keep = ~np.any([is_missing(table[label], task.classes) for label in written], axis=0)
+    if labels and task.drop_unlabelled:
+        keep = ~unlabelled(table, written, task.layout, task.classes)
     return columns_of(table, task, task.files[what], labels, more, prefix, keep)
 
 

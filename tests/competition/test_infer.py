@@ -142,8 +142,8 @@ def test_what_is_given_is_taken_and_says_so(tmp_path):
 
 
 def is_label(word):
-    """Whether it is neither blank, a word or sign for a missing value, nor an object."""
-    return word.strip().casefold() not in MISSING | SIGNS and not word.strip().startswith("{")
+    """Whether it is neither blank, a word or sign for a missing value, nor an object or a list."""
+    return word.strip().casefold() not in MISSING | SIGNS and word.strip()[:1] not in ("{", "[")
 
 
 @settings(max_examples=20, deadline=None)

@@ -329,7 +329,76 @@ SHAPES = {
     ),
     "decimal commas": (
         ID | TEXT | {"price": lambda row: f"0,{100 + row}"}, ID | TEXT, ID | {"price": "0,5"}, {},
-        dict(error="'0,100' in data row 1 .* a number with a comma for its point .* write 0.5, not 0,5"),
+        dict(kind="regression", metric="rmse", reads=["0.100", "0.101"], bounds=[[0.1, 0.159]])
+        | dict(writes=["id,price", '1000,"0,1"', '1001,"0,1"']),
+    ),
+    "decimal commas, few values, and a sample with points": (
+        ID | TEXT | {"note": turn("1,0", "1,5", "2", "3,7")}, ID | TEXT, ID | {"note": "2.5"}, {},
+        dict(kind="regression", reads=["1.0", "1.5", "2", "3.7"], writes=["id,note", "1000,1.0", "1001,1.0"]),
+    ),
+    "half grades with commas": (
+        ID | TEXT | {"grade": turn("1", "1,5", "2", "2,5", "3")}, ID | TEXT, ID | {"grade": "2,5"}, {},
+        dict(kind="ordinal", classes=["1", "1.5", "2", "2.5", "3"])
+        | dict(writes=["id,grade", "1000,1", '1001,"1,5"', "1002,2"]),
+    ),
+    "several columns with decimal commas": (
+        ID | TEXT | {"care": lambda row: f"{row % 9},{row % 10}", "depth": lambda row: f"0,{row}"}, ID | TEXT,
+        ID | {"care": "0,0", "depth": "0,0"}, {},
+        dict(kind="regression", metric="mcrmse", reads=[["0.0", "0.0"], ["1.1", "0.1"]]),
+    ),
+    "lists of one or two numbers": (
+        ID | TEXT | {"tags": turn("3", "3,7", "1", "1,2", "2,7", "7")}, ID | TEXT, ID | {"tags": "1"}, {},
+        dict(kind="multilabel", separator=",", labels=["1", "2", "3", "7"], writes=["id,tags", '1000,"1,7"', "1001,3"])
+        | dict(reads=[["0", "0", "1", "0"], ["0", "0", "1", "1"], ["1", "0", "0", "0"]]),
+    ),
+    "lists of one to three numbers, not in order": (
+        ID | TEXT | {"tags": turn("3", "7,3", "1,2,7", "1", "2,1", "7,9")}, ID | TEXT, ID | {"tags": "1"}, {},
+        dict(kind="multilabel", labels=["1", "2", "3", "7", "9"], reads=[["0", "0", "1", "0", "0"]]),
+    ),
+    "thousands": (
+        ID | TEXT | {"price": turn("1,500", "2,000", "1,250,000", "500", "1,000", "250")}, ID | TEXT,
+        ID | {"price": 0}, {},
+        dict(error="'1,500' in data row 1 .*, a number with a sign or commas .* write 1500, or"),
+    ),
+    "tenths from 0 to 9": (
+        ID | TEXT | {"value": lambda row: f"{row % 9},{row * 7 % 10}"}, ID | TEXT, ID | {"value": 0}, {},
+        dict(kind="regression", reads=["0.0", "1.7", "2.4"]),
+    ),
+    "few prices with their currency": (
+        ID | TEXT | {"price": turn("5 USD", "10 USD", "15 USD")}, ID | TEXT, ID | {"price": 0}, {},
+        dict(error="'5 USD' in data row 1 .*, a number with a sign or commas .* write 5, or"),
+    ),
+    "answers of three annotators": (
+        ID | TEXT | {"label_1": ONE, "label_2": turn("b", "b", "", "a"), "label_3": turn("c", "b", "a")},
+        ID | TEXT, ID | {"label": "a"}, {},
+        dict(kind="multiclass", layout="votes", labels=["label"], label_columns=["label_1", "label_2", "label_3"])
+        | dict(reads=["a", "b", "c", "a", "b", "c"], classes=["a", "b", "c"], writes=["id,label", "1000,a", "1001,b"]),
+    ),
+    "answers of three annotators, without a sample": (
+        TEXT | {"annotator_anna": turn(0, 1), "annotator_ben": turn(0, 1, 1), "annotator_cleo": turn(1, "", 0)},
+        ID | TEXT, None, {},
+        dict(kind="binary", layout="votes", labels=["label"], reads=["0", "1", "0", "1"], writes=["id,label"]),
+    ),
+    "answers of three annotators, of whom none knows some rows": (
+        ID | TEXT | {"rater1": turn("x", "", "y"), "rater2": turn("", "", "y"), "rater3": turn("x", "", "x")},
+        ID | TEXT, ID | {"mood": "x"}, {"drop_unlabelled": True},
+        dict(labels=["mood"], ids=["0", "2", "3", "5"], reads=["x", "y", "x", "y"], metric="accuracy"),
+    ),
+    "numbers of three raters, and a sample with fractions": (
+        ID | TEXT | {"rater1": turn(1, 2, 3), "rater2": turn(2, 2, ""), "rater3": turn(2, 5, 3)}, ID | TEXT,
+        ID | {"rating": 2.33}, {}, dict(kind="regression", layout="mean", reads=["1.66666667", "3", "3"]),
+    ),
+    "one 1 a row in numbered columns, and one label asked for": (
+        ID | TEXT | {"class_1": turn(1, 0, 0), "class_2": turn(0, 1, 0), "class_3": turn(0, 0, 1)}, ID | TEXT,
+        ID | {"label": 1}, {}, dict(error="which column holds the labels"),
+    ),
+    "several columns of classes": (
+        ID | TEXT | {"topic": ONE, "mood": turn("x", "y")}, ID | TEXT, ID | {"topic": "a", "mood": "x"}, {},
+        dict(error="columns topic, mood of train hold several labels, 'topic' of them in words: one work folder"),
+    ),
+    "lists of objects": (
+        ID | TEXT | {"spans": turn('[{"start": 1}]', '[{"start": 2}]')}, ID | TEXT, ID | {"spans": "a"}, {},
+        dict(error="is an object and no label"),
     ),
 }  # fmt: skip
 
