@@ -1,6 +1,8 @@
 """Callbacks of training: checkpoints that are whole, an end by the time budget, and a progress bar."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,12 +13,15 @@ from transformers import TrainerCallback
 from kagglekit.files import Damaged, checksum_files, name_training, read_json, remove, write_json
 from kagglekit.files.arrays import read_tensors
 from kagglekit.progress import Progress, say
+from kagglekit.runs.environment import versions
+from kagglekit.runs.record import RunRecord
 from kagglekit.time_budget import OutOfTime, TimeBudget
 from kagglekit.training.learning_rates import describe_rates, group_rates
 
 COMPLETE = "complete"  # file in a checkpoint that was written to its end: the checksums of the others
 UNLOGGED = "unlogged.json"  # file in a checkpoint between two logged steps: the losses since the last one
 HALVED = "halved.json"  # file in a checkpoint where batches are read in parts: how many
+LEARNED = "learned.json"  # file in a checkpoint: how many rows an epoch has, and in which precisions it was trained
 
 
 class Checkpoints(TrainerCallback):
@@ -32,6 +37,7 @@ class Checkpoints(TrainerCallback):
         trainer.losses_, trainer.logged_ = torch.zeros(()), state.global_step
         if not state.global_step:
             return
+        self._check_rows(folder, state.max_steps)
         usual, trainer.rates_ = trainer.rates_, group_rates(trainer.optimizer)  # as the checkpoint has them
         if trainer.rates_ != usual and args.process_index == 0:
             say(f"{name_training(Path(args.output_dir).parent)} {describe_rates(trainer.rates_, usual)}")
@@ -40,9 +46,24 @@ class Checkpoints(TrainerCallback):
         if (folder / UNLOGGED).is_file():
             unlogged = read_json(folder / UNLOGGED)
             trainer.losses_, trainer.logged_ = torch.tensor(unlogged["losses"][args.process_index]), unlogged["since"]
-        for number, trick in enumerate(trainer.tricks):
-            learned = read_tensors(folder / f"trick-{number}.safetensors")
-            trick.load_state_dict({name: tensor.to(args.device) for name, tensor in learned.items()})
+        with going_on(folder):
+            for number, trick in enumerate(trainer.tricks):
+                learned = read_tensors(folder / f"trick-{number}.safetensors")
+                trick.load_state_dict({name: tensor.to(args.device) for name, tensor in learned.items()})
+
+    def _check_rows(self, checkpoint: Path, steps: int) -> None:
+        """Raise ValueError for a checkpoint of other rows, or, of earlier versions, of another number of steps."""
+        rows, before = len(self.trainer.train_dataset), {}
+        if (checkpoint / LEARNED).is_file():
+            before = read_json(checkpoint / LEARNED)
+            now = self.trainer.precisions_
+            self.trainer.precisions_ = [one for one in before["precisions"] if one not in now] + now
+        then = read_json(checkpoint / "trainer_state.json")["max_steps"]
+        with going_on(checkpoint):
+            if before.get("rows", rows) != rows:
+                raise ValueError(f"it learned from {before['rows']:,} rows, and now there are {rows:,}")
+            if then != steps:
+                raise ValueError(f"it was to take {then:,} steps, and now there are {steps:,}")
 
     def on_save(self, args, state, control, **kwargs):
         trainer, folder = self.trainer, Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -52,6 +73,7 @@ class Checkpoints(TrainerCallback):
             return
         if trainer.logged_ < state.global_step:
             write_json(folder / UNLOGGED, {"since": trainer.logged_, "losses": losses})
+        write_json(folder / LEARNED, {"rows": len(trainer.train_dataset), "precisions": trainer.precisions_})
         if trainer.halving.parts > 1:
             write_json(folder / HALVED, {"parts": trainer.halving.parts})
         for number, trick in enumerate(trainer.tricks):
@@ -83,8 +105,11 @@ class SaveEvery(TrainerCallback):
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in `folder`; a half-written or damaged one does not count (0.3 s a GB)."""
     complete = [file.parent for file in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    newest = sorted(complete, key=lambda checkpoint: int(checkpoint.name.split("-")[1]), reverse=True)
-    return next(filter(_is_whole, newest), None)
+    for checkpoint in sorted(complete, key=lambda checkpoint: int(checkpoint.name.split("-")[1]), reverse=True):
+        if _is_whole(checkpoint):
+            return checkpoint
+        say(f"{name_training(folder.parent)}: {checkpoint} is damaged, and is not used")
+    return None
 
 
 def _is_whole(checkpoint: Path) -> bool:
@@ -94,6 +119,37 @@ def _is_whole(checkpoint: Path) -> bool:
         return not (checkpoint / COMPLETE).stat().st_size  # version 0.2 wrote nothing into it
     found = checksum_files(checkpoint)
     return all(found.get(name) == checksum for name, checksum in written.items())
+
+
+@contextmanager
+def going_on(checkpoint: Path) -> Iterator[None]:
+    """Whatever does not fit while a checkpoint is loaded becomes a ValueError that says what to do."""
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError, FileNotFoundError) as error:
+        said, run = str(error).splitlines() or [type(error).__name__], RunRecord.around(checkpoint)
+        begun, now = run.params["versions"].get("kagglekit") if run else None, versions().get("kagglekit")
+        other = f"; kagglekit {begun}, which began the run, may go on from it" if begun and begun != now else ""
+        raise ValueError(
+            f"{name_training(checkpoint.parents[1])} cannot go on from its checkpoint, which is of another training "
+            f"({' '.join(said[:2]).strip()[:200]}): delete {checkpoint.parent} to begin it again, or name another run="
+            f"{other}"
+        ) from error
+
+
+def check_groups(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError unless an optimizer has the groups of parameters, in the same order, that a checkpoint has."""
+    saved = torch.load(checkpoint / "optimizer.pt", map_location="meta", weights_only=True)
+    both = saved["param_groups"], optimizer.param_groups
+    then, now = ([(group.get("name"), len(group["params"])) for group in groups] for groups in both)
+    if then != now:
+        name = next(one for one, other in zip([*then, *now], [*now, *then], strict=True) if one != other)[0]
+        counts = [sum(count for group, count in groups if group == name) for groups in (then, now)]
+        raise ValueError(f"{name} had {counts[0]} parameters in {len(then)} groups, and has {counts[1]} in {len(now)}")
+    for number, parameter in enumerate(one for group in optimizer.param_groups for one in group["params"]):
+        shape = saved["state"].get(number, {}).get("exp_avg", parameter).shape
+        if shape != parameter.shape:
+            raise ValueError(f"a parameter had the shape {tuple(shape)}, and has {tuple(parameter.shape)}")
 
 
 def remove_checkpoints(folder: Path, keep: Path | None = None) -> None:

@@ -19,9 +19,9 @@ from kagglekit.decoders.halving import Halving
 from kagglekit.decoders.lora import stands_apart
 from kagglekit.decoders.lora_base import load_trained, trained_state
 from kagglekit.device import choose_device, not_a_number, padding_known
-from kagglekit.files import name_training, reading
+from kagglekit.files import name_training
 from kagglekit.model.row_gradients import clip_norm
-from kagglekit.training.callbacks import Checkpoints, last_checkpoint
+from kagglekit.training.callbacks import Checkpoints, check_groups, going_on, last_checkpoint
 from kagglekit.training.learning_rates import group_rates, make_schedule
 from kagglekit.tricks.trick import Trick
 
@@ -64,6 +64,7 @@ class Trainer(transformers.Trainer):
         self.losses_, self.logged_ = torch.zeros(()), 0  # the sum in this process since that step
         self.halving = Halving()
         self.rates_ = group_rates(optimizer)  # of a resumed training those that it began with
+        self.precisions_ = ["fp16" if args.fp16 else "bf16" if args.bf16 else "fp32"]  # and those that it had before
         self.rows = getattr(model, "row_gradients", None)
         if self.rows is not None and self.args.device.type == "cpu" and self.args.world_size == 1:
             self.accelerator.clip_grad_norm_ = lambda parameters, most: clip_norm(model, most)
@@ -151,9 +152,8 @@ class Trainer(transformers.Trainer):
         if "loss" in logs:
             logs["loss"] = self.sum_losses().mean().item() / (self.state.global_step - self.logged_)
             if not math.isfinite(logs["loss"]):
-                name, precision = name_training(Path(self.args.output_dir).parent), "fp16" if self.args.fp16 else ""
-                precision = precision or ("bf16" if self.args.bf16 else "fp32")
-                raise not_a_number(f"the loss of {name} is {logs['loss']} at step {self.state.global_step}", precision)
+                name, where = name_training(Path(self.args.output_dir).parent), f"at step {self.state.global_step}"
+                raise not_a_number(f"the loss of {name} is {logs['loss']} {where}", self.precisions_[-1])
             self.losses_, self.logged_ = torch.zeros(()), self.state.global_step
         super().log(logs, *args, **kwargs)
 
@@ -213,11 +213,13 @@ class Trainer(transformers.Trainer):
                 save_file({k: x.contiguous() for k, x in trained_state(self.model, self.model).items()}, file)
 
     def _load_from_checkpoint(self, checkpoint, model=None):
-        with reading(file := Path(checkpoint) / "model.safetensors"):
+        file = Path(checkpoint) / "model.safetensors"
+        with going_on(Path(checkpoint)):
             if not stands_apart(self.model):
                 load_model(self.model, str(file))
             else:
                 load_trained(self.model, self.model, load_file(file))
+            check_groups(Path(checkpoint), self.optimizer)
 
 
 def _with_padding(batch: dict[str, torch.Tensor]) -> dict:

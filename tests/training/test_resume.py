@@ -5,6 +5,7 @@ tests/training/test_finetune.py does it with a real kill.
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from transformers import TrainerCallback
 
 from kagglekit.training.callbacks import last_checkpoint, remove_checkpoints
 from kagglekit.training.early_stopping import KeepBest
+from kagglekit.training.learning_rates import adamw
 from kagglekit.training.recipe import SCHEDULES
 from kagglekit.training.trainer import history
 from kagglekit.tricks import EMA, FGM, SWA, TRICKS, make_tricks
@@ -99,7 +101,7 @@ def test_an_incomplete_newest_checkpoint_is_ignored(trainer, tmp_path, weights, 
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json", "complete"])
-def test_a_damaged_newest_checkpoint_is_ignored(trainer, tmp_path, file):
+def test_a_damaged_newest_checkpoint_is_ignored_and_named(trainer, tmp_path, file, capsys):
     trainer(stop=4).train()
     shutil.copytree(tmp_path / "run" / "checkpoint-4", tmp_path / "run" / "checkpoint-6")
     damaged = tmp_path / "run" / "checkpoint-6" / file
@@ -107,8 +109,58 @@ def test_a_damaged_newest_checkpoint_is_ignored(trainer, tmp_path, file):
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-4"
+    assert capsys.readouterr().out.endswith("/checkpoint-6 is damaged, and is not used\n")
     (damaged.parent / "complete").write_bytes(b"")  # by version 0.2
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-6"
+
+
+def one_group(made):
+    made.optimizer = adamw([{"params": [*made.model.parameters()], "lr": 0.1, "name": "head"}])
+
+
+def turned(made):
+    groups = [{**group, "params": group["params"][::-1]} for group in made.optimizer.param_groups]
+    made.optimizer = adamw(groups)
+
+
+def other_model(made):
+    made.model.more = torch.nn.Linear(2, 2)
+
+
+def fewer_rows(made):
+    made.train_dataset.tokens = made.train_dataset.tokens[np.arange(21)]
+
+
+@pytest.mark.parametrize(
+    ("options", "other", "why"),
+    [
+        ({}, one_group, "head had 39 parameters in 1 groups, and has 2 in 8"),
+        ({}, turned, "a parameter had the shape (2, 16), and has (30, 16)"),
+        ({}, fewer_rows, "it learned from 21 rows, and now there are 24"),
+        ({"epochs": 3}, None, "it was to take 18 steps, and now there are 12"),
+            ({"tricks": [EMA()]}, None, "trick-1.safetensors does not exist"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_in_words_and_stays(trainer, tmp_path, options, other, why):
+    old = trainer(**{"folder": "fold2/checkpoints", "stop": 4, **options})
+    if other:
+        other(old)
+    old.train()
+    with pytest.raises(ValueError, match=r"^fold 2 cannot go on from its checkpoint, which is of another ") as error:
+        trainer([FGM(), EMA()] if "tricks" in options else [], folder="fold2/checkpoints").fit()
+    assert why in str(error.value)
+    assert str(error.value).endswith(f": delete {tmp_path}/fold2/checkpoints to begin it again, or name another run=")
+    assert last_checkpoint(tmp_path / "fold2" / "checkpoints").name == "checkpoint-4"
+
+
+def test_a_training_that_goes_on_knows_in_which_precisions_it_was(trainer):
+    trainer(stop=4, precision="bf16").train()
+    resumed = trainer(stop=8)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.precisions_ == ["bf16", "fp32"]
+    again = trainer(precision="bf16")
+    again.fit()
+    assert again.precisions_ == ["fp32", "bf16"]
 
 
 def test_what_a_kill_left_never_takes_the_place_of_a_whole_checkpoint(trainer, tmp_path):
