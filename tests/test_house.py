@@ -126,7 +126,7 @@ TOLERANT = ("terminal", "push", "secrets", "lint_notebook")  # they can do witho
 def _is_named(node):
     """Whether errors of the readers in a statement name their file."""
     if isinstance(node, ast.With):
-        return re.search(r"\b(read|load)ing\(", " ".join(map(ast.unparse, node.items)))
+        return re.search(r"\b(reading|loading|going_on)\(", " ".join(map(ast.unparse, node.items)))
     return isinstance(node, ast.Try) and any("ValueError" in ast.unparse(one.type) for one in node.handlers)
 
 

@@ -1,6 +1,6 @@
 """Duplicates: identical and near-duplicate texts within train, within test, and across the two."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float = 0.8, seed: in
     return pd.factorize(connected_components(links, directed=False)[1][groups])[0].astype(np.int64)
 
 
-def count_range(counts: Sequence[int]) -> str:
+def count_range(counts: Collection[int]) -> str:
     """Counts of several folds in words: "3", or "3 to 1,200"."""
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

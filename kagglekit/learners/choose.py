@@ -1,5 +1,7 @@
 """Who learns the folds of a run: the learner that the parameters of 3_train ask for."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -7,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from accelerate import PartialState
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.clean import clean_table
 from kagglekit.device import measuring_cost
-from kagglekit.files import remove, resolve, run_folder, seed_folder, write_json
+from kagglekit.files import Damaged, remove, resolve, run_folder, seed_folder, write_json
 from kagglekit.learners.both_orders import BothOrders
 from kagglekit.learners.candidates import KnownClasses
 from kagglekit.learners.frozen import Frozen
@@ -21,10 +24,12 @@ from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone
-from kagglekit.runs.folder import Fitted
+from kagglekit.progress import say
+from kagglekit.runs.defaults import changed_defaults, describe_defaults, describe_precisions
+from kagglekit.runs.folder import Fitted, open_run
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.leaks import selection_warning
-from kagglekit.runs.record import count_seeds, with_seeds
+from kagglekit.runs.record import RunRecord, count_seeds, with_seeds
 from kagglekit.runs.run_knobs import READS, TrainingRun
 from kagglekit.runs.seeds import finished_seeds, join_seeds, table_folder
 from kagglekit.runs.tables import write_predictions
@@ -57,6 +62,29 @@ class Choice:
     without: "Choice | None" = None
     fixes: Fixes | None = None
 
+    def open(self, work: str, run: str, to_train: Sequence[int], overwrite: bool = False) -> Path:
+        """Open the folder of a run, see `open_run`. It goes on with the defaults that it began with; where something is
+        left to train, those that are others now, and other precisions of its folds, are said."""
+        both = [one for choice in (self, self.without) if choice for one in choice.parts if hasattr(one, "go_on")]
+        now, earlier = {name: value for one in both for name, value in one.defaults.items()}, {}
+        with suppress(Damaged):
+            earlier = RunRecord.open(work, run).params
+        folder = open_run(work, run, dict(seed=self.seed) | self.settings, overwrite, defaults=now)
+        record = RunRecord(folder)
+        for one in both:
+            one.go_on(begun := record.params["defaults"])
+        if not {*to_train} - record.folds.keys():
+            return folder
+        if now and earlier and "defaults" not in earlier and any(folder.glob("fold*")):
+            version = earlier["versions"].get("kagglekit", "of an earlier version")
+            say(f"this run was begun by kagglekit {version}, which did not record all of its defaults:")
+            say("what is left to train has those of this version, see CHANGES.md")
+        if changed := changed_defaults(begun, now) if now else {}:
+            say(describe_defaults(changed, now))
+        if self.tuner and (words := describe_precisions(record.precisions, self.tuner.precision)):
+            say(f"this run learns in several precisions: {words}")
+        return folder
+
     def fit(self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, fold: int, number: int = 0) -> Fitted:
         """Train a model of a fold below `folder`, from where it begins, on `train_rows` and the extra rows that fit
         it; number j of fold k is seeded with `seed` + 1000 j + k. `folder/cost.json` says what that took."""
@@ -71,7 +99,8 @@ class Choice:
         with measuring_cost() as measured:
             fitted = self.learner.fit(rows, valid_rows, folder, seed=self.seed + 1000 * number + fold, **begin)
         predicting = {"predicting": fitted.predicting, "test_rows": len(fitted.test)}
-        write_json(folder / COST, cost | measured | predicting)
+        if PartialState().is_main_process:  # of several processes the first writes
+            write_json(folder / COST, cost | measured | predicting)
         return replace(fitted, receipts={**fitted.receipts, **receipts}) if receipts else fitted
 
     def learned(self, train_rows: np.ndarray, valid_rows: np.ndarray) -> np.ndarray:

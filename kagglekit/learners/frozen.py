@@ -1,6 +1,7 @@
 """Frozen embeddings: the vectors of a backbone that is not trained, and a scikit-learn classifier on them; minutes."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from kagglekit.device import choose_device, choose_precision
 from kagglekit.files.arrays import cached_arrays
 from kagglekit.model.backbones import check_max_length, load_backbone, load_config, load_tokenizer, without_pooler
 from kagglekit.model.deberta_attention import fast_deberta
+from kagglekit.model.pooling import choose_pooling
 from kagglekit.model.shallow import PLAIN, SHALLOW, embed, fit_shallow
 from kagglekit.options import check_range
+from kagglekit.runs.defaults import changed_defaults
 from kagglekit.runs.folder import Fitted
 from kagglekit.training.build_model import load_encoder
 
@@ -59,6 +62,15 @@ class Frozen:
     def settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("classifier", "pooling", "max_length", "truncation", "budget")}
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What `settings` leave to this version, see `kagglekit.runs.defaults`."""
+        return {"pooling": choose_pooling("auto", load_config(self.backbone))} if self.pooling == "auto" else {}
+
+    def go_on(self, begun: Mapping[str, Any]) -> None:
+        """Take over the defaults with which a run began, where they are others now."""
+        self.pooling = changed_defaults(begun, self.defaults).get("pooling", self.pooling)
+
     def fit(
         self, train_rows: np.ndarray, valid_rows: np.ndarray, folder: Path, seed: int, start: str | None = None
     ) -> Fitted:
@@ -67,7 +79,8 @@ class Frozen:
         unseen = [vectors[valid_rows], vectors[len(self.train) :]]
         x, y = vectors[train_rows], self.labels[train_rows]
         found = fit_shallow(self.task.kind, len(self.task.columns), x, y, unseen, self.classifier, seed)
-        return Fitted(*found, receipts={"frozen": {"width": vectors.shape[1], "rows": len(train_rows)}})
+        about = {"width": vectors.shape[1], "rows": len(train_rows)}
+        return Fitted(*found, receipts={"precision": choose_precision(), "frozen": about})
 
     def vectors(self, start: str | None = None) -> np.ndarray:
         """Vectors of the train rows, then of the test rows: (rows, width) float32, computed once for each model."""

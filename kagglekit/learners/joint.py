@@ -210,6 +210,11 @@ class JointTuner(FineTuner):
             for one in (self, *self.others):
                 one.options["head"] = "linear"
 
+    def go_on(self, begun):
+        for one in self.others:
+            one.go_on(begun)
+        super().go_on(begun)
+
     def _learned(self, train_rows: np.ndarray) -> int:
         """Of all tasks, about: a fold learns the same share of each."""
         return round(len(train_rows) / len(self.train) * sum(len(one.train) for one in (self, *self.others)))
@@ -262,7 +267,7 @@ class JointTuner(FineTuner):
         groups, texts = self._groups(model, folders[0]), (valid[0], tests[0])
         trainer = self._trainer(model, groups, examples, loss, folders[0], seed, tricks, evaluation, texts, True)
         receipts = trainer.fit()
-        receipts = {"learning rates": trainer.rates_} | receipts
+        receipts = {"learning rates": trainer.rates_, "precision": ", then ".join(trainer.precisions_)} | receipts
         found = []
         with trainer.evaluating():
             if self.losses == "learned":

@@ -10,13 +10,13 @@ from accelerate import PartialState
 
 from kagglekit.competition.task import load_task, read_test, read_train
 from kagglekit.data.duplicates import count_range, near_duplicate_groups
-from kagglekit.files import fold_folders, resolve, run_folder, write_json
+from kagglekit.files import fold_folders, fold_number, resolve, run_folder, write_json
 from kagglekit.learners.joint import JointTuner, shared_rows
 from kagglekit.learners.joint_check import check_joint
 from kagglekit.progress import say
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
 from kagglekit.runs.initial_weights import find_starts, read_sources
-from kagglekit.runs.record import name_start, split_start
+from kagglekit.runs.record import RunRecord, name_start, split_start
 from kagglekit.runs.run_knobs import JointOptions, TrainingRun
 from kagglekit.runs.tables import choose_folds, read_folds, read_run, training_rows
 from kagglekit.training.finetune import FineTuner
@@ -53,16 +53,38 @@ class JointRun:
         counts = {place: [one[number] for one in lost] for number, place in enumerate(self.places_)}
         if words := ", ".join(f"{count_range(each)} of {place}" for place, each in counts.items() if any(each)):
             say(f"rows that a fold does not learn, as another task holds out (nearly) the same texts: {words}")
+        if self.caution and not self.run.overwrite:
+            say(self.caution)
         if self.run.start:
             self._check_starts()
 
-    def _find_copies(self) -> list[np.ndarray]:
+    @property
+    def caution(self) -> str:
+        """Which folds have learned near-copies of what another task holds out, as before version 0.7; "": none."""
+        record, found = RunRecord.open(self.run.work, self.run.run), {}
+        version = record.params.get("versions", {}).get("kagglekit", "0.0")
+        early = [int(number) for number in version.split(".")[:2]] < [0, 7]
+        begun = {*record.folds, *(fold_number(place.parent) for place in record.folder.glob("fold*/checkpoints"))}
+        old = sorted(begun - record.precisions.keys()) if early else []  # version 0.8 records these
+        equal = self._find_copies(threshold=1) if old else []
+        for fold in old:
+            rows = [sum(self.split(fold, copies)[2]) for copies in (self.copies_, equal)]
+            found |= {fold: rows[0] - rows[1]} if rows[0] > rows[1] else {}
+        if not found:
+            return ""
+        return (
+            f"fold {', '.join(map(str, found))} learned near-copies ({count_range(found.values())}) of texts that "
+            "another task holds out, as kagglekit before 0.7 did: its score may be too good. Delete its folder in each "
+            "work folder to train it again"
+        )
+
+    def _find_copies(self, threshold: float = 0.8) -> list[np.ndarray]:
         """Of each task, numbers of its rows (rows,): equal ones are copies, see `near_duplicate_groups`."""
         tables = [one.train for one in self.tuners_]
         for number, one in enumerate(self.tuners_):
             if one.task.pattern:  # its own words would make all texts alike
                 tables[number] = read_train(one.task.by_columns)
-        copies = near_duplicate_groups([text for table in tables for text in table["text"]])
+        copies = near_duplicate_groups([text for table in tables for text in table["text"]], threshold)
         return np.split(copies, np.cumsum([len(table) for table in tables])[:-1])
 
     def _check_starts(self) -> None:
@@ -95,12 +117,14 @@ class JointRun:
     def settings(self):
         return self.learner.settings
 
-    def split(self, fold: int) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
+    def split(
+        self, fold: int, copies: list[np.ndarray] | None = None
+    ) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
         """The rows of each task that a fold learns, those that it holds out, and how many it does not learn since
-        another task holds out (nearly) the same texts."""
+        another task holds out (nearly) the same texts. copies: others than those of `_find_copies`."""
         learned = [training_rows(table, fold) for table in self.tables_]
         held_out = [np.flatnonzero(table["fold"] == fold) for table in self.tables_]
-        kept = shared_rows(self.copies_, learned, held_out)
+        kept = shared_rows(self.copies_ if copies is None else copies, learned, held_out)
         return kept, held_out, [len(before) - len(after) for before, after in zip(learned, kept, strict=True)]
 
     def fit(self, train_rows, valid_rows, folder: Path, seed: int, start: str | None = None) -> Fitted:
@@ -111,7 +135,7 @@ class JointRun:
         settings = self.settings_ | ({"seeds": seeds} if seeds > 1 else {})
         settings["start"] = name_start(self.run.work, self.run.start)
         runs = [  # the prompt of a recipe, for one, is filled in for each task
-            open_run(place, self.run.run, settings | one.settings, self.run.overwrite)
+            open_run(place, self.run.run, settings | one.settings, self.run.overwrite, defaults=one.defaults)
             for place, one in zip(self.places_[1:], self.learner.others, strict=True)
         ]
         places = [run / folder.relative_to(run_folder(self.run.work, self.run.run)) for run in runs]

@@ -103,7 +103,7 @@ class SetFit:
         unseen = [vectors[valid_rows], vectors[len(self.train) :]]
         x, y = vectors[train_rows], self.labels[train_rows]
         found = fit_shallow(self.task.kind, len(self.task.columns), x, y, unseen, self.classifier, seed)
-        return Fitted(*found, receipts={"setfit": receipts})
+        return Fitted(*found, receipts={"precision": choose_precision(device), "setfit": receipts})
 
     def _train(self, body, texts: list[str], rows: np.ndarray, folder: Path, seed: int) -> dict[str, float]:
         """Train the encoder on pairs of `rows`; returns the numbers of pairs and steps, and the loss."""

@@ -103,7 +103,7 @@ class Soup:
         test = self._predict_everywhere(folder.parent) if everywhere else self._predict(model, scaler, self.test_rows)
         receipt = {"how": self.how, "members": [self.runs[number] for number in members], "number": len(members)}
         receipt["models averaged for test"] = len(self._models()) if everywhere else len(averaged)
-        return Fitted(oof, test, receipts={"soup": receipt})
+        return Fitted(oof, test, receipts={"precision": self.precision, "soup": receipt})
 
     def _choose(self, fold: int) -> list[int]:
         """The numbers of the members for a fold, by the scores of the other folds."""

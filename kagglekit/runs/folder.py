@@ -52,8 +52,17 @@ class Fitted:
     predicting: float | None = None
 
 
-def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool = False, folds: bool = True) -> Path:
+def open_run(
+    work: str | Path,
+    run: str,
+    recipe: dict[str, Any],
+    overwrite: bool = False,
+    folds: bool = True,
+    defaults: dict[str, Any] | None = None,
+) -> Path:
     """The folder of a run made by `recipe`, with params.json in it: new, or resumed with the folds that it has already.
+
+    defaults: what the recipe leaves to this version, as params.json then says: a run keeps those that it began with.
 
     params.json holds the recipe, hashes of the inputs (task, folds unless `folds` is False, weights of the backbone and
     of source runs, predictions and weights of teachers, files of vectors, image encoder, texts, extra rows, fixes and
@@ -70,12 +79,12 @@ def open_run(work: str | Path, run: str, recipe: dict[str, Any], overwrite: bool
     if folder in [one.folder for one in (*find_teachers(work, recipe), *sources)]:
         raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
     with file_lock(folder):
-        _write_params(folder, identity, overwrite)
+        _write_params(folder, identity, overwrite, {} if defaults is None else {"defaults": defaults})
     return folder
 
 
-def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
-    """Make params.json say `identity`, see `open_run`."""
+def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool, more: dict[str, Any]) -> None:
+    """Make params.json say `identity`, see `open_run`, and `more` where it has none of it."""
     file, now, changed = folder / "params.json", identity["inputs"], []
     there = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
     begun, ours = len(there) > 1, not there
@@ -101,10 +110,12 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool) -> No
     if changed:
         delete_folder(folder, file.name)
     if changed or not begun:
-        write_json(file, {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
-    elif now != before["inputs"] or identity["recipe"].get("seeds") != before["recipe"].get("seeds"):
-        recipe = with_seeds(before["recipe"], identity["recipe"].get("seeds", 1))
-        write_json(file, {**before, "recipe": recipe, "inputs": more_folds(before["inputs"], now)})
+        write_json(file, {**identity, **more, "versions": versions(), "commit": commit(), "receipts": {}})
+        return
+    recipe = with_seeds(before["recipe"], identity["recipe"].get("seeds", 1))
+    known = {**more, **before, "recipe": recipe, "inputs": more_folds(before["inputs"], now)}
+    if known != before:
+        write_json(file, known)
 
 
 def save_fold(

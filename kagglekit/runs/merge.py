@@ -118,6 +118,8 @@ def _plan_run(run: Path, work: Path) -> MergePlan:
         recipe = {name: _at_home(known.get(name), value) for name, value in came.items()}
         rates = [{f"the rate of {name}": rate for name, rate in RunRecord(one).rates.items()} for one in (home, run)]
         changed = changes(ours, {**theirs, "recipe": recipe}) + (differences(*rates)[:1] if all(rates) else [])
+        both = [params.get("defaults", {}) for params in (ours, theirs)]
+        changed += differences(*({name: one[name] for name in both[0].keys() & both[1].keys()} for one in both))
         if changed:
             raise ValueError(
                 f"{home} was made with other settings than {run}: {'; '.join(changed)}. Give one of them another name"

@@ -85,6 +85,12 @@ class RunRecord:
         return next((one["learning rates"] for one in receipts if "learning rates" in one), {})
 
     @property
+    def precisions(self) -> dict[int, str]:
+        """The precision of each finished fold, such as "fp32" or, of one that went on elsewhere, "fp32, then bf16"."""
+        receipts = self.params.get("receipts", {})
+        return {k: receipts[str(k)]["precision"] for k in self.folds if "precision" in receipts.get(str(k), {})}
+
+    @property
     def weights(self) -> dict[str, Any]:
         """weights.json: how a blend was made. Empty for any other run."""
         return self._read(self.folder / "weights.json")

@@ -17,9 +17,10 @@ ALWAYS = ("backbone", "learning_rate", "objective")  # knobs that are shown at t
 NEVER = ("work", "run", "folds", "hours", "overwrite", "checkpoint_every")  # they change nothing of a model
 
 
-def show_recipe(*knobs: Knobs, rates: Mapping[str, float] | None = None) -> pd.DataFrame:
+def show_recipe(*knobs: Knobs, rates: Mapping[str, float] | None = None, precision: str = "") -> pd.DataFrame:
     """The knobs that differ from their defaults: value, default, meaning. rates: group of parameters -> learning rate,
-    of which that of the topmost layer is meant where it is None; without them it has no line."""
+    of which that of the topmost layer is meant where it is None; without them it has no line. precision: what "auto"
+    means here, likewise."""
     table = {}
     for kind in knobs:
         for name, knob in knobs_of(type(kind)).items():
@@ -27,6 +28,8 @@ def show_recipe(*knobs: Knobs, rates: Mapping[str, float] | None = None) -> pd.D
             if name == "learning_rate" and value is None and rates:
                 rate = max([one for group, one in rates.items() if group not in (HEAD, FEATURES)] or [rates[HEAD]])
                 value = f"{rate:.2g}, by the size of the backbone"
+            elif name == "precision" and value == "auto" and precision:
+                value = f"{precision}, by the hardware"
             elif name in NEVER or (value == knob.default and (name not in ALWAYS or value is None)):
                 continue
             table[name] = (str(value), str(knob.default), knob.words)

@@ -10,7 +10,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
-from kagglekit.files import Damaged, checksum_files, name_training, read_json, remove, write_json
+from kagglekit.files import Damaged, checksum_files, name_training, read_json, reading, remove, write_json
 from kagglekit.files.arrays import read_tensors
 from kagglekit.progress import Progress, say
 from kagglekit.runs.environment import versions
@@ -56,7 +56,9 @@ class Checkpoints(TrainerCallback):
         rows, before = len(self.trainer.train_dataset), {}
         if (checkpoint / LEARNED).is_file():
             before = read_json(checkpoint / LEARNED)
-            now = self.trainer.precisions_
+            now, last = self.trainer.precisions_, before["precisions"][-1]
+            if [last] != now and self.trainer.args.process_index == 0:
+                say(f"{name_training(checkpoint.parents[1])} goes on in {now[0]}; so far it was trained in {last}")
             self.trainer.precisions_ = [one for one in before["precisions"] if one not in now] + now
         then = read_json(checkpoint / "trainer_state.json")["max_steps"]
         with going_on(checkpoint):
@@ -139,7 +141,8 @@ def going_on(checkpoint: Path) -> Iterator[None]:
 
 def check_groups(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
     """Raise ValueError unless an optimizer has the groups of parameters, in the same order, that a checkpoint has."""
-    saved = torch.load(checkpoint / "optimizer.pt", map_location="meta", weights_only=True)
+    with reading(file := checkpoint / "optimizer.pt"):
+        saved = torch.load(file, map_location="meta", weights_only=True)
     both = saved["param_groups"], optimizer.param_groups
     then, now = ([(group.get("name"), len(group["params"])) for group in groups] for groups in both)
     if then != now:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from kagglekit.model.backbones import check_max_length, load_config, load_tokeni
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.pooling import choose_pooling
 from kagglekit.progress import say
+from kagglekit.runs.defaults import changed_defaults, fill_in_defaults, find_defaults
 from kagglekit.runs.folder import Fitted
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tracking import report_callbacks
@@ -107,11 +108,24 @@ class FineTuner:
         self.options = {**prompt_options(recipe, self.task.classes, self.tokenizer), **words}  # of `Classifier`
         self.options["pooling"] = choose_pooling(self.options["pooling"], load_config(self.backbone))
         make_targets(self.all_labels, recipe.loss, recipe.learned_weights)  # labels that do not fit are an error now
+        self.asked_ = recipe
 
     @property
     def settings(self) -> dict[str, Any]:
         """The knobs of the run in params.json, without the backbone."""
-        return self.recipe.as_dict()
+        return self.asked_.as_dict()
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What `settings` leave to this version, see `find_defaults`."""
+        return find_defaults(self.asked_, self.task.kind, load_config(self.backbone))
+
+    def go_on(self, begun: Mapping[str, Any]) -> None:
+        """Take over the defaults with which a run began, where they are others now."""
+        if changed := changed_defaults(begun, self.defaults):
+            self.recipe = recipe = fill_in_defaults(self.asked_, changed)
+            self.options["pooling"] = changed.get("pooling", self.options["pooling"])
+            self.augmenter = make_augmenter(recipe.augment, self.backbone) if recipe.augment else None
 
     def fit(
         self,
@@ -164,7 +178,7 @@ class FineTuner:
         trainer = self._trainer(model, groups, rows.examples, targets.loss, *how)
         zero_shot = {"before training": evaluation(model)} if recipe.verbalizer and scored else {}
         receipts = zero_shot | (trainer.fit() if recipe.epochs else {})
-        receipts = {"learning rates": trainer.rates_} | receipts
+        receipts = {"learning rates": trainer.rates_, "precision": ", then ".join(trainer.precisions_)} | receipts
         with trainer.evaluating():
             chosen = any(trick.chooses for trick in trainer.tricks)
             if scored and (chosen or latest.get("step") != trainer.state.global_step):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kagglekit.competition.task import Task, read_test, read_train
-from kagglekit.files import read_json
+from kagglekit.files import read_json, write_json
 from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.frozen import Frozen
 from kagglekit.learners.setfit import SetFit
@@ -212,3 +212,37 @@ def test_a_soup_is_of_the_runs_that_are_named(choose, finish):
     choice = choose(backbone="soup", soup_of=["base"], to_train=[0])
     assert type(choice.learner) is Soup and choice.tuner is None and choice.starts == {}
     assert choice.settings["soup_of"] == ["base"] and choice.settings["start"] == ""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "begun", "used"),
+    [
+        ({"tricks": {"FGM": {}}}, {"tricks: FGM: epsilon": 0.25}, lambda at: at.recipe.tricks["FGM"]["epsilon"]),
+        ({"loss": {"focal": {}}}, {"loss: focal: gamma": 1.0}, lambda at: at.recipe.loss["focal"]["gamma"]),
+        ({"tuning": "lora"}, {"lora: r": 2}, lambda at: at.recipe.lora["r"]),
+        ({"augment": {"EDA": {}}}, {"augment: EDA: delete": 0.2}, lambda at: at.augmenter.augmenters[0].delete),
+        ({}, {"pooling": "max"}, lambda at: at.options["pooling"]),
+        ({"learner": "frozen"}, {"pooling": "max"}, lambda at: at.pooling),
+    ],
+)
+def test_a_run_goes_on_with_the_defaults_and_tells_the_precisions_that_it_had(
+    choose, place, capsys, parameters, begun, used
+):
+    folder = choose(**parameters).open(place, "run", [0, 1])
+    (folder / "fold0").mkdir()
+    params = read_json(folder / "params.json")
+    ((name, value),) = begun.items()
+    now = params["defaults"][name]
+    write_json(folder / "params.json", params | {"defaults": params["defaults"] | begun})
+    capsys.readouterr()
+    choice = choose(**parameters)
+    assert choice.open(place, "run", [0, 1]) == folder
+    assert used(choice.parts[-1]) == value != now
+    words = "this run goes on with the defaults that it began with"
+    assert capsys.readouterr().out == f"{words}: {name} {value!r} (now {now!r})\n"
+    assert choice.settings == choose(**parameters).settings
+    write_json(folder / "params.json", {k: v for k, v in params.items() if k != "defaults"})
+    choice = choose(**parameters)
+    choice.open(place, "run", [0, 1])
+    assert "this run was begun by kagglekit" in capsys.readouterr().out
+    assert read_json(folder / "params.json")["defaults"] == params["defaults"]

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import load_task, read_test, read_train
 from kagglekit.data.duplicates import near_duplicate_groups
+from kagglekit.files import write_json
 from kagglekit.files.arrays import seal
 from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.joint import DRAWS, JointSampler, JointTuner, as_task, join, shared_rows
@@ -350,6 +351,39 @@ def _train(places, name, run, backbone, **more):
     fitted = choice.fit(np.flatnonzero(table["fold"] != 1), held_out, folder / "fold1", 1)
     save_fold(folder, 1, fitted, train["id"].iloc[held_out], test["id"], what)
     return choice
+
+
+@pytest.mark.parametrize(
+    ("version", "receipts", "folds"),
+    [("0.6.1", {"0": {}}, "0, 1"), ("0.6.1", {"0": {"precision": "fp32"}}, "1"), ("0.7.0", {}, "")],
+)
+def test_folds_that_an_earlier_version_trained_on_near_copies_are_told(
+    places, backbone, capsys, version, receipts, folds
+):
+    words, held_out = "one two three four five six seven eight nine", {"a": " ten", "b": " ten eleven"}
+    for row, (name, end) in enumerate(held_out.items()):
+        file = places.parent / "data" / name / "train.csv"
+        table = pd.read_csv(file)
+        table.loc[row, "text"] = words + end
+        table.to_csv(file, index=False)
+        (places / name / "task.json").unlink()
+        infer(file.parent)[0].save(places / name)
+        (places / name / "joint" / "fold0").mkdir(parents=True)
+        for table in ("oof", "test"):
+            (places / name / "joint" / "fold0" / f"{table}.parquet").touch()
+    (places / "a" / "joint" / "fold1" / "checkpoints").mkdir(parents=True)
+    params = {"recipe": {}, "inputs": {}, "receipts": receipts, "versions": {"kagglekit": version}}
+    write_json(places / "a" / "joint" / "params.json", params)
+    run, what = (
+        TrainingRun(work="runs/a", run="joint", backbone=backbone, tasks=["runs/a", "runs/b"]),
+        load_task("runs/a"),
+    )
+    table = read_folds("runs/a", [f"a{n}" for n in range(20)])
+    choice = choose_learner(run, Recipe(max_length=16), what, read_train(what), read_test(what), table, [0, 1])
+    said = (
+        f"fold {folds} learned near-copies (1) of texts that another task holds out, as kagglekit before 0.7 did: its"
+    )
+    assert (said in capsys.readouterr().out) == choice.caution.startswith(said) == bool(folds)
 
 
 def test_a_joint_run_begins_fold_by_fold_with_the_mean_of_runs_of_each_folder(places, backbone):

@@ -81,6 +81,7 @@ def test_an_empty_work_folder_gets_task_folds_and_runs_by_moving_them(place, two
     [
         ("recipe", r"made with other settings than .*epochs was 2.0 and is 3.0\. Give one of them another name"),
         ("rates", r"made with other settings than .*: the rate of head was 0.0002 and is 0.001\. Give one of them"),
+        ("defaults", r"made with other settings than .*: tricks: FGM: epsilon was 1\.0 and is 0\.5\. Give one of them"),
         ("task", r"made for another task than .*metric was 'accuracy' and is 'f1_macro'"),
         ("folds", "made with other folds than"),
         ("predictions", r"fold0.oof.parquet.* hold other predictions of the same fold"),
@@ -108,6 +109,9 @@ def test_a_run_that_does_not_fit_is_refused_by_name_before_anything_is_written(p
         params = read_json(work / "base" / "params.json")
         params["receipts"]["0"]["learning rates"] = {"head": rate}
         write_json(work / "base" / "params.json", params)
+    for work, one in ((home, {"old": 1, "pooling": "cls"}), (there, {"new": 2})) if what == "defaults" else ():
+        defaults = {"pooling": "cls", "tricks: FGM: epsilon": 1.0 if work == home else 0.5} | one
+        write_json(work / "base" / "params.json", read_json(work / "base" / "params.json") | {"defaults": defaults})
     before = contents(home)
     with pytest.raises(ValueError, match=message):
         merge_runs(there, home)

@@ -138,7 +138,7 @@ def fewer_rows(made):
         ({}, turned, "a parameter had the shape (2, 16), and has (30, 16)"),
         ({}, fewer_rows, "it learned from 21 rows, and now there are 24"),
         ({"epochs": 3}, None, "it was to take 18 steps, and now there are 12"),
-            ({"tricks": [EMA()]}, None, "trick-1.safetensors does not exist"),
+        ({"tricks": [EMA()]}, None, "trick-1.safetensors does not exist"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_in_words_and_stays(trainer, tmp_path, options, other, why):
