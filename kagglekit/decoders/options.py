@@ -46,18 +46,25 @@ class Packing:
 
 def pack_options(ids: torch.Tensor, mask: torch.Tensor) -> Packing:
     """Pack the options of each row behind their common beginning; ids, mask: (rows, options, tokens), padded behind.
-    Each option keeps a token of its own."""
+    Each option keeps a token of its own; one without tokens is none."""
     given, lengths = ids.cpu().numpy(), (mask != 0).sum(dim=2).cpu().numpy()  # (rows, options)
     rows, _, width = given.shape
-    same = (given == given[:, :1]).all(axis=1).cumprod(axis=1).sum(axis=1)
-    shared = np.minimum(same, np.maximum(lengths.min(axis=1) - 1, 0))
-    size = max(1, int((shared + (lengths - shared[:, None]).sum(axis=1)).max()))
+    there = lengths > 0
+    first = there.argmax(axis=1)
+    same = (
+        ((given == given[np.arange(rows), first][:, None]) | ~there[:, :, None]).all(axis=1).cumprod(axis=1).sum(axis=1)
+    )
+    shared = np.minimum(same, np.where(there, lengths, width).min(axis=1) - 1) * there.any(axis=1)
+    size = max(1, int((shared + (lengths - shared[:, None]).clip(min=0).sum(axis=1)).max()))
     source, owner, position = (np.full((rows, size), fill) for fill in (0, -2, 0))
     place = np.zeros(given.shape, dtype=np.int64)
     for row, (begin, length) in enumerate(zip(shared, lengths, strict=True)):
-        position[row, :begin] = source[row, :begin] = np.arange(begin)
+        position[row, :begin] = np.arange(begin)
+        source[row, :begin] = first[row] * width + np.arange(begin)
         owner[row, :begin], at = -1, begin
         for option, end in enumerate(length):
+            if not end:
+                continue
             inside, own = slice(at, at + end - begin), np.arange(begin, end)
             source[row, inside], owner[row, inside], position[row, inside] = option * width + own, option, own
             place[row, option, :end] = [*range(begin), *range(at, at + end - begin)]

@@ -106,15 +106,16 @@ class Flat(nn.Module):
 
 
 class Options(nn.Linear):
-    """One score an option, from its vector alone: sequence is then (batch, options, hidden), and a softmax over the
-    scores of a row chooses among its candidate answers."""
+    """One score an option, from its vector alone: sequence is then (batch, options, hidden), mask (batch, options); a
+    softmax over the scores of a row chooses among the candidate answers that it has."""
 
     def __init__(self, width: int, hidden: int, sizes: Sequence[int]):
         super().__init__(hidden, 1)
         undecided(self)
 
     def forward(self, vector: torch.Tensor, sequence: torch.Tensor, mask: torch.Tensor, drop: Drop) -> torch.Tensor:
-        return super().forward(drop(sequence)).squeeze(-1)  # (batch, options)
+        scores = super().forward(drop(sequence)).squeeze(-1)  # (batch, options)
+        return mask_classes(scores, mask, UNLIKELY if self.training else None)
 
 
 def mask_classes(logits: torch.Tensor, allowed: torch.Tensor, less: float | None = None) -> torch.Tensor:

@@ -44,7 +44,13 @@ from kagglekit.training.learning_rates import (
     parameter_groups,
     suggest_learning_rate,
 )
-from kagglekit.training.model_inputs import FeatureScaler, read_inputs, vector_files, word_vector_options
+from kagglekit.training.model_inputs import (
+    FeatureScaler,
+    check_right_answers,
+    read_inputs,
+    vector_files,
+    word_vector_options,
+)
 from kagglekit.training.predict import predict
 from kagglekit.training.prompt import prompt_options
 from kagglekit.training.recipe import Recipe
@@ -102,6 +108,8 @@ class FineTuner:
             read_inputs(table, self.tokenizer, recipe, self.cache, file, self.task.data)
             for table, file in zip((self.train, self.test), self.files, strict=True)
         )
+        if recipe.answers:
+            check_right_answers(self.rows.tokens, self.labels, self.train["id"].tolist())
         self.augmenter = make_augmenter(recipe.augment, self.backbone) if recipe.augment else None
         at = recipe.features.get("word_vectors_at", "last")
         words, self.word_table = word_vector_options(recipe.features.get("word_vectors"), at, self.tokenizer)

@@ -1,7 +1,8 @@
 """Inputs of a model: tokens of each row, and features: columns, document vectors and word vectors."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pandas as pd
 import torch
 from sklearn.preprocessing import StandardScaler
 
+from kagglekit.competition.checks import name_row
+from kagglekit.competition.text_columns import is_empty, split_columns
 from kagglekit.data.batches import Examples
 from kagglekit.data.chunks import Chunks, make_chunks
 from kagglekit.data.clean import clean_texts
@@ -98,12 +101,26 @@ def _read_tokens(texts: pd.Series, tokenizer, recipe: Recipe, cache: Path | None
 
 
 def _read_options(texts: list[str], tokenizer, recipe: Recipe, cache: Path | None) -> Chunks:
-    """The options of each row as its chunks."""
+    """The options of each row as its chunks; an empty cell is none, and has no tokens."""
     columns, rules = list(recipe.budget), recipe.truncation
     rules = rules if isinstance(rules, str) else of_options(rules, recipe.answers)
     budget = of_options(recipe.budget, recipe.answers)
-    found = _read_whole(each_option(texts, columns, recipe.answers), tokenizer, recipe, cache, budget, rules)
-    return Chunks(found, np.full(len(texts), len(recipe.answers)))
+    options = each_option(texts, columns, recipe.answers)
+    there = np.array([not is_empty(split_columns(option)[-1]) for option in options], dtype=bool)
+    found = _read_whole([*compress(options, there)], tokenizer, recipe, cache, budget, rules)
+    lengths = np.zeros(len(options), dtype=np.int64)
+    lengths[there] = found.lengths
+    return Chunks(replace(found, lengths=lengths), np.full(len(texts), len(recipe.answers)))
+
+
+def check_right_answers(tokens: Chunks, labels: np.ndarray, ids: Sequence[str]) -> None:
+    """Raise ValueError where a label (rows,) names an option that its row does not have."""
+    lengths = tokens.pieces.lengths.reshape(len(labels), -1)  # (rows, options)
+    if (empty := lengths[np.arange(len(labels)), labels] == 0).any():
+        raise ValueError(
+            f"answers: the label of {name_row(int(empty.argmax()), ids)} of train names an empty cell ({empty.sum():,} "
+            "such rows), and an empty cell is no answer: write a word there, such as none, or leave the row out"
+        )
 
 
 def _read_whole(

@@ -72,6 +72,26 @@ def test_what_all_options_share_stands_once_and_each_keeps_a_token(tiny_decoder)
     assert encode_options(model, ids[2:], mask[2:]) is None  # nothing is shared: one by one is as good
 
 
+def test_an_option_without_tokens_is_none_packed_and_one_by_one(tiny_decoder):
+    """Of rows with different numbers of answers; one with none has no choice."""
+    options = {"pooling": "last_token", "head": "options", "chunk_pooling": "mean"}
+    model, (ids, mask) = Classifier(load_backbone(tiny_decoder("llama")), "softmax", 4, **options), draw()
+    torch.nn.init.normal_(model.head.weight)
+    whole = model.eval()(attention_mask=mask, input_ids=ids)["logits"]
+    for none in ((0, 0), (1, 3), 2):
+        ids[none], mask[none] = 0, 0
+    assert encode_options(model.backbone, ids, mask) is not None
+    for way in (model._read_options, lambda *_: None):
+        model._read_options = way
+        logits = model.eval()(attention_mask=mask, input_ids=ids)["logits"]
+        probs = logits.softmax(dim=1)
+        assert probs[0, 0] == probs[1, 3] == 0 and probs[2].tolist() == [0.25] * 4
+        assert torch.allclose(logits[0, 1:], whole[0, 1:], atol=1e-5)
+        assert torch.allclose(logits[1, :3], whole[1, :3], atol=1e-5)
+        model.train()(attention_mask=mask, input_ids=ids)["logits"].softmax(dim=1)[:, 1].log().sum().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 def test_encoders_read_options_one_by_one(classifier):
     model, (ids, mask) = classifier(head="options", chunk_pooling="mean", outputs=4).eval(), draw()
     ids = ids % 25 + 5
@@ -89,10 +109,12 @@ def test_encoders_read_options_one_by_one(classifier):
 def tuner(tiny_decoder, task, texts, backbone):
     """tuner(family, **knobs): a FineTuner on 48 rows of a question with three candidate answers, one of them good."""
 
-    def make(family="qwen3", names="ABC", **knobs):
+    def make(family="qwen3", names="ABC", empty=None, **knobs):
         random, (words, _) = np.random.default_rng(0), texts(48)
         right, cells = random.integers(0, 3, 48), np.array(["a bad end", "no fun"])[random.integers(0, 2, (48, 3))]
         cells[np.arange(48), right] = "good fun"
+        if empty is not None:  # in every second row the cell so far behind the right one
+            cells[np.arange(0, 48, 2), (right[::2] + empty) % 3] = " "
         rows = [SEPARATOR.join([*cell, question]) for cell, question in zip(cells, words, strict=True)]
         table = pd.DataFrame({"id": np.arange(48).astype(str), "text": rows})
         what = task(
@@ -142,6 +164,19 @@ def test_options_are_learned_and_read_again_from_the_saved_model(tuner, tmp_path
 def test_what_does_not_go_with_options_is_told(tuner, knobs, words):
     with pytest.raises(ValueError, match=words):
         tuner(**knobs)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "bert"])
+def test_an_empty_cell_is_no_answer_and_a_label_that_names_one_is_an_error(tuner, tmp_path, family):
+    fine = tuner(family, empty=1, epochs=1)
+    fitted = fine.fit(np.arange(32), np.arange(32, 48), tmp_path / "fold0", 0)
+    there = np.ones((48, 3), dtype=bool)
+    there[np.arange(0, 48, 2), (fine.labels[::2] + 1) % 3] = False
+    assert ((fitted.oof > 0) == there[32:]).all() and ((fitted.test > 0) == there[:7]).all()
+    with pytest.raises(
+        ValueError, match=r"label of data row 1 \(id '0'\) of train names an empty cell \(24 such rows\)"
+    ):
+        tuner(family, empty=0)
 
 
 def test_options_stand_in_the_order_of_the_classes(tuner):
