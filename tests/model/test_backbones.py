@@ -102,12 +102,43 @@ def test_folders_full_of_data_are_not_searched(copied, tmp_path):
     assert not list(model_folders(tmp_path / "input"))
 
 
-@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_a_folder_without_config_or_weights_is_an_error(copied, missing):
-    (copied / missing).unlink()
-    words = {"config.json": "has no config.json", "model.safetensors": "has no weights"}[missing]
+@pytest.mark.parametrize(
+    ("lost", "more", "words"),
+    [
+        ("config.json", {}, "has no config.json"),
+        ("model.safetensors", {}, "has no weights"),
+        ("model.safetensors", {"model.Q4.gguf": ""}, "is a GGUF file, whose weights are packed: name a folder"),
+        ("config.json", {"adapter_config.json": "{}"}, "has adapters that peft saved, and no model: merge them"),
+        ("", {"adapter_config.json": "{}"}, "has adapters that peft saved, and no model: merge them"),
+        (
+            "model.safetensors",
+            {"model.safetensors.index.json": '{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'}
+            | {"one.safetensors": ""},
+            "lacks two.safetensors, which its model.safetensors.index.json lists: fetch it again",
+        ),
+    ],
+)
+def test_a_folder_without_a_whole_model_is_an_error(copied, lost, more, words):
+    for name in filter(None, [lost]):
+        (copied / name).unlink()
+    for name, content in more.items():
+        (copied / name).write_text(content)
     with pytest.raises(FileNotFoundError, match=words):
         find_backbone(str(copied))
+
+
+def test_a_file_of_packed_weights_is_told_from_a_folder_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match=r"/some/model\.gguf is a GGUF file, whose weights are packed"):
+        find_backbone("/some/model.gguf")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert", "qwen3", "gpt2", "llama"])
+def test_a_folder_without_the_files_of_a_tokenizer_is_an_error(backbones, tiny_decoder, tmp_path, family):
+    """Of most families transformers 5 makes a tokenizer that knows no word."""
+    folder = backbones[family] if family in backbones else tiny_decoder(family)
+    shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "vocab*"))
+    with pytest.raises(OSError, match="bare has no tokenizer: put the files of its own there"):
+        load_tokenizer(str(tmp_path / "bare"))
 
 
 def test_weights_in_the_older_form_count(copied):

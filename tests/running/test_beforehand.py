@@ -87,7 +87,11 @@ ITC = '2_pretrain run=new objective=itc_itm objective_options={"image_encoder":"
         ("3_train work=PLACE/elsewhere/new", "has no task.json: run 1_eda first, with the same work=$"),
         ("3_train run=new backbone=deberta-v3-bas", "did you mean deberta-v3-base"),
         ("3_train run=new backbone=PLACE/model/minlm", "backbone='.*/minlm': there is no folder|does not exist"),
-        ("3_train run=new backbone=PLACE/data", "has no config.json: it is no folder of a model"),
+        ("3_train run=new backbone=PLACE/data", "has no config.json: it is not the folder of a transformers model"),
+        (
+            "3_train run=new backbone=llama/model.gguf",
+            "backbone='llama/model.gguf': .* is a GGUF file, whose weights are",
+        ),
         ("3_train run=new start=bas", r"start='bas' does not exist: did you mean base\?$"),
         (
             "3_train run=new start=mlm backbone=bge-small-zh",
