@@ -3,7 +3,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, masking_utils
+from transformers import AutoConfig, GPT2Model, masking_utils
 
 from kagglekit.data.batches import Examples
 from kagglekit.data.tokens import tokenize
@@ -232,6 +232,12 @@ def test_predictions_read_the_prompt_of_all_texts_once(family, knobs, ends, make
     at_once, seen[:] = list(seen), []
     np.testing.assert_allclose(predict(model, examples, "fp32", tokens=128), once, atol=1e-5)
     assert (sum(at_once) < sum(seen)) == ends and model.prefix is None
+
+
+def test_nobody_is_warned_of_a_mask_that_is_not_needed(make, monkeypatch):
+    monkeypatch.setattr(GPT2Model, "warn_if_padding_and_no_attention_mask", lambda *_: pytest.fail("warned"))
+    model, tokenizer = make("gpt2", "eos")
+    assert logits(model, tokenize(TEXTS, tokenizer, 32), tokenizer.pad_token_id).isfinite().all()
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3"])
