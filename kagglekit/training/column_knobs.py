@@ -30,9 +30,11 @@ def fill_in(recipe: Knobs, task: Task) -> Knobs:
     cannot be exchanged.
     """
     by_column = recipe.truncation if isinstance(recipe.truncation, dict) else {}
+    if recipe.answers:
+        _check_columns("answers", recipe.answers, task)
     swapped, changed = swapped_columns(recipe.swap), fill_in_prompt(recipe, task)
     named = pattern_columns(changed.get("pattern", recipe.pattern), task.text, recipe.answers)
-    several = (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped), ("answers", recipe.answers))
+    several = (("budget", recipe.budget), ("truncation", by_column), ("swap", swapped))
     for name, columns in (*several, ("pattern", named)):
         if columns:
             _check_columns(name, columns, task)
@@ -130,8 +132,10 @@ def _check_columns(name: str, columns: Sequence[str], task: Task) -> None:
             why = (
                 "was joined by line breaks by an earlier version: run 1_eda with another work= for columns of their own"
             )
+        every = list(dict.fromkeys([*task.text, *columns]))
+        more = f": say text={every} in 1_eda, if these are columns of train" if len(every) > len(task.text) == 1 else ""
         what, also = (
-            ("is of text columns", "") if name != "pattern" else (f"names {columns[0]!r}", "; {text} is all of it")
+            ("is of text columns", more) if name != "pattern" else (f"names {columns[0]!r}", "; {text} is all of it")
         )
         raise ValueError(f"{name} {what}, and the text of this task {why}{also}")
     for column in columns:
