@@ -4,8 +4,9 @@ PET, pattern-exploiting training (Schick and Schütze, 2021, arXiv 2001.07676): 
 at the masks. A language model that reads forward predicts it behind the last token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ class Pattern:
     columns: the number of the text column at each place; empty: the whole text, at one place. own: how many special
     tokens the tokenizer puts before and behind a text by itself. masks: positions of the masks in the whole: 0 is its
     first token, -1 its last, which predicts the answer where a tokenizer has no mask. spaced: whether each column
-    begins with a space. context: the text right before the first mask.
+    begins with a space. context: the text right before the first mask. begun: how many of its last tokens are those
+    with which all words that may answer begin.
     """
 
     around: list[np.ndarray]
@@ -36,6 +38,7 @@ class Pattern:
     masks: list[int]
     spaced: list[bool]
     context: str
+    begun: int = 0
 
     def special(self, columns: int) -> int:
         """The number of tokens of the pattern; see `Layout.special`."""
@@ -82,13 +85,21 @@ def count_masks(pattern: str) -> int:
     return sum(len(side) - 1 for side in read_pattern(pattern)[0])
 
 
-def make_pattern(pattern: str, tokenizer, columns: Sequence[str] = (), chat: bool = False, system: str = "") -> Pattern:
+def make_pattern(
+    pattern: str,
+    tokenizer,
+    columns: Sequence[str] = (),
+    chat: bool = False,
+    system: str = "",
+    words: Iterable[str] = (),
+) -> Pattern:
     """A pattern (see `read_pattern`) in the tokens of a tokenizer.
 
     columns: the text columns of the task, in their order, where the pattern names them. chat, system: see `in_chat`.
     Where a tokenizer has no mask token, as those of language models that read forward, the answer is predicted at the
-    last token: the mask stands at the very end, and is none. Raises ValueError for one that stands elsewhere, and for
-    a mask token that is written out.
+    last token: the mask stands at the very end, and is none. words: that may answer there; tokens with which all of
+    them begin, such as the space before digits, are read with the pattern: their odds are those of the whole words.
+    Raises ValueError for a mask that stands elsewhere, and for a mask token that is written out.
     """
     sides, names = read_pattern(pattern)
     sides = in_chat(sides, tokenizer, system) if chat else sides
@@ -110,7 +121,8 @@ def make_pattern(pattern: str, tokenizer, columns: Sequence[str] = (), chat: boo
     at = [[n for n, token in enumerate(side) if token == tokenizer.mask_token_id] for side in around]
     if not forward and [len(found) + 1 for found in at] != [len(side) for side in sides]:
         raise ValueError(f"pattern={pattern!r} has the mask token {tokenizer.mask_token!r} in it: write {{mask}}")
-    around[0], around[-1] = [*start, *around[0]], [*around[-1], *end]
+    begun = _shared_beginning(words, context, tokenizer) if masks and forward else []
+    around[0], around[-1] = [*start, *around[0]], [*around[-1], *begun, *end]
     places = [len(start) + n for n in at[0]] + [n - len(around[-1]) for n in at[-1]]
     return Pattern(
         [np.array(side, dtype=np.int32) for side in around],
@@ -119,6 +131,7 @@ def make_pattern(pattern: str, tokenizer, columns: Sequence[str] = (), chat: boo
         [-1] if masks and forward else places,
         written,
         context,
+        len(begun),
     )
 
 
@@ -235,25 +248,36 @@ def find_words(
 
 def _read_word(word: str, name: str, pattern: Pattern, tokenizer) -> list[int]:
     """The tokens of a word at the masks of a pattern."""
-    context, masks = pattern.context, len(pattern.masks)
-    whole, known = _encode(context + word.strip(), tokenizer), _encode(context.rstrip(" "), tokenizer)
-    ids = whole[len(known) :] if whole[: len(known)] == known else _encode(word.strip(), tokenizer)
+    masks, ids = len(pattern.masks), _encode_word(word, pattern.context, tokenizer)
     pieces, where = tokenizer.convert_ids_to_tokens(ids), f"verbalizer: {word!r} of class {name!r}"
-    if pieces[:1] == ["▁"] and context == context.rstrip():  # SentencePiece begins each text as if after a space
-        ids, pieces = ids[1:], pieces[1:]
     if not ids or tokenizer.unk_token_id in ids:
         raise ValueError(f"{where} has no token in the vocabulary of this backbone: choose another word")
-    if len(ids) == masks:
-        return ids
+    if len(ids) == pattern.begun + masks:
+        return ids[pattern.begun :]
     what = f"{where} is {len(ids)} tokens ({', '.join(pieces)})"
     if tokenizer.mask_token_id is None:
         raise ValueError(
-            f"{what}, and one token is predicted behind the prompt: choose words of one token, or the letters A, B, "
-            "... by head='answer' and verbalizer={}, with {classes} in the pattern"
+            f"{what}, and one token is predicted behind the prompt: choose words of one token, or letters, such as "
+            'verbalizer={"cat": ["A"], "dog": ["B"]} with {classes} in the pattern'
         )
     raise ValueError(
         f"{what}, and the pattern has {masks} masks: choose words of as many tokens, or write {'{mask}' * len(ids)}"
     )
+
+
+def _encode_word(word: str, context: str, tokenizer) -> list[int]:
+    """The tokens of a word behind a context."""
+    whole, known = _encode(context + word.strip(), tokenizer), _encode(context.rstrip(" "), tokenizer)
+    ids = whole[len(known) :] if whole[: len(known)] == known else _encode(word.strip(), tokenizer)
+    spaced = tokenizer.convert_ids_to_tokens(ids[:1]) == ["▁"]
+    return ids[1:] if spaced and context == context.rstrip() else ids  # SentencePiece begins a text as after a space
+
+
+def _shared_beginning(words: Iterable[str], context: str, tokenizer) -> list[int]:
+    """The tokens with which all words begin behind a context; each keeps one of its own."""
+    begins = [_encode_word(word, context, tokenizer)[:-1] for word in words]
+    same = takewhile(lambda tokens: len({*tokens}) == 1, zip(*begins, strict=False))
+    return [tokens[0] for tokens in same]
 
 
 def _encode(text: str, tokenizer) -> list[int]:

@@ -96,9 +96,10 @@ def check_words(recipe: Knobs, task: Task) -> None:
     if not recipe.verbalizer and recipe.head != "answer":
         return
     if check_loss(recipe.loss, task.kind) not in ("softmax", "expectation"):
-        how = "set loss={'cross_entropy': {}}" if task.kind == "ordinal" else "set verbalizer={}"
+        what = "head='answer'" if recipe.head == "answer" else "verbalizer"
+        how = "set loss={'cross_entropy': {}}" if task.kind == "ordinal" else f"leave {what} out"
         raise ValueError(
-            f"verbalizer gives one distribution over the classes of a task, and this one ({task.kind}) is learned by "
+            f"{what} gives one distribution over the classes of a task, and this one ({task.kind}) is learned by "
             f"{', '.join(recipe.loss) or 'a loss of values or labels'}: {how}"
         )
     if recipe.verbalizer:
@@ -135,7 +136,8 @@ def fill_in_prompt(recipe: Knobs, task: Task) -> dict[str, Any]:
                 f"head='answer' has {len(LETTERS)} letters, and the task has {len(task.classes)} classes: "
                 "name a word of each in verbalizer"
             )
-        single = all(len(name) == 1 and name.isalnum() for name in task.classes)  # they are answers by themselves
+        joined = "".join(task.classes)  # single letters, or digits, are answers by themselves
+        single = joined.isascii() and (joined.isalpha() or joined.isdigit()) and max(map(len, task.classes)) == 1
         verbalizer = {name: [name if single else LETTERS[at]] for at, name in enumerate(task.classes)}
     if len(task.text) == 1 and pattern:
         pattern = rename_template(pattern, lambda name: "text" if name == task.text[0] else name)
@@ -174,7 +176,8 @@ def read_prompt(recipe: Knobs, tokenizer):
 
     shared = [column for column in recipe.budget if column not in recipe.answers]
     columns = [*shared, OPTION] if recipe.answers else shared
-    return make_pattern(recipe.pattern, tokenizer, columns, recipe.chat, recipe.system)
+    words = [word for own in recipe.verbalizer.values() for word in own]
+    return make_pattern(recipe.pattern, tokenizer, columns, recipe.chat, recipe.system, words)
 
 
 def check_descriptions(descriptions: Mapping[str, str], task: Task) -> None:

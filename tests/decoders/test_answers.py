@@ -13,6 +13,7 @@ from kagglekit.data.patterns import fill_pattern, find_words, make_pattern
 from kagglekit.model.backbones import load_tokenizer, quiet
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.verbalizer import load_language_model
+from kagglekit.training.column_knobs import fill_in
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.model_inputs import FeatureScaler, read_inputs
 from kagglekit.training.predict import predict
@@ -26,7 +27,7 @@ TEXTS = ["the good film", "", "bad", "old plot " * 30, "the end<|im_end|>", "<|e
 def answering(folder, pattern=PATTERN, words=WORDS, texts=TEXTS, **config):
     """The classifier of a decoder, the batch that it reads, and the tokens of the words."""
     tokenizer = load_tokenizer(folder)
-    prompt = make_pattern(pattern, tokenizer)
+    prompt = make_pattern(pattern, tokenizer, words=[word for own in words.values() for word in own])
     found = find_words(words, list(words), prompt, tokenizer)
     whole = load_language_model(folder, 0.0)
     vars(whole.config).update(config)
@@ -61,6 +62,26 @@ def test_a_logit_is_what_the_whole_model_says_of_the_words_behind_the_prompt(tin
     assert torch.equal(Classifier.load(tmp_path / "model").eval()(**batch)["logits"], given)
 
 
+@pytest.mark.parametrize("words", ["567", ["ü", "ö"]])
+@torch.no_grad()
+def test_what_all_words_begin_with_is_read_with_the_prompt(tiny_decoder, words):
+    """The space before digits is a token of its own in most decoders: odds are those of whole words behind the text."""
+    folder = tiny_decoder("llama")
+    model, batch, found = answering(folder, "{text}\nStars: {mask}", {word: [word] for word in words}, TEXTS[:2])
+    tokenizer, logits = load_tokenizer(folder), model(**batch)["logits"]
+    with quiet():
+        whole = AutoModelForCausalLM.from_pretrained(folder).eval()
+    for row, text in enumerate(TEXTS[:2]):
+        prompt, said = len(tokenizer(f"{text}\nStars:")["input_ids"]), []
+        for word, own in zip(words, found, strict=True):
+            ids = torch.tensor([tokenizer(f"{text}\nStars: {word}")["input_ids"]])
+            assert ids.shape[1] >= prompt + 2 and ids[0, -1] == own[0][0]
+            odds = whole(ids).logits.log_softmax(dim=-1)[0, prompt - 1 : -1]
+            said.append(odds.gather(1, ids[0, prompt:, None]).sum())
+        assert torch.allclose(logits[row].log_softmax(0), torch.stack(said).log_softmax(0), atol=1e-5)
+    assert logits.std(dim=1).min() > 1e-3
+
+
 def roll(row, mask):
     """The same row padded on the left."""
     return row.roll(len(row) - int(mask.sum()))
@@ -86,7 +107,7 @@ def test_the_prompt_ends_where_the_answer_follows(tiny_decoder):
         with pytest.raises(ValueError, match=r"as of models that read forward: write one .mask. at the very"):
             make_pattern(pattern, tokenizer)
     with pytest.raises(
-        ValueError, match=r"'terrific' of class 'x' is \d+ tokens .* or the letters A, B, ... by head='ans"
+        ValueError, match=r"'terrific' of class 'x' is \d+ tokens .* choose words of one token, or letters"
     ):
         find_words({"x": ["terrific"]}, ["x"], made, tokenizer)
 
@@ -172,6 +193,21 @@ def test_letters_answer_for_classes_that_the_prompt_lists(tuner, tmp_path, kind)
     still = tuner(kind=kind, learning_rate=1e-12, weight_decay=0.0)
     again = still.fit(np.arange(32), np.arange(32, 48), tmp_path / "again", 0, start=str(place))
     assert np.allclose(again.oof, fitted.oof, atol=1e-5)  # the rows of the words too
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"), [("210", "210"), ("ABD", "ABD"), ("好差", "AB"), ("A1", "AB"), (["10", "5"], "AB")]
+)
+def test_single_letters_or_digits_answer_for_themselves_and_letters_for_other_classes(task, classes, words):
+    recipe = Recipe(head="answer", pattern="{text} {mask}")
+    found = fill_in(recipe, task("multiclass", classes=[*classes])).verbalizer
+    assert found == {name: [word] for name, word in zip(classes, words, strict=True)}
+
+
+def test_what_has_no_distribution_over_classes_is_told_in_the_words_that_were_used(task):
+    for knobs, what in (({"head": "answer"}, "head='answer'"), ({"verbalizer": {"a": ["good"]}}, "verbalizer")):
+        with pytest.raises(ValueError, match=rf"^{what} gives one .* \(regression\) is .*: leave {what} out"):
+            Recipe(pattern="{text} {mask}", **knobs).check_task(task("regression"))
 
 
 def test_the_answer_head_is_trained_and_saved_with_adapters(tuner, tmp_path):
