@@ -192,7 +192,7 @@ def guess_text(
 
     Three words on average are prose. Phrases of fewer words are text where no column has four times as many or they are
     called a title or a query, and where their name is not that of a person, a link or a time. The id is the text where
-    no other column is. elsewhere: what could be joined, for the error where there is none.
+    no other column is. elsewhere: why no other file was joined, for the error where there is none.
     """
     words, length = {}, {}
     for column in (column for column in train.columns if column in test.columns and column not in taken):

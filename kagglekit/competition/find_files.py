@@ -23,6 +23,8 @@ WORDS = {
 FILLING = {"data", "set", "public", "private", "labeled", "labelled", "file", "full", "final", "new", "all", "nolabel"}
 FILLING |= {"unlabeled", "unlabelled", "without", "sample", "example", "format", "template", "dataset", "csv"}
 ABOUT = ("dataset_info.json", "state.json")  # what the library datasets writes beside its tables
+UNLABELLED = ("unsup", "unlabeled", "unlabelled")  # folders of texts without a class
+PROGRAMS = (".py", ".ipynb", ".sh", ".md")
 BELOW = 3  # levels of folders that are searched
 LOOKED_INTO = 8  # files of one name that are read to choose among them
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[\u3400-\u9fff]+")
@@ -54,6 +56,10 @@ def find_files(
     could: dict[str, list[Path]] = {}
     for role in ("train", "test"):
         could[role] = [found[role]] if role in found else find_candidates(folder, role)
+        if role == "test" and not could[role] and (texts := _find_texts_of_sample(folder, could["train"], read)):
+            could[role] = [texts[0]]
+            why = f"there is no table of that name: its ids are those of texts in {texts[1].name}; test= names one"
+            notes.append((role, texts[0].name, why))
         if not could[role]:
             raise FileNotFoundError(_missing(folder, role))
     beside = dict.fromkeys(place for role in could for place in (could[role][0].parent, could[role][0].parent.parent))
@@ -91,7 +97,7 @@ def find_files(
         if plain(split_name(found[role].name)[0]) != plain(role) and not any(note[0] == role for note in notes):
             where = str(found[role].relative_to(folder))
             notes.append((role, where, f"by its name; {PARAMETERS[role]}= names another"))
-    texts = [{path.name for path in found[role].iterdir()} for role in ("train", "test") if found[role].is_dir()]
+    texts = [{path.name for path in texts_of(found[role])} for role in ("train", "test") if found[role].is_dir()]
     if len(texts) == 2 and texts[0] == texts[1]:
         names = ", ".join(sorted(texts[0])[:5])
         raise ValueError(
@@ -121,7 +127,7 @@ def find_candidates(folder: Path, role: str, places: Iterable[Path] | None = Non
             stems = {split_name(path.name)[0] for path in best if path.suffix.lower() not in PACKED}
             best = [path for path in best if path == parts_of(path)[0]]
             return [path for path in best if path.suffix.lower() not in PACKED or split_name(path.name)[0] not in stems]
-    return [place for place in places if place != folder and role_of(place.name) == role and is_text_folder(place)]
+    return [place for place in places if place != folder and role_of(place.name) == role and texts_of(place)]
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -134,10 +140,31 @@ def _folders(folder: Path) -> Iterator[Path]:
             yield place
 
 
-def is_text_folder(folder: Path) -> bool:
+def is_text_folder(folder: Path, kinds: Collection[str] = (".txt",)) -> bool:
     """Whether a folder holds texts, each a file `ID.txt`, and nothing else."""
-    names = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return bool(names) and all(name.lower().endswith(".txt") for name in names)
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return bool(files) and all(file.suffix.lower() in kinds for file in files)
+
+
+def texts_of(folder: Path) -> list[Path]:
+    """The texts of a folder: of those in it that are called as their class (`pos/ID.txt`, `sci.med/ID`), or its own;
+    none where it holds something else."""
+    classes = [place for place in sorted(folder.iterdir()) if place.is_dir() and is_text_folder(place, ("", ".txt"))]
+    classes = [place for place in classes if place.name.lower() not in UNLABELLED]
+    places = classes if len(classes) > 1 else [folder] if is_text_folder(folder) else []
+    return [file for place in places for file in sorted(place.iterdir()) if not file.name.startswith(".")]
+
+
+def _find_texts_of_sample(folder: Path, train: list[Path], read: Callable[[Path], pd.DataFrame]) -> list[Path]:
+    """The sample submission, and a table that has a row for each of its ids; empty where there are none."""
+    samples = find_candidates(folder, "sample_submission", [folder])
+    others = unused_tables(folder, {*train, *samples}) if len(samples) == 1 else ()
+    for other in (path for path in others if split_name(path.name)[1] not in ("", ".txt")):
+        sample, table = read(samples[0]), read(other)
+        first = sample.columns[0]
+        if len(table.columns) > 1 and first in table and {*sample[first]} <= {*table[first]}:
+            return [samples[0], other]
+    return []
 
 
 def find_table(folder: str | Path, role: str) -> Path:
@@ -254,8 +281,9 @@ def _unread(folder: Path, role: str) -> str:
     named = [path for path in sorted(folder.iterdir()) if role_of(path.stem) == role and path.is_file()]
     for path in [*named, *(path for place in inside for path in sorted(place.iterdir()))]:
         kind = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
-        if kind in ELSEWHERE or (path in named and not kind):
-            advice = ELSEWHERE.get(kind, "give its name an ending, such as .csv")
+        if kind in ELSEWHERE or (path in named and kind not in (*READERS, *PROGRAMS)):
+            advice = f"write it as a table, {role}.csv, with a row for each text" if kind else "give its name an ending"
+            advice = ELSEWHERE.get(kind, advice + ("" if kind else ", such as .csv"))
             return f"{path.relative_to(folder)} is not read: {advice}"
     return ""
 

@@ -232,7 +232,7 @@ class Draft:
             found["renamed"] = {what: names for what, names in self.renamed.items() if names}
             self.tell("text of test", [*other], f"the only column of words, as {next(iter(other.values()))!r} in train")
         group = self.named(settings.group) or [settings.group]
-        joins = [f"{name}: {why}" for what, name, why in self.findings if what == "not used" and "join={" in why]
+        joins = [f"{name}: {why}" for what, name, why in self.findings if what == "not used" and "are not there" in why]
         rule = (columns.guess_text, train, test, taken | {*group}, found["id"], "; ".join(joins))
         pattern = settings.template and rename_template(settings.template, lambda name: self.named(name)[0])
         text = self.choose("text", template_columns(pattern) if pattern else self.named(settings.text), *rule)

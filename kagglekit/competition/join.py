@@ -14,6 +14,10 @@ ASIDE = "if they are labels in its order, write them into it as a column"
 SMALL = 50_000_000  # bytes of a table that is read to see whether it could be joined
 
 
+def _is_text(column: pd.Series) -> bool:
+    return kind_of_cells(column)[0] == "words" and not has_few_values(column)
+
+
 class Joiner:
     """Adds columns of other files of a competition to train and test, found by a key column.
 
@@ -116,6 +120,8 @@ class Joiner:
         train, test = tables["train"], tables["test"]
         shared = [column for column in train.columns if column in test.columns]
         could: dict[str, dict[str, pd.DataFrame]] = {}  # key column -> file -> table
+        texts: dict[str, dict[str, pd.DataFrame]] = {}  # likewise, of texts, where train has none
+        lacking = not any(map(_is_text, (train[column] for column in shared)))
         for path in unused_tables(self.folder, used):
             if path.stat().st_size > SMALL or path.suffix.lower() in (".txt", ".zip"):
                 continue
@@ -124,8 +130,7 @@ class Joiner:
             except ValueError:
                 continue
             own = [column for column in train.columns if column in more.columns]
-            words = [column for column in own if kind_of_cells(train[column])[0] == "words"]
-            words = [column for column in words if not has_few_values(train[column])]
+            words = [column for column in own if _is_text(train[column])]
             if words and {*own} - {*shared, words[0]}:
                 self.notes.append(
                     ("not used", path.name, "labelled rows as of train: extra= of 3_train learns them too")
@@ -133,8 +138,16 @@ class Joiner:
                 continue
             keys = [column for column in more.columns if column in shared and more[column].is_unique]
             labels = [key for key in keys if train[key].is_unique and set(train[key]) <= set(more[key])]
-            if len(shared) == len(train.columns) and labels and not test[labels[0]].isin(more[labels[0]]).any():
+            if (
+                len(shared) == len(train.columns)
+                and {*more} - {*own}
+                and labels
+                and not test[labels[0]].isin(more[labels[0]]).any()
+            ):
                 return {path.name: labels[0]}
+            if lacking and keys and any(_is_text(more[column]) for column in more if column not in own):
+                texts.setdefault(keys[0], {})[path.name] = more
+                continue
             keys = [key for key in keys if not train[key].is_unique and len(more.columns) > 1]
             if keys:
                 could.setdefault(keys[0], {})[path.name] = more
@@ -148,7 +161,11 @@ class Joiner:
                 if len(more) == len(train) and not own and role_of(split_name(path.name)[0]) == "train":
                     why = f"has {', '.join(more.columns[:6])}, and as many rows as train: {ASIDE}"
                 self.notes.append(("not used", path.name, why))
-        for key, files in could.items():
+        for key, files in texts.items():
+            known = {value for more in files.values() for value in more[key]}
+            if all({*tables[role][key]} <= known for role in ("train", "test")):
+                return dict.fromkeys(files, key)
+        for key, files in (could | texts).items():
             known = {value for more in files.values() for value in more[key]}
             lacking = [role for role in ("train", "test") if not set(tables[role][key]) <= known]
             why = f"join={dict.fromkeys(files, key)} would add their columns"

@@ -1,4 +1,4 @@
-"""Read tables (CSV, TSV, parquet, JSON, packed or not): every cell comes back as the text that the file holds."""
+"""Read tables (CSV, TSV, parquet, Arrow, JSON, packed or not): every cell comes back as the text in the file."""
 
 import re
 from pathlib import Path
@@ -22,14 +22,13 @@ ELSEWHERE = {  # endings of tables that are not read, and what to do
     ".xlsx": "save the sheet as CSV UTF-8 beside it",
     ".xls": "save the sheet as CSV UTF-8 beside it",
     ".ods": "save the sheet as CSV UTF-8 beside it",
-    ".feather": "write it with pandas.read_feather(...).to_parquet(...)",
-    ".arrow": "write it with datasets.load_from_disk(...).to_parquet(...)",
     ".sqlite": "write its table with pandas.read_sql(...).to_csv(...)",
     ".db": "write its table with pandas.read_sql(...).to_csv(...)",
     ".xml": "write it with pandas.read_xml(...).to_csv(...)",
     **dict.fromkeys((".7z", ".rar", ".tar", ".tgz"), "unpack it"),
     ".pkl": "write it with pandas.read_pickle(...).to_parquet(...), if you trust it",
 }
+ARROW = (".parquet", ".arrow", ".feather")
 FASTTEXT = re.compile(r"\s*((?:__label__\S*(?:\s+|$))*)(.*?)\s*", re.DOTALL)  # labels and text of a line
 PART = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")
 NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # names of a column without a name, and of one that pandas wrote again
@@ -69,8 +68,8 @@ def read_table(
             f"{path} is no table that can be read: its name should end with {', '.join(READERS)}, also with "
             f"{', '.join(PACKED)}" + (f"; {advice}" if advice else "")
         )
-    if kind == ".parquet":
-        names, columns = _read_parquet(path, data, notes)
+    if kind in ARROW:
+        names, columns = _read_arrow(path, data, notes)
     else:
         text = find_encoding(path, data, encoding)
         del data
@@ -195,9 +194,11 @@ def _read_json(text: Text, delimiter: str | None, quotes: bool | None, notes: li
     return header, columns
 
 
-def _read_parquet(path: Path, data: bytes, notes: list[Note]) -> tuple[list[str], list[list[str]]]:
+def _read_arrow(path: Path, data: bytes, notes: list[Note]) -> tuple[list[str], list[list[str]]]:
+    """Parquet, and Arrow as a file (.feather) or as a stream (of the library datasets): the first bytes say which."""
+    source, opened = pa.BufferReader(data), {b"ARRO": pa.ipc.open_file, b"\xff" * 4: pa.ipc.open_stream}
     with reading(path):
-        table = pa.parquet.read_table(pa.BufferReader(data))
+        table = opened[data[:4]](source).read_all() if data[:4] in opened else pa.parquet.read_table(source)
         about = (table.schema.pandas_metadata or {}).get("index_columns", [])
         for one in (one for one in about if isinstance(one, dict) and one["name"]):  # an index of 1, 2, 3: not a column
             index = range(one["start"], one["stop"], one["step"])
@@ -224,7 +225,7 @@ def _read_parquet(path: Path, data: bytes, notes: list[Note]) -> tuple[list[str]
 READERS = {  # suffix -> reader: the one list of the kinds of files
     ".csv": _read_csv,
     ".tsv": _read_tsv,
-    ".parquet": _read_parquet,
+    **dict.fromkeys(ARROW, _read_arrow),
     ".jsonl": _read_json,
     ".ndjson": _read_json,
     ".json": _read_json,

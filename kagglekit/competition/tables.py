@@ -9,7 +9,7 @@ import pandas as pd
 
 from kagglekit.competition import checks
 from kagglekit.competition.columns import find_header, left_out, name_columns
-from kagglekit.competition.find_files import ROLES, find_files, plain
+from kagglekit.competition.find_files import ROLES, find_files, plain, texts_of
 from kagglekit.competition.formats.csv_ways import NAMES, PLAIN
 from kagglekit.competition.formats.encodings import decode
 from kagglekit.competition.guess import UNSPACED
@@ -77,7 +77,8 @@ def open_tables(folder: Path, settings: TaskSettings) -> Tables:
     files = {role: str(path.relative_to(folder)) for role, path in paths.items()}
     more = _joiner(folder, encoding, reading)
     reading["names"] = more.name_texts(tables) if test.is_dir() else "id"
-    tables["test"] = tables["test"].rename(columns={"id": reading["names"]}) if test.is_dir() else tables["test"]
+    for role in (role for role in ("train", "test") if paths[role].is_dir()):
+        tables[role] = tables[role].rename(columns={"id": reading["names"]})
     join = dict(settings.join) or more.find(tables, {*paths.values()})
     steps = reading["join"] = more.plan(join, tables)
     notes += more.notes
@@ -163,13 +164,17 @@ def read_one(
         return pd.concat(tables, ignore_index=True).fillna("")
     if not path.is_dir():
         return read_table(path, encoding, delimiter, quotes, notes, header)
-    names = sorted(name for name in path.iterdir() if name.suffix.lower() == ".txt" and not name.name.startswith("."))
-    if not names:
+    if not (files := texts_of(path)):
         raise ValueError(f"{path} is a folder without .txt files")
+    ids = pd.Series([file.stem for file in files], dtype=object)
+    classes = pd.Series([file.parent.name for file in files], dtype=object)
+    apart = files[0].parent != path
     if notes is not None:
-        notes.append((f"rows of {path.name}", f"{len(names):,} texts", "each file is a row, and its name the id"))
-    texts = [decode(name, name.read_bytes(), encoding) for name in names]
-    return pd.DataFrame({"id": [name.stem for name in names], "text": texts})
+        how = "each file is a row, and its name the id" + (", that of its folder the label" if apart else "")
+        notes.append((f"rows of {path.name}", f"{len(files):,} texts", how))
+    texts = [decode(file, file.read_bytes(), encoding) for file in files]
+    table = pd.DataFrame({"id": ids if ids.is_unique else classes + "/" + ids, "text": texts}, dtype=object)
+    return table.assign(label=classes) if apart else table
 
 
 def existing_files(folder: str | Path, files: Iterable[str]) -> list[Path]:
@@ -179,7 +184,7 @@ def existing_files(folder: str | Path, files: Iterable[str]) -> list[Path]:
         path = Path(folder) / name
         if not path.exists():
             raise FileNotFoundError(f"{path} is gone: put it back, or run 1_eda again with data= where it is now")
-        paths += sorted(path.glob("*.txt")) if path.is_dir() else parts_of(path)
+        paths += texts_of(path) if path.is_dir() else parts_of(path)
     return paths
 
 
@@ -197,8 +202,9 @@ def make_sample(
     labels = [settings.labels] if isinstance(settings.labels, str) else settings.labels
     labels = [one if one in train.columns else called.get(plain_label(one), one) for one in labels or ()]
     labels = labels or [c for c in train.columns if c not in test.columns and c != id and not NAMELESS.fullmatch(c)]
-    blank = [c for c in test.columns if c in train.columns and is_missing(test[c], ()).all()]
-    labels = labels or [c for c in blank if not is_missing(train[c], ()).all()]
+    both = [c for c in test.columns if c in train.columns and c != id and train[c].nunique() > 1]
+    labels = labels or [c for c in both if {*test[c]}.isdisjoint(train[c]) and test[c].nunique() == 1]
+    labels = labels or [c for c in both if is_missing(test[c], ()).all() or USUAL.fullmatch(c.strip())]
     votes = find_votes(train, labels) if settings.labels is None else []
     usual = [label for label in labels if USUAL.fullmatch(label.strip())] if settings.labels is None else []
     labels = usual if len(usual) == 1 else votes[:1] or labels
@@ -215,6 +221,7 @@ def make_sample(
     shown = {VOTE.fullmatch(votes[0])[1] or "label": shown[votes[0]]} if labels == votes[:1] != [] else shown
     sample = pd.DataFrame({**columns, **shown}, index=test.index)
     why = "there is no file of one; sample= names it"
+    why += "; the labels of test are not read" if {*labels} & {*test.columns} else ""
     return sample, ("sample submission", f"made: {', '.join(sample.columns)}", why)
 
 

@@ -143,6 +143,52 @@ SHAPES = {  # files, parameters, (train, test, sample), what is told
         "",
         "join train, test | text | found by 'id'",
     ),
+    "texts in a folder for each class": (
+        {f"train/{'b' if row else 'a'}/r{row}.txt": text for row, text in enumerate(TRAIN["text"])}
+        | {f"test/t{row}.txt": text for row, text in enumerate(TEST["text"])}
+        | {"train/unsup/u1.txt": "no label", "train/urls.feat": "x"},
+        {},
+        "train test",
+        "rows of train | 12 texts | each file is a row, and its name the id, that of its folder the label",
+    ),
+    "texts in a folder for each class, test too": (
+        {
+            f"20news-{part}/{'b' if row else 'a'}/{rows['id'][row]}": text
+            for part, rows in (("train", TRAIN), ("test", TEST))
+            for row, text in enumerate(rows["text"])
+        },
+        {},
+        "20news-train 20news-test",
+        "made: id, label | there is no file of one; sample= names it; the labels of test are not read",
+    ),
+    "texts in a table of their own": (
+        {
+            "train.csv": BARE,
+            "test.csv": {"id": TEST_IDS},
+            "sample_submission.csv": SAMPLE,
+            "articles.csv": {name: TEST[name] + TRAIN[name] for name in TEST},
+            "about.csv": {"source": ["x"]},
+        },
+        {},
+        "",
+        "join articles.csv | text | found by 'id'",
+    ),
+    "texts in a table of their own, and no test": (
+        {
+            "train.csv": BARE,
+            "sample_submission.csv": SAMPLE,
+            "articles.csv": {name: TEST[name] + TRAIN[name] for name in TEST},
+        },
+        {},
+        "train.csv sample_submission.csv sample_submission.csv",
+        "test | sample_submission.csv | there is no table of that name: its ids are those of texts in articles.csv",
+    ),
+    "labels of test that hide": (
+        {"train.csv": TRAIN, "test.csv": {**TEST, "label": [-1] * 4}, "validation.csv": TRAIN},
+        {},
+        "train.csv test.csv",
+        "made: id, label",
+    ),
     "essays beside": (
         {
             "train.csv": {**TRAIN, "essay": IDS[:3] * 4},

@@ -33,11 +33,7 @@ WRONG = [
     ({"train.sqlite": "x", "test.csv": TEST}, {}, r"train\.sqlite is not read: write its table with pandas\.read_sql"),
     ({"training_text": "ID,Text\n0||a\n", "test_text": "x"}, {}, r"training_text is not read: give its name an ending"),
     ({"data.csv": TRAIN}, {}, r"Train and test are two files: write the rows to predict, .*, into test\.csv"),
-    (
-        {"train/data-00000-of-00001.arrow": "x", "train/state.json": "{}", "test.csv": TEST},
-        {},
-        r"train/data-00000-of-00001\.arrow is not read: write it with datasets\.load_from_disk",
-    ),
+    ({"train.arff": "@data", "test.csv": TEST}, {}, r"train\.arff is not read: write it as a table, train\.csv"),
     (
         {"train.csv": TRAIN, "public_test.csv": TEST, "private_test.csv": {**TEST, "id": list("wxyz")}},
         {},
@@ -52,10 +48,10 @@ WRONG = [
         {
             "train.csv": {**BARE, "note": [1, 2] * 6},
             "test.csv": {"id": TEST_IDS, "note": [3] * 4},
-            "notes.csv": {"note": [1, 2, 3], "about": ["write of a day", "write of a night", "write of both"]},
+            "notes.csv": {"note": [1, 2], "about": ["write of a day", "write of a night"]},
         },
         {},
-        r"share no column of text: .* numeric or empty\. notes\.csv: join=\{'notes\.csv': 'note'\} would add",
+        r"share no column of text: .* numeric or empty\. notes\.csv: 'note' in test has values that are not there",
     ),
     (
         {"x_train.csv": {"text": TRAIN["text"]}, "y_train.csv": {"label": TRAIN["label"]}, "x_test.csv": TEST},

@@ -6,6 +6,7 @@ import lzma
 import zipfile
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +38,14 @@ def write_json_lines(path, table):
     return written(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
+def write_stream(path, table):
+    """As the library datasets saves it."""
+    made = pa.table(dict(zip(table[0], map(list, zip(*table[1:], strict=True)), strict=True)))
+    with pa.ipc.new_stream(path, made.schema) as writer:
+        writer.write_table(made)
+    return path
+
+
 WRITERS = {  # a new kind in READERS needs an example here
     ".csv": write_csv,
     ".tsv": lambda path, table: write_csv(path, table, delimiter="\t"),
@@ -45,6 +54,8 @@ WRITERS = {  # a new kind in READERS needs an example here
     ".dat": lambda path, table: write_csv(path, table, delimiter=";"),
     ".txt": write_csv,
     ".parquet": lambda path, table: pd.DataFrame(table[1:], columns=table[0]).to_parquet(path),
+    ".feather": lambda path, table: pd.DataFrame(table[1:], columns=table[0]).to_feather(path),
+    ".arrow": write_stream,
     ".jsonl": write_json_lines,
     ".ndjson": write_json_lines,
     ".json": write_json_lines,
@@ -72,7 +83,7 @@ def test_odd_text_survives_in_every_kind_of_file_packed_or_not(tmp_path, kind, p
     assert find_table(tmp_path, "train") == path
 
 
-@pytest.mark.parametrize("name", ["train.xlsx", "train.feather", "train.xlsx.gz", "train", "train.gz"])
+@pytest.mark.parametrize("name", ["train.xlsx", "train.arff", "train.xlsx.gz", "train", "train.gz"])
 def test_a_kind_that_nobody_registered_is_an_error_that_names_the_file_and_the_kinds(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(gzip.compress(b'{"id": 1}') if name.endswith(".gz") else b'{"id": 1}')
