@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.formats.csv_tables import count
+from kagglekit.competition.formats.label_lists import split_labels
 from kagglekit.competition.guess import UNSPACED, are_numbers
 
 AMOUNT = re.compile(r"[%$€£¥₹]|\b(?:USD|EUR|GBP)\b|(?<=\d),(?=\d{3}(?!\d))")  # what stands around digits
@@ -160,7 +161,8 @@ def check_missing(missing: np.ndarray, column: pd.Series, name: str, id: Iterabl
 
 def check_objects(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
     """No label is an object of JSON."""
-    if (objects := column.str.strip().str.fullmatch(r"\[?\s*\{.*:.*\}\s*\]?", flags=re.DOTALL).to_numpy(bool)).any():
+    objects = column.str.strip().str.fullmatch(r"\[?\s*\{.*:.*\}\s*\]?", flags=re.DOTALL).to_numpy(bool)
+    if objects.any() and (objects := objects & [split_labels(cell, "list") is None for cell in column]).any():
         cell = first_bad(objects, column, id, "which is an object and no label")
         raise ValueError(f"{name}: {cell}; make it one column a label, and name these in labels=")
 
@@ -174,7 +176,14 @@ def check_lists(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
 
 
 def check_label_list(made: Sequence[str], column: pd.Series, name: str) -> None:
-    """The labels of a column of lists are fewer than its rows; spans and answers are of one row each."""
+    """The labels of a column of lists are fewer than its rows, as spans and answers are not, and no 0 and 1 for each of
+    several labels."""
+    lengths = column.str.count("[01]") if {*made} == {"0", "1"} else column.str.len()
+    if {*made} == {"0", "1"} and lengths.nunique() == 1 and lengths.iloc[0] > 2:
+        raise ValueError(
+            f"{name}: column {column.name!r} holds {lengths.iloc[0]} numbers in each row, such as {column.iloc[0]!r}: "
+            "a 0 or 1 for each label, it seems. Make a column of each, and name them in labels="
+        )
     if len(made) > max(20, len(column) / 2):
         raise ValueError(
             f"{name}: column {column.name!r} lists {len(made):,} different labels in {len(column):,} rows "

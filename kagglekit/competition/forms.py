@@ -1,14 +1,14 @@
 """The form of a submission: which columns it has, and what it writes for each class, found in the sample's cells."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from kagglekit.competition.formats.label_lists import SEPARATORS, divider_of, find_joiner, split_labels
 from kagglekit.competition.guess import are_numbers
-from kagglekit.competition.labels import SEPARATORS, match_columns, split_labels
+from kagglekit.competition.labels import match_columns
 from kagglekit.competition.settings import TOP
 
 CASES = (str.strip, str.lower, str.upper, str.capitalize, str.title)
@@ -67,7 +67,7 @@ def guess_mapping(
             return called, "the columns of the sample submission but for beginning, end, case or signs", ""
         return {}, "", ""
     filled = [cell for cell in sample[targets[0]] if cell.strip()]
-    sep = find_joiner(sample[targets[0]], form, "").replace("python", "list")
+    sep = divider_of(find_joiner(sample[targets[0]], (), names, "")) if form == "list" or names_of(form) else ""
     cells = {one for cell in filled for one in (split_labels(cell, sep) if sep else [cell.strip()])}
     if not cells or cells <= set(names) or set(filled) <= set(names):
         return {}, "" if cells else "the sample submission leaves the cells blank: labels are written as in train", ""
@@ -123,25 +123,6 @@ def check_mapping(mapping: Mapping[str, Any], names: Sequence[str]) -> dict[str,
     if len(set(found.values())) < len(found):
         raise ValueError(f"mapping={mapping!r} writes two classes alike: the submission could not tell them apart")
     return found
-
-
-def find_joiner(cells: pd.Series, form: str, default: str) -> str:
-    """What stands between the names of one cell of the submission: one of `SEPARATORS`, where "list" is a JSON list and
-    "python" one with single quotes; `default` where the sample does not show it."""
-    filled = [cell for cell in cells if cell.strip()]
-    if not names_of(form) and form != "list":
-        return ""
-    if filled and all(split_labels(cell, "list") is not None for cell in filled):
-        return "python" if "'" in "".join(filled) else "list"
-    several = [sep for sep in (";", "|", ",", " ") if any(sep in cell.strip() for cell in filled)]
-    return several[0] if several else default
-
-
-def join_names(names: Sequence[str], joiner: str) -> str:
-    """Names as one cell."""
-    if joiner in ("list", "python"):
-        return json.dumps(list(names), ensure_ascii=False) if joiner == "list" else repr(list(names))
-    return joiner.join(names)
 
 
 def check_form(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition import checks, columns, forms, guess, labels
+from kagglekit.competition.formats.label_lists import find_joiner, split_labels
 from kagglekit.competition.mounts import is_below
 from kagglekit.competition.settings import TaskSettings
 from kagglekit.competition.tables import existing_files, open_tables
@@ -147,7 +148,7 @@ class Draft:
         self.found |= {"labels": made, "layout": layout, "label_columns": written if layout else []}
         self.found |= {"separator": separator, "spellings": spellings, "drop_unlabelled": settings.drop_unlabelled}
         cells = train[written[0]] if layout == "list" else []
-        self.found["may_be_empty"] = any(not labels.split_labels(cell, separator) for cell in cells)
+        self.found["may_be_empty"] = any(not split_labels(cell, separator) for cell in cells)
         self.train = train.assign(**labels.decode(train, layout, written, made, separator, spellings))
 
     def _spellings(self, column: pd.Series) -> dict[str, str]:
@@ -212,7 +213,9 @@ class Draft:
         if form == "probability" and find_metric(metric).decides:
             raise ValueError(f"metric={metric!r} counts classes, and form='probability' submits none: say form='label'")
         self.tell("better", "higher" if is_higher_better(metric) else "lower", f"{metric} says so")
-        joiner = forms.find_joiner(sample[targets[0]], form, found["separator"] or " ")
+        several = form == "list" or forms.names_of(form)
+        cells = self.tables["train"][found["label_columns"][0]] if form == "list" else ()
+        joiner = find_joiner(sample[targets[0]], cells, names, found["separator"] or " ") if several else ""
         found |= {"mapping": mapping, "unclear": unclear, "joiner": joiner, "bounds": []}
         if kind == "regression" and settings.clip:
             values = self.train[made].to_numpy(dtype=object).astype(np.float64)

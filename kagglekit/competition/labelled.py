@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.checks import first_bad
+from kagglekit.competition.formats.label_lists import split_labels
 from kagglekit.competition.guess import are_numbers
-from kagglekit.competition.labels import is_missing, split_labels, unlabelled
+from kagglekit.competition.labels import is_missing, unlabelled
 from kagglekit.competition.read import read_table
 from kagglekit.competition.tables import join_again
 from kagglekit.competition.task import Task, columns_of

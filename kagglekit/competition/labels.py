@@ -6,8 +6,6 @@ those from 0.5 on are 1; "votes" and "mean": columns of several annotators, of w
 the mean of their numbers; "comma": numbers with a comma for the point.
 """
 
-import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from kagglekit.competition.formats.label_lists import SEPARATORS, find_separator, split_labels
 from kagglekit.competition.guess import are_numbers
 from kagglekit.competition.read import NAMELESS
 from kagglekit.scoring.metrics import find_metric
@@ -22,7 +21,6 @@ from kagglekit.scoring.metrics import find_metric
 MISSING = {"", "nan", "na", "n/a", "#n/a", "null", "<na>"}  # what no label is, in any case, unless it is a known class
 COMMA = re.compile(r"\b0,|,(?!\d{3}\b)")  # of decimals, not between thousands
 SIGNS = {"-", "--", "?"}  # nor these beside labels of letters or digits, but for + and -
-SEPARATORS = {";": "semicolons", "|": "bars", ",": "commas", " ": "blanks", "list": "brackets, as a list"}
 VOTE = re.compile(  # "label_1", "rater2", "annotator_b", "coder-anna": name, and which annotator
     r"(.*?)[\W_]*\d+|(.*?)[\W_]+[a-z]|(annotator|rater|coder|judge|worker|expert|reviewer|labell?er|vote)s?[\W_].+",
     re.I,
@@ -201,58 +199,6 @@ def guess_layout(
     if fractions and of_classes:
         return "threshold", "", "fractions, and a metric or kind of classes: from 0.5 on they count as 1"
     return "", "", ""
-
-
-def find_separator(column: pd.Series, targets: Iterable[str]) -> str:
-    """What divides several labels within a cell, one of `SEPARATORS`; "" where a cell is one label.
-
-    Labels are fewer than their combinations, and divided by blanks they mostly stand alone too, as words of a name do
-    not; all of them may be columns of the sample submission instead.
-    """
-    cells = column[column.str.strip() != ""].value_counts()
-    if len(cells) and all(split_labels(cell, "list") is not None for cell in cells.index):
-        return "list"
-    for sep in (";", "|", ",", " "):
-        written = [split_labels(cell, sep) for cell in cells.index]
-        rows = [frozenset(row) for row in written]
-        labels = frozenset().union(*rows)
-        several = sum(count for row, count in zip(rows, cells, strict=True) if len(row) > 1)
-        numbers = sep == "," and are_numbers(labels).all() and not labels <= set(targets) and not _list_numbers(written)
-        if several < 2 or numbers or len(labels) > cells.sum() / 2:
-            continue
-        alone = {label for row in rows if len(row) == 1 for label in row}
-        fewer = len(labels) < len(set(rows)) and (sep != " " or len(alone) >= 0.8 * len(labels))
-        if labels <= set(targets) or fewer:
-            return sep
-    return ""
-
-
-def _list_numbers(rows: list[list[str]]) -> bool:
-    """Whether numbers divided by commas are labels, and neither decimals (3,7) nor thousands (1,500,000).
-
-    What follows a comma is a number like those at the start, and more than one is; in pairs the smaller one goes first,
-    and none is twice in a cell. Half points (1,5 2,5 3) have one number behind, tenths (4,8) have some that stand only
-    there.
-    """
-    first, behind = {row[0] for row in rows if row}, {part for row in rows for part in row[1:]}
-    plain = all(part.isdecimal() and part == str(int(part)) for part in first | behind)
-    if max(map(len, rows), default=0) > 2:
-        return plain and (behind <= first or any(len(part) != 3 for part in behind))
-    return plain and len(behind) > 1 and behind <= first and all(int(row[0]) < int(row[-1]) for row in rows if row[1:])
-
-
-def split_labels(cell: str, sep: str) -> list[str] | None:
-    """The labels of a cell; None where it should be a list in brackets and is none."""
-    if sep != "list":
-        return [part.strip() for part in cell.split(None if sep == " " else sep) if part.strip()]
-    for read in (json.loads, ast.literal_eval) if cell.strip()[:1] in ("", "[", "(") else ():
-        try:
-            found = read(cell.strip() or "[]")
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(found, (list, tuple)) and all(isinstance(label, (str, int, float)) for label in found):
-            return [str(label).strip() for label in found]
-    return None
 
 
 def name_labels(train: pd.DataFrame, columns: list[str], layout: str, sep: str, targets: list[str]) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.checks import name_row
-from kagglekit.competition.forms import join_names, names_of, split_labels
+from kagglekit.competition.formats.label_lists import divider_of, join_labels, split_labels
+from kagglekit.competition.forms import names_of
 from kagglekit.competition.mounts import mount_root
 from kagglekit.files import replacing, resolve
 from kagglekit.scoring.metrics import CLASSES, METRICS
@@ -60,7 +61,7 @@ def make_submission(task, sample: pd.DataFrame, test_ids: Sequence[str], predict
     elif task.form == "label":
         values = {targets[0]: np.array(written, dtype=object)[decide(task, predictions)]}
     else:
-        values = {targets[0]: [join_names(names, task.joiner) for names in _name_classes(task, predictions, written)]}
+        values = {targets[0]: [join_labels(names, task.joiner) for names in _name_classes(task, predictions, written)]}
     copied = {column: sample[column].to_numpy() for column in task.submission if column not in targets}
     return pd.DataFrame(copied | values)[task.submission]
 
@@ -127,8 +128,7 @@ def check_submission(frame: pd.DataFrame, sample: pd.DataFrame, task) -> pd.Data
     if task.form == "label" and task.kind != "regression":
         check("classes", frame[targets[0]].isin(written), targets[0], f"one of {', '.join(written)}")
     elif task.form == "list" or names_of(task.form):
-        sep = "list" if task.joiner == "python" else task.joiner
-        cells = [split_labels(str(cell), sep) for cell in frame[targets[0]]]
+        cells = [split_labels(str(cell), divider_of(task.joiner)) for cell in frame[targets[0]]]
         good = [names is not None and set(names) <= set(written) and len(set(names)) == len(names) for names in cells]
         check("names", good, targets[0], f"some of {', '.join(written)}, each once")
         if count := names_of(task.form):

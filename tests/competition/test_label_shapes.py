@@ -396,6 +396,46 @@ SHAPES = {
         ID | TEXT | {"topic": ONE, "mood": turn("x", "y")}, ID | TEXT, ID | {"topic": "a", "mood": "x"}, {},
         dict(error="columns topic, mood of train hold several labels, 'topic' of them in words: one work folder"),
     ),
+    "arrays as numpy writes them": (
+        ID | TEXT | {"mood": topic_list(lambda names: "[" + " ".join(map(repr, names)) + "]")}, ID | TEXT,
+        ID | {"mood": "['news']"}, {}, dict(labels=["music", "news", "sport"], joiner="[' ']", kind="multilabel")
+        | dict(reads=[["0", "1", "0"], ["0", "1", "1"], ["0", "0", "0"]], writes=["id,mood", "1000,['music']"]),
+    ),
+    "arrays of numbers": (
+        ID | TEXT | {"tags": turn("[0 27]", "[0]", "[3]", "[3 27]", "[]")}, ID | TEXT, ID | {"tags": "[0 3]"}, {},
+        dict(labels=["0", "3", "27"], reads=[["1", "0", "1"]], writes=["id,tags", "1000,[0]", "1001,[27]", "1002,[3]"]),
+    ),
+    "sets": (
+        ID | TEXT | {"mood": topic_list(lambda names: "{" + ", ".join(map(repr, names)) + "}")}, ID | TEXT,
+        ID | {"mood": "{'news', 'sport'}"}, {}, dict(kind="multilabel", writes=["id,mood", "1000,{'music'}"]),
+    ),
+    "arrays of a database": (
+        ID | TEXT | {"mood": topic_list(lambda names: "{" + ",".join(names) + "}")}, ID | TEXT, ID | {"mood": "{}"}, {},
+        dict(labels=["music", "news", "sport"], joiner="{,}", writes=["id,mood", "1000,{music}"]),
+    ),
+    "labels in lines": (
+        ID | TEXT | {"mood": topics("\n")}, ID | TEXT, ID | {"mood": "news"}, {},
+        dict(labels=["music", "news", "sport"], joiner="\n", reads=[["0", "1", "0"], ["0", "1", "1"]]),
+    ),
+    "labels with Chinese commas": (
+        ID | TEXT | {"mood": topics("、")}, ID | TEXT, ID | {"mood": "news、sport"}, {},
+        dict(separator="、", joiner="、"),
+    ),
+    "labels with two bars": (
+        ID | TEXT | {"mood": topics(" || ")}, ID | TEXT, ID | {"mood": "news"}, {}, dict(separator="|", joiner=" || "),
+    ),
+    "numbers in brackets in the sample": (
+        ID | TEXT | {"tags": turn("[0, 2]", "[0]", "[2, 5]", "[5]")}, ID | TEXT, ID | {"tags": "[0, 2]"}, {},
+        dict(labels=["0", "2", "5"], writes=["id,tags", "1000,[0]", "1001,[5]"]),
+    ),
+    "a name with a slash": (
+        ID | TEXT | {"band": turn("AC/DC", "Sunn", "Low", "AC/DC")}, ID | TEXT, ID | {"band": "Low"}, {},
+        dict(kind="multiclass", classes=["AC/DC", "Low", "Sunn"]),
+    ),
+    "a 0 or 1 for each label": (
+        ID | TEXT | {"tags": turn("[0, 1, 1]", "[1, 0, 0]")}, ID | TEXT, ID | {"tags": "[0, 0, 0]"}, {},
+        dict(error=r"'tags' holds 3 numbers in each row, such as '\[0, 1, 1\]': a 0 or 1 for each label"),
+    ),
     "lists of objects": (
         ID | TEXT | {"spans": turn('[{"start": 1}]', '[{"start": 2}]')}, ID | TEXT, ID | {"spans": "a"}, {},
         dict(error="is an object and no label"),
