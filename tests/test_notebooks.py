@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import pytest
 from kagglekit.files import read_json
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.run import main
-from kagglekit.running.arguments import parse_arguments, read_arguments
+from kagglekit.running.arguments import parse_arguments, read_arguments, with_defaults
+from kagglekit.running.beforehand import check_beforehand
 from kagglekit.running.notebook import find_notebook
 from kagglekit.running.parameters import read_parameters
 from kagglekit.samples import write_sample
@@ -89,6 +91,27 @@ def test_the_terminal_tells_the_story(work):
         assert re.search(words, told, re.MULTILINE), words
     assert "next: " not in told  # the next step came by itself, and a sample is submitted nowhere
     assert not re.search("Warning|Traceback|%\\||it/s", told)
+
+
+def test_what_is_proposed_next_is_read_in_a_shell_as_a_command_that_begins(work, tmp_path, backbone, run_here, capsys):
+    """Of each executed notebook, and of a stage of another backbone that has one of its folds."""
+    options = {"backbone": backbone, "objective": "simcse_supervised", "max_length": 24, "steps": 2, "folds": [1]}
+    run_here("2_pretrain", work=work, run="pairs", **options)
+    told = [capsys.readouterr().out]
+    for copy in sorted(Path(work, "notebooks").glob("[1-5]*.ipynb")):
+        cells = nbformat.read(copy, as_version=4).cells
+        told += [one.text for cell in cells for one in cell.get("outputs", ()) if one.output_type == "stream"]
+    commands, found = re.findall("^next: (.*)$", "\n".join(told), re.MULTILINE), set()
+    for line in commands:
+        shell = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True)
+        words = shell.stdout.split("\0")[3:-1]
+        known, values = read_parameters(find_notebook(words[0])), parsed(words[0], words[1:])
+        if not Path(work, values.get("run", "")).exists():  # made since, with other settings
+            check_beforehand(words[0], known, with_defaults(known, values))
+        found.add((words[0], values.get("backbone"), str(values.get("folds", ""))))
+    shutil.rmtree(Path(work, "pairs"))
+    rest = {(name, None, "") for name in ("4_ensemble", "5_submit")}
+    assert found >= rest | {("3_train", backbone, "[1]"), ("3_train", "tfidf", "")}
 
 
 def test_the_line_that_moves_fits_the_window_and_says_how_long_all_folds_take(work):

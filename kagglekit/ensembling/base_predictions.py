@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,9 +97,9 @@ def _find_partial(records: Sequence[RunRecord]) -> dict[str, str]:
     }
 
 
-def training_command(record: RunRecord) -> str:
-    """The command that trains the folds that a run of 3_train lacks, with its settings."""
-    recipe, known = record.recipe, knobs_of(TrainingRun, Recipe)
+def training_command(record: RunRecord, **more: Any) -> str:
+    """The command that trains the folds that a run of 3_train lacks, with its settings, and more that say how."""
+    recipe, known = record.asked | more, knobs_of(TrainingRun, Recipe)
     options = dict(recipe.get("learner_options", {}))
     if recipe.get("soup_of"):  # whose record has the backbone of its members
         recipe = recipe | {"backbone": "soup"}

@@ -67,13 +67,13 @@ def read_base(work: Path, name: str, given: Mapping[str, Any]) -> Arm:
     if (work / name / "weights.json").is_file():
         raise ValueError(f"base={name!r} is a blend, and recipes are of single models: name a run of 3_train")
     if (work / name / "params.json").is_file():
-        recipe = as_given(RunRecord(work / name).recipe)
+        recipe = as_given(RunRecord(work / name).asked)
         if "objective" in recipe:
             raise ValueError(
                 f"base={name!r} is a run of 2_pretrain: give its name as start= after --, and leave base out"
             )
         recipe |= {key: value for key, value in (recipe.pop("learner_options", None) or {}).items() if key in values}
-        options = as_given(RunRecord(work / name).recipe).get("learner_options") or {}
+        options = as_given(RunRecord(work / name).asked).get("learner_options") or {}
         recipe["learner_options"] = {key: value for key, value in options.items() if key not in values}
         values, words = values | {key: recipe[key] for key in values if key in recipe}, f"the run {name!r}"
     elif name != "base":

@@ -24,13 +24,14 @@ from kagglekit.learners.setfit import SetFit
 from kagglekit.learners.soup import Soup
 from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import find_backbone
+from kagglekit.options import knobs_of
 from kagglekit.progress import say
 from kagglekit.runs.defaults import changed_defaults, describe_defaults, describe_precisions
 from kagglekit.runs.folder import Fitted, open_run
 from kagglekit.runs.initial_weights import find_starts, find_vocabulary, make_start
 from kagglekit.runs.leaks import selection_warning
 from kagglekit.runs.record import RunRecord, count_seeds, with_seeds
-from kagglekit.runs.run_knobs import READS, TrainingRun
+from kagglekit.runs.run_knobs import EVERY, READS, TrainingRun
 from kagglekit.runs.seeds import finished_seeds, join_seeds, table_folder
 from kagglekit.runs.tables import write_predictions
 from kagglekit.selftraining.distiller import Distiller
@@ -62,14 +63,19 @@ class Choice:
     without: "Choice | None" = None
     fixes: Fixes | None = None
 
-    def open(self, work: str, run: str, to_train: Sequence[int], overwrite: bool = False) -> Path:
-        """Open the folder of a run, see `open_run`. It goes on with the defaults that it began with; where something is
-        left to train, those that are others now, and other precisions of its folds, are said."""
+    def open(self, run: TrainingRun, recipe: Recipe, to_train: Sequence[int]) -> Path:
+        """Open the folder of the run that these parameters of 3_train ask for, see `open_run`.
+
+        It goes on with the defaults that it began with. Where something is left to train, those that are others now are
+        said, and precisions of its folds that are not that of this machine.
+        """
         both = [one for choice in (self, self.without) if choice for one in choice.parts if hasattr(one, "go_on")]
         now, earlier = {name: value for one in both for name, value in one.defaults.items()}, {}
         with suppress(Damaged):
-            earlier = RunRecord.open(work, run).params
-        folder = open_run(work, run, dict(seed=self.seed) | self.settings, overwrite, defaults=now)
+            earlier = RunRecord.open(run.work, run.run).params
+        settings = dict(seed=self.seed) | self.settings
+        more = {"defaults": now, "asked": _find_asked(vars(run) | vars(recipe), settings)}
+        folder = open_run(run.work, run.run, settings, run.overwrite, more=more)
         record = RunRecord(folder)
         for one in both:
             one.go_on(begun := record.params["defaults"])
@@ -153,6 +159,17 @@ class Choice:
         """Why the score is too good, as far as the settings and the runs in them tell; empty where it is honest."""
         found = [*(getattr(part, "caution", "") for part in self.parts), self.chosen]
         return ". ".join(words for words in found if words)
+
+
+def _find_asked(given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of 3_train that a run's settings have otherwise, or, where they matter, not at all."""
+    known = knobs_of(TrainingRun, Recipe)
+    places = {*EVERY, *("checkpoint_every", "report_to", "find_learning_rate")} - {"backbone"}
+    return {
+        name: one
+        for name, one in given.items()
+        if name not in places and settings.get(name, known[name].default) != one
+    }
 
 
 def choose_learner(

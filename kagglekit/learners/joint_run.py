@@ -134,8 +134,11 @@ class JointRun:
         kept, held_out, _ = self.split(fold)
         settings = self.settings_ | ({"seeds": seeds} if seeds > 1 else {})
         settings["start"] = name_start(self.run.work, self.run.start)
+        more = {"asked": RunRecord.open(self.run.work, self.run.run).params.get("asked", {})}
         runs = [  # the prompt of a recipe, for one, is filled in for each task
-            open_run(place, self.run.run, settings | one.settings, self.run.overwrite, defaults=one.defaults)
+            open_run(
+                place, self.run.run, settings | one.settings, self.run.overwrite, more=more | {"defaults": one.defaults}
+            )
             for place, one in zip(self.places_[1:], self.learner.others, strict=True)
         ]
         places = [run / folder.relative_to(run_folder(self.run.work, self.run.run)) for run in runs]

@@ -278,11 +278,12 @@ def command(notebook: str, **parameters) -> str:
 
 def conclude(text: str, step: str = "", **parameters) -> None:
     """Print the last line of a notebook, its result, and what to type next: a command, or a notebook with parameters.
-    The runner's terminal ends with both. Paths below the working directory are shortened."""
+    The runner's terminal ends with both. Paths below the working directory are shortened; in a command that of the work
+    folder alone, as runs know other files by the names that were given."""
     if parameters:
         step = command(step, **parameters)
-    lines = [text, *([f"next: {step}"] if step else [])]
-    lines = [line.replace(f"{Path.cwd()}/", "") for line in lines]
+    here = f"{Path.cwd()}/"
+    lines = [text.replace(here, ""), *([f"next: {step.replace(f'work={here}', 'work=')}"] if step else [])]
     print("\n".join(lines))
     if VARIABLE in os.environ:
         _board.result = lines

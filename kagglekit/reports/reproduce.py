@@ -82,7 +82,7 @@ def _from_record(view: Overview, row: RunRow) -> tuple[str, dict[str, Any]]:
         return "4_ensemble", {"run": row.name, "runs": row.members, "method": method}
     notebook = "2_pretrain" if "objective" in row.record.recipe else "3_train"
     folds = {"folds": row.folds} if row.partial else {}
-    return notebook, {"run": row.name, **find_differences(row.record.recipe, {}), **folds}
+    return notebook, {"run": row.name, **find_differences(row.record.asked, {}), **folds}
 
 
 def _write(view: Overview, notebook: str, values: dict[str, Any]) -> str:

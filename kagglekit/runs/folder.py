@@ -58,11 +58,12 @@ def open_run(
     recipe: dict[str, Any],
     overwrite: bool = False,
     folds: bool = True,
-    defaults: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> Path:
     """The folder of a run made by `recipe`, with params.json in it: new, or resumed with the folds that it has already.
 
-    defaults: what the recipe leaves to this version, as params.json then says: a run keeps those that it began with.
+    more: what params.json says besides: `defaults` that the recipe leaves to this version, which a run keeps; `asked`,
+    the parameters as they were given, where the recipe has them filled in, or not at all.
 
     params.json holds the recipe, hashes of the inputs (task, folds unless `folds` is False, weights of the backbone and
     of source runs, predictions and weights of teachers, files of vectors, image encoder, texts, extra rows, fixes and
@@ -79,7 +80,7 @@ def open_run(
     if folder in [one.folder for one in (*find_teachers(work, recipe), *sources)]:
         raise ValueError(f"run={run!r} would take the place of a run that it is made from: give it another name")
     with file_lock(folder):
-        _write_params(folder, identity, overwrite, {} if defaults is None else {"defaults": defaults})
+        _write_params(folder, identity, overwrite, more or {})
     return folder
 
 
@@ -113,7 +114,8 @@ def _write_params(folder: Path, identity: dict[str, Any], overwrite: bool, more:
         write_json(file, {**identity, **more, "versions": versions(), "commit": commit(), "receipts": {}})
         return
     recipe = with_seeds(before["recipe"], identity["recipe"].get("seeds", 1))
-    known = {**more, **before, "recipe": recipe, "inputs": more_folds(before["inputs"], now)}
+    asked = {name: value for name, value in more.items() if name == "asked"}
+    known = {**more, **before, **asked, "recipe": recipe, "inputs": more_folds(before["inputs"], now)}
     if known != before:
         write_json(file, known)
 

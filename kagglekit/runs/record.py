@@ -78,6 +78,13 @@ class RunRecord:
         return current_names(self.params.get("recipe", {}))
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """The parameters of 3_train as they were given: the recipe, before a prompt and what is of text columns were
+        filled in."""
+        recipe = self.recipe | current_names(self.params.get("asked", {}))
+        return recipe if any(recipe.get("budget", {}).values()) else recipe | {"budget": {}}  # as filled in before 0.8
+
+    @property
     def rates(self) -> dict[str, float]:
         """The learning rates that its first finished fold began with, group of parameters -> rate; empty before one is
         finished, and for a run without steps."""

@@ -1,12 +1,15 @@
 """Which learner the parameters of 3_train ask for, what is refused, and what is said of its score."""
 
 import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kagglekit.competition.task import Task, read_test, read_train
+from kagglekit.competition.text_columns import SEPARATOR
+from kagglekit.ensembling.base_predictions import training_command
 from kagglekit.files import read_json, write_json
 from kagglekit.learners.choose import choose_learner
 from kagglekit.learners.frozen import Frozen
@@ -16,7 +19,11 @@ from kagglekit.learners.tfidf import Baseline
 from kagglekit.model.backbones import load_tokenizer
 from kagglekit.model.vocabulary import add_tokens
 from kagglekit.options import knobs_of
+from kagglekit.running.arguments import check_parameters, parse_arguments, read_arguments
+from kagglekit.running.notebook import find_notebook
+from kagglekit.running.parameters import read_parameters
 from kagglekit.runs.folder import open_run, save_fold
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import TrainingRun
 from kagglekit.runs.tables import write_folds
 from kagglekit.selftraining.distiller import Distiller
@@ -35,7 +42,8 @@ def place(tmp_path, task, tables):
     train, test = tables(what)
     files = {"train": "train.csv", "test": "test.csv", "sample_submission": "sample.csv"}
     for name, table in (("train", train), ("test", test)):
-        table.assign(text=table["text"] + " <b>end</b>").to_csv(tmp_path / f"{name}.csv", index=False)
+        table = table.assign(text=table["text"] + " <b>end</b>", question=table["text"], answer=table["text"].str[::-1])
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
     replace(what, data=str(tmp_path), files=files).save(tmp_path / "work")
     write_folds(tmp_path / "work", train["id"], FOLDS)
     return tmp_path / "work"
@@ -45,13 +53,15 @@ def place(tmp_path, task, tables):
 def choose(place, backbone):
     """choose(**parameters): the choice for the defaults of 3_train, with these in their place."""
 
-    def make(to_train=(0, 1, 2), **parameters):
+    def make(to_train=(0, 1, 2), two=False, **parameters):
         given = SMALL | {"work": str(place), "backbone": backbone} | parameters
         kinds = [(kind, knobs_of(kind).keys() & given.keys()) for kind in (TrainingRun, Recipe)]
         run, recipe = (kind(**{name: given[name] for name in names}) for kind, names in kinds)
         what = Task(**read_json(place / "task.json"))
+        what = replace(what, text=["question", "answer"], text_separator=SEPARATOR) if two else what
         train, test = read_train(what, recipe.train_columns), read_test(what, recipe.columns)
         folds = train[["id"]].assign(fold=FOLDS)
+        make.given = run, recipe
         return choose_learner(run, recipe, what, train, test, folds, list(to_train))
 
     return make
@@ -225,10 +235,8 @@ def test_a_soup_is_of_the_runs_that_are_named(choose, finish):
         ({"learner": "frozen"}, {"pooling": "max"}, lambda at: at.pooling),
     ],
 )
-def test_a_run_goes_on_with_the_defaults_and_tells_the_precisions_that_it_had(
-    choose, place, capsys, parameters, begun, used
-):
-    folder = choose(**parameters).open(place, "run", [0, 1])
+def test_a_run_goes_on_with_the_defaults_and_tells_the_precisions_that_it_had(choose, capsys, parameters, begun, used):
+    folder = choose(**parameters).open(*choose.given, [0, 1])
     (folder / "fold0").mkdir()
     params = read_json(folder / "params.json")
     ((name, value),) = begun.items()
@@ -236,13 +244,43 @@ def test_a_run_goes_on_with_the_defaults_and_tells_the_precisions_that_it_had(
     write_json(folder / "params.json", params | {"defaults": params["defaults"] | begun})
     capsys.readouterr()
     choice = choose(**parameters)
-    assert choice.open(place, "run", [0, 1]) == folder
+    assert choice.open(*choose.given, [0, 1]) == folder
     assert used(choice.parts[-1]) == value != now
     words = "this run goes on with the defaults that it began with"
     assert capsys.readouterr().out == f"{words}: {name} {value!r} (now {now!r})\n"
     assert choice.settings == choose(**parameters).settings
     write_json(folder / "params.json", {k: v for k, v in params.items() if k != "defaults"})
     choice = choose(**parameters)
-    choice.open(place, "run", [0, 1])
+    choice.open(*choose.given, [0, 1])
     assert "this run was begun by kagglekit" in capsys.readouterr().out
     assert read_json(folder / "params.json")["defaults"] == params["defaults"]
+
+
+ASKED = {  # what is asked of a run with the texts question and answer
+    "a budget": {"budget": {"answer": 5}},
+    "a rule for a column": {"truncation": {"question": "tail"}},
+    "columns in a pattern": {"pattern": "{answer}: it's {question}\n{classes}"},
+    "both orders": {"swap": ["question", "answer"]},
+    "words": {"pattern": "{answer} {mask}", "verbalizer": {"bad": ["bad"], "mixed": ["film"], "good": ["good"]}},
+    "options": {"tuning": "lora", "lora": {"r": 4}, "loss": {"focal": {}}, "dropout": None, "seed": 3, "seeds": 2},
+    "labels from itself": {"pseudo": {"rounds": 1}, "extra_weight": 1.0},
+    "all rows": {"full_fit": True, "full_fit_epochs": 2.0},
+    "frozen": {"learner": "frozen", "pooling": "max", "truncation": "tail", "budget": {"question": 3}},
+    "a baseline": {"backbone": "tfidf", "swap": ["question", "answer"], "clean": ["html"]},
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_the_command_that_goes_on_with_a_run_asks_for_the_same_in_few_words(choose, place, backbone, asked):
+    """Also in a shell, whatever is in it: a quote, a line break, braces."""
+    small = {"max_length": 12} if "learner" in asked else {} if "backbone" in asked else SMALL
+    given = {"work": str(place), "run": "new"} | ({"backbone": backbone} | small if small else {}) | asked
+    choice = choose(two=True, **given)
+    record = RunRecord(choice.open(*choose.given, [0]))
+    shell = ["bash", "-c", f"printf '%s\\0' {training_command(record)}"]
+    words = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split("\0")
+    notebook, known = find_notebook("3_train"), read_parameters(find_notebook("3_train"))
+    values = parse_arguments(notebook, known, read_arguments(words[4:-1]))
+    assert values == {name: value for name, value in given.items() if value != known[name].default}
+    again = choose(two=True, **check_parameters("3_train", known, values))
+    assert again.settings == choice.settings and again.open(*choose.given, [0]) == record.folder

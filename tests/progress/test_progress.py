@@ -176,11 +176,12 @@ def test_what_is_said_stays_and_its_figures_too(report, capsys):
     say("fold 0: accuracy 0.9123", score=0.9123)
     with Progress("fold 1", 3, line=False):
         assert report()["figures"] == ["score 0.912"]
-    conclude(f"5_submit base: {os.getcwd()}/runs/x.csv", "4_ensemble", work="my runs")
+    here = os.getcwd()
+    conclude(f"5_submit base: {here}/runs/x.csv", "4_ensemble", work=f"{here}/my runs", other=f"{here}/x y")
     assert report()["said"] == ["fold 0: accuracy 0.9123"]
     assert report()["result"] == [
         "5_submit base: runs/x.csv",
-        "next: python -m kagglekit.run 4_ensemble 'work=my runs'",
+        f"next: python -m kagglekit.run 4_ensemble 'work=my runs' 'other={here}/x y'",
     ]
     assert capsys.readouterr().out.splitlines() == [*report()["said"], *report()["result"]]
 
