@@ -110,10 +110,12 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
         if twice.any():
             again = int(twice.argmax())
             value = table[id].iloc[again]
+            why = "A row is a text here, and labels of whole texts are predicted: no spans, no tokens"
+            if what == "train" and table.duplicated([c for c in table if c in test])[twice].all():
+                why = "Write each text once, with the label that most of its rows have"
             raise ValueError(
                 f"{names[what]}: column {id!r} holds {value!r} in data rows {int((table[id] == value).argmax()) + 1} "
-                f"and {again + 1}; ids must differ ({twice.sum():,} repeat an earlier one). A row is a text here, and "
-                "labels of whole texts are predicted: no spans, no tokens"
+                f"and {again + 1}; ids must differ ({twice.sum():,} repeat an earlier one). {why}"
             )
     if len(sample.columns) < 2:
         raise ValueError(f"{names['sample_submission']} has only the id column {id!r}: it must show what to submit")
@@ -121,10 +123,16 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
         missing = ~tables[one][id].isin(tables[other][id])
         if missing.any():
             where = name_row(int(missing.argmax()), tables[one][id])
+            why = "both must have the same ids, written the same way"
+            if one == "test":
+                why = "leave the rows out of test that need no prediction, or add them to the sample"
+            elif len(sample) > len(test) and sample[id].str.startswith(tuple(test[id])).all():
+                why = (
+                    "give a sample with a row for each text and a column for each label, and use pandas.melt afterwards"
+                )
             raise ValueError(
                 f"{names[one]}: {where} is not in column {id!r} of {names[other]} "
-                f"({missing.sum():,} such ids), which begins with {tables[other][id].iloc[0]!r}; both must have the "
-                "same ids, written the same way"
+                f"({missing.sum():,} such ids), which begins with {tables[other][id].iloc[0]!r}; {why}"
             )
 
 

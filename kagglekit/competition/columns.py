@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kagglekit.competition.guess import UNSPACED, are_numbers
-from kagglekit.competition.labels import plain_label
+from kagglekit.competition.labels import match_affixes, plain_label
 from kagglekit.competition.read import NAMELESS
 
 NO_LETTERS = re.compile(r"[\s\d!-/:-@\[-`{-~]+")
@@ -23,10 +23,10 @@ FEW = 5  # so many different values are categories, whatever they say
 
 
 def match_names(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
-    """Columns that are called alike but for case, blanks and signs get the name of the first table that has one.
+    """Columns that are called alike but for case, blanks and signs get the name of the first table that has one; those
+    of the sample may begin or end with more in train, see `match_affixes`.
 
-    Returns what to rename, table by table: {"sample_submission": {"Id": "id"}}. Two such columns within one table
-    keep their names.
+    Returns what to rename, by table: {"sample_submission": {"Id": "id"}}. Two such columns of one table keep theirs.
     """
     known, renamed = {}, {what: {} for what in tables}
     for what, table in tables.items():
@@ -36,6 +36,9 @@ def match_names(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]
                 name = known.setdefault(key, column.strip() or column)
                 if name != column:
                     renamed[what][column] = name
+    others = {plain_label(column) for what in ("train", "test") for column in tables[what].columns}
+    alone = [column for column in tables["sample_submission"].columns if plain_label(column) not in others]
+    renamed["sample_submission"] |= match_affixes(alone, tables["train"].columns)
     return renamed
 
 

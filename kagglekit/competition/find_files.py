@@ -61,7 +61,7 @@ def find_files(
             why = f"there is no table of that name: its ids are those of texts in {texts[1].name}; test= names one"
             notes.append((role, texts[0].name, why))
         if not could[role]:
-            raise FileNotFoundError(_missing(folder, role))
+            raise FileNotFoundError(_missing(folder, role, read))
     beside = dict.fromkeys(place for role in could for place in (could[role][0].parent, could[role][0].parent.parent))
     places = [folder, *(place for place in beside if folder in place.parents)]
     named = found.get("sample_submission")
@@ -252,7 +252,7 @@ def _choose(folder: Path, role: str, could: list[Path], rule: Callable[[Path], f
     )
 
 
-def _missing(folder: Path, role: str) -> str:
+def _missing(folder: Path, role: str, read: Callable[[Path], pd.DataFrame] | None = None) -> str:
     name = PARAMETERS[role]
     kinds = f"{', '.join(READERS)}, also with {', '.join(PACKED)}"
     message = f"{folder} has no table named {role}* ({kinds}): say {name}= the name of that file; {_held(folder)}"
@@ -267,11 +267,12 @@ def _missing(folder: Path, role: str) -> str:
             names = [inside for inside in opened.namelist() if role_of(split_name(Path(inside).name)[0]) == role]
             if names:
                 return f"{message}. {archive.name} holds {names[0]}: unpack it: python -m zipfile -e {archive} {folder}"
-    tables = [path.name for path in folder.iterdir() if is_table(path)]
-    if len(tables) == 1 and not (role == "train" and role_of(tables[0])):
-        return (
-            f"{message}. Train and test are two files: write the rows to predict, such as a tenth of all, into test.csv"
-        )
+    tables = [path for path in folder.iterdir() if is_table(path)]
+    if len(tables) == 1 and not (role == "train" and role_of(tables[0].name)):
+        table = read(tables[0]) if read else pd.DataFrame()
+        split = next((name for name in table if {"train", "test"} <= {*table[name].str.lower()}), None)
+        rows = f"those of which {split!r} says so" if split else "such as a tenth of all"
+        return f"{message}. Train and test are two files: write the rows to predict, {rows}, into test.csv"
     return message
 
 

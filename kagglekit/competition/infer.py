@@ -1,5 +1,6 @@
 """Infer the task of a competition from its three files: what each step found, and why."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def infer(folder: str | Path, **given) -> tuple[Task, pd.DataFrame]:
 def summarise(task: Task, findings: pd.DataFrame) -> str:
     """The task in one line: what is predicted from what, what is not used, and what is not clear."""
     named = [
-        [f'"{name}"' if " " in name else name for name in names]
+        [f'"{" ".join(name.split())}"' if re.search(r"\s", name) else name for name in names]
         for names in (task.text, task.label_columns or task.labels)
     ]
     text, labels = (", ".join([*names[:4], *([f"{len(names) - 4} more"] if len(names) > 4 else [])]) for names in named)

@@ -136,6 +136,18 @@ def match_columns(names: Iterable[str], targets: Sequence[str]) -> dict[str, str
     return {}
 
 
+def match_affixes(names: Sequence[str], columns: Iterable[str]) -> dict[str, str]:
+    """Columns that are a name with one beginning or end: {"cat": "label_cat", "dog": "label_dog"}; empty unless all
+    names have one."""
+    columns = [*columns]
+    for before, found, after in (column.partition(names[0]) for column in columns if len(names) > 1):
+        matched = {name: f"{before}{name}{after}" for name in names}
+        signs = re.fullmatch(r".*[\W_]|", before) and re.fullmatch(r"[\W_].*|", after)
+        if found and signs and {*matched.values()} <= {*columns}:
+            return matched
+    return {}
+
+
 def plain_label(name: str) -> str:
     """A label without case, blanks and signs: "Bad smell" and "bad_smell" are "badsmell"; 1 is "1.0"."""
     if are_numbers([name]).all():

@@ -227,10 +227,15 @@ def make_sample(
 
 def fill_sample(sample: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame | None:
     """A sample submission with a row for each of test, of one that has a few rows of it alone, or labels alone, as an
-    example of the form; None where it is no such example."""
+    example of the form, also with ids that test has not; None where it is no such example."""
     names = {column.strip().casefold(): column for column in test.columns}
     held = {column: names.get(column.strip().casefold()) for column in sample.columns}
-    held = {column: of for column, of in held.items() if of is not None and set(sample[column]) <= set(test[of])}
+    ids = {
+        of
+        for of in held.values()
+        if of is not None and test[of].is_unique and {*test[of]}.isdisjoint(sample.iloc[:, 0])
+    }
+    held = {column: of for column, of in held.items() if of in ids or (of and {*sample[column]} <= {*test[of]})}
     few = len(sample) <= EXAMPLES and len(sample) < len(test)
     if not few or len(held) == len(sample.columns) or (not held and len(sample.columns) > 1):
         return None

@@ -216,6 +216,12 @@ SHAPES = {  # files, parameters, (train, test, sample), what is told
         "",
         "rows of sample_submission.csv | 2 examples | it shows the form; the submission has a row for each of the 4",
     ),
+    "examples with other ids": (
+        {"train.csv": TRAIN, "test.csv": TEST, "sample_submission.csv": {"ID": ["id1", "id2"], "label": ["b", "a"]}},
+        {},
+        "",
+        "rows of sample_submission.csv | 2 examples",
+    ),
     "examples without ids": (
         {"train.csv": TRAIN, "test.csv": TEST, "sample_submission.csv": {"label": ["b", "a"]}},
         {},

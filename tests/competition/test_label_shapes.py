@@ -245,6 +245,17 @@ SHAPES = {
         ID | TEXT | {"label": turn(0, 1)}, ID | TEXT, ID | {"label": 0, "Usage": "Public"}, {},
         dict(error="asks for label, Usage, and train has no column 'Usage': leave it out of the sample, or say"),
     ),
+    "columns of labels that begin alike in train": (
+        ID | TEXT | {"is_hot": turn(0, 0, 1), "is_mild": turn(0, 1), "is_new": 1}, ID | TEXT,
+        ID | {"mild": 0, "hot": 0}, {},
+        dict(kind="multilabel", labels=["is_mild", "is_hot"], writes=["id,mild,hot", "1000,0.9,0.1"])
+        | dict(reads=[["0", "0"], ["1", "0"], ["0", "1"]]),
+    ),
+    "shares of classes that begin alike in train": (
+        ID | TEXT | {f"p.{name}": column for name, column in shares("x", "y", "z").items()}, ID | TEXT,
+        ID | {"z": 0, "x": 0, "y": 0}, {},
+        dict(layout="largest", classes=["p.z", "p.x", "p.y"], reads=["p.x", "p.y", "p.z"], writes=["id,z,x,y"]),
+    ),
     "columns of labels that begin alike": (
         ID | TEXT | {"hot": turn(0, 0, 1), "mild": turn(0, 1)}, ID | TEXT, ID | {"pred_mild": 0.5, "pred_hot": 0.5}, {},
         dict(kind="multilabel", labels=["mild", "hot"], mapping={"mild": "pred_mild", "hot": "pred_hot"})

@@ -32,6 +32,11 @@ WRONG = [
     ({"train.csv": TRAIN, "test.csv": TEST}, {"train": "/etc/hostname"}, r"train='/etc/hostname' is not in .*"),
     ({"train.sqlite": "x", "test.csv": TEST}, {}, r"train\.sqlite is not read: write its table with pandas\.read_sql"),
     ({"training_text": "ID,Text\n0||a\n", "test_text": "x"}, {}, r"training_text is not read: give its name an ending"),
+    (
+        {"data.csv": {**TRAIN, "split": ["train", "Test"] * 6}},
+        {},
+        "rows to predict, those of which 'split' says so, into",
+    ),
     ({"data.csv": TRAIN}, {}, r"Train and test are two files: write the rows to predict, .*, into test\.csv"),
     ({"train.arff": "@data", "test.csv": TEST}, {}, r"train\.arff is not read: write it as a table, train\.csv"),
     (
