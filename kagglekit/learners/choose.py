@@ -125,13 +125,12 @@ class Choice:
         there = finished_seeds(folder, seeds, WITHOUT)
         for number in (number for number in range(seeds) if number not in there):
             fitted = self.without.fit(train_rows, valid_rows, seed_folder(place, number), fold, number)
-            ids, file = (
-                self.learner.train["id"].iloc[valid_rows].tolist(),
-                table_folder(folder, number, seeds) / WITHOUT,
-            )
-            write_predictions(file, ids, fitted.oof, self.learner.task.columns, fold)
-        join_seeds(folder, seeds, (WITHOUT,))
-        remove(place.parent)
+            if PartialState().is_main_process:
+                ids, file = self.learner.train["id"].iloc[valid_rows], table_folder(folder, number, seeds) / WITHOUT
+                write_predictions(file, ids.tolist(), fitted.oof, self.learner.task.columns, fold)
+        if PartialState().is_main_process:
+            join_seeds(folder, seeds, (WITHOUT,))
+            remove(place.parent)
 
     def begin(self, fold: int, folder: Path) -> str | None:
         """The model that a fold begins from, as transformers reads it; an average is made once below `folder`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 
 from kagglekit.competition.task import Task
 from kagglekit.files import replacing, seed_folder
@@ -70,11 +71,14 @@ def fit_full(
         place = seed_folder(main, number)
         budget.check("the model of all rows" + f", seed {number}" * (seeds > 1))
         fitted = predict_full(choice, place, epochs, number)
+        if not PartialState().is_main_process:  # of several processes the first writes
+            continue
         with replacing(place / "history.jsonl") as part:
             part.write_text("".join(json.dumps(row) + "\n" for row in fitted.history))
         about = table_metadata(RunRecord(folder), -1, test=True) | {"saw": EVERYTHING, "epochs": epochs}
         write_predictions(table_folder(main, number, seeds) / name, test_ids, fitted.test, task.columns, metadata=about)
-    join_seeds(main, seeds, (name,))
+    if PartialState().is_main_process:
+        join_seeds(main, seeds, (name,))
 
 
 def predict_full(choice: Any, place: Path, epochs: float | None = None, number: int = 0) -> Fitted:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from transformers import PreTrainedModel
 
 from kagglekit.decoders.lora import average_adapters, merge_adapters, only_adapters, set_adapters
@@ -117,7 +118,8 @@ def fuse_backbones(
     """Average the backbones in `folders` without their heads: initial weights for training on all their tasks.
 
     folders: models of `Classifier.save` and of 2_pretrain. target: a folder to write it to, with the tokenizer of the
-    first, to be named as `backbone`. weights: one a folder, None is the plain mean.
+    first, to be named as `backbone`; of several processes, which all call this, the first one writes. weights: one a
+    folder, None is the plain mean.
     Raises ValueError that names two folders whose backbones or vocabularies differ, and how.
     """
     tokenizer = check_fusable(folders)
@@ -125,10 +127,13 @@ def fuse_backbones(
     fused = _load_backbone(folders[0])
     fused.load_state_dict(average_weights(states, weights, [str(folder) for folder in folders]))
     if target is not None:
-        with replacing(target) as part, quiet():
-            fused.save_pretrained(part)
-            tokenizer.save_pretrained(part)
-            seal(part)
+        state = PartialState()
+        if state.is_main_process:
+            with replacing(target) as part, quiet():
+                fused.save_pretrained(part)
+                tokenizer.save_pretrained(part)
+                seal(part)
+        state.wait_for_everyone()
     return fused
 
 

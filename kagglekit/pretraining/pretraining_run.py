@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from accelerate import PartialState
 
 from kagglekit.competition.task import Task, encode_labels
 from kagglekit.data.tokens import tokenize
@@ -176,8 +177,10 @@ class StageRun:
         """
         place, file = folder / group.name, folder / "models.json"
         result = self._train(group, place)
-        remove(place / "start")
         self.begun_.pop(group.name, None)
+        if not PartialState().is_main_process:  # of several processes the first writes
+            return result
+        remove(place / "start")
         if self.by_fold:
             kept = result.models or dict.fromkeys(map(str, group.folds), "model")
             models = read_json(file) if file.is_file() else {}

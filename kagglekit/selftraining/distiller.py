@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from accelerate import PartialState
 
 from kagglekit.competition.task import encode_labels
 from kagglekit.files import remove, resolve
@@ -141,7 +142,7 @@ class Distiller:
             labels, model = self._label_in_sample(train_rows, folder, number, seed, given)
         given = self._taught(train_rows, labels, model, more)
         fitted = self.learner.fit(train_rows, valid_rows, folder, seed, **given)
-        for place in (folder / "teachers").glob("*/"):
+        for place in (folder / "teachers").glob("*/") if PartialState().is_main_process else ():
             remove(place)  # models of teachers, kept for hidden states
         theirs = score(self.task.metric, self.labels[train_rows], labels)
         by = self.plan.source if self.plan.rounds == 1 else "fold"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from accelerate import PartialState
 
 from kagglekit.files import remove
 from kagglekit.files.parquet import read_metadata, read_parquet
@@ -98,10 +99,13 @@ def kept(
 
     lineage: what the file records of its model. Raises ValueError for a file of other rows or another lineage.
     """
-    file = place.with_name(place.name + ".parquet")
+    file, state = place.with_name(place.name + ".parquet"), PartialState()
     if not file.is_file() or (model and not (place / "model").is_dir()):
-        write_predictions(file, ids, fit(place), columns, metadata=lineage)
-    if not model:
+        found = fit(place)
+        if state.is_main_process:  # of several processes the first writes
+            write_predictions(file, ids, found, columns, metadata=lineage)
+    state.wait_for_everyone()
+    if not model and state.is_main_process:
         remove(place)
     table, recorded = read_parquet(file), read_metadata(file)
     if where := first_difference(table["id"].tolist(), [str(value) for value in ids]):

@@ -2,8 +2,10 @@
 
 import copy
 import os
+import shutil
 import socket
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch.multiprocessing import start_processes
 
 from kagglekit.data.batches import Examples, training_batches
 from kagglekit.data.tokens import Tokens
+from kagglekit.learners.choose import Choice
 from kagglekit.learners.joint import JointTuner
 from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import load_backbone
@@ -46,6 +49,7 @@ CAN_GO_ON = Version(transformers.__version__) >= Version("5.18")  # before, only
 ALIKE = [name for name in RECIPES if name not in [*ROWS, "stopped, with dropout"]]
 
 
+SHORT = Recipe(epochs=1, batch_size=6, max_length=32, precision="fp32", learning_rate=1e-6)
 JOINT = {  # how two tasks are learned by one model
     "learned": {"losses": "learned"},
     "falling": {"losses": "falling", "mixed": False},
@@ -111,13 +115,23 @@ def train_jointly(joints, folder):
     return found
 
 
-def work(process, port, model, examples, joints, folder):
+def train_choice(choice, folder):
+    """What a fold that begins with an average predicts, and the files that this process has put in their places."""
+    written, replace = [], os.replace
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.replace", lambda part, path: (written.append(Path(path).name), replace(part, path)))
+        fitted = choice.fit(np.arange(18), np.arange(18, 24), folder / "fold0", 0)
+    return fitted.oof, sorted(written)
+
+
+def work(process, port, model, examples, joints, choice, folder):
     """One of two processes."""
     where = {"RANK": process, "LOCAL_RANK": process, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {name: str(value) for name, value in where.items()}
     torch.set_num_threads(1)
     found = {recipe: train(model, examples, folder / recipe, recipe) for recipe in RECIPES}
-    torch.save({**found, "joint": train_jointly(joints, folder)}, folder / f"process{process}.pt")
+    found |= {"joint": train_jointly(joints, folder), "choice": train_choice(choice, folder)}
+    torch.save(found, folder / f"process{process}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -144,7 +158,15 @@ def joints(backbone, tables):
 
 
 @pytest.fixture(scope="module")
-def together(backbone, rows, joints, tmp_path_factory):
+def choice(joints, backbone, tmp_path_factory):
+    """A fine-tuner whose fold begins with the average of two backbones."""
+    other = shutil.copytree(backbone, tmp_path_factory.mktemp("other") / "model")
+    tuner = FineTuner(joints["learned"].task, joints["learned"].train, joints["learned"].test, backbone, SHORT)
+    return Choice(tuner, {}, {0: {backbone: 1.0, str(other): 1.0}}, "")
+
+
+@pytest.fixture(scope="module")
+def together(backbone, rows, joints, choice, tmp_path_factory):
     """What each of two processes, and one alone, found for each recipe."""
     torch.manual_seed(0)
     model = Classifier(load_backbone(backbone, 0.0, attention="eager"), "softmax", 3)
@@ -153,14 +175,17 @@ def together(backbone, rows, joints, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    pair = start_processes(work, (port, model, rows, joints, folder), 2, join=False, daemon=True, start_method=START)
+    pair = start_processes(
+        work, (port, model, rows, joints, choice, folder), 2, join=False, daemon=True, start_method=START
+    )
     deadline = time.monotonic() + 300
     while not pair.join(timeout=5):
         assert time.monotonic() < deadline, "the two processes wait for each other"
     pair = [torch.load(folder / f"process{n}.pt", weights_only=False) for n in range(2)]
     alone = tmp_path_factory.mktemp("alone")
     found = {recipe: train(model, rows, alone / recipe, recipe) for recipe in RECIPES}
-    return *pair, {**found, "joint": train_jointly(joints, alone), "places": (folder, alone)}
+    found |= {"joint": train_jointly(joints, alone), "choice": train_choice(choice, alone)}
+    return *pair, {**found, "places": (folder, alone)}
 
 
 @pytest.mark.parametrize("recipe", ALIKE)
@@ -220,3 +245,9 @@ def test_two_processes_learn_several_tasks_as_one_does(together, name):
         assert len(np.unique(weights[0])) > 1
     shared, own = (sorted(path.relative_to(at) for path in (at / name).rglob("*")) for at in together[2]["places"])
     assert shared == own and any(path.name == "model.safetensors" for path in own)
+
+
+def test_of_two_processes_the_first_alone_writes_the_average_and_the_cost(together):
+    first, second, alone = (found["choice"] for found in together)
+    assert np.array_equal(first[0], second[0]) and np.allclose(first[0], alone[0], atol=1e-6)
+    assert first[1] == alone[1] and {"start", "cost.json", "model"} <= {*first[1]} and second[1] == []
