@@ -13,7 +13,7 @@ from kagglekit.competition.formats.label_lists import find_joiner, split_labels
 from kagglekit.competition.mounts import is_below
 from kagglekit.competition.settings import TaskSettings
 from kagglekit.competition.tables import existing_files, open_tables
-from kagglekit.competition.task import BY, Task, encode_labels, row_ids
+from kagglekit.competition.task import BY, Task, encode_labels, group_cells, row_ids
 from kagglekit.competition.text_columns import SEPARATOR, is_empty, join_columns, rename_template, template_columns
 from kagglekit.files import hash_files, resolve
 from kagglekit.scoring.check import check_metric, describe_groups
@@ -258,7 +258,7 @@ class Draft:
                 self.tell(
                     f"empty texts in {what}", f"{len(empty):,} of {len(table):,}", f"kept as empty; first {first}"
                 )
-        used = {*taken, *text, group, metric_column(found["metric"])}
+        used = {*taken, *text, group, *(metric_column(found["metric"]) or "").split(",")}
         if rest := columns.left_out(self.tables["train"], test, used):
             self.tell("not used", rest, "text=, group= or time= here, and features= of 3_train, would use them")
         shared = [name for name in train if name in test and name not in used]
@@ -271,14 +271,15 @@ class Draft:
     def try_metric(self, task: Task) -> None:
         """Whether the metric works on these labels, and which groups it is a mean over."""
         column, train, labels = metric_column(task.metric), self.train, {task.id, *task.labels, *task.label_columns}
-        if column and (column not in train.columns or column in labels):
+        groups = group_cells(train, task.metric)
+        if column and (groups is None or labels & {column, *column.split(",")}):
             others = ", ".join(name for name in train.columns if name not in labels)
             raise ValueError(f"metric={task.metric!r}: after _by: comes a column of {self.names['train']}: {others}")
-        truth = encode_labels(task, train.assign(**{BY: train[column]}) if column else train)
+        truth = encode_labels(task, train.assign(**{BY: groups}) if column else train)
         check_metric(task.metric, task.kind, truth, len(task.columns))
         if column:
             found, reason = describe_groups(task.metric, task.kind, truth, len(task.columns))
-            empty = int((train[column].str.strip() == "").sum())
+            empty = int((train[column].str.strip() == "").sum()) if column in train else 0
             reason += f"; {empty:,} rows have an empty cell, and are a group" if empty else ""
             self.tell("groups of the metric", found, reason)
 

@@ -16,7 +16,7 @@ from kagglekit.competition.tables import EXAMPLES, existing_files, fill_sample, 
 from kagglekit.competition.text_columns import SEPARATOR, join_columns
 from kagglekit.files import Damaged, hash_files, read_json, resolve, write_json
 from kagglekit.scoring.grouped import LabelsBy
-from kagglekit.scoring.metrics import CLASSES, metric_column
+from kagglekit.scoring.metrics import CLASSES, find_metric, metric_column
 
 BY = "metric_by"  # the column of `read_train` that says which group of the metric a row is of
 SUBMITTED = ("form", "mapping", "joiner", "bounds", "may_be_empty", "unclear")  # what only the submission depends on
@@ -239,8 +239,8 @@ def columns_of(
     made = {"id": row_ids(table, task.id, prefix), "text": join_texts(table, task)}
     if task.group in table.columns:
         made["group"] = table[task.group].tolist()
-    if metric_column(task.metric) in table.columns:
-        made[BY] = table[metric_column(task.metric)].tolist()
+    if groups := group_cells(table, task.metric):
+        made[BY] = groups
     for name in more:
         if name not in table.columns:
             raise ValueError(f"{file} has no column {name!r}: it has {', '.join(table.columns)}")
@@ -252,6 +252,19 @@ def columns_of(
     if labels:
         made |= decode(table, task.layout, written, task.labels, task.separator, task.spellings)
     return pd.DataFrame(made | {name: table[name].tolist() for name in more})
+
+
+def group_cells(table: pd.DataFrame, metric: str) -> list[str] | None:
+    """The group of each row that a metric by group needs, from its column; where groups share rows, a sign for each of
+    its columns, 1 from 0.5 on: "101". None for another metric, or a table that lacks a column."""
+    column = metric_column(metric)
+    if column is None or column in table.columns:
+        return column and table[column].tolist()
+    names = column.split(",")
+    if not find_metric(metric).over or not {*names} <= {*table.columns}:
+        return None
+    values = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    return ["".join(row) for row in np.where(values >= 0.5, "1", "0")]
 
 
 def encode_labels(task: Task, train: pd.DataFrame) -> np.ndarray:

@@ -163,7 +163,7 @@ def check_columns(asked: Asked) -> None:
     values, columns = asked.values, asked.named("column")
     if asked.has("data"):
         columns += [("template", name) for name in template_columns(values["template"])] if values["template"] else []
-        columns += [("metric", split_by(values["metric"] or "")[1])]
+        columns += [("metric", name) for name in split_by(values["metric"] or "")[1].split(",")]
         place, found = resolve(values["data"]), []
         tables = [path for path in sorted(place.glob("*")) if path.suffix.lower() in (".csv", ".tsv", *OTHER_TABLES)]
         if not values["join"] and place.is_dir():

@@ -1,13 +1,14 @@
 """The bootstrap: standard errors and confidence intervals of scores from resampled rows (Efron, 1979)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from scipy import sparse, stats
 
 from kagglekit.options import check_range
 from kagglekit.scoring.counts import count_sums
-from kagglekit.scoring.grouped import mean_of_groups, rows_by_group
+from kagglekit.scoring.grouped import mean_of_groups, members_of, rows_by_group
 from kagglekit.scoring.metrics import Metric, find_metric, prepare, score, value_of
 
 CELLS = 4_000_000  # counts of drawn rows at once: 32 MB
@@ -38,7 +39,10 @@ def bootstrap_scores(
     if len(unit) != len(labels):
         raise ValueError(f"{len(labels)} labels do not go with {len(unit)} groups")
     prepared = [prepare(measure, labels, some) for some in predictions]
-    if measure.by:
+    if measure.over:
+        over = [partial(measure.over, *some, members=members_of(labels, metric)) for some in prepared]
+        scorers = [lambda counts, one=one: one(weights=counts[:, unit]) for one in over]
+    elif measure.by:
         parts = rows_by_group(labels, metric)
         scorers = [_scorer_by_group(measure, *some, unit, parts) for some in prepared]
     else:

@@ -22,7 +22,8 @@ class Metric:
     mean, see grouped.py. The forms are optional, and without them everything is slower and as right. from_counts: of a
     metric that decides, its value from `counts.Counts`; it serves bootstrap, blends and thresholds. sums: for the
     bootstrap of others, see `counts.mean_sums`; weighted: of rows with weights, likewise. views: for blends of others,
-    see fast_forms.py.
+    see fast_forms.py. over: of groups that share rows, in place of all these: over(labels, predictions, weights
+    (samples, rows), members (rows, groups) bool) -> (samples,); the function is of one group.
     """
 
     function: Callable
@@ -35,6 +36,7 @@ class Metric:
     sums: Callable | None = None
     weighted: Callable | None = None
     views: Callable | None = None
+    over: Callable | None = None
 
 
 def _decision(function: Callable, kinds: tuple[str, ...], from_counts: Callable, ordered: bool = False) -> Metric:
@@ -121,6 +123,10 @@ METRICS = {
     "spearman": Metric(fast_forms.alone(fast_forms.spearman), True, _NUMBERS, views=fast_forms.spearman),
     "r2": _values(sk.r2_score, True, fast_forms.r2, counts.r2_sums),
 }  # name -> entry
+
+OVER = {
+    "bias_auc": Metric(functions.roc_auc, True, ("binary",), over=counts.bias_auc_of_weights),
+}  # name -> the entry over groups that share rows; written bias_auc_by:male,female
 
 AT_K = {
     "map": lambda k: _rows(functions.average_precision_rows(k), True, ("multiclass", "multilabel")),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kagglekit.scoring.catalogue import AT_K, CLASSES, METRICS
-from kagglekit.scoring.grouped import rows_by_group
+from kagglekit.scoring.grouped import members_of, rows_by_group
 from kagglekit.scoring.metrics import Metric, find_metric, prepare, value_of
 
 
@@ -88,6 +88,10 @@ def describe_groups(metric: str, kind: str, labels: np.ndarray, columns: int) ->
     labels: `LabelsBy` of all rows of train, as from `encode_labels`.
     """
     measure, parts = find_metric(metric), rows_by_group(labels, metric)
+    if measure.over:
+        names, sizes = measure.by.split(","), members_of(labels, metric).sum(axis=0)
+        each = ", ".join(f"{name} {size:,}" for name, size in zip(names, sizes, strict=True))
+        return f"{len(names)} columns", f"rows with 1, or 0.5 at least: {each}; a row may be of several, or of none"
     truth, given = prepare(measure, labels, likely(np.asarray(labels), kind, columns))
     lost = sum(bool(np.isnan(value_of(measure, truth[rows], given[rows], strict=False))) for rows in parts)
     sizes = sorted(len(rows) for rows in parts)

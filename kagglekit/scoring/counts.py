@@ -216,6 +216,29 @@ def roc_auc_of_weights(labels: np.ndarray, probs: np.ndarray, weights: np.ndarra
     return np.divide(total, defined, out=np.full(len(weights), np.nan), where=defined > 0)
 
 
+def bias_auc_of_weights(labels: np.ndarray, probs: np.ndarray, weights: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """The mean of the ROC AUC of all rows and of three power means (p = -5) over the groups, (samples,): of the ROC AUC
+    within a group, of its rows without the label and others with it, and the other way round.
+
+    members: (rows, groups) bool, a row may be in several. Jigsaw Unintended Bias in Toxicity Classification (Kaggle,
+    2019); Borkan et al., 2019. A group on which an AUC is not defined is left out of its mean.
+    """
+    having, whole = labels == 1, np.ones(len(labels), dtype=bool)
+
+    def area(rows: np.ndarray) -> np.ndarray:
+        if not rows.any():
+            return np.full(len(weights), np.nan)
+        return roc_auc_of_weights(labels[rows], probs[rows], weights[:, rows])
+
+    found = [area(whole)]
+    for kept in (lambda own: own, lambda own: own != having, lambda own: own == having):
+        each = np.array([area(kept(own)) for own in members.T])
+        with np.errstate(divide="ignore"):
+            powers = np.where(np.isnan(each), 0, each**-5.0).sum(axis=0) / (~np.isnan(each)).sum(axis=0)
+            found.append(powers ** (-1 / 5))
+    return np.mean(found, axis=0)
+
+
 def average_precision_of_weights(labels: np.ndarray, probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Average precision (samples,) of rows with weights (samples, rows): the mean over the columns."""
     each = []

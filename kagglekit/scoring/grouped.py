@@ -10,14 +10,16 @@ import numpy as np
 
 
 class LabelsBy(np.ndarray):
-    """Labels (n,) or (n, k), and `by` (n,): the group of each row, as numbers from 0."""
+    """Labels (n,) or (n, k), and `by` (n,): the group of each row, as numbers from 0, which `names` (groups,) tells."""
 
     by: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     def __new__(cls, labels: np.ndarray, groups: np.ndarray) -> "LabelsBy":
         """groups: (n,), of any values. Raises ValueError for another number of them."""
         made = np.asarray(labels).view(cls)
-        made.by = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+        made.names, made.by = np.unique(np.asarray(groups), return_inverse=True)
+        made.by = made.by.ravel()
         if len(made) != len(made.by):
             raise ValueError(f"{len(made)} labels do not go with {len(made.by)} groups")
         return made
@@ -28,14 +30,20 @@ class LabelsBy(np.ndarray):
             return found
         if self.by is None or isinstance(rows, tuple) or found.ndim < self.ndim:
             return np.asarray(found)
-        found.by = self.by[rows]
+        found.by, found.names = self.by[rows], self.names
         return found
 
     def __array_wrap__(self, made, context=None, return_scalar=False):
         return made[()] if return_scalar else np.asarray(made)  # sums and comparisons are plain
 
     def __reduce__(self):
-        return LabelsBy, (np.asarray(self), self.by)
+        return LabelsBy, (np.asarray(self), self.names[self.by])
+
+
+def members_of(labels: np.ndarray, metric: str) -> np.ndarray:
+    """Which rows are of which group, (rows, groups) bool, of labels with groups that share rows."""
+    rows_by_group(labels, metric)
+    return np.array([[sign == "1" for sign in name] for name in labels.names], dtype=bool)[labels.by]
 
 
 def rows_by_group(labels: np.ndarray, metric: str) -> list[np.ndarray]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kagglekit.scoring import fast_forms
-from kagglekit.scoring.catalogue import AT_K, CLASSES, METRICS, Metric
-from kagglekit.scoring.grouped import mean_of_groups, rows_by_group
+from kagglekit.scoring.catalogue import AT_K, CLASSES, METRICS, OVER, Metric
+from kagglekit.scoring.grouped import mean_of_groups, members_of, rows_by_group
 from kagglekit.scoring.names import split_at, split_by, suggest
 
 __all__ = ["CLASSES", "METRICS"]  # beside what is defined here
@@ -42,7 +42,9 @@ def score(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     if bad.any():
         raise ValueError(f"{bad.sum()} predictions are not finite numbers, the first in row {bad.argmax()} (from 0)")
     truth, given = prepare(measure, labels, predictions)
-    if measure.by:
+    if measure.over:
+        value = float(measure.over(truth, given, np.ones((1, len(truth))), members_of(labels, metric))[0])
+    elif measure.by:
         parts = rows_by_group(labels, metric)
         value = float(mean_of_groups([value_of(measure, truth[rows], given[rows], False) for rows in parts]))
         if np.isnan(value):
@@ -107,7 +109,7 @@ def find_metric(metric: str) -> Metric:
     if name in AT_K and k:
         return AT_K[name](k)
     if column and is_catalogued(base):
-        return replace(find_metric(base), by=column)
+        return replace(OVER.get(base) or find_metric(base), by=column)
     module, _, name = metric.partition(":")
     if not name:
         raise ValueError(suggest(metric, METRICS, AT_K))
@@ -126,7 +128,7 @@ def find_metric(metric: str) -> Metric:
 def is_catalogued(metric: str) -> bool:
     """Whether a name is one of the catalogue, with a rank where it needs one, and without a column."""
     name, k = split_at(metric)
-    return metric in METRICS or (name in AT_K and k > 0)
+    return metric in METRICS or metric in OVER or (name in AT_K and k > 0)
 
 
 def metric_column(metric: str) -> str | None:
@@ -200,7 +202,7 @@ def make_scorer(metric: str, labels: np.ndarray, columns: int) -> Scorer:
 def _form(measure: Metric, labels: np.ndarray, columns: int) -> tuple[Callable, Callable] | None:
     """The fast form of a metric for rows with these labels; None where it has none."""
     if measure.by:
-        return _form_by_group(measure, labels, columns)
+        return None if measure.over else _form_by_group(measure, labels, columns)
     if measure.from_counts:
         return fast_forms.decision_views(measure.from_counts, np.asarray(labels))
     return measure.views and measure.views(np.asarray(labels), columns)

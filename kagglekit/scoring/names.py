@@ -19,6 +19,7 @@ OTHERS = {
     "quadratickappa quadraticweightedkappa kappaquadratic quadratic weightedkappa": ["qwk"],
     "linearweightedkappa lwk": ["kappa_linear"],
     "auc auroc rocaucscore aucroc areaunderroc gini meancolumnwiseauc": ["roc_auc"],
+    "jigsawauc jigsawbias biasauc unintendedbias subgroupauc": ["bias_auc_by:male,female"],
     "gauc groupauc groupedauc rocaucby aucby": ["roc_auc_by:COLUMN"],
     "prauc aucpr auprc ap averageprecisionscore": ["average_precision"],
     "crossentropy logistic nll bce binarycrossentropy categoricalcrossentropy multilogloss mcll": ["log_loss"],
@@ -52,10 +53,12 @@ def split_at(metric: str) -> tuple[str, int]:
 
 def check_metric_name(metric: str) -> None:
     """Raise ValueError for a name that cannot be a metric; the catalogue is not imported, which takes a second."""
-    known, at_k = (read_names("scoring/catalogue.py", name) for name in ("METRICS", "AT_K"))
+    known, at_k, over = (read_names("scoring/catalogue.py", name) for name in ("METRICS", "AT_K", "OVER"))
     base, column = split_by(metric)
     name, k = split_at(base)
-    if base not in known and not (k and name in at_k) and (column or ":" not in metric):
+    if base in over and "," not in column:
+        raise ValueError(f"metric={metric!r} is over groups that share rows: name their columns, {base}_by:male,female")
+    if base not in (*known, *over) and not (k and name in at_k) and (column or ":" not in metric):
         raise ValueError(suggest(metric, known, at_k))
 
 

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn import metrics as sk
 
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import encode_labels, read_test, read_train
@@ -145,3 +146,63 @@ def test_the_column_is_read_with_train_and_its_groups_are_counted_in_the_finding
     for column in ("no_such", "label", "id"):
         with pytest.raises(ValueError, match=r"after _by: comes a column of train.csv: text, sub"):
             infer(folder, metric=f"roc_auc_by:{column}", text=["text"])
+
+
+def bias_auc(labels, probs, groups):
+    """As the host of Jigsaw Unintended Bias in Toxicity Classification writes it, group by group."""
+
+    def area(rows):
+        both = len(set(labels[rows])) == 2
+        return sk.roc_auc_score(labels[rows], probs[rows]) if both else np.nan
+
+    def power_mean(areas):
+        areas = [one for one in areas if not np.isnan(one)]
+        return (sum(one**-5 for one in areas) / len(areas)) ** (-1 / 5)
+
+    within = [area(group) for group in groups]
+    negative = [area((group & (labels == 0)) | (~group & (labels == 1))) for group in groups]
+    positive = [area((group & (labels == 1)) | (~group & (labels == 0))) for group in groups]
+    return 0.25 * sk.roc_auc_score(labels, probs) + 0.25 * sum(map(power_mean, (within, negative, positive)))
+
+
+def test_bias_auc_is_that_of_the_host_of_its_rows_and_of_each_bootstrap_sample():
+    (predictions,), labels = make_rows("binary", 80, skills=[0.7])
+    rng = np.random.default_rng(3)
+    groups = rng.random((3, 80)) < [[0.4], [0.2], [0.05]]
+    cells = ["".join("1" if one else "0" for one in row) for row in groups.T]
+    by, metric = LabelsBy(labels, cells), "bias_auc_by:male,female,other"
+    wanted = bias_auc(labels, predictions[:, 1], groups)
+    assert score(metric, by, predictions) == pytest.approx(wanted, abs=1e-12)
+    assert make_scorer(metric, by, 2).gain(predictions) == pytest.approx(wanted, abs=1e-12)
+    assert pickle.loads(pickle.dumps(by))[::-1].names.tolist() == by.names.tolist()
+    drawn = bootstrap_scores(metric, by, [predictions], n=4)[:, 0]
+    rng = np.random.default_rng(0)
+    for value, rows in zip(drawn, rng.integers(80, size=(4, 80)), strict=True):
+        assert value == pytest.approx(bias_auc(labels[rows], predictions[rows, 1], groups[:, rows]), abs=1e-9)
+
+
+def test_bias_auc_worked_out_by_hand():
+    labels, values = np.array([0, 1, 0, 1]), np.array([0.2, 0.6, 0.5, 0.4])
+    by = LabelsBy(
+        labels, ["1", "1", "0", "0"]
+    )  # within: 1; others' positive 0.4 above own negative 0.2: 1; 0.6 above 0.5: 1
+    predictions = np.column_stack([1 - values, values])
+    assert score("bias_auc_by:a,b", by, predictions) == pytest.approx((3 / 4 + 3) / 4)
+    by = LabelsBy(labels, ["01", "01", "10", "10"])  # of the first: within 0, which a power mean of -5 keeps
+    assert score("bias_auc_by:a,b", by, predictions) == pytest.approx((3 / 4 + 0 + 1 + 1) / 4)
+
+
+def test_columns_of_groups_that_share_rows_are_read_from_0_5_on(tmp_path):
+    more = {"male": ["", "0.5", "1", "0.2"], "female": ["1", "1", "0.0", ""]}
+    folder = competition(tmp_path, {"label": ["0", "1", "1", "0"]}, "0.5", train=more)
+    task, findings = infer(folder, metric="bias_auc_by:male,female", form="probability")
+    found = findings.set_index("what")["reason"]["groups of the metric"]
+    assert found == "rows with 1, or 0.5 at least: male 2, female 2; a row may be of several, or of none"
+    assert read_train(task)["metric_by"].tolist() == ["01", "11", "10", "00"]
+    for metric, message in (
+        ("bias_auc", "is over groups that share rows: name their columns, bias_auc_by:male,female"),
+        ("bias_auc_by:male,x", "after _by: comes a column of train.csv"),
+        ("roc_auc_by:male,female", "after _by: comes a column of train.csv"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            infer(folder, metric=metric, form="probability")
