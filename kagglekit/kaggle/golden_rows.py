@@ -1,9 +1,10 @@
-"""Golden rows: the logits of a run's models for a few rows of train at home, compared with those in a kernel.
+"""Golden rows: the logits of a run's models for rows of train at home, and vectors of images, compared in a kernel.
 
 A model with other weights, another tokenizer or another version of transformers predicts without an error. Here it
 first scores rows whose logits travel with it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 
 from kagglekit.competition.task import load_task, read_train
 from kagglekit.data.batches import Examples
-from kagglekit.files import resolve, run_folder
+from kagglekit.device import choose_device, choose_precision
+from kagglekit.files import resolve, run_folder, temporary_folder
 from kagglekit.files.parquet import read_metadata, read_parquet, write_parquet
 from kagglekit.kaggle.bundle import GOLDEN_FILE as FILE
 from kagglekit.model.classifier import Classifier
@@ -22,6 +24,7 @@ from kagglekit.options import check_range
 from kagglekit.runs.environment import versions
 from kagglekit.runs.record import RunRecord
 from kagglekit.runs.tables import FULL
+from kagglekit.training.images import ImageEncoder, find_images
 from kagglekit.training.model_inputs import read_inputs
 from kagglekit.training.predict import SavedModel, feature_columns, free_memory, predict
 
@@ -37,6 +40,10 @@ OF_DECODERS = 2.0  # times as much: they have more layers, and logits of few tex
 # after one epoch on 40 texts, in a kernel 0.42 and 0.24
 FARTHEST = 1.0  # at most: a row is not as far as another row is
 FLOOR = 0.05  # the smallest spread: a model may give all rows nearly the same logits
+IMAGES = 2  # that travel with the golden rows of a run, the smallest ones
+OF_IMAGES = 0.03  # root mean square over a vector, in units of the spread of all. Rounding to bf16: 0.006 to 0.009;
+# another resampling of the images 0.035 to 0.2, another normalisation 0.3 to 1.7, noise of 3 % on all weights 0.06 to
+# 0.13 (random ViT, DINOv2, CLIP and ConvNeXt of 12 to 24 layers)
 
 
 def write_golden(work: str | Path, run: str, rows: int = 16, full: str = "") -> Path | None:
@@ -45,10 +52,11 @@ def write_golden(work: str | Path, run: str, rows: int = 16, full: str = "") -> 
     rows: from the shortest text to the longest; more take longer and find no more. full: of 5_submit, which models
     predict; that of all rows is `base/full`. The table has id, text, the feature
     columns, and for each model (of a blend: of each run in it) a column such as `base/fold0`, of several seeds
-    `base/fold0 seed 1`, with a list of logits in every row; document vectors are in `base/vectors`. Its metadata
+    `base/fold0 seed 1`, with a list of logits in every row; document vectors are in `base/vectors`, and the files of
+    two images and their vectors in `base/images` and `base/of images`. Its metadata
     (`read_metadata`) has versions, tolerances, and how far bf16 moves the logits of a decoder here. None, and no file,
     where no model is kept, as for TF-IDF, which learns again.
-    The file holds texts of train: share it only with those who may have them. Costs loading each model once.
+    The file holds texts and images of train: share it only with those who may have them. Costs loading each model once.
     Raises ValueError for fewer than one row, and as `load_task` and `SavedModel` do.
     """
     check_range("rows", rows, rows >= 1, "1 or more")
@@ -66,6 +74,8 @@ def write_golden(work: str | Path, run: str, rows: int = 16, full: str = "") -> 
         inputs = saved.inputs(table, of_train=True)
         if inputs.vectors is not None:
             table[f"{place.name}/vectors"] = list(inputs.vectors)
+        if saved.knobs.features.get("images") and f"{place.name}/images" not in table:
+            _add_images(table, place.name, saved.knobs.features, Path(load_task(work).data))
         golden = _logits(saved, saved.features.examples(inputs))
         table[name] = list(golden)
         if saved.classifier.causal:  # one that learned little gives all rows nearly the same logits
@@ -84,8 +94,9 @@ def check_golden_rows(work: str | Path, run: str, precision: str | None = None) 
     precision: "fp32", "fp16", "bf16", or "int8" (weights of 8 bits); None: that in which a model predicts test rows on
     this machine, see `SavedModel`.
     Returns a row for each model: run, fold ("all" for an average over all folds), rows, largest difference and
-    tolerance. A difference is that of two logits over the spread (standard deviation) of the model's golden logits: 0
-    is equal, 1 as far as one row is from another. Costs loading each model once.
+    tolerance; and one for the image encoder of a run, as fold "images". A difference is that of two logits over the
+    spread (standard deviation) of the model's golden logits: 0 is equal, 1 as far as one row is from another; of images
+    see OF_IMAGES. Costs loading each model once.
     Raises FileNotFoundError where there are no golden rows, and RuntimeError with the fold, the row, the difference and
     the versions there and here.
     """
@@ -111,6 +122,8 @@ def check_golden_rows(work: str | Path, run: str, precision: str | None = None) 
             raise RuntimeError(_explain(name, table["id"][row], drift[row], limit, used, metadata["versions"]))
         of, fold = name.split("/")
         found.append((of, fold.removeprefix("fold"), len(table), float(drift[row]), limit))
+    for run in (name.removesuffix("/images") for name in table if name.endswith("/images")):
+        found.append((run, "images", *_check_images(table, work / run), OF_IMAGES))
     return pd.DataFrame(found, columns=["run", "fold", "rows", "largest difference", "tolerance"])
 
 
@@ -121,6 +134,48 @@ def differences(here: np.ndarray, golden: np.ndarray) -> np.ndarray:
     """
     far = np.abs(here.astype(np.float64) - golden).max(axis=1) / max(float(np.std(golden)), FLOOR)
     return np.where(np.isnan(far), np.inf, far)
+
+
+def _add_images(table: pd.DataFrame, run: str, features: dict[str, Any], data: Path) -> None:
+    """Add the files of the smallest images, and their vectors in float32, None in other rows."""
+    files = find_images(table[features["images"]].tolist(), data, "golden row {}".format)
+    rows = sorted((row for row, file in enumerate(files) if file), key=lambda row: files[row].stat().st_size)[:IMAGES]
+    vectors = _encode([files[row] for row in rows], features["images_by"], "fp32") if rows else []
+    for name, values in (("images", [files[row].read_bytes() for row in rows]), ("of images", list(vectors))):
+        at = dict(zip(rows, values, strict=True))
+        table[f"{run}/{name}"] = [at.get(row) for row in range(len(table))]
+
+
+def _encode(files: Sequence[Path], encoder: str, precision: str) -> np.ndarray:
+    """The vectors of images, (images, width)."""
+    vectors = ImageEncoder.load(encoder).to(choose_device()).vectors(files, precision).cpu().numpy()
+    free_memory()
+    return vectors
+
+
+def _check_images(table: pd.DataFrame, run: Path) -> tuple[int, float]:
+    """How many images the encoder of a run reads again, and how far a vector is from that of home at most. Raises
+    RuntimeError where that is too far."""
+    shown = table[table[f"{run.name}/images"].notna()]
+    if not len(shown):
+        return 0, 0.0
+    encoder, golden = RunRecord(run).recipe["features"]["images_by"], np.stack(shown[f"{run.name}/of images"])
+    with temporary_folder() as place:
+        files = [place / str(number) for number in range(len(shown))]
+        for file, content in zip(files, shown[f"{run.name}/images"], strict=True):
+            file.write_bytes(content)
+        here = _encode(files, encoder, choose_precision())
+    if here.shape != golden.shape:
+        raise RuntimeError(f"{encoder} gives vectors of {here.shape[1]} numbers, and gave {golden.shape[1]} at home")
+    spread = max(float(np.nanstd(np.stack(table[f"{run.name}/vectors"]))), 1e-6)
+    far = float(np.sqrt(np.square(here - golden).mean(axis=1)).max()) / spread
+    if not far <= OF_IMAGES:
+        raise RuntimeError(
+            f"The image encoder of {run.name}, {encoder}, does not read images as at home: a vector differs by "
+            f"{far:.3g} times their spread, and may by {OF_IMAGES:g}. Other weights, another way to scale images, or "
+            "another version of transformers or Pillow do this: build and push the models again with this version"
+        )
+    return len(shown), far
 
 
 def _models(folder: Path, full: str) -> dict[str, Path]:

@@ -106,11 +106,17 @@ def check_golden(work: str | Path, runs: Sequence[str] = (), precision: str = ""
         from kagglekit.kaggle.golden_rows import check_golden_rows  # its imports take seconds, and most kernels train
 
         table = check_golden_rows(work, run, precision or None)
+        images, table = table[table["fold"] == "images"], table[table["fold"] != "images"]
         worst = table.loc[table["largest difference"].idxmax()]
         lines.append(
             f"golden rows of {run}: scored as at home, by {len(table)} of {len(table)} models (largest difference "
             f"{worst['largest difference']:.2g}, {worst['run']} fold {worst['fold']}; tolerance {worst['tolerance']:g})"
         )
+        lines += [
+            f"golden images of {one.run}: {one.rows} read as at home (largest difference {one[4]:.2g}; tolerance "
+            f"{one.tolerance:g})"
+            for one in images.itertuples()
+        ]
     return lines
 
 

@@ -18,7 +18,8 @@ from kagglekit.ensembling.methods import BlendPlan
 from kagglekit.files import read_json, write_json
 from kagglekit.files.arrays import SEAL
 from kagglekit.files.parquet import read_parquet
-from kagglekit.kaggle.golden_rows import FLOOR, TOLERANCE, check_golden_rows, differences, write_golden
+from kagglekit.kaggle.golden_rows import FLOOR, OF_IMAGES, TOLERANCE, check_golden_rows, differences, write_golden
+from kagglekit.kaggle.in_kernel import check_golden
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.runs.folder import Fitted, open_run, save_fold
@@ -26,6 +27,7 @@ from kagglekit.runs.tables import read_folds, read_metadata, read_run, write_fol
 from kagglekit.training.finetune import FineTuner
 from kagglekit.training.model_inputs import FeatureScaler
 from kagglekit.training.recipe import Recipe
+from tests.pretraining.conftest import make_pairs, make_vit
 
 FOLDS = np.arange(40) % 2
 COLUMNS = ["run", "fold", "rows", "largest difference", "tolerance"]
@@ -232,3 +234,50 @@ def test_a_difference_is_in_units_of_the_spread_and_nan_is_infinitely_far():
     assert differences(10 * golden + 1, 10 * golden).tolist() == [0.1, 0.1]
     assert differences(np.full((2, 2), 0.3), np.full((2, 2), 0.2)) == pytest.approx([0.1 / FLOOR] * 2)
     assert differences(np.full((2, 2), np.nan), golden).tolist() == [np.inf, np.inf]
+
+
+@pytest.fixture
+def pictures(texts, backbone, tmp_path, monkeypatch):
+    """A run that reads images beside the text, with its golden rows, and the folder of its image encoder."""
+    data, vit = tmp_path / "data", make_vit(tmp_path / "vit")
+    (data / "photos").mkdir(parents=True)
+    make_pairs(data / "photos", 24)
+    rows = pd.DataFrame({"id": [f"a{n}" for n in range(24)], "text": texts(24)[0], "label": np.arange(24) % 2})
+    rows["photo"] = [f"photos/{n}.{'jpg' if n % 2 else 'png'}" for n in range(24)]
+    rows.loc[0, "photo"] = ""
+    rows.to_csv(data / "train.csv", index=False)
+    rows.drop(columns="label").iloc[4:].assign(id=list("abcdefghijklmnopqrst")).to_csv(data / "test.csv", index=False)
+    task, _ = infer(data, kind="binary", text="text")
+    task.save(tmp_path / "work")
+    recipe = Recipe(max_length=12, epochs=1, batch_size=12, features={"images": "photo", "images_by": vit})
+    train, test = read_train(task, ["photo"]), read_test(task, ["photo"])
+    learner, held_out = FineTuner(task, train, test, backbone, recipe), np.arange(12)
+    write_folds(tmp_path / "work", train["id"], np.arange(24) // 12)
+    folder = open_run(tmp_path / "work", "seen", {"seed": 0, "start": "", "backbone": backbone} | recipe.as_dict())
+    fitted = learner.fit(np.arange(12, 24), held_out, folder / "fold0", 0)
+    save_fold(folder, 0, fitted, train["id"][held_out], test["id"], task)
+    write_golden(tmp_path / "work", "seen")
+    return tmp_path / "work", Path(vit)
+
+
+def test_two_images_go_through_the_encoder_again_without_the_data(pictures):
+    work, _ = pictures
+    table = pd.read_parquet(work / "seen" / "golden.parquet")
+    shutil.rmtree(work.parent / "data")
+    assert table["seen/images"].notna().sum() == 2 and table["seen/images"].dropna().map(len).max() < 800
+    found = check_golden_rows(work, "seen", "fp32")
+    assert found["fold"].tolist() == ["0", "images"] and found["rows"].tolist() == [16, 2]
+    assert 0 <= found["largest difference"][1] < OF_IMAGES / 2
+    assert check_golden(work)[1].startswith("golden images of seen: 2 read as at home (largest difference ")
+
+
+@pytest.mark.parametrize("what", ["weights", "processor"])
+def test_an_encoder_that_reads_images_otherwise_is_told(pictures, what):
+    work, vit = pictures
+    if what == "weights":
+        change(vit, lambda name, x: x.flip(1) if x.dim() == 2 else x)
+    else:
+        config = read_json(vit / "preprocessor_config.json")
+        write_json(vit / "preprocessor_config.json", config | {"image_mean": [0.485, 0.456, 0.406]}, plain=True)
+    with pytest.raises(RuntimeError, match=r"The image encoder of seen, .*vit, does not read images as at home: a vec"):
+        check_golden_rows(work, "seen", "fp32")
