@@ -363,6 +363,7 @@ LONG = (
     "fifty_steps",
     "benchmarks",
     "resume",
+    "second_device",
 )
 
 
