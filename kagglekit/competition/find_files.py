@@ -73,9 +73,12 @@ def find_files(
             cached[path] = read(path)
         return cached[path]
 
-    samples = could["sample_submission"]
+    def asked(path: Path) -> float:
+        found = (_asked(table(path), table(sample)) for sample in could["sample_submission"][:LOOKED_INTO])
+        return max(found, default=0) * _length(table(path), map(table, could["test"]))
+
     rules = {
-        "test": lambda path: max((_asked(table(path), table(sample)) for sample in samples[:LOOKED_INTO]), default=0),
+        "test": asked,
         "sample_submission": lambda path: _asked(table(found["test"]), table(path)),
         "train": lambda path: _like(table(path), table(found["test"])),
     }
@@ -223,13 +226,16 @@ def _fit(path: Path, role: str) -> int:
 def _asked(test: pd.DataFrame, sample: pd.DataFrame) -> float:
     """Whether a sample submission asks for the rows of a test table: 1 where the ids or, without ids, the numbers of
     rows are the same; 0 for another table, and for one that holds the answers."""
-    names = {plain(column): column for column in test.columns}
-    if set(sample.columns) <= set(test.columns) and len(sample.columns) > 1:
+    if {*sample} <= {*test} and len(sample.columns) > 1:
         return 0
-    id = names.get(plain(sample.columns[0]))
-    if id is None:
-        return float(len(test) == len(sample))
-    return float(set(test[id]) == set(sample.iloc[:, 0]))
+    id = next((column for column in test if plain(column) == plain(sample.columns[0])), None)
+    return float(len(test) == len(sample) if id is None else {*test[id]} == {*sample.iloc[:, 0]})
+
+
+def _length(one: pd.DataFrame, tables: Iterable[pd.DataFrame]) -> float:
+    """How many characters a row has, where tables share a column of ids alone, and have parts of each row; else 1."""
+    shared = set.intersection(*({*table} for table in tables))
+    return 1 + sum(one[column].str.len().mean() for column in one) if len(shared) == 1 else 1
 
 
 def _like(train: pd.DataFrame, test: pd.DataFrame) -> float:
@@ -245,9 +251,8 @@ def _choose(folder: Path, role: str, could: list[Path], rule: Callable[[Path], f
     if len(best) == 1:
         return best[0]
     several = ", ".join(str(path.relative_to(folder)) for path in could[:20])
-    name = PARAMETERS[role]
     raise ValueError(
-        f"{folder} holds {len(could)} files that could be {role}: {several}. Say which: {name}="
+        f"{folder} holds {len(could)} files that could be {role}: {several}. Say which: {PARAMETERS[role]}="
         f"{could[0].name!r}, say; if they are parts of one table, write them into one file, {role}{could[0].suffix}"
     )
 
@@ -259,14 +264,11 @@ def _missing(folder: Path, role: str, read: Callable[[Path], pd.DataFrame] | Non
     if unread := _unread(folder, role):
         return f"{message}. {unread}"
     for place in sorted(inside for inside in folder.iterdir() if inside.is_dir() and role_of(inside.name) == role):
-        return (
-            f"{message}. {place.name} is a folder without tables: make one of it, {role}.csv, with a row for each text"
-        )
+        return f"{message}. {place.name} is a folder without tables: make {role}.csv of it, with a row for each text"
     for archive in sorted(folder.glob("*.zip")):
         with suppress(OSError, Damaged), reading(archive), zipfile.ZipFile(archive) as opened:
-            names = [inside for inside in opened.namelist() if role_of(split_name(Path(inside).name)[0]) == role]
-            if names:
-                return f"{message}. {archive.name} holds {names[0]}: unpack it: python -m zipfile -e {archive} {folder}"
+            for inside in (one for one in opened.namelist() if role_of(split_name(Path(one).name)[0]) == role):
+                return f"{message}. {archive.name} holds {inside}: unpack it: python -m zipfile -e {archive} {folder}"
     tables = [path for path in folder.iterdir() if is_table(path)]
     if len(tables) == 1 and not (role == "train" and role_of(tables[0].name)):
         table = read(tables[0]) if read else pd.DataFrame()
@@ -290,7 +292,7 @@ def _unread(folder: Path, role: str) -> str:
 
 
 def _held(folder: Path) -> str:
-    return "it holds " + (", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing")
+    return f"it holds {', '.join(sorted(path.name for path in folder.iterdir())[:20]) or 'nothing'}"
 
 
 def unused_tables(folder: Path, used: Collection[Path]) -> Iterator[Path]:

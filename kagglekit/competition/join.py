@@ -14,6 +14,18 @@ ASIDE = "if they are labels in its order, write them into it as a column"
 SMALL = 50_000_000  # bytes of a table that is read to see whether it could be joined
 
 
+def _bare(names: pd.Series) -> pd.Series:
+    """Names of texts without their ending, as the ids of a folder of texts are."""
+    return names.str.replace(r"\.txt$", "", regex=True, case=False)
+
+
+def _is_of_train(train: pd.DataFrame, test: pd.DataFrame, more: pd.DataFrame, key: str, role: str = "train") -> bool:
+    """Whether a table has rows for train alone: none of test, or those of train and no other, though ids of test are
+    alike."""
+    apart = not _bare(test[key]).isin(more[key]).any()
+    return apart or (role == "train" and {*train[key]} == {*more[key]})
+
+
 def _is_text(column: pd.Series) -> bool:
     return kind_of_cells(column)[0] == "words" and not has_few_values(column)
 
@@ -57,7 +69,7 @@ class Joiner:
                     has = ", ".join(tables[role].columns)
                     raise ValueError(f"join: {role} has no column {step['key']!r} to find rows by; it has {has}")
             of_train = all(role_of(split_name(Path(name).name)[0]) == "train" for name in step["files"])
-            apart = not test[step["key"]].isin(more[step["key"]]).any()
+            apart = _is_of_train(train, test, more, step["key"])
             if of_train and apart and (train[step["key"]].is_unique or {*step["columns"].values()} <= {*test.columns}):
                 step["roles"] = ["train"]
             found = ", ".join(step["columns"].values())
@@ -69,7 +81,9 @@ class Joiner:
         """A table with the columns of `steps`. Raises ValueError that names the first row without a partner."""
         for step in (step for step in steps if role in step["roles"]):
             more, key, files = self._stack(step), step["key"], ", ".join(step["files"])
-            rows = pd.Index(more[key]).get_indexer(table[key])
+            rows = pd.Index(more[key]).get_indexer(
+                table[key] if table[key].isin(more[key]).all() else _bare(table[key])
+            )
             if (rows < 0).any():
                 row = int((rows < 0).argmax())
                 raise ValueError(
@@ -102,10 +116,10 @@ class Joiner:
 
     def _find_texts(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
         train, test = tables["train"], tables["test"]
-        held = {role: [n for n in self._texts() if role_of(n) == role] for role in ("train", "test")}
+        held = {role: [n for n in self._texts() if role_of(n) in (role, "")] for role in ("train", "test")}
         names = {role: set().union(*(self._texts()[name] for name in held[role])) for role in held}
-        keys = [c for c in train.columns if c in test.columns and names["train"] and set(train[c]) <= names["train"]]
-        keys = [key for key in keys if set(test[key]) <= names["test"]]
+        keys = [c for c in train if c in test and names["train"] and {*_bare(train[c])} <= names["train"]]
+        keys = [key for key in keys if {*_bare(test[key])} <= names["test"]]
         if not keys:
             return {}
         own = "text" in test.columns and len(test.columns) == 2 and set(test[keys[0]]) == names["test"]
@@ -138,16 +152,20 @@ class Joiner:
                 continue
             keys = [column for column in more.columns if column in shared and more[column].is_unique]
             labels = [key for key in keys if train[key].is_unique and set(train[key]) <= set(more[key])]
-            if (
-                len(shared) == len(train.columns)
-                and {*more} - {*own}
-                and labels
-                and not test[labels[0]].isin(more[labels[0]]).any()
-            ):
+            labels = [key for key in labels if _is_of_train(train, test, more, key, role_of(path.stem))]
+            if len(shared) == len(train.columns) and {*more} - {*own} and labels:
                 return {path.name: labels[0]}
-            if lacking and keys and any(_is_text(more[column]) for column in more if column not in own):
-                texts.setdefault(keys[0], {})[path.name] = more
-                continue
+            if lacking and any(_is_text(more[column]) for column in more if column not in own):
+                long = [key for key in shared if not has_few_values(train[key])]
+                other = [(key, one) for key in long for one in more if {*train[key], *test[key]} <= {*more[one]}]
+                if keys:
+                    texts.setdefault(keys[0], {})[path.name] = more
+                    continue
+                if other:
+                    raise ValueError(
+                        f"train has no text, and {path.name} has it: {other[0][0]!r} of train and test names its rows, "
+                        f"by {other[0][1]!r}. Write the texts into both, a column for each that names one"
+                    )
             keys = [key for key in keys if not train[key].is_unique and len(more.columns) > 1]
             if keys:
                 could.setdefault(keys[0], {})[path.name] = more
@@ -179,7 +197,7 @@ class Joiner:
 
     def _texts(self) -> dict[str, set[str]]:
         if not self.texts:
-            places = [place for place in sorted(self.folder.iterdir()) if place.is_dir() and role_of(place.name)]
+            places = [place for place in sorted(self.folder.iterdir()) if place.is_dir()]
             self.texts = {p.name: {file.stem for file in p.iterdir()} for p in places if is_text_folder(p)}
         return self.texts
 

@@ -31,6 +31,7 @@ ELSEWHERE = {  # endings of tables that are not read, and what to do
 ARROW = (".parquet", ".arrow", ".feather")
 FASTTEXT = re.compile(r"\s*((?:__label__\S*(?:\s+|$))*)(.*?)\s*", re.DOTALL)  # labels and text of a line
 PART = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")
+SPARK = re.compile(r"part-\d{5}\b.*?(\.\w+)")  # a part of a folder that Spark wrote
 NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # names of a column without a name, and of one that pandas wrote again
 Note = tuple[str, str, str]  # what, found, reason: a row of the findings
 
@@ -93,9 +94,11 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The files of a table that is written in parts, train-00000-of-00002.parquet, by any of them; else the path alone.
-    Raises FileNotFoundError where some are missing."""
+    """The files of a table that is written in parts, train-00000-of-00002.parquet or train/part-00000.csv, by any of
+    them; else the path alone. Raises FileNotFoundError where some are missing."""
     named = PART.fullmatch(path.name)
+    if kind := SPARK.fullmatch(path.name):
+        return sorted(path.parent.glob(f"part-?????*{kind[1]}"))
     if not named:
         return [path]
     found = sorted(path.parent.glob(f"{named[1]}-?????-of-{named[2]}{named[3]}"))

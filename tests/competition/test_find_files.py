@@ -183,6 +183,44 @@ SHAPES = {  # files, parameters, (train, test, sample), what is told
         "train.csv sample_submission.csv sample_submission.csv",
         "test | sample_submission.csv | there is no table of that name: its ids are those of texts in articles.csv",
     ),
+    "texts in one folder, by the names of its files": (
+        {
+            "train.csv": {"file": [f"{id}.txt" for id in IDS], "label": TRAIN["label"]},
+            "test.csv": {"file": [f"{id}.TXT" for id in TEST_IDS], "id": TEST_IDS},
+            "sample_submission.csv": SAMPLE,
+            **{f"docs/{name.split('/')[1]}": text for name, text in TEXTS.items()},
+        },
+        {},
+        "",
+        "join docs | text | found by 'file'",
+    ),
+    "columns apart, and ids that train and test share": (
+        {
+            "training_text.csv": "id||text\n" + "".join(f"t{n}||{text}\n" for n, text in enumerate(TRAIN["text"])),
+            "test_text.csv": "id||text\n" + "".join(f"t{n}||{text}\n" for n, text in enumerate(TEST["text"])),
+            "training_variants.csv": {
+                "id": [f"t{n}" for n in range(12)],
+                "gene": ["x", "y"] * 6,
+                "label": TRAIN["label"],
+            },
+            "test_variants.csv": {"id": TEST_IDS, "gene": list("xyxy")},
+            "submission.csv": {"id": TEST_IDS, "a": [0] * 4, "b": [1] * 4},
+        },
+        {},
+        "training_text.csv test_text.csv submission.csv",
+        "join training_variants.csv | gene, label | found by 'id'; test has no row there",
+    ),
+    "parts that Spark wrote": (
+        {
+            "train.parquet/part-00000-ab.csv": {name: cells[:5] for name, cells in TRAIN.items()},
+            "train.parquet/part-00001-ab.csv": {name: cells[5:] for name, cells in TRAIN.items()},
+            "train.parquet/_SUCCESS": "",
+            "test.csv": TEST,
+        },
+        {},
+        "train.parquet/part-00000-ab.csv test.csv",
+        "rows of part-00000-ab.csv | 2 parts",
+    ),
     "labels of test that hide": (
         {"train.csv": TRAIN, "test.csv": {**TEST, "label": [-1] * 4}, "validation.csv": TRAIN},
         {},
@@ -322,7 +360,7 @@ def test_a_competition_goes_from_its_files_to_a_submission_of_its_form(tmp_path,
         assert all(len(text.split(SEPARATOR)) == 2 for text in [*train["text"], *test["text"]])
     submission = make_submission(task, sample, test["id"], np.full((4, 2), 0.5, dtype=np.float32))
     check_submission(submission, sample, task)
-    assert len(submission) == 4 and "label" in submission
+    assert len(submission) == 4 and {"label", "a"} & {*submission}
 
 
 def test_no_file_has_a_header(tmp_path):

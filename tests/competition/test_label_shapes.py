@@ -439,6 +439,15 @@ SHAPES = {
         ID | TEXT | {"tags": turn("[0, 2]", "[0]", "[2, 5]", "[5]")}, ID | TEXT, ID | {"tags": "[0, 2]"}, {},
         dict(labels=["0", "2", "5"], writes=["id,tags", "1000,[0]", "1001,[5]"]),
     ),
+    "hash tags": (
+        ID | TEXT | {"mood": turn("#joy #fear", "#joy #hope", "#fear #hope", "#hope")}, ID | TEXT,
+        ID | {"mood": "#joy"}, {},
+        dict(kind="multilabel", labels=["#fear", "#hope", "#joy"], writes=["id,mood", "1000,#fear", "1001,#joy"]),
+    ),
+    "few percentages": (
+        ID | TEXT | {"share": turn("10%", "50%", "90%")}, ID | TEXT, ID | {"share": "20%"}, {},
+        dict(error="column 'share' holds '10%' in data row 1 .* write 10, or say kind='multiclass'"),
+    ),
     "a name with a slash": (
         ID | TEXT | {"band": turn("AC/DC", "Sunn", "Low", "AC/DC")}, ID | TEXT, ID | {"band": "Low"}, {},
         dict(kind="multiclass", classes=["AC/DC", "Low", "Sunn"]),

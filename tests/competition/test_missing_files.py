@@ -59,6 +59,15 @@ WRONG = [
         r"share no column of text: .* numeric or empty\. notes\.csv: 'note' in test has values that are not there",
     ),
     (
+        {
+            "train.csv": {**BARE, "first": [f"s{n}" for n in range(12)]},
+            "test.csv": {"id": TEST_IDS, "first": ["s1", "s2", "s3", "s4"]},
+            "sentences.csv": {"sid": [f"s{n}" for n in range(12)], "sentence": TRAIN["text"]},
+        },
+        {},
+        "train has no text, and sentences.csv has it: 'first' of train and test names its rows, by 'sid'",
+    ),
+    (
         {"x_train.csv": {"text": TRAIN["text"]}, "y_train.csv": {"label": TRAIN["label"]}, "x_test.csv": TEST},
         {},
         r"train has no column .*\. y_train\.csv has label, and as many rows as train: if they are labels in its order",
@@ -69,7 +78,7 @@ WRONG = [
     (
         {"train/pos/1.txt": "good", "test.csv": TEST},
         {},
-        r"train is a folder without tables: make one of it, train\.csv",
+        r"train is a folder without tables: make train\.csv of it",
     ),
     ({"train.csv": TRAIN, "test.csv": TEST}, {"sample": "x.csv"}, r"has no file 'x\.csv' \(sample=\); it holds"),
     (

@@ -36,6 +36,7 @@ def find_separator(column: pd.Series, targets: Iterable[str]) -> str:
             continue
         alone = {label for row in rows if len(row) == 1 for label in row}
         named = sep in PARTS_OF_NAMES and (len(labels) == len(set(rows)) or len(alone) < 0.8 * len(labels))
+        named = named and not all(label.startswith("#") for label in labels)
         if labels <= set(targets) or (len(labels) <= len(set(rows)) and not named):
             return sep
     return ""
