@@ -6,6 +6,7 @@ others, and positions go on from the beginning, so that every state, and every g
 by one.
 """
 
+import inspect
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,10 +75,12 @@ def pack_options(ids: torch.Tensor, mask: torch.Tensor) -> Packing:
 
 def encode_options(backbone: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
     """The states of each option, (rows, options, tokens, width), as of the options one by one; what is behind an option
-    is arbitrary. None where there is little to share, or the backbone takes no mask of this sort: encoders, states of
-    another kind (Mamba), and other kernels of attention."""
+    is arbitrary. None where there is little to share, or the backbone takes no mask and positions of this sort:
+    encoders, states of another kind (Mamba), positions by the mask (BLOOM), and other kernels of attention."""
     config = backbone.config
-    if not is_causal(config) or getattr(config, "_attn_implementation", "") not in ("sdpa", "eager"):
+    placed = "position_ids" in inspect.signature(backbone.forward).parameters and not getattr(config, "alibi", False)
+    attention = getattr(config, "_attn_implementation", "")
+    if not is_causal(config) or not placed or attention not in ("sdpa", "eager"):
         return None
     packing = pack_options(ids, mask)
     if packing.owner.numel() > WORTH * ids.numel():

@@ -39,6 +39,7 @@ OF_DECODERS = 2.0  # times as much: they have more layers, and logits of few tex
 # them more than half of that at home, twice what it does there: 0.40 and 0.22 in two folds of SmolLM2-135M with LoRA
 # after one epoch on 40 texts, in a kernel 0.42 and 0.24
 FARTHEST = 1.0  # at most: a row is not as far as another row is
+NONE = -1e30  # logits below are of answers that a row does not have
 FLOOR = 0.05  # the smallest spread: a model may give all rows nearly the same logits
 IMAGES = 2  # that travel with the golden rows of a run, the smallest ones
 OF_IMAGES = 0.03  # root mean square over a vector, in units of the spread of all. Rounding to bf16: 0.006 to 0.009;
@@ -130,9 +131,12 @@ def check_golden_rows(work: str | Path, run: str, precision: str | None = None) 
 def differences(here: np.ndarray, golden: np.ndarray) -> np.ndarray:
     """The largest difference in each row of logits (rows, outputs), (rows,), in units of the spread of `golden`.
 
-    The spread is their standard deviation, at least `FLOOR`. NaN counts as infinitely far.
+    The spread is their standard deviation, at least `FLOOR`. NaN counts as infinitely far. A logit of an answer that a
+    row does not have, the lowest number, is none, here as in `golden`.
     """
-    far = np.abs(here.astype(np.float64) - golden).max(axis=1) / max(float(np.std(golden)), FLOOR)
+    none = golden < NONE
+    far = np.where(none & (here < NONE), 0, np.abs(here.astype(np.float64) - golden))
+    far = far.max(axis=1) / max(float(np.std(golden[~none])), FLOOR)
     return np.where(np.isnan(far), np.inf, far)
 
 

@@ -87,18 +87,29 @@ def _rows(head: nn.Linear, tokens: torch.Tensor) -> nn.Linear:
     return made
 
 
+class States(BaseModelOutputWithPastAndCrossAttentions):
+    """The output of an encoder: its states, and of all else that a family may look for, nothing."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
 class Given(nn.Module):
-    """Replaces the encoder in the language model: returns its input. Other attributes are the encoder's."""
+    """Replaces the encoder in the language model: returns its input. Other attributes are the encoder's; a decoder in
+    it, which the head of OPT calls instead, returns its input too."""
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
         vars(self)["encoder"] = encoder  # not a submodule: it belongs to the classifier
 
     def __getattr__(self, name):
-        return getattr(vars(self)["encoder"], name)
+        part = getattr(vars(self)["encoder"], name)
+        return Given(part) if name == "decoder" else part
 
-    def forward(self, *args, inputs_embeds: torch.Tensor, **kwargs) -> BaseModelOutputWithPastAndCrossAttentions:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
+    def forward(self, *args, inputs_embeds: torch.Tensor, **kwargs) -> States:
+        return States(last_hidden_state=inputs_embeds)
 
 
 def _leave_out_twins(module: Verbalizer, state: dict, prefix: str, *_) -> None:

@@ -107,6 +107,8 @@ def _read_options(texts: list[str], tokenizer, recipe: Recipe, cache: Path | Non
     budget = of_options(recipe.budget, recipe.answers)
     options = each_option(texts, columns, recipe.answers)
     there = np.array([not is_empty(split_columns(option)[-1]) for option in options], dtype=bool)
+    if not there.any():
+        raise ValueError(f"answers: no row has a text in any of {', '.join(recipe.answers)}")
     found = _read_whole([*compress(options, there)], tokenizer, recipe, cache, budget, rules)
     lengths = np.zeros(len(options), dtype=np.int64)
     lengths[there] = found.lengths

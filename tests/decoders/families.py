@@ -22,12 +22,19 @@ FAMILIES = {  # model type -> options of its configuration, and what its tokeniz
     "phi3": (SIZES, "", ""),
     "gpt2": (GPT2, "", ""),
 }
+WIDE = {"initializer_range": 0.2}
+OTHERS = {  # whose heads, positions or states are of another kind
+    "opt": ({**SIZES, **WIDE, "ffn_dim": 48, "word_embed_proj_dim": 32}, "", ""),
+    "bloom": ({**WIDE, "hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 320}, "", ""),
+    "qwen3_moe": ({**SIZES, **WIDE, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}, "", ""),
+    "mamba": ({**WIDE, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "vocab_size": 320}, "", ""),
+}
 
 
 def make_decoder(folder: Path, family: str, pad: str = "own") -> str:
     """Write a tiny decoder of a family with its head for words, and its tokenizer, to a folder. pad: of the tokenizer,
     "own" token, "eos" (as SmolLM2 has it), or "none" (as Llama has it)."""
-    options, before, behind = FAMILIES[family]
+    options, before, behind = (FAMILIES | OTHERS)[family]
     torch.manual_seed(0)
     tokenizer = make_bpe(pad, before, behind)
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}

@@ -18,7 +18,7 @@ from kagglekit.training.finetune import FineTuner
 from kagglekit.training.model_inputs import FeatureScaler, read_inputs
 from kagglekit.training.predict import predict
 from kagglekit.training.recipe import Recipe
-from tests.decoders.families import FAMILIES
+from tests.decoders.families import FAMILIES, OTHERS
 
 PATTERN, WORDS = "Text: {text}\nGood or bad? {mask}", {"no": [" bad"], "yes": ["good", "fine"]}
 TEXTS = ["the good film", "", "bad", "old plot " * 30, "the end<|im_end|>", "<|endoftext|>", "very sad", "a\nb"]
@@ -46,7 +46,7 @@ def next_words(folder, batch, found, **config):
     return torch.stack([said[:, [ids[0] for ids in one]].mean(dim=1) for one in found], dim=1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 @torch.no_grad()
 def test_a_logit_is_what_the_whole_model_says_of_the_words_behind_the_prompt(tiny_decoder, family, tmp_path):
     folder = tiny_decoder(family, "eos")

@@ -72,6 +72,19 @@ def test_what_all_options_share_stands_once_and_each_keeps_a_token(tiny_decoder)
     assert encode_options(model, ids[2:], mask[2:]) is None  # nothing is shared: one by one is as good
 
 
+@pytest.mark.parametrize(("family", "packed"), [("opt", True), ("qwen3_moe", True), ("bloom", False), ("mamba", False)])
+def test_a_backbone_that_takes_no_such_mask_reads_options_one_by_one(tiny_decoder, family, packed):
+    """Positions of BLOOM come from the mask, and Mamba has none."""
+    options = {"pooling": "last_token", "head": "options", "chunk_pooling": "mean"}
+    model, (ids, mask) = Classifier(load_backbone(tiny_decoder(family)), "softmax", 4, **options).eval(), draw()
+    torch.nn.init.normal_(model.head.weight)
+    assert (encode_options(model.backbone, ids, mask) is not None) == packed
+    together = model(attention_mask=mask, input_ids=ids)["logits"]
+    model._read_options = lambda *_: None
+    assert torch.allclose(model(attention_mask=mask, input_ids=ids)["logits"], together, atol=1e-4)
+    assert together.std(dim=1).min() > 1e-2
+
+
 def test_an_option_without_tokens_is_none_packed_and_one_by_one(tiny_decoder):
     """Of rows with different numbers of answers; one with none has no choice."""
     options = {"pooling": "last_token", "head": "options", "chunk_pooling": "mean"}
@@ -177,6 +190,9 @@ def test_an_empty_cell_is_no_answer_and_a_label_that_names_one_is_an_error(tuner
         ValueError, match=r"label of data row 1 \(id '0'\) of train names an empty cell \(24 such rows\)"
     ):
         tuner(family, empty=0)
+    nothing = pd.DataFrame({"id": ["0"], "text": [SEPARATOR.join(["", " ", "", "is it fun"])]})
+    with pytest.raises(ValueError, match="answers: no row has a text in any of A, B, C"):
+        read_inputs(nothing, fine.tokenizer, fine.recipe)
 
 
 def test_options_stand_in_the_order_of_the_classes(tuner):

@@ -234,6 +234,12 @@ def test_a_difference_is_in_units_of_the_spread_and_nan_is_infinitely_far():
     assert differences(10 * golden + 1, 10 * golden).tolist() == [0.1, 0.1]
     assert differences(np.full((2, 2), 0.3), np.full((2, 2), 0.2)) == pytest.approx([0.1 / FLOOR] * 2)
     assert differences(np.full((2, 2), np.nan), golden).tolist() == [np.inf, np.inf]
+    lowest = [[np.finfo(np.float32).min], [np.finfo(np.float32).min]]  # of an answer that no row has
+    without = np.hstack([golden, lowest])
+    assert differences(without, without).tolist() == [0.0, 0.0]
+    moved = golden + np.array([[0.0, 0.5], [0.0, 0.0]])
+    assert differences(np.hstack([moved, lowest]), without).tolist() == [0.5, 0.0]
+    assert differences(np.hstack([golden, [[0.0], [-3e38]]]), without)[0] > 1e30
 
 
 @pytest.fixture
