@@ -10,9 +10,11 @@ from kagglekit.losses.catalogue import default_loss
 from kagglekit.model.backbones import load_backbone, load_tokenizer
 from kagglekit.model.classifier import Classifier
 from kagglekit.model.surgery import freeze, reinit_layers
+from kagglekit.training import build_model
 from kagglekit.training.callbacks import SaveEvery
 from kagglekit.training.learning_rates import adamw, parameter_groups
 from kagglekit.training.predict import predict
+from kagglekit.training.recipe import Recipe
 from kagglekit.training.trainer import Trainer, training_arguments
 from kagglekit.tricks import TRICKS
 from tests.conftest import _Stop
@@ -107,3 +109,21 @@ def test_layers_computed_again_have_the_same_gradients(family, tiny_decoder):
         model(**batch)["logits"].square().sum().backward()
         found.append([p.grad for p in model.parameters() if p.grad is not None])
     assert len(found[0]) == len(found[1]) and all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize(
+    ("family", "device", "wanted", "computed"),
+    [
+        *(("llama", "cuda", None, True), ("llama", "cpu", None, False), ("bert", "cuda", None, False)),
+        *(("llama", "cuda", False, False), ("bert", "cpu", True, True)),
+    ],
+)
+def test_activations_of_a_decoder_on_a_gpu_are_computed_again_unless_told(
+    family, device, wanted, computed, tiny_decoder, backbones, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(build_model, "choose_device", lambda: torch.device(device))
+    monkeypatch.setattr(build_model, "checkpoint_activations", calls.append)
+    path = backbones[family] if family in backbones else tiny_decoder(family)
+    backbone = build_model.build_backbone(path, load_tokenizer(path), Recipe(checkpointing=wanted, max_length=24))
+    assert calls == [backbone] * computed

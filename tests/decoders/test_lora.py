@@ -147,8 +147,10 @@ def test_frozen_weights_are_kept_in_16_bits_where_no_number_changes(make, states
     for one in choose_layers(model, LoraOptions()).values():
         one.weight.data = one.weight.bfloat16().float()
     k.weight.data[0, 0] = 1 / 3
+    v = find_linears(model)["layers.0.self_attn.v_proj"].weight.requires_grad_(True)  # as of `whole`
     before = states(model)
     narrow_frozen(model, torch.bfloat16)
+    assert v.dtype == torch.float32  # steps are too small for 16 bits
     assert q.weight.dtype == torch.bfloat16 and k.weight.dtype == torch.float32 and q.lora_a.dtype == torch.float32
     assert torch.equal(states(model), before)
     with merged(model):

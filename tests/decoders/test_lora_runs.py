@@ -188,6 +188,13 @@ def test_a_model_that_goes_on_keeps_frozen_weights_in_16_bits_as_one_that_begins
     assert {one.weight.dtype for one in adapters_of(again).values()} == {torch.bfloat16}
 
 
+def test_the_lowest_layers_that_are_frozen_have_no_adapters(tuner):
+    made = tuner(freeze_layers=1)
+    rows = made._gather(np.arange(18), 0)
+    names = adapters_of(made._build(rows.targets, rows.features).backbone)
+    assert len(names) == 7 and all(name.startswith("layers.1.") for name in names)
+
+
 @pytest.mark.parametrize("tuning", ["lora", "head"])
 def test_a_pooler_is_trained_whole_as_other_poolings_are(tuner, tmp_path, tuning):
     made = tuner("bert", tuning=tuning, pooling="pooler", **({} if tuning == "lora" else {"lora": {}}))

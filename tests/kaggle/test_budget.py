@@ -65,7 +65,7 @@ def work(tmp_path, task, tables):
     return tmp_path / "work"
 
 
-def test_a_sample_of_a_tiny_model_gives_seconds_that_a_training_of_the_same_recipe_takes(work, backbone):
+def test_a_sample_of_a_tiny_model_gives_seconds_that_a_training_of_the_same_recipe_takes(work, backbone, tiny_decoder):
     knobs = dict(max_length=24, epochs=2.0, batch_size=4, tricks={"FGM": {"epsilon": 0.5}}, evaluate_every=5)
     budget = measure(work, {"backbone": backbone, "start": "mlm", **knobs}, 2.0, limit=9.0)
     assert (budget.rows, budget.test_rows, budget.folds, budget.batch, budget.limit) == (48, 40, 3, 4, 9.0)
@@ -74,8 +74,9 @@ def test_a_sample_of_a_tiny_model_gives_seconds_that_a_training_of_the_same_reci
     assert not budget.fits and "memory" not in str(budget)
     lines = str(replace(budget, fits=what_fits(7568)))
     assert "memory, by arithmetic" in lines and "T4 qlora / int8, two T4s lora / predict" in lines
-    plain = measure(work, {"backbone": backbone, **knobs, "tricks": {}}, 2.0, test_rows=7)
-    assert plain.test_rows == 7 and 0 < plain.step < 1
+    decoder = {"backbone": tiny_decoder("llama"), "tuning": "lora"}
+    plain = measure(work, {**decoder, **knobs, "tricks": {}}, 2.0, test_rows=7)
+    assert plain.test_rows == 7 and 0 < plain.step < 1 and set(plain.fits.values()) == {"full / predict"}
 
 
 def test_what_is_not_one_fine_tuning_is_refused(work, backbone):
