@@ -202,10 +202,10 @@ def check_label_list(made: Sequence[str], column: pd.Series, name: str) -> None:
 
 def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None, shown: Iterable[str]) -> None:
     """A column that holds nearly only numbers holds nothing else: no "%" or "$". shown: cells of the sample; where they
-    are numbers, so are the labels, however few there are."""
+    are other numbers, so are the labels, however few there are."""
     bad, bare = ~are_numbers(column), column.str.replace(AMOUNT, "", regex=True)
-    shown = [AMOUNT.sub("", cell) for cell in shown]
-    many = column.nunique() > (20 if not shown or not are_numbers(shown).all() else 2)
+    others = [AMOUNT.sub("", cell) for cell in {*shown} - {*column}]
+    many = column.nunique() > (2 if others and are_numbers(others).all() else 20)
     if many and bad.any() and are_numbers(bare).all():
         cell, plain = first_bad(bad, column, id, "a number with a sign or commas"), bare.iloc[int(bad.argmax())].strip()
         raise ValueError(f"{name}: {cell}; write {plain}, or say kind='multiclass' if these are names of classes")

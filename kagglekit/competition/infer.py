@@ -258,7 +258,8 @@ class Draft:
                 self.tell(
                     f"empty texts in {what}", f"{len(empty):,} of {len(table):,}", f"kept as empty; first {first}"
                 )
-        used = {*taken, *text, group, *(metric_column(found["metric"]) or "").split(",")}
+        measured = metric_column(found["metric"])
+        used = {*taken, *text, group, measured, *(measured.split(",") if measured else ())}
         if rest := columns.left_out(self.tables["train"], test, used):
             self.tell("not used", rest, "text=, group= or time= here, and features= of 3_train, would use them")
         shared = [name for name in train if name in test and name not in used]

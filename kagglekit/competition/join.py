@@ -122,6 +122,7 @@ class Joiner:
         keys = [key for key in keys if {*_bare(test[key])} <= names["test"]]
         if not keys:
             return {}
+        held = {role: [n for n in held[role] if self._texts()[n] & {*_bare(tables[role][keys[0]])}] for role in held}
         own = "text" in test.columns and len(test.columns) == 2 and set(test[keys[0]]) == names["test"]
         join = dict.fromkeys(held["train"] if own else held["train"] + held["test"], keys[0])
         shared = [column for column in train.columns if column in test.columns]
@@ -135,7 +136,7 @@ class Joiner:
         shared = [column for column in train.columns if column in test.columns]
         could: dict[str, dict[str, pd.DataFrame]] = {}  # key column -> file -> table
         texts: dict[str, dict[str, pd.DataFrame]] = {}  # likewise, of texts, where train has none
-        lacking = not any(map(_is_text, (train[column] for column in shared)))
+        lacking = not any(_is_text(table[column]) for table in (train, test) for column in table)
         for path in unused_tables(self.folder, used):
             if path.stat().st_size > SMALL or path.suffix.lower() in (".txt", ".zip"):
                 continue
@@ -156,15 +157,14 @@ class Joiner:
             if len(shared) == len(train.columns) and {*more} - {*own} and labels:
                 return {path.name: labels[0]}
             if lacking and any(_is_text(more[column]) for column in more if column not in own):
-                long = [key for key in shared if not has_few_values(train[key])]
-                other = [(key, one) for key in long for one in more if {*train[key], *test[key]} <= {*more[one]}]
                 if keys:
                     texts.setdefault(keys[0], {})[path.name] = more
                     continue
-                if other:
+                long = [key for key in shared if not has_few_values(train[key])]
+                for key, one in ((a, b) for a in long for b in more if {*train[a], *test[a]} <= {*more[b]}):
                     raise ValueError(
-                        f"train has no text, and {path.name} has it: {other[0][0]!r} of train and test names its rows, "
-                        f"by {other[0][1]!r}. Write the texts into both, a column for each that names one"
+                        f"train has no text, and {path.name} has it: {key!r} of train and test names its rows, by "
+                        f"{one!r}. Write the texts into both, a column for each that names one"
                     )
             keys = [key for key in keys if not train[key].is_unique and len(more.columns) > 1]
             if keys:

@@ -229,13 +229,10 @@ def fill_sample(sample: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame | None
     """A sample submission with a row for each of test, of one that has a few rows of it alone, or labels alone, as an
     example of the form, also with ids that test has not; None where it is no such example."""
     names = {column.strip().casefold(): column for column in test.columns}
-    held = {column: names.get(column.strip().casefold()) for column in sample.columns}
-    ids = {
-        of
-        for of in held.values()
-        if of is not None and test[of].is_unique and {*test[of]}.isdisjoint(sample.iloc[:, 0])
-    }
-    held = {column: of for column, of in held.items() if of in ids or (of and {*sample[column]} <= {*test[of]})}
+    held = {column: names[column.strip().casefold()] for column in sample if column.strip().casefold() in names}
+    both = {column: ({*sample[column]}, {*test[of]}, test[of].is_unique) for column, of in held.items()}
+    fits = {column: shown <= all or (ids and shown.isdisjoint(all)) for column, (shown, all, ids) in both.items()}
+    held = {column: of for column, of in held.items() if fits[column]}
     few = len(sample) <= EXAMPLES and len(sample) < len(test)
     if not few or len(held) == len(sample.columns) or (not held and len(sample.columns) > 1):
         return None
