@@ -22,6 +22,7 @@ from kagglekit.model.catalogue import PACKAGES, SOURCES, cached_folder
 from kagglekit.model.surgery import split_dropout
 from kagglekit.model.tokenizer_rules import restore_rules
 
+WRITERS = ("t5", "mt5", "umt5", "longt5")  # encoders with a decoder that needs a text of its own
 UNMADE = "Couldn't instantiate the backend tokenizer"  # what transformers says where it finds no files
 WITHOUT_TOKENIZER = (
     "{} has no tokenizer: put the files of its own there (tokenizer.json, tokenizer_config.json, or its vocabulary)"
@@ -141,8 +142,16 @@ def load_config(path: str, dropout: float | None = None, attention_dropout: floa
 
 
 def check_max_length(path: str, max_length: int) -> None:
-    """Raise ValueError unless `max_length` is from 3 to the number of positions of a backbone."""
-    limit = count_positions(load_config(path)) or max_length
+    """Raise ValueError unless a backbone reads texts, and `max_length` is from 3 to the number of its positions."""
+    config, instead = load_config(path), "name an encoder, such as BERT, or a decoder, such as Qwen3"
+    if getattr(config, "text_config", None) is not None and not hasattr(config, "hidden_size"):
+        raise ValueError(
+            f"{path} ({config.model_type}) reads more than texts: name a language model of that family alone"
+        )
+    if config.model_type in WRITERS or hasattr(config, "patch_size"):
+        what = "writes a text for each that it reads" if config.model_type in WRITERS else "reads images"
+        raise ValueError(f"{path} ({config.model_type}) {what}: {instead}")
+    limit = count_positions(config) or max_length
     if not 2 < max_length <= limit:
         raise ValueError(f"max_length={max_length} is out of range: {path} reads from 3 to {limit} tokens")
 

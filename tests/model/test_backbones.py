@@ -205,6 +205,20 @@ def test_as_many_tokens_as_are_counted_can_be_read_and_not_one_more(name, option
         model(input_ids=torch.full((1, longest + 1), 7))
 
 
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        ("gemma3", "reads more than texts: name a language model of that family alone"),
+        ("t5", "writes a text for each that it reads: name an encoder"),
+        ("vit", "reads images: name an encoder"),
+    ],
+)
+def test_a_model_of_something_else_than_texts_is_an_error(family, words, tmp_path):
+    AutoConfig.for_model(family).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"\({family}\) {words}"):
+        check_max_length(str(tmp_path), 20)
+
+
 @pytest.mark.parametrize("load", [load_tokenizer, load_config])
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "no-such-model"])
 def test_a_name_that_the_hub_does_not_give_is_an_error_at_once(load, name):
