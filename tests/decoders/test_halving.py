@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from kagglekit.decoders.halving import Halving, halved, is_out_of_memory, split_batch
+from kagglekit.training.predict import predict
 from kagglekit.tricks.trick import Trick
 
 
@@ -80,6 +82,20 @@ def test_a_batch_is_split_into_parts_with_their_shares(parts, sizes):
     assert [len(part["labels"]) for part, _ in found] == sizes
     assert sum(share for _, share in found) == pytest.approx(1)
     assert torch.cat([part["labels"] for part, _ in found]).tolist() == list(range(5)) and found[0][0]["padded"]
+
+
+def test_predictions_that_do_not_fit_are_those_of_parts(classifier, examples, monkeypatch):
+    model, rows = classifier(), examples()
+    whole, forward, sizes = predict(model, rows, "fp32"), model.forward, []
+
+    def full(attention_mask, **inputs):
+        sizes.append(len(attention_mask))
+        if len(attention_mask) > 5:
+            raise torch.OutOfMemoryError("no")
+        return forward(attention_mask, **inputs)
+
+    monkeypatch.setattr(model, "forward", full)
+    assert np.allclose(predict(model, rows, "fp32"), whole, atol=1e-6) and sizes[:3] == [24, 12, 6]
 
 
 def test_rows_that_do_not_fit_are_predicted_in_halves():

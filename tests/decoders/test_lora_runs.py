@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from kagglekit.decoders import prediction_memory
 from kagglekit.decoders.lora import adapters_of
 from kagglekit.decoders.lora_base import BASE, hash_weights
 from kagglekit.device import choose_precision
@@ -186,6 +187,20 @@ def test_a_model_that_goes_on_keeps_frozen_weights_in_16_bits_as_one_that_begins
     fit(made, tmp_path / "fold0")
     again = reopen_model(tmp_path / "fold0" / "model", made.tokenizer, made.recipe)
     assert {one.weight.dtype for one in adapters_of(again).values()} == {torch.bfloat16}
+
+
+def test_adapters_are_merged_before_weights_become_8_bits_and_fit_no_other_strength(tuner, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_memory, "LEAST", 8)  # inputs of a layer
+    made, folder = tuner(epochs=1), tmp_path / "fold0" / "model"
+    fitted = fit(made, tmp_path / "fold0")
+    recipe = made.settings | {"backbone": made.backbone}
+    saved = SavedModel(folder, recipe, precision="int8")
+    assert np.allclose(saved.predict(made.test), fitted.test, atol=0.05)
+    kinds = [type(part).__name__ for part in saved.classifier.backbone.modules()]
+    assert kinds.count("Int8Linear") == 14 and not adapters_of(saved.classifier)
+    fit(tuner(epochs=1, lora={"r": 4, "alpha": 4}), tmp_path / "fold1")
+    model = SavedModel(folder, recipe).classifier
+    assert model.refill(folder) and not model.refill(tmp_path / "fold1" / "model")
 
 
 def test_the_lowest_layers_that_are_frozen_have_no_adapters(tuner):
