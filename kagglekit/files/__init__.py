@@ -11,5 +11,15 @@ from kagglekit.files.paths import (
     seed_folder,
     shorten,
 )
-from kagglekit.files.reading import CHECKSUM, Damaged, checksum_files, hash_files, read_json, reading, write_json
+from kagglekit.files.reading import (
+    CHECKSUM,
+    ONLY_HASH,
+    Damaged,
+    checksum_files,
+    hash_content,
+    hash_files,
+    read_json,
+    reading,
+    write_json,
+)
 from kagglekit.files.writing import check_space, delete_folder, file_lock, remove, replacing, sweep, temporary_folder

@@ -23,6 +23,7 @@ class Damaged(ValueError):
         super().__init__(f"{path} {why}: {remedy(Path(path))}")
 
 
+ONLY_HASH = ".only-hash"  # NAME.only-hash has the SHA-256 of a file NAME that stayed on another machine
 CHANGED = (
     "is cut, or was changed after it was written, by a fault of the disk or by hand (whoever means to change it has to "
     f"leave out its {CHECKSUM})"
@@ -76,13 +77,21 @@ def _hash_json(value) -> str:
 
 
 def hash_files(files: Iterable[Path]) -> str:
-    """One SHA-256 over the names and contents of `files`, in the given order (16 hexadecimal digits)."""
+    """One SHA-256 over the names and contents of `files`, in the given order (16 hexadecimal digits); a file that has
+    only the hash of another counts as that one, see `hash_content`."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.name.encode())
-        with open(file, "rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(file.name.removesuffix(ONLY_HASH).encode())
+        digest.update(bytes.fromhex(hash_content(file)))
     return digest.hexdigest()[:16]
+
+
+def hash_content(file: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits, or the one that NAME.only-hash has of NAME."""
+    if file.name.endswith(ONLY_HASH):
+        return file.read_text(encoding="utf-8")
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def checksum_file(file: Path) -> str:

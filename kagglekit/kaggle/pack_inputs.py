@@ -8,7 +8,7 @@ from typing import Any
 from kagglekit.competition.task import is_work, load_task
 from kagglekit.decoders.lora_base import BASE, find_base, read_base
 from kagglekit.decoders.packed_weights import PACKED, dense_folder
-from kagglekit.files import read_json, resolve, write_json
+from kagglekit.files import ONLY_HASH, read_json, resolve, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
 from kagglekit.kaggle.cells import Step
 from kagglekit.model.catalogue import PACKAGES
@@ -17,6 +17,7 @@ from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.running.arguments import names_in
 from kagglekit.running.done import fill
 from kagglekit.runs.blend_knobs import EnsembleRun
+from kagglekit.runs.initial_weights import pack_starts
 from kagglekit.runs.record import RunRecord, split_start, with_ancestors
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
 from kagglekit.runs.tables import list_runs
@@ -59,6 +60,8 @@ class Inputs:
         self.written: set[Path] = set()  # by earlier steps: not packed
         self.predicts = any(step.values.get("predict") for step in steps)
         self.steps = [self._step(step) for step in steps]
+        for path in [path for path in self.files if path.removesuffix(ONLY_HASH) in self.files.keys() - {path}]:
+            del self.files[path]  # what another step packs whole
 
     def _step(self, step: Step) -> Step:
         """Find what a step reads, and return the step with the paths of the kernel."""
@@ -80,8 +83,9 @@ class Inputs:
         named = names_in(step.known, values, "run")
         if values.get("runs") == [] and not values.get("files"):
             named = [("runs", name) for name in list_runs(self.work)]
-        for _, name in named:
-            self._read_run(step, name)
+        averaged = self._average_starts(step)
+        for label, name in named:
+            self._read_run(step, name, models=not (averaged and label == "start"))
         self.written |= step.writes
         values = self.places.moved_knobs(values)
         values["work"] = self.places.of(self.work)
@@ -98,13 +102,36 @@ class Inputs:
             )
         return data
 
-    def _read_run(self, step: Step, name: str) -> None:
+    def _average_starts(self, step: Step) -> bool:
+        """Add the averages that the folds of a step begin with, in place of the models of many runs; whether it has
+        some."""
+        values, table = step.values, self.work / "folds.parquet"
+        runs = [RunRecord.open(self.work, name) for name in split_start(values.get("start", ""))]
+        made = self.written & {table, *(run.folder for run in runs)}
+        here = table.is_file() and all(run.folder.is_dir() for run in runs) and not made
+        if step.notebook not in LEARNERS or not here or not (len(runs) > 1 or any(map(self._has_several, runs))):
+            return False
+        from kagglekit.runs.tables import choose_folds, read_parquet  # torch comes with an average, and takes seconds
+
+        folds = choose_folds(read_parquet(table), values["folds"] if step.notebook == "3_train" else [])
+        place = self.scratch / f"starts{len(self.files)}"
+        place.mkdir()
+        found = pack_starts(self.work, values["start"], values["backbone"], folds, place)
+        for path, file in (found or {}).items():
+            self.files.setdefault(self.places.of(path), file)
+        return bool(found)
+
+    def _has_several(self, run: RunRecord) -> bool:
+        """Whether a fold begins with the average of several models of a run: of its seeds, or of another's folds."""
+        return not run.is_of_data(self.work) or any(len(each) > 1 for each in run.models.values())
+
+    def _read_run(self, step: Step, name: str, models: bool = True) -> None:
         run = RunRecord.open(self.work, name)
         if run.folder in self.written or not run.folder.is_dir():
             return
         asked = self.predicts and step.notebook not in LEARNERS
         full = step.values.get("full", "") if asked else ""
-        self.add_run(run, models=asked or step.notebook in LEARNERS, full=full)
+        self.add_run(run, models=models and (asked or step.notebook in LEARNERS), full=full)
         if asked:
             self._add_golden(name, full)
 

@@ -10,7 +10,7 @@ from typing import Any
 from kagglekit.competition.tables import existing_files
 from kagglekit.competition.task import is_work, load_task
 from kagglekit.decoders.packed_weights import PACKED
-from kagglekit.files import hash_files, read_json, resolve
+from kagglekit.files import ONLY_HASH, hash_files, read_json, resolve
 from kagglekit.options import current_names, find_named, knobs_of, names_file
 from kagglekit.runs.initial_weights import SourceRun, read_sources
 from kagglekit.runs.record import RunRecord, named_runs, split_start, with_seeds
@@ -90,7 +90,8 @@ def _hash(files: dict[Any, list[Path]], by_fold: bool) -> str | dict[str, str]:
 
 def _weights(model: Path) -> list[Path]:
     """The files with the weights of a model."""
-    return [file for pattern in ("*.safetensors", "pytorch_model*.bin") for file in sorted(model.glob(pattern))]
+    patterns = ("*.safetensors", f"*.safetensors{ONLY_HASH}", "pytorch_model*.bin")
+    return [file for pattern in patterns for file in sorted(model.glob(pattern))]
 
 
 def _files(names: str | Sequence[str]) -> Iterator[Path]:

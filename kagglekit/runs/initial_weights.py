@@ -3,12 +3,14 @@
 A model of fold k may only be made from models that never saw the rows of fold k: else its out-of-fold score leaks.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kagglekit.files import hash_files, resolve
+from kagglekit.decoders.lora_base import read_base
+from kagglekit.files import ONLY_HASH, hash_content, hash_files, resolve
 from kagglekit.files.parquet import read_parquet
 from kagglekit.model.catalogue import SOURCES
 from kagglekit.runs.leaks import refuse_leak
@@ -52,10 +54,11 @@ class SourceRun:
     def check_backbone(self, backbone: str, what: str = "start") -> None:
         """Raise ValueError for a run of another backbone, FileNotFoundError for a model without weights."""
         self.check_name(backbone, what)
-        if not self.models:
+        model = self.record.folder / "model"
+        if not self.models and not any(model.glob(f"*{ONLY_HASH}")):
             from kagglekit.model.backbones import find_backbone  # here: torch takes seconds, and blends need none of it
 
-            find_backbone(str(self.record.folder / "model"))
+            find_backbone(str(model))
 
 
 def read_sources(
@@ -220,10 +223,49 @@ def make_start(models: dict[str, float], place: Path) -> str:
     """
     if len(models) == 1:
         return next(iter(models))
+    if (made := _place_of_average(models)).is_dir():  # in a kernel, which has no more of them
+        return str(made)
     from kagglekit.model.weight_averages import fuse_backbones  # here, as above
 
     fuse_backbones([Path(model) for model in models], place / "start", list(models.values()))
     return str(place / "start")
+
+
+def _place_of_average(models: dict[str, float]) -> Path:
+    """Where the average of models is that was made on another machine: beside the first, by what it is made of."""
+    of = [(str(Path(model).relative_to(RunRecord.around(model).work)), share) for model, share in models.items()]
+    return Path(next(iter(models))).parent / f"average-{hashlib.sha256(repr(of).encode()).hexdigest()[:8]}"
+
+
+def pack_starts(
+    work: str | Path, start: str, backbone: str, folds: Iterable[int], scratch: Path
+) -> dict[Path, Path] | None:
+    """What another machine needs in place of the models that `start` names, where a fold begins with an average: path
+    beside the models -> file here. Averages are made in `scratch`; of the models there is all but their weights, and
+    the hash of these, so that the run is the same there and here. None where no fold begins with an average, or models
+    stand on a frozen backbone."""
+    starts = [one for one in find_starts(work, start, backbone, folds).values() if len(one) > 1]
+    sources = [
+        model
+        for source in read_sources(work, split_start(start))
+        for model in [one for each in source.models.values() for one in each] or [source.record.folder / "model"]
+    ]
+    if not starts or any(map(read_base, sources)):
+        return None
+    found: dict[Path, Path] = {}
+    for number, models in enumerate(starts):
+        if (place := _place_of_average(models)) / "config.json" not in found:
+            made = Path(make_start(models, scratch / str(number)))
+            found |= {place / file.name: file for file in made.iterdir()}
+    for model in sources:
+        for file in model.iterdir():
+            if file.suffix == ".safetensors":
+                stand_in = scratch / f"{len(found)}{ONLY_HASH}"
+                stand_in.write_text(hash_content(file), encoding="utf-8")
+                found[model / f"{file.name}{ONLY_HASH}"] = stand_in
+            elif file.is_file():
+                found[model / file.name] = file
+    return found
 
 
 def make_backbone(models: dict[str, float], place: Path) -> str:

@@ -7,6 +7,7 @@ import nbformat
 import pandas as pd
 import pytest
 from folders import write_competition
+from safetensors.torch import load_file, save
 
 from kagglekit.competition.infer import infer
 from kagglekit.competition.task import read_train
@@ -18,6 +19,8 @@ from kagglekit.kaggle.cells import MARK
 from kagglekit.kaggle.lint import lint
 from kagglekit.kaggle.metadata import KERNEL_KEYS, read_kernel_metadata
 from kagglekit.model.backbones import find_backbone
+from kagglekit.runs.identity import identify
+from kagglekit.runs.initial_weights import find_starts, make_start
 from kagglekit.runs.tables import write_folds
 from kagglekit.training.model_inputs import FeatureScaler
 
@@ -212,6 +215,44 @@ def test_to_predict_anew_the_models_of_all_members_travel_with_golden_rows(work,
     assert "base/fold1/model/model.safetensors" in packed(whole) and "base/golden.parquet" in packed(whole)
 
 
+def test_where_folds_begin_with_an_average_it_travels_in_place_of_the_models(work, saved, tmp_path, monkeypatch):
+    saved()
+    shutil.copytree(work / "base", work / "other")
+    for fold in (0, 1):
+        file = work / f"other/fold{fold}/model/model.safetensors"
+        state = {name: x + 0.1 * fold for name, x in load_file(file).items()}
+        file.write_bytes(save(state))
+        (file.parent / "checksums.json").unlink()
+    steps = ["3_train", "work=runs/w", "run=next", "start=base+other", "folds=[0, 1]"]
+    built, two = make(*steps), ["3_train", "work=runs/w", "run=one", "start=base", "folds=[0]", "+", *steps]
+    both = make(*two, slug="both-steps")
+    weights = {path for path in packed(built) if path.endswith("model.safetensors")}
+    assert len(weights) == 2 and all(path.startswith("base/fold") and "/average-" in path for path in weights)
+    hashes = {path for path in packed(built) if path.endswith(".only-hash")}
+    assert hashes == {f"{run}/fold{k}/model/model.safetensors.only-hash" for run in ("base", "other") for k in (0, 1)}
+    whole = {path for path in packed(both) if path.endswith("model.safetensors") and "/model/" in path}
+    assert whole == {f"base/fold{k}/model/model.safetensors" for k in (0, 1)}  # which the first step begins with
+    assert {path for path in packed(both) if path.endswith(".only-hash")} == {
+        path for path in hashes if path.startswith("other")
+    }
+
+    def begin(place):
+        """The initial weights of each fold, and what params.json says of the inputs."""
+        starts = find_starts("runs/w", "base+other", "minilm", [0, 1])
+        recipe = {"backbone": "minilm", "start": "base+other"}
+        files = [Path(make_start(starts[fold], place / str(fold)), "model.safetensors") for fold in (0, 1)]
+        return [file.read_bytes() for file in files], identify(Path("runs/w"), recipe)["inputs"]
+
+    home = begin(tmp_path / "home")
+    for number, one in enumerate((built, both)):
+        unpack(one.bundle, tmp_path / f"kernel{number}")
+        monkeypatch.chdir(tmp_path / f"kernel{number}")
+        there = begin(tmp_path / f"there{number}")
+        assert there[0] == home[0] and list((tmp_path / f"there{number}").rglob("*.safetensors")) == []
+        assert {**there[1], "task": ""} == {**home[1], "task": ""} and len(home[1]["weights of other"]) == 2
+        monkeypatch.chdir(tmp_path)
+
+
 def test_several_steps_are_a_cell_each_and_what_one_makes_is_not_packed_for_the_next(work, tmp_path):
     built = make("1_eda", "work=runs/w", "data=far/bbc", "+", "3_train", "run=new", "start=", "+", "4_ensemble",
                  'runs=["new", "tfidf"]', "+", "5_submit", "--", "seed=3")  # fmt: skip
@@ -309,7 +350,7 @@ def test_a_run_that_was_made_from_a_far_folder_names_its_place_in_the_kernel_too
     assert_no_local_path(built, far)
 
 
-def test_a_run_of_another_work_folder_comes_with_its_task(work, tmp_path, backbone):
+def test_a_run_of_another_work_folder_comes_with_its_task(work, tmp_path, backbone, monkeypatch):
     other = tmp_path / "elsewhere" / "w"  # of the same name
     write_json(other / "task.json", read_json(work / "task.json"))
     write(other / "folds.parquet")
@@ -318,7 +359,14 @@ def test_a_run_of_another_work_folder_comes_with_its_task(work, tmp_path, backbo
     write_json(other / "lm" / "params.json", {"recipe": {"backbone": "minilm"}, "inputs": {}})
     built = make("3_train", "work=runs/w", "run=next", "start=elsewhere/w/lm+mlm")
     assert 'start = "runs/2-w/lm+mlm"' in read_notebook(built.kernels[0]).cells[3].source
-    assert {"runs/2-w/task.json", "runs/2-w/folds.parquet", "runs/2-w/lm/model/model.safetensors"} <= packed(built)
+    files = packed(built)
+    assert {"runs/2-w/task.json", "runs/2-w/folds.parquet", "runs/2-w/lm/model/model.safetensors.only-hash"} <= files
+    (average,) = [path for path in files if path.endswith("model.safetensors")]
+    unpack(built.bundle, tmp_path / "kernel")
+    monkeypatch.chdir(tmp_path / "kernel")
+    (start,) = find_starts("runs/w", "runs/2-w/lm+mlm", "minilm", [0]).values()
+    assert make_start(start, tmp_path) == str((tmp_path / "kernel" / average).parent)
+    monkeypatch.chdir(tmp_path)
     assert_no_local_path(built, tmp_path)
 
 

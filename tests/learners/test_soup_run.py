@@ -121,7 +121,7 @@ def test_a_uniform_soup_predicts_as_the_average_of_the_models_of_its_fold(traine
     assert close(fitted.test, predict(model, Examples(made.test_rows.tokens, 0), "fp32"))
     assert same(weights_of(tmp_path / "fold1" / "model"), weights(model))
     receipt = {"how": "uniform", "members": ["base", "other"], "number": 2, "models averaged for test": 2}
-    assert fitted.receipts == {"soup": receipt} and fitted.history == []
+    assert fitted.receipts == {"precision": "fp32", "soup": receipt} and fitted.history == []
     assert FeatureScaler.load(tmp_path / "fold1" / "model") == FeatureScaler(None, None, None, False)
 
 
