@@ -176,27 +176,27 @@ def check_objects(column: pd.Series, name: str, id: Iterable[str] | None) -> Non
 
 
 def check_lists(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
-    """A column of single labels holds no list in brackets, which would be a class of its own."""
-    bad = column.str.fullmatch(r"\s*\[.*\]\s*").to_numpy(dtype=bool)
-    if 0 < bad.sum() < len(column) / 2:
-        cell = first_bad(bad, column, id, "a list, and most rows hold one label")
-        raise ValueError(f"{name}: {cell}; write one label there, or lists in every row")
+    """A column of labels holds no list in brackets, which would be a class of its own; lists are whole ones."""
+    bad = column.str.fullmatch(r"\s*\[.*\]\s*", flags=re.DOTALL).to_numpy(dtype=bool)
+    why, advice = "a list, and most rows hold one label", "write one label there, or lists in every row"
+    if bad.sum() >= len(column) / 2:
+        bad &= [split_labels(cell, "list") is None for cell in column]
+        why, advice = "no whole list, and most rows hold one", "write all of it"
+    if bad.any():
+        raise ValueError(f"{name}: {first_bad(bad, column, id, why)}; {advice}")
 
 
 def check_label_list(made: Sequence[str], column: pd.Series, name: str) -> None:
-    """The labels of a column of lists are fewer than its rows, as spans and answers are not, and no 0 and 1 for each of
-    several labels."""
-    lengths = column.str.count("[01]") if {*made} == {"0", "1"} else column.str.len()
-    if {*made} == {"0", "1"} and lengths.nunique() == 1 and lengths.iloc[0] > 2:
+    """The labels of a column of lists are fewer than its rows, as spans are not, and no 0 and 1 for each label."""
+    if {*made} == {"0", "1"} and len(sizes := {*column.str.count("[01]")}) == 1 and max(sizes) > 2:
         raise ValueError(
-            f"{name}: column {column.name!r} holds {lengths.iloc[0]} numbers in each row, such as {column.iloc[0]!r}: "
-            "a 0 or 1 for each label, it seems. Make a column of each, and name them in labels="
+            f"{name}: column {column.name!r} holds {max(sizes)} numbers in each row, such as {column.iloc[0]!r}: a 0 "
+            "or 1 for each label, it seems. Make a column of each, and name them in labels="
         )
     if len(made) > max(20, len(column) / 2):
         raise ValueError(
             f"{name}: column {column.name!r} lists {len(made):,} different labels in {len(column):,} rows "
-            f"({listed(made, 3)}): these are no classes, but spans or answers, which are not predicted. Say labels= "
-            "another column"
+            f"({listed(made, 3)}): these are no classes, but spans or answers, which are not predicted. Say labels="
         )
 
 

@@ -412,6 +412,10 @@ SHAPES = {
         ID | {"mood": "['news']"}, {}, dict(labels=["music", "news", "sport"], joiner="[' ']", kind="multilabel")
         | dict(reads=[["0", "1", "0"], ["0", "1", "1"], ["0", "0", "0"]], writes=["id,mood", "1000,['music']"]),
     ),
+    "arrays that numpy cut short": (
+        ID | TEXT | {"mood": turn("['a' 'b']", "['b']", "['a'\n 'b' ... 'c']")}, ID | TEXT, ID | {"mood": "['a']"}, {},
+        dict(error=r"in data row 3 \(id '2'\), no whole list, and most rows hold one \(20 such rows\)"),
+    ),
     "arrays of numbers": (
         ID | TEXT | {"tags": turn("[0 27]", "[0]", "[3]", "[3 27]", "[]")}, ID | TEXT, ID | {"tags": "[0 3]"}, {},
         dict(labels=["0", "3", "27"], reads=[["1", "0", "1"]], writes=["id,tags", "1000,[0]", "1001,[27]", "1002,[3]"]),

@@ -24,8 +24,9 @@ def find_separator(column: pd.Series, targets: Iterable[str]) -> str:
     stand alone too, as words of a name do not; all of them may be columns of the sample submission instead.
     """
     cells = column[column.str.strip() != ""].value_counts()
-    if len(cells) and all(split_labels(cell, "list") is not None for cell in cells.index):
-        return "list"
+    lists = [split_labels(cell, "list") is not None for cell in cells.index]
+    if sum(lists) > len(lists) / 2:
+        return "list" if all(lists) else ""
     for sep in (one for one in SEPARATORS if one != "list"):
         written = [split_labels(cell, sep) for cell in cells.index]
         rows = [frozenset(row) for row in written]
