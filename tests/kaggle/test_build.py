@@ -294,9 +294,9 @@ def test_each_fold_gets_a_kernel_and_all_share_what_they_read(work):
 
 def test_files_from_elsewhere_get_a_place_and_the_parameters_name_it(work, tmp_path):
     far, near = tmp_path.parent / f"{tmp_path.name}.far", Path("models/tiny")
-    write(
-        far / "tiny" / "config.json", near / "config.json", far / "texts.csv", far / "vectors.parquet", far / "d.tsv.gz"
-    )
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        write(far / "tiny" / name, near / name)
+    write(far / "texts.csv", far / "vectors.parquet", far / "d.tsv.gz")
     write(far / "more.csv", far / "fixes.csv")
     texts = ["3_train", "work=runs/w", "run=next", "start=", f"backbone={far}/tiny"]
     knobs = [f'augment={{"Dictionary": {{"file": "{far}/d.tsv.gz"}}}}', f'pseudo={{"unlabelled": ["{far}/texts.csv"]}}']
@@ -342,7 +342,7 @@ def test_the_encoder_of_images_comes_with_the_kernel_and_the_images_are_those_of
 
 def test_a_run_that_was_made_from_a_far_folder_names_its_place_in_the_kernel_too(work, tmp_path):
     far = tmp_path.parent / f"{tmp_path.name}.far"
-    write(far / "tiny" / "config.json")
+    write(*(far / "tiny" / name for name in ("config.json", "tokenizer.json", "model.safetensors")))
     write_json(work / "mlm" / "params.json", {"recipe": {"backbone": f"{far}/tiny"}, "inputs": {}, "receipts": {}})
     built = make("3_train", "work=runs/w", "run=next", "start=mlm", f"backbone={far}/tiny")
     unpack(built.bundle, tmp_path / "kernel")
