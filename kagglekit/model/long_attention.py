@@ -30,9 +30,7 @@ def attention_options(
     """
     config = backbone.config
     if is_causal(config):
-        vars(backbone).setdefault(
-            "warn_if_padding_and_no_attention_mask", lambda *_: None
-        )  # GPT-2's: it needs none here
+        vars(backbone).setdefault("warn_if_padding_and_no_attention_mask", lambda *_: None)  # of GPT-2, for nothing
         return {"attention_mask": None} | ({"use_cache": False} if hasattr(config, "use_cache") else {})
     if hasattr(backbone, "set_attention_type"):
         _set_sparse(backbone, attention_mask.shape[1])
