@@ -180,7 +180,7 @@ def check_lists(column: pd.Series, name: str, id: Iterable[str] | None) -> None:
     bad = column.str.fullmatch(r"\s*\[.*\]\s*", flags=re.DOTALL).to_numpy(dtype=bool)
     why, advice = "a list, and most rows hold one label", "write one label there, or lists in every row"
     if bad.sum() >= len(column) / 2:
-        bad &= [split_labels(cell, "list") is None for cell in column]
+        bad = bad & [split_labels(cell, "list") is None for cell in column]
         why, advice = "no whole list, and most rows hold one", "write all of it"
     if bad.any():
         raise ValueError(f"{name}: {first_bad(bad, column, id, why)}; {advice}")

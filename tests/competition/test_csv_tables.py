@@ -64,6 +64,7 @@ TITLED = [  # text, header, the title that is told
     ("// by us\n" + WORDS, ["key", "body"], "// by us"),
     ("sep=;\n# by us\n" + TABLE.replace(",", ";"), NAMED, "# by us"),
     ("\n" + TABLE, NAMED, ""),
+    ("sep=;\nid;text;\n1;a, b;\n2;c;\n", ["id", "text"], ""),
     ("Towns\nRome, Italy\nParis, France\nLyon, France\nNice, France\nLille, France\n", ["Towns"], ""),
     ("#id,text\nr1,a b\nr2,b b\nr10,c d\n", ["#id", "text"], ""),
     (",text,n\na1,x y,1\na2,y y,2\na3,z y,3\n", ["", "text", "n"], ""),

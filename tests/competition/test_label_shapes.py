@@ -420,6 +420,11 @@ SHAPES = {
         ID | TEXT | {"tags": turn("[0 27]", "[0]", "[3]", "[3 27]", "[]")}, ID | TEXT, ID | {"tags": "[0 3]"}, {},
         dict(labels=["0", "3", "27"], reads=[["1", "0", "1"]], writes=["id,tags", "1000,[0]", "1001,[27]", "1002,[3]"]),
     ),
+    "JSON of emojis and slashes": (
+        ID | TEXT | {"mood": turn(r'["\ud83d\ude00", "a\/b"]', r'["\ud83d\ude00"]', '["a/b"]')}, ID | TEXT,
+        ID | {"mood": '["a/b"]'}, {},
+        dict(labels=["a/b", "😀"], reads=[["1", "1"], ["0", "1"], ["1", "0"]], writes=["id,mood", '1000,"[""a/b""]"']),
+    ),
     "sets": (
         ID | TEXT | {"mood": topic_list(lambda names: "{" + ", ".join(map(repr, names)) + "}")}, ID | TEXT,
         ID | {"mood": "{'news', 'sport'}"}, {}, dict(kind="multilabel", writes=["id,mood", "1000,{'music'}"]),

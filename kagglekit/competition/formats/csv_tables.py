@@ -15,7 +15,7 @@ SOME = 200  # rows that show the delimiter
 MANY = 10  # lines in one cell that could all be rows
 ABOVE = 20  # lines above a header, at most
 SEP = re.compile(r"sep=(.)\s*")  # the line that Excel reads
-COMMENT = re.compile(r"#+\s|//|%\s|sep=")
+COMMENT = re.compile(r"#+\s|//|%\s")
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -32,7 +32,8 @@ def read_csv(
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ValueError(f"delimiter={delimiter!r} must be one character, such as ';' or a tab")
     text, titles = _skip_titles(text, delimiter)
-    divider, more = find_delimiter(text, own, delimiter or next(iter(SEP.findall(titles)), None))
+    said = SEP.match(titles)
+    divider, more = find_delimiter(text, own, delimiter or (said and said[1]))
     try:
         name, rows, problem = _read(text, divider, own, quotes)
         more = 0
@@ -128,19 +129,21 @@ def _skip_titles(text: Text, given: str | None) -> tuple[Text, str]:
     many as most rows have cells, no number; and where not all above are comments, some name fits no cell of its column.
     """
     lines = [(n, line) for n, line in enumerate(islice(text.lines(), SOME + ABOVE)) if line.strip()]
-    for place, (number, line) in enumerate(lines[:ABOVE]):
+    header = start = int(len(lines) > 1 and SEP.fullmatch(lines[0][1]) is not None)
+    for place, (_, line) in enumerate(lines[start:ABOVE], start):
         below = [line for _, line in lines[place:]]
         rows = max((_rows(below, one) for one in ([given] if given else NAMES) if one in line), key=len, default=[])
         names = [cell.strip() for cell in rows[0]] if rows else []
         named = "" not in names and len({*names}) == len(names) > 1
-        comments = all(COMMENT.match(above) for _, above in lines[:place])
-        if place == 0 and named and not COMMENT.match(line):
+        comments = all(COMMENT.match(above) for _, above in lines[start:place])
+        if place == start and named and not COMMENT.match(line):
             break
         shapes = map(_shape, zip(*rows[1:], strict=True))
         odd = comments or any(shape and not shape(name) for name, shape in zip(names, shapes, strict=False))
-        if place and named and odd and not any(map(NUMBER.fullmatch, names)):
-            return replace(text, above=number), "".join(line for _, line in lines[:place])
-    return text, ""
+        if place > start and named and odd and not any(map(NUMBER.fullmatch, names)):
+            header = place
+            break
+    return replace(text, above=lines[header][0] if header else 0), "".join(line for _, line in lines[:header])
 
 
 def _rows(lines: list[str], delimiter: str) -> list[list[str]]:

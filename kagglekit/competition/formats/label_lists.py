@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import pandas as pd
 
@@ -81,10 +82,10 @@ def split_labels(cell: str, sep: str) -> list[str] | None:
 
 
 def _read(quoted: str) -> str:
-    try:
-        return ast.literal_eval(quoted).strip()
-    except (ValueError, SyntaxError):
-        return quoted[1:-1].strip()
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError):
+            return read(quoted).strip()
+    return quoted[1:-1].strip()
 
 
 def find_joiner(sample: Iterable[str], train: Iterable[str], names: Iterable[str], default: str) -> str:
