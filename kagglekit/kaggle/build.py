@@ -1,6 +1,6 @@
 """Build what travels: the folders of kernels and of the data set they read, and what one step on a cluster needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
 from kagglekit.kaggle.cells import Step, make_notebook
 from kagglekit.kaggle.cells import parse_steps as parse_steps
 from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, kernel_metadata, slugify
-from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs, moved_knobs, refuse
+from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs, moved_knobs, moved_params, refuse
 from kagglekit.model.catalogue import PACKAGES, SOURCES, cached_folder
-from kagglekit.options import check_range, current_names
+from kagglekit.options import check_range
 from kagglekit.running import nbformat
 from kagglekit.running.arguments import names_in
 from kagglekit.running.beforehand import check_backbone, check_beforehand, check_data, check_images, check_report
@@ -168,9 +168,9 @@ class Parcel:
     given: dict[str, Any]
     home: dict[str, str]
 
-    def at_home(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """A recipe that was written there, with the paths of here."""
-        return moved_knobs(recipe, lambda text: self.home.get(text, text))
+    def at_home(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The params.json of a run that was written there, with the paths of here."""
+        return moved_params(params, lambda values: moved_knobs(values, lambda text: self.home.get(text, text)))
 
 
 def pack_step(notebook: Path, given: dict[str, Any], run: Path, scratch: Path) -> Parcel:
@@ -191,10 +191,8 @@ def pack_step(notebook: Path, given: dict[str, Any], run: Path, scratch: Path) -
     for _, name in names_in(step.known, step.values, "model"):
         inputs.files |= cached_model(name)
     if (run / "params.json").is_file():
-        params = read_json(run / "params.json")
-        inputs.rewrite(
-            run / "params.json", {**params, "recipe": inputs.places.moved_knobs(current_names(params["recipe"]))}
-        )
+        params = moved_params(read_json(run / "params.json"), inputs.places.moved_knobs)
+        inputs.rewrite(run / "params.json", params)
     inputs.files[f"notebooks/{notebook.name}"] = notebook
     typed = [name for kind in ("model", "file", "run") for _, name in names_in(step.known, step.values, kind)]
     return Parcel(inputs.files, inputs.steps[0].parameters, {inputs.places.moved(name): name for name in typed})

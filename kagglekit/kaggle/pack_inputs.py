@@ -12,7 +12,7 @@ from kagglekit.files import ONLY_HASH, read_json, resolve, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
 from kagglekit.kaggle.cells import Step
 from kagglekit.model.catalogue import PACKAGES
-from kagglekit.options import knobs_of, named
+from kagglekit.options import current_names, knobs_of, named
 from kagglekit.pretraining.stage_knobs import Stage
 from kagglekit.running.arguments import names_in
 from kagglekit.running.done import fill
@@ -178,8 +178,7 @@ class Inputs:
                     continue
                 self._add(file)
             if one.params:
-                params = {**one.params, "recipe": self.places.moved_knobs(one.recipe)}
-                self.rewrite(one.folder / "params.json", params)
+                self.rewrite(one.folder / "params.json", moved_params(one.params, self.places.moved_knobs))
 
     def _add_base(self, file: Path) -> None:
         """Add the frozen backbone that a model stands on, where `file` names it: once for all folds; and say in the
@@ -294,6 +293,11 @@ class Places:
             return "+".join(map(self.moved, split_start(text)))
         is_path = text.startswith(("/", "~")) or ("/" in text and resolve(text).exists())
         return self.typed(text) if is_path else text
+
+
+def moved_params(params: dict[str, Any], move: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """The params.json of a run with the paths of its recipe moved, and of what was asked."""
+    return params | {name: move(current_names(params[name])) for name in ("recipe", "asked") if name in params}
 
 
 def moved_knobs(values: Mapping[str, Any], move: Callable[[str], str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def find_defaults(recipe: Knobs, kind: str, config: PretrainedConfig) -> dict[st
     That is the pooling of "auto", and the options of tricks, augmenters, losses and adapters that are not given. kind:
     of task. config: of the backbone.
     """
-    found = {"pooling": choose_pooling("auto", config)} if recipe.pooling == "auto" else {}
+    found = {"pooling": choose_pooling("auto", config)} if recipe.pooling == "auto" and not recipe.verbalizer else {}
     for name, given, known in _options(recipe, kind):
         left = {option: value for option, value in known.items() if option not in given and value is not MISSING}
         found |= {f"{name}: {option}": value for option, value in left.items()}

@@ -233,7 +233,8 @@ def make_start(models: dict[str, float], place: Path) -> str:
 
 def _place_of_average(models: dict[str, float]) -> Path:
     """Where the average of models is that was made on another machine: beside the first, by what it is made of."""
-    of = [(str(Path(model).relative_to(RunRecord.around(model).work)), share) for model, share in models.items()]
+    runs = [RunRecord.around(model) for model in models]  # a work folder may have another name there
+    of = [(str(Path(m).relative_to(run.work)) if run else m, models[m]) for m, run in zip(models, runs, strict=True)]
     return Path(next(iter(models))).parent / f"average-{hashlib.sha256(repr(of).encode()).hexdigest()[:8]}"
 
 

@@ -130,7 +130,7 @@ def going_on(checkpoint: Path) -> Iterator[None]:
         yield
     except (ValueError, RuntimeError, KeyError, FileNotFoundError) as error:
         said, run = str(error).splitlines() or [type(error).__name__], RunRecord.around(checkpoint)
-        begun, now = run.params["versions"].get("kagglekit") if run else None, versions().get("kagglekit")
+        begun, now = (one.get("kagglekit") for one in (run.params.get("versions", {}) if run else {}, versions()))
         other = f"; kagglekit {begun}, which began the run, may go on from it" if begun and begun != now else ""
         raise ValueError(
             f"{name_training(checkpoint.parents[1])} cannot go on from its checkpoint, which is of another training "

@@ -343,10 +343,12 @@ def test_the_encoder_of_images_comes_with_the_kernel_and_the_images_are_those_of
 def test_a_run_that_was_made_from_a_far_folder_names_its_place_in_the_kernel_too(work, tmp_path):
     far = tmp_path.parent / f"{tmp_path.name}.far"
     write(*(far / "tiny" / name for name in ("config.json", "tokenizer.json", "model.safetensors")))
-    write_json(work / "mlm" / "params.json", {"recipe": {"backbone": f"{far}/tiny"}, "inputs": {}, "receipts": {}})
+    recipe = {"backbone": f"{far}/tiny"}
+    write_json(work / "mlm" / "params.json", {"recipe": recipe, "asked": recipe, "inputs": {}, "receipts": {}})
     built = make("3_train", "work=runs/w", "run=next", "start=mlm", f"backbone={far}/tiny")
     unpack(built.bundle, tmp_path / "kernel")
-    assert read_json(tmp_path / "kernel/runs/w/mlm/params.json")["recipe"] == {"backbone": "inputs/tiny"}
+    params = read_json(tmp_path / "kernel/runs/w/mlm/params.json")
+    assert params["recipe"] == params["asked"] == {"backbone": "inputs/tiny"}
     assert_no_local_path(built, far)
 
 

@@ -144,7 +144,8 @@ def test_a_model_of_the_hubs_cache_comes_along_and_paths_are_those_of_here_again
     parcel = build.Parcel({}, {}, {"inputs/more.csv": "/far/more.csv"})
     recipe = {"extra": ["inputs/more.csv"], "features": {"vectors": "inputs/more.csv"}, "epochs": 3, "pooling": "cls"}
     home = {"extra": ["/far/more.csv"], "features": {"vectors": "/far/more.csv"}, "epochs": 3, "pooling": "cls"}
-    assert parcel.at_home(recipe) == home
+    params = {"recipe": recipe, "asked": recipe, "inputs": {}}
+    assert parcel.at_home(params) == {"recipe": home, "asked": home, "inputs": {}}
 
 
 def test_the_terminal_shows_a_line_a_fold_and_one_that_moves(capfd):

@@ -37,6 +37,8 @@ def test_what_a_recipe_does_not_say_is_found(backbone):
     assert find_defaults(FULL, "multiclass", config) == FOUND
     assert find_defaults(Recipe(pooling="max"), "multiclass", config) == {}
     assert find_defaults(Recipe(lora={}), "regression", config) == {"pooling": "mean"}
+    words = {"pattern": "{text} {mask}", "verbalizer": {"1": ["good"], "0": ["bad"]}}
+    assert find_defaults(Recipe(**words), "binary", config) == {}  # the mask is read
 
 
 def test_the_pooling_of_a_decoder_is_another(tiny_decoder):

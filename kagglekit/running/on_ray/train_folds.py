@@ -156,7 +156,7 @@ def bring_home(trained: Trained, plan: FoldPlan, parcel: Any, job: Job) -> list[
         if not file.is_file():
             return []
         params = read_json(file)
-        write_json(file, {**params, "recipe": parcel.at_home(params["recipe"]), "commit": commit()})
+        write_json(file, {**parcel.at_home(params), "commit": commit()})
         if plan.values.get("overwrite") and ours.is_file() and changes(read_json(ours), read_json(file)):
             delete_folder(plan.run, "params.json")
         merge_runs(work, home, copy=False)
