@@ -82,8 +82,8 @@ class Choice:
         if not {*to_train} - record.folds.keys():
             return folder
         if now and earlier and "defaults" not in earlier and any(folder.glob("fold*")):
-            version = earlier.get("versions", {}).get("kagglekit", "of an earlier version")
-            say(f"this run was begun by kagglekit {version}, which did not record all of its defaults:")
+            version = earlier.get("versions", {}).get("kagglekit", "")
+            say(f"this run was begun by kagglekit {version or 'before 0.8'}, which did not record all of its defaults:")
             say("what is left to train has those of this version, see CHANGES.md")
         if changed := changed_defaults(begun, now) if now else {}:
             say(describe_defaults(changed, now))
