@@ -46,7 +46,7 @@ def read_csv(
             raise error from None
     notes, file = _delimiter_note(text, own, divider), text.path.name
     if shown := " ".join(SEP.sub("", titles).split()):
-        notes.append((f"title of {file}", shown[:60], f"left out: the header is line {text.above + 1}"))
+        notes.append((f"title of {file}", shown[:40], f"left out: the header is line {text.above + 1}"))
     if name != ENCLOSING:
         reason = f"else, in line {problem.line}, {problem.why}" if problem else "given, or as in train"
         notes.append((f"quotes in {file}", name, f"each row has the cells of the header; {reason}"))
