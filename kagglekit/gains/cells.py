@@ -39,6 +39,7 @@ from kagglekit.gains.standings import BASE, Cell
 from kagglekit.options import knobs_of
 from kagglekit.runs.environment import commit, versions
 from kagglekit.runs.identity import identify
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import PLAIN, TrainingRun
 from kagglekit.runs.tables import first_difference, hash_folds, read_folds, training_rows, write_predictions
 from kagglekit.training.recipe import Recipe
@@ -92,16 +93,33 @@ class CellStore:
             self.pool.shutdown(wait=True, cancel_futures=True)
 
     def add(self, arm: Arm) -> None:
-        """Give an arm its folder, with params.json."""
-        identity = identify(self.work, arm.settings)
-        number = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        there = sorted(path for path in (self.work / FOLDER).glob(f"*.{number}") if path.is_dir())
-        place = there[0] if there else self.work / FOLDER / f"{arm.folder}.{number}"
+        """Give an arm its folder, with params.json: one of its own where that of its settings is of other defaults."""
+        from kagglekit.runs.defaults import changed_defaults  # torch takes seconds, and what is wrong is told before
+
+        identity, now = identify(self.work, arm.settings), self._defaults(arm.settings)
+        place = self._place(arm, identity)
+        if changed_defaults(RunRecord(place).params.get("defaults", {}), now):
+            place = self._place(arm, identity | {"defaults": now})
         if not (place / "params.json").is_file():
-            write_json(place / "params.json", {**identity, "versions": versions(), "commit": commit(), "receipts": {}})
+            more = {"defaults": now, "versions": versions(), "commit": commit(), "receipts": {}}
+            write_json(place / "params.json", identity | more)
         self.arms[arm.name], self.places[arm.name] = arm, place
         if self.elsewhere:
             self.elsewhere.send(self.work, arm.settings)
+
+    def _place(self, arm: Arm, identity: dict) -> Path:
+        number = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        there = sorted(path for path in (self.work / FOLDER).glob(f"*.{number}") if path.is_dir())
+        return there[0] if there else self.work / FOLDER / f"{arm.folder}.{number}"
+
+    def _defaults(self, settings: dict) -> dict:
+        """What settings leave to this version, see `find_defaults`."""
+        from kagglekit.model.backbones import find_backbone, load_config
+        from kagglekit.runs.defaults import find_defaults
+
+        if settings["backbone"] in PLAIN or settings["learner"] != "finetune":
+            return {}
+        return find_defaults(Recipe.read(settings), self.task.kind, load_config(find_backbone(settings["backbone"])))
 
     def job(self, cell: Cell) -> Job:
         arm = self.arms[cell.arm]

@@ -10,9 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from kagglekit.competition.task import load_task
+from kagglekit.files import read_json, write_json
 from kagglekit.gains import cells, shortlist
 from kagglekit.gains import race as command
-from kagglekit.gains.arms import choose_recipes, combine, defaults, make_arms, read_base, training_command
+from kagglekit.gains.arms import Arm, choose_recipes, combine, defaults, make_arms, read_base, training_command
 from kagglekit.gains.cells import Job, train_cell
 from kagglekit.gains.gain import Gain
 from kagglekit.gains.race_page import write_gain
@@ -254,3 +256,17 @@ def test_the_command_of_a_winner_is_read_back_as_its_settings(work, backbone):
     values = parse_arguments(notebook, read_parameters(notebook), read_arguments(words[4:]))
     assert values.pop("work") == "runs/small" and values.pop("run") == "fgm"
     assert defaults() | values == settings
+
+
+def test_cells_of_other_defaults_are_not_taken_for_those_of_an_arm(work, backbone):
+    store = cells.CellStore(work, load_task(work), None, (0, 1), 1)
+    arm = Arm("fgm", defaults() | {"work": str(work), "backbone": backbone, "tricks": {"FGM": {}}})
+    store.add(arm)
+    first = store.places["fgm"]
+    params = read_json(first / "params.json")
+    assert params["defaults"]["tricks: FGM: epsilon"] == 1.0
+    for before, same in (({"tricks: FGM: epsilon": 0.5}, False), (params["defaults"], True), ({}, True)):
+        write_json(first / "params.json", params | {"defaults": before})
+        store.add(arm)
+        assert (store.places["fgm"] == first) == same
+        assert read_json(store.places["fgm"] / "params.json")["defaults"] in (params["defaults"], {})
