@@ -127,9 +127,7 @@ def check_ids(tables: dict[str, pd.DataFrame], names: dict[str, str], id: str) -
             if one == "test":
                 why = "leave the rows out of test that need no prediction, or add them to the sample"
             elif len(sample) > len(test) and sample[id].str.startswith(tuple(test[id])).all():
-                why = (
-                    "give a sample with a row for each text and a column for each label, and use pandas.melt afterwards"
-                )
+                why = "give a sample with a row for each text and a column for each label; pandas.melt makes this form"
             raise ValueError(
                 f"{names[one]}: {where} is not in column {id!r} of {names[other]} "
                 f"({missing.sum():,} such ids), which begins with {tables[other][id].iloc[0]!r}; {why}"
@@ -204,6 +202,8 @@ def check_numbers(column: pd.Series, name: str, id: Iterable[str] | None, shown:
     """A column that holds nearly only numbers holds nothing else: no "%" or "$". shown: cells of the sample; where they
     are other numbers, so are the labels, however few there are."""
     bad, bare = ~are_numbers(column), column.str.replace(AMOUNT, "", regex=True)
+    if not are_numbers(bare).all():  # 1.234,56 or 1 234,56
+        bare = bare.str.replace(r"(?<=\d)[.\s'](?=\d{3}(?!\d))", "", regex=True).str.replace(",", ".")
     others = [AMOUNT.sub("", cell) for cell in {*shown} - {*column}]
     many = column.nunique() > (2 if others and are_numbers(others).all() else 20)
     if many and bad.any() and are_numbers(bare).all():

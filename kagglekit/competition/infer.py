@@ -121,8 +121,8 @@ class Draft:
         self.known = {*map(str, settings.classes or []), *(shown[targets[0]] if len(targets) == 1 else targets)}
         for label in written:
             checks.check_objects(train[label], name, self.ids)
-        votes = "votes" if len(targets) == 1 and labels.find_votes(train, written) == written else ""
-        without = labels.unlabelled(train, written, votes, self.known)
+        votes = {*written}.isdisjoint(targets) and labels.find_votes(train, written) == written
+        without = labels.unlabelled(train, written, "votes" if votes else "", self.known)
         spellings = guess.find_booleans(train[~without], written)
         plain = train[~without].replace({label: spellings for label in written}) if spellings else train[~without]
         rule = (plain, written, shown, settings.kind, settings.metric, settings.label_sep)

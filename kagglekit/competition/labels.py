@@ -75,7 +75,10 @@ def guess_labels(
     usual = [column for column in only if len(targets) == 1 and USUAL.fullmatch(column.strip())]
     if len(usual) == 1:
         return usual, "test has no such column, and of those that train alone has it is called a label"
-    if len(targets) == 1 and (votes := find_votes(train, only)):
+    votes = find_votes(train, only)
+    said = {value for column in votes for value in train[column]}
+    others = [column for column in only if column not in votes and {*train[column]} <= said]
+    if votes and not others and (len(targets) == 1 or {*votes} <= {*holding}):
         return votes, "answers of several annotators, and test has no such columns"
     found = f"train has {', '.join(only)} and test has not" if only else "train has no column that test has not"
     raise ValueError(
@@ -174,9 +177,9 @@ def guess_layout(
     kind, metric, sep: as given."""
     kinds = find_metric(metric).kinds if metric else ()
     of_classes = kind in ("binary", "multiclass", "multilabel") or (bool(kinds) and "regression" not in kinds)
-    if len(targets) == 1 and kind != "multilabel" and find_votes(train, columns) == columns:
+    if kind != "multilabel" and {*columns}.isdisjoint(targets) and find_votes(train, columns) == columns:
         cells = [cell for column in (train[one] for one in columns) for cell in column[~is_missing(column, ())]]
-        shown = [cell for cells in targets.values() for cell in cells]
+        shown = [cell for cells in targets.values() for cell in cells] if len(targets) == 1 else []
         fractions = are_numbers(shown).all() and any(float(cell) % 1 for cell in shown)
         if are_numbers(cells).all() and not of_classes and (fractions or kind == "regression" or kinds):
             return "mean", "", f"the mean of {len(columns)} annotators"
@@ -220,7 +223,7 @@ def name_labels(train: pd.DataFrame, columns: list[str], layout: str, sep: str, 
         found = {label for cell in train[columns[0]] for label in split_labels(cell, sep) or []}
         numbers = are_numbers(found).all()
         return targets if found <= set(targets) else sorted(found, key=float if numbers else str)
-    if layout in ("votes", "mean") and targets[0] not in train.columns:
+    if layout in ("votes", "mean") and len(targets) == 1 and targets[0] not in train.columns:
         return targets
     if layout in ("largest", "votes", "mean"):
         name = re.sub(r"[\W_]+$", "", shared_start(columns))

@@ -375,6 +375,10 @@ SHAPES = {
         ID | TEXT | {"value": lambda row: f"{row % 9},{row * 7 % 10}"}, ID | TEXT, ID | {"value": 0}, {},
         dict(kind="regression", reads=["0.0", "1.7", "2.4"]),
     ),
+    "numbers with points between thousands": (
+        ID | TEXT | {"price": lambda row: f"1.{100 + row},5{row % 10} €"}, ID | TEXT, ID | {"price": "0,00 €"}, {},
+        dict(error="'1.100,50 €' in data row 1 .*, a number with a sign or commas .* write 1100.50, or"),
+    ),
     "few prices with their currency": (
         ID | TEXT | {"price": turn("5 USD", "10 USD", "15 USD")}, ID | TEXT, ID | {"price": 0}, {},
         dict(error="'5 USD' in data row 1 .*, a number with a sign or commas .* write 5, or"),
@@ -394,6 +398,15 @@ SHAPES = {
         ID | TEXT | {"rater1": turn("x", "", "y"), "rater2": turn("", "", "y"), "rater3": turn("x", "", "x")},
         ID | TEXT, ID | {"mood": "x"}, {"drop_unlabelled": True},
         dict(labels=["mood"], ids=["0", "2", "3", "5"], reads=["x", "y", "x", "y"], metric="accuracy"),
+    ),
+    "answers of three annotators, and a sample with a column a class": (
+        ID | TEXT | {"annotator1": ONE, "annotator2": turn("a", "b", "b"), "annotator3": turn("a", "c", "c")},
+        ID | TEXT, ID | {"b": 0.3, "a": 0.3, "c": 0.4}, {},
+        dict(kind="multiclass", layout="votes", classes=["b", "a", "c"], reads=["a", "b", "c"], form="columns"),
+    ),
+    "answers of three annotators, and what may be the truth": (
+        ID | TEXT | {"gold": ONE, "label_1": ONE, "label_2": ONE, "label_3": turn("a", "b")}, ID | TEXT,
+        ID | {"mood": "a"}, {}, dict(error="which column holds the labels"),
     ),
     "numbers of three raters, and a sample with fractions": (
         ID | TEXT | {"rater1": turn(1, 2, 3), "rater2": turn(2, 2, ""), "rater3": turn(2, 5, 3)}, ID | TEXT,

@@ -32,7 +32,10 @@ BAD_FILES = [
         "Write each text once, with the label that most",
     ),
     ({"train": {"id": list("1123")}}, r"holds '1' in data rows 1 and 2; .* A row is a text here"),
-    ({"columns": {"id": ["7_a", "7_b", "8_a", "9_a"], "label": ["a"] * 4}}, "for each label, and use pandas.melt"),
+    (
+        {"columns": {"id": ["7_a", "7_b", "8_a", "9_a"], "label": ["a"] * 4}},
+        "for each label; pandas.melt makes this form",
+    ),
     ({"test": {"id": ["7", "8", "8"]}}, r"test\.csv: column 'id' holds '8' in data rows 2 and 3"),
     ({"test": {"id": ["7", "", "9"]}}, r"test\.csv: data row 2 has no value in the id column"),
     (
