@@ -104,7 +104,7 @@ def test_labels_of_the_fold_to_predict_do_not_reach_the_model(tuner, tmp_path):
 def test_receipts_name_what_each_trick_did(tuner, tmp_path):
     tricks = {"FGM": {"epsilon": 0.5}, "RDrop": {}, "EMA": {"decay": 0.9}}
     receipts = tuner(tricks=tricks, dropout=0.1).fit(TRAIN, VALID, tmp_path / "fold0", 0).receipts
-    assert list(receipts) == ["learning rates", "FGM", "RDrop", "EMA"]
+    assert list(receipts) == ["learning rates", "precision", "FGM", "RDrop", "EMA"]
     rates = receipts["learning rates"]
     assert rates["embeddings"] < rates["layer 1"] < rates["layer 2"] == rates["head"]
     assert receipts["FGM"]["mean perturbation norm"] == pytest.approx(0.5, rel=1e-4)
