@@ -51,8 +51,8 @@ def test_vectors_at_the_embeddings_go_with_a_verbalizer():
     ("kind", "words"),
     [
         ("ordinal", r"this one \(ordinal\) is learned by a loss of values or labels: set loss={'cross_entropy': {}}"),
-        ("regression", r"this one \(regression\) is learned by .*: set verbalizer={}"),
-        ("multilabel", r"this one \(multilabel\) is learned by .*: set verbalizer={}"),
+        ("regression", r"this one \(regression\) is learned by .*: leave verbalizer out"),
+        ("multilabel", r"this one \(multilabel\) is learned by .*: leave verbalizer out"),
     ],
 )
 def test_a_task_without_classes_to_name_is_an_error(task, kind, words):
