@@ -59,7 +59,7 @@ class TestTimeLearner:
         tricks = {name: one for name, one in knobs.tricks.items() if not read_tricks()[name].traits["chooses"]}
         plain = dict(augment={}, augment_copies=1, keep_best=False, patience=0, evaluate_every=0, tricks=tricks)
         plain |= dict(augment_share=0.5, learned_weights=False)
-        self.recipe = replace(knobs, epochs=self.options.epochs, learning_rate=rate, **plain)
+        self.recipe = replace(knobs, epochs=self.options.passes, learning_rate=rate, **plain)
 
     def check(self) -> dict[str, Any]:
         """What the replay of these settings found, see `compare`: the one that is on disk, or at home a new one, which

@@ -209,7 +209,9 @@ class LearningOptions(Knobs):
     )
     pseudo: float = knob(0.0, "predictions of test that are at least so sure are learned too; 0: none", least=0, most=1)
     minutes: float = knob(0.0, "for all of it, within hours; 0: as long as it takes", least=0)
-    epochs: float = knob(1.0, "passes over these rows", above=0)
+    epochs: float | None = knob(
+        None, "passes over these rows; None: 3 over examples, 1 over sure predictions alone", above=0
+    )
     learning_rate: float | None = knob(None, "None: that of the run", above=0, below=1)
     force: bool = knob(False, "submit what was learned also where the replay at home could not tell that it helps")
 
@@ -235,10 +237,15 @@ class LearningOptions(Knobs):
             )
         return found
 
+    @property
+    def passes(self) -> float:
+        """Over what is learned. Three bring more than one over examples: tests.benchmarks.learning."""
+        return self.epochs or (3.0 if self.support else 1.0)
+
     def settings(self, record: RunRecord) -> dict[str, Any]:
         """What a replay depends on: the options that count, and what the models of a run predict."""
         options = {name: one for name, one in asdict(self).items() if name not in ("minutes", "force")}
-        return {"options": options, "tables": record.hash_tables()}
+        return {"options": options | {"epochs": self.passes}, "tables": record.hash_tables()}
 
     def read_replay(self, record: RunRecord) -> dict[str, Any]:
         """What the replay of these settings found, see `TestTimeLearner.replay`; empty: there was none."""

@@ -100,6 +100,7 @@ def test_the_replay_learns_the_examples_of_held_out_rows_with_each_seed(make, tr
     assert found["without"] == pytest.approx(scores["score"]) and found["with"] != found["without"]
     assert found["interval"][0] <= found["gain"] <= found["interval"][1]
     assert hash_files(models) == before  # the run itself stays
+    assert [LearningOptions(**one).passes for one in ({"support": SUPPORT}, {"pseudo": 0.9})] == [3.0, 1.0]
     assert make(support=SUPPORT, epochs=2.0, minutes=9.0).check() == found and len(trainings) == 4
     make(support=SUPPORT, epochs=1.0).check()
     assert len(trainings) == 8
