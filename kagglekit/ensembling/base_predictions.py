@@ -17,9 +17,9 @@ from kagglekit.files import shorten
 from kagglekit.options import check_range, knobs_of
 from kagglekit.runs.best_epoch import honest_run
 from kagglekit.runs.leaks import score_warning
-from kagglekit.runs.record import RunRecord, trained_runs
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.run_knobs import EVERY, PLAIN, READS, TrainingRun
-from kagglekit.runs.tables import Run, goes_forward, read_folds, read_run
+from kagglekit.runs.tables import Run, goes_forward, read_folds, read_run, trained_runs
 from kagglekit.training.recipe import Recipe
 
 FORWARD = (

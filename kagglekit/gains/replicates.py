@@ -16,9 +16,9 @@ from kagglekit.reports.overview import read_overview
 from kagglekit.runs.best_epoch import FILE, choose_evaluations, read_evaluations
 from kagglekit.runs.identity import changes
 from kagglekit.runs.leaks import score_warning
-from kagglekit.runs.record import RunRecord, trained_runs
+from kagglekit.runs.record import RunRecord
 from kagglekit.runs.seeds import seed_tables
-from kagglekit.runs.tables import list_runs, read_folds, read_run
+from kagglekit.runs.tables import list_runs, read_folds, read_run, trained_runs
 from kagglekit.scoring.metrics import is_higher_better, score
 
 SEEDS = ("seed", "seeds")  # settings by which the runs of one recipe may differ

@@ -9,10 +9,10 @@ from typing import Any
 from kagglekit.competition.tables import existing_files
 from kagglekit.files import read_json, remove, replacing, resolve, temporary_folder, write_json
 from kagglekit.kaggle.bundle import BUNDLE_FILE, pack
-from kagglekit.kaggle.cells import Step, make_notebook
+from kagglekit.kaggle.cells import Step, make_notebook, refuse
 from kagglekit.kaggle.cells import parse_steps as parse_steps
 from kagglekit.kaggle.metadata import KERNEL_FILE, Ref, kernel_metadata, slugify
-from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs, moved_knobs, moved_params, refuse
+from kagglekit.kaggle.pack_inputs import LEARNERS, Inputs, moved_knobs, moved_params
 from kagglekit.model.catalogue import PACKAGES, SOURCES, cached_folder
 from kagglekit.options import check_range
 from kagglekit.running import nbformat

@@ -112,6 +112,21 @@ class Step:
         return Step(self.notebook, self.parameters | kept, self.notebooks)
 
 
+def refuse(step: Step) -> None:
+    """Raise ValueError for a step that no kernel can run: it reads more than one competition, or pairs of images."""
+    values = step.values
+    if several := next((name for name in ("tasks", "suite") if values.get(name)), ""):
+        raise ValueError(
+            f"{several}: a kernel or a cluster gets the files of one competition; train all tasks here, and take the "
+            "run of each folder into a kernel by 5_submit"
+        )
+    if values.get("objective") == "itc_itm":
+        raise ValueError(
+            f"{step.title}: the images of pairs={values['pairs']!r} stay on this machine: run 2_pretrain here, and let "
+            "the kernel start from it"
+        )
+
+
 def parse_steps(texts: Sequence[str], notebooks: Path | None = None) -> list[Step]:
     """["3_train", "work=runs/bbc", "run=base", "+", "5_submit", "run=base"] -> two steps.
 

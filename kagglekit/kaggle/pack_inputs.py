@@ -10,7 +10,7 @@ from kagglekit.decoders.lora_base import BASE, find_base, read_base
 from kagglekit.decoders.packed_weights import PACKED, dense_folder
 from kagglekit.files import ONLY_HASH, read_json, resolve, write_json
 from kagglekit.kaggle.bundle import GOLDEN_FILE, measure
-from kagglekit.kaggle.cells import Step
+from kagglekit.kaggle.cells import Step, refuse
 from kagglekit.model.catalogue import PACKAGES
 from kagglekit.options import current_names, knobs_of, named
 from kagglekit.pretraining.stage_knobs import Stage
@@ -27,21 +27,6 @@ from kagglekit.training.recipe import Recipe
 LEARNERS = ("2_pretrain", "3_train")  # they start from models, not from predictions alone
 FIELDS = knobs_of(TrainingRun, Recipe, PretrainingRun, Stage, EnsembleRun).values()
 KNOBS = {knob.name for knob in FIELDS if knob.kinds - {"column"}}  # they name files or runs
-
-
-def refuse(step: Step) -> None:
-    """Raise ValueError for a step that no kernel can run: it reads more than one competition, or pairs of images."""
-    values = step.values
-    if several := next((name for name in ("tasks", "suite") if values.get(name)), ""):
-        raise ValueError(
-            f"{several}: a kernel or a cluster gets the files of one competition; train all tasks here, and take the "
-            "run of each folder into a kernel by 5_submit"
-        )
-    if values.get("objective") == "itc_itm":
-        raise ValueError(
-            f"{step.title}: the images of pairs={values['pairs']!r} stay on this machine: run 2_pretrain here, and let "
-            "the kernel start from it"
-        )
 
 
 class Inputs:

@@ -15,7 +15,7 @@ from kagglekit.files import fold_folders, hash_files, read_json, reading, resolv
 from kagglekit.files.parquet import read_metadata
 from kagglekit.options import current_names, knobs_of, named
 from kagglekit.runs.run_knobs import PretrainingRun, TrainingRun
-from kagglekit.runs.tables import FULL, list_runs
+from kagglekit.runs.tables import FULL
 
 ASIDE = ("start", "tokens", "learned", "suspects.csv", "__pycache__")  # in the folder of a run: not read later
 
@@ -274,11 +274,6 @@ def with_ancestors(runs: Iterable[RunRecord], work: Path | None = None) -> list[
         parents = dict.fromkeys(parent for parents in run.parents.values() for parent in parents)
         found += [parent for parent in parents if parent not in found and parent.folder.is_dir()]
     return [run for run in found if work is None or run.is_of_data(work)]
-
-
-def trained_runs(work: str | Path) -> list[str]:
-    """The names of the trained runs (no blends) of a work folder that have a finished fold."""
-    return [name for name in list_runs(work) if (run_folder(work, name) / "params.json").is_file()]
 
 
 def read_scores(work: str | Path) -> pd.DataFrame:

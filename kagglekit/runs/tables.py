@@ -147,6 +147,11 @@ def list_runs(work: str | Path) -> list[str]:
     return sorted(p.name for p in work.iterdir() if p.is_dir() and fold_folders(p)) if work.is_dir() else []
 
 
+def trained_runs(work: str | Path) -> list[str]:
+    """The names of the trained runs (no blends) of a work folder that have a finished fold."""
+    return [name for name in list_runs(work) if (run_folder(work, name) / "params.json").is_file()]
+
+
 def column_names(columns: Sequence[str]) -> list[str]:
     """The names under which classes or targets stand in a table: their own, unless one is called `id` or `fold`."""
     return [f"{name} (class)" if name in ("id", "fold") else str(name) for name in columns]

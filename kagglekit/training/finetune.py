@@ -15,7 +15,6 @@ from kagglekit.augment.catalogue import make_augmenter
 from kagglekit.competition.task import Task
 from kagglekit.data.batches import Examples
 from kagglekit.data.features import check_features
-from kagglekit.data.tokens import tokenize
 from kagglekit.decoders.lora import check_tuning
 from kagglekit.device import choose_device, choose_precision, keep_memory, random_state_kept, share_cores
 from kagglekit.files import check_space, name_training, replacing
@@ -52,13 +51,12 @@ from kagglekit.training.model_inputs import (
     word_vector_options,
 )
 from kagglekit.training.predict import predict
-from kagglekit.training.prompt import prompt_options
+from kagglekit.training.prompt import compare_with_descriptions, prompt_options
 from kagglekit.training.recipe import Recipe
 from kagglekit.training.targets import Targets, make_targets, read_labels
 from kagglekit.training.trainer import Trainer, history, training_arguments
 from kagglekit.training.training_rows import ExtraRows, TrainingRows, gather_rows
 from kagglekit.tricks import make_tricks
-from kagglekit.tricks.supcon import Descriptions
 from kagglekit.tricks.trick import Trick
 from kagglekit.tricks.weights import trained
 
@@ -180,7 +178,9 @@ class FineTuner:
             truth = self.labels[valid_rows]
             return {name: score(metric, truth, latest["predictions"]) for name, metric in metrics}
 
-        tricks = [*make_tricks(recipe.tricks), *self._descriptions(), *tricks]
+        classes = self.task.classes or self.task.labels
+        described = compare_with_descriptions(recipe, classes, self.tokenizer, self.rows.pad_id)
+        tricks = [*make_tricks(recipe.tricks), *described, *tricks]
         tricks = [*tricks, KeepBest(recipe.patience), record] if recipe.keep_best else tricks
         how = folder, seed, tricks, evaluation, (valid, test), looks
         trainer = self._trainer(model, groups, rows.examples, targets.loss, *how)
@@ -272,16 +272,6 @@ class FineTuner:
     def _learned(self, train_rows: np.ndarray) -> int:
         """Rows of an epoch of training on `train_rows`."""
         return len(train_rows) * (1 + (self.recipe.augment_copies if self.recipe.augment else 0))
-
-    def _descriptions(self) -> list[Trick]:
-        """The trick that compares texts with the descriptions of their classes, where there are some."""
-        recipe, classes = self.recipe, self.task.classes or self.task.labels
-        if not recipe.auxiliary_descriptions:
-            return []
-        trick = Descriptions(recipe.descriptions_weight, recipe.descriptions_temperature)
-        read = tokenize([*recipe.auxiliary_descriptions.values()], self.tokenizer, recipe.max_length)
-        trick.tokens, trick.numbers = read.pad(self.rows.pad_id), [*map(classes.index, recipe.auxiliary_descriptions)]
-        return [trick]
 
     def _gather(self, rows: np.ndarray, seed: int, **more) -> TrainingRows:
         known = self.rows, self.all_labels, self.recipe, self.tokenizer

@@ -12,6 +12,7 @@ from kagglekit.options import Knobs, did_you_mean
 
 if TYPE_CHECKING:  # a recipe is checked before a kernel starts
     from kagglekit.competition.task import Task
+    from kagglekit.tricks.trick import Trick
 
 EXAMPLE = "pattern='{text} It was {mask}.'"
 LETTERS = ascii_letters[26:] + ascii_letters[:26]  # of the classes, in their order
@@ -196,3 +197,16 @@ def check_descriptions(descriptions: Mapping[str, str], task: Task) -> None:
             f"auxiliary_descriptions: with that of {next(iter(descriptions))!r} alone there is no other to be less "
             "like: describe two classes or more"
         )
+
+
+def compare_with_descriptions(recipe: Knobs, classes: Sequence[str], tokenizer, pad_id: int) -> list[Trick]:
+    """The trick that compares texts with the descriptions of their classes, where there are some."""
+    from kagglekit.data.tokens import tokenize
+    from kagglekit.tricks.supcon import Descriptions
+
+    if not recipe.auxiliary_descriptions:
+        return []
+    trick = Descriptions(recipe.descriptions_weight, recipe.descriptions_temperature)
+    read = tokenize([*recipe.auxiliary_descriptions.values()], tokenizer, recipe.max_length)
+    trick.tokens, trick.numbers = read.pad(pad_id), [*map(classes.index, recipe.auxiliary_descriptions)]
+    return [trick]

@@ -9,8 +9,8 @@ import pytest
 
 from kagglekit.files import Damaged, fold_folders, read_json, write_json
 from kagglekit.runs.folder import Fitted, open_run, save_fold, score_run
-from kagglekit.runs.record import RunRecord, read_scores, trained_runs
-from kagglekit.runs.tables import choose_folds, read_folds, read_run, write_folds
+from kagglekit.runs.record import RunRecord, read_scores
+from kagglekit.runs.tables import choose_folds, read_folds, read_run, trained_runs, write_folds
 
 TASK = SimpleNamespace(kind="multiclass", columns=["a", "b"], classes=["a", "b"], metric="accuracy")
 RECIPE = {"backbone": "minilm", "start": "", "epochs": 2.0, "tricks": {"FGM": {"epsilon": 0.5}}}
