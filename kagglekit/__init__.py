@@ -1,3 +1,3 @@
 """kagglekit: text-classification competitions from train.csv to a checked submission.csv."""
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
