@@ -76,8 +76,8 @@ def show_seeds(scores: Mapping[str, Any]) -> pd.DataFrame | None:
     return table
 
 
-def show_model(model: Classifier) -> pd.DataFrame:
-    """The parts of a model: what each is, its parameters, and how many of them are trained."""
+def show_model(model: Classifier, learns: bool = True) -> pd.DataFrame:
+    """The parts of a model: what each is, its parameters, and how many of them are trained; none unless it `learns`."""
     table = {}
     for name, part in sorted(model.named_children(), key=lambda child: (child[0] != "backbone", child[0] == "head")):
         parameters = list(part.parameters())
@@ -85,6 +85,8 @@ def show_model(model: Classifier) -> pd.DataFrame:
             continue
         layers = max((m for m in part.modules() if isinstance(m, nn.ModuleList)), key=len, default=[])
         what = type(part).__name__ + (f", {len(layers)} layers" if name == "backbone" and len(layers) else "")
-        counts = [sum(p.numel() for p in parameters if p.requires_grad or not trained) for trained in (False, True)]
+        counts = [
+            sum(p.numel() for p in parameters if every or (learns and p.requires_grad)) for every in (True, False)
+        ]
         table[name] = (what, *(f"{count:,}" for count in counts))
     return pd.DataFrame.from_dict(table, orient="index", columns=["what", "parameters", "trained"]).rename_axis("part")

@@ -57,6 +57,7 @@ def test_the_parts_of_a_model_have_all_its_parameters(tuner):
     counts = table[["parameters", "trained"]].map(lambda text: int(text.replace(",", "")))
     assert counts["parameters"].sum() == sum(p.numel() for p in model.parameters())
     assert counts["trained"].sum() == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert set(show_model(model, learns=False)["trained"]) == {"0"}  # as with epochs=0
 
 
 def test_of_other_learners_the_settings_that_say_something_are_shown():
