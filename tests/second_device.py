@@ -2,8 +2,8 @@
 
 On a GPU a tensor that was made without `device=`, or a weight that was left behind, ends a training; on a CPU nobody
 sees it. `with second_device():` lets kagglekit train and predict on torch's device for backends from elsewhere, in
-Python (torch.utils.backend_registration, torch 2.9). Import it in a process of its own: it stays registered. What is
-left to a GPU: half precision, its kernels and memory, several of them.
+Python (torch.utils.backend_registration, an experiment of theirs, tried with torch 2.13). Import it in a process of its
+own: it stays registered. What is left to a GPU: half precision, its kernels and memory, several of them.
 """
 
 import contextlib
