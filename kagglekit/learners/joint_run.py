@@ -1,6 +1,7 @@
 """A run of several work folders: one model of all their tasks a fold, which is in each folder a run of its own."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ class JointRun:
         if self.run.start:
             self._check_starts()
 
-    @property
+    @cached_property
     def caution(self) -> str:
-        """Which folds have learned near-copies of what another task holds out, as before version 0.7; "": none."""
+        """Which folds had learned near-copies of what another task holds out, as before version 0.7; "": none. Found
+        when the run goes on: a fold that was half trained looks like those of today once it is finished."""
         record, found = RunRecord.open(self.run.work, self.run.run), {}
         version = record.params.get("versions", {}).get("kagglekit", "0.0")
         early = [int(number) for number in version.split(".")[:2]] < [0, 7]

@@ -384,6 +384,10 @@ def test_folds_that_an_earlier_version_trained_on_near_copies_are_told(
         f"fold {folds} learned near-copies (1) of texts that another task holds out, as kagglekit before 0.7 did: its"
     )
     assert (said in capsys.readouterr().out) == choice.caution.startswith(said) == bool(folds)
+    for table in ("oof", "test"):  # the fold that was half trained is finished by this version
+        (places / "a" / "joint" / "fold1" / f"{table}.parquet").touch()
+    write_json(places / "a" / "joint" / "params.json", params | {"receipts": receipts | {"1": {"precision": "fp32"}}})
+    assert choice.caution.startswith(said) == bool(folds)
 
 
 def test_a_joint_run_begins_fold_by_fold_with_the_mean_of_runs_of_each_folder(places, backbone):
