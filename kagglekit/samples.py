@@ -110,11 +110,11 @@ def score_held_back(task: Task, test: pd.DataFrame, predictions: np.ndarray) -> 
 
     test: as from `read_test`. predictions: (rows of test, columns), in its order.
     """
-    answers = read_answers(task.data)
-    if answers is None or (metric_column(task.metric) and BY not in test):
+    answers, by_group = read_answers(task.data), metric_column(task.metric) is not None
+    if answers is None or (by_group and BY not in test):
         return {}
     answers = answers.set_index(answers.columns[0]).loc[list(test["id"])].reset_index(names="id")
-    if metric_column(task.metric):
+    if by_group:
         answers[BY] = test[BY].to_numpy()
     found = {"true_score": float(score(task.metric, encode_labels(task, answers), predictions))}
     new = ~test["text"].isin(set(read_train(task)["text"])).to_numpy()

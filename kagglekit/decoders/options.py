@@ -52,9 +52,8 @@ def pack_options(ids: torch.Tensor, mask: torch.Tensor) -> Packing:
     rows, _, width = given.shape
     there = lengths > 0
     first = there.argmax(axis=1)
-    same = (
-        ((given == given[np.arange(rows), first][:, None]) | ~there[:, :, None]).all(axis=1).cumprod(axis=1).sum(axis=1)
-    )
+    alike = (given == given[np.arange(rows), first][:, None]) | ~there[:, :, None]
+    same = alike.all(axis=1).cumprod(axis=1).sum(axis=1)
     shared = np.minimum(same, np.where(there, lengths, width).min(axis=1) - 1) * there.any(axis=1)
     size = max(1, int((shared + (lengths - shared[:, None]).clip(min=0).sum(axis=1)).max()))
     source, owner, position = (np.full((rows, size), fill) for fill in (0, -2, 0))

@@ -24,9 +24,8 @@ def check_metric(metric: str, kind: str, labels: np.ndarray | None = None, colum
         )
     if measure.kinds:
         if labels is not None and kind == "regression":
-            measure.function(
-                *prepare(measure, np.asarray(labels), np.asarray(labels))
-            )  # raises for labels out of range
+            truth = np.asarray(labels)
+            measure.function(*prepare(measure, truth, truth))  # raises for labels out of range
         return
     if measure.decides and kind == "regression":
         raise ValueError(f"metric={metric!r} has wants_labels=True, and a regression has no classes to decide: drop it")
